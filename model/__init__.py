@@ -1,0 +1,1 @@
+"""Specification: configuration, numerics, schedule, bit-accurate reference and (``model.training``) the trainer."""

@@ -1,0 +1,176 @@
+"""Integer tables of the forward nonlinear function approximation of σ and tanh.
+
+Both kinds work on the magnitude a = |x| and mend the sign afterwards (tanh(-x) = -tanh(x),
+σ(-x) = 1 - σ(x)), so a table covers the positive half axis alone:
+
+- ``pwl``: equal segments over [0, limit), each a line ``intercept + slope · offset`` with the offset from the
+  segment's start; from the limit on a constant.
+- ``shift``: unequal segments; the slope of each is 2^-j, so the product is a shift.
+
+The constants here are shared by trainer, reference and RTL; the arithmetic is not.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from model.errors import require
+from model.qformat import QFormat
+
+FUNCTIONS = {
+    "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-np.asarray(x, dtype=np.float64))),
+    "tanh": lambda x: np.tanh(np.asarray(x, dtype=np.float64)),
+}
+# Beyond these arguments the functions are within 4e-4 (σ) and 7e-4 (tanh) of 1.
+LIMITS = {"sigmoid": 8, "tanh": 4}
+GUARD_BITS = 3
+SLOPE_FRACTION_BITS = 10
+
+
+@dataclass(frozen=True)
+class ActivationTable:
+    """One approximated function between two formats, as integers.
+
+    Attributes
+    ----------
+    function : str
+        ``"sigmoid"`` or ``"tanh"``.
+    kind : str
+        ``"pwl"`` or ``"shift"``.
+    in_format, out_format : QFormat
+        Formats of argument and result.
+    starts : tuple of int
+        First magnitude (in LSBs of ``in_format``) of each segment; ``starts[0] == 0``.
+    intercepts : tuple of int
+        ``pwl``: value at the segment's start; ``shift``: value of the line at zero.  Fraction bits:
+        ``intercept_frac``.
+    slopes : tuple of int
+        ``pwl``: slope with ``SLOPE_FRACTION_BITS`` fraction bits; ``shift``: the j of 2^-j.
+    offset_bits : int
+        ``pwl``: a segment is 2^offset_bits LSBs wide.  ``shift``: 0.
+    sum_frac : int
+        Fraction bits of intercept + slope · offset before the one rounding to ``out_format``.
+    saturated : int
+        Result (in ``out_format``) from ``limit`` on.
+    limit : int
+        Least magnitude that gives ``saturated``.
+    """
+
+    function: str
+    kind: str
+    in_format: QFormat
+    out_format: QFormat
+    starts: tuple[int, ...]
+    intercepts: tuple[int, ...]
+    slopes: tuple[int, ...]
+    offset_bits: int
+    sum_frac: int
+    saturated: int
+    limit: int
+
+    @property
+    def intercept_frac(self) -> int:
+        """Fraction bits of an intercept."""
+        return self.out_format.fraction_bits + GUARD_BITS
+
+    @property
+    def one(self) -> int:
+        """1.0 in ``out_format``."""
+        return 1 << self.out_format.fraction_bits
+
+
+def pwl_offset_bits(function: str, segments: int, in_format: QFormat) -> int:
+    """log2 of the width of a ``pwl`` segment in LSBs; negative when the format is too coarse for them."""
+    # A format that ends before the usual limit gets all its segments inside its own range.
+    limit_bits = min((LIMITS[function].bit_length() - 1) + in_format.fraction_bits, in_format.width - 1)
+    return limit_bits - (segments.bit_length() - 1)
+
+
+def _saturated(function: str, limit: int, in_format: QFormat, out_format: QFormat) -> int:
+    """Code closest to the middle of f over [limit, end of format]: the constant with the least maximum error."""
+    end = 1 << (in_format.width - 1)
+    middle = float(FUNCTIONS[function](np.array([limit, end]) * in_format.lsb).mean())
+    return int(np.floor(middle * 2.0**out_format.fraction_bits + 0.5))
+
+
+def _pwl_table(function: str, segments: int, in_format: QFormat, out_format: QFormat) -> ActivationTable:
+    f = FUNCTIONS[function]
+    offset_bits = pwl_offset_bits(function, segments, in_format)
+    require(offset_bits >= 0, f"input format of {function}", f"fine enough for {segments} segments", str(in_format))
+    guard = out_format.fraction_bits + GUARD_BITS
+    width = 1 << offset_bits
+    starts, intercepts, slopes = [], [], []
+    for segment in range(segments):
+        start = segment * width
+        x = (start + np.arange(width + 1)) * in_format.lsb
+        y = f(x)
+        chord = (y[-1] - y[0]) / (x[-1] - x[0])
+        slope = int(np.floor(chord * 2.0**SLOPE_FRACTION_BITS + 0.5))
+        # The best constant for a given slope is the middle of the extremes of what the line leaves over.
+        rest = y - slope * 2.0**-SLOPE_FRACTION_BITS * (x - x[0])
+        at_origin = float(f(0.0))
+        value = at_origin if segment == 0 else (float(rest.max()) + float(rest.min())) / 2.0
+        starts.append(start)
+        slopes.append(slope)
+        intercepts.append(int(np.floor(value * 2.0**guard + 0.5)))
+    sum_frac = max(guard, in_format.fraction_bits + SLOPE_FRACTION_BITS)
+    limit = segments * width
+    saturated = _saturated(function, limit, in_format, out_format)
+    return ActivationTable(
+        function, "pwl", in_format, out_format, tuple(starts), tuple(intercepts), tuple(slopes), offset_bits,
+        sum_frac, saturated, limit,
+    )  # fmt: skip
+
+
+def _shift_table(function: str, segments: int, in_format: QFormat, out_format: QFormat) -> ActivationTable:
+    """Lines of slope 2^-j, each tangent to the concave function, then lowered where that lessens the error."""
+    f = FUNCTIONS[function]
+    first = {"sigmoid": 2, "tanh": 0}[function]
+    shifts = list(range(first, first + segments))
+    guard = out_format.fraction_bits + GUARD_BITS
+    unit = 2.0**-guard
+    largest = 1 << (in_format.width - 1)
+    magnitudes = np.arange(largest + 1) * in_format.lsb
+    exact = f(magnitudes)
+    tangents = [float(np.max(exact - magnitudes * 2.0**-j)) for j in shifts]
+    codes = [int(np.floor(value / unit + 0.5)) for value in tangents]
+    top = float(f(magnitudes[-1]))
+    cap = int(np.floor(min(1.0, (top + 1.0) / 2.0) / unit + 0.5))
+
+    def error(candidate: list[int]) -> float:
+        lines = [code * unit + magnitudes * 2.0**-j for code, j in zip(candidate, shifts, strict=True)]
+        approximation = np.minimum(np.min(lines, axis=0), cap * unit)
+        # Rounded so that a last-place difference between two machines' tanh cannot choose another table.
+        return round(float(np.abs(approximation - exact).max()), 9)
+
+    # The first line stays a tangent through f(0): the approximation remains continuous and odd there.
+    span = max(1, (1 << guard) >> 5)
+    step = span
+    while step >= 1:
+        for j in range(1, segments):
+            trials = [codes[:j] + [codes[j] + delta] + codes[j + 1 :] for delta in (0, -step, step)]
+            codes = min(trials, key=error)
+        step //= 2
+    # Lower envelope → integer starts: segment j begins where its line is not above the previous one.
+    starts = [0]
+    for (a, code_a), (b, code_b) in zip(list(zip(shifts, codes))[:-1], list(zip(shifts, codes))[1:], strict=True):
+        crossing = (code_b - code_a) * unit / (2.0**-a - 2.0**-b)
+        starts.append(max(starts[-1], int(np.ceil(crossing * 2.0**in_format.fraction_bits - 1e-9))))
+    crossing = (cap - codes[-1]) * unit * 2.0 ** shifts[-1]
+    limit = max(starts[-1], int(np.ceil(crossing * 2.0**in_format.fraction_bits - 1e-9)))
+    saturated = int(np.floor(cap * unit * 2.0**out_format.fraction_bits + 0.5))
+    sum_frac = max(guard, in_format.fraction_bits + shifts[-1])
+    return ActivationTable(
+        function, "shift", in_format, out_format, tuple(starts), tuple(codes), tuple(shifts), 0, sum_frac,
+        saturated, limit,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=None)
+def activation_table(
+    function: str, kind: str, segments: int, in_format: QFormat, out_format: QFormat
+) -> ActivationTable:
+    """Integer table of ``function`` from ``in_format`` to ``out_format``."""
+    make = _pwl_table if kind == "pwl" else _shift_table
+    return make(function, segments, in_format, out_format)

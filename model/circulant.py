@@ -1,0 +1,41 @@
+"""Block-circulant matrices: storage by defining vectors, expansion, projection.
+
+A k × k circulant block is stored by its *first column* w, so that ``C[r, c] = w[(r - c) mod k]`` and
+``C @ x`` is the cyclic convolution of w and x.  A matrix of P × Q blocks is an array ``(P, Q, k)``.
+"""
+
+import numpy as np
+
+from model.errors import require
+
+
+def circulant_indices(block_size: int) -> np.ndarray:
+    """``(k, k)`` array of ``(r - c) mod k``: which entry of the defining vector stands at (r, c)."""
+    r = np.arange(block_size)
+    return (r[:, None] - r[None, :]) % block_size
+
+
+def expand(defining: np.ndarray) -> np.ndarray:
+    """``(P, Q, k)`` defining vectors → dense ``(P·k, Q·k)`` matrix."""
+    p, q, k = defining.shape
+    blocks = defining[:, :, circulant_indices(k)]
+    return blocks.transpose(0, 2, 1, 3).reshape(p * k, q * k)
+
+
+def project(dense: np.ndarray, block_size: int) -> np.ndarray:
+    """Least-squares projection of a dense ``(P·k, Q·k)`` matrix onto block-circulant ones, ``(P, Q, k)``.
+
+    The minimiser of the Frobenius distance is the mean over each circulant diagonal.
+    """
+    k = block_size
+    rows, cols = dense.shape
+    require(rows % k == 0 and cols % k == 0, "matrix shape", f"a multiple of block_size {k}", dense.shape)
+    blocks = dense.reshape(rows // k, k, cols // k, k).transpose(0, 2, 1, 3)
+    c = np.arange(k)
+    # Entry d of the defining vector is met at (r, c) = ((c + d) mod k, c) for every column c.
+    return np.stack([blocks[:, :, (c + d) % k, c].mean(axis=-1) for d in range(k)], axis=-1)
+
+
+def num_blocks(size: int, block_size: int) -> int:
+    """Blocks that cover ``size`` elements (the last one padded with zeros)."""
+    return -(-size // block_size)

@@ -1,0 +1,518 @@
+"""The configuration object: everything that decides the integers and the hardware.
+
+Two levels: users set the few fields of the dataclasses below; modules read the derived, checked properties
+of :class:`Config`.  A design that cannot be built is refused here, before anything is elaborated.
+"""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from model import circulant
+from model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
+from model.errors import InvalidFileError, InvalidTypeError, InvalidValueError, require, require_type
+from model.qformat import QFormat
+
+GATES = ("I", "F", "G", "O")
+CELLS = ("lstm",)
+ENGINES = ("direct", "fast")
+ACTIVATION_KINDS = ("pwl", "shift")
+BLOCK_SIZES = (1, 2, 4, 8, 16)
+FAST_BLOCK_SIZES = (2, 4, 8, 16)
+
+
+def _format(text: str):
+    return field(default_factory=lambda: QFormat.parse(text))
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What the user brings: one recurrent layer.
+
+    Parameters
+    ----------
+    input_size : int
+        X, elements of x per step.
+    hidden_size : int
+        H, elements of h per step.
+    cell : str
+        Only ``"lstm"``.
+    """
+
+    input_size: int
+    hidden_size: int
+    cell: str = "lstm"
+
+    def validate(self):
+        require(1 <= self.input_size <= 65536, "network.input_size", "from 1 to 65536", self.input_size)
+        require(1 <= self.hidden_size <= 65536, "network.hidden_size", "from 1 to 65536", self.hidden_size)
+        require(self.cell in CELLS, "network.cell", f"one of {', '.join(CELLS)}", self.cell)
+
+
+@dataclass(frozen=True)
+class CompressionConfig:
+    """Structure of the weight matrices.
+
+    Parameters
+    ----------
+    block_size : int
+        k; 1 is the dense network.
+    """
+
+    block_size: int = 8
+
+    def validate(self):
+        rule = f"a power of two from {BLOCK_SIZES[0]} to {BLOCK_SIZES[-1]}"
+        require(self.block_size in BLOCK_SIZES, "compression.block_size", rule, self.block_size)
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """Every quantization point by name.
+
+    Parameters
+    ----------
+    x, h, preact, gate, cell : QFormat
+        Formats of the input, the hidden state, the pre-activations, the activated gates, the cell state.
+    weight_bits : int
+        b, width of a weight, 2..8.
+    weight_frac : tuple of 4 int
+        Fraction bits of W_h for gates I, F, G, O (one integer stands for all four).  W_x has
+        ``weight_frac + h.fraction_bits - x.fraction_bits``, so that both products share one scale.
+    bias_bits : int
+        Width of a bias, which is stored at the scale of the accumulator.
+    accumulator_bits : int or None
+        Width of the accumulator; ``None`` derives the narrowest that cannot overflow.
+    """
+
+    x: QFormat = _format("Q1.7")
+    h: QFormat = _format("Q1.7")
+    weight_bits: int = 8
+    weight_frac: tuple[int, ...] = (7, 7, 7, 7)
+    bias_bits: int = 20
+    accumulator_bits: int | None = None
+    preact: QFormat = _format("Q4.8")
+    gate: QFormat = _format("Q2.10")
+    cell: QFormat = _format("Q4.12")
+
+    def validate(self):
+        require(2 <= self.weight_bits <= 8, "quantization.weight_bits", "from 2 to 8", self.weight_bits)
+        require(len(self.weight_frac) == 4, "quantization.weight_frac", "one integer or four", list(self.weight_frac))
+        for frac in self.weight_frac:
+            require(-8 <= frac <= 20, "quantization.weight_frac", "from -8 to 20 for every gate", frac)
+        require(8 <= self.bias_bits <= 32, "quantization.bias_bits", "from 8 to 32", self.bias_bits)
+        for name, low, high in (("x", 2, 16), ("h", 2, 16), ("preact", 4, 16), ("gate", 4, 16), ("cell", 4, 24)):
+            fmt = getattr(self, name)
+            require(low <= fmt.width <= high, f"quantization.{name}", f"from {low} to {high} bits wide", str(fmt))
+        for name in ("preact", "gate", "cell"):
+            fmt = getattr(self, name)
+            require(fmt.fraction_bits >= 1, f"quantization.{name}", "of at least 1 fraction bit", str(fmt))
+        require(self.gate.integer_bits >= 2, "quantization.gate", "Q2.n or wider, as 1.0 is a gate value", str(self.gate))
+
+
+@dataclass(frozen=True)
+class ActivationConfig:
+    """Forward nonlinear function approximation of σ and tanh.
+
+    Parameters
+    ----------
+    kind : str
+        ``"pwl"``: equal segments with a slope/intercept table; ``"shift"``: slopes are powers of two,
+        no multiplier.
+    segments : int
+        Segments over the positive half axis.  A power of two for ``pwl``.
+    """
+
+    kind: str = "pwl"
+    segments: int = 16
+
+    def validate(self):
+        require(self.kind in ACTIVATION_KINDS, "activation.kind", f"one of {', '.join(ACTIVATION_KINDS)}", self.kind)
+        if self.kind == "pwl":
+            good = self.segments in (4, 8, 16, 32, 64)
+            require(good, "activation.segments", "a power of two from 4 to 64 for kind pwl", self.segments)
+        else:
+            require(2 <= self.segments <= 8, "activation.segments", "from 2 to 8 for kind shift", self.segments)
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Where registers stand.  Results never change; latency does, as ``model.schedule`` predicts.
+
+    Parameters
+    ----------
+    memory_register : bool
+        Register the memories' outputs before anything else.
+    operand_register : bool
+        Register the operands right before the multipliers (after the transforms of the fast engine).
+    multiplier_stages : int
+        Registers of a multiplier: 0 combinational, 1 product registered, 2 also inside.
+    adder_levels : int
+        Levels of two-input adders between registers of an adder tree; 0 is no register at all.
+    """
+
+    memory_register: bool = False
+    operand_register: bool = True
+    multiplier_stages: int = 1
+    adder_levels: int = 2
+
+    def validate(self):
+        require(0 <= self.multiplier_stages <= 2, "architecture.pipeline.multiplier_stages", "0, 1 or 2", self.multiplier_stages)
+        require(0 <= self.adder_levels <= 16, "architecture.pipeline.adder_levels", "from 0 to 16", self.adder_levels)
+
+
+@dataclass(frozen=True)
+class ArchitectureConfig:
+    """How much hardware: none of this changes a single result bit.
+
+    Parameters
+    ----------
+    tile_rows, tile_cols : int
+        R × C processing elements, each one block per cycle (chessboard division).
+    engine : str
+        ``"direct"`` (k² products per block) or ``"fast"`` (exact bilinear algorithm).
+    cell_lanes : int or None
+        Hidden units activated and updated per cycle, a divisor of k; ``None`` takes the fewest that keep up.
+    lookahead : int or None
+        Row groups whose x columns are worked on before the first column of h: work that does not wait for
+        the previous step and so covers its latency.  Their partial sums are parked.  ``None`` takes the
+        fewest that remove every stall (or the most that help).
+    """
+
+    tile_rows: int = 4
+    tile_cols: int = 4
+    engine: str = "direct"
+    cell_lanes: int | None = None
+    lookahead: int | None = None
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+
+    def validate(self):
+        require(1 <= self.tile_rows <= 4096, "architecture.tile_rows", "from 1 to 4096", self.tile_rows)
+        require(1 <= self.tile_cols <= 4096, "architecture.tile_cols", "from 1 to 4096", self.tile_cols)
+        require(self.engine in ENGINES, "architecture.engine", f"one of {', '.join(ENGINES)}", self.engine)
+        self.pipeline.validate()
+
+
+@dataclass(frozen=True)
+class Config:
+    """One design point: network, compression, quantization, activation, architecture.
+
+    ``Config`` is validated when it is made.  ``to_dict``/``from_dict`` convert to and from plain JSON values.
+    """
+
+    network: NetworkConfig
+    compression: CompressionConfig = field(default_factory=CompressionConfig)
+    quantization: QuantizationConfig = field(default_factory=QuantizationConfig)
+    activation: ActivationConfig = field(default_factory=ActivationConfig)
+    architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
+    name: str = "custom"
+
+    def __post_init__(self):
+        require(
+            bool(self.name) and all(c.isascii() and (c.isalnum() or c in "_-") for c in self.name),
+            "name", "letters, digits, '_' and '-' only", self.name,
+        )  # fmt: skip
+        for part in ("network", "compression", "quantization", "activation", "architecture"):
+            getattr(self, part).validate()
+        self._validate_relations()
+
+    def _validate_relations(self):
+        needed = self.min_accumulator_bits
+        given = self.quantization.accumulator_bits
+        if given is not None:
+            rule = f"at least {needed}, or the longest sum could overflow,"
+            require(needed <= given <= 64, "quantization.accumulator_bits", rule, given)
+        require(needed <= 48, "network sizes and formats", "such that the accumulator has at most 48 bits", needed)
+        for gate, shift in zip(GATES, self.preact_shifts, strict=True):
+            rule = f"such that preact drops 0 to 31 fraction bits of the accumulator (gate {gate})"
+            require(0 <= shift <= 31, "quantization.weight_frac", rule, self.quantization.weight_frac[GATES.index(gate)])
+        if self.architecture.engine == "fast":
+            rule = f"one of {', '.join(map(str, FAST_BLOCK_SIZES))} for engine fast"
+            require(self.block_size in FAST_BLOCK_SIZES, "compression.block_size", rule, self.block_size)
+        lanes = self.architecture.cell_lanes
+        if lanes is not None:
+            rule = f"a divisor of block_size {self.block_size}"
+            require(lanes >= 1 and self.block_size % lanes == 0, "architecture.cell_lanes", rule, lanes)
+        ahead = self.architecture.lookahead
+        if ahead is not None:
+            rule = f"from 1 to the number of row groups {self.num_row_groups}"
+            require(1 <= ahead <= self.num_row_groups, "architecture.lookahead", rule, ahead)
+            rule = f"1 as no group of {self.architecture.tile_cols} block columns holds x alone"
+            require(ahead == 1 or self.num_pure_input_groups > 0, "architecture.lookahead", rule, ahead)
+        if self.activation.kind == "pwl":
+            for name, function in (("preact", "sigmoid"), ("preact", "tanh"), ("cell", "tanh")):
+                fmt = getattr(self.quantization, name)
+                rule = f"fine enough for {self.activation.segments} segments of {function}"
+                good = pwl_offset_bits(function, self.activation.segments, fmt) >= 0
+                require(good, f"quantization.{name}", rule, str(fmt))
+        rule = f"at most the number of block rows {self.num_row_blocks}"
+        require(self.architecture.tile_rows <= self.num_row_blocks, "architecture.tile_rows", rule, self.architecture.tile_rows)
+        rule = f"at most the number of block columns {self.num_col_blocks}"
+        require(self.architecture.tile_cols <= self.num_col_blocks, "architecture.tile_cols", rule, self.architecture.tile_cols)
+
+    # -- sizes ---------------------------------------------------------------------------------------------
+
+    @property
+    def block_size(self) -> int:
+        """k."""
+        return self.compression.block_size
+
+    @property
+    def num_input_blocks(self) -> int:
+        """Blocks of x."""
+        return circulant.num_blocks(self.network.input_size, self.block_size)
+
+    @property
+    def num_hidden_blocks(self) -> int:
+        """Blocks of h."""
+        return circulant.num_blocks(self.network.hidden_size, self.block_size)
+
+    @property
+    def num_row_blocks(self) -> int:
+        """p: block rows of W = [W_x | W_h], four per hidden block."""
+        return 4 * self.num_hidden_blocks
+
+    @property
+    def num_col_blocks(self) -> int:
+        """q: block columns of W, those of x first."""
+        return self.num_input_blocks + self.num_hidden_blocks
+
+    @property
+    def num_row_groups(self) -> int:
+        """⌈p/R⌉."""
+        return -(-self.num_row_blocks // self.architecture.tile_rows)
+
+    @property
+    def num_col_groups(self) -> int:
+        """⌈q/C⌉."""
+        return -(-self.num_col_blocks // self.architecture.tile_cols)
+
+    @property
+    def num_pure_input_groups(self) -> int:
+        """Column groups that hold blocks of x alone."""
+        return self.num_input_blocks // self.architecture.tile_cols
+
+    @property
+    def num_banks(self) -> int:
+        """R · C: one weight bank per processing element."""
+        return self.architecture.tile_rows * self.architecture.tile_cols
+
+    @property
+    def bank_words(self) -> int:
+        """Words of a weight bank, each one block: ⌈p/R⌉ · ⌈q/C⌉."""
+        return self.num_row_groups * self.num_col_groups
+
+    @property
+    def weight_word_bits(self) -> int:
+        """Bits of a word of a weight bank as stored."""
+        return self.block_size * self.quantization.weight_bits
+
+    @property
+    def element_bits(self) -> int:
+        """Width of a vector element on its way to the multipliers: the wider of x and h."""
+        return max(self.quantization.x.width, self.quantization.h.width)
+
+    # -- numerics ------------------------------------------------------------------------------------------
+
+    @property
+    def weight_min(self) -> int:
+        """Least integer weight."""
+        return -(1 << (self.quantization.weight_bits - 1))
+
+    @property
+    def weight_max(self) -> int:
+        """Greatest integer weight."""
+        return (1 << (self.quantization.weight_bits - 1)) - 1
+
+    @property
+    def bias_format_min_max(self) -> tuple[int, int]:
+        """Least and greatest integer bias."""
+        half = 1 << (self.quantization.bias_bits - 1)
+        return -half, half - 1
+
+    @property
+    def accumulator_fracs(self) -> tuple[int, ...]:
+        """Fraction bits of the accumulator for each gate."""
+        return tuple(frac + self.quantization.h.fraction_bits for frac in self.quantization.weight_frac)
+
+    @property
+    def input_weight_fracs(self) -> tuple[int, ...]:
+        """Fraction bits of W_x for each gate."""
+        return tuple(frac - self.quantization.x.fraction_bits for frac in self.accumulator_fracs)
+
+    @property
+    def preact_shifts(self) -> tuple[int, ...]:
+        """Right shift from the accumulator to preact for each gate."""
+        return tuple(frac - self.quantization.preact.fraction_bits for frac in self.accumulator_fracs)
+
+    @property
+    def product_sum_bound(self) -> int:
+        """Greatest magnitude that W_x·x + W_h·h can take."""
+        terms = -self.network.input_size * self.quantization.x.min - self.network.hidden_size * self.quantization.h.min
+        return terms * -self.weight_min
+
+    @property
+    def min_accumulator_bits(self) -> int:
+        """Width that no sum of products and bias can overflow."""
+        bound = self.product_sum_bound + (1 << (self.quantization.bias_bits - 1))
+        return bound.bit_length() + 1
+
+    @property
+    def accumulator_bits(self) -> int:
+        """Width of the accumulator (products and bias summed)."""
+        return self.quantization.accumulator_bits or self.min_accumulator_bits
+
+    def gate_table(self, gate: int) -> ActivationTable:
+        """Table of the activation of gate I, F, G or O (0..3)."""
+        return self._table("tanh" if GATES[gate] == "G" else "sigmoid", self.quantization.preact)
+
+    @property
+    def cell_table(self) -> ActivationTable:
+        """Table of the tanh of the cell state."""
+        return self._table("tanh", self.quantization.cell)
+
+    def _table(self, function: str, in_format: QFormat) -> ActivationTable:
+        kind, segments = self.activation.kind, self.activation.segments
+        return activation_table(function, kind, segments, in_format, self.quantization.gate)
+
+    # -- bytes ---------------------------------------------------------------------------------------------
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the compressed weights (padding included, biases not)."""
+        return -(-self.num_row_blocks * self.num_col_blocks * self.weight_word_bits // 8)
+
+    @property
+    def dense_float_bytes(self) -> int:
+        """Bytes of the weights of the same network in dense float32 (biases not included)."""
+        return 4 * 4 * self.network.hidden_size * (self.network.input_size + self.network.hidden_size)
+
+    # -- conversion ----------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict:
+        """Plain JSON values; formats as strings."""
+        return _to_plain(self)
+
+    def to_json(self) -> str:
+        """Indented JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Config":
+        """Inverse of :meth:`to_dict`; unknown keys and wrong types are refused by name."""
+        return _from_plain(cls, values, "")
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that identify this design point (the name does not count)."""
+        return _digest({key: value for key, value in self.to_dict().items() if key != "name"})
+
+    @property
+    def model_fingerprint(self) -> str:
+        """16 hexadecimal digits that identify the numerics alone: equal for every architecture."""
+        values = self.to_dict()
+        del values["quantization"]["accumulator_bits"]
+        return _digest({key: value for key, value in values.items() if key not in ("name", "architecture")})
+
+    def replace(self, settings: dict[str, object]) -> "Config":
+        """A copy with dotted fields replaced by plain values: ``{"architecture.tile_rows": 8}``."""
+        values = self.to_dict()
+        for path, value in settings.items():
+            _assign(values, path, value)
+        return Config.from_dict(values)
+
+
+def _digest(values: dict) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _to_plain(value):
+    if isinstance(value, QFormat):
+        return str(value)
+    if dataclasses.is_dataclass(value):
+        return {f.name: _to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple):
+        return [_to_plain(item) for item in value]
+    return value
+
+
+def _from_plain(cls, values, path: str):
+    require_type(values, dict, path or "configuration", "a table of fields")
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key in values:
+        name = f"{path}.{key}".lstrip(".")
+        if key not in fields:
+            raise InvalidValueError(f"{name} must be one of {', '.join(fields)}, not an unknown key")
+    arguments = {}
+    for key, spec in fields.items():
+        name = f"{path}.{key}".lstrip(".")
+        if key in values:
+            arguments[key] = _convert(spec.type, values[key], name)
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise InvalidValueError(f"{name} must be given, not left out")
+    return cls(**arguments)
+
+
+def _convert(kind, value, name: str):
+    if dataclasses.is_dataclass(kind) and kind is not QFormat:
+        return _from_plain(kind, value, name)
+    if kind is QFormat:
+        try:
+            return QFormat.parse(value)
+        except (InvalidTypeError, InvalidValueError) as error:
+            raise type(error)(f"{name}: {error}") from None
+    if typing.get_origin(kind) is tuple:
+        items = value if isinstance(value, (list, tuple)) else [value] * len(GATES)
+        for item in items:
+            require_type(item, int, name, "an integer or four integers")
+        return tuple(items)
+    if isinstance(kind, types.UnionType):
+        if value is None:
+            return None
+        kind = next(option for option in typing.get_args(kind) if option is not type(None))
+    names = {int: "an integer", bool: "true or false", str: "a string"}
+    require_type(value, kind, name, names[kind])
+    return value
+
+
+def _assign(values: dict, path: str, value) -> None:
+    *parents, last = path.split(".")
+    table = values
+    for depth, key in enumerate(parents):
+        if not isinstance(table.get(key), dict):
+            name = ".".join(parents[: depth + 1])
+            raise InvalidValueError(f"{path} must be a field of the configuration, not below {name!r}")
+        table = table[key]
+    if last not in table:
+        raise InvalidValueError(f"{path} must be a field of the configuration, not an unknown key")
+    table[last] = value
+
+
+def parse_setting(text: str) -> tuple[str, object]:
+    """``"architecture.tile_rows=8"`` → ``("architecture.tile_rows", 8)``; values are JSON, else strings."""
+    path, separator, value = text.partition("=")
+    require(bool(separator) and bool(path), "--set", "of the form section.field=value", text)
+    try:
+        return path.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return path.strip(), value.strip()
+
+
+def load_config(path: str | Path) -> Config:
+    """Read a ``.json`` or ``.toml`` configuration file."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidFileError(f"{path} must be a readable text file: {error}") from None
+    try:
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+        raise InvalidFileError(f"{path} must be valid {path.suffix.lstrip('.').upper() or 'JSON'}: {error}") from None
+    return Config.from_dict(values)

@@ -1,0 +1,148 @@
+"""What stands in every memory of the accelerator, word by word, and the files that fill it.
+
+A word is an integer whose low bits hold the first entry.  Weight banks are in the order of
+``Schedule.issues``: each bank is read at consecutive addresses, every word once per step.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.config import GATES, Config
+from model.errors import InvalidFileError
+from model.schedule import Schedule
+from model.weights import LstmWeights
+
+FINGERPRINT_LABEL = "configuration"
+# x, h and the output are double-buffered: one half is filled while the other is read.
+HALVES = 2
+
+
+@dataclass(frozen=True)
+class MemorySpec:
+    """A memory with contents: name (also of its file), words, bits per word."""
+
+    name: str
+    depth: int
+    width: int
+
+    @property
+    def bits(self) -> int:
+        """Size."""
+        return self.depth * self.width
+
+
+def weight_bank_name(row: int, col: int) -> str:
+    """Name of the bank of the processing element at (row, col) of the tile."""
+    return f"weights_r{row}_c{col}"
+
+
+BIAS_NAME = "bias"
+
+
+def bias_spec(config: Config, schedule: Schedule) -> MemorySpec:
+    """The bias memory: a word serves the four gates of ``cell_lanes`` hidden units."""
+    lanes = schedule.cell_lanes
+    words = config.num_hidden_blocks * config.block_size // lanes
+    return MemorySpec(BIAS_NAME, words, len(GATES) * lanes * config.quantization.bias_bits)
+
+
+def initialised_memories(config: Config) -> list[MemorySpec]:
+    """Every memory that a file fills, weight banks first."""
+    arch = config.architecture
+    banks = [
+        MemorySpec(weight_bank_name(row, col), config.bank_words, config.weight_word_bits)
+        for row in range(arch.tile_rows)
+        for col in range(arch.tile_cols)
+    ]
+    return [*banks, bias_spec(config, Schedule(config))]
+
+
+def state_memories(config: Config) -> list[MemorySpec]:
+    """Every memory without initial contents (depth counts both halves of a double buffer)."""
+    from_tile = config.architecture.tile_cols
+    k, q = config.block_size, config.quantization
+    lanes = Schedule(config).cell_lanes
+    x_depth, h_depth = (HALVES * -(-n // from_tile) for n in (config.num_input_blocks, vector_span(config)))
+    banks_x = min(from_tile, config.num_input_blocks)
+    banks_h = min(from_tile, config.num_hidden_blocks)
+    return [
+        *(MemorySpec(f"x_bank_{i}", x_depth, k * q.x.width) for i in range(banks_x)),
+        *(MemorySpec(f"h_bank_{i}", h_depth, k * q.h.width) for i in range(banks_h)),
+        MemorySpec("cell_state", config.num_hidden_blocks * k // lanes, lanes * q.cell.width),
+        MemorySpec("output_buffer", HALVES * config.num_hidden_blocks, k * q.h.width),
+    ]
+
+
+def vector_span(config: Config) -> int:
+    """Blocks of h as the banks count them: from the start of the column group that holds the first."""
+    return config.num_hidden_blocks + config.num_input_blocks % config.architecture.tile_cols
+
+
+def pack(values: np.ndarray, bits: int) -> list[int]:
+    """``(words, entries)`` two's-complement integers → one packed integer per word, first entry lowest."""
+    mask = (1 << bits) - 1
+    words = []
+    for row in np.asarray(values, dtype=np.int64).tolist():
+        word = 0
+        for position, value in enumerate(row):
+            word |= (value & mask) << (position * bits)
+        words.append(word)
+    return words
+
+
+def memory_words(weights: LstmWeights) -> dict[str, list[int]]:
+    """Contents of every initialised memory by name."""
+    config = weights.config
+    schedule, arch = Schedule(config), config.architecture
+    rows, cols = arch.tile_rows, arch.tile_cols
+    grid = np.zeros((config.num_row_groups * rows, config.num_col_groups * cols, config.block_size), dtype=np.int64)
+    grid[: config.num_row_blocks, : config.num_col_blocks] = weights.interleaved()
+    row_of = np.array([issue.row for issue in schedule.issues]) * rows
+    col_of = np.array([issue.col for issue in schedule.issues]) * cols
+    words = {
+        weight_bank_name(r, c): pack(grid[row_of + r, col_of + c], config.quantization.weight_bits)
+        for r in range(rows)
+        for c in range(cols)
+    }
+    spec = bias_spec(config, schedule)
+    per_word = weights.bias.reshape(len(GATES), spec.depth, schedule.cell_lanes).transpose(1, 0, 2)
+    words[BIAS_NAME] = pack(per_word.reshape(spec.depth, -1), config.quantization.bias_bits)
+    return words
+
+
+def mem_text(spec: MemorySpec, words: list[int], fingerprint: str) -> str:
+    """Text of a ``$readmemh`` file: a comment with the fingerprint, then one word per line."""
+    digits = -(-spec.width // 4)
+    header = f"// {spec.name}: {spec.depth} words of {spec.width} bits, {FINGERPRINT_LABEL} {fingerprint}\n"
+    return header + "".join(f"{word:0{digits}x}\n" for word in words)
+
+
+def read_mem(path: Path, spec: MemorySpec, fingerprint: str) -> list[int]:
+    """Read and check a ``$readmemh`` file that :func:`mem_text` wrote.
+
+    Raises
+    ------
+    InvalidFileError
+        Missing, of another configuration, truncated or damaged.
+    """
+    try:
+        text = path.read_text(encoding="ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidFileError(f"{path} must be a readable memory file: {error}") from None
+    header, _, body = text.partition("\n")
+    found = re.search(rf"{FINGERPRINT_LABEL} ([0-9a-f]+)", header)
+    if found is None or found[1] != fingerprint:
+        raise InvalidFileError(f"{path} must be of {FINGERPRINT_LABEL} {fingerprint}, not {found[1] if found else header!r}")
+    lines = body.split()
+    if len(lines) != spec.depth:
+        raise InvalidFileError(f"{path} must hold {spec.depth} words, not {len(lines)}")
+    try:
+        words = [int(line, 16) for line in lines]
+    except ValueError:
+        raise InvalidFileError(f"{path} must hold hexadecimal words alone") from None
+    if max(words).bit_length() > spec.width:
+        raise InvalidFileError(f"{path} must hold words of {spec.width} bits, not {max(words).bit_length()}")
+    return words

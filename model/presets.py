@@ -1,0 +1,44 @@
+"""Named configurations: values, not code paths."""
+
+from pathlib import Path
+
+from model.config import Config, load_config
+from model.errors import InvalidValueError
+
+PRESETS = {
+    # Smallest network that still has several row groups, several column groups and padding: for tests.
+    "tiny": {
+        "name": "tiny",
+        "network": {"input_size": 10, "hidden_size": 12},
+        "compression": {"block_size": 4},
+        "architecture": {"tile_rows": 4, "tile_cols": 2},
+    },
+    # Character language model whose trained weights are in the tree.
+    "char128": {
+        "name": "char128",
+        "network": {"input_size": 64, "hidden_size": 128},
+        "compression": {"block_size": 8},
+        "architecture": {"tile_rows": 4, "tile_cols": 4},
+    },
+    # The case of Wang, Lin, Wang (2017): 512 × 512, 2,048 multiply-accumulates per cycle.
+    "lm512": {
+        "name": "lm512",
+        "network": {"input_size": 512, "hidden_size": 512},
+        "compression": {"block_size": 8},
+        "architecture": {"tile_rows": 4, "tile_cols": 8},
+    },
+}
+
+
+def preset(name: str) -> Config:
+    """The configuration called ``name``."""
+    if name not in PRESETS:
+        raise InvalidValueError(f"preset must be one of {', '.join(PRESETS)}, not {name!r}")
+    return Config.from_dict(PRESETS[name])
+
+
+def resolve(text: str) -> Config:
+    """A preset's name, or the path of a ``.json``/``.toml`` file."""
+    if text.endswith((".json", ".toml")) or "/" in text:
+        return load_config(Path(text))
+    return preset(text)

@@ -1,0 +1,62 @@
+"""Fixed-point formats in ``Qm.n`` notation."""
+
+import re
+from dataclasses import dataclass
+
+from model.errors import InvalidTypeError, require, require_type
+
+MAX_WIDTH = 32
+
+
+@dataclass(frozen=True)
+class QFormat:
+    """Two's-complement fixed point ``Qm.n``: value = integer · 2^-n.
+
+    Parameters
+    ----------
+    integer_bits : int
+        m, *including* the sign bit.  May be zero or negative as long as the width is positive.
+    fraction_bits : int
+        n.  May be negative (an LSB larger than one).
+    """
+
+    integer_bits: int
+    fraction_bits: int
+
+    def __post_init__(self):
+        require_type(self.integer_bits, int, "format", "Qm.n with integers m and n")
+        require_type(self.fraction_bits, int, "format", "Qm.n with integers m and n")
+        require(2 <= self.width <= MAX_WIDTH, "format", f"Qm.n with 2 <= m + n <= {MAX_WIDTH}", str(self))
+
+    @classmethod
+    def parse(cls, text: "str | QFormat") -> "QFormat":
+        """``"Q4.8"`` → ``QFormat(4, 8)``; a ``QFormat`` passes through."""
+        if isinstance(text, cls):
+            return text
+        match = re.fullmatch(r"Q(-?\d{1,3})\.(-?\d{1,3})", text) if isinstance(text, str) else None
+        if match is None:
+            raise InvalidTypeError(f"format must be a string Qm.n, not {text!r}")
+        return cls(int(match[1]), int(match[2]))
+
+    def __str__(self):
+        return f"Q{self.integer_bits}.{self.fraction_bits}"
+
+    @property
+    def width(self) -> int:
+        """Bits, sign included."""
+        return self.integer_bits + self.fraction_bits
+
+    @property
+    def min(self) -> int:
+        """Least integer code."""
+        return -(1 << (self.width - 1))
+
+    @property
+    def max(self) -> int:
+        """Greatest integer code."""
+        return (1 << (self.width - 1)) - 1
+
+    @property
+    def lsb(self) -> float:
+        """Real value of one unit in the last place."""
+        return 2.0**-self.fraction_bits

@@ -1,0 +1,113 @@
+"""Golden LSTM layer over batches of sequences.  Hardware twin: ``hdl.accelerator``.
+
+Source of the recurrence: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000, in the form
+and gate order of ``torch.nn.LSTM``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from model.config import GATES
+from model.errors import require
+from model.fixed_point import requantize
+from model.reference.cell_update import apply_table, next_cell, next_hidden
+from model.reference.matvec import ExactMatrix
+from model.weights import LstmWeights
+
+
+class Trace(NamedTuple):
+    """Integers of one step at the named quantization points, each (B, H); ``preact`` and ``gate`` are (4, B, H)."""
+
+    preact: np.ndarray
+    gate: np.ndarray
+    cell: np.ndarray
+    h: np.ndarray
+
+
+class LstmReference:
+    """Bit-accurate model of one layer.
+
+    Parameters
+    ----------
+    weights : LstmWeights
+
+    Notes
+    -----
+    Units that only pad H to a multiple of k do not exist here: the hardware holds their h at zero.
+    """
+
+    def __init__(self, weights: LstmWeights):
+        self.config = config = weights.config
+        q = config.quantization
+        size_x, size_h, k = config.network.input_size, config.network.hidden_size, config.block_size
+        dense = weights.dense().reshape(len(GATES), config.num_hidden_blocks * k, -1)[:, :size_h]
+        start_h = config.num_input_blocks * k
+        dense = dense.reshape(len(GATES) * size_h, -1)
+        self._w_x = ExactMatrix(dense[:, :size_x], -q.x.min)
+        self._w_h = ExactMatrix(dense[:, start_h : start_h + size_h], -q.h.min)
+        self._bias = weights.bias[:, :size_h].reshape(-1)
+        self._cell_table = config.cell_table
+
+    def initial_state(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Zero (h, c), each (B, H)."""
+        shape = (batch, self.config.network.hidden_size)
+        return np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+
+    def _check_inputs(self, x: np.ndarray) -> np.ndarray:
+        x = np.asarray(x)
+        fmt = self.config.quantization.x
+        require(x.ndim == 3, "x", "of shape (steps, batch, input_size)", x.shape)
+        size = self.config.network.input_size
+        require(x.shape[-1] == size, "x", f"of {size} elements per step", x.shape)
+        require(np.issubdtype(x.dtype, np.integer), "x", "an array of integers", str(x.dtype))
+        if x.size:
+            extreme = max(int(x.max()), int(x.min()), key=abs)
+            inside = fmt.min <= x.min() and x.max() <= fmt.max
+            require(inside, "x", f"from {fmt.min} to {fmt.max} in format {fmt}", extreme)
+        return x
+
+    def _step(self, from_x: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:
+        config, batch = self.config, h.shape[0]
+        total = (from_x + self._w_h(h).astype(np.int64) + self._bias).reshape(batch, len(GATES), -1)
+        preact, gate = [], []
+        for index in range(len(GATES)):
+            frac = config.accumulator_fracs[index]
+            preact.append(requantize(total[:, index], frac, config.quantization.preact))
+            gate.append(apply_table(preact[index], config.gate_table(index)))
+        i, f, g, o = gate
+        c = next_cell(config, i, f, g, c)
+        return Trace(np.stack(preact), np.stack(gate), c, next_hidden(config, o, c))
+
+    def run(self, x, state=None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Whole sequences.
+
+        Parameters
+        ----------
+        x : integer array (T, B, X) in the format of x
+        state : (h, c) integer arrays (B, H), zero when left out
+
+        Returns
+        -------
+        h : int64 array (T, B, H) in the format of h, and the final (h, c)
+        """
+        x = self._check_inputs(x)
+        steps, batch, _ = x.shape
+        h, c = self.initial_state(batch) if state is None else state
+        out = np.empty((steps, batch, self.config.network.hidden_size), dtype=np.int64)
+        from_x = self._w_x(x)
+        for t in range(steps):
+            trace = self._step(from_x[t].astype(np.int64), h, c)
+            h, c = trace.h, trace.cell
+            out[t] = h
+        return out, (h, c)
+
+    def trace(self, x, state=None) -> Trace:
+        """Every quantization point of every step: arrays of :class:`Trace` with a leading step axis."""
+        x = self._check_inputs(x)
+        h, c = self.initial_state(x.shape[1]) if state is None else state
+        traces = []
+        for t in range(len(x)):
+            traces.append(self._step(self._w_x(x[t]).astype(np.int64), h, c))
+            h, c = traces[-1].h, traces[-1].cell
+        return Trace(*(np.stack(part) for part in zip(*traces, strict=True)))

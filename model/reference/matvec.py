@@ -1,0 +1,31 @@
+"""Golden matrix–vector products.  Hardware twin: ``hdl.matvec``.
+
+Integer products run through BLAS: they are exact while every partial sum stays below 2^24 in float32 or 2^53
+in float64, which the largest row sum of |w| proves.
+"""
+
+import numpy as np
+
+FLOAT32_EXACT = 1 << 24
+FLOAT64_EXACT = 1 << 53
+
+
+class ExactMatrix:
+    """An integer matrix multiplied exactly by integer vectors.
+
+    Parameters
+    ----------
+    matrix : integer array (rows, cols)
+    max_magnitude : int
+        Greatest |entry| of any vector that will be given.
+    """
+
+    def __init__(self, matrix: np.ndarray, max_magnitude: int):
+        bound = int(np.abs(matrix).sum(axis=1, dtype=np.int64).max(initial=0)) * max_magnitude
+        assert bound <= FLOAT64_EXACT, "the configuration bounds accumulators far below 2^53"
+        self.dtype = np.float32 if bound <= FLOAT32_EXACT else np.float64
+        self._transposed = np.ascontiguousarray(matrix.T, dtype=self.dtype)
+
+    def __call__(self, vectors: np.ndarray) -> np.ndarray:
+        """``(..., cols)`` integers (any dtype that holds them) → ``(..., rows)``, integers in ``self.dtype``."""
+        return np.asarray(vectors, dtype=self.dtype) @ self._transposed

@@ -1,0 +1,254 @@
+"""Cycle-exact prediction of the accelerator, and the order in which it works.
+
+The hardware reads its latencies, its order of work and its derived parallelism from here, and the tests hold
+the emitted Verilog to the predicted cycle.
+
+A step is a sequence of *issues*, one tile of R × C blocks each.  With lookahead N the order is: the columns of
+x of row groups 0..N-1, then the rest of their columns, then every other row group whole.  An issue waits until
+
+- the blocks of x and of h that it reads have been written,
+- for the first of a step: the output buffer has room for the whole step,
+- for the last of a row group: the drain will be free when its sums arrive.
+
+Nothing else waits, so these rules give every cycle.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+from model.config import Config
+
+PHASES = ("AHEAD", "RESUME", "WHOLE")
+OUTPUT_BUFFER_STEPS = 2
+# From the cycle in which a block of h is written to the first in which the output stream can offer it.
+OUTPUT_BUFFER_LATENCY = 2
+# Slice register, pre-activation, products, cell state, product, h: one register each around the activations.
+CELL_REGISTERS = 6
+STEADY_STEPS = 8
+
+
+class Issue(NamedTuple):
+    """One tile of work: which row group and column group, and what happens to its sums."""
+
+    row: int
+    col: int
+    first: bool  # the sum starts from zero
+    resume: bool  # the sum starts from the oldest parked one
+    park: bool  # the sum is parked
+    complete: bool  # the sum is complete and goes to the drain
+
+
+def adder_tree_latency(terms: int, levels_per_register: int) -> int:
+    """Registers of a balanced adder tree over ``terms``, its last level registered too; 0 levels: none."""
+    depth = (terms - 1).bit_length()
+    return -(-depth // levels_per_register) if levels_per_register else 0
+
+
+def activation_latency(kind: str) -> int:
+    """Cycles of an activation: look-up, (product,) sum with rounding and sign."""
+    return {"pwl": 3, "shift": 2}[kind]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Cycles of a run: what the simulation of the emitted Verilog must show.
+
+    Attributes
+    ----------
+    first_issue, last_issue : list of int
+        Per step, cycle of the first and of the last issue.
+    last_beat : list of int
+        Per step, cycle in which the last beat of h leaves.
+    """
+
+    first_issue: list[int]
+    last_issue: list[int]
+    last_beat: list[int]
+
+
+class Schedule:
+    """Order, latencies and cycles of one configuration.
+
+    Parameters
+    ----------
+    config : Config
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+
+    # -- derived parallelism -------------------------------------------------------------------------------
+
+    @cached_property
+    def cell_lanes(self) -> int:
+        """Hidden units per cycle: as given, or the fewest that keep up with the tile (k when none does)."""
+        return self._choice[0]
+
+    @cached_property
+    def lookahead(self) -> int:
+        """Row groups whose x columns go first: as given, or the fewest with the least initiation interval."""
+        return self._choice[1]
+
+    @cached_property
+    def _choice(self) -> tuple[int, int]:
+        c, given = self.config, self.config.architecture
+        k, quads = c.block_size, -(-c.architecture.tile_rows // 4)
+        lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
+        enough = [n for n in lanes if quads * (k // n) <= c.num_col_groups] or lanes[-1:]
+        if given.lookahead:
+            return self._best((n, given.lookahead) for n in enough)
+        pure = c.num_pure_input_groups
+        # Beyond this the x columns of a step alone cover any latency of the datapath.
+        latency = self.matvec_latency + self.epilogue_latency(enough[0])
+        most = min(c.num_row_groups, -(-latency // pure) + 1) if pure else 1
+        return self._best((n, ahead) for ahead in range(1, most + 1) for n in enough)
+
+    def _best(self, choices) -> tuple[int, int]:
+        best, best_interval = None, None
+        for lanes, ahead in choices:
+            trial = _Trial(self.config, lanes, ahead)
+            interval = trial.initiation_interval
+            if best is None or interval < best_interval:
+                best, best_interval = (lanes, ahead), interval
+            if interval == self.ideal_interval:
+                break
+        return best
+
+    # -- order ---------------------------------------------------------------------------------------------
+
+    @cached_property
+    def issues(self) -> tuple[Issue, ...]:
+        """Work of one step in order; also the order of words in every weight bank."""
+        c, ahead = self.config, self.lookahead
+        rows, cols, pure = c.num_row_groups, c.num_col_groups, c.num_pure_input_groups
+        if ahead == 1:
+            ahead, pure = 0, 0
+        order = [
+            *((row, col) for row in range(ahead) for col in range(pure)),
+            *((row, col) for row in range(ahead) for col in range(pure, cols)),
+            *((row, col) for row in range(ahead, rows) for col in range(cols)),
+        ]
+        return tuple(
+            Issue(
+                row, col,
+                first=col == 0,
+                resume=row < ahead and col == pure,
+                park=row < ahead and col == pure - 1,
+                complete=col == cols - 1,
+            )
+            for row, col in order
+        )  # fmt: skip
+
+    # -- latencies -----------------------------------------------------------------------------------------
+
+    @property
+    def matvec_latency(self) -> int:
+        """Cycles from an issue to the drain holding the sums: memory, operands, products, trees, accumulator."""
+        c, pipe = self.config, self.config.architecture.pipeline
+        terms = c.block_size if c.architecture.engine == "direct" else 1
+        trees = adder_tree_latency(terms, pipe.adder_levels) + adder_tree_latency(
+            c.architecture.tile_cols, pipe.adder_levels
+        )
+        return 1 + pipe.memory_register + pipe.operand_register + pipe.multiplier_stages + trees + 1
+
+    def epilogue_latency(self, cell_lanes: int | None = None) -> int:
+        """Cycles from the drain holding four gate blocks to their block of h being written in the memories."""
+        lanes = cell_lanes or self.cell_lanes
+        inverse = 1 if self.config.architecture.engine == "fast" else 0
+        slices = self.config.block_size // lanes
+        return inverse + slices - 1 + CELL_REGISTERS + 2 * activation_latency(self.config.activation.kind) + 1
+
+    @property
+    def quad_cycles(self) -> int:
+        """Cycles that the drain spends on the four gate blocks of one hidden block."""
+        return self.config.block_size // self.cell_lanes
+
+    @property
+    def drain_cycles(self) -> int:
+        """Cycles that must lie between the completions of two row groups."""
+        return -(-self.config.architecture.tile_rows // 4) * self.quad_cycles
+
+    # -- cycles --------------------------------------------------------------------------------------------
+
+    @property
+    def ideal_interval(self) -> int:
+        """⌈p/R⌉ · ⌈q/C⌉: cycles of a step that never waits."""
+        return self.config.bank_words
+
+    @cached_property
+    def initiation_interval(self) -> int:
+        """Cycles per step, sustained, with a source and a sink that never wait."""
+        line = self.timeline([STEADY_STEPS])
+        return line.last_issue[-1] - line.last_issue[-2]
+
+    @property
+    def overhead(self) -> int:
+        """Cycles per step beyond ⌈p/R⌉ · ⌈q/C⌉: waiting for h, for the streams or for the drain."""
+        return self.initiation_interval - self.ideal_interval
+
+    @cached_property
+    def first_step_latency(self) -> int:
+        """Cycles from the first beat of x of an idle accelerator to the last beat of h, both included."""
+        return self.timeline([1]).last_beat[0] + 1
+
+    def timeline(self, sequence_lengths: list[int]) -> Timeline:
+        """Every step's cycles for sequences back to back; cycle 0 carries the first beat of x.
+
+        The source offers a beat whenever the accelerator takes one; the sink always takes.
+        """
+        c = self.config
+        x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_hidden_blocks, c.architecture.tile_cols
+        tile_rows, row_blocks = c.architecture.tile_rows, c.num_row_blocks
+        to_drain, to_memory = self.matvec_latency, self.epilogue_latency()
+        gap = self.drain_cycles
+        needs = []
+        for issue in self.issues:
+            blocks = (issue.col + 1) * tile_cols
+            needs.append((min(blocks, x_blocks), min(max(blocks - x_blocks, 0), h_blocks)))
+
+        steps = [index == 0 for length in sequence_lengths for index in range(length)]
+        x_time: list[int] = []  # cycle of each beat of x
+        beat_time: list[int] = []  # cycle of each beat of h
+        written: list[int] = []  # cycle from which each block of h can be read
+        consumed: list[int] = []  # cycle of the last issue of each step
+        result = Timeline([], [], [])
+        now, ready_to_complete = -1, 0
+        for step, is_first in enumerate(steps):
+            for block in range(x_blocks):
+                index = step * x_blocks + block
+                # A half of the x memory is free again in the cycle after the last issue that read it.
+                free = consumed[step - 2] + 1 if step >= 2 else 0
+                x_time.append(max(x_time[index - 1] + 1 if index else 0, free))
+            for number, issue in enumerate(self.issues):
+                need_x, need_h = needs[number]
+                when = max(now + 1, x_time[step * x_blocks + need_x - 1] + 1)
+                if need_h and not is_first:
+                    when = max(when, written[(step - 1) * h_blocks + need_h - 1])
+                if number == 0 and step >= OUTPUT_BUFFER_STEPS:
+                    when = max(when, beat_time[(step - OUTPUT_BUFFER_STEPS + 1) * h_blocks - 1] + 1)
+                if issue.complete:
+                    when = max(when, ready_to_complete)
+                    ready_to_complete = when + gap
+                    before = min(issue.row * tile_rows, row_blocks) // 4
+                    after = min((issue.row + 1) * tile_rows, row_blocks) // 4
+                    for quad in range(after - before):
+                        ready = when + to_drain + quad * self.quad_cycles + to_memory
+                        written.append(ready)
+                        beat = ready - 1 + OUTPUT_BUFFER_LATENCY
+                        beat_time.append(max(beat, beat_time[-1] + 1) if beat_time else beat)
+                if number == 0:
+                    result.first_issue.append(when)
+                now = when
+            consumed.append(now)
+            result.last_issue.append(now)
+            result.last_beat.append(beat_time[-1])
+        return result
+
+
+class _Trial(Schedule):
+    """A schedule with its derived numbers fixed: what the search for them evaluates."""
+
+    def __init__(self, config: Config, cell_lanes: int, lookahead: int):
+        super().__init__(config)
+        self.__dict__.update(cell_lanes=cell_lanes, lookahead=lookahead)
