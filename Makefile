@@ -1,0 +1,87 @@
+# Short names for the commands in scripts/.  Every target makes .venv when it is missing and installs only what
+# it needs; the stamps under .venv/ remember which extras are in.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+CONFIG  ?= char128
+SET     ?=
+SIM     ?= verilator
+N       ?= 50
+SEED    ?= 1
+ARGS    ?=
+WORKERS ?= 2
+
+# Left empty, the first of these that is recent enough makes .venv.
+PYTHON  ?=
+PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
+RUN     := .venv/bin/python
+OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+
+.PHONY: help verilog sim test fuzz train lint format clean distclean
+
+help: ## this list
+	@echo 'usage: make TARGET [CONFIG=preset|file] [SET="section.field=value ..."] [ARGS="more options"]'
+	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	    || sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1  \2/p' $(MAKEFILE_LIST)
+
+verilog: .venv/.base ## emit build/<name>/: Verilog, weight files, expected vectors, report (CONFIG, SET)
+	@$(RUN) -m scripts.verilog $(OPTIONS)
+
+sim: .venv/.sim | compiler ## feed text through the emitted Verilog, compare every h (SIM=verilator|icarus)
+	@$(RUN) -m scripts.simulate --sim $(SIM) $(OPTIONS)
+
+fuzz: .venv/.sim | compiler ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED)
+	@$(RUN) -m scripts.fuzz --count $(N) --seed $(SEED) $(ARGS)
+
+train: .venv/.train ## retrain the compressed network and evaluate its integer model
+	@$(RUN) -m scripts.train $(OPTIONS)
+
+test: .venv/.sim .venv/.train .venv/.synth .venv/.dev | compiler ## linter, formatter, every test
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m pytest -n $(WORKERS) --durations=15 $(ARGS)
+
+lint: .venv/.dev ## linter and formatter, nothing changed
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+
+format: .venv/.dev ## let the formatter rewrite the tree
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+clean: ## remove everything generated but .venv
+	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv as well
+	rm -rf .venv
+
+# -- set-up ----------------------------------------------------------------------------------------------------
+
+.venv/.python: # made once: a newer Makefile is no reason to install everything again
+	@for python in $(PYTHONS); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi; \
+	if ! "$$found" -c 'import venv, ensurepip' >/dev/null 2>&1; then \
+	    echo "make: error: $$found must have the modules venv and ensurepip (Debian: apt-get install python3-venv)" >&2; exit 2; \
+	fi; \
+	rm -rf .venv; "$$found" -m venv .venv; touch $@
+
+.venv/.base: .venv/.python pyproject.toml
+	@echo 'installing: base'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable .; touch $@
+
+.venv/.sim .venv/.train .venv/.synth .venv/.plot .venv/.dev: .venv/.%: .venv/.base
+	@echo 'installing: $*'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable '.[$*]'; touch $@
+
+# Verilator makes C++ of the design; cocotb's Makefiles need perl and make with it.
+.PHONY: compiler
+compiler:
+	@for tool in g++ perl make; do \
+	    if ! command -v $$tool >/dev/null; then \
+	        echo "make: error: $$tool must be installed to simulate (Debian: apt-get install g++ perl make)" >&2; exit 2; \
+	    fi; \
+	done

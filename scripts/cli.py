@@ -1,0 +1,149 @@
+"""What every command shares: arguments, errors in one line, output that is never half-written."""
+
+import argparse
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from model.config import Config, parse_setting
+from model.errors import InvalidFileError, UserError, require
+from model.presets import PRESETS, resolve
+
+EXIT_MISMATCH = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def run_command(main: Callable[[], int | None], program: str | None = None) -> int:
+    """Run a command's ``main`` and turn what a user can cause into one line and an exit status.
+
+    Parameters
+    ----------
+    main : callable
+        Its return value is the exit status; ``None`` is 0.
+    program : str
+        Name in front of the message; the file name of the command when left out.
+
+    Returns
+    -------
+    int
+        2 for a :class:`model.errors.UserError`, 130 when interrupted.  Every other exception is a bug of ours
+        and keeps its traceback.
+    """
+    program = program or Path(sys.argv[0]).stem
+    try:
+        status = main() or 0
+        sys.stdout.flush()
+        return status
+    except UserError as error:
+        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (say, head) has seen enough.  Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def add_config_arguments(parser: argparse.ArgumentParser, default: str = "char128") -> None:
+    """``--config`` and ``--set``, the way every command chooses its design point."""
+    parser.add_argument(
+        "--config",
+        default=default,
+        metavar="NAME|FILE",
+        help=f"preset ({', '.join(PRESETS)}) or a .json/.toml file; default {default}",
+    )
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        action="append",
+        default=[],
+        metavar="SECTION.FIELD=VALUE",
+        help="replace one field, e.g. architecture.tile_rows=8; may be repeated",
+    )
+
+
+def config_from(args: argparse.Namespace) -> Config:
+    """The configuration that ``--config`` and ``--set`` name."""
+    config = resolve(args.config)
+    settings = dict(parse_setting(text) for text in args.settings)
+    return config.replace(settings) if settings else config
+
+
+def count(text: str) -> int:
+    """``argparse`` type of a whole number from 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
+    return value
+
+
+def seed(text: str) -> int:
+    """``argparse`` type of a seed: a whole number from 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
+    return value
+
+
+def write_atomic(path: str | Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it: readers see the old text or the new."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            # mkstemp makes files private; a written report is as readable as any other file of the user.
+            os.chmod(temporary, 0o666 & ~_umask())
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise InvalidFileError(f"{path} must be writable: {error.strerror or error}") from None
+
+
+@contextlib.contextmanager
+def replaced_directory(path: str | Path) -> Iterator[Path]:
+    """Fill a directory under a temporary name; it takes the place of ``path`` when the block ends well.
+
+    Nothing of the old directory survives the swap, and nothing of the new one stays when the block fails.
+    """
+    path = Path(path)
+    require(not path.exists() or path.is_dir(), "output", "a directory", str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InvalidFileError(f"{path} must be writable: {error.strerror or error}") from None
+    try:
+        new, old = temporary / "new", temporary / "old"
+        new.mkdir()
+        yield new
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, old)
+        os.rename(new, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def print_table(rows: list[tuple[str, object]]) -> None:
+    """Names and values in two aligned columns."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")

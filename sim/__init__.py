@@ -1,0 +1,1 @@
+"""Simulation: confronts the emitted Verilog with the reference."""
