@@ -112,7 +112,9 @@ class QuantizationConfig:
         for name in ("preact", "gate", "cell"):
             fmt = getattr(self, name)
             require(fmt.fraction_bits >= 1, f"quantization.{name}", "of at least 1 fraction bit", str(fmt))
-        require(self.gate.integer_bits >= 2, "quantization.gate", "Q2.n or wider, as 1.0 is a gate value", str(self.gate))
+        require(
+            self.gate.integer_bits >= 2, "quantization.gate", "Q2.n or wider, as 1.0 is a gate value", str(self.gate)
+        )
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,12 @@ class PipelineConfig:
     adder_levels: int = 2
 
     def validate(self):
-        require(0 <= self.multiplier_stages <= 2, "architecture.pipeline.multiplier_stages", "0, 1 or 2", self.multiplier_stages)
+        require(
+            0 <= self.multiplier_stages <= 2,
+            "architecture.pipeline.multiplier_stages",
+            "0, 1 or 2",
+            self.multiplier_stages,
+        )
         require(0 <= self.adder_levels <= 16, "architecture.pipeline.adder_levels", "from 0 to 16", self.adder_levels)
 
 
@@ -230,7 +237,9 @@ class Config:
         require(needed <= 48, "network sizes and formats", "such that the accumulator has at most 48 bits", needed)
         for gate, shift in zip(GATES, self.preact_shifts, strict=True):
             rule = f"such that preact drops 0 to 31 fraction bits of the accumulator (gate {gate})"
-            require(0 <= shift <= 31, "quantization.weight_frac", rule, self.quantization.weight_frac[GATES.index(gate)])
+            require(
+                0 <= shift <= 31, "quantization.weight_frac", rule, self.quantization.weight_frac[GATES.index(gate)]
+            )
         if self.architecture.engine == "fast":
             rule = f"one of {', '.join(map(str, FAST_BLOCK_SIZES))} for engine fast"
             require(self.block_size in FAST_BLOCK_SIZES, "compression.block_size", rule, self.block_size)
@@ -251,9 +260,19 @@ class Config:
                 good = pwl_offset_bits(function, self.activation.segments, fmt) >= 0
                 require(good, f"quantization.{name}", rule, str(fmt))
         rule = f"at most the number of block rows {self.num_row_blocks}"
-        require(self.architecture.tile_rows <= self.num_row_blocks, "architecture.tile_rows", rule, self.architecture.tile_rows)
+        require(
+            self.architecture.tile_rows <= self.num_row_blocks,
+            "architecture.tile_rows",
+            rule,
+            self.architecture.tile_rows,
+        )
         rule = f"at most the number of block columns {self.num_col_blocks}"
-        require(self.architecture.tile_cols <= self.num_col_blocks, "architecture.tile_cols", rule, self.architecture.tile_cols)
+        require(
+            self.architecture.tile_cols <= self.num_col_blocks,
+            "architecture.tile_cols",
+            rule,
+            self.architecture.tile_cols,
+        )
 
     # -- sizes ---------------------------------------------------------------------------------------------
 
@@ -355,6 +374,11 @@ class Config:
         """Greatest magnitude that W_x·x + W_h·h can take."""
         terms = -self.network.input_size * self.quantization.x.min - self.network.hidden_size * self.quantization.h.min
         return terms * -self.weight_min
+
+    @property
+    def product_sum_bits(self) -> int:
+        """Width of W_x·x + W_h·h: as given for the accumulator, or the narrowest that cannot overflow."""
+        return self.quantization.accumulator_bits or self.product_sum_bound.bit_length() + 1
 
     @property
     def min_accumulator_bits(self) -> int:

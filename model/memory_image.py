@@ -12,11 +12,11 @@ import numpy as np
 
 from model.config import GATES, Config
 from model.errors import InvalidFileError
-from model.schedule import Schedule
+from model.schedule import OUTPUT_BUFFER_STEPS, Schedule
 from model.weights import LstmWeights
 
 FINGERPRINT_LABEL = "configuration"
-# x, h and the output are double-buffered: one half is filled while the other is read.
+# x and h are double-buffered: one half is filled while the other is read.
 HALVES = 2
 
 
@@ -61,24 +61,34 @@ def initialised_memories(config: Config) -> list[MemorySpec]:
 
 
 def state_memories(config: Config) -> list[MemorySpec]:
-    """Every memory without initial contents (depth counts both halves of a double buffer)."""
-    from_tile = config.architecture.tile_cols
+    """Every memory without initial contents; x, h and the output are double-buffered."""
     k, q = config.block_size, config.quantization
     lanes = Schedule(config).cell_lanes
-    x_depth, h_depth = (HALVES * -(-n // from_tile) for n in (config.num_input_blocks, vector_span(config)))
-    banks_x = min(from_tile, config.num_input_blocks)
-    banks_h = min(from_tile, config.num_hidden_blocks)
     return [
-        *(MemorySpec(f"x_bank_{i}", x_depth, k * q.x.width) for i in range(banks_x)),
-        *(MemorySpec(f"h_bank_{i}", h_depth, k * q.h.width) for i in range(banks_h)),
+        *(vector_spec(config, "x", bank) for bank in input_banks(config)),
+        *(vector_spec(config, "h", bank) for bank in hidden_banks(config)),
         MemorySpec("cell_state", config.num_hidden_blocks * k // lanes, lanes * q.cell.width),
-        MemorySpec("output_buffer", HALVES * config.num_hidden_blocks, k * q.h.width),
+        MemorySpec("output_buffer", OUTPUT_BUFFER_STEPS * config.num_hidden_blocks, k * q.h.width),
     ]
 
 
-def vector_span(config: Config) -> int:
-    """Blocks of h as the banks count them: from the start of the column group that holds the first."""
-    return config.num_hidden_blocks + config.num_input_blocks % config.architecture.tile_cols
+def input_banks(config: Config) -> list[int]:
+    """Block columns of a tile that ever meet a block of x."""
+    return list(range(min(config.architecture.tile_cols, config.num_input_blocks)))
+
+
+def hidden_banks(config: Config) -> list[int]:
+    """Block columns of a tile that ever meet a block of h."""
+    cols, first = config.architecture.tile_cols, config.num_input_blocks
+    return sorted({(first + block) % cols for block in range(min(config.num_hidden_blocks, cols))})
+
+
+def vector_spec(config: Config, name: str, bank: int) -> MemorySpec:
+    """A bank of the memory of ``x`` or ``h``: a block per column group, two halves at even and odd addresses."""
+    cols, first = config.architecture.tile_cols, config.num_input_blocks
+    groups = -(-first // cols) if name == "x" else -(-(first % cols + config.num_hidden_blocks) // cols)
+    fmt = getattr(config.quantization, name)
+    return MemorySpec(f"{name}_c{bank}", HALVES * groups, config.block_size * fmt.width)
 
 
 def pack(values: np.ndarray, bits: int) -> list[int]:
@@ -135,7 +145,9 @@ def read_mem(path: Path, spec: MemorySpec, fingerprint: str) -> list[int]:
     header, _, body = text.partition("\n")
     found = re.search(rf"{FINGERPRINT_LABEL} ([0-9a-f]+)", header)
     if found is None or found[1] != fingerprint:
-        raise InvalidFileError(f"{path} must be of {FINGERPRINT_LABEL} {fingerprint}, not {found[1] if found else header!r}")
+        raise InvalidFileError(
+            f"{path} must be of {FINGERPRINT_LABEL} {fingerprint}, not {found[1] if found else header!r}"
+        )
     lines = body.split()
     if len(lines) != spec.depth:
         raise InvalidFileError(f"{path} must hold {spec.depth} words, not {len(lines)}")

@@ -1,0 +1,94 @@
+"""σ and tanh by the integer tables of ``model.activation_tables``."""
+
+from amaranth.hdl import Array, Const, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.requantize import resize
+from model.activation_tables import SLOPE_FRACTION_BITS, ActivationTable
+from model.schedule import activation_latency
+
+
+class Activation(wiring.Component):
+    """One approximated function, one value per cycle.
+
+    ``y = ±round(intercept[s] + slope[s] · offset)`` with the segment s and the offset from |x|.
+
+    Parameters
+    ----------
+    table : ActivationTable
+
+    Members
+    -------
+    x : In(signed), codes of ``table.in_format``
+    y : Out(signed), codes of ``table.out_format``
+
+    Latency: ``model.schedule.activation_latency`` · Throughput: 1 per cycle · Numerics: one HALF_UP rounding ·
+    Reference: ``model.reference.activation.activate``
+    """
+
+    reset_less = True
+
+    def __init__(self, table: ActivationTable):
+        self.table = table
+        self.latency = activation_latency(table.kind)
+        super().__init__({"x": In(signed(table.in_format.width)), "y": Out(signed(table.out_format.width))})
+
+    @property
+    def module_name(self) -> str:
+        t = self.table
+        formats = f"{t.in_format}_{t.out_format}".replace(".", "_").replace("-", "m").lower()
+        return f"{t.function}_{t.kind}{len(t.starts)}_{formats}"
+
+    def elaborate(self, platform):
+        m = Module()
+        t = self.table
+        width = t.in_format.width
+        # The magnitude of the most negative code needs as many bits as the code itself.
+        magnitude = Signal(unsigned(width))
+        m.d.comb += magnitude.eq(Mux(self.x[-1], -self.x, self.x))
+
+        # First cycle: which line, and is it beyond the last one?
+        segments = len(t.starts)
+        segment = Signal(range(segments))
+        intercept = Signal(unsigned(max(1, max(t.intercepts).bit_length())))
+        saturated, negative = Signal(), Signal()
+        m.d.sync += [negative.eq(self.x[-1]), saturated.eq(magnitude >= t.limit)]
+        constants = Array([Const(value, len(intercept)) for value in t.intercepts])
+        if t.kind == "pwl":
+            m.d.comb += segment.eq(magnitude[t.offset_bits :])
+            slope = Signal(unsigned(max(1, max(t.slopes).bit_length())))
+            offset = Signal(unsigned(max(1, t.offset_bits)))
+            m.d.sync += [
+                intercept.eq(constants[segment]),
+                slope.eq(Array([Const(value, len(slope)) for value in t.slopes])[segment]),
+                offset.eq(magnitude[: t.offset_bits]),
+            ]
+            # Second cycle: the product.
+            line = Signal(unsigned(len(slope) + len(offset)))
+            held_intercept, held_saturated, held_negative = (Signal.like(s) for s in (intercept, saturated, negative))
+            m.d.sync += [
+                line.eq(slope * offset),
+                held_intercept.eq(intercept), held_saturated.eq(saturated), held_negative.eq(negative),
+            ]  # fmt: skip
+            intercept, saturated, negative = held_intercept, held_saturated, held_negative
+            aligned = line << (t.sum_frac - t.in_format.fraction_bits - SLOPE_FRACTION_BITS)
+        else:
+            m.d.comb += segment.eq(0)
+            for index, start in enumerate(t.starts):
+                with m.If(magnitude >= start):
+                    m.d.comb += segment.eq(index)
+            shifts = [t.sum_frac - t.in_format.fraction_bits - slope for slope in t.slopes]
+            aligned = Signal(unsigned(width + max(shifts)))
+            m.d.sync += [
+                intercept.eq(constants[segment]),
+                aligned.eq(Array([magnitude << shift for shift in shifts])[segment]),
+            ]
+
+        # Last cycle: sum, rounding, sign.
+        total = (intercept << (t.sum_frac - t.intercept_frac)) + aligned
+        drop = t.sum_frac - t.out_format.fraction_bits
+        positive = Mux(saturated, t.saturated, (total + (1 << (drop - 1))) >> drop)
+        mirrored = -positive if t.function == "tanh" else t.one - positive
+        m.d.sync += self.y.eq(resize(Mux(negative, mirrored, positive), t.out_format.width))
+        return m

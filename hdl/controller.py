@@ -1,0 +1,160 @@
+"""Controller: decides in every cycle whether the next tile of work is issued."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import enum, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.matvec import IssueTags
+from model.config import Config
+from model.schedule import OUTPUT_BUFFER_STEPS, Schedule
+
+
+class Phase(enum.Enum):
+    """Part of a step, see ``model.schedule``."""
+
+    AHEAD = 0  # columns of x of the first row groups
+    RESUME = 1  # the rest of their columns
+    WHOLE = 2  # every other row group
+
+
+class Controller(wiring.Component):
+    """Walks through ``Schedule.issues`` and holds an issue back while something it needs is missing.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    x_written : In(1)
+        A block of x is being written.
+    x_step_last, x_half : In(1)
+        It ends its step; the half that it goes to.
+    x_sequence_last : In(1)
+        Its stream's ``last``, which counts on a step's last block.
+    x_room : Out(1)
+        Another block of x can be taken.
+    h_written : In(1)
+        A block of h is being written.
+    h_sent : In(1)
+        A beat of h leaves the output buffer.
+    issue : Out(1)
+        Read weights and vector.
+    group : Out
+        Column group of the issue.
+    half : Out(1)
+        Half of the x memory that the step uses.
+    first_step : Out(1)
+        First step of its sequence.
+    tags : Out(IssueTags)
+        One cycle after ``issue``.
+
+    Latency: none · Throughput: one issue per cycle · Reference: ``model.schedule.Schedule.timeline``
+    """
+
+    module_name = "controller"
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.schedule = Schedule(config)
+        super().__init__(
+            {
+                "x_written": In(1), "x_step_last": In(1), "x_half": In(1), "x_sequence_last": In(1), "x_room": Out(1),
+                "h_written": In(1), "h_sent": In(1),
+                "issue": Out(1), "group": Out(range(max(2, config.num_col_groups))), "half": Out(1),
+                "first_step": Out(1, init=1), "tags": Out(IssueTags),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        x_blocks, h_blocks = config.num_input_blocks, config.num_hidden_blocks
+        cols, rows = config.num_col_groups, config.num_row_groups
+        tile_cols = config.architecture.tile_cols
+        pure = config.num_pure_input_groups
+        ahead = self.schedule.lookahead if self.schedule.lookahead > 1 else 0
+
+        # -- where we are ----------------------------------------------------------------------------------
+        start = Phase.AHEAD if ahead else Phase.WHOLE
+        phase = Signal(Phase, init=start)
+        row = Signal(range(max(2, rows)))
+        col = self.group
+        # Blocks of [x; h] that the columns up to this one hold.
+        reach = Signal(range((cols + 1) * tile_cols + 1), init=tile_cols)
+        step_begins, col_ends, step_ends, complete = Signal(), Signal(), Signal(), Signal()
+        m.d.comb += [
+            step_begins.eq((phase == start) & (row == 0) & (col == 0)),
+            complete.eq((phase != Phase.AHEAD) & (col == cols - 1)),
+            col_ends.eq(complete | ((phase == Phase.AHEAD) & (col == pure - 1))),
+            step_ends.eq(complete & (row == rows - 1)),
+        ]
+        with m.If(self.issue):
+            m.d.sync += [col.eq(col + 1), reach.eq(reach + tile_cols)]
+            with m.If(col_ends):
+                m.d.sync += [row.eq(row + 1), col.eq(0), reach.eq(tile_cols)]
+                resumed = [col.eq(pure), reach.eq((pure + 1) * tile_cols)]
+                if ahead:
+                    last_ahead = row == ahead - 1
+                    with m.If((phase == Phase.AHEAD) & last_ahead):
+                        m.d.sync += [phase.eq(Phase.RESUME), row.eq(0), *resumed]
+                    with m.If(phase == Phase.RESUME):
+                        with m.If(last_ahead):
+                            m.d.sync += phase.eq(Phase.WHOLE)
+                        with m.Else():
+                            m.d.sync += resumed
+                with m.If(step_ends):
+                    m.d.sync += [phase.eq(start), row.eq(0), col.eq(0), reach.eq(tile_cols), self.half.eq(~self.half)]
+
+        # -- x: blocks of this step and the next that lie in the memory --------------------------------------
+        x_level = Signal(range(2 * x_blocks + 1))
+        m.d.sync += x_level.eq(x_level + self.x_written - Mux(self.issue & step_ends, x_blocks, 0))
+        x_ready = Signal()
+        m.d.comb += [
+            x_ready.eq((x_level >= x_blocks) | (x_level >= reach)),
+            self.x_room.eq(x_level != 2 * x_blocks),
+        ]
+        sequence_ends = Signal(2)
+        with m.If(self.x_written & self.x_step_last):
+            m.d.sync += sequence_ends.bit_select(self.x_half, 1).eq(self.x_sequence_last)
+        last_step = sequence_ends.bit_select(self.half, 1)
+        with m.If(self.issue & step_ends):
+            m.d.sync += self.first_step.eq(last_step)
+
+        # -- h: blocks of earlier steps not yet written, less those of this one that are ---------------------
+        missing = Signal(range(-h_blocks, OUTPUT_BUFFER_STEPS * h_blocks + 1))
+        m.d.sync += missing.eq(missing + Mux(self.issue & step_ends, h_blocks, 0) - self.h_written)
+        h_ready = Signal()
+        m.d.comb += h_ready.eq(
+            self.first_step | (reach <= x_blocks) | (missing <= 0) | (missing + reach <= x_blocks + h_blocks)
+        )
+
+        # -- output: blocks promised to the buffer and not yet sent ------------------------------------------
+        promised = Signal(range(OUTPUT_BUFFER_STEPS * h_blocks + 1))
+        m.d.sync += promised.eq(promised + Mux(self.issue & step_begins, h_blocks, 0) - self.h_sent)
+        has_room = Signal()
+        m.d.comb += has_room.eq(~step_begins | (promised <= (OUTPUT_BUFFER_STEPS - 1) * h_blocks))
+
+        # -- drain: busy for a while after every complete row group ------------------------------------------
+        gap = self.schedule.drain_cycles
+        drain_free = Signal(init=1)
+        if gap > 1:
+            cooldown = Signal(range(gap))
+            m.d.comb += drain_free.eq(~complete | (cooldown == 0))
+            with m.If(self.issue & complete):
+                m.d.sync += cooldown.eq(gap - 1)
+            with m.Elif(cooldown != 0):
+                m.d.sync += cooldown.eq(cooldown - 1)
+
+        m.d.comb += self.issue.eq(x_ready & h_ready & has_room & drain_free)
+        m.d.sync += [
+            self.tags.valid.eq(self.issue),
+            self.tags.first.eq(col == 0),
+            self.tags.resume.eq((phase == Phase.RESUME) & (col == pure)),
+            self.tags.park.eq((phase == Phase.AHEAD) & (col == pure - 1)),
+            self.tags.complete.eq(complete),
+            self.tags.final.eq(step_ends),
+            self.tags.first_step.eq(self.first_step),
+            self.tags.last_step.eq(last_step),
+        ]
+        return m

@@ -1,0 +1,165 @@
+"""Drain: from the sums of whole tile rows to slices of a few hidden units with all four gates."""
+
+import math
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.hierarchy import shared
+from hdl.matvec import IssueTags
+from hdl.packing import split
+from hdl.transform import InverseTransform
+from model.config import GATES, Config
+from model.datapath import datapath_widths
+from model.memory_image import bias_spec
+from model.schedule import Schedule
+
+
+def slice_layout(config: Config) -> data.ArrayLayout:
+    """Sums of a slice: [unit][gate]."""
+    return data.ArrayLayout(data.ArrayLayout(signed(config.product_sum_bits), len(GATES)), Schedule(config).cell_lanes)
+
+
+def unit_shape(config: Config) -> range:
+    """Number of a slice within its step."""
+    return range(max(2, bias_spec(config, Schedule(config)).depth))
+
+
+class Drain(wiring.Component):
+    """Takes R sums at once, gives ``cell_lanes`` hidden units per cycle.
+
+    Block rows are interleaved (row 4·u + g is gate g of hidden block u), so four neighbours make a *quad*: the
+    gates of one hidden block.  R need not be a multiple of four: rows that do not fill a quad stay until the
+    next row group brings the rest.  A quad is cut into slices of ``cell_lanes`` units; in engine ``fast`` it
+    first passes the inverse transform.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    sums, tags : In
+        From the matrix–vector engine; ``tags.complete & tags.valid`` loads.  The scheduler keeps completions
+        ``Schedule.drain_cycles`` apart, so there is always room.
+    select : Out(1)
+        A slice is being selected: the bias memory reads ``unit``.
+    unit : Out
+        Number of the slice within its step, with ``select``.
+    slice : Out(ArrayLayout(ArrayLayout(signed(product_sum_bits), 4), lanes))
+        I, F, G, O of every unit, one cycle after ``select``.
+    slice_valid, slice_first_step, slice_last_step : Out(1)
+        With ``slice``; the latter two are its sequence's.
+
+    Latency: 1 (direct) or 2 (fast) cycles from a load to its first ``select`` counted from ``sums`` ·
+    Throughput: one slice per cycle · Numerics: the exact shift of the inverse transform
+    """
+
+    module_name = "drain"
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.schedule = Schedule(config)
+        self.widths = datapath_widths(config).sum
+        self.lanes = self.schedule.cell_lanes
+        self.units = bias_spec(config, self.schedule).depth
+        super().__init__(
+            {
+                "sums": In(data.ArrayLayout(sum(self.widths), config.architecture.tile_rows)),
+                "tags": In(IssueTags),
+                "select": Out(1),
+                "unit": Out(unit_shape(config)),
+                "slice": Out(slice_layout(config)),
+                "slice_valid": Out(1),
+                "slice_first_step": Out(1),
+                "slice_last_step": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, gates = self.config, len(GATES)
+        rows = config.architecture.tile_rows
+        # Rows of an unfinished quad number at most 4 - gcd(R, 4), always a multiple of that divisor.
+        step = math.gcd(rows, gates)
+        places = rows + gates - step
+        last_rows = config.num_row_blocks - (config.num_row_groups - 1) * rows
+        slices = self.schedule.quad_cycles
+
+        slots = [Signal(len(self.sums[0]), name=f"slot_{i}", reset_less=True) for i in range(places)]
+        level = Signal(range(places + 1))
+        beat = Signal(range(max(2, slices)))
+        has_quad, pop, load = Signal(), Signal(), Signal()
+        m.d.comb += [
+            has_quad.eq(level >= gates),
+            pop.eq(has_quad & (beat == slices - 1)),
+            load.eq(self.tags.valid & self.tags.complete),
+        ]
+        with m.If(has_quad):
+            m.d.sync += beat.eq(Mux(pop, 0, beat + 1))
+
+        rest = Signal.like(level)
+        m.d.comb += rest.eq(Mux(pop, level - gates, level))
+        m.d.sync += level.eq(rest + Mux(load, Mux(self.tags.final, last_rows, rows), 0))
+        kept = []
+        for i, slot in enumerate(slots):
+            following = slots[i + gates] if i + gates < places else slot
+            kept.append(Mux(pop, following, slot))
+        with m.If(pop):
+            m.d.sync += [slot.eq(value) for slot, value in zip(slots, kept)]
+        with m.If(load), m.Switch(rest):
+            for offset in range(0, gates, step):
+                with m.Case(offset):
+                    m.d.sync += [slots[i].eq(kept[i]) for i in range(offset)]
+                    m.d.sync += [slots[offset + row].eq(self.sums[row]) for row in range(rows)]
+        first_step, last_step = Signal(reset_less=True), Signal(reset_less=True)
+        with m.If(load):
+            m.d.sync += [first_step.eq(self.tags.first_step), last_step.eq(self.tags.last_step)]
+
+        if config.architecture.engine == "fast":
+            quad, select, beat, first_step, last_step = self._inverse(
+                m, slots, has_quad, beat, first_step, last_step, platform
+            )
+        else:
+            quad, select = [split(slots[gate], self.widths) for gate in range(gates)], has_quad
+
+        m.d.comb += self.select.eq(select)
+        m.d.sync += [
+            self.slice_valid.eq(select),
+            self.slice_first_step.eq(first_step),
+            self.slice_last_step.eq(last_step),
+        ]
+        with m.If(select):
+            m.d.sync += self.unit.eq(Mux(self.unit == self.units - 1, 0, self.unit + 1))
+        with m.Switch(beat):
+            for index in range(slices):
+                with m.Case(index):
+                    for lane in range(self.lanes):
+                        for gate in range(gates):
+                            m.d.sync += self.slice[lane][gate].eq(quad[gate][index * self.lanes + lane])
+        return m
+
+    def _inverse(self, m, slots, has_quad, beat, first_step, last_step, platform):
+        """The quad behind the inverse transform, registered when its first slice would be selected."""
+        width, k = self.config.product_sum_bits, self.config.block_size
+        quad = []
+        for gate, name in enumerate(GATES):
+            inverse = InverseTransform(k, list(self.widths), width)
+            m.submodules[f"inverse_{name}"] = shared(inverse, platform)
+            m.d.comb += inverse.forms.as_value().eq(slots[gate])
+            register = Signal(k * width, name=f"block_{name}", reset_less=True)
+            with m.If(has_quad & (beat == 0)):
+                m.d.sync += register.eq(inverse.elements.as_value())
+            quad.append(split(register, (width,) * k))
+        delayed = []
+        for signal, name in (
+            (has_quad, "select"),
+            (beat, "beat"),
+            (first_step, "first_step"),
+            (last_step, "last_step"),
+        ):
+            register = Signal.like(signal, name=f"inverse_{name}")
+            m.d.sync += register.eq(signal)
+            delayed.append(register)
+        return quad, *delayed

@@ -1,0 +1,145 @@
+"""Matrix–vector engine: a tile of R × C processing elements, its weight banks and accumulators."""
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.hierarchy import shared
+from hdl.memory import Rom, address_width, delay
+from hdl.pe import OperandStage, ProcessingElement, RowAccumulator
+from model.config import Config
+from model.datapath import datapath_widths
+from model.memory_image import MemorySpec, weight_bank_name
+from model.schedule import Schedule
+
+# What travels beside the operands of an issue.
+IssueTags = data.StructLayout(
+    {
+        "valid": 1,
+        "first": 1,
+        "resume": 1,
+        "park": 1,
+        "complete": 1,  # the sums go to the drain
+        "final": 1,  # last row group of its step
+        "first_step": 1,  # first step of its sequence: the state is zero
+        "last_step": 1,  # last step of its sequence
+    }
+)
+
+
+class MatVec(wiring.Component):
+    """R × C blocks per cycle, chessboard division of W · [x; h].
+
+    Parameters
+    ----------
+    config : Config
+    contents : dict of str to list of int, optional
+        Words of the weight banks, for Amaranth's simulator.
+
+    Members
+    -------
+    issue : In(1)
+        Read the next word of every bank (one cycle before ``elements``).
+    tags : In(IssueTags)
+        With ``elements``: one cycle after ``issue``.
+    elements : In(ArrayLayout(k · element_bits, C))
+        A block of the vector for every tile column.
+    sums : Out(ArrayLayout(…, R))
+        Packed sums of every tile row.
+    sum_tags : Out(IssueTags)
+        The tags that belong to ``sums``.
+
+    Latency: ``Schedule.matvec_latency`` - 1 from ``issue`` to ``sums`` · Throughput: one issue per cycle ·
+    Numerics: exact · Reference: ``model.reference.matvec``
+    """
+
+    module_name = "matvec"
+
+    def __init__(self, config: Config, contents: dict[str, list[int]] | None = None):
+        self.config, self.contents = config, contents
+        schedule = Schedule(config)
+        self.schedule = schedule
+        self.latency = schedule.matvec_latency - 1
+        arch = config.architecture
+        super().__init__(
+            {
+                "issue": In(1),
+                "tags": In(IssueTags),
+                "elements": In(data.ArrayLayout(config.block_size * config.element_bits, arch.tile_cols)),
+                "sums": Out(data.ArrayLayout(sum(datapath_widths(config).sum), arch.tile_rows)),
+                "sum_tags": Out(IssueTags),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, arch = self.config, self.config.architecture
+        memory_register = int(arch.pipeline.memory_register)
+
+        address = WeightAddress(config.bank_words)
+        m.submodules.weight_address = shared(address, platform)
+        m.d.comb += address.advance.eq(self.issue)
+
+        operands = []
+        for col in range(arch.tile_cols):
+            stage = OperandStage(config)
+            m.submodules[f"operand_c{col}"] = shared(stage, platform)
+            m.d.comb += stage.elements.eq(delay(m, self.elements[col], memory_register, f"elements_c{col}"))
+            operands.append(stage.operand)
+
+        tags = delay(m, self.tags.as_value(), self.latency - 1, "tags", reset_less=False)
+        m.d.comb += self.sum_tags.as_value().eq(tags)
+        for row in range(arch.tile_rows):
+            partials = []
+            for col in range(arch.tile_cols):
+                spec = MemorySpec(weight_bank_name(row, col), config.bank_words, config.weight_word_bits)
+                bank = Rom(spec, self.contents and self.contents[spec.name])
+                m.submodules[spec.name] = shared(bank, platform)
+                element = ProcessingElement(config)
+                m.submodules[f"pe_r{row}_c{col}"] = shared(element, platform)
+                m.d.comb += [
+                    bank.en.eq(self.issue),
+                    bank.addr.eq(address.address),
+                    element.word.eq(delay(m, bank.data, memory_register, f"word_r{row}_c{col}")),
+                    element.operand.eq(operands[col]),
+                ]
+                partials.append(element.partial)
+            accumulator = RowAccumulator(config, self.schedule.lookahead)
+            m.submodules[f"accumulator_r{row}"] = shared(accumulator, platform)
+            m.d.comb += [
+                accumulator.partials.eq(Cat(*partials)),
+                accumulator.valid.eq(self.sum_tags.valid),
+                accumulator.first.eq(self.sum_tags.first),
+                accumulator.resume.eq(self.sum_tags.resume),
+                accumulator.park.eq(self.sum_tags.park),
+                self.sums[row].eq(accumulator.sums),
+            ]
+        return m
+
+
+class WeightAddress(wiring.Component):
+    """Address of all weight banks: consecutive, every word once per step.
+
+    Parameters
+    ----------
+    words : int
+
+    Members
+    -------
+    advance : In(1)
+    address : Out
+    """
+
+    module_name = "weight_address"
+
+    def __init__(self, words: int):
+        self.words = words
+        super().__init__({"advance": In(1), "address": Out(address_width(words))})
+
+    def elaborate(self, platform):
+        m = Module()
+        with m.If(self.advance):
+            m.d.sync += self.address.eq(self.address + 1)
+            with m.If(self.address == self.words - 1):
+                m.d.sync += self.address.eq(0)
+        return m

@@ -1,0 +1,163 @@
+"""Memories behind one wrapper each: what an ASIC user replaces by macros.
+
+``ROM_VERILOG`` and ``RAM_VERILOG`` are the behavioural modules that the emitted Verilog instantiates.  In
+Amaranth's simulator ``amaranth.lib.memory`` stands in with the same timing.
+"""
+
+from amaranth.hdl import ClockSignal, Instance, Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from model.memory_image import MemorySpec
+
+ROM_MODULE = "chessrnn_rom"
+RAM_MODULE = "chessrnn_ram"
+
+ROM_VERILOG = f"""\
+// Read-only memory with a synchronous read port, filled from a $readmemh file.
+// For an ASIC: replace the body by a macro (or a RAM with a load port) of the same timing.
+module {ROM_MODULE} #(
+    parameter WIDTH = 8,
+    parameter DEPTH = 2,
+    parameter ADDR_WIDTH = 1,
+    parameter INIT_FILE = ""
+) (
+    input clk,
+    input en,
+    input [ADDR_WIDTH-1:0] addr,
+    output reg [WIDTH-1:0] data
+);
+  reg [WIDTH-1:0] mem[0:DEPTH-1];
+  initial $readmemh(INIT_FILE, mem);
+  always @(posedge clk) if (en) data <= mem[addr];
+endmodule
+"""
+
+RAM_VERILOG = f"""\
+// Memory with one synchronous write port and one synchronous read port.  A read in the cycle of a write to the
+// same address never happens.
+module {RAM_MODULE} #(
+    parameter WIDTH = 8,
+    parameter DEPTH = 2,
+    parameter ADDR_WIDTH = 1
+) (
+    input clk,
+    input write_en,
+    input [ADDR_WIDTH-1:0] write_addr,
+    input [WIDTH-1:0] write_data,
+    input read_en,
+    input [ADDR_WIDTH-1:0] read_addr,
+    output reg [WIDTH-1:0] read_data
+);
+  reg [WIDTH-1:0] mem[0:DEPTH-1];
+  always @(posedge clk) if (write_en) mem[write_addr] <= write_data;
+  always @(posedge clk) if (read_en) read_data <= mem[read_addr];
+endmodule
+"""
+
+
+def address_width(depth: int) -> int:
+    """Bits of an address, at least one (Verilog-2005 has no zero-width ports)."""
+    return max(1, (depth - 1).bit_length())
+
+
+class Rom(wiring.Component):
+    """Initialised memory.
+
+    Parameters
+    ----------
+    spec : MemorySpec
+        The file ``<spec.name>.mem`` fills it.
+    contents : list of int, optional
+        The words, for Amaranth's simulator.
+
+    Members
+    -------
+    en : In(1)
+    addr : In(address_width(depth))
+    data : Out(width)
+        Holds while ``en`` is low.
+
+    Latency: 1 · Throughput: 1 read per cycle
+    """
+
+    def __init__(self, spec: MemorySpec, contents: list[int] | None = None):
+        self.spec, self.contents = spec, contents
+        self.latency = 1
+        super().__init__({"en": In(1), "addr": In(address_width(spec.depth)), "data": Out(spec.width)})
+
+    def blackbox(self) -> Instance:
+        """The module that the emitted Verilog has for it."""
+        spec = self.spec
+        return Instance(
+            ROM_MODULE,
+            p_WIDTH=spec.width, p_DEPTH=spec.depth, p_ADDR_WIDTH=len(self.addr), p_INIT_FILE=f"{spec.name}.mem",
+            i_clk=ClockSignal(), i_en=self.en, i_addr=self.addr, o_data=self.data,
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        spec = self.spec
+        m.submodules.rom = rom = memory.Memory(shape=spec.width, depth=spec.depth, init=self.contents or [])
+        port = rom.read_port()
+        m.d.comb += [port.en.eq(self.en), port.addr.eq(self.addr), self.data.eq(port.data)]
+        return m
+
+
+class Ram(wiring.Component):
+    """Memory with one write port and one read port.
+
+    Parameters
+    ----------
+    spec : MemorySpec
+
+    Members
+    -------
+    write_en, write_addr, write_data : In
+    read_en, read_addr : In
+    read_data : Out
+        Holds while ``read_en`` is low.
+
+    Latency: 1 · Throughput: 1 read and 1 write per cycle
+    """
+
+    def __init__(self, spec: MemorySpec):
+        self.spec = spec
+        self.latency = 1
+        bits = address_width(spec.depth)
+        super().__init__(
+            {
+                "write_en": In(1), "write_addr": In(bits), "write_data": In(spec.width),
+                "read_en": In(1), "read_addr": In(bits), "read_data": Out(spec.width),
+            }
+        )  # fmt: skip
+
+    def blackbox(self) -> Instance:
+        """The module that the emitted Verilog has for it."""
+        spec = self.spec
+        return Instance(
+            RAM_MODULE,
+            p_WIDTH=spec.width, p_DEPTH=spec.depth, p_ADDR_WIDTH=len(self.write_addr), i_clk=ClockSignal(),
+            i_write_en=self.write_en, i_write_addr=self.write_addr, i_write_data=self.write_data,
+            i_read_en=self.read_en, i_read_addr=self.read_addr, o_read_data=self.read_data,
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        spec = self.spec
+        m.submodules.ram = ram = memory.Memory(shape=spec.width, depth=spec.depth, init=[])
+        write, read = ram.write_port(), ram.read_port()
+        m.d.comb += [
+            write.en.eq(self.write_en), write.addr.eq(self.write_addr), write.data.eq(self.write_data),
+            read.en.eq(self.read_en), read.addr.eq(self.read_addr), self.read_data.eq(read.data),
+        ]  # fmt: skip
+        return m
+
+
+def delay(m: Module, value, cycles: int, name: str, reset_less: bool = True):
+    """``value`` registered ``cycles`` times."""
+    for stage in range(cycles):
+        register = Signal(value.shape(), name=f"{name}_d{stage + 1}", reset_less=reset_less)
+        m.d.sync += register.eq(value)
+        value = register
+    return value

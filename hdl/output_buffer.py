@@ -1,0 +1,89 @@
+"""Output stream of h: room for two whole steps, so that the datapath never has to wait for the sink."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.hierarchy import shared
+from hdl.memory import Ram
+from model.config import Config
+from model.memory_image import state_memories
+from model.schedule import OUTPUT_BUFFER_LATENCY, OUTPUT_BUFFER_STEPS
+
+
+class OutputBuffer(wiring.Component):
+    """First in, first out; the writer has made sure of the room (see ``hdl.controller``).
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    write : In(1)
+    block : In(k · h.width)
+    last_step : In(1)
+        With a step's last block: its sequence ends here.
+    h : Out(stream.Signature(…))
+        ``data`` a block of h; ``last`` on the last beat of the last step.
+
+    Latency: ``model.schedule.OUTPUT_BUFFER_LATENCY`` · Throughput: 1 block per cycle
+    """
+
+    module_name = "output_buffer"
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.latency = OUTPUT_BUFFER_LATENCY
+        bits = config.block_size * config.quantization.h.width
+        super().__init__(
+            {
+                "write": In(1),
+                "block": In(bits),
+                "last_step": In(1),
+                "h": Out(stream.Signature(data.StructLayout({"data": bits, "last": 1}))),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        blocks = self.config.num_hidden_blocks
+        spec = next(s for s in state_memories(self.config) if s.name == "output_buffer")
+        ram = Ram(spec)
+        m.submodules.output_buffer = shared(ram, platform)
+        level = Signal(range(spec.depth + 1))
+        read = Signal()
+
+        m.d.comb += [
+            ram.write_en.eq(self.write), ram.write_data.eq(self.block), ram.read_en.eq(read),
+            read.eq((level != 0) & (~self.h.valid | self.h.ready)), self.h.payload.data.eq(ram.read_data),
+        ]  # fmt: skip
+        m.d.sync += level.eq(level + self.write - read)
+        for enable, port, name in ((self.write, ram.write_addr, "write"), (read, ram.read_addr, "read")):
+            pointer = Signal.like(port, name=f"{name}_pointer")
+            m.d.comb += port.eq(pointer)
+            with m.If(enable):
+                m.d.sync += pointer.eq(Mux(pointer == spec.depth - 1, 0, pointer + 1))
+        with m.If(read):
+            m.d.sync += self.h.valid.eq(1)
+        with m.Elif(self.h.ready):
+            m.d.sync += self.h.valid.eq(0)
+
+        # One flag per step in the buffer; steps enter and leave in turn.
+        flags = Signal(OUTPUT_BUFFER_STEPS)
+        written, sent = (Signal(range(max(2, blocks)), name=name) for name in ("written", "sent"))
+        write_step, send_step = (Signal(range(OUTPUT_BUFFER_STEPS), name=name) for name in ("write_step", "send_step"))
+        with m.If(self.write):
+            m.d.sync += written.eq(written + 1)
+            with m.If(written == blocks - 1):
+                m.d.sync += [
+                    written.eq(0),
+                    write_step.eq(write_step + 1),
+                    flags.bit_select(write_step, 1).eq(self.last_step),
+                ]
+        with m.If(self.h.valid & self.h.ready):
+            m.d.sync += sent.eq(sent + 1)
+            with m.If(sent == blocks - 1):
+                m.d.sync += [sent.eq(0), send_step.eq(send_step + 1)]
+        m.d.comb += self.h.payload.last.eq((sent == blocks - 1) & flags.bit_select(send_step, 1))
+        return m

@@ -1,0 +1,80 @@
+"""Configuration → Verilog-2005 text of the whole design."""
+
+from amaranth._toolchain.yosys import find_yosys
+from amaranth.back import rtlil
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.accelerator import Accelerator
+from hdl.hierarchy import VerilogPlatform, shared
+from hdl.memory import RAM_VERILOG, ROM_VERILOG
+from model.config import Config
+from model.memory_image import FINGERPRINT_LABEL
+
+TOP_MODULE = "accelerator"
+
+
+class Top(wiring.Component):
+    """The accelerator with plain ports under the names that ``ports.json`` lists."""
+
+    def __init__(self, config: Config):
+        self.core = Accelerator(config)
+        k, q = config.block_size, config.quantization
+        super().__init__(
+            {
+                "x_valid": In(1), "x_ready": Out(1), "x_data": In(k * q.x.width), "x_last": In(1),
+                "h_valid": Out(1), "h_ready": In(1), "h_data": Out(k * q.h.width), "h_last": Out(1),
+                "matvec_active": Out(1),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        core = self.core
+        m.submodules.core = shared(core, platform)
+        m.d.comb += [
+            core.x.valid.eq(self.x_valid), self.x_ready.eq(core.x.ready),
+            core.x.payload.data.eq(self.x_data), core.x.payload.last.eq(self.x_last),
+            self.h_valid.eq(core.h.valid), core.h.ready.eq(self.h_ready),
+            self.h_data.eq(core.h.payload.data), self.h_last.eq(core.h.payload.last),
+            self.matvec_active.eq(core.matvec_active),
+        ]  # fmt: skip
+        return m
+
+
+# Initial values go, so that the reset has to do its work in simulation as on silicon; processes become
+# expressions, which spares simulators the sensitivity of ``always @*``; what nobody reads goes as well.
+PASSES = (
+    "proc -norom",
+    "attrmap -remove init",
+    "opt_expr",
+    "opt_muxtree",
+    "opt_dff -nosdff",
+    "opt_clean -purge",
+    "write_verilog -norename -noattr",
+)
+
+
+def _to_verilog(text: str) -> str:
+    """RTLIL of several modules → Verilog, through the Yosys that Amaranth brings."""
+    # Amaranth's own conversion takes one top at a time and knows no other passes, hence its private locator.
+    yosys = find_yosys(lambda version: version >= (0, 40))
+    return yosys.run(["-q", "-"], "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *PASSES]), ignore_warnings=True)
+
+
+def generate(config: Config) -> str:
+    """Verilog of the accelerator, its modules emitted once each, and of the memory wrappers.
+
+    The text holds no weights: ``$readmemh`` files fill the memories when it is elaborated.
+    """
+    platform = VerilogPlatform()
+    text = rtlil.convert(Top(config), name=TOP_MODULE, platform=platform, emit_src=False)
+    body = _to_verilog("\n".join([*platform.modules.values(), text]))
+    c, arch = config, config.architecture
+    header = (
+        f"// chessrnn accelerator {c.name}, {FINGERPRINT_LABEL} {c.fingerprint}\n"
+        f"// {c.network.cell} {c.network.input_size} -> {c.network.hidden_size}, block size {c.block_size}, "
+        f"engine {arch.engine}, tile {arch.tile_rows} x {arch.tile_cols}\n\n"
+    )
+    return header + body + "\n" + ROM_VERILOG + "\n" + RAM_VERILOG
