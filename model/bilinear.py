@@ -1,0 +1,223 @@
+"""Exact bilinear algorithm of a circulant block: engine ``fast``.
+
+The product of a circulant block is the cyclic convolution y = w ∗ x, that is w(z)·x(z) mod z^k - 1.  With
+
+- z^k - 1 = (z^{k/2} - 1)(z^{k/2} + 1), again and again on the first factor, and
+- nested Karatsuba on every second factor: with a(z) = e(z²) + z·o(z²) the product of two such polynomials mod
+  z^m + 1 takes three products mod u^{m/2} + 1, u = z², of (e, e'), (o, o') and (e + o, e' + o'),
+
+there are ``n = num_products(k)`` *forms*, sums and differences of the elements (rows of M), such that
+
+    y = S · ((M·w) ∘ (M·x)),   S = inverse_matrix(k) / 2^inverse_shift(k)
+
+exactly, in integers: the division never leaves a remainder.  A block takes n products instead of k².
+
+This file also proves every width.  A form is a sum of independent elements, so its interval is *attained*, and
+so is the interval of its products and of their sum over blocks: no bit is more than needed.  Where a sum is
+wider than what the output can tell apart, :func:`modulus_bits` bounds it from the other side.
+"""
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from model.errors import require
+
+FAST_BLOCK_SIZES = (2, 4, 8, 16)
+
+
+class Interval(NamedTuple):
+    """All integers from ``low`` to ``high``, both included."""
+
+    low: int
+    high: int
+
+
+def _check(block_size: int) -> None:
+    rule = f"one of {', '.join(map(str, FAST_BLOCK_SIZES))}"
+    require(block_size in FAST_BLOCK_SIZES, "block_size", rule, block_size)
+
+
+# -- the algorithm ---------------------------------------------------------------------------------------------
+
+
+def _cyclic_forms(rows: np.ndarray) -> list[np.ndarray]:
+    half = len(rows) // 2
+    if half == 0:
+        return [rows[0]]
+    low, high = rows[:half], rows[half:]
+    return _cyclic_forms(low + high) + _negacyclic_forms(low - high)
+
+
+def _negacyclic_forms(rows: np.ndarray) -> list[np.ndarray]:
+    if len(rows) == 1:
+        return [rows[0]]
+    even, odd = rows[0::2], rows[1::2]
+    return _negacyclic_forms(even) + _negacyclic_forms(odd) + _negacyclic_forms(even + odd)
+
+
+def _negacyclic_inverse(products: np.ndarray) -> np.ndarray:
+    if len(products) == 1:
+        return products
+    even, odd, both = (_negacyclic_inverse(part) for part in np.split(products, 3))
+    # Times u mod u^{m/2} + 1: one place up, the last one comes back negated.
+    result = np.empty((2 * len(even), *even.shape[1:]), dtype=even.dtype)
+    result[0::2] = even + np.concatenate([-odd[-1:], odd[:-1]])
+    result[1::2] = both - even - odd
+    return result
+
+
+def _cyclic_inverse(products: np.ndarray, block_size: int) -> np.ndarray:
+    """Scaled by ``block_size`` = 2^inverse_shift."""
+    if block_size == 1:
+        return products
+    half = block_size // 2
+    count = len(products) - _num_negacyclic(half)
+    plus = _cyclic_inverse(products[:count], half)
+    minus = half * _negacyclic_inverse(products[count:])
+    return np.concatenate([plus + minus, plus - minus])
+
+
+def _num_negacyclic(size: int) -> int:
+    return 3 ** (size.bit_length() - 1)
+
+
+def num_products(block_size: int) -> int:
+    """n: products (forms) of a block; 2, 5, 14, 41 for k = 2, 4, 8, 16."""
+    _check(block_size)
+    levels = block_size.bit_length() - 1
+    return 1 + sum(_num_negacyclic(1 << level) for level in range(levels))
+
+
+def inverse_shift(block_size: int) -> int:
+    """log2 k: the exact right shift after :func:`inverse_matrix`."""
+    _check(block_size)
+    return block_size.bit_length() - 1
+
+
+@cache
+def forward_matrix(block_size: int) -> np.ndarray:
+    """M: int64 array (n, k) of 0 and ±1."""
+    _check(block_size)
+    matrix = np.array(_cyclic_forms(np.eye(block_size, dtype=np.int64)))
+    matrix.setflags(write=False)
+    return matrix
+
+
+@cache
+def inverse_matrix(block_size: int) -> np.ndarray:
+    """S · 2^inverse_shift: int64 array (k, n), so that y = (inverse_matrix @ ((M w) ∘ (M x))) >> inverse_shift."""
+    _check(block_size)
+    matrix = _cyclic_inverse(np.eye(num_products(block_size), dtype=np.int64), block_size)
+    matrix.setflags(write=False)
+    return matrix
+
+
+@cache
+def form_levels(block_size: int) -> tuple[int, ...]:
+    """Per form, how many halvings stand between its product and the output: 1 for those mod z^{k/2} + 1, then 2, …
+
+    The two scalar forms (mod z - 1 and mod z + 1) both have log2 k.
+    """
+    _check(block_size)
+    levels = inverse_shift(block_size)
+    result = [levels]
+    for level in range(levels, 0, -1):
+        result += [level] * _num_negacyclic(block_size >> level)
+    return tuple(result)
+
+
+# -- widths ----------------------------------------------------------------------------------------------------
+
+
+def width_for(low: int, high: int) -> int:
+    """Least two's-complement width that holds every integer from ``low`` to ``high``."""
+    require(low <= high, "interval", "from its least to its greatest integer", (low, high))
+    return 1 + max((value if value >= 0 else -1 - value).bit_length() for value in (low, high))
+
+
+def signed_interval(bits: int) -> Interval:
+    """Range of a two's-complement integer of ``bits`` bits."""
+    return Interval(-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+
+
+def product_interval(a: Interval, b: Interval) -> Interval:
+    """Exact range of the product of two independent integers."""
+    corners = [x * y for x in a for y in b]
+    return Interval(min(corners), max(corners))
+
+
+def _combine(coefficients: np.ndarray, intervals: list[Interval]) -> Interval:
+    """Exact range of Σ coefficient · value over independent values."""
+    parts = [product_interval(Interval(c, c), i) for c, i in zip(coefficients.tolist(), intervals, strict=True)]
+    return Interval(sum(part.low for part in parts), sum(part.high for part in parts))
+
+
+def form_ranges(block_size: int, low: int, high: int) -> list[Interval]:
+    """Range of every form of k elements, each from ``low`` to ``high``; every bound is attained."""
+    return [_combine(row, [Interval(low, high)] * block_size) for row in forward_matrix(block_size)]
+
+
+def form_widths(block_size: int, element_bits: int) -> list[int]:
+    """Width of every form of two's-complement elements of ``element_bits`` bits."""
+    return [width_for(*interval) for interval in form_ranges(block_size, *signed_interval(element_bits))]
+
+
+def product_ranges(block_size: int, weight: Interval, element: Interval) -> list[Interval]:
+    """Range of every product (M w)_i · (M x)_i; every bound is attained."""
+    pairs = zip(form_ranges(block_size, *weight), form_ranges(block_size, *element), strict=True)
+    return [product_interval(a, b) for a, b in pairs]
+
+
+def sum_ranges(block_size: int, weight: Interval, parts: list[tuple[int, Interval]]) -> list[Interval]:
+    """Range of every product summed over the blocks of a row; every bound is attained.
+
+    Parameters
+    ----------
+    weight : Interval
+        Range of a weight.
+    parts : list of (int, Interval)
+        Number of block columns and range of their elements: one entry for x, one for h.
+    """
+    total = [Interval(0, 0)] * num_products(block_size)
+    for count, element in parts:
+        products = product_ranges(block_size, weight, element)
+        total = [Interval(t.low + count * p.low, t.high + count * p.high) for t, p in zip(total, products, strict=True)]
+    return total
+
+
+def modulus_bits(block_size: int, output_bits: int) -> list[int]:
+    """Low bits of every product sum that decide an output known to fit ``output_bits``.
+
+    Each level of the inverse is lo = (p + m)/2, hi = (p - m)/2 with p mod z^{k/2} - 1 and m mod z^{k/2} + 1.
+    The numerators are even, so lo and hi modulo 2^B follow from p and m modulo 2^{B+1}.  m is a sum of products
+    with integer coefficients: B + 1 low bits of each suffice; p is an output of the next level, where B + 1
+    stands for B.  So a form needs ``output_bits`` + its level, whatever its own range: sums may wrap.
+    """
+    return [output_bits + level for level in form_levels(block_size)]
+
+
+def accumulator_widths(
+    block_size: int, weight: Interval, parts: list[tuple[int, Interval]], output_bits: int
+) -> list[int]:
+    """Width of every accumulator in the transform domain: its own range or :func:`modulus_bits`, the narrower.
+
+    Parameters
+    ----------
+    weight, parts
+        As for :func:`sum_ranges`.
+    output_bits : int
+        Width that the sums after the inverse transform are known to fit.
+    """
+    own = [width_for(*interval) for interval in sum_ranges(block_size, weight, parts)]
+    return [min(pair) for pair in zip(own, modulus_bits(block_size, output_bits), strict=True)]
+
+
+def inverse_ranges(block_size: int, sums: list[Interval]) -> list[Interval]:
+    """Range of every output of :func:`inverse_matrix` before the shift, were the product sums independent.
+
+    They are not: the true output, shifted, is a sum of k products per block.  This is what a transform that does
+    not compute modulo a power of two would need.
+    """
+    return [_combine(row, sums) for row in inverse_matrix(block_size)]
