@@ -73,13 +73,14 @@ def _cyclic_inverse(products: np.ndarray, block_size: int) -> np.ndarray:
     if block_size == 1:
         return products
     half = block_size // 2
-    count = len(products) - _num_negacyclic(half)
+    count = len(products) - num_negacyclic(half)
     plus = _cyclic_inverse(products[:count], half)
     minus = half * _negacyclic_inverse(products[count:])
     return np.concatenate([plus + minus, plus - minus])
 
 
-def _num_negacyclic(size: int) -> int:
+def num_negacyclic(size: int) -> int:
+    """Products mod z^size + 1: the last ones of a cyclic convolution of 2 · size."""
     return 3 ** (size.bit_length() - 1)
 
 
@@ -87,7 +88,7 @@ def num_products(block_size: int) -> int:
     """n: products (forms) of a block; 2, 5, 14, 41 for k = 2, 4, 8, 16."""
     _check(block_size)
     levels = block_size.bit_length() - 1
-    return 1 + sum(_num_negacyclic(1 << level) for level in range(levels))
+    return 1 + sum(num_negacyclic(1 << level) for level in range(levels))
 
 
 def inverse_shift(block_size: int) -> int:
@@ -124,7 +125,7 @@ def form_levels(block_size: int) -> tuple[int, ...]:
     levels = inverse_shift(block_size)
     result = [levels]
     for level in range(levels, 0, -1):
-        result += [level] * _num_negacyclic(block_size >> level)
+        result += [level] * num_negacyclic(block_size >> level)
     return tuple(result)
 
 

@@ -1,0 +1,212 @@
+"""Transforms of the fast engine: elements to forms, sums of products of forms to elements."""
+
+import zlib
+from collections.abc import Callable, Sequence
+
+from amaranth.hdl import Module, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.requantize import resize
+from model import bilinear
+
+
+def forms_layout(widths: Sequence[int]) -> data.StructLayout:
+    """Fields f0, f1, … of signed ``widths``."""
+    return data.StructLayout({f"f{index}": signed(width) for index, width in enumerate(widths)})
+
+
+class _Adders:
+    """The two operations of a transform, counted; ``arithmetic`` False counts alone."""
+
+    def __init__(self, arithmetic: bool = True):
+        self.arithmetic, self.count = arithmetic, 0
+
+    def add(self, a, b, limit: int | None = None):
+        return self._make(lambda: a + b, limit)
+
+    def sub(self, a, b, limit: int | None = None):
+        return self._make(lambda: a - b, limit)
+
+    def _make(self, operation: Callable, limit: int | None):
+        self.count += 1
+        if not self.arithmetic:
+            return None
+        value = operation()
+        return value if limit is None else resize(value, min(len(value), limit))
+
+
+def _cyclic_forms(adders: _Adders, values: list) -> list:
+    half = len(values) // 2
+    if half == 0:
+        return values
+    pairs = list(zip(values[:half], values[half:], strict=True))
+    plus, minus = [adders.add(a, b) for a, b in pairs], [adders.sub(a, b) for a, b in pairs]
+    return _cyclic_forms(adders, plus) + _negacyclic_forms(adders, minus)
+
+
+def _negacyclic_forms(adders: _Adders, values: list) -> list:
+    if len(values) == 1:
+        return values
+    even, odd = values[0::2], values[1::2]
+    both = [adders.add(a, b) for a, b in zip(even, odd, strict=True)]
+    return [form for part in (even, odd, both) for form in _negacyclic_forms(adders, part)]
+
+
+def _cyclic_inverse(adders: _Adders, products: list, size: int, bits: int) -> list:
+    """Elements modulo 2^bits."""
+    if size == 1:
+        return products
+    # Halving exactly needs one more bit below: model.bilinear.modulus_bits.
+    half, below = size // 2, bits + 1
+    count = len(products) - bilinear.num_negacyclic(half)
+    plus = _cyclic_inverse(adders, products[:count], half, below)
+    minus = _negacyclic_inverse(adders, products[count:], below)
+    pairs = list(zip(plus, minus, strict=True))
+    doubled = [adders.add(a, b, below) for a, b in pairs] + [adders.sub(a, b, below) for a, b in pairs]
+    return [value[1:].as_signed() for value in doubled] if adders.arithmetic else doubled
+
+
+def _negacyclic_inverse(adders: _Adders, products: list, bits: int) -> list:
+    if len(products) == 1:
+        return products
+    third = len(products) // 3
+    even, odd, both = (
+        _negacyclic_inverse(adders, products[start : start + third], bits) for start in range(0, 3 * third, third)
+    )
+    elements = []
+    for index in range(len(even)):
+        # Times u modulo u^{m/2} + 1: one place up, the last one comes back negated.
+        combine = adders.add if index else adders.sub
+        elements.append(combine(even[index], odd[index - 1], bits))
+        elements.append(adders.sub(both[index], adders.add(even[index], odd[index], bits), bits))
+    return elements
+
+
+def forward_adders(block_size: int) -> int:
+    """Two-input adders and subtractors of a :class:`ForwardTransform`."""
+    counter = _Adders(arithmetic=False)
+    _cyclic_forms(counter, [None] * block_size)
+    return counter.count
+
+
+def inverse_adders(block_size: int) -> int:
+    """Two-input adders and subtractors of an :class:`InverseTransform`."""
+    counter = _Adders(arithmetic=False)
+    _cyclic_inverse(counter, [None] * bilinear.num_products(block_size), block_size, bits=1)
+    return counter.count
+
+
+class ForwardTransform(wiring.Component):
+    """Forms of a block: ``forms = M · elements``.
+
+    Sub-sums are shared as the factors of z^k - 1 nest.
+
+    Parameters
+    ----------
+    block_size : int
+        k.
+    element_width : int
+        Bits of an element.
+
+    Members
+    -------
+    elements : In(ArrayLayout(signed(element_width), k))
+    forms : Out(forms_layout(form_widths))
+
+    Attributes
+    ----------
+    form_widths : list of int
+        ``model.bilinear.form_widths``.
+    adder_count : int
+        Two-input adders and subtractors.
+
+    Latency: 0 · Throughput: 1 block per cycle · Numerics: exact · Reference: ``model.bilinear.forward_matrix``
+    """
+
+    def __init__(self, block_size: int, element_width: int):
+        self.block_size, self.element_width = block_size, element_width
+        self.form_widths = bilinear.form_widths(block_size, element_width)
+        super().__init__(
+            {
+                "elements": In(data.ArrayLayout(signed(element_width), block_size)),
+                "forms": Out(forms_layout(self.form_widths)),
+            }
+        )
+
+    latency = 0
+
+    @property
+    def module_name(self) -> str:
+        return f"forward_transform_k{self.block_size}_w{self.element_width}"
+
+    @property
+    def adder_count(self) -> int:
+        return forward_adders(self.block_size)
+
+    def elaborate(self, platform):
+        m = Module()
+        forms = _cyclic_forms(_Adders(), [self.elements[index] for index in range(self.block_size)])
+        for index, (form, width) in enumerate(zip(forms, self.form_widths, strict=True)):
+            assert len(form) == width, "every adder grows by the one bit that the proof gives it"
+            m.d.comb += self.forms[f"f{index}"].eq(form)
+        return m
+
+
+class InverseTransform(wiring.Component):
+    """Elements of an output block from the product sums of its forms: ``elements = S · forms``.
+
+    The shift by log2 k is spread over the levels and drops zeros alone.
+
+    Parameters
+    ----------
+    block_size : int
+        k.
+    form_widths : sequence of int
+        Bits of every sum: as wide as its range or as ``model.bilinear.modulus_bits(k, output_width)``, see
+        ``model.bilinear.accumulator_widths``.
+    output_width : int
+        Bits of an element, which is known to fit.
+
+    Members
+    -------
+    forms : In(forms_layout(form_widths))
+    elements : Out(ArrayLayout(signed(output_width), k))
+
+    Attributes
+    ----------
+    adder_count : int
+        Two-input adders and subtractors.
+
+    Latency: 0 · Throughput: 1 block per cycle · Numerics: exact where the output fits; intermediate sums wrap ·
+    Reference: ``model.bilinear.inverse_matrix``, ``inverse_shift``
+    """
+
+    def __init__(self, block_size: int, form_widths: Sequence[int], output_width: int):
+        self.block_size, self.form_widths, self.output_width = block_size, tuple(form_widths), output_width
+        super().__init__(
+            {
+                "forms": In(forms_layout(self.form_widths)),
+                "elements": Out(data.ArrayLayout(signed(output_width), block_size)),
+            }
+        )
+
+    latency = 0
+
+    @property
+    def module_name(self) -> str:
+        # Up to 41 widths would not make a readable name.
+        digest = zlib.crc32(bytes(self.form_widths))
+        return f"inverse_transform_k{self.block_size}_w{self.output_width}_{digest:08x}"
+
+    @property
+    def adder_count(self) -> int:
+        return inverse_adders(self.block_size)
+
+    def elaborate(self, platform):
+        m = Module()
+        forms = [self.forms[f"f{index}"] for index in range(len(self.form_widths))]
+        elements = _cyclic_inverse(_Adders(), forms, self.block_size, self.output_width)
+        for index, element in enumerate(elements):
+            m.d.comb += self.elements[index].eq(element)
+        return m
