@@ -60,7 +60,10 @@ def _to_verilog(text: str) -> str:
     """RTLIL of several modules → Verilog, through the Yosys that Amaranth brings."""
     # Amaranth's own conversion takes one top at a time and knows no other passes, hence its private locator.
     yosys = find_yosys(lambda version: version >= (0, 40))
-    return yosys.run(["-q", "-"], "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *PASSES]), ignore_warnings=True)
+    body = yosys.run(["-q", "-"], "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *PASSES]), ignore_warnings=True)
+    # A multiplexer of many inputs is printed as a function under its own name, and Icarus takes every call of a
+    # name that starts with $, escaped or not, for a system function.
+    return body.replace("\\$procmux$", "\\procmux$")
 
 
 def generate(config: Config) -> str:
