@@ -47,12 +47,14 @@ class AdderTree(wiring.Component):
         depth = 0
         while len(level) > 1:
             depth += 1
-            pairs = [resize(a + b, min(len(a + b), self.out_width)) for a, b in zip(level[::2], level[1::2])]
+            pairs = [
+                resize(a + b, min(len(a + b), self.out_width)) for a, b in zip(level[::2], level[1::2], strict=False)
+            ]
             level = pairs + ([level[-1]] if len(level) % 2 else [])
             last = len(level) == 1
             if self.levels_per_register and (last or depth % self.levels_per_register == 0):
                 registers = [Signal(signed(len(value)), name=f"sum_l{depth}_{i}") for i, value in enumerate(level)]
-                m.d.sync += [register.eq(value) for register, value in zip(registers, level)]
+                m.d.sync += [register.eq(value) for register, value in zip(registers, level, strict=True)]
                 level = registers
         m.d.comb += self.total.eq(resize(level[0], self.out_width))
         return m

@@ -107,7 +107,7 @@ class Drain(wiring.Component):
             following = slots[i + gates] if i + gates < places else slot
             kept.append(Mux(pop, following, slot))
         with m.If(pop):
-            m.d.sync += [slot.eq(value) for slot, value in zip(slots, kept)]
+            m.d.sync += [slot.eq(value) for slot, value in zip(slots, kept, strict=True)]
         with m.If(load), m.Switch(rest):
             for offset in range(0, gates, step):
                 with m.Case(offset):

@@ -1,5 +1,7 @@
 """Processing element: one circulant block times one block of the vector, every cycle."""
 
+from itertools import pairwise
+
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -66,9 +68,8 @@ class ProcessingElement(wiring.Component):
         m = Module()
         weights = self.word
         if self.config.architecture.engine == "fast":
-            m.submodules.transform = transform = ForwardTransform(
-                self.config.block_size, self.config.quantization.weight_bits
-            )
+            transform = ForwardTransform(self.config.block_size, self.config.quantization.weight_bits)
+            m.submodules.transform = shared(transform, platform)
             m.d.comb += transform.elements.as_value().eq(self.word)
             weights = transform.forms.as_value()
         if self.operand_delay:
@@ -144,7 +145,8 @@ class OperandStage(wiring.Component):
         m = Module()
         operand = self.elements
         if self.config.architecture.engine == "fast":
-            m.submodules.transform = transform = ForwardTransform(self.config.block_size, self.config.element_bits)
+            transform = ForwardTransform(self.config.block_size, self.config.element_bits)
+            m.submodules.transform = shared(transform, platform)
             m.d.comb += transform.elements.as_value().eq(self.elements)
             operand = transform.forms.as_value()
         domain = m.d.sync if self.latency else m.d.comb
@@ -213,7 +215,7 @@ class RowAccumulator(wiring.Component):
                     m.d.comb += start.eq(parked[-1])
                 # All are parked before the first resumes, so one shift serves both ends.
                 with m.If(self.valid & (self.park | self.resume)):
-                    m.d.sync += [parked[0].eq(total), *(b.eq(a) for a, b in zip(parked, parked[1:]))]
+                    m.d.sync += [parked[0].eq(total), *(b.eq(a) for a, b in pairwise(parked))]
             m.d.comb += total.eq(resize(start + tree.total, width))
             with m.If(self.valid):
                 m.d.sync += accumulator.eq(total)

@@ -142,9 +142,12 @@ class VectorMemory(wiring.Component):
                 banks[name, col] = ram
                 m.submodules[f"{name}_c{col}"] = shared(ram, platform)
                 m.d.comb += [
-                    ram.write_en.eq(write & writer.bank[col]), ram.write_addr.eq(writer.address), ram.write_data.eq(block),
-                    ram.read_en.eq(self.read), ram.read_addr.eq(Cat(half, group)),
-                ]  # fmt: skip
+                    ram.write_en.eq(write & writer.bank[col]),
+                    ram.write_addr.eq(writer.address),
+                    ram.write_data.eq(block),
+                    ram.read_en.eq(self.read),
+                    ram.read_addr.eq(Cat(half, group)),
+                ]
 
         # What each column shows depends on the group that was read, known one cycle later.
         group = Signal.like(self.group, reset_less=True)

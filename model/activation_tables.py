@@ -11,7 +11,8 @@ The constants here are shared by trainer, reference and RTL; the arithmetic is n
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -154,7 +155,7 @@ def _shift_table(function: str, segments: int, in_format: QFormat, out_format: Q
         step //= 2
     # Lower envelope → integer starts: segment j begins where its line is not above the previous one.
     starts = [0]
-    for (a, code_a), (b, code_b) in zip(list(zip(shifts, codes))[:-1], list(zip(shifts, codes))[1:], strict=True):
+    for (a, code_a), (b, code_b) in pairwise(zip(shifts, codes, strict=True)):
         crossing = (code_b - code_a) * unit / (2.0**-a - 2.0**-b)
         starts.append(max(starts[-1], int(np.ceil(crossing * 2.0**in_format.fraction_bits - 1e-9))))
     crossing = (cap - codes[-1]) * unit * 2.0 ** shifts[-1]
@@ -167,7 +168,7 @@ def _shift_table(function: str, segments: int, in_format: QFormat, out_format: Q
     )  # fmt: skip
 
 
-@lru_cache(maxsize=None)
+@cache
 def activation_table(
     function: str, kind: str, segments: int, in_format: QFormat, out_format: QFormat
 ) -> ActivationTable:

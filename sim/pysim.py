@@ -1,0 +1,151 @@
+"""Amaranth's own simulator: blocks cycle by cycle, and the whole accelerator without a compiler."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from amaranth.lib import wiring
+from amaranth.sim import Simulator
+
+from hdl.accelerator import Accelerator
+from model.memory_image import memory_words, pack
+from model.weights import LstmWeights
+
+CLOCK_PERIOD = 1e-6
+DEADLOCK_CYCLES = 5000
+
+
+def pump(dut: wiring.Component, stimuli: list[dict], outputs: tuple[str, ...], latency: int) -> list[dict]:
+    """Drive a pipelined block with one set of inputs per cycle.
+
+    Parameters
+    ----------
+    stimuli : list of dict
+        Port name → Python integer (or list of integers for an array port).
+    outputs : tuple of str
+        Ports to read; array ports give lists.
+    latency : int
+        Cycles from an input to its output.
+
+    Returns
+    -------
+    list of dict
+        The outputs that belong to each stimulus.
+    """
+    results = []
+    sim = Simulator(dut)
+    sim.add_clock(CLOCK_PERIOD, if_exists=True)
+
+    def read(ctx, port):
+        value = ctx.get(port)
+        return list(value) if hasattr(value, "__len__") and not isinstance(value, (int, str)) else value
+
+    async def bench(ctx):
+        for cycle in range(len(stimuli) + latency):
+            if cycle < len(stimuli):
+                for name, value in stimuli[cycle].items():
+                    ctx.set(getattr(dut, name), value)
+            if cycle >= latency:
+                results.append({name: read(ctx, getattr(dut, name)) for name in outputs})
+            if latency:
+                await ctx.tick()
+            else:
+                await ctx.delay(CLOCK_PERIOD)
+
+    sim.add_testbench(bench)
+    sim.run()
+    return results
+
+
+class Run(NamedTuple):
+    """What a simulation of the accelerator showed.
+
+    Attributes
+    ----------
+    beats : list of (int, int)
+        Packed data and ``last`` of every beat of h.
+    beat_cycles, issue_cycles : list of int
+        Cycle of every beat of h, of every issue; cycle 0 takes the first beat of x.
+    """
+
+    beats: list[tuple[int, int]]
+    beat_cycles: list[int]
+    issue_cycles: list[int]
+
+
+def beats_of(sequences: list[np.ndarray], block_size: int, bits: int, padding: Callable | None = None):
+    """Sequences of integer vectors (T, N) → packed stream beats ``(data, last)``.
+
+    Parameters
+    ----------
+    padding : callable, optional
+        ``padding(shape)`` fills the elements beyond N; zero when left out.
+    """
+    beats = []
+    for sequence in sequences:
+        steps, size = sequence.shape
+        blocks = -(-size // block_size)
+        padded = np.zeros((steps, blocks * block_size), dtype=np.int64)
+        if padding is not None:
+            padded[:] = padding(padded.shape)
+        padded[:, :size] = sequence
+        words = pack(padded.reshape(steps * blocks, block_size), bits)
+        beats += [(word, int(index == len(words) - 1)) for index, word in enumerate(words)]
+    return beats
+
+
+def run_accelerator(
+    weights: LstmWeights,
+    x_beats: list[tuple[int, int]],
+    count: int,
+    offer: Callable[[], bool] = lambda: True,
+    accept: Callable[[], bool] = lambda: True,
+) -> Run:
+    """Feed beats of x until ``count`` beats of h have come.
+
+    Parameters
+    ----------
+    offer, accept : callable
+        Asked once per cycle: does the source offer its next beat, does the sink take one?
+
+    Raises
+    ------
+    TimeoutError
+        Nothing moved for ``DEADLOCK_CYCLES`` cycles; names the stream that waits.
+    """
+    config = weights.config
+    dut = Accelerator(config, memory_words(weights))
+    sim = Simulator(dut)
+    sim.add_clock(CLOCK_PERIOD)
+    result = Run([], [], [])
+
+    async def bench(ctx):
+        sent, cycle, start, idle, offered = 0, 0, None, 0, False
+        while len(result.beats) < count:
+            # An offered beat stays until it is taken.
+            offered = offered or (sent < len(x_beats) and offer())
+            ready = accept()
+            ctx.set(dut.x.valid, int(offered))
+            if offered:
+                ctx.set(dut.x.payload.data, x_beats[sent][0])
+                ctx.set(dut.x.payload.last, x_beats[sent][1])
+            ctx.set(dut.h.ready, int(ready))
+            idle += 1
+            if offered and ctx.get(dut.x.ready):
+                start = cycle if start is None else start
+                sent, idle, offered = sent + 1, 0, False
+            if ready and ctx.get(dut.h.valid):
+                result.beats.append((ctx.get(dut.h.payload.data), ctx.get(dut.h.payload.last)))
+                result.beat_cycles.append(cycle - start)
+                idle = 0
+            if ctx.get(dut.matvec_active):
+                result.issue_cycles.append(cycle - start)
+            if idle > DEADLOCK_CYCLES:
+                stuck = "x" if sent < len(x_beats) else "h"
+                raise TimeoutError(f"stream {stuck} stuck after {sent} beats of x and {len(result.beats)} of h")
+            cycle += 1
+            await ctx.tick()
+
+    sim.add_testbench(bench)
+    sim.run()
+    return result

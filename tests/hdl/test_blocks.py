@@ -1,0 +1,157 @@
+"""Every block of the datapath against its golden function, every bit and every latency."""
+
+import numpy as np
+import pytest
+from amaranth.hdl import Module, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.activation import Activation
+from hdl.adder_tree import AdderTree
+from hdl.cell_update import CellLane
+from hdl.pe import ProcessingElement
+from hdl.requantize import requantize
+from model import bilinear
+from model.activation_tables import activation_table
+from model.circulant import expand
+from model.config import GATES, Config
+from model.datapath import datapath_widths
+from model.fixed_point import requantize as golden_requantize
+from model.memory_image import pack
+from model.qformat import QFormat
+from model.reference.activation import activate
+from model.reference.cell_update import apply_table, next_cell, next_hidden
+from sim.pysim import pump
+
+
+def ints(values):
+    return [int(value) for value in values]
+
+
+def unpack(word, widths):
+    values = []
+    for width in widths:
+        value = word & ((1 << width) - 1)
+        values.append(value - (1 << width) if value >> (width - 1) else value)
+        word >>= width
+    return values
+
+
+class Requantize(wiring.Component):
+    def __init__(self, width, fraction_bits, fmt):
+        self.fraction_bits, self.fmt = fraction_bits, fmt
+        super().__init__({"a": In(signed(width)), "y": Out(signed(fmt.width))})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.y.eq(requantize(self.a, self.fraction_bits, self.fmt))
+        return m
+
+
+@pytest.mark.parametrize(("width", "frac", "fmt"), [(8, 3, "Q3.1"), (8, 0, "Q4.4"), (9, 5, "Q2.5"), (6, 2, "Q8.2")])
+def test_requantize_every_code(width, frac, fmt):
+    fmt = QFormat.parse(fmt)
+    codes = np.arange(-(1 << (width - 1)), 1 << (width - 1))
+    got = pump(Requantize(width, frac, fmt), [{"a": value} for value in ints(codes)], ("y",), 0)
+    np.testing.assert_array_equal([g["y"] for g in got], golden_requantize(codes, frac, fmt))
+
+
+@pytest.mark.parametrize(("terms", "levels"), [(1, 2), (2, 1), (5, 2), (8, 0), (8, 2), (13, 3)])
+@pytest.mark.parametrize("out_width", [5, 12])
+def test_adder_tree(terms, levels, out_width, rng):
+    tree = AdderTree(terms, 7, out_width, levels)
+    operands = rng.integers(-64, 64, size=(40, terms))
+    operands[0], operands[1] = -64, 63
+    got = pump(tree, [{"operands": ints(row)} for row in operands], ("total",), tree.latency)
+    half = 1 << (out_width - 1)
+    np.testing.assert_array_equal([g["total"] for g in got], (operands.sum(axis=1) + half) % (2 * half) - half)
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "tanh"])
+@pytest.mark.parametrize(("kind", "segments"), [("pwl", 8), ("pwl", 16), ("shift", 3), ("shift", 5)])
+@pytest.mark.parametrize(("in_format", "out_format"), [("Q4.6", "Q2.10"), ("Q3.5", "Q2.4"), ("Q4.8", "Q3.6")])
+def test_activation_every_code(function, kind, segments, in_format, out_format):
+    table = activation_table(function, kind, segments, QFormat.parse(in_format), QFormat.parse(out_format))
+    codes = np.arange(table.in_format.min, table.in_format.max + 1)
+    block = Activation(table)
+    got = pump(block, [{"x": value} for value in ints(codes)], ("y",), block.latency)
+    np.testing.assert_array_equal([g["y"] for g in got], activate(codes, table))
+
+
+def small_config(**architecture):
+    k = architecture.pop("block_size", 4)
+    bits = architecture.pop("weight_bits", 5)
+    return Config.from_dict(
+        {
+            "network": {"input_size": 9, "hidden_size": 7},
+            "compression": {"block_size": k},
+            "quantization": {"weight_bits": bits, "weight_frac": [4, 5, 3, 4]},
+            "architecture": {"tile_rows": 2, "tile_cols": 2, **architecture},
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["pwl", "shift"])
+def test_cell_lane(kind, rng):
+    config = small_config().replace({"activation.kind": kind, "activation.segments": 8 if kind == "pwl" else 4})
+    q, count = config.quantization, 200
+    lane = CellLane(config, config.product_sum_bits)
+    limit = 1 << (config.product_sum_bits - 1)
+    sums = rng.integers(-limit, limit, size=(count, 4))
+    sums[20:] //= 16
+    bias = rng.integers(-(1 << 12), 1 << 12, size=(count, 4))
+    c = rng.integers(q.cell.min, q.cell.max + 1, size=count)
+    # The state is wanted later than the sums that it belongs to.
+    stimuli = [
+        {"sums": ints(sums[t]), "bias": ints(bias[t]), "c": int(c[max(t - lane.cell_read_latency, 0)])}
+        for t in range(count)
+    ]
+    known = count - lane.latency
+    h = [g["h"] for g in pump(lane, stimuli, ("h",), lane.latency)][:known]
+    c_next = [g["c_next"] for g in pump(lane, stimuli, ("c_next",), lane.cell_latency)][:known]
+    gates = []
+    for index in range(len(GATES)):
+        preact = golden_requantize(sums[:, index] + bias[:, index], config.accumulator_fracs[index], q.preact)
+        gates.append(apply_table(preact, config.gate_table(index)))
+    i, f, g, o = gates
+    expected = next_cell(config, i, f, g, c)
+    np.testing.assert_array_equal(c_next, expected[:known])
+    np.testing.assert_array_equal(h, next_hidden(config, o, expected)[:known])
+
+
+PIPELINES = [
+    {"operand_register": False, "multiplier_stages": 0, "adder_levels": 0},
+    {"operand_register": True, "multiplier_stages": 1, "adder_levels": 1},
+    {"operand_register": True, "multiplier_stages": 2, "adder_levels": 2},
+]
+
+
+@pytest.mark.parametrize("engine", ["direct", "fast"])
+@pytest.mark.parametrize("block_size", [2, 4, 8])
+@pytest.mark.parametrize("pipeline", range(len(PIPELINES)))
+def test_processing_element(engine, block_size, pipeline, rng):
+    config = small_config(block_size=block_size, engine=engine, pipeline=PIPELINES[pipeline])
+    element, widths = ProcessingElement(config), datapath_widths(config)
+    bits, count = config.quantization.weight_bits, 30
+    weights = rng.integers(config.weight_min, config.weight_max + 1, size=(count, block_size))
+    vectors = rng.integers(-128, 128, size=(count, block_size))
+    weights[0], vectors[0] = config.weight_min, -128
+    forms = np.eye(block_size, dtype=int) if engine == "direct" else bilinear.forward_matrix(block_size)
+    operands = vectors @ forms.T
+    stimuli = []
+    for t, word in enumerate(pack(weights, bits)):
+        # The operand arrives as late as the processing element's own register makes the word.
+        values = operands[max(t - element.operand_delay, 0)]
+        packed, position = 0, 0
+        for value, width in zip(values, widths.operand, strict=True):
+            packed |= (int(value) & ((1 << width) - 1)) << position
+            position += width
+        stimuli.append({"word": word, "operand": packed})
+    got = pump(element, stimuli, ("partial",), element.latency)
+    known = count - element.operand_delay
+    partial = np.array([unpack(g["partial"], widths.partial) for g in got])[:known]
+    if engine == "direct":
+        expected = np.stack([expand(w[None, None]) @ x for w, x in zip(weights, vectors, strict=True)])
+    else:
+        expected = (weights @ forms.T) * operands
+    np.testing.assert_array_equal(partial, expected[:known])
