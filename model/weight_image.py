@@ -1,0 +1,292 @@
+"""The weight image: one safetensors file with a compressed network's integers and everything that explains them."""
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from model.config import Config
+from model.errors import InvalidFileError, UserError, require
+from model.weights import LstmWeights
+
+FORMAT = "chessrnn weight image 1"
+INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
+LAYER_TENSORS = ("lstm.defining", "lstm.bias")
+HEAD_TENSORS = ("head.weight", "head.bias")
+EMBEDDING_TENSOR = "head.embedding"
+HEAD_WEIGHT_BITS, HEAD_BIAS_BITS = 8, 32
+# What does not change a result: see Config.model_fingerprint.
+IGNORED_FIELDS = ("name", "architecture", "quantization.accumulator_bits")
+
+
+def _check_integers(values: np.ndarray, shape: tuple[int, ...], low: int, high: int, name: str) -> np.ndarray:
+    values = np.asarray(values)
+    require(np.issubdtype(values.dtype, np.integer), name, "an array of integers", str(values.dtype))
+    require(values.shape == shape, name, f"of shape {shape}", values.shape)
+    outside = values[(values < low) | (values > high)]
+    require(outside.size == 0, name, f"from {low} to {high}", int(outside.flat[0]) if outside.size else None)
+    values = values.astype(np.int64)
+    values.setflags(write=False)
+    return values
+
+
+@dataclass(frozen=True)
+class Head:
+    """Output layer, applied on the host in integers: logits = weight · h + bias; and the embedding that feeds x.
+
+    Attributes
+    ----------
+    config : Config
+        Of the layer between.
+    weight : int64 array (V, H)
+        8 bit, with ``weight_frac`` fraction bits.
+    bias : int64 array (V,)
+        32 bit, at the scale of the logits: ``weight_frac`` + fraction bits of h.
+    weight_frac : int
+        Fraction bits of ``weight``.
+    symbols : str
+        V different characters; a symbol's code is its index.
+    embedding : int64 array (V, X) or None
+        Codes of the format of x for every symbol.
+
+    Raises
+    ------
+    InvalidValueError
+        A shape, a type or a value that does not fit.
+    """
+
+    config: Config
+    weight: np.ndarray
+    bias: np.ndarray
+    weight_frac: int
+    symbols: str
+    embedding: np.ndarray | None = None
+
+    def __post_init__(self):
+        count, network, x = len(self.symbols), self.config.network, self.config.quantization.x
+        require(count >= 1, "head.symbols", "at least one character", self.symbols)
+        require(len(set(self.symbols)) == count, "head.symbols", "different characters", self.symbols)
+        require(-8 <= self.weight_frac <= 20, "head.weight_frac", "from -8 to 20", self.weight_frac)
+        wanted = {
+            "weight": ((count, network.hidden_size), HEAD_WEIGHT_BITS),
+            "bias": ((count,), HEAD_BIAS_BITS),
+            "embedding": ((count, network.input_size), x.width),
+        }
+        for name, (shape, bits) in wanted.items():
+            if name != "embedding" or self.embedding is not None:
+                half = 1 << (bits - 1)
+                values = _check_integers(getattr(self, name), shape, -half, half - 1, f"head.{name}")
+                object.__setattr__(self, name, values)
+
+    @property
+    def logit_frac(self) -> int:
+        """Fraction bits of the logits."""
+        return self.weight_frac + self.config.quantization.h.fraction_bits
+
+
+@dataclass(frozen=True)
+class WeightImage:
+    """A trained, compressed network as integers.
+
+    Attributes
+    ----------
+    weights : LstmWeights
+        The layer, with its configuration.
+    head : Head or None
+        Embedding and output layer of a character model.
+    text_sha256 : str
+        SHA-256 of the text that it was trained on; empty when unknown.
+    metrics : dict
+        Figures measured at export, by name.
+    command : str
+        Reproduces the file.
+    """
+
+    weights: LstmWeights
+    head: Head | None = None
+    text_sha256: str = ""
+    metrics: dict = field(default_factory=dict)
+    command: str = ""
+
+    @property
+    def config(self) -> Config:
+        """Configuration of the layer."""
+        return self.weights.config
+
+    def save(self, path: str | Path) -> None:
+        """Write the file atomically: a reader sees the old one or the new one, whole.
+
+        Raises
+        ------
+        InvalidFileError
+            The folder cannot be written.
+        """
+        path = Path(path)
+        bits = {"lstm.defining": self.config.quantization.weight_bits, "lstm.bias": self.config.quantization.bias_bits}
+        tensors = {"lstm.defining": self.weights.defining, "lstm.bias": self.weights.bias}
+        metadata = {
+            "format": FORMAT,
+            "config": json.dumps(self.config.to_dict()),
+            "model_fingerprint": self.config.model_fingerprint,
+            "text_sha256": self.text_sha256,
+            "metrics": json.dumps(self.metrics),
+            "command": self.command,
+        }
+        if self.head is not None:
+            bits |= {"head.weight": HEAD_WEIGHT_BITS, "head.bias": HEAD_BIAS_BITS}
+            tensors |= {"head.weight": self.head.weight, "head.bias": self.head.bias}
+            metadata |= {
+                "head_weight_frac": json.dumps(self.head.weight_frac),
+                "symbols": json.dumps(self.head.symbols),
+            }
+            if self.head.embedding is not None:
+                bits[EMBEDDING_TENSOR] = self.config.quantization.x.width
+                tensors[EMBEDDING_TENSOR] = self.head.embedding
+        narrow = {
+            name: np.ascontiguousarray(values, dtype=natural_type(bits[name])) for name, values in tensors.items()
+        }
+        write_atomically(path, save(narrow, metadata=metadata))
+
+    @classmethod
+    def load(cls, path: str | Path, config: Config | None = None) -> "WeightImage":
+        """Read and check a file.
+
+        Parameters
+        ----------
+        path : path
+        config : Config, optional
+            The network that the file must hold.  The image then carries this object, so that it also brings the
+            architecture that is wanted; fields that change no result need not match.
+
+        Raises
+        ------
+        InvalidFileError
+            Missing, damaged, with tensors of other names, types, shapes or ranges, or of another network.
+        """
+        path = Path(path)
+        tensors, metadata = _read(path)
+        found = _config_of(path, metadata)
+        if config is not None:
+            compare(path, config, found)
+            found = config
+        try:
+            weights = LstmWeights(found, *(tensors[name] for name in LAYER_TENSORS))
+            head = _head_of(path, found, tensors, metadata)
+        except InvalidFileError:
+            raise
+        except UserError as error:
+            raise InvalidFileError(f"{path}: {error}") from None
+        metrics = _json(path, metadata, "metrics", dict)
+        return cls(weights, head, metadata.get("text_sha256", ""), metrics, metadata.get("command", ""))
+
+
+def natural_type(bits: int) -> type:
+    """Narrowest NumPy integer type of at least ``bits`` bits."""
+    return np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write through a temporary file in the same folder.
+
+    Raises
+    ------
+    InvalidFileError
+        The folder cannot be made or written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
+            temporary = Path(file.name)
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InvalidFileError(f"{path} must be a file that can be written: {error}") from None
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Integer tensors and metadata, of the right names."""
+    if not path.is_file():
+        raise InvalidFileError(f"{path} must be a weight image, not a missing file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise InvalidFileError(f"{path} must be of format {FORMAT!r}, not {metadata.get('format')!r}")
+            names = set(file.keys())
+            _check_names(path, names)
+            for name in sorted(names):
+                kind = file.get_slice(name).get_dtype()
+                if kind not in INTEGER_TYPES:
+                    raise InvalidFileError(f"{path}: {name} must be of type {', '.join(INTEGER_TYPES)}, not {kind!r}")
+            return {name: file.get_tensor(name) for name in names}, metadata
+    except (SafetensorError, OSError, UnicodeDecodeError) as error:
+        raise InvalidFileError(f"{path} must be a whole safetensors file: {error}") from None
+
+
+def _check_names(path: Path, names: set[str]) -> None:
+    for required in (LAYER_TENSORS, HEAD_TENSORS if names & {*HEAD_TENSORS, EMBEDDING_TENSOR} else ()):
+        for name in required:
+            if name not in names:
+                raise InvalidFileError(f"{path}: {name} must be given, not left out")
+    for name in sorted(names - {*LAYER_TENSORS, *HEAD_TENSORS, EMBEDDING_TENSOR}):
+        rule = ", ".join((*LAYER_TENSORS, *HEAD_TENSORS, EMBEDDING_TENSOR))
+        raise InvalidFileError(f"{path}: a tensor's name must be one of {rule}, not {name!r}")
+
+
+def _json(path: Path, metadata: dict[str, str], key: str, kind: type):
+    try:
+        value = json.loads(metadata[key])
+    except (KeyError, json.JSONDecodeError):
+        value = None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InvalidFileError(f"{path}: metadata {key} must be JSON ({kind.__name__}), not {metadata.get(key)!r}")
+    return value
+
+
+def _config_of(path: Path, metadata: dict[str, str]) -> Config:
+    try:
+        config = Config.from_dict(_json(path, metadata, "config", dict))
+    except InvalidFileError:
+        raise
+    except UserError as error:
+        raise InvalidFileError(f"{path}: {error}") from None
+    found = metadata.get("model_fingerprint")
+    if found != config.model_fingerprint:
+        raise InvalidFileError(f"{path}: model_fingerprint must be {config.model_fingerprint}, not {found!r}")
+    return config
+
+
+def _flat(values: dict, prefix: str = "") -> dict[str, object]:
+    flat = {}
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if path not in IGNORED_FIELDS:
+            flat |= _flat(value, f"{path}.") if isinstance(value, dict) else {path: value}
+    return flat
+
+
+def compare(path: Path, wanted: Config, found: Config) -> None:
+    """Refuse a file whose network differs from the configured one, by the first field that does."""
+    values = _flat(found.to_dict())
+    for name, value in _flat(wanted.to_dict()).items():
+        if values.get(name) != value:
+            raise InvalidFileError(f"{name} must be {value!r} as configured, not {values.get(name)!r} as in {path}")
+
+
+def _head_of(path: Path, config: Config, tensors: dict, metadata: dict[str, str]) -> Head | None:
+    if HEAD_TENSORS[0] not in tensors:
+        return None
+    frac, symbols = _json(path, metadata, "head_weight_frac", int), _json(path, metadata, "symbols", str)
+    return Head(config, *(tensors[name] for name in HEAD_TENSORS), frac, symbols, tensors.get(EMBEDDING_TENSOR))
