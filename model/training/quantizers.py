@@ -1,0 +1,98 @@
+"""Fake quantization and approximated activations, forward in the integers' arithmetic, backward straight through.
+
+Every function takes and returns *real* values that are whole multiples of an LSB, so that a network can mix
+quantized and unquantized points.  Rounding is HALF_UP with saturation, as in ``model.fixed_point``.
+"""
+
+from functools import lru_cache
+
+import torch
+
+from model.activation_tables import ActivationTable
+from model.qformat import QFormat
+from model.reference.activation import lookup
+
+
+def quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: int, high: int) -> torch.Tensor:
+    """Real numbers → integer codes in float64: HALF_UP, saturating at ``low`` and ``high``.
+
+    Twin: ``model.fixed_point.quantize``.  float64 is what makes the twins agree: in float32 the sum with one half
+    can itself round.
+
+    Parameters
+    ----------
+    reals : tensor, any shape
+    fraction_bits : int, or integer tensor that broadcasts
+    low, high : int
+        Least and greatest code.
+    """
+    scale = 2.0**fraction_bits if isinstance(fraction_bits, int) else torch.exp2(fraction_bits.double())
+    return torch.floor(reals.double() * scale + 0.5).clamp_(low, high)
+
+
+class _FakeQuantize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, reals, fraction_bits, low, high):
+        scale = 2.0**fraction_bits if isinstance(fraction_bits, int) else torch.exp2(fraction_bits.double())
+        ctx.save_for_backward((reals * scale >= low - 0.5) & (reals * scale < high + 0.5))
+        return (quantize(reals, fraction_bits, low, high) / scale).to(reals.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (inside,) = ctx.saved_tensors
+        return grad * inside, None, None, None
+
+
+def fake_quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: int, high: int) -> torch.Tensor:
+    """Nearest representable real number (HALF_UP, saturating); gradient 1 inside of the range, 0 where saturated."""
+    return _FakeQuantize.apply(reals, fraction_bits, low, high)
+
+
+def fake_quantize_to(reals: torch.Tensor, fmt: QFormat) -> torch.Tensor:
+    """:func:`fake_quantize` to a format."""
+    return fake_quantize(reals, fmt.fraction_bits, fmt.min, fmt.max)
+
+
+@lru_cache(maxsize=32)
+def lookup_tensor(table: ActivationTable) -> torch.Tensor:
+    """Real results (float64) for every code of ``table.in_format``: index ``code - in_format.min``."""
+    return torch.from_numpy(lookup(table) * table.out_format.lsb)
+
+
+TRUE_FUNCTIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
+
+
+def true_derivative(function: str, x: torch.Tensor) -> torch.Tensor:
+    """σ'(x) or tanh'(x)."""
+    y = TRUE_FUNCTIONS[function](x)
+    return y * (1 - y) if function == "sigmoid" else 1 - y * y
+
+
+@lru_cache(maxsize=32)
+def slope_tensor(table: ActivationTable) -> torch.Tensor:
+    """True derivative (float64) at every code, as :func:`lookup_tensor`; 0 at the extreme codes, which saturate."""
+    fmt = table.in_format
+    slopes = true_derivative(table.function, torch.arange(fmt.min, fmt.max + 1, dtype=torch.float64) * fmt.lsb)
+    slopes[[0, -1]] = 0
+    return slopes
+
+
+class _Activation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, table):
+        ctx.function = table.function
+        ctx.save_for_backward(x)
+        fmt = table.in_format
+        codes = quantize(x, fmt.fraction_bits, fmt.min, fmt.max)
+        values = lookup_tensor(table).index_select(0, (codes - fmt.min).to(torch.int32).reshape(-1))
+        return values.reshape(x.shape).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return grad * true_derivative(ctx.function, x), None
+
+
+def activation(x: torch.Tensor, table: ActivationTable) -> torch.Tensor:
+    """Approximated σ or tanh forward (the hardware's integers), derivative of the true function backward."""
+    return _Activation.apply(x, table)
