@@ -1,0 +1,71 @@
+"""Bits per character of a weight image on the integer reference, beside Markov baselines."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from model.char_model import CharModel, ngram_bits_per_character
+from model.corpus import Corpus, load_corpus
+from model.weight_image import WeightImage
+from scripts.cli import add_config_arguments, config_from, count, print_table, run_command, seed
+
+EXAMPLES = """examples:
+  python -m scripts.evaluate
+  python -m scripts.evaluate --weights weights/char128.safetensors --sample "The function " --temperature 0.7"""
+BASELINE_ORDERS = (0, 2)
+STREAMS = 16
+
+
+def measure(model: CharModel, corpus: Corpus, streams: int = STREAMS) -> dict[str, object]:
+    """Figures by name, over the whole test split."""
+    results: dict[str, object] = {
+        "text": corpus.name,
+        "text_sha256": corpus.sha256,
+        "test_characters": len(corpus.test),
+        "bits_per_character": round(model.bits_per_character(corpus.test, streams), 4),
+    }
+    for order in BASELINE_ORDERS:
+        value = ngram_bits_per_character(corpus.train, corpus.test, order, model.symbols)
+        results[f"order_{order}_bits_per_character"] = round(value, 4)
+    return results
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.evaluate",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_arguments(parser)
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weight image; default weights/<name>.safetensors")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text whose last 5 %% are scored")
+    parser.add_argument("--streams", type=count, default=STREAMS, help=f"contiguous pieces; default {STREAMS}")
+    parser.add_argument("--sample", metavar="PROMPT", help="also continue this text")
+    parser.add_argument("--length", type=count, default=300, help="characters of the sample; default 300")
+    parser.add_argument("--temperature", type=float, default=0.0, help="of the sample; default 0, the likeliest")
+    parser.add_argument("--seed", type=seed, default=0, help="of the sample; default 0")
+    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, measure, print."""
+    args = parse(argv)
+    config = config_from(args)
+    path = args.weights or Path("weights") / f"{config.name}.safetensors"
+    image = WeightImage.load(path, config)
+    model, corpus = CharModel(image), load_corpus(args.text)
+    results = {"weights": str(path), **measure(model, corpus, args.streams)}
+    if args.text is None and image.text_sha256 != corpus.sha256:
+        print("note: the image was trained on the text of another Python version", file=sys.stderr)
+    if args.sample is not None:
+        results["sample"] = model.generate(args.sample, args.length, args.temperature, args.seed)
+    print(json.dumps(results, indent=2)) if args.json else print_table(list(results.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "evaluate"))
