@@ -13,11 +13,12 @@ PRESETS = {
         "compression": {"block_size": 4},
         "architecture": {"tile_rows": 4, "tile_cols": 2},
     },
-    # Character language model whose trained weights are in the tree.
+    # Character language model whose trained weights are in the tree; the exporter chose weight_frac from them.
     "char128": {
         "name": "char128",
         "network": {"input_size": 64, "hidden_size": 128},
         "compression": {"block_size": 8},
+        "quantization": {"weight_frac": [7, 6, 7, 6]},
         "architecture": {"tile_rows": 4, "tile_cols": 4},
     },
     # The case of Wang, Lin, Wang (2017): 512 × 512, 2,048 multiply-accumulates per cycle.
