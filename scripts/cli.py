@@ -1,16 +1,13 @@
-"""What every command shares: arguments, errors in one line, output that is never half-written."""
+"""What every command shares: arguments, and errors in one line."""
 
 import argparse
-import contextlib
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from model.config import Config, parse_setting
-from model.errors import InvalidFileError, UserError, require
+from model.errors import UserError
 from model.presets import PRESETS, resolve
 
 EXIT_MISMATCH = 1
@@ -90,56 +87,6 @@ def seed(text: str) -> int:
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
     return value
-
-
-def write_atomic(path: str | Path, text: str) -> None:
-    """Write a text file under a temporary name, then rename it: readers see the old text or the new."""
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            # mkstemp makes files private; a written report is as readable as any other file of the user.
-            os.chmod(temporary, 0o666 & ~_umask())
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise InvalidFileError(f"{path} must be writable: {error.strerror or error}") from None
-
-
-@contextlib.contextmanager
-def replaced_directory(path: str | Path) -> Iterator[Path]:
-    """Fill a directory under a temporary name; it takes the place of ``path`` when the block ends well.
-
-    Nothing of the old directory survives the swap, and nothing of the new one stays when the block fails.
-    """
-    path = Path(path)
-    require(not path.exists() or path.is_dir(), "output", "a directory", str(path))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise InvalidFileError(f"{path} must be writable: {error.strerror or error}") from None
-    try:
-        new, old = temporary / "new", temporary / "old"
-        new.mkdir()
-        yield new
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(path, old)
-        os.rename(new, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
 
 
 def print_table(rows: list[tuple[str, object]]) -> None:

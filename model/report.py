@@ -1,0 +1,105 @@
+"""The figures of a design point that need no hardware: ``report.json`` and the table that commands print."""
+
+from model import resources
+from model.config import Config
+from model.memory_image import initialised_memories, state_memories
+from model.schedule import Schedule
+
+
+def design_report(config: Config) -> dict:
+    """Cycles, parallelism, memories and compression of a configuration as plain JSON values."""
+    schedule, arch, q = Schedule(config), config.architecture, config.quantization
+    weights, state = initialised_memories(config), state_memories(config)
+    return {
+        "name": config.name,
+        "configuration": config.fingerprint,
+        "model_configuration": config.model_fingerprint,
+        "network": {
+            "cell": config.network.cell,
+            "input_size": config.network.input_size,
+            "hidden_size": config.network.hidden_size,
+        },
+        "division": {
+            "block_size": config.block_size,
+            "num_row_blocks": config.num_row_blocks,
+            "num_col_blocks": config.num_col_blocks,
+            "tile_rows": arch.tile_rows,
+            "tile_cols": arch.tile_cols,
+            "num_row_groups": config.num_row_groups,
+            "num_col_groups": config.num_col_groups,
+            "engine": arch.engine,
+        },
+        "cycles": {
+            "initiation_interval": schedule.initiation_interval,
+            "ideal_interval": schedule.ideal_interval,
+            "overhead": schedule.overhead,
+            "first_step_latency": schedule.first_step_latency,
+            "matvec_latency": schedule.matvec_latency,
+            "epilogue_latency": schedule.epilogue_latency(),
+        },
+        "parallelism": {
+            "macs_per_cycle": resources.macs_per_cycle(config),
+            "matvec_multipliers": resources.matvec_multipliers(config),
+            "cell_multipliers": resources.cell_multipliers(config),
+            "multipliers": resources.multipliers(config),
+            "cell_lanes": schedule.cell_lanes,
+            "lookahead": schedule.lookahead,
+        },
+        "numerics": {
+            "weight_bits": q.weight_bits,
+            "accumulator_bits": config.accumulator_bits,
+            "formats": {name: str(getattr(q, name)) for name in ("x", "h", "preact", "gate", "cell")},
+        },
+        "memories": [
+            {"name": spec.name, "words": spec.depth, "bits_per_word": spec.width, "bits": spec.bits}
+            for spec in (*weights, *state)
+        ],
+        "memory_bits": {
+            "weights": sum(spec.bits for spec in weights[:-1]),
+            "bias": weights[-1].bits,
+            "state": sum(spec.bits for spec in state),
+            "total": sum(spec.bits for spec in (*weights, *state)),
+        },
+        "compression": {
+            "weight_bytes": config.weight_bytes,
+            "dense_float32_bytes": config.dense_float_bytes,
+            "ratio": round(config.dense_float_bytes / config.weight_bytes, 2),
+            "removed_percent": round(100 * (1 - config.weight_bytes / config.dense_float_bytes), 2),
+        },
+    }
+
+
+def table(report: dict) -> list[tuple[str, str]]:
+    """Names and values of what a reader looks for first."""
+    cycles, division, parallel = report["cycles"], report["division"], report["parallelism"]
+    bits, compression = report["memory_bits"], report["compression"]
+    bank = report["memories"][0]
+    rows = [
+        ("configuration", f"{report['name']} {report['configuration']}"),
+        (
+            "cycles per step",
+            f"{cycles['initiation_interval']} predicted = {division['num_row_groups']} row groups x "
+            f"{division['num_col_groups']} column groups + {cycles['overhead']} overhead",
+        ),
+        ("first-step latency", f"{cycles['first_step_latency']} cycles"),
+        (
+            "multipliers",
+            f"{parallel['multipliers']} = {parallel['matvec_multipliers']} in {division['tile_rows']} x "
+            f"{division['tile_cols']} processing elements (engine {division['engine']}) + "
+            f"{parallel['cell_multipliers']} in the cell update",
+        ),
+        ("multiply-accumulates", f"{parallel['macs_per_cycle']} per cycle, counted on the uncompressed network"),
+        ("cell lanes", str(parallel["cell_lanes"])),
+        ("lookahead", f"{parallel['lookahead']} row groups"),
+        ("weight bank", f"{bank['words']} words x {bank['bits_per_word']} bits = {bank['bits']} bits"),
+        (
+            "memory",
+            f"{bits['total']} bits = {bits['weights']} weights + {bits['bias']} bias + {bits['state']} state, buffers",
+        ),
+        (
+            "weights",
+            f"{compression['weight_bytes']} bytes against {compression['dense_float32_bytes']} in dense float32: "
+            f"{compression['removed_percent']} % removed ({compression['ratio']} x)",
+        ),
+    ]
+    return rows

