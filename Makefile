@@ -20,7 +20,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-.PHONY: help verilog sim test fuzz train lint format clean distclean
+.PHONY: help verilog sim test fuzz explore train lint format clean distclean
 
 help: ## this list
 	@echo 'usage: make TARGET [CONFIG=preset|file] [SET="section.field=value ..."] [ARGS="more options"]'
@@ -35,6 +35,9 @@ sim: .venv/.sim | compiler ## feed text through the emitted Verilog, compare eve
 
 fuzz: .venv/.sim | compiler ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED)
 	@$(RUN) -m scripts.fuzz --count $(N) --seed $(SEED) $(ARGS)
+
+explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
+	@$(RUN) -m scripts.explore --config $(if $(filter char128,$(CONFIG)),lm512,$(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 train: .venv/.train ## retrain the compressed network and evaluate its integer model
 	@$(RUN) -m scripts.train $(OPTIONS)

@@ -155,6 +155,7 @@ def _combine(coefficients: np.ndarray, intervals: list[Interval]) -> Interval:
     return Interval(sum(part.low for part in parts), sum(part.high for part in parts))
 
 
+@cache
 def form_ranges(block_size: int, low: int, high: int) -> list[Interval]:
     """Range of every form of k elements, each from ``low`` to ``high``; every bound is attained."""
     return [_combine(row, [Interval(low, high)] * block_size) for row in forward_matrix(block_size)]

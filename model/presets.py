@@ -19,14 +19,21 @@ PRESETS = {
         "network": {"input_size": 64, "hidden_size": 128},
         "compression": {"block_size": 8},
         "quantization": {"weight_frac": [7, 6, 7, 6]},
-        "architecture": {"tile_rows": 4, "tile_cols": 4},
+        "architecture": {"engine": "fast", "tile_rows": 4, "tile_cols": 4},
     },
     # The case of Wang, Lin, Wang (2017): 512 × 512, 2,048 multiply-accumulates per cycle.
     "lm512": {
         "name": "lm512",
         "network": {"input_size": 512, "hidden_size": 512},
         "compression": {"block_size": 8},
-        "architecture": {"tile_rows": 4, "tile_cols": 8},
+        "architecture": {"engine": "fast", "tile_rows": 8, "tile_cols": 4},
+    },
+    # The same network for a quarter of a microsecond at 600 MHz: what --latency-us 0.25 chooses.
+    "lm512_quarter": {
+        "name": "lm512_quarter",
+        "network": {"input_size": 512, "hidden_size": 512},
+        "compression": {"block_size": 8},
+        "architecture": {"engine": "fast", "tile_rows": 7, "tile_cols": 32},
     },
 }
 

@@ -14,7 +14,7 @@ Nothing else waits, so these rules give every cycle.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from model.config import Config
@@ -25,7 +25,8 @@ OUTPUT_BUFFER_STEPS = 2
 OUTPUT_BUFFER_LATENCY = 2
 # Slice register, pre-activation, products, cell state, product, h: one register each around the activations.
 CELL_REGISTERS = 6
-STEADY_STEPS = 8
+# After this many steps a stream without stalls repeats itself.
+STEADY_STEPS = 4
 
 
 class Issue(NamedTuple):
@@ -90,30 +91,9 @@ class Schedule:
         """Row groups whose x columns go first: as given, or the fewest with the least initiation interval."""
         return self._choice[1]
 
-    @cached_property
+    @property
     def _choice(self) -> tuple[int, int]:
-        c, given = self.config, self.config.architecture
-        k, quads = c.block_size, -(-c.architecture.tile_rows // 4)
-        lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
-        enough = [n for n in lanes if quads * (k // n) <= c.num_col_groups] or lanes[-1:]
-        if given.lookahead:
-            return self._best((n, given.lookahead) for n in enough)
-        pure = c.num_pure_input_groups
-        # Beyond this the x columns of a step alone cover any latency of the datapath.
-        latency = self.matvec_latency + self.epilogue_latency(enough[0])
-        most = min(c.num_row_groups, -(-latency // pure) + 1) if pure else 1
-        return self._best((n, ahead) for ahead in range(1, most + 1) for n in enough)
-
-    def _best(self, choices) -> tuple[int, int]:
-        best, best_interval = None, None
-        for lanes, ahead in choices:
-            trial = _Trial(self.config, lanes, ahead)
-            interval = trial.initiation_interval
-            if best is None or interval < best_interval:
-                best, best_interval = (lanes, ahead), interval
-            if interval == self.ideal_interval:
-                break
-        return best
+        return _derive(self.config)
 
     # -- order ---------------------------------------------------------------------------------------------
 
@@ -152,12 +132,10 @@ class Schedule:
         )
         return 1 + pipe.memory_register + pipe.operand_register + pipe.multiplier_stages + trees + 1
 
-    def epilogue_latency(self, cell_lanes: int | None = None) -> int:
-        """Cycles from the drain holding four gate blocks to their block of h being written in the memories."""
-        lanes = cell_lanes or self.cell_lanes
+    def epilogue_latency(self) -> int:
+        """Cycles from the drain holding four gate blocks to the first that can read their block of h."""
         inverse = 1 if self.config.architecture.engine == "fast" else 0
-        slices = self.config.block_size // lanes
-        return inverse + slices - 1 + CELL_REGISTERS + 2 * activation_latency(self.config.activation.kind) + 1
+        return inverse + self.quad_cycles - 1 + CELL_REGISTERS + 2 * activation_latency(self.config.activation.kind) + 1
 
     @property
     def quad_cycles(self) -> int:
@@ -252,3 +230,28 @@ class _Trial(Schedule):
     def __init__(self, config: Config, cell_lanes: int, lookahead: int):
         super().__init__(config)
         self.__dict__.update(cell_lanes=cell_lanes, lookahead=lookahead)
+
+
+@lru_cache(maxsize=4096)
+def _derive(config: Config) -> tuple[int, int]:
+    """Cell lanes and lookahead, as given or the least that give the least initiation interval."""
+    given = config.architecture
+    if given.cell_lanes and given.lookahead:
+        return given.cell_lanes, given.lookahead
+    k, quads, cols = config.block_size, -(-given.tile_rows // 4), config.num_col_groups
+    lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
+    enough = [n for n in lanes if quads * (k // n) <= cols] or lanes[-1:]
+    pure = config.num_pure_input_groups
+    # Beyond this the x columns of a step alone cover any latency of the datapath.
+    latency = _Trial(config, enough[0], 1).matvec_latency + _Trial(config, enough[0], 1).epilogue_latency()
+    most = min(config.num_row_groups, -(-latency // pure) + 1) if pure else 1
+    aheads = [given.lookahead] if given.lookahead else range(1, most + 1)
+    best, best_interval = (enough[0], aheads[0]), None
+    for ahead in aheads:
+        for count in enough:
+            interval = _Trial(config, count, ahead).initiation_interval
+            if best_interval is None or interval < best_interval:
+                best, best_interval = (count, ahead), interval
+            if interval == config.bank_words:
+                return count, ahead
+    return best

@@ -1,0 +1,133 @@
+"""Area estimate of a configuration without synthesis: what the design-space explorer compares.
+
+Logic is counted structurally (multipliers, adders, registers with their proven widths) and priced in gate
+equivalents (NAND2) with a few coefficients; memories are priced by ``model.area``, whose fixed cost per macro makes
+many small banks dear.  Coefficients were measured with Yosys and ABC on an open 45 nm library;
+``scripts.synthesize`` gives the real figure.
+"""
+
+from dataclasses import dataclass
+
+from model.area import logic_area_90nm, memory_area_90nm
+from model.config import GATES, Config
+from model.datapath import datapath_widths
+from model.memory_image import bias_spec, state_memories
+from model.schedule import Schedule, adder_tree_latency
+
+# Gate equivalents per bit, or per bit of one operand times bit of the other.
+GE_MULTIPLIER = 7.0
+GE_ADDER = 7.0
+GE_REGISTER = 5.7
+GE_ENABLED_REGISTER = 8.0
+GE_MULTIPLEXER = 2.3
+
+
+@dataclass(frozen=True)
+class AreaEstimate:
+    """Gate equivalents by part, and 90 nm equivalents.
+
+    Attributes
+    ----------
+    processing_elements, transforms, accumulators, drain, cell_update : float
+        Gate equivalents.
+    memory_um2 : float
+        Memories at 90 nm by the model of ``model.area``.
+    """
+
+    processing_elements: float
+    transforms: float
+    accumulators: float
+    drain: float
+    cell_update: float
+    memory_um2: float
+
+    @property
+    def gate_equivalents(self) -> float:
+        """All logic."""
+        return self.processing_elements + self.transforms + self.accumulators + self.drain + self.cell_update
+
+    @property
+    def logic_um2(self) -> float:
+        """Logic at 90 nm, placed."""
+        return logic_area_90nm(self.gate_equivalents)
+
+    @property
+    def total_mm2(self) -> float:
+        """Logic and memories at 90 nm."""
+        return (self.logic_um2 + self.memory_um2) / 1e6
+
+
+def _negacyclic_adders(size: int, factor: int) -> int:
+    """Adders of nested Karatsuba: ``factor`` half-size additions per level and three of half the size."""
+    return 0 if size == 1 else factor * size // 2 + 3 * _negacyclic_adders(size // 2, factor)
+
+
+def transform_adders(block_size: int, inverse: bool) -> int:
+    """Adders of the forward or the inverse transform of a block."""
+    if block_size == 1:
+        return 0
+    half = block_size // 2
+    return block_size + transform_adders(half, inverse) + _negacyclic_adders(half, 3 if inverse else 1)
+
+
+def _tree(terms: int, width: int, levels: int) -> float:
+    """An adder tree over ``terms`` operands of ``width`` bits with its registers."""
+    adders = (terms - 1) * (width + 1) * GE_ADDER
+    stages = adder_tree_latency(terms, levels)
+    remaining, registers = terms, 0
+    for _ in range(stages):
+        remaining = max(1, -(-remaining // (1 << levels)))
+        registers += remaining * (width + 2)
+    return adders + registers * GE_REGISTER
+
+
+def estimate(config: Config) -> AreaEstimate:
+    """Area of one design point."""
+    arch, q, k = config.architecture, config.quantization, config.block_size
+    pipe, widths, schedule = arch.pipeline, datapath_widths(config), Schedule(config)
+    rows, cols = arch.tile_rows, arch.tile_cols
+    fast = arch.engine == "fast"
+
+    if fast:
+        pairs = list(zip(widths.weight, widths.operand, strict=True))
+    else:
+        pairs = [(q.weight_bits, config.element_bits)] * (k * k)
+    element = sum(a * b for a, b in pairs) * GE_MULTIPLIER
+    element += pipe.multiplier_stages * sum(a + b for a, b in pairs) * GE_REGISTER
+    element += pipe.operand_register * sum(widths.weight) * GE_REGISTER
+    if fast:
+        element += transform_adders(k, False) * (q.weight_bits + 2) * GE_ADDER
+    else:
+        element += k * _tree(k, q.weight_bits + config.element_bits, pipe.adder_levels)
+
+    stage = pipe.operand_register * sum(widths.operand) * GE_REGISTER
+    inverse = 0.0
+    if fast:
+        stage += transform_adders(k, False) * (config.element_bits + 2) * GE_ADDER
+        per_block = transform_adders(k, True) * (config.product_sum_bits + 2) * GE_ADDER
+        inverse = len(GATES) * (per_block + k * config.product_sum_bits * GE_ENABLED_REGISTER)
+
+    parked = schedule.lookahead if schedule.lookahead > 1 else 0
+    accumulator = sum(_tree(cols, width, pipe.adder_levels) for width in widths.partial)
+    accumulator += sum(widths.sum) * (GE_ADDER + GE_ENABLED_REGISTER + GE_MULTIPLEXER)
+    accumulator += parked * sum(widths.sum) * GE_ENABLED_REGISTER
+
+    drain = (rows + 3) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
+    drain += len(GATES) * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)
+
+    products = q.gate.width * (q.cell.width + 2 * q.gate.width)
+    lane = products * GE_MULTIPLIER + 8 * config.product_sum_bits * GE_ADDER + 12 * q.cell.width * GE_REGISTER
+    tables = (len(GATES) + 1) * (q.gate.width * (10 * GE_MULTIPLIER if config.activation.kind == "pwl" else 20))
+    # Weight banks are alike: counted, not listed.
+    memory = config.num_banks * memory_area_90nm(config.weight_word_bits, config.bank_words, two_port=False)[0]
+    bias = bias_spec(config, schedule)
+    memory += memory_area_90nm(bias.width, bias.depth, two_port=False)[0]
+    memory += sum(memory_area_90nm(spec.width, spec.depth, two_port=True)[0] for spec in state_memories(config))
+    return AreaEstimate(
+        processing_elements=rows * cols * element,
+        transforms=cols * stage + inverse,
+        accumulators=rows * accumulator,
+        drain=drain,
+        cell_update=schedule.cell_lanes * (lane + tables + bias_spec(config, schedule).width),
+        memory_um2=memory,
+    )

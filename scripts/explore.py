@@ -1,0 +1,178 @@
+"""Choose the parallelism from a latency, or draw the whole trade-off.
+
+python -m scripts.explore --config lm512 --latency-us 1.71 --clock-mhz 600
+python -m scripts.explore --config lm512 --sweep
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from model.area import PAPER, tera_operations
+from model.config import ENGINES, Config
+from model.errors import InvalidValueError
+from model.explore import DesignPoint, choose, cycle_budget, engines, pareto
+from model.files import write_atomic
+from scripts.cli import add_config_arguments, config_from, count, run_command
+
+COLUMNS = {
+    "engine": "engine",
+    "tile": "tile",
+    "cell_lanes": "lanes",
+    "lookahead": "ahead",
+    "cycles_per_step": "cycles",
+    "multipliers": "multipliers",
+    "weight_banks": "banks",
+    "gate_equivalents": "kGE",
+    "total_mm2_90nm": "mm2 (90 nm)",
+}
+
+
+def parse(argv) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="explore"
+    )
+    add_config_arguments(parser, default="lm512")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--latency-us", type=float, help="time per step, sustained; needs --clock-mhz")
+    budget.add_argument("--cycles", type=count, help="cycles per step, sustained")
+    parser.add_argument("--clock-mhz", type=float, default=600.0, help="clock; default 600")
+    parser.add_argument("--engine", choices=ENGINES, help="consider this engine alone")
+    parser.add_argument("--sweep", action="store_true", help="draw the Pareto front (default without a latency)")
+    parser.add_argument("--out", type=Path, help="folder of the figures; default build/explore-<name>")
+    parser.add_argument("--write-config", type=Path, metavar="FILE", help="write the chosen configuration as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser.parse_args(argv)
+
+
+def row(point: DesignPoint) -> list[str]:
+    values = point.summary()
+    values["tile"] = f"{values['tile_rows']} x {values['tile_cols']}"
+    values["gate_equivalents"] = f"{values['gate_equivalents'] / 1000:.0f}"
+    values["total_mm2_90nm"] = f"{values['total_mm2_90nm']:.2f}"
+    return [str(values[key]) for key in COLUMNS]
+
+
+def print_table(points: list[DesignPoint], marks: list[str]) -> None:
+    """Design points as aligned columns with a mark in front of each."""
+    rows = [list(COLUMNS.values()), *(row(point) for point in points)]
+    widths = [max(len(line[i]) for line in rows) for i in range(len(COLUMNS))]
+    for mark, line in zip(["", *marks], rows, strict=True):
+        cells = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        print(f"{mark:>7}  " + "  ".join(cells))
+
+
+def pick(config: Config, args: argparse.Namespace, names: list[str] | None) -> dict:
+    """``--latency-us`` / ``--cycles``: the cheapest design, and why."""
+    if args.cycles:
+        budget, wanted = args.cycles, f"{args.cycles} cycles per step"
+    else:
+        budget = cycle_budget(args.latency_us, args.clock_mhz)
+        wanted = f"{args.latency_us:g} us at {args.clock_mhz:g} MHz = {budget} cycles per step"
+        if budget < 1:
+            raise InvalidValueError(f"--latency-us must be at least one clock period, not {args.latency_us:g}")
+    best, others = choose(config, budget, names)
+    if args.write_config:
+        write_atomic(args.write_config, best.config.to_json())
+    if not args.json:
+        print(f"wanted: {wanted}, sustained")
+        print_table([best, *others], ["chosen", *[""] * len(others)])
+        arch, time = best.config.architecture, best.cycles / args.clock_mhz
+        print(
+            f"chosen: the least estimated area among the tiles that meet it; {best.cycles} cycles = {time:.3f} us, "
+            f"{tera_operations(config, best.cycles, args.clock_mhz * 1e6):.2f} TOPS on the uncompressed network"
+        )
+        settings = (
+            f"architecture.engine={arch.engine} architecture.tile_rows={arch.tile_rows} "
+            f"architecture.tile_cols={arch.tile_cols}"
+        )
+        print(f'build:  make verilog CONFIG={args.config} SET="{settings}"')
+    return {
+        "wanted_cycles": budget,
+        "chosen": best.summary(),
+        "others": [point.summary() for point in others],
+        "config": best.config.to_dict(),
+    }
+
+
+def draw(config: Config, fronts: dict[str, list[DesignPoint]], clock_mhz: float, folder: Path) -> None:
+    """Pareto fronts of time against area, split into logic and memory."""
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        import matplotlib.pyplot as plt
+    except ImportError:
+        print("explore: matplotlib is not installed: no figures, only JSON", file=sys.stderr)
+        return
+    plt.rcParams["svg.hashsalt"] = "chessrnn"
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), sharex=True)
+    for engine, points in fronts.items():
+        times = [point.cycles / clock_mhz for point in points]
+        left.plot(times, [p.area.gate_equivalents / 1e6 for p in points], "o-", markersize=3, label=f"engine {engine}")
+        right.plot(times, [p.area.total_mm2 for p in points], "o-", markersize=3, label=f"engine {engine}: total")
+    longest = max(fronts.values(), key=len)
+    memory = [p.area.memory_um2 / 1e6 for p in longest]
+    right.plot([p.cycles / clock_mhz for p in longest], memory, "--", color="grey", label="memories alone")
+    network = config.network
+    if (network.input_size, network.hidden_size) == (512, 512):
+        right.plot(PAPER.step_us, PAPER.area_mm2, "*", markersize=12, color="black", label=PAPER.name)
+    for axis, label in ((left, "logic, million gate equivalents"), (right, "area, mm² (90 nm equivalent)")):
+        axis.set(xscale="log", yscale="log", xlabel=f"µs per step at {clock_mhz:g} MHz, sustained", ylabel=label)
+        axis.grid(True, which="both", alpha=0.3)
+        axis.legend()
+    figure.suptitle(
+        f"{config.name}: {network.input_size} × {network.hidden_size}, k = {config.block_size}, "
+        f"{config.quantization.weight_bits}-bit weights (estimates)"
+    )
+    figure.tight_layout()
+    for suffix in ("svg", "png"):
+        figure.savefig(folder / f"pareto.{suffix}", dpi=120, metadata={"Date": None} if suffix == "svg" else None)
+    plt.close(figure)
+
+
+def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> dict:
+    """``--sweep``: Pareto front of every engine, as JSON and figures."""
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{done}/{total} design points", end="" if done < total else "\n", file=sys.stderr, flush=True)
+
+    fronts = {engine: pareto(config, [engine], progress) for engine in names or engines(config)}
+    folder = args.out or Path("build") / f"explore-{config.name}"
+    folder.mkdir(parents=True, exist_ok=True)
+    report = {
+        "name": config.name,
+        "model_configuration": config.model_fingerprint,
+        "clock_mhz": args.clock_mhz,
+        "fronts": {engine: [point.summary() for point in points] for engine, points in fronts.items()},
+    }
+    write_atomic(folder / "pareto.json", json.dumps(report, indent=2) + "\n")
+    draw(config, fronts, args.clock_mhz, folder)
+    if not args.json:
+        for engine, points in fronts.items():
+            print(f"engine {engine}: {len(points)} design points on the front of cycles and area")
+            print_table(points, [""] * len(points))
+        print(f"written: {folder}/pareto.json, pareto.svg, pareto.png")
+    return report
+
+
+def main(argv=None) -> int:
+    args = parse(argv)
+    config = config_from(args)
+    names = [args.engine] if args.engine else None
+    if args.engine and args.engine not in engines(config):
+        raise InvalidValueError(f"--engine must be direct for block_size {config.block_size}, not {args.engine!r}")
+    results = {}
+    if args.cycles or args.latency_us is not None:
+        results.update(pick(config, args, names))
+    if args.sweep or not results:
+        results.update(sweep(config, args, names))
+    if args.json:
+        print(json.dumps(results, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
