@@ -1,0 +1,55 @@
+"""Emit the accelerator of a design point: build/<name>/ with Verilog, weight files, vectors, ports and report."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from model.report import table
+from scripts.cli import add_config_arguments, config_from, print_table, run_command
+from scripts.weights import add_weight_arguments, weights_from
+from sim.verilog import emit
+
+BUILD = Path("build")
+
+EXAMPLES = """examples:
+  python -m scripts.verilog
+  python -m scripts.verilog --config char128 --set architecture.tile_rows=8 --set architecture.engine=fast
+  python -m scripts.verilog --config lm512 --random-weights 1 --json"""
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.verilog",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_arguments(parser)
+    add_weight_arguments(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="default build/<name>; an earlier build is replaced"
+    )
+    parser.add_argument("--json", action="store_true", help="report.json on stdout")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, emit, print."""
+    args = parse(argv)
+    config = config_from(args)
+    chosen = weights_from(args, config)
+    output = args.output or BUILD / config.name
+    report = emit(chosen.weights, output, chosen.source)
+    if chosen.random:
+        print(f"note: the weights are {chosen.source}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        print_table([*table(report), ("weights from", chosen.source), ("written to", f"{output}/")])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "verilog"))
