@@ -128,6 +128,13 @@ class CharModel:
             total -= float(log_p[valid[part]].sum())
         return float(total / np.log(2.0) / (len(codes) - 1))
 
+    def choose(self, h: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+        """Code of one next symbol after h (H,): the likeliest at temperature 0, else drawn with ``rng``."""
+        if temperature == 0:
+            return int(self.predict(h))
+        p = np.exp(log_softmax(self.log_probabilities(h) / temperature))
+        return int(rng.choice(len(p), p=p / p.sum()))
+
     def generate(self, prompt: str, length: int, temperature: float = 0.0, seed: int = 0) -> str:
         """Continue ``prompt`` by ``length`` characters.
 
@@ -144,11 +151,7 @@ class CharModel:
         h, state = self.reference.run(self.embed(self.encode(prompt))[:, None])
         codes = []
         for _ in range(length):
-            if temperature == 0:
-                code = int(self.predict(h[-1, 0]))
-            else:
-                p = np.exp(log_softmax(self.log_probabilities(h[-1, 0]) / temperature))
-                code = int(rng.choice(len(p), p=p / p.sum()))
+            code = self.choose(h[-1, 0], temperature, rng)
             codes.append(code)
             h, state = self.reference.run(self.embed(np.array([[code]])), state)
         return self.decode(np.array(codes, dtype=np.int64))
