@@ -1,0 +1,126 @@
+"""Random small designs: emitted Verilog against the reference, 0 LSB, and against the predicted cycles."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+
+from model.files import write_atomic
+from scripts.cli import EXIT_MISMATCH, count, run_command, seed
+from sim.runner import SIMULATORS, Run, SimulationError, simulate
+from sim.scenarios import random_config, random_scenario
+from sim.stalls import StallPattern
+from sim.verilog import emit
+
+FAILURES = Path("build") / "fuzz"
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.fuzz", description=__doc__)
+    parser.add_argument("--count", type=count, default=50, help="designs; default 50")
+    parser.add_argument("--seed", type=seed, default=1, help="default 1")
+    parser.add_argument("--only", type=seed, metavar="INDEX", help="one design of the series")
+    parser.add_argument("--jobs", type=count, default=2, help="designs at a time; default 2")
+    parser.add_argument(
+        "--sim", choices=SIMULATORS, default="icarus", help="default icarus, which needs no compile time"
+    )
+    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    return parser.parse_args(argv)
+
+
+def make_runs(series: int, index: int) -> list[Run]:
+    """Design ``index`` of a series: one run without stalls, one with."""
+    rng = np.random.default_rng([series, index])
+    config = random_config(rng)
+    scenario = random_scenario(config, rng)
+
+    def pattern() -> StallPattern:
+        kind = ("random", "bursty")[rng.integers(2)]
+        number = int(rng.integers(1 << 30))
+        return StallPattern(kind, float(rng.uniform(0.05, 0.9)), int(rng.integers(2, 40)), number)
+
+    return [Run(scenario, name="unstalled"), Run(scenario, pattern(), pattern(), "stalled")]
+
+
+def check(series: int, index: int, simulator: str) -> dict:
+    """Emit, simulate and judge one design; plain values, as it runs in a process of its own."""
+    runs = make_runs(series, index)
+    scenario = runs[0].scenario
+    problems, cycles = [], 0
+    with tempfile.TemporaryDirectory(prefix="chessrnn-fuzz-") as folder:
+        try:
+            emit(scenario.weights, Path(folder) / "build", f"fuzz, seed {series}, design {index}")
+            for result in simulate(Path(folder) / "build", runs, simulator):
+                problems += [f"{result.run.name}: {problem}" for problem in result.problems]
+                cycles += result.cycles
+        except SimulationError as error:
+            problems.append(str(error))
+    return {
+        "index": index,
+        "config": scenario.config.to_dict(),
+        "steps": len(runs) * scenario.num_steps,
+        "cycles": cycles,
+        "problems": problems,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, check designs side by side, print."""
+    args = parse(argv)
+    indices = range(args.count) if args.only is None else [args.only]
+    started = time.perf_counter()
+    results, failed = [], []
+    with ProcessPoolExecutor(max_workers=args.jobs) as pool:
+        tasks = [pool.submit(check, args.seed, index, args.sim) for index in indices]
+        try:
+            for task in as_completed(tasks):
+                result = task.result()
+                results.append(result)
+                if result["problems"]:
+                    failed.append(result)
+                    _print_failure(result, args)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    seconds = time.perf_counter() - started
+    summary = {
+        "simulator": args.sim,
+        "seed": args.seed,
+        "designs": len(results),
+        "steps": sum(result["steps"] for result in results),
+        "cycles": sum(result["cycles"] for result in results),
+        "failed": sorted(result["index"] for result in failed),
+        "seconds": round(seconds, 1),
+    }
+    if args.json:
+        print(json.dumps(summary, indent=2))
+    else:
+        print(
+            f"{summary['designs']} designs, {summary['steps']} steps, {summary['cycles']} cycles with {args.sim}, "
+            f"seed {args.seed}: {len(failed)} failed, {seconds:.0f} s"
+        )
+    return EXIT_MISMATCH if failed else 0
+
+
+def _print_failure(result: dict, args: argparse.Namespace) -> None:
+    path = FAILURES / f"seed{args.seed}-{result['index']}.json"
+    write_atomic(path, json.dumps(result["config"], indent=2) + "\n")
+    print(f"fuzz: design {result['index']} failed", file=sys.stderr)
+    for problem in result["problems"]:
+        print(f"  {problem}", file=sys.stderr)
+    print(f"  configuration: {path}\n  {json.dumps(result['config'])}", file=sys.stderr)
+    print(
+        f"  again: python -m scripts.fuzz --seed {args.seed} --only {result['index']} --sim {args.sim}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "fuzz"))
