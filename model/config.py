@@ -232,7 +232,7 @@ class Config:
         needed = self.min_accumulator_bits
         given = self.quantization.accumulator_bits
         if given is not None:
-            rule = f"at least {needed}, or the longest sum could overflow,"
+            rule = f"at least {needed}, or the longest sum could overflow"
             require(needed <= given <= 64, "quantization.accumulator_bits", rule, given)
         require(needed <= 48, "network sizes and formats", "such that the accumulator has at most 48 bits", needed)
         for gate, shift in zip(GATES, self.preact_shifts, strict=True):
