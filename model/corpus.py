@@ -8,6 +8,7 @@ Python, changes little between patch versions, and is identified by its SHA-256.
 import ast
 import hashlib
 import importlib.util
+import re
 import sys
 import sysconfig
 import unicodedata
@@ -19,6 +20,7 @@ from model.errors import InvalidFileError, InvalidValueError, require
 
 # Newline first, then printable ASCII in order: a symbol's code is its index.
 SYMBOLS = "\n" + "".join(chr(code) for code in range(32, 127))
+FOREIGN = re.compile(r"[^\n -~]")
 STDLIB_NAME = "stdlib"
 # Generated docstrings, ciphers and demonstrations teach no English.
 EXCLUDED_MODULES = ("__phello__", "antigravity", "encodings", "idlelib", "pydoc_data", "this", "turtledemo")
@@ -93,8 +95,7 @@ def clean(text: str) -> str:
     """
     text = text.replace("\r\n", "\n").translate(REPLACEMENTS)
     text = unicodedata.normalize("NFKD", text).translate(REPLACEMENTS)
-    allowed = frozenset(SYMBOLS)
-    lines = ["".join(c for c in line if c in allowed).rstrip(" ") for line in text.split("\n")]
+    lines = [line.rstrip(" ") for line in FOREIGN.sub("", text).split("\n")]
     kept = [line for index, line in enumerate(lines) if line or (index > 0 and lines[index - 1])]
     return "\n".join(kept).strip("\n") + "\n"
 

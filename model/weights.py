@@ -41,7 +41,9 @@ class LstmWeights:
         ranges = {"defining": (c.weight_min, c.weight_max), "bias": c.bias_format_min_max}
         for name, shape in shapes.items():
             values = np.asarray(getattr(self, name))
-            require(np.issubdtype(values.dtype, np.integer), f"weights.{name}", "an array of integers", str(values.dtype))
+            require(
+                np.issubdtype(values.dtype, np.integer), f"weights.{name}", "an array of integers", str(values.dtype)
+            )
             require(values.shape == shape, f"weights.{name}", f"of shape {shape}", values.shape)
             low, high = ranges[name]
             outside = values[(values < low) | (values > high)]
@@ -70,7 +72,9 @@ def random_weights(config: Config, rng: np.random.Generator) -> LstmWeights:
     spread = 2.0 * 2.0 ** np.array(config.accumulator_fracs) / (2.0 ** (config.element_bits - 1) * np.sqrt(terms / 3))
     defining = np.rint(rng.normal(size=shape) * spread[:, None, None, None])
     low, high = config.bias_format_min_max
-    bias = np.rint(rng.normal(size=(len(GATES), config.num_hidden_blocks * k)) * 2.0 ** np.array(config.accumulator_fracs)[:, None])
+    bias = np.rint(
+        rng.normal(size=(len(GATES), config.num_hidden_blocks * k)) * 2.0 ** np.array(config.accumulator_fracs)[:, None]
+    )
     return LstmWeights(
         config,
         np.clip(defining, config.weight_min, config.weight_max).astype(np.int64),

@@ -13,7 +13,7 @@ CANDIDATES = range(-2, 13)
 
 
 def best_fraction_bits(groups: list[tuple[torch.Tensor, int]], bits: int, candidates=CANDIDATES) -> int:
-    """Fraction bits with the least squared error of rounding and saturation.
+    """Fraction bits with the least squared error of rounding and saturation; the fewest among equals.
 
     Parameters
     ----------
@@ -40,8 +40,11 @@ def choose_formats(network: CharNetwork) -> tuple[Config, int]:
     layer, config = network.layer, network.config
     bits, points = config.quantization.weight_bits, config.quantization
     more = points.h.fraction_bits - points.x.fraction_bits
+    # The accumulator must not be coarser than preact.
+    least = points.preact.fraction_bits - points.h.fraction_bits
+    allowed = [frac for frac in CANDIDATES if frac >= least] or [least]
     fracs = [
-        best_fraction_bits([(w_x.defining, more), (w_h.defining, 0)], bits)
+        best_fraction_bits([(w_x.defining, more), (w_h.defining, 0)], bits, allowed)
         for w_x, w_h in zip(layer.weight_x, layer.weight_h, strict=True)
     ]
     head_frac = best_fraction_bits([(network.head_weight, 0)], HEAD_WEIGHT_BITS)

@@ -127,6 +127,8 @@ class Trainer:
     """
 
     def __init__(self, config: Config, corpus: Corpus, symbols: str, settings: TrainSettings):
+        longest = len(corpus.train) // (settings.segment + 1)
+        require(settings.batch <= longest, "batch", f"at most {longest} for this text and segment", settings.batch)
         torch.manual_seed(settings.seed)
         self.corpus, self.symbols, self.settings = corpus, symbols, settings
         self.network = CharNetwork(config, len(symbols))

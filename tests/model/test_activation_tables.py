@@ -1,0 +1,105 @@
+"""The error of every table over every input code, held to stated bounds."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.activation_tables import FUNCTIONS, activation_table
+from model.errors import InvalidValueError
+from model.qformat import QFormat
+from model.reference.activation import activate, lookup, max_error
+
+FORMATS = {"preact": QFormat(4, 8), "cell": QFormat(4, 12)}
+GATE = QFormat(2, 10)
+# Greatest |approximation - function| over all codes of the default formats, in real units.  The LSB of a gate is
+# 2^-10, just below 1e-3, so half of that is what rounding alone costs.
+BOUNDS = {
+    ("sigmoid", "preact", "pwl", 4): 0.0413,
+    ("sigmoid", "preact", "pwl", 8): 0.0073,
+    ("sigmoid", "preact", "pwl", 16): 0.0020,
+    ("sigmoid", "preact", "pwl", 32): 0.0009,
+    ("sigmoid", "preact", "pwl", 64): 0.0007,
+    ("sigmoid", "preact", "shift", 2): 0.0380,
+    ("sigmoid", "preact", "shift", 3): 0.0183,
+    ("sigmoid", "preact", "shift", 4): 0.0161,
+    ("sigmoid", "preact", "shift", 8): 0.0161,
+    ("tanh", "preact", "pwl", 4): 0.0822,
+    ("tanh", "preact", "pwl", 8): 0.0147,
+    ("tanh", "preact", "pwl", 16): 0.0034,
+    ("tanh", "preact", "pwl", 32): 0.0013,
+    ("tanh", "preact", "pwl", 64): 0.0007,
+    ("tanh", "preact", "shift", 2): 0.0793,
+    ("tanh", "preact", "shift", 3): 0.0363,
+    ("tanh", "preact", "shift", 4): 0.0316,
+    ("tanh", "preact", "shift", 8): 0.0316,
+    ("tanh", "cell", "pwl", 16): 0.0035,
+    ("tanh", "cell", "pwl", 64): 0.0007,
+    ("tanh", "cell", "shift", 4): 0.0322,
+    ("tanh", "cell", "shift", 8): 0.0322,
+}
+
+
+@pytest.mark.parametrize(("function", "point", "kind", "segments"), BOUNDS)
+def test_maximum_error(function, point, kind, segments):
+    table = activation_table(function, kind, segments, FORMATS[point], GATE)
+    assert max_error(table) <= BOUNDS[function, point, kind, segments]
+
+
+@st.composite
+def tables(draw):
+    kind = draw(st.sampled_from(["pwl", "shift"]))
+    segments = draw(st.sampled_from([4, 8, 16]) if kind == "pwl" else st.integers(2, 8))
+    in_format = QFormat(draw(st.integers(3, 5)), draw(st.integers(4, 11)))
+    out_format = QFormat(draw(st.integers(2, 4)), draw(st.integers(3, 12)))
+    return activation_table(draw(st.sampled_from(["sigmoid", "tanh"])), kind, segments, in_format, out_format)
+
+
+@given(tables())
+def test_symmetry_and_range(table):
+    codes = np.arange(-table.in_format.max, table.in_format.max + 1)
+    values = activate(codes, table)
+    mirrored = activate(-codes, table)
+    if table.function == "tanh":
+        assert np.array_equal(values, -mirrored)
+        # Rounding may lift a code by one above 1.0 nowhere.
+        assert np.abs(values).max() <= table.one
+    else:
+        # At zero both signs are the same code, whose σ is one half.
+        positive = codes > 0
+        assert np.array_equal((values + mirrored)[positive], np.full(positive.sum(), table.one))
+        assert values.min() >= 0
+        assert values.max() <= table.one
+
+
+@given(tables())
+def test_lookup_is_activate(table):
+    codes = np.arange(table.in_format.min, table.in_format.max + 1)
+    assert np.array_equal(lookup(table)[codes - table.in_format.min], activate(codes, table))
+
+
+@given(tables())
+def test_shift_tables_are_monotonic(table):
+    if table.kind == "shift":
+        values = activate(np.arange(table.in_format.min, table.in_format.max + 1), table)
+        assert np.all(np.diff(values) >= 0)
+
+
+def test_zero():
+    for kind, segments in (("pwl", 16), ("shift", 4)):
+        for function, expected in (("tanh", 0), ("sigmoid", 512)):
+            table = activation_table(function, kind, segments, FORMATS["preact"], GATE)
+            assert int(activate(0, table)) == expected
+
+
+def test_too_coarse_a_format():
+    text = "input format of tanh must be fine enough for 64 segments, not 'Q4.2'"
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        activation_table("tanh", "pwl", 64, QFormat(4, 2), GATE)
+
+
+def test_functions():
+    assert FUNCTIONS["sigmoid"](0.0) == 0.5
+    assert FUNCTIONS["tanh"](0.0) == 0.0

@@ -1,0 +1,189 @@
+import dataclasses
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.config import Config, load_config, parse_setting
+from model.errors import InvalidFileError, InvalidTypeError, InvalidValueError
+from model.presets import PRESETS, preset, resolve
+from sim.scenarios import random_config
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+@given(seeds)
+def test_json_round_trip(seed):
+    config = random_config(np.random.default_rng(seed))
+    again = Config.from_dict(json.loads(config.to_json()))
+    assert again == config
+    assert again.fingerprint == config.fingerprint
+
+
+@given(seeds)
+def test_random_configs_are_sound(seed):
+    config = random_config(np.random.default_rng(seed))
+    assert config.num_row_groups * config.architecture.tile_rows >= config.num_row_blocks
+    assert config.num_col_groups * config.architecture.tile_cols >= config.num_col_blocks
+    assert 1 << (config.accumulator_bits - 1) > config.product_sum_bound
+
+
+def test_fingerprints_tell_apart_what_matters():
+    base = preset("char128")
+    renamed, faster = base.replace({"name": "other"}), base.replace({"architecture.tile_rows": 8})
+    coarser = base.replace({"quantization.weight_bits": 4})
+    wider = base.replace({"quantization.accumulator_bits": 40})
+    assert renamed.fingerprint == base.fingerprint
+    assert faster.fingerprint != base.fingerprint
+    assert faster.model_fingerprint == base.model_fingerprint
+    assert wider.model_fingerprint == base.model_fingerprint
+    assert coarser.model_fingerprint != base.model_fingerprint
+
+
+# Settings on char128 → the error's kind and its whole text.
+WRONG = [
+    ("network.input_size=0", InvalidValueError, "network.input_size must be from 1 to 65536, not 0"),
+    ("network.input_size=1.5", InvalidTypeError, "network.input_size must be an integer, not 1.5"),
+    ("network.hidden_size=true", InvalidTypeError, "network.hidden_size must be an integer, not True"),
+    ("network.cell=rnn", InvalidValueError, "network.cell must be one of lstm, not 'rnn'"),
+    (
+        "compression.block_size=3",
+        InvalidValueError,
+        "compression.block_size must be a power of two from 1 to 16, not 3",
+    ),
+    ("quantization.weight_bits=9", InvalidValueError, "quantization.weight_bits must be from 2 to 8, not 9"),
+    (
+        "quantization.weight_frac=[7,7]",
+        InvalidValueError,
+        "quantization.weight_frac must be one integer or four, not [7, 7]",
+    ),
+    (
+        "quantization.weight_frac=[7,7,7,30]",
+        InvalidValueError,
+        "quantization.weight_frac must be from -8 to 20 for every gate, not 30",
+    ),
+    ("quantization.x=8", InvalidTypeError, "quantization.x: format must be a string Qm.n, not 8"),
+    ("quantization.x=Q9.9", InvalidValueError, "quantization.x must be from 2 to 16 bits wide, not 'Q9.9'"),
+    (
+        "quantization.gate=Q1.7",
+        InvalidValueError,
+        "quantization.gate must be Q2.n or wider, as 1.0 is a gate value, not 'Q1.7'",
+    ),
+    (
+        "quantization.accumulator_bits=12",
+        InvalidValueError,
+        "quantization.accumulator_bits must be at least 23, or the longest sum could overflow, not 12",
+    ),
+    ("activation.kind=relu", InvalidValueError, "activation.kind must be one of pwl, shift, not 'relu'"),
+    (
+        "activation.segments=12",
+        InvalidValueError,
+        "activation.segments must be a power of two from 4 to 64 for kind pwl, not 12",
+    ),
+    ("architecture.tile_rows=0", InvalidValueError, "architecture.tile_rows must be from 1 to 4096, not 0"),
+    (
+        "architecture.tile_rows=65",
+        InvalidValueError,
+        "architecture.tile_rows must be at most the number of block rows 64, not 65",
+    ),
+    (
+        "architecture.tile_cols=25",
+        InvalidValueError,
+        "architecture.tile_cols must be at most the number of block columns 24, not 25",
+    ),
+    ("architecture.engine=fft", InvalidValueError, "architecture.engine must be one of direct, fast, not 'fft'"),
+    (
+        "architecture.cell_lanes=3",
+        InvalidValueError,
+        "architecture.cell_lanes must be a divisor of block_size 8, not 3",
+    ),
+    (
+        "architecture.lookahead=17",
+        InvalidValueError,
+        "architecture.lookahead must be from 1 to the number of row groups 16, not 17",
+    ),
+    (
+        "architecture.pipeline.multiplier_stages=3",
+        InvalidValueError,
+        "architecture.pipeline.multiplier_stages must be 0, 1 or 2, not 3",
+    ),
+    (
+        "architecture.pipeline.memory_register=1",
+        InvalidTypeError,
+        "architecture.pipeline.memory_register must be true or false, not 1",
+    ),
+    (
+        "architecture.speed=1",
+        InvalidValueError,
+        "architecture.speed must be a field of the configuration, not an unknown key",
+    ),
+    ("name.first=1", InvalidValueError, "name.first must be a field of the configuration, not below 'name'"),
+    ("name=a/b", InvalidValueError, "name must be letters, digits, '_' and '-' only, not 'a/b'"),
+]
+
+
+@pytest.mark.parametrize(("setting", "kind", "text"), WRONG, ids=[row[0] for row in WRONG])
+def test_wrong_setting(setting, kind, text):
+    with pytest.raises(kind, match=f"^{re.escape(text)}$"):
+        preset("char128").replace(dict([parse_setting(setting)]))
+
+
+def test_engine_fast_needs_blocks():
+    text = "compression.block_size must be one of 2, 4, 8, 16 for engine fast, not 1"
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
+        preset("tiny").replace({"compression.block_size": 1, "architecture.engine": "fast"})
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "text"),
+    [
+        ({}, InvalidValueError, "network must be given, not left out"),
+        ([], InvalidTypeError, "configuration must be a table of fields, not []"),
+        ({"network": 3}, InvalidTypeError, "network must be a table of fields, not 3"),
+        ({"network": {"input_size": 4}}, InvalidValueError, "network.hidden_size must be given, not left out"),
+    ],
+)
+def test_wrong_table(values, kind, text):
+    with pytest.raises(kind, match=f"^{re.escape(text)}$"):
+        Config.from_dict(values)
+
+
+def test_unknown_key_names_the_known_ones():
+    with pytest.raises(InvalidValueError, match=r"^network\.size must be one of input_size, hidden_size, cell, not an"):
+        Config.from_dict({"network": {"input_size": 4, "hidden_size": 4, "size": 1}})
+
+
+def test_toml_and_json_files(tmp_path):
+    config = preset("tiny")
+    (tmp_path / "a.json").write_text(config.to_json())
+    (tmp_path / "a.toml").write_text(
+        'name = "tiny"\n[network]\ninput_size = 10\nhidden_size = 12\n[compression]\nblock_size = 4\n'
+        "[architecture]\ntile_rows = 4\ntile_cols = 2\n"
+    )
+    assert load_config(tmp_path / "a.json") == config
+    assert resolve(str(tmp_path / "a.toml")) == config
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.json", b"{"), ("a.toml", b"= 1"), ("a.json", b"\xff\xfe")])
+def test_damaged_files(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidFileError):
+        load_config(tmp_path / name)
+    with pytest.raises(InvalidFileError):
+        load_config(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_valid(name):
+    config = preset(name)
+    assert config.name == name
+    assert dataclasses.is_dataclass(config)
+
+
+@pytest.mark.parametrize("text", ["tile_rows", "=3", ""])
+def test_setting_needs_both_sides(text):
+    with pytest.raises(InvalidValueError, match=r"^--set must be of the form section\.field=value, not "):
+        parse_setting(text)

@@ -1,0 +1,91 @@
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.errors import InvalidFileError
+from model.memory_image import (
+    MemorySpec,
+    bias_spec,
+    initialised_memories,
+    mem_text,
+    memory_words,
+    pack,
+    read_mem,
+    weight_bank_name,
+)
+from model.schedule import Schedule
+from model.weights import random_weights
+from sim.scenarios import random_config
+
+
+def unpack(word: int, entries: int, bits: int) -> list[int]:
+    values = [(word >> (bits * entry)) & ((1 << bits) - 1) for entry in range(entries)]
+    return [value - (1 << bits) * (value >> (bits - 1)) for value in values]
+
+
+@given(st.integers(2, 16), st.integers(1, 16), st.integers(0, 2**31))
+def test_pack_is_invertible(bits, entries, seed):
+    values = np.random.default_rng(seed).integers(-(1 << (bits - 1)), 1 << (bits - 1), size=(5, entries))
+    assert [unpack(word, entries, bits) for word in pack(values, bits)] == values.tolist()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_every_weight_is_stored_once_where_it_is_read(seed):
+    rng = np.random.default_rng(seed)
+    config = random_config(rng)
+    weights = random_weights(config, rng)
+    words = memory_words(weights)
+    specs = {spec.name: spec for spec in initialised_memories(config)}
+    assert set(words) == set(specs)
+    for name, spec in specs.items():
+        assert len(words[name]) == spec.depth
+        assert max(words[name]).bit_length() <= spec.width
+    arch, k, bits = config.architecture, config.block_size, config.quantization.weight_bits
+    rebuilt = np.zeros((config.num_row_blocks, config.num_col_blocks, k), dtype=np.int64)
+    for address, issue in enumerate(Schedule(config).issues):
+        for r in range(arch.tile_rows):
+            for c in range(arch.tile_cols):
+                values = unpack(words[weight_bank_name(r, c)][address], k, bits)
+                row, col = issue.row * arch.tile_rows + r, issue.col * arch.tile_cols + c
+                if row < config.num_row_blocks and col < config.num_col_blocks:
+                    rebuilt[row, col] = values
+                else:
+                    assert not any(values)
+    assert np.array_equal(rebuilt, weights.interleaved())
+    schedule = Schedule(config)
+    spec, lanes = bias_spec(config, schedule), schedule.cell_lanes
+    for address in range(spec.depth):
+        found = unpack(words[spec.name][address], 4 * lanes, config.quantization.bias_bits)
+        assert found == weights.bias[:, address * lanes : (address + 1) * lanes].reshape(-1).tolist()
+
+
+SPEC = MemorySpec("bank", 3, 10)
+
+
+def test_file_round_trip(tmp_path):
+    path = tmp_path / "bank.mem"
+    path.write_text(mem_text(SPEC, [1, 0x3FF, 0], "abc123"))
+    assert read_mem(path, SPEC, "abc123") == [1, 0x3FF, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "must be a readable memory file"),
+        (b"// configuration abc124\n1\n2\n3\n", "must be of configuration abc123, not 'abc124'"),
+        (b"1\n2\n3\n", "must be of configuration abc123, not '1'"),
+        (b"// configuration abc123\n1\n2\n", "must hold 3 words, not 2"),
+        (b"// configuration abc123\n1\n2\nzz\n", "must hold hexadecimal words alone"),
+        (b"// configuration abc123\n1\n2\n400\n", "must hold words of 10 bits, not 11"),
+        (b"\xff", "must be a readable memory file"),
+    ],
+)
+def test_wrong_files(tmp_path, content, text):
+    path = tmp_path / "bank.mem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InvalidFileError, match=re.escape(text)):
+        read_mem(path, SPEC, "abc123")

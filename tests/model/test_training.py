@@ -1,0 +1,313 @@
+"""The trainer: float equals torch's own LSTM, integers equal the reference at 0 LSB, gradients are the true ones."""
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model import circulant, fixed_point
+from model.activation_tables import activation_table
+from model.char_model import CharModel
+from model.config import Config
+from model.corpus import SYMBOLS
+from model.presets import preset
+from model.qformat import QFormat
+from model.reference.activation import activate
+from model.reference.layer import LstmReference
+from model.training.char_network import CharNetwork
+from model.training.data import TextStreams
+from model.training.export import best_fraction_bits, choose_formats, layer_weights, weight_image
+from model.training.layers import BlockCirculant, QuantLstm, carrier_dtype
+from model.training.quantizers import activation, fake_quantize, fake_quantize_to, quantize, true_derivative
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def make_config(size_x, size_h, block_size, **settings):
+    values = {"network": {"input_size": size_x, "hidden_size": size_h}, "compression": {"block_size": block_size}}
+    values["architecture"] = {"tile_rows": 1, "tile_cols": 1}
+    return Config.from_dict(values).replace({key.replace("__", "."): value for key, value in settings.items()})
+
+
+def random_layer(config, seed, spread=1.0):
+    torch.manual_seed(seed)
+    layer = QuantLstm(config)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn_like(parameter) * spread)
+    return layer
+
+
+def codes_of(reals, fmt):
+    codes = reals.detach().double().numpy() * 2.0**fmt.fraction_bits
+    np.testing.assert_array_equal(codes, np.rint(codes))
+    return codes.astype(np.int64)
+
+
+# -- quantizers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fmt", ["Q1.7", "Q4.8", "Q2.0", "Q6.-2", "Q0.8"])
+def test_quantize_equals_fixed_point(fmt):
+    fmt = QFormat.parse(fmt)
+    halves = (np.arange(fmt.min - 3, fmt.max + 4) + 0.5) * fmt.lsb
+    values = np.concatenate([halves, np.nextafter(halves, -9e9), np.random.default_rng(1).normal(size=999) * 3])
+    for kind in (np.float32, np.float64):
+        wanted = fixed_point.quantize(values.astype(kind), fmt)
+        found = quantize(torch.from_numpy(values.astype(kind)), fmt.fraction_bits, fmt.min, fmt.max)
+        np.testing.assert_array_equal(found.numpy(), wanted)
+        np.testing.assert_array_equal(
+            fake_quantize_to(torch.from_numpy(values.astype(kind)), fmt).numpy(), fixed_point.dequantize(wanted, fmt)
+        )
+
+
+def test_fake_quantize_passes_the_gradient_inside_of_the_range():
+    values = torch.tensor([-1.6, -1.4, 0.3, 0.74, 0.76, 5.0], requires_grad=True)
+    fake_quantize(values, 1, -3, 1).sum().backward()
+    assert values.grad.tolist() == [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
+
+
+def test_fraction_bits_broadcast_per_row():
+    values = torch.full((2, 3), 0.3)
+    found = fake_quantize(values, torch.tensor([1, 3])[:, None], -8, 7)
+    assert found.tolist() == [[0.5] * 3, [0.25] * 3]
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "tanh"])
+@pytest.mark.parametrize(("kind", "segments"), [("pwl", 16), ("shift", 5)])
+def test_activation_is_the_integer_table_with_the_true_derivative(function, kind, segments):
+    table = activation_table(function, kind, segments, QFormat.parse("Q4.8"), QFormat.parse("Q2.10"))
+    codes = np.arange(-2048, 2048)
+    x = torch.from_numpy(codes * 2.0**-8).requires_grad_()
+    y = activation(x, table)
+    np.testing.assert_array_equal(codes_of(y, table.out_format), activate(codes, table))
+    y.sum().backward()
+    exact = x.detach().clone().requires_grad_()
+    (torch.sigmoid if function == "sigmoid" else torch.tanh)(exact).sum().backward()
+    torch.testing.assert_close(x.grad, exact.grad)
+
+
+# -- layers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block_size", [1, 2, 4, 8, 16])
+def test_block_circulant_expands_and_projects_as_the_specification(block_size):
+    torch.manual_seed(block_size)
+    matrix = BlockCirculant(13, 10, block_size)
+    wanted = circulant.expand(matrix.defining.detach().double().numpy())[:13, :10]
+    np.testing.assert_array_equal(matrix.dense().detach().numpy(), wanted.astype(np.float32))
+    before = matrix.defining.detach().clone()
+    full = BlockCirculant(32, 16, block_size)
+    dense = full.dense().detach()
+    defining = full.defining.detach().clone()
+    with torch.no_grad():
+        full.defining.zero_()
+    full.set_dense(dense)
+    torch.testing.assert_close(full.defining.detach(), defining)
+    torch.testing.assert_close(matrix.defining.detach(), before)
+
+
+def test_float_layer_equals_torch_lstm():
+    torch.manual_seed(3)
+    config = make_config(10, 13, 1)
+    theirs, ours = torch.nn.LSTM(10, 13), QuantLstm(config)
+    ours.set_dense(theirs.weight_ih_l0, theirs.weight_hh_l0, theirs.bias_ih_l0 + theirs.bias_hh_l0)
+    x, h, c = torch.randn(9, 4, 10), torch.randn(4, 13), torch.randn(4, 13)
+    inputs = [[part.clone().requires_grad_() for part in (x, h, c)] for _ in range(2)]
+    wanted, (h_wanted, c_wanted) = theirs(inputs[0][0], (inputs[0][1][None], inputs[0][2][None]))
+    found, (h_found, c_found) = ours(inputs[1][0], (inputs[1][1], inputs[1][2]))
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(h_found, h_wanted[0])
+    torch.testing.assert_close(c_found, c_wanted[0])
+    # The hand-written backward pass against autograd's, through h of every step and through the last c.
+    mix = torch.randn_like(wanted)
+    ((wanted * mix).sum() + (c_wanted**2).sum()).backward()
+    ((found * mix).sum() + (c_found**2).sum()).backward()
+    for theirs_part, ours_part in zip(*inputs, strict=True):
+        torch.testing.assert_close(ours_part.grad, theirs_part.grad)
+    for part, weight in ((ours.weight_x, theirs.weight_ih_l0), (ours.weight_h, theirs.weight_hh_l0)):
+        found_grad = torch.cat([matrix.defining.grad[..., 0] for matrix in part])
+        torch.testing.assert_close(found_grad, weight.grad)
+    torch.testing.assert_close(ours.bias.grad.reshape(-1), theirs.bias_ih_l0.grad)
+
+
+CASES = [
+    make_config(10, 13, 1),
+    make_config(9, 14, 2, activation__kind="shift", activation__segments=5),
+    make_config(10, 13, 4, quantization__weight_bits=2, quantization__weight_frac=[1, 2, 1, 3]),
+    make_config(17, 20, 8, quantization__weight_frac=[5, 6, 7, 4]),
+    make_config(5, 7, 8, quantization__weight_bits=4, quantization__weight_frac=3),
+    make_config(20, 33, 16, quantization__weight_bits=3, activation__segments=4, quantization__weight_frac=2),
+    make_config(10, 13, 4, quantization__x="Q3.9", quantization__h="Q1.7", quantization__weight_frac=5),
+    make_config(10, 13, 4, quantization__x="Q1.15", quantization__h="Q1.15", quantization__bias_bits=32),
+    make_config(10, 13, 4, quantization__cell="Q4.20", quantization__gate="Q2.14"),
+    make_config(10, 13, 2, quantization__cell="Q2.4", quantization__preact="Q3.4", quantization__gate="Q2.3",
+                activation__kind="shift", activation__segments=3),
+    make_config(12, 16, 4, quantization__weight_bits=5, quantization__weight_frac=[4, 3, 4, 5], quantization__h="Q1.5"),
+    make_config(12, 16, 8, quantization__weight_bits=6, quantization__bias_bits=8, quantization__weight_frac=1),
+    make_config(12, 16, 16, quantization__weight_bits=7, activation__segments=64),
+    preset("char128"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spread", [0.3, 3.0])
+@pytest.mark.parametrize("config", CASES, ids=range(len(CASES)))
+def test_integers_equal_the_reference(config, spread):
+    """0 LSB at every step, from a state that is not zero, also where everything saturates."""
+    layer = random_layer(config, 7, spread)
+    layer.quantized = True
+    points = config.quantization
+    torch.manual_seed(1)
+    x = torch.randn(40, 3, config.network.input_size) * 0.7
+    h, c = (torch.randn(3, config.network.hidden_size) * size for size in (0.6, 4.0))
+    out, (h_last, c_last) = layer(x, (h, c))
+    reference = LstmReference(layer_weights(layer))
+    start = fixed_point.quantize(h.numpy(), points.h), fixed_point.quantize(c.numpy(), points.cell)
+    wanted, (h_wanted, c_wanted) = reference.run(fixed_point.quantize(x.numpy(), points.x), start)
+    np.testing.assert_array_equal(codes_of(out, points.h), wanted)
+    np.testing.assert_array_equal(codes_of(h_last, points.h), h_wanted)
+    np.testing.assert_array_equal(codes_of(c_last, points.cell), c_wanted)
+
+
+def test_carrier_widens_with_the_formats():
+    assert carrier_dtype(preset("char128")) == torch.float32
+    assert carrier_dtype(make_config(10, 13, 4, quantization__x="Q1.15", quantization__h="Q1.15")) == torch.float64
+
+
+def composed(layer, x, h, c):
+    """The quantized layer out of autograd's pieces: what the fused recurrence must differentiate like."""
+    config = layer.config
+    points = config.quantization
+    from_x = layer.project_input(x)
+    w_h = layer._matrix(layer.weight_h, points.weight_frac, from_x.dtype)
+    out = []
+    for t in range(len(x)):
+        total = (from_x[t] + h.to(from_x.dtype) @ w_h.T).double()
+        preact = fake_quantize_to(total, points.preact).chunk(4, dim=1)
+        i, f, g, o = (activation(part, config.gate_table(gate)) for gate, part in enumerate(preact))
+        c = fake_quantize_to(f * c + i * g, points.cell)
+        h = _StraightThrough.apply(o * activation(c, config.cell_table), points.h)
+        out.append(h)
+    return torch.stack(out), c
+
+
+class _StraightThrough(torch.autograd.Function):
+    """|o·tanh(c)| <= 1 can exceed the format of h by one LSB only: the gradient always passes."""
+
+    @staticmethod
+    def forward(ctx, reals, fmt):
+        return fake_quantize_to(reals, fmt)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad, None
+
+
+@pytest.mark.parametrize("settings", [{}, {"quantization__cell": "Q2.10"}, {"quantization__preact": "Q2.8"}])
+def test_quantized_gradient_is_the_true_derivatives(settings):
+    """Against the same network put together from single fake quantizations, saturation included."""
+    config = make_config(
+        6, 8, 4, quantization__x="Q1.15", quantization__h="Q1.15", quantization__gate="Q2.14", **settings
+    )
+    layer = random_layer(config, 11, 0.6)
+    layer.quantized = True
+    x = (torch.randn(7, 3, 6, dtype=torch.float64) * 0.3).requires_grad_()
+    zeros = torch.zeros(3, 8, dtype=torch.float64)
+    mix = torch.randn(7, 3, 8, dtype=torch.float64)
+    gradients = []
+    for fused in (True, False):
+        layer.zero_grad()
+        x.grad = None
+        out, c = layer(x)[0::1] if fused else composed(layer, x, zeros, zeros)
+        c = c[1] if fused else c
+        ((out * mix).sum() + c.sum()).backward()
+        gradients.append([out.detach(), x.grad.clone(), *(p.grad.clone() for p in layer.parameters())])
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    for found, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+        assert float(wanted.abs().max()) > 0
+
+
+def test_true_derivative():
+    x = torch.linspace(-3, 3, 7, dtype=torch.float64)
+    assert torch.allclose(true_derivative("tanh", x), 1 / torch.cosh(x) ** 2)
+    assert torch.allclose(true_derivative("sigmoid", x), 1 / (2 + torch.exp(x) + torch.exp(-x)))
+
+
+# -- export ----------------------------------------------------------------------------------------------------
+
+
+def test_fraction_bits_have_the_least_squared_error():
+    # Among exact ones the coarsest, which leaves room for retraining.
+    assert best_fraction_bits([(torch.tensor([0.25, -0.75]), 0)], 8) == 2
+    assert best_fraction_bits([(torch.tensor([0.3, -0.7]), 0)], 8) == 7
+    assert best_fraction_bits([(torch.tensor([3.0, -4.0]), 0)], 3) == 0
+    # One huge weight among many small ones is saturated rather than coarsening all.
+    values = torch.cat([torch.randn(10000, generator=torch.Generator().manual_seed(1)) * 0.1, torch.tensor([1.1])])
+    assert best_fraction_bits([(values, 0)], 4) == 5
+    # W_x of coarser x has more fraction bits than W_h.
+    assert best_fraction_bits([(torch.tensor([0.3, 0.7]), 2)], 8) == 5
+
+
+def test_chosen_formats_keep_the_accumulator_finer_than_preact():
+    network = CharNetwork(preset("tiny").replace({"quantization.weight_bits": 2}), 3)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(100)
+    config, head_frac = choose_formats(network)
+    assert config.quantization.weight_frac == (1, 1, 1, 1)
+    assert head_frac <= 5
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(2)
+    network = CharNetwork(preset("tiny").replace({"quantization.weight_bits": 6}), len(SYMBOLS))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.6)
+    network.start_quantization(*choose_formats(network))
+    return network
+
+
+def test_character_network_equals_the_reference(network):
+    """Logits at 0 LSB, so bits per character to rounding of float32's softmax."""
+    model = CharModel(weight_image(network, SYMBOLS))
+    codes = torch.randint(0, len(SYMBOLS), (30, 2), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        logits, _ = network(codes)
+    h, _ = model.reference.run(model.embed(codes.numpy()))
+    np.testing.assert_array_equal(logits.double().numpy() * 2.0**model.head.logit_frac, model.logits(h))
+    text = "Any text will do for two equal models.\n" * 5
+    found = network.bits_per_character(torch.from_numpy(model.encode(text)), streams=4)
+    assert found == pytest.approx(model.bits_per_character(text, streams=4), rel=1e-5)
+
+
+def test_projecting_the_embedding_first_changes_no_integer(network):
+    codes = torch.randint(0, len(SYMBOLS), (20, 2), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        logits, (h, _) = network(codes)
+        _, (wanted, _) = network.layer(network.embedding[codes])
+    assert torch.equal(h, wanted)
+
+
+def test_text_streams_go_round():
+    streams = TextStreams(torch.arange(10), batch=2, segment=3)
+    inputs, targets = streams[0]
+    assert inputs.T.tolist() == [[0, 1, 2], [5, 6, 7]]
+    assert targets.T.tolist() == [[1, 2, 3], [6, 7, 8]]
+    assert streams[1][0].T.tolist() == [[3, 4, 5], [8, 9, 0]]
+    assert streams[3][1].T.tolist() == [[0, 1, 2], [5, 6, 7]]
+
+
+def test_only_the_training_package_imports_torch():
+    for package in ("model", "hdl", "sim"):
+        for file in (ROOT / package).rglob("*.py"):
+            if file.is_relative_to(ROOT / "model" / "training"):
+                continue
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                assert not any(name.split(".")[0] == "torch" for name in names), file

@@ -1,0 +1,238 @@
+"""The weight image: round trip, and what its loader refuses."""
+
+import dataclasses
+import json
+import struct
+
+import numpy as np
+import pytest
+from safetensors.numpy import load, save
+
+from model.errors import InvalidFileError, InvalidValueError
+from model.presets import preset
+from model.weight_image import Head, WeightImage, natural_type
+from model.weights import random_weights
+
+SYMBOLS = "\nabc"
+
+
+def make_image(config=None, head=True, embedding=True):
+    config = config or preset("tiny")
+    rng = np.random.default_rng(1)
+    network = config.network
+    made = Head(
+        config,
+        rng.integers(-128, 128, size=(len(SYMBOLS), network.hidden_size)),
+        rng.integers(-(2**31), 2**31, size=len(SYMBOLS)),
+        6,
+        SYMBOLS,
+        rng.integers(-128, 128, size=(len(SYMBOLS), network.input_size)) if embedding else None,
+    )
+    return WeightImage(random_weights(config, rng), made if head else None, "ab" * 32, {"bits": 2.5}, "make it")
+
+
+def parts(path):
+    """Tensors and metadata of a file, to be damaged."""
+    raw = path.read_bytes()
+    (size,) = struct.unpack("<Q", raw[:8])
+    return load(raw), json.loads(raw[8 : 8 + size])["__metadata__"]
+
+
+@pytest.mark.parametrize(("head", "embedding"), [(False, False), (True, False), (True, True)])
+def test_round_trip(tmp_path, head, embedding):
+    image, path = make_image(head=head, embedding=embedding), tmp_path / "a" / "image.safetensors"
+    image.save(path)
+    found = WeightImage.load(path)
+    assert found.config == image.config
+    np.testing.assert_array_equal(found.weights.defining, image.weights.defining)
+    np.testing.assert_array_equal(found.weights.bias, image.weights.bias)
+    assert (found.text_sha256, found.metrics, found.command) == ("ab" * 32, {"bits": 2.5}, "make it")
+    assert (found.head is not None) == head
+    if head:
+        np.testing.assert_array_equal(found.head.weight, image.head.weight)
+        np.testing.assert_array_equal(found.head.bias, image.head.bias)
+        assert (found.head.symbols, found.head.weight_frac) == (SYMBOLS, 6)
+        assert (found.head.embedding is not None) == embedding
+        if embedding:
+            np.testing.assert_array_equal(found.head.embedding, image.head.embedding)
+
+
+def test_narrowest_types_and_no_leftovers(tmp_path):
+    make_image().save(tmp_path / "image.safetensors")
+    tensors, _ = parts(tmp_path / "image.safetensors")
+    kinds = {name: str(values.dtype) for name, values in tensors.items()}
+    assert kinds == {
+        "lstm.defining": "int8",
+        "lstm.bias": "int32",
+        "head.weight": "int8",
+        "head.bias": "int32",
+        "head.embedding": "int8",
+    }
+    assert [natural_type(bits) for bits in (2, 8, 9, 16, 17)] == [np.int8, np.int8, np.int16, np.int16, np.int32]
+    assert [file.name for file in tmp_path.iterdir()] == ["image.safetensors"]
+
+
+def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "image.safetensors"
+    make_image().save(path)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("model.weight_image.os.fsync", full)
+    with pytest.raises(InvalidFileError, match="must be a file that can be written: .*No space left"):
+        make_image(head=False).save(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["image.safetensors"]
+
+
+def test_architecture_name_and_accumulator_do_not_count(tmp_path):
+    make_image().save(tmp_path / "image.safetensors")
+    wanted = preset("tiny").replace(
+        {
+            "architecture.tile_rows": 2,
+            "name": "other",
+            "quantization.accumulator_bits": 40,
+            "architecture.engine": "fast",
+        }
+    )
+    found = WeightImage.load(tmp_path / "image.safetensors", wanted)
+    assert found.config is wanted
+    assert found.weights.config is wanted
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"network.hidden_size": 16}, "network.hidden_size must be 16 as configured, not 12 as in "),
+        ({"compression.block_size": 2}, "compression.block_size must be 2 as configured, not 4 as in "),
+        (
+            {"quantization.weight_frac": 6},
+            "quantization.weight_frac must be [6, 6, 6, 6] as configured, not [7, 7, 7, 7]",
+        ),
+        ({"quantization.cell": "Q3.13"}, "quantization.cell must be 'Q3.13' as configured, not 'Q4.12' as in "),
+        ({"activation.kind": "shift", "activation.segments": 5}, "activation.kind must be 'shift' as configured"),
+    ],
+)
+def test_other_network_is_refused_by_field(tmp_path, setting, message):
+    make_image().save(tmp_path / "image.safetensors")
+    with pytest.raises(InvalidFileError) as caught:
+        WeightImage.load(tmp_path / "image.safetensors", preset("tiny").replace(setting))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def float_weights(tensors, metadata):
+    tensors["lstm.defining"] = np.full(tensors["lstm.defining"].shape, np.nan, dtype=np.float32)
+
+
+def unsigned_weights(tensors, metadata):
+    tensors["lstm.defining"] = tensors["lstm.defining"].view(np.uint8)
+
+
+def missing_bias(tensors, metadata):
+    del tensors["lstm.bias"]
+
+
+def missing_head_bias(tensors, metadata):
+    del tensors["head.bias"]
+
+
+def unknown_tensor(tensors, metadata):
+    tensors["lstm.extra"] = np.zeros(1, dtype=np.int8)
+
+
+def wrong_shape(tensors, metadata):
+    tensors["lstm.bias"] = tensors["lstm.bias"][:, :-1].copy()
+
+
+def wrong_embedding_shape(tensors, metadata):
+    tensors["head.embedding"] = tensors["head.embedding"][:, :-1].copy()
+
+
+def out_of_range(tensors, metadata):
+    tensors["lstm.bias"] = tensors["lstm.bias"] + np.int32(1 << 30)
+
+
+def other_format(tensors, metadata):
+    metadata["format"] = "something else"
+
+
+def other_fingerprint(tensors, metadata):
+    metadata["model_fingerprint"] = "0" * 16
+
+
+def broken_config(tensors, metadata):
+    metadata["config"] = metadata["config"][:-5]
+
+
+def impossible_config(tensors, metadata):
+    metadata["config"] = metadata["config"].replace('"block_size": 4', '"block_size": 3')
+
+
+def repeated_symbols(tensors, metadata):
+    metadata["symbols"] = json.dumps("aabc")
+
+
+def no_symbols(tensors, metadata):
+    del metadata["symbols"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (float_weights, "lstm.defining must be of type I8, I16, I32, not 'F32'"),
+        (unsigned_weights, "lstm.defining must be of type I8, I16, I32, not 'U8'"),
+        (missing_bias, "lstm.bias must be given, not left out"),
+        (missing_head_bias, "head.bias must be given, not left out"),
+        (unknown_tensor, "a tensor's name must be one of .*, not 'lstm.extra'"),
+        (wrong_shape, r"weights.bias must be of shape \(4, 12\), not \(4, 11\)"),
+        (wrong_embedding_shape, r"head.embedding must be of shape \(4, 10\), not \(4, 9\)"),
+        (out_of_range, "weights.bias must be from -524288 to 524287, not "),
+        (other_format, "must be of format 'chessrnn weight image 1', not 'something else'"),
+        (other_fingerprint, "model_fingerprint must be .*, not '0000000000000000'"),
+        (broken_config, r"metadata config must be JSON \(dict\), not "),
+        (impossible_config, "compression.block_size must be a power of two from 1 to 16, not 3"),
+        (repeated_symbols, "head.symbols must be different characters, not 'aabc'"),
+        (no_symbols, r"metadata symbols must be JSON \(str\), not None"),
+    ],
+)
+def test_damaged_contents_are_refused(tmp_path, damage, message):
+    path = tmp_path / "image.safetensors"
+    make_image().save(path)
+    tensors, metadata = parts(path)
+    damage(tensors, metadata)
+    path.write_bytes(save(tensors, metadata=metadata))
+    with pytest.raises(InvalidFileError, match=message) as caught:
+        WeightImage.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [0, 4, 100, -1])
+def test_truncated_file_is_refused(tmp_path, size):
+    path = tmp_path / "image.safetensors"
+    make_image().save(path)
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(InvalidFileError, match="must be a whole safetensors file"):
+        WeightImage.load(path)
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "text").write_text("a long text that is no weight image at all\n" * 10)
+    with pytest.raises(InvalidFileError, match="must be a whole safetensors file"):
+        WeightImage.load(tmp_path / "text")
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(InvalidFileError, match="must be a weight image, not a missing file"):
+            WeightImage.load(path)
+
+
+def test_bad_head_is_refused():
+    head = make_image().head
+    with pytest.raises(InvalidValueError, match="head.weight must be an array of integers, not 'float64'"):
+        dataclasses.replace(head, weight=head.weight * 1.0)
+    with pytest.raises(InvalidValueError, match="head.weight must be from -128 to 127, not 128"):
+        dataclasses.replace(head, weight=np.where(head.weight > 0, 128, head.weight))
+    with pytest.raises(InvalidValueError, match="head.weight_frac must be from -8 to 20, not 99"):
+        dataclasses.replace(head, weight_frac=99)
