@@ -18,7 +18,7 @@ PRESETS = {
         "name": "char128",
         "network": {"input_size": 64, "hidden_size": 128},
         "compression": {"block_size": 8},
-        "quantization": {"weight_frac": [7, 6, 7, 6]},
+        "quantization": {"weight_frac": [5, 5, 5, 5]},
         "architecture": {"engine": "fast", "tile_rows": 4, "tile_cols": 4},
     },
     # The case of Wang, Lin, Wang (2017): 512 × 512, 2,048 multiply-accumulates per cycle.
