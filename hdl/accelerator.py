@@ -189,11 +189,14 @@ class CellUpdate(wiring.Component):
         cells = [CellLane(config, config.product_sum_bits) for _ in range(lanes)]
         timing = cells[0]
         # The slice's number arrives one cycle before its sums, as does the address of its state before it is used.
-        unit = delay(m, delay(m, self.unit, 1, "unit"), timing.cell_read_latency - 1, "unit_read")
-        reading = delay(m, self.slice_valid, timing.cell_read_latency - 1, "read", reset_less=False)
+        # (a cycle for the memory, one for a register behind it).
+        to_read = timing.cell_read_latency - 2
+        unit = delay(m, delay(m, self.unit, 1, "unit"), to_read, "unit_read")
+        reading = delay(m, self.slice_valid, to_read, "read", reset_less=False)
         first_step = delay(m, self.first_step, timing.cell_read_latency, "first_step")
-        writing = delay(m, reading, timing.cell_latency - timing.cell_read_latency + 1, "write", reset_less=False)
-        write_unit = delay(m, unit, timing.cell_latency - timing.cell_read_latency + 1, "unit_write")
+        writing = delay(m, reading, timing.cell_latency - to_read, "write", reset_less=False)
+        write_unit = delay(m, unit, timing.cell_latency - to_read, "unit_write")
+        previous = delay(m, state.read_data, 1, "state")
         m.d.comb += [
             state.read_en.eq(reading), state.read_addr.eq(unit),
             state.write_en.eq(writing), state.write_addr.eq(write_unit),
@@ -207,7 +210,7 @@ class CellUpdate(wiring.Component):
                 state.write_data[bits].eq(cell.c_next),
             ]
             with m.If(~first_step):
-                m.d.comb += cell.c.eq(state.read_data[bits].as_signed())
+                m.d.comb += cell.c.eq(previous[bits].as_signed())
 
         h_valid = delay(m, writing, timing.latency - timing.cell_latency, "h_valid", reset_less=False)
         last_step = delay(m, self.last_step, timing.latency, "last_step")

@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Callable, Sequence
 
-from amaranth.hdl import Module, signed
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,16 +17,27 @@ def forms_layout(widths: Sequence[int]) -> data.StructLayout:
 
 
 class _Adders:
-    """The two operations of a transform, counted; ``arithmetic`` False counts alone."""
+    """The two operations of a transform, counted; ``arithmetic`` False counts alone.
 
-    def __init__(self, arithmetic: bool = True):
-        self.arithmetic, self.count = arithmetic, 0
+    ``module``, when given, gets the registers of :meth:`hold`.
+    """
+
+    def __init__(self, arithmetic: bool = True, module: Module | None = None):
+        self.arithmetic, self.module, self.count = arithmetic, module, 0
 
     def add(self, a, b, limit: int | None = None):
         return self._make(lambda: a + b, limit)
 
     def sub(self, a, b, limit: int | None = None):
         return self._make(lambda: a - b, limit)
+
+    def hold(self, value):
+        """Here the transform may be cut by registers."""
+        if self.module is None:
+            return value
+        register = Signal(value.shape(), name="held", reset_less=True)
+        self.module.d.sync += register.eq(value)
+        return register
 
     def _make(self, operation: Callable, limit: int | None):
         self.count += 1
@@ -56,12 +67,12 @@ def _negacyclic_forms(adders: _Adders, values: list) -> list:
 def _cyclic_inverse(adders: _Adders, products: list, size: int, bits: int) -> list:
     """Elements modulo 2^bits."""
     if size == 1:
-        return products
+        return [adders.hold(product) for product in products]
     # Halving exactly needs one more bit below: model.bilinear.modulus_bits.
     half, below = size // 2, bits + 1
     count = len(products) - bilinear.num_negacyclic(half)
     plus = _cyclic_inverse(adders, products[:count], half, below)
-    minus = _negacyclic_inverse(adders, products[count:], below)
+    minus = [adders.hold(value) for value in _negacyclic_inverse(adders, products[count:], below)]
     pairs = list(zip(plus, minus, strict=True))
     doubled = [adders.add(a, b, below) for a, b in pairs] + [adders.sub(a, b, below) for a, b in pairs]
     return [value[1:].as_signed() for value in doubled] if adders.arithmetic else doubled
@@ -167,6 +178,8 @@ class InverseTransform(wiring.Component):
         ``model.bilinear.accumulator_widths``.
     output_width : int
         Bits of an element, which is known to fit.
+    register : bool
+        Cut the adders by registers: between those of the negacyclic parts and those that join the parts.
 
     Members
     -------
@@ -178,12 +191,15 @@ class InverseTransform(wiring.Component):
     adder_count : int
         Two-input adders and subtractors.
 
-    Latency: 0 · Throughput: 1 block per cycle · Numerics: exact where the output fits; intermediate sums wrap ·
-    Reference: ``model.bilinear.inverse_matrix``, ``inverse_shift``
+    Latency: ``register`` · Throughput: 1 block per cycle · Numerics: exact where the output fits; intermediate sums
+    wrap · Reference: ``model.bilinear.inverse_matrix``, ``inverse_shift``
     """
 
-    def __init__(self, block_size: int, form_widths: Sequence[int], output_width: int):
+    reset_less = True
+
+    def __init__(self, block_size: int, form_widths: Sequence[int], output_width: int, register: bool = False):
         self.block_size, self.form_widths, self.output_width = block_size, tuple(form_widths), output_width
+        self.latency = int(register)
         super().__init__(
             {
                 "forms": In(forms_layout(self.form_widths)),
@@ -191,13 +207,11 @@ class InverseTransform(wiring.Component):
             }
         )
 
-    latency = 0
-
     @property
     def module_name(self) -> str:
         # Up to 41 widths would not make a readable name.
         digest = zlib.crc32(bytes(self.form_widths))
-        return f"inverse_transform_k{self.block_size}_w{self.output_width}_{digest:08x}"
+        return f"inverse_transform_k{self.block_size}_w{self.output_width}_r{self.latency}_{digest:08x}"
 
     @property
     def adder_count(self) -> int:
@@ -206,7 +220,8 @@ class InverseTransform(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         forms = [self.forms[f"f{index}"] for index in range(len(self.form_widths))]
-        elements = _cyclic_inverse(_Adders(), forms, self.block_size, self.output_width)
+        adders = _Adders(module=m if self.latency else None)
+        elements = _cyclic_inverse(adders, forms, self.block_size, self.output_width)
         for index, element in enumerate(elements):
             m.d.comb += self.elements[index].eq(element)
         return m

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from model.config import ACTIVATION_KINDS, BLOCK_SIZES, FAST_BLOCK_SIZES, GATES, Config
+from model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, GATES, Config
 from model.errors import UserError, require
 from model.memory_image import pack
 from model.qformat import QFormat
@@ -195,11 +195,14 @@ def _draw(rng: np.random.Generator) -> dict:
             "tile_rows": rows,
             "tile_cols": cols,
             "engine": engine,
+            "arithmetic": pick(*ARITHMETICS),
             "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
             "lookahead": pick(None, between(1, groups)),
             "pipeline": {
                 "memory_register": pick(False, True),
                 "operand_register": pick(False, True),
+                "inverse_register": pick(False, True),
+                "compressor_terms": between(2, 12),
                 "multiplier_stages": between(0, 2),
                 "adder_levels": between(0, 4),
             },
