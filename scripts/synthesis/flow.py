@@ -10,7 +10,7 @@ from scripts.synthesis.library import Library
 from scripts.synthesis.memory_macro import MemoryModel
 from scripts.synthesis.netlist import ModuleArea, Netlist
 from scripts.synthesis.timing import Timing, analyse
-from scripts.synthesis.yosys import EFFORTS, map_cells, prepare
+from scripts.synthesis.yosys import EFFORTS, map_cells, map_generic, prepare
 
 TARGET_FO4 = 40.0
 # What a path spends in its flip-flops, and what is left of it where it crosses modules that ABC sees one by one.
@@ -34,7 +34,7 @@ class Synthesis:
     timing : Timing or None
         ``None`` without a library or without OpenSTA; ``note`` says which.
     efforts : dict of str to str
-        Modules that took more than the least effort.
+        How every module was mapped.
     """
 
     library: Library | None
@@ -83,7 +83,7 @@ def synthesize(
     prepared = prepare(verilog, top, plain, folder)
     if library is None:
         clock.start("map", f"{top}: mapping {len(prepared.modules)} modules")
-        netlist = map_cells(prepared, None, None, {}, 0.0, folder)
+        netlist = map_generic(prepared, folder)
         areas = netlist.areas(None)
         return Synthesis(None, netlist, areas, None, "timing needs a library", {}, None, None, clock.stop())
 
@@ -91,31 +91,45 @@ def synthesize(
     fo4 = opensta.measure_fo4(library.liberty, plain, folder) if timed else None
     memory = MemoryModel(library.liberty, fo4, list(library.macros))
     delay_ps = target_fo4 * fo4 * 1e12 * LOGIC_SHARE if fo4 else UNKNOWN_TARGET_PS
-    efforts: dict[str, str] = {}
+    liberty = library.liberty
+
+    def mapped(wanted: dict[str, str], text: str) -> dict[str, dict]:
+        clock.start("map", f"{top}: {text}")
+        return map_cells(prepared, liberty, plain, wanted, delay_ps, folder)
+
+    efforts = dict.fromkeys(prepared.modules, "small")
+    modules = mapped(efforts, f"mapping {len(efforts)} modules")
+    if liberty.full_adder:
+        dense = dict.fromkeys(prepared.modules, "dense")
+        found = mapped(dense, f"mapping {len(efforts)} modules with full adders")
+        small_areas, dense_areas = (Netlist(source, top).areas(liberty) for source in (modules, found))
+        smaller = [name for name in small_areas if dense_areas[name].own < small_areas[name].own]
+        modules |= {name: found[name] for name in smaller}
+        efforts |= dict.fromkeys(smaller, "dense")
     best = None
     for number in range(len(EFFORTS)):
-        clock.start("map", f"{top}: mapping {len(prepared.modules)} modules, round {number + 1}")
-        netlist = map_cells(prepared, library.liberty, plain, efforts, delay_ps, folder)
-        netlist.repair(library.liberty)
+        netlist = Netlist(modules, top)
+        netlist.repair(liberty)
         if not timed:
-            best = (netlist, None, dict(efforts))
+            best = (netlist, None, efforts)
             break
         clock.start("timing", f"{top}: timing, round {number + 1}")
-        timing = analyse(netlist, library.liberty, plain, memory, folder, fo4, target_fo4, ports_fraction)
+        timing = analyse(netlist, liberty, plain, memory, folder, fo4, target_fo4, ports_fraction)
         if best is None or timing.period < best[1].period:
-            best = (netlist, timing, dict(efforts))
+            best = (netlist, timing, efforts)
         harder = {
-            module: EFFORTS[level + 1]
-            for module in timing.blamed(target_fo4 * fo4, BLAME_SHARE)
-            if module in prepared.modules
-            and (level := EFFORTS.index(efforts.get(module, EFFORTS[0]))) + 1 < len(EFFORTS)
+            module: EFFORTS[EFFORTS.index(efforts[module]) + 1]
+            for module in sorted(timing.blamed(target_fo4 * fo4, BLAME_SHARE))
+            if module in efforts and efforts[module] != EFFORTS[-1]
         }
         if not harder:
             break
-        efforts = {**efforts, **harder}
+        longest = f"{timing.period / fo4:.1f} FO4"
+        modules = modules | mapped(harder, f"longest path {longest}, mapping {len(harder)} modules for speed")
+        efforts = efforts | harder
     netlist, timing, efforts = best
     note = "" if timed else "OpenSTA (sta) is not installed: no timing"
-    areas = netlist.areas(library.liberty)
+    areas = netlist.areas(liberty)
     return Synthesis(library, netlist, areas, timing, note, efforts, memory, plain, clock.stop())
 
 

@@ -1,16 +1,19 @@
 """Liberty files: cells, their pins, what they compute, how large they are."""
 
 import gzip
-import itertools
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import and_, or_, xor
 from pathlib import Path
 
 from model.errors import InvalidFileError
 
 # Delay cells, clock buffers and clock gates compute what ordinary cells do, but are made for other purposes.
 SPECIAL_NAMES = ("*dly*", "*DLY*", "*clkbuf*", "*CLKBUF*", "*clkinv*", "*CLKINV*")
+MAX_TABLE_INPUTS = 6
+# Sum and carry of three inputs.
+XOR3, MAJORITY = (0, 1, 1, 0, 1, 0, 0, 1), (0, 0, 0, 1, 0, 1, 1, 1)
 _STATEMENT = re.compile(r'\s*([\w\-]+)\s*(?:\(([^()]*)\)\s*([{;]?)|:\s*("[^"]*"|[^;{}\n]*)\s*;?)|\s*(\})|\s*;')
 # Tables take most of a file and most of the time to read it; OpenSTA and ABC read them themselves.
 _TABLES = re.compile(r"\b(?:values|index_\d+)\s*\([^()]*\)\s*;?")
@@ -87,104 +90,119 @@ class Cell:
         return [pin.name for pin in self.pins.values() if pin.direction == "output"]
 
     @cached_property
+    def truth_tables(self) -> dict[str, tuple[int, ...]]:
+        """Output → its value for every input pattern, the first input lowest; empty where there is no such."""
+        if self.kind != "comb" or len(self.inputs) > MAX_TABLE_INPUTS:
+            return {}
+        patterns = range(1 << len(self.inputs))
+        # All patterns at once: bit p of an input's vector is its value in pattern p.
+        vectors = {
+            name: sum((pattern >> number & 1) << pattern for pattern in patterns)
+            for number, name in enumerate(self.inputs)
+        }
+        tables = {}
+        for output in self.outputs:
+            result = Expression(self.pins[output].function, self.inputs).value(vectors, (1 << len(patterns)) - 1)
+            tables[output] = tuple(result >> pattern & 1 for pattern in patterns)
+        return tables
+
+    @property
     def truth_table(self) -> tuple[int, ...] | None:
-        """Value of the only output for every input pattern (first input lowest); ``None`` where there is no such."""
-        if self.kind != "comb" or len(self.outputs) != 1 or len(self.inputs) > 6:
-            return None
-        expression = to_python(self.pins[self.outputs[0]].function, self.inputs)
-        code = compile(expression, self.name, "eval")
-        return tuple(
-            int(eval(code, {"__builtins__": {}}, {f"v_{n}": bit for n, bit in zip(self.inputs, bits, strict=True)})) & 1
-            for bits in (reversed(p) for p in itertools.product((0, 1), repeat=len(self.inputs)))
-        )
+        """The table of the only output; ``None`` where there is no such."""
+        return next(iter(self.truth_tables.values())) if len(self.truth_tables) == 1 else None
 
 
-def _tokens(expression: str) -> list[str]:
-    return [t for t in _TOKEN.findall(expression) if t.strip()]
+class Expression:
+    """A Liberty function: ``'`` and ``!``, then ``&`` (``*``, blank), ``^``, ``|`` (``+``), loosest last.
 
-
-def to_python(function: str, names) -> str:
-    """A Liberty function as a Python expression over the variables ``v_<pin>``, each 0 or 1.
+    Parameters
+    ----------
+    text : str
+    names : iterable of str
+        Pins and state variables that may occur.
 
     Raises
     ------
     InvalidFileError
         An unknown name or a malformed expression.
     """
-    return _Parser(function, set(names), "v_{}".format, ("&", "|", "^", "(1 ^ {})")).parse()
 
-
-def to_verilog(function: str, names) -> str:
-    """A Liberty function as a Verilog expression over the pins."""
-    return _Parser(function, set(names), "{}".format, ("&", "|", "^", "(~{})")).parse()
-
-
-class _Parser:
-    """Recursive descent over Liberty's operators: ``'`` and ``!``, then ``&`` (``*``, blank), ``^``, ``|`` (``+``)."""
-
-    def __init__(self, text: str, names: set[str], variable, operators):
-        self.text, self.names, self.variable, self.operators = text, names, variable, operators
-        self.tokens, self.at = _tokens(text), 0
-
-    def parse(self) -> str:
-        result = self._or()
-        if self.at != len(self.tokens):
+    def __init__(self, text: str, names):
+        self.text, self.names = text, set(names)
+        self._tokens, self._at = [t for t in _TOKEN.findall(text) if t.strip()], 0
+        self.tree = self._level(("|", "+"), "|", lambda: self._level(("^",), "^", self._and))
+        if self._at != len(self._tokens):
             self._fail()
-        return result
+
+    def value(self, values: dict[str, int], ones: int = 1) -> int:
+        """Value for bit vectors in place of the pins; ``ones`` has every bit set."""
+
+        def visit(node):
+            if isinstance(node, str):
+                return {"0": 0, "1": ones}.get(node, values.get(node, 0))
+            operator, *operands = node
+            parts = [visit(operand) for operand in operands]
+            if operator == "~":
+                return ones ^ parts[0]
+            return reduce({"&": and_, "|": or_, "^": xor}[operator], parts)
+
+        return visit(self.tree)
+
+    def verilog(self, rename=lambda name: name) -> str:
+        """As a Verilog expression."""
+
+        def visit(node) -> str:
+            if isinstance(node, str):
+                return f"1'b{node}" if node in "01" else rename(node)
+            operator, *operands = node
+            parts = [visit(operand) for operand in operands]
+            return f"(~{parts[0]})" if operator == "~" else "(" + f" {operator} ".join(parts) + ")"
+
+        return visit(self.tree)
 
     def _fail(self):
         raise InvalidFileError(f"liberty function must be an expression of {sorted(self.names)}, not {self.text!r}")
 
     def _peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+        return self._tokens[self._at] if self._at < len(self._tokens) else ""
 
     def _next(self) -> str:
-        token = self._peek()
-        self.at += 1
-        return token
+        self._at += 1
+        return self._tokens[self._at - 1] if self._at <= len(self._tokens) else ""
 
-    def _or(self) -> str:
-        terms = [self._xor()]
-        while self._peek() in ("|", "+"):
+    def _level(self, spellings: tuple[str, ...], operator: str, operand):
+        terms = [operand()]
+        while self._peek() in spellings:
             self._next()
-            terms.append(self._xor())
-        return terms[0] if len(terms) == 1 else "(" + f" {self.operators[1]} ".join(terms) + ")"
+            terms.append(operand())
+        return terms[0] if len(terms) == 1 else (operator, *terms)
 
-    def _xor(self) -> str:
-        terms = [self._and()]
-        while self._peek() == "^":
-            self._next()
-            terms.append(self._and())
-        return terms[0] if len(terms) == 1 else "(" + f" {self.operators[2]} ".join(terms) + ")"
-
-    def _and(self) -> str:
+    def _and(self):
         terms = [self._unary()]
         while self._peek() not in ("", ")", "|", "+", "^"):
             if self._peek() in ("&", "*"):
                 self._next()
             terms.append(self._unary())
-        return terms[0] if len(terms) == 1 else "(" + f" {self.operators[0]} ".join(terms) + ")"
+        return terms[0] if len(terms) == 1 else ("&", *terms)
 
-    def _unary(self) -> str:
+    def _unary(self):
         token = self._next()
         if token == "!":
-            return self.operators[3].format(self._unary())
+            return ("~", self._unary())
         if token == "(":
-            result = self._or()
+            result = self._level(("|", "+"), "|", lambda: self._level(("^",), "^", self._and))
             if self._next() != ")":
                 self._fail()
         elif token in ("0", "1"):
-            result = token if self.operators[3] == "(1 ^ {})" else f"1'b{token}"
+            result = token
         else:
-            name, inverted = (token[:-1], True) if token.endswith("'") else (token, False)
+            name = token.removesuffix("'")
             if name not in self.names:
                 self._fail()
-            result = self.variable(name)
-            if inverted:
-                result = self.operators[3].format(result)
+            result = ("~", name) if token.endswith("'") else name
         while self._peek() == "'":
             self._next()
-            result = self.operators[3].format(result)
+            result = ("~", result)
         return result
 
 
@@ -335,6 +353,8 @@ class Liberty:
         self.inverters = self._all(usable, (1, 0))
         self._smallest(usable, (0, 1), "buffer")
         self.flip_flop = self._flip_flop(usable)
+        # The smallest, if there is any: (cell, its output of the sum, its output of the carry).
+        self.full_adder = min(filter(None, map(_full_adder, usable)), key=lambda f: f[0].area, default=None)
         # Tie cells are often marked dont_use, as no mapper should choose them for logic.
         self.tie_low, self.tie_high = (next(iter(self._all(self.cells.values(), (bit,))), None) for bit in (0, 1))
 
@@ -363,6 +383,11 @@ class Liberty:
 def input_capacitance(cell: Cell) -> float:
     """Greatest capacitance of an input pin."""
     return max((cell.pins[name].capacitance for name in cell.inputs), default=0.0)
+
+
+def _full_adder(cell: Cell) -> tuple[Cell, str, str] | None:
+    found = {table: output for output, table in cell.truth_tables.items()}
+    return (cell, found[XOR3], found[MAJORITY]) if set(found) == {XOR3, MAJORITY} else None
 
 
 def _is_special(cell: Cell) -> bool:

@@ -132,15 +132,15 @@ class Netlist:
 
     Parameters
     ----------
-    data : dict
-        Yosys's JSON.
+    modules : dict
+        The modules of Yosys's JSON.
     top : str
     """
 
-    def __init__(self, data: dict, top: str):
+    def __init__(self, modules: dict, top: str):
         self.top = top
         self.modules: dict[str, Module] = {}
-        self._load(data["modules"], top)
+        self._load(modules, top)
 
     def _load(self, modules: dict, name: str) -> None:
         if name in self.modules:

@@ -36,7 +36,7 @@ def module_table(result: Synthesis) -> list[dict]:
             "flip_flops": area.flip_flops,
             "cells": area.cells,
             "depth": area.depth,
-            "effort": result.efforts.get(name, "small"),
+            "effort": result.efforts.get(name),
             "children": dict(netlist.children(name)),
         }
         if name in worst:

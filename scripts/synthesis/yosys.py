@@ -15,9 +15,13 @@ from scripts.synthesis.netlist import Netlist
 
 GENERIC_GATES = "NAND,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4,OAI4"
 
-# From small to fast.  {D} is the delay target; the first is Yosys's own default with sizing, the last leaves the
-# structure of adders alone, which the optimizations for area turn into longer ones.
+# From small to fast; {D} is the delay target.  "dense" also takes full adders where the library has one: ABC
+# neither uses such a cell nor looks through it.
 ABC_SCRIPTS = {
+    "dense": (
+        "strash", "&get -n", "&fraig -x", "&put", "scorr", "dc2", "strash", "&get -n", "&dch -f", "&nf", "&put",
+        "buffer -c -N 12", "topo", "upsize -D {D}", "dnsize -D {D}", "stime -p",
+    ),
     "small": (
         "strash", "&get -n", "&fraig -x", "&put", "scorr", "dc2", "strash", "&get -n", "&dch -f", "&nf", "&put",
         "buffer -c -N 12", "topo", "upsize -D {D}", "dnsize -D {D}", "stime -p",
@@ -27,8 +31,9 @@ ABC_SCRIPTS = {
         "upsize -D {D}", "dnsize -D {D}", "stime -p",
     ),
     "fast": (
-        "strash", "dch -f", "map -B 0.9 -D {D}", "topo", "buffer -c -N 10", "topo", "upsize -D {D}", "dnsize -D {D}",
-        "stime -p",
+        "strash", "ifraig", "balance", "rewrite", "refactor", "balance", "rewrite", "rewrite -z", "balance",
+        "refactor -z", "rewrite -z", "balance", "dch -f", "map -B 0.9 -D {D}", "topo", "buffer -c -N 10", "topo",
+        "upsize -D {D}", "dnsize -D {D}", "stime -p",
     ),
 }  # fmt: skip
 EFFORTS = tuple(ABC_SCRIPTS)
@@ -167,56 +172,86 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
     return Prepared(prepared, top, tuple(name for name in listed if "chessrnn_r" not in name))
 
 
+def map_generic(prepared: Prepared, folder: Path) -> Netlist:
+    """Generic gates → the best of :data:`GENERIC_GATES`, without a library."""
+    output = folder / "mapped.json"
+    run_passes(
+        [
+            f"read_rtlil {_quoted(prepared.path)}",
+            f"abc -g {GENERIC_GATES}",
+            "opt_clean -purge",
+            "check -assert",
+            f"write_json {_quoted(output)}",
+        ],
+        folder,
+        "map",
+    )
+    return Netlist(json.loads(output.read_text(encoding="utf-8"))["modules"], prepared.top)
+
+
 def map_cells(
-    prepared: Prepared,
-    liberty: Liberty | None,
-    plain: Path | None,
-    efforts: dict[str, str],
-    delay_ps: float,
-    folder: Path,
-) -> Netlist:
-    """Generic gates → cells of the library (or generic ones), buffered and sized.
+    prepared: Prepared, liberty: Liberty, plain: Path, efforts: dict[str, str], delay_ps: float, folder: Path
+) -> dict[str, dict]:
+    """Generic gates → cells of the library, buffered and sized.
 
     Parameters
     ----------
-    plain : Path or None
+    plain : Path
         The library as a plain file.
     efforts : dict of str to str
-        Module → one of :data:`EFFORTS`; ``"small"`` where a module is not named.
+        Module → one of :data:`EFFORTS`; modules that are not named are left out.
     delay_ps : float
         Delay target of each module.
+
+    Returns
+    -------
+    dict
+        The modules named, in the form of Yosys's JSON, and all black boxes.
     """
-    output = folder / "mapped.json"
-    passes = [f"read_rtlil {_quoted(prepared.path)}"]
-    if liberty:
-        passes.append(f"read_liberty -lib -ignore_miss_func {_quoted(plain)}")
-        constraints = folder / "abc.constr"
-        drive = liberty.inverters[min(1, len(liberty.inverters) - 1)]
-        load = 4 * input_capacitance(liberty.inverter) * 1e15
-        constraints.write_text(f"set_driving_cell {drive.name}\nset_load {load:.3f}\n", encoding="utf-8")
-        dont_use = " ".join(f"-dont_use {pattern}" for pattern in SPECIAL_NAMES)
-        for effort in EFFORTS:
-            modules = [name for name in prepared.modules if efforts.get(name, EFFORTS[0]) == effort]
-            if modules:
-                script = folder / f"{effort}.abc"
-                script.write_text(
-                    "\n".join(ABC_SCRIPTS[effort]).replace("{D}", f"{delay_ps:.0f}") + "\n", encoding="utf-8"
-                )
-                passes.append(
-                    f"abc -liberty {_quoted(plain)} {dont_use} -constr {_quoted(constraints)} -D {delay_ps:.0f} "
-                    f"-script {_quoted(script)} {' '.join(modules)}"
-                )
-        passes += ["setundef -zero", "opt_clean -purge"]
-        if liberty.tie_low and liberty.tie_high:
-            low, high = liberty.tie_low, liberty.tie_high
-            passes.append(
-                f"hilomap -singleton -locell {low.name} {low.outputs[0]} -hicell {high.name} {high.outputs[0]}"
-            )
-    else:
-        passes += [f"abc -g {GENERIC_GATES}", "opt_clean -purge"]
-    passes += ["check -assert", f"write_json {_quoted(output)}"]
+    output, constraints = folder / "mapped.json", folder / "abc.constr"
+    drive = liberty.inverters[min(1, len(liberty.inverters) - 1)]
+    load = 4 * input_capacitance(liberty.inverter) * 1e15
+    constraints.write_text(f"set_driving_cell {drive.name}\nset_load {load:.3f}\n", encoding="utf-8")
+    passes = [f"read_rtlil {_quoted(prepared.path)}", f"read_liberty -lib -ignore_miss_func {_quoted(plain)}"]
+    dont_use = " ".join(f"-dont_use {pattern}" for pattern in SPECIAL_NAMES)
+    for effort in EFFORTS:
+        modules = " ".join(name for name in prepared.modules if efforts.get(name) == effort)
+        if not modules:
+            continue
+        if effort == "dense" and liberty.full_adder:
+            adder = folder / "full_adder.v"
+            adder.write_text(_full_adder_map(liberty), encoding="utf-8")
+            passes += [f"extract_fa -fa {modules}", f"techmap -map {_quoted(adder)} {modules}", f"opt_clean {modules}"]
+        script = folder / f"{effort}.abc"
+        lines = "\n".join(ABC_SCRIPTS[effort]).replace("{D}", f"{delay_ps:.0f}")
+        script.write_text(lines + "\n", encoding="utf-8")
+        passes.append(
+            f"abc -liberty {_quoted(plain)} {dont_use} -constr {_quoted(constraints)} -D {delay_ps:.0f} "
+            f"-script {_quoted(script)} {modules}"
+        )
+    named = " ".join(efforts)
+    passes += [f"setundef -zero {named}", f"opt_clean -purge {named}"]
+    if liberty.tie_low and liberty.tie_high:
+        low, high = liberty.tie_low, liberty.tie_high
+        ties = f"-locell {low.name} {low.outputs[0]} -hicell {high.name} {high.outputs[0]}"
+        passes.append(f"hilomap -singleton {ties} {named}")
+    passes += [f"check -assert {named}", f"write_json {_quoted(output)}"]
     run_passes(passes, folder, "map")
-    return Netlist(json.loads(output.read_text(encoding="utf-8")), prepared.top)
+    modules = json.loads(output.read_text(encoding="utf-8"))["modules"]
+    return {name: value for name, value in modules.items() if name in efforts or name not in prepared.modules}
+
+
+def _full_adder_map(liberty: Liberty) -> str:
+    cell, total, carry = liberty.full_adder
+    a, b, c = cell.inputs
+    return (
+        '(* techmap_celltype = "$fa" *)\n'
+        "module full_adder #(parameter WIDTH = 1) (input [WIDTH-1:0] A, B, C, output [WIDTH-1:0] X, Y);\n"
+        "  genvar i;\n"
+        "  generate for (i = 0; i < WIDTH; i = i + 1) begin : bits\n"
+        f"    {cell.name} adder (.{a}(A[i]), .{b}(B[i]), .{c}(C[i]), .{carry}(X[i]), .{total}(Y[i]));\n"
+        "  end endgenerate\nendmodule\n"
+    )
 
 
 def without_modules(verilog: str, names: tuple[str, ...]) -> str:
