@@ -22,7 +22,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-.PHONY: help verilog sim test fuzz explore synth train lint format clean distclean
+.PHONY: help verilog sim test fuzz explore synth silicon train lint format clean distclean
 
 help: ## this list
 	@echo 'usage: make TARGET [CONFIG=preset|file] [SET="section.field=value ..."] [ARGS="more options"]'
@@ -43,6 +43,9 @@ explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (
 
 synth: .venv/.synth ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=pe)
 	@$(RUN) -m scripts.synthesize $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(UNIT),--unit $(UNIT)) $(OPTIONS)
+
+silicon: .venv/.synth ## every design in every library beside the paper's (LIBERTY="a/cells.lib.gz b/cells.lib.gz b/SRAM.lib.gz")
+	@$(RUN) -m scripts.silicon --liberty $(LIBERTY) $(ARGS)
 
 train: .venv/.train ## retrain the compressed network and evaluate its integer model
 	@$(RUN) -m scripts.train $(OPTIONS)

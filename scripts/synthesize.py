@@ -7,13 +7,14 @@ import time
 from pathlib import Path
 
 from hdl.verilog import TOP_MODULE, generate
-from model.config import Config
-from model.files import write_atomic
-from scripts.cli import add_config_arguments, config_from, run_command
-from scripts.synthesis.flow import TARGET_FO4, synthesize
-from scripts.synthesis.library import Library, load_libraries
-from scripts.synthesis.results import report_values
-from scripts.synthesis.tables import tree
+from model.errors import require
+from scripts.cli import add_config_arguments, config_from, print_table, run_command
+from scripts.synthesis.flow import TARGET_FO4
+from scripts.synthesis.job import folder_of, run
+from scripts.synthesis.library import load_libraries
+from scripts.synthesis.report import comparison_rows, tree
+from scripts.synthesis.units import ROLES, modules_of
+from scripts.synthesis.yosys import module_names
 from scripts.verilog import BUILD
 
 EXAMPLES = """examples:
@@ -39,9 +40,27 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="a standard-cell library, plain or .gz, and SRAM macros of the same process; default generic gates",
     )
+    parser.add_argument(
+        "--unit", metavar="ROLE|MODULE", help=f"one block alone: {', '.join(ROLES)}, or a module of the Verilog"
+    )
+    parser.add_argument(
+        "--target-fo4",
+        type=positive,
+        default=TARGET_FO4,
+        metavar="FO4",
+        help=f"clock period that mapping works towards, in FO4 of the library; default {TARGET_FO4:g}",
+    )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/synthesis/<design>/<library>")
     parser.add_argument("--json", action="store_true", help="report.json on stdout")
     return parser.parse_args(argv)
+
+
+def positive(text: str) -> float:
+    """``argparse`` type of a number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
 
 
 def progress(text: str) -> None:
@@ -49,27 +68,56 @@ def progress(text: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
-def folder_of(config: Config, library: Library | None) -> Path:
-    """Where the reports of a design in a library go."""
-    design = f"{config.name}-{config.architecture.engine}-{config.fingerprint[:8]}"
-    return BUILD / "synthesis" / design / (library.name if library else "generic")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Parse, synthesize, report."""
     args = parse(argv)
     config = config_from(args)
-    library = load_libraries(args.liberty)[0] if args.liberty else None
-    folder = args.output or folder_of(config, library)
-    folder.mkdir(parents=True, exist_ok=True)
-    result = synthesize(generate(config), TOP_MODULE, library, folder.resolve(), progress=progress)
-    values = report_values(result, config, TARGET_FO4, True)
-    write_atomic(folder / "report.json", json.dumps(values, indent=1) + "\n")
+    libraries = load_libraries(args.liberty) if args.liberty else [None]
+    require(len(libraries) == 1, "liberty", "one standard-cell library", [str(path) for path in args.liberty])
+    library = libraries[0]
+    verilog = generate(config)
+    tops = [TOP_MODULE] if args.unit is None else modules_of(args.unit, module_names(verilog))
+    folder = args.output or folder_of(BUILD, config, library)
+    reports = []
+    for top in tops:
+        place = folder if args.unit is None else folder / top
+        values, _ = run(config, verilog, top, library, args.target_fo4, place, args.unit is None, progress)
+        reports.append(values)
+        if not args.json:
+            show(values, place)
     if args.json:
-        print(json.dumps(values, indent=1))
-    else:
-        print(tree(values))
+        print(json.dumps(reports[0] if args.unit is None else reports, indent=1))
     return 0
+
+
+def show(values: dict, place: Path) -> None:
+    """The report on a terminal."""
+    print(tree(values))
+    timing = values["timing"]
+    rows = [
+        ("gates", f"{values['logic']['gates']:,.0f} NAND2 equivalents, {values['logic']['flip_flops']:,} flip-flops")
+    ]
+    if values["logic"]["area_mm2"] is not None:
+        rows.append(("cells", f"{values['logic']['area_mm2']:.4f} mm2 in {values['library']['name']}"))
+    if timing:
+        rows += [
+            ("longest path", f"{timing['period_fo4']:.1f} FO4 of {timing['fo4_ps']:.1f} ps"),
+            ("clock", f"{timing['max_clock_mhz']:.0f} MHz"),
+            (
+                "stages too long",
+                f"{timing['stages_over_target']} of {timing['stages']} over {timing['target_fo4']:g} FO4",
+            ),
+        ]
+    else:
+        rows.append(("timing", f"none: {values['timing_note']}"))
+    if values["comparison"]:
+        rows += [
+            (what, f"{ours}   (paper: {theirs})")
+            for what, ours, theirs, _ in comparison_rows(values)
+            if theirs and what
+        ]
+    print()
+    print_table([*rows, ("written to", f"{place}/report.html, .md, .json")])
 
 
 if __name__ == "__main__":

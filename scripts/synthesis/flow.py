@@ -122,7 +122,7 @@ def synthesize(
             for module in sorted(timing.blamed(target_fo4 * fo4, BLAME_SHARE))
             if module in efforts and efforts[module] != EFFORTS[-1]
         }
-        if not harder:
+        if not harder or number == len(EFFORTS) - 1:
             break
         longest = f"{timing.period / fo4:.1f} FO4"
         modules = modules | mapped(harder, f"longest path {longest}, mapping {len(harder)} modules for speed")

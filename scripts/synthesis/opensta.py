@@ -3,10 +3,13 @@
 import re
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import MissingToolError
+from model.files import write_atomic
 from scripts.synthesis.liberty import Liberty, input_capacitance
 from scripts.synthesis.memory_macro import MemoryModel
 from scripts.synthesis.netlist import Netlist
@@ -19,7 +22,7 @@ FO4_STAGES = 12
 # Instances of one module in one parent that a large design is timed with: the first and the last; the others are
 # represented by the load of their inputs.
 KEPT_INSTANCES = 2
-FULL_TIMING_CELLS = 120_000
+FULL_TIMING_CELLS = 20_000
 MAX_ENDPOINTS = 2_000_000
 
 
@@ -50,8 +53,13 @@ def version() -> str:
     return text.stdout.strip().split()[-1] if text.stdout.strip() else "unknown"
 
 
-def run(commands: list[str], folder: Path, name: str) -> str:
+def run(commands: list[str], folder: Path, name: str, conversation: "Conversation | None" = None) -> str:
     """Run OpenSTA commands; the log, also kept as ``<name>.log``.
+
+    Parameters
+    ----------
+    conversation : Conversation, optional
+        Asks for more in the same process, which keeps the timing that is computed already.
 
     Raises
     ------
@@ -59,12 +67,21 @@ def run(commands: list[str], folder: Path, name: str) -> str:
     """
     require_available()
     script, log = folder / f"{name}.tcl", folder / f"{name}.log"
-    script.write_text("\n".join([*commands, "exit"]) + "\n", encoding="utf-8")
+    more = conversation.commands if conversation else []
+    script.write_text("\n".join([*commands, *more, "exit"]) + "\n", encoding="utf-8")
     with log.open("wb") as stream:
-        code = subprocess.run(
+        process = subprocess.Popen(
             [PROGRAM, "-no_init", "-no_splash", "-exit", str(script)],
-            stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, cwd=folder, check=False,
-        ).returncode  # fmt: skip
+            stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, cwd=folder,
+        )  # fmt: skip
+        try:
+            if conversation:
+                conversation.answer(process)
+            code = process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
     text = log.read_text(encoding="utf-8", errors="replace")
     # It goes on after an error, exits with 0 and reports the timing of what is left.
     errors = [line for line in text.splitlines() if re.search(r"\bError\b|\berror:|invalid command", line)]
@@ -72,6 +89,39 @@ def run(commands: list[str], folder: Path, name: str) -> str:
         message = errors[0] if errors else f"exit status {code}"
         raise ToolError(f"OpenSTA must finish without an error, not {message.strip()!r} (log: {log})")
     return text
+
+
+class Conversation:
+    """First answers of OpenSTA decide what it is asked next.
+
+    Parameters
+    ----------
+    first : str
+        Command whose output decides.
+    follow : callable
+        Output of ``first`` → further commands.
+    """
+
+    def __init__(self, folder: Path, first: str, follow: Callable[[str], list[str]]):
+        self._follow = follow
+        self._output, self._ready, self._next = (folder / f"conversation.{end}" for end in ("txt", "ready", "tcl"))
+        for path in (self._output, self._ready, self._next):
+            path.unlink(missing_ok=True)
+        self.commands = [
+            f"{first} > {self._output}",
+            f"close [open {self._ready} w]",
+            f"while {{![file exists {self._next}]}} {{ after 20 }}",
+            f"source {self._next}",
+        ]
+
+    def answer(self, process: subprocess.Popen) -> None:
+        """Wait for the first output and send what follows; returns at once when the process ends early."""
+        while not self._ready.exists():
+            if process.poll() is not None:
+                return
+            time.sleep(0.02)
+        commands = self._follow(self._output.read_text(encoding="utf-8", errors="replace"))
+        write_atomic(self._next, "\n".join(commands) + "\n")
 
 
 def measure_fo4(liberty: Liberty, plain: Path, folder: Path) -> float:
@@ -153,29 +203,34 @@ def write_setup(
     return Setup(plain, macros, verilog, netlist.top, bool(stub), ports_fraction)
 
 
-def endpoints(setup: Setup, liberty: Liberty, period: float, folder: Path) -> list[Endpoint]:
-    """The longest path to every endpoint, longest first."""
-    text = run(
-        [
-            *setup.commands(liberty, period),
-            f"report_checks -path_delay max -format summary -digits 5 -group_count {MAX_ENDPOINTS}",
-        ],
-        folder,
-        "timing",
-    )
-    found = re.findall(r"^(\S+) \([^)]*\) +(\S+) \([^)]*\) +(-?[\d.]+)$", text, re.MULTILINE)
-    return [Endpoint(start, end, period - float(slack) * 1e-9) for start, end, slack in found]
+def longest_paths(
+    setup: Setup, liberty: Liberty, period: float, folder: Path, choose: Callable[[list[Endpoint]], list[str]]
+) -> dict[str, str]:
+    """The longest path to every endpoint, and OpenSTA's own report of those that are chosen.
 
+    Parameters
+    ----------
+    choose : callable
+        All endpoints, longest path first → pins whose paths are wanted cell by cell.
 
-def path_text(setup: Setup, liberty: Liberty, period: float, folder: Path, pins: list[str]) -> dict[str, str]:
-    """OpenSTA's own report of the longest path to each of some pins."""
-    commands = [*setup.commands(liberty, period)]
-    for pin in pins:
-        target = f"[get_pins {{{pin}}}]" if "/" in pin else f"[get_ports {{{pin}}}]"
-        commands += [
-            f'puts "@@ {pin}"',
-            f"report_checks -path_delay max -to {target} -format full -fields {{capacitance slew}} -digits 4",
-        ]
-    text = run(commands, folder, "paths")
+    Returns
+    -------
+    dict of str to str
+        Pin → report.
+    """
+
+    def follow(text: str) -> list[str]:
+        found = re.findall(r"^(\S+) \([^)]*\) +(\S+) \([^)]*\) +(-?[\d.]+)$", text, re.MULTILINE)
+        commands = []
+        for pin in choose([Endpoint(start, end, period - float(slack) * 1e-9) for start, end, slack in found]):
+            target = f"[get_pins {{{pin}}}]" if "/" in pin else f"[get_ports {{{pin}}}]"
+            commands += [
+                f'puts "@@ {pin}"',
+                f"report_checks -path_delay max -to {target} -format full -fields {{capacitance slew}} -digits 4",
+            ]
+        return commands
+
+    first = f"report_checks -path_delay max -format summary -digits 5 -group_count {MAX_ENDPOINTS}"
+    text = run(setup.commands(liberty, period), folder, "timing", Conversation(folder, first, follow))
     parts = re.split(r"^@@ (\S+)$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))

@@ -32,6 +32,7 @@ def module_table(result: Synthesis) -> list[dict]:
             "total_gates": area.total / unit,
             "own_sequential_gates": area.own_sequential / unit,
             "own_combinational_gates": area.own_combinational / unit,
+            "total_sequential_gates": area.total_sequential / unit,
             "all_own_gates": area.own * count / unit,
             "flip_flops": area.flip_flops,
             "cells": area.cells,

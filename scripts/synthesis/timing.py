@@ -113,23 +113,25 @@ def analyse(
     setup = opensta.write_setup(netlist, liberty, plain, memory, folder, ports_fraction)
     types = netlist.instance_types(liberty)
     registers = {name: netlist.register_names(name, liberty) for name in netlist.bottom_up}
-    grouped: dict[tuple, tuple[float, str]] = defaultdict(lambda: (-1.0, ""))
-    for endpoint in opensta.endpoints(setup, liberty, period, folder):
-        ports = sum("/" not in pin for pin in (endpoint.start, endpoint.end))
-        outside = ports * ports_fraction
-        # OpenSTA's slack has the surroundings' share in it: what is left scales to the period that would be enough.
-        needed = (endpoint.delay - outside * period) / (1 - outside)
-        key = (_place(endpoint.start, netlist, types, registers), _place(endpoint.end, netlist, types, registers))
-        grouped[key] = max(grouped[key], (needed, endpoint.end))
-    ordered = sorted(grouped.items(), key=lambda item: (-item[1][0], item[0]))
-    looked_at = {pin for _, (_, pin) in ordered[:DETAILED_STAGES]}
-    # The worst of every module, too.
-    seen: set[str] = set()
-    for (_, end), (_, pin) in ordered:
-        if end[0] not in seen:
-            seen.add(end[0])
-            looked_at.add(pin)
-    texts = opensta.path_text(setup, liberty, period, folder, sorted(looked_at))
+    ordered: list[tuple[tuple, tuple[float, str]]] = []
+
+    def choose(endpoints: list[opensta.Endpoint]) -> list[str]:
+        grouped: dict[tuple, tuple[float, str]] = {}
+        for endpoint in endpoints:
+            outside = ports_fraction * sum("/" not in pin for pin in (endpoint.start, endpoint.end))
+            # What is left of the slack's share outside scales to the period that would be enough.
+            needed = (endpoint.delay - outside * period) / (1 - outside)
+            key = tuple(_place(pin, netlist, types, registers) for pin in (endpoint.start, endpoint.end))
+            grouped[key] = max(grouped.get(key, (-1.0, "")), (needed, endpoint.end))
+        ordered.extend(sorted(grouped.items(), key=lambda item: (-item[1][0], item[0])))
+        # The longest of all, and that of every module.
+        wanted = {pin for _, (_, pin) in ordered[:DETAILED_STAGES]}
+        last: dict[str, str] = {}
+        for (_, end), (_, pin) in ordered:
+            last.setdefault(end[0], pin)
+        return sorted(wanted | set(last.values()))
+
+    texts = opensta.longest_paths(setup, liberty, period, folder, choose)
     stages = []
     for (start, end), (needed, pin) in ordered:
         spent, cells = _spent(texts[pin], netlist, types) if pin in texts else ({}, 0)

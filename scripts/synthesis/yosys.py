@@ -254,6 +254,12 @@ def _full_adder_map(liberty: Liberty) -> str:
     )
 
 
+def module_names(verilog: str) -> list[str]:
+    """Modules that a Verilog text defines, memories left out."""
+    names = re.findall(r"^module (\w+)", verilog, re.MULTILINE)
+    return [name for name in names if name not in (ROM_MODULE, RAM_MODULE)]
+
+
 def without_modules(verilog: str, names: tuple[str, ...]) -> str:
     """The text without the definitions of some modules."""
     for name in names:
