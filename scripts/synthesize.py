@@ -1,0 +1,124 @@
+"""What the accelerator costs in silicon: gate equivalents, and with a Liberty library area, timing and power."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from hdl.verilog import TOP_MODULE, generate
+from model.errors import require
+from scripts.cli import add_config_arguments, config_from, print_table, run_command
+from scripts.synthesis.flow import TARGET_FO4
+from scripts.synthesis.job import folder_of, run
+from scripts.synthesis.library import load_libraries
+from scripts.synthesis.report import comparison_rows, tree
+from scripts.synthesis.units import ROLES, modules_of
+from scripts.synthesis.yosys import module_names
+from scripts.verilog import BUILD
+
+EXAMPLES = """examples:
+  python -m scripts.synthesize --config lm512
+  python -m scripts.synthesize --config lm512 --liberty nangate45_typ.lib.gz
+  python -m scripts.synthesize --config lm512 --liberty sg13g2_stdcell_typ.lib.gz RM_IHPSG13_1P_*.lib.gz"""
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.synthesize",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--liberty",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="a standard-cell library, plain or .gz, and SRAM macros of the same process; default generic gates",
+    )
+    parser.add_argument(
+        "--unit", metavar="ROLE|MODULE", help=f"one block alone: {', '.join(ROLES)}, or a module of the Verilog"
+    )
+    parser.add_argument(
+        "--target-fo4",
+        type=positive,
+        default=TARGET_FO4,
+        metavar="FO4",
+        help=f"clock period that mapping works towards, in FO4 of the library; default {TARGET_FO4:g}",
+    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/synthesis/<design>/<library>")
+    parser.add_argument("--json", action="store_true", help="report.json on stdout")
+    return parser.parse_args(argv)
+
+
+def positive(text: str) -> float:
+    """``argparse`` type of a number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
+def progress(text: str) -> None:
+    """A line of progress."""
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, synthesize, report."""
+    args = parse(argv)
+    config = config_from(args)
+    libraries = load_libraries(args.liberty) if args.liberty else [None]
+    require(len(libraries) == 1, "liberty", "one standard-cell library", [str(path) for path in args.liberty])
+    library = libraries[0]
+    verilog = generate(config)
+    tops = [TOP_MODULE] if args.unit is None else modules_of(args.unit, module_names(verilog))
+    folder = args.output or folder_of(BUILD, config, library)
+    reports = []
+    for top in tops:
+        place = folder if args.unit is None else folder / top
+        values, _ = run(config, verilog, top, library, args.target_fo4, place, args.unit is None, progress)
+        reports.append(values)
+        if not args.json:
+            show(values, place)
+    if args.json:
+        print(json.dumps(reports[0] if args.unit is None else reports, indent=1))
+    return 0
+
+
+def show(values: dict, place: Path) -> None:
+    """The report on a terminal."""
+    print(tree(values))
+    timing = values["timing"]
+    rows = [
+        ("gates", f"{values['logic']['gates']:,.0f} NAND2 equivalents, {values['logic']['flip_flops']:,} flip-flops")
+    ]
+    if values["logic"]["area_mm2"] is not None:
+        rows.append(("cells", f"{values['logic']['area_mm2']:.4f} mm2 in {values['library']['name']}"))
+    if timing:
+        rows += [
+            ("longest path", f"{timing['period_fo4']:.1f} FO4 of {timing['fo4_ps']:.1f} ps"),
+            ("clock", f"{timing['max_clock_mhz']:.0f} MHz"),
+            (
+                "stages too long",
+                f"{timing['stages_over_target']} of {timing['stages']} over {timing['target_fo4']:g} FO4",
+            ),
+        ]
+    else:
+        rows.append(("timing", f"none: {values['timing_note']}"))
+    if values["comparison"]:
+        rows += [
+            (what, f"{ours}   (paper: {theirs})")
+            for what, ours, theirs, _ in comparison_rows(values)
+            if theirs and what
+        ]
+    print()
+    print_table([*rows, ("written to", f"{place}/report.html, .md, .json")])
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "synthesize"))
