@@ -22,7 +22,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-.PHONY: help verilog sim test fuzz explore synth silicon train lint format clean distclean
+.PHONY: help verilog sim check test fuzz explore synth silicon train lint format clean distclean
 
 help: ## this list
 	@echo 'usage: make TARGET [CONFIG=preset|file] [SET="section.field=value ..."] [ARGS="more options"]'
@@ -34,6 +34,9 @@ verilog: .venv/.base ## emit build/<name>/: Verilog, weight files, expected vect
 
 sim: .venv/.sim | compiler ## feed text through the emitted Verilog, compare every h (SIM=verilator|icarus)
 	@$(RUN) -m scripts.simulate --sim $(SIM) $(OPTIONS)
+
+check: .venv/.sim .venv/.synth | compiler ## lint the emitted Verilog with Verilator and Yosys (CONFIG, SET)
+	@$(RUN) -m scripts.lint $(OPTIONS)
 
 fuzz: .venv/.sim | compiler ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED)
 	@$(RUN) -m scripts.fuzz --count $(N) --seed $(SEED) $(ARGS)

@@ -53,8 +53,8 @@ class Drain(wiring.Component):
     slice_valid, slice_first_step, slice_last_step : Out(1)
         With ``slice``; the latter two are its sequence's.
 
-    Latency: 1 (direct), 2 or 3 (fast) cycles from a load to its first ``select`` counted from ``sums`` ·
-    Throughput: one slice per cycle · Numerics: the exact shift of the inverse transform
+    Latency: from ``sums`` that load to their first ``select`` 1 cycle (direct) or 2 and the inverse transform's
+    (fast) · Throughput: one slice per cycle · Numerics: the exact shift of the inverse transform
     """
 
     module_name = "drain"
@@ -144,8 +144,8 @@ class Drain(wiring.Component):
     def _inverse(self, m, slots, has_quad, beat, first_step, last_step, platform):
         """The quad behind the inverse transform, registered when its first slice would be selected."""
         width, k = self.config.product_sum_bits, self.config.block_size
-        register = self.config.architecture.pipeline.inverse_register
-        inverses = [InverseTransform(k, list(self.widths), width, register) for _ in GATES]
+        levels = self.config.architecture.pipeline.inverse_levels
+        inverses = [InverseTransform(k, list(self.widths), width, levels) for _ in GATES]
         latency = inverses[0].latency
         has_quad = delay(m, has_quad, latency, "inverse_select", reset_less=False)
         beat, first_step, last_step = (

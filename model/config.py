@@ -153,8 +153,8 @@ class PipelineConfig:
         Register what the weight and vector memories give before anything else.
     operand_register : bool
         Register the operands right before the products (after the transforms of the fast engine).
-    inverse_register : bool
-        Register inside of the inverse transform of the fast engine.
+    inverse_levels : int
+        Levels of two-input adders between registers of the inverse transform of the fast engine; 0 is no register.
     compressor_terms : int
         Arithmetic ``carry_save``: products that are compressed between two registers.
     multiplier_stages : int
@@ -166,7 +166,7 @@ class PipelineConfig:
 
     memory_register: bool = True
     operand_register: bool = True
-    inverse_register: bool = True
+    inverse_levels: int = 2
     compressor_terms: int = 8
     multiplier_stages: int = 1
     adder_levels: int = 2
@@ -179,6 +179,8 @@ class PipelineConfig:
             self.multiplier_stages,
         )
         require(0 <= self.adder_levels <= 16, "architecture.pipeline.adder_levels", "from 0 to 16", self.adder_levels)
+        levels = self.inverse_levels
+        require(0 <= levels <= 16, "architecture.pipeline.inverse_levels", "from 0 to 16", levels)
         terms = self.compressor_terms
         require(2 <= terms <= 64, "architecture.pipeline.compressor_terms", "from 2 to 64", terms)
 

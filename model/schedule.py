@@ -23,8 +23,9 @@ PHASES = ("AHEAD", "RESUME", "WHOLE")
 OUTPUT_BUFFER_STEPS = 2
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
-# Slice, sum with bias, pre-activation, products, cell state, product, h: one register each around the activations.
-CELL_REGISTERS = 7
+# Slice, again beside the bias, sum with bias, pre-activation, products, cell state, product, h: one register each
+# around the activations.
+CELL_REGISTERS = 8
 # After this many steps a stream without stalls repeats itself.
 STEADY_STEPS = 4
 
@@ -52,6 +53,18 @@ def dot_product_latency(terms: int, group: int) -> int:
     while level > 1:
         level, stages = -(-level // group), stages + 1
     return stages
+
+
+def transform_stages(depth: int, levels_per_register: int) -> int:
+    """Registers in front of an adder behind ``depth - 1`` others; 0 levels: none."""
+    return max(0, -(-depth // levels_per_register) - 1) if levels_per_register else 0
+
+
+def inverse_transform_latency(block_size: int, levels_per_register: int) -> int:
+    """Registers inside of the inverse transform of a block."""
+    # Two adders per level of the negacyclic parts, one to join each with the rest: model.bilinear.
+    depth = max(1, 2 * (block_size.bit_length() - 1) - 1)
+    return transform_stages(depth, levels_per_register)
 
 
 def activation_latency(kind: str) -> int:
@@ -145,7 +158,9 @@ class Schedule:
     def epilogue_latency(self) -> int:
         """Cycles from the drain holding four gate blocks to the first that can read their block of h."""
         architecture = self.config.architecture
-        inverse = 1 + architecture.pipeline.inverse_register if architecture.engine == "fast" else 0
+        inverse = 0
+        if architecture.engine == "fast":
+            inverse = 1 + inverse_transform_latency(self.config.block_size, architecture.pipeline.inverse_levels)
         return inverse + self.quad_cycles - 1 + CELL_REGISTERS + 2 * activation_latency(self.config.activation.kind) + 1
 
     @property

@@ -201,7 +201,7 @@ def _draw(rng: np.random.Generator) -> dict:
             "pipeline": {
                 "memory_register": pick(False, True),
                 "operand_register": pick(False, True),
-                "inverse_register": pick(False, True),
+                "inverse_levels": between(0, 3),
                 "compressor_terms": between(2, 12),
                 "multiplier_stages": between(0, 2),
                 "adder_levels": between(0, 4),

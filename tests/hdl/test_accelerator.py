@@ -71,7 +71,7 @@ def test_architecture_changes_no_bit(index, rng):
 PIPELINES = [
     {"memory_register": False, "operand_register": False, "multiplier_stages": 0, "adder_levels": 0},
     {"memory_register": True, "operand_register": False, "multiplier_stages": 2, "adder_levels": 1},
-    {"memory_register": False, "operand_register": True, "inverse_register": False, "adder_levels": 3},
+    {"memory_register": False, "operand_register": True, "inverse_levels": 0, "adder_levels": 3},
 ]
 
 
