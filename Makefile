@@ -22,7 +22,11 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
+<<<<<<< HEAD
 .PHONY: help verilog sim check test fuzz explore synth silicon train lint format clean distclean
+=======
+.PHONY: help verilog sim test fuzz explore synth silicon bless train lint format clean distclean
+>>>>>>> synth
 
 help: ## this list
 	@echo 'usage: make TARGET [CONFIG=preset|file] [SET="section.field=value ..."] [ARGS="more options"]'
@@ -44,11 +48,14 @@ fuzz: .venv/.sim | compiler ## N random designs against the reference, 0 LSB and
 explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
 	@$(RUN) -m scripts.explore --config $(if $(filter char128,$(CONFIG)),lm512,$(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-synth: .venv/.synth ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=pe)
+synth: .venv/.synth $(if $(findstring --gate-level,$(ARGS)),.venv/.sim) ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=pe)
 	@$(RUN) -m scripts.synthesize $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(UNIT),--unit $(UNIT)) $(OPTIONS)
 
 silicon: .venv/.synth ## every design in every library beside the paper's (LIBERTY="a/cells.lib.gz b/cells.lib.gz b/SRAM.lib.gz")
 	@$(RUN) -m scripts.silicon --liberty $(LIBERTY) $(ARGS)
+
+bless: .venv/.synth ## make the area and depth of today's small designs the baseline of tests
+	@$(RUN) -m scripts.bless
 
 train: .venv/.train ## retrain the compressed network and evaluate its integer model
 	@$(RUN) -m scripts.train $(OPTIONS)

@@ -6,16 +6,20 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from hdl.verilog import TOP_MODULE, generate
+from model.config import Config
 from model.errors import require
-from scripts.cli import add_config_arguments, config_from, print_table, run_command
-from scripts.synthesis.flow import TARGET_FO4
-from scripts.synthesis.job import folder_of, run
+from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, print_table, run_command
+from scripts.synthesis.flow import TARGET_FO4, Synthesis
+from scripts.synthesis.job import folder_of, run, write
 from scripts.synthesis.library import load_libraries
-from scripts.synthesis.report import comparison_rows, tree
+from scripts.synthesis.report import comparison_rows, gate_level_text, tree
 from scripts.synthesis.units import ROLES, modules_of
 from scripts.synthesis.yosys import module_names
 from scripts.verilog import BUILD
+from scripts.weights import add_weight_arguments, weights_from
 
 EXAMPLES = """examples:
   python -m scripts.synthesize --config lm512
@@ -50,6 +54,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="FO4",
         help=f"clock period that mapping works towards, in FO4 of the library; default {TARGET_FO4:g}",
     )
+    parser.add_argument(
+        "--gate-level",
+        action="store_true",
+        help="simulate the mapped netlist by the RTL's bench; for small designs, as it takes minutes",
+    )
+    parser.add_argument(
+        "--sim", choices=("icarus", "verilator"), default="icarus", help="of --gate-level; default icarus"
+    )
+    add_weight_arguments(parser)
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/synthesis/<design>/<library>")
     parser.add_argument("--json", action="store_true", help="report.json on stdout")
     return parser.parse_args(argv)
@@ -78,16 +91,41 @@ def main(argv: list[str] | None = None) -> int:
     verilog = generate(config)
     tops = [TOP_MODULE] if args.unit is None else modules_of(args.unit, module_names(verilog))
     folder = args.output or folder_of(BUILD, config, library)
-    reports = []
+    if args.gate_level:
+        require(library is not None, "--liberty", "given with --gate-level", None)
+        require(args.unit is None, "--unit", "left out with --gate-level", args.unit)
+    reports, status = [], 0
     for top in tops:
         place = folder if args.unit is None else folder / top
-        values, _ = run(config, verilog, top, library, args.target_fo4, place, args.unit is None, progress)
+        values, result = run(config, verilog, top, library, args.target_fo4, place, args.unit is None, progress)
+        if args.gate_level:
+            status = check_gates(args, config, result, values, place)
         reports.append(values)
         if not args.json:
             show(values, place)
     if args.json:
         print(json.dumps(reports[0] if args.unit is None else reports, indent=1))
-    return 0
+    return status
+
+
+def check_gates(args: argparse.Namespace, config: Config, result: Synthesis, values: dict, place: Path) -> int:
+    """Simulate the netlist; the result joins the report."""
+    # Simulators are no part of what synthesis installs.
+    from scripts.synthesis.gate_level import check
+
+    progress("simulating RTL and netlist")
+    weights = weights_from(args, config).weights
+    found = check(result.netlist, result.library.liberty, weights, np.random.default_rng(0), args.sim)
+    values["gate_level"] = {
+        "simulator": args.sim,
+        "steps": found.steps,
+        "beats": found.beats,
+        "problems": found.problems,
+    }
+    write(place, values)
+    for problem in found.problems:
+        print(f"synthesize: gate level: {problem}", file=sys.stderr)
+    return EXIT_MISMATCH if found.problems else 0
 
 
 def show(values: dict, place: Path) -> None:
@@ -110,6 +148,8 @@ def show(values: dict, place: Path) -> None:
         ]
     else:
         rows.append(("timing", f"none: {values['timing_note']}"))
+    if values.get("gate_level"):
+        rows.append(("gate level", gate_level_text(values["gate_level"])))
     if values["comparison"]:
         rows += [
             (what, f"{ours}   (paper: {theirs})")

@@ -177,6 +177,8 @@ def sections(values: dict) -> list[Section]:
         total = f"{memory['bits']:,} bits behind the wrappers, none in flip-flops."
         found.append(Section("Memories", (total, *(f"Area model: {text}." for text in models)), tuple(rows)))
     found.append(_timing_section(values))
+    if values.get("gate_level"):
+        found.append(Section("Gate level", (gate_level_text(values["gate_level"]) + ".",)))
     if values.get("power"):
         found.append(_power_section(values["power"]))
     tools = ", ".join(f"{name} {version}" for name, version in values["tools"].items() if version)
@@ -222,6 +224,16 @@ def _power_section(power: dict) -> Section:
         power["activity"],
     )
     return Section("Power", facts, tuple(rows))
+
+
+def gate_level_text(check: dict) -> str:
+    """What the simulation of the netlist found."""
+    if check["problems"]:
+        return f"{len(check['problems'])} differences from reference and RTL, the first: {check['problems'][0]}"
+    return (
+        f"{check['steps']} steps, {check['beats']} blocks of h by {check['simulator']}: equal to reference and RTL, in "
+        "the same cycles, with and without stalls"
+    )
 
 
 def breakdown(values: dict) -> list[tuple[str, float]]:

@@ -134,40 +134,41 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
     source.write_text(without_modules(verilog, (ROM_MODULE, RAM_MODULE)) + BLACK_BOXES, encoding="utf-8")
     latches, arrays, names = folder / "latches.txt", folder / "memories.txt", folder / "modules.txt"
     flip_flops = f"dfflibmap -liberty {_quoted(liberty)}" if liberty else "dfflegalize -cell $_DFF_P_ x"
-    run_passes(
-        [
-            f"read_verilog {_quoted(source)}",
-            f"hierarchy -check -top {top}",
-            "proc",
-            f"tee -q -o {_quoted(latches)} select -list t:$dlatch t:$adlatch t:$dlatchsr t:$sr",
-            f"synth -top {top} -run coarse:fine",
-            f"tee -q -o {_quoted(arrays)} select -list t:$mem t:$mem_v2 t:$memrd* t:$memwr* t:$meminit*",
-            "check -assert",
-            *extra,
-            "opt -fast -full",
-            "opt -undriven -fine",
-            "techmap",
-            "opt -full",
-            flip_flops,
-            # No opt_dff here: it would infer enables and resets again, which the flip-flop of the library lacks.
-            "simplemap",
-            "opt_expr",
-            "opt_merge",
-            "opt_clean -purge",
-            f"tee -q -o {_quoted(names)} ls",
-            f"write_rtlil {_quoted(prepared)}",
-        ],
-        folder,
-        "prepare",
-    )
-    found = _selected(latches)
-    if found:
-        raise SynthesisError(f"design must hold no latch, not {found[0]!r}" + _more(found))
-    found = _selected(arrays)
-    if found:
-        raise SynthesisError(
-            f"memory must stand behind {ROM_MODULE} or {RAM_MODULE}, not be {found[0]!r}" + _more(found)
-        )
+    for path in (latches, arrays, names):
+        path.unlink(missing_ok=True)
+    passes = [
+        f"read_verilog {_quoted(source)}",
+        f"hierarchy -check -top {top}",
+        "proc",
+        f"tee -q -o {_quoted(latches)} select -list t:$dlatch t:$adlatch t:$dlatchsr t:$sr",
+        f"synth -top {top} -run coarse:fine",
+        f"tee -q -o {_quoted(arrays)} select -list t:$mem t:$mem_v2 t:$memrd* t:$memwr* t:$meminit*",
+        "check -assert",
+        *extra,
+        "opt -fast -full",
+        "opt -undriven -fine",
+        "techmap",
+        "opt -full",
+        flip_flops,
+        # No opt_dff here: it would infer enables and resets again, which the flip-flop of the library lacks.
+        "simplemap",
+        "opt_expr",
+        "opt_merge",
+        "opt_clean -purge",
+        f"tee -q -o {_quoted(names)} ls",
+        f"write_rtlil {_quoted(prepared)}",
+    ]
+    try:
+        run_passes(passes, folder, "prepare")
+    finally:
+        # Later passes stumble over what is reported here in better words.
+        found = _selected(latches)
+        if found:
+            raise SynthesisError(f"design must hold no latch, not {found[0]!r}{_more(found)}") from None
+        found = _selected(arrays)
+        if found:
+            rule = f"stand behind {ROM_MODULE} or {RAM_MODULE}"
+            raise SynthesisError(f"memory must {rule}, not be {found[0]!r}{_more(found)}") from None
     listed = re.findall(r"^ +(\S+)$", names.read_text(encoding="utf-8"), re.MULTILINE)
     return Prepared(prepared, top, tuple(name for name in listed if "chessrnn_r" not in name))
 
@@ -276,6 +277,8 @@ def _quoted(path: Path) -> str:
 
 
 def _selected(path: Path) -> list[str]:
+    if not path.exists():
+        return []
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     return [line for line in lines if "/" in line]
 
