@@ -22,11 +22,8 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-<<<<<<< HEAD
-.PHONY: help verilog sim check test fuzz explore synth silicon train lint format clean distclean
-=======
-.PHONY: help verilog sim test fuzz explore synth silicon bless train lint format clean distclean
->>>>>>> synth
+# Every target that `make help` lists.
+.PHONY: $(shell sed -nE 's/^([a-z]+):[^\#]*\#\# .*/\1/p' Makefile)
 
 help: ## this list
 	@echo 'usage: make TARGET [CONFIG=preset|file] [SET="section.field=value ..."] [ARGS="more options"]'
