@@ -45,6 +45,9 @@ fuzz: .venv/.sim | compiler ## N random designs against the reference, 0 LSB and
 explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
 	@$(RUN) -m scripts.explore --config $(if $(filter char128,$(CONFIG)),lm512,$(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
+pearea: .venv/.synth ## gate equivalents of one processing element, every engine (ARGS="--liberty FILE")
+	@$(RUN) -m scripts.pe_area $(ARGS)
+
 synth: .venv/.synth $(if $(findstring --gate-level,$(ARGS)),.venv/.sim) ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=pe)
 	@$(RUN) -m scripts.synthesize $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(UNIT),--unit $(UNIT)) $(OPTIONS)
 

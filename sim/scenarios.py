@@ -137,7 +137,7 @@ def random_scenario(config: Config, rng: np.random.Generator, max_steps: int = 1
 
 
 # Most products of one emitted design that random configurations may have: keeps simulators quick.
-MAX_PRODUCTS = 2048
+MAX_PRODUCTS = 1024
 MAX_DRAWS = 1000
 
 

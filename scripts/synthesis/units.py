@@ -7,10 +7,11 @@ from model.errors import InvalidValueError
 # Role → patterns of the names of its modules in the emitted Verilog.  The only place that knows them.
 ROLES = {
     "pe": ("pe_*",),
+    "weight": ("weight_direct_*", "weight_fast_*"),
     "dot_product": ("dot_product_*",),
     "multiplier": ("multiplier_*",),
     "adder_tree": ("adder_tree_*",),
-    "row": ("tile_row*", "row_*"),
+    "row": ("row",),
     "operand": ("operand_*",),
     "transform": ("forward_transform_*",),
     "inverse": ("inverse_transform_*",),
