@@ -128,6 +128,13 @@ def test_damaged_config_is_refused(build, content):
         load_build(build)
 
 
+def test_a_build_of_an_older_version_is_not_current(build, weights):
+    values = json.loads((build / "config.json").read_text())
+    values["config"]["architecture"]["pipeline"]["forgotten"] = 1
+    (build / "config.json").write_text(json.dumps(values))
+    assert not is_current(build, weights)
+
+
 def test_config_of_another_design_is_refused(build):
     values = json.loads((build / "config.json").read_text())
     values["config"]["architecture"]["engine"] = "fast"
