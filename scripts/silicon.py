@@ -112,6 +112,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def minutes(values: dict) -> str:
+    """Time of synthesis and timing: on the clock, and of the processor."""
+    used = values.get("tool_cpu_seconds")
+    text = f"{sum(values['seconds'].values()) / 60:.1f}"
+    return text if used is None else f"{text} ({used / 60:.1f} CPU)"
+
+
 def report(found: list[dict]) -> str:
     """The table, its assumptions, and what dominates."""
     clock = f"{CLOCK_HZ / 1e6:.0f} MHz"
@@ -143,7 +150,7 @@ def report(found: list[dict]) -> str:
                 f"{side['area_mm2']:.2f} ({low:.2f} to {high:.2f})",
                 f"{side['tops_per_mm2']:.3f} ({least:.3f} to {most:.3f})",
                 f"{side['on_chip_kilobytes']:.1f} kB",
-                f"{sum(values['seconds'].values()) / 60:.1f}",
+                minutes(values),
             )
         )
     paper = [PAPER.name, *[""] * 8, f"{PAPER.step_us} us", f"{PAPER.tops}", "", "", f"{PAPER.area_mm2}"]
