@@ -357,11 +357,11 @@ class Liberty:
         if not usable:
             raise InvalidFileError(f"{self.path} must be a standard-cell library, but none of its cells has an area")
         # Of several drive strengths the smallest is the unit; buffers keep all, weakest first.
-        self.nand2 = self._smallest(usable, (1, 1, 1, 0), "two-input NAND")
-        self.inverter = self._smallest(usable, (1, 0), "inverter")
+        self.nand2 = self._smallest(usable, (1, 1, 1, 0), "a two-input NAND")
+        self.inverter = self._smallest(usable, (1, 0), "an inverter")
         self.buffers = self._all(usable, (0, 1))
         self.inverters = self._all(usable, (1, 0))
-        self._smallest(usable, (0, 1), "buffer")
+        self._smallest(usable, (0, 1), "a buffer")
         self.flip_flop = self._flip_flop(usable)
         # The smallest, if there is any: (cell, its output of the sum, its output of the carry).
         self.full_adder = min(filter(None, map(_full_adder, usable)), key=lambda f: f[0].area, default=None)
@@ -374,7 +374,7 @@ class Liberty:
     def _smallest(self, cells, table, what: str) -> Cell:
         found = self._all(cells, table)
         if not found:
-            raise InvalidFileError(f"{self.path} must have a {what}, but no cell computes {table}")
+            raise InvalidFileError(f"{self.path} must have {what}, but no cell computes {table}")
         return found[0]
 
     def _flip_flop(self, cells) -> Cell:

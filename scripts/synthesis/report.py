@@ -11,7 +11,6 @@ from model.area import (
     UTILISATION_RANGE,
     logic_area_90nm,
 )
-from scripts.synthesis.memory_macro import ACCESS_FO4, SETUP_FO4
 from scripts.synthesis.treemap import treemap
 
 SHOWN_STAGES = 20
@@ -133,7 +132,7 @@ def comparison_rows(values: dict) -> list[tuple[str, str, str, str]]:
 
 def timing_assumptions(values: dict) -> str:
     """What the timing takes for granted."""
-    text = f"memories assumed: {ACCESS_FO4:g} FO4 to their output, {SETUP_FO4:g} FO4 setup; no wires"
+    text = f"{values['memory']['timing']}; no wires"
     if values["timing"]["equal_instances_left_out"]:
         text += "; of equal instances in one module two are timed, the others load their inputs"
     return text
