@@ -112,6 +112,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def minutes(values: dict) -> str:
+    """Time of synthesis and timing: on the clock, and of the processor."""
+    used = values.get("tool_cpu_seconds")
+    text = f"{sum(values['seconds'].values()) / 60:.1f}"
+    return text if used is None else f"{text} ({used / 60:.1f} CPU)"
+
+
 def report(found: list[dict]) -> str:
     """The table, its assumptions, and what dominates."""
     clock = f"{CLOCK_HZ / 1e6:.0f} MHz"
@@ -143,20 +150,21 @@ def report(found: list[dict]) -> str:
                 f"{side['area_mm2']:.2f} ({low:.2f} to {high:.2f})",
                 f"{side['tops_per_mm2']:.3f} ({least:.3f} to {most:.3f})",
                 f"{side['on_chip_kilobytes']:.1f} kB",
-                f"{sum(values['seconds'].values()) / 60:.1f}",
+                minutes(values),
             )
         )
     paper = [PAPER.name, *[""] * 8, f"{PAPER.step_us} us", f"{PAPER.tops}", "", "", f"{PAPER.area_mm2}"]
     rows.append((*paper, f"{PAPER.tops_per_mm2:.3f}", f"{PAPER.on_chip_kilobytes} kB", ""))
     parts = [table_markdown(rows)]
-    timed = [values for values in found if values["timing"]]
+    # Once for libraries that are treated alike.
+    assumptions = " / ".join(dict.fromkeys(timing_assumptions(values) for values in found if values["timing"]))
     memory = found[0]["memory"]["model_90nm"]
     parts.append(
         f"How it is counted: gates are NAND2 equivalents of the library named; 90 nm equivalents are gates x "
         f"{NAND2_AREA_90NM} um2 / {UTILISATION} and, for memories, {memory} (a second port: bits x "
         f"{TWO_PORT_FACTOR:g}); TOPS are of the uncompressed network. Our times are at {clock}, the clock that the "
         "paper's figures fit, where no other is named; delays are never converted between nodes. Longest paths: "
-        f"{timing_assumptions(timed[0]) if timed else 'none, OpenSTA is not installed'}."
+        f"{assumptions or 'none, OpenSTA is not installed'}."
     )
     shares = [("design", "engine", "library", "what dominates the area (90 nm mm2)", "longest path")]
     for values in found:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from hdl.verilog import TOP_MODULE, generate
+from model.area import CLOCK_HZ
 from model.config import Config
 from model.errors import require
+from model.weights import random_inputs
 from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, print_table, run_command
 from scripts.synthesis.flow import TARGET_FO4, Synthesis
 from scripts.synthesis.job import folder_of, run, write
@@ -60,7 +62,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="simulate the mapped netlist by the RTL's bench; for small designs, as it takes minutes",
     )
     parser.add_argument(
+        "--power", action="store_true", help="power of real text in the RTL (random inputs without a character model)"
+    )
+    parser.add_argument(
+        "--clock-mhz", type=positive, default=CLOCK_HZ / 1e6, help=f"of --power; default {CLOCK_HZ / 1e6:.0f}"
+    )
+    parser.add_argument(
         "--sim", choices=("icarus", "verilator"), default="icarus", help="of --gate-level; default icarus"
+    )
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="of --power: UTF-8 text; default Python's own documentation"
     )
     add_weight_arguments(parser)
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/synthesis/<design>/<library>")
@@ -91,15 +102,17 @@ def main(argv: list[str] | None = None) -> int:
     verilog = generate(config)
     tops = [TOP_MODULE] if args.unit is None else modules_of(args.unit, module_names(verilog))
     folder = args.output or folder_of(BUILD, config, library)
-    if args.gate_level:
-        require(library is not None, "--liberty", "given with --gate-level", None)
-        require(args.unit is None, "--unit", "left out with --gate-level", args.unit)
+    for name, wanted in (("--gate-level", args.gate_level), ("--power", args.power)):
+        require(not wanted or library is not None, "--liberty", f"given with {name}", None)
+        require(not wanted or args.unit is None, "--unit", f"left out with {name}", args.unit)
     reports, status = [], 0
     for top in tops:
         place = folder if args.unit is None else folder / top
         values, result = run(config, verilog, top, library, args.target_fo4, place, args.unit is None, progress)
         if args.gate_level:
             status = check_gates(args, config, result, values, place)
+        if args.power:
+            add_power(args, config, result, values, place)
         reports.append(values)
         if not args.json:
             show(values, place)
@@ -128,6 +141,25 @@ def check_gates(args: argparse.Namespace, config: Config, result: Synthesis, val
     return EXIT_MISMATCH if found.problems else 0
 
 
+def add_power(args: argparse.Namespace, config: Config, result: Synthesis, values: dict, place: Path) -> None:
+    """Simulate real text and measure; the result joins the report."""
+    from model.char_model import CharModel
+    from model.corpus import load_corpus
+    from scripts.synthesis.power import STEPS, measure
+
+    chosen = weights_from(args, config)
+    if chosen.image is not None and chosen.image.head is not None:
+        characters = CharModel(chosen.image)
+        x = characters.embed(characters.encode(load_corpus(args.text).test[:STEPS]))
+        source = f"text, weights from {chosen.source}"
+    else:
+        x = random_inputs(config, np.random.default_rng(0), STEPS)
+        source = f"random inputs, weights {chosen.source}"
+    progress("simulating for power")
+    values["power"] = measure(result, chosen.weights, x, source, args.clock_mhz)
+    write(place, values)
+
+
 def show(values: dict, place: Path) -> None:
     """The report on a terminal."""
     print(tree(values))
@@ -148,6 +180,12 @@ def show(values: dict, place: Path) -> None:
         ]
     else:
         rows.append(("timing", f"none: {values['timing_note']}"))
+    if values.get("power"):
+        power = values["power"]
+        rows += [
+            ("power", f"{power['total_mw']:.1f} mW at {power['clock_mhz']:.0f} MHz and {power['voltage']:g} V"),
+            ("energy", f"{power['nj_per_step']:.2f} nJ per step, {power['fj_per_operation']:.1f} fJ per operation"),
+        ]
     if values.get("gate_level"):
         rows.append(("gate level", gate_level_text(values["gate_level"])))
     if values["comparison"]:

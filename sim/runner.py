@@ -287,7 +287,13 @@ def _runner(simulator: str):
             translate.remove("--public-flat-rw")
             return [translate, compile_]
 
-    return PortsOnlyVerilator() if simulator == "verilator" else runner.get_runner(simulator)
+    class DumpingIcarus(runner.Icarus):
+        """Icarus that obeys ``$dumpvars`` of the Verilog."""
+
+        def _test_command(self):
+            return [["-vcd" if word == "-none" else word for word in command] for command in super()._test_command()]
+
+    return PortsOnlyVerilator() if simulator == "verilator" else DumpingIcarus()
 
 
 def _compile(source: Path, compiled: Path, simulator: str) -> None:

@@ -276,6 +276,14 @@ def _cap_unit(library: Group) -> float:
     return float(match[1]) * {"ff": 1e-15, "pf": 1e-12}[match[2].lower()]
 
 
+def _leakage_unit(library: Group) -> float:
+    """Watt."""
+    match = re.match(r"([\d.]+)\s*(pw|nw|uw|mw)", library.attributes.get("leakage_power_unit", "1nW").lower())
+    if match is None:
+        raise InvalidFileError("liberty leakage_power_unit must be a number of pW, nW, uW or mW")
+    return float(match[1]) * {"pw": 1e-12, "nw": 1e-9, "uw": 1e-6, "mw": 1e-3}[match[2]]
+
+
 def _cell(group: Group, unit: float, default_cap: float) -> Cell:
     pins = {}
     for pin in group.all("pin"):
@@ -341,17 +349,19 @@ class Liberty:
         group = parse(self.text)
         self.name = group.arguments
         self.cap_unit = _cap_unit(group)
+        self.leakage_unit = _leakage_unit(group)
+        self.voltage = group.number("nom_voltage", 1.0)
         default = group.number("default_input_pin_cap")
         self.cells = {cell.name: cell for cell in (_cell(g, self.cap_unit, default) for g in group.all("cell"))}
         usable = [cell for cell in self.cells.values() if not cell.dont_use and cell.area > 0 and not _is_special(cell)]
         if not usable:
             raise InvalidFileError(f"{self.path} must be a standard-cell library, but none of its cells has an area")
         # Of several drive strengths the smallest is the unit; buffers keep all, weakest first.
-        self.nand2 = self._smallest(usable, (1, 1, 1, 0), "two-input NAND")
-        self.inverter = self._smallest(usable, (1, 0), "inverter")
+        self.nand2 = self._smallest(usable, (1, 1, 1, 0), "a two-input NAND")
+        self.inverter = self._smallest(usable, (1, 0), "an inverter")
         self.buffers = self._all(usable, (0, 1))
         self.inverters = self._all(usable, (1, 0))
-        self._smallest(usable, (0, 1), "buffer")
+        self._smallest(usable, (0, 1), "a buffer")
         self.flip_flop = self._flip_flop(usable)
         # The smallest, if there is any: (cell, its output of the sum, its output of the carry).
         self.full_adder = min(filter(None, map(_full_adder, usable)), key=lambda f: f[0].area, default=None)
@@ -364,7 +374,7 @@ class Liberty:
     def _smallest(self, cells, table, what: str) -> Cell:
         found = self._all(cells, table)
         if not found:
-            raise InvalidFileError(f"{self.path} must have a {what}, but no cell computes {table}")
+            raise InvalidFileError(f"{self.path} must have {what}, but no cell computes {table}")
         return found[0]
 
     def _flip_flop(self, cells) -> Cell:

@@ -4,10 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from model.area import SRAM_IHP130, SramModel, scaled_sram
+from model.area import SRAM_IHP130, UTILISATION, SramModel, scaled_sram
 from model.errors import InvalidFileError
 from scripts.synthesis.liberty import Liberty, input_capacitance, parse, read_text
-from scripts.synthesis.netlist import MEMORY_PIN_LOAD, Instance, Netlist, memory_of
+from scripts.synthesis.netlist import MEMORY_PIN_LOAD, Instance, MemoryMacro, Netlist, memory_of
 
 # A compiled memory of this size in the logic's own process.
 ACCESS_FO4 = 20.0
@@ -105,7 +105,7 @@ class MemoryModel:
         """Cells for every memory and for every module that is represented by its input loads alone."""
         unit = input_capacitance(self.liberty.inverter)
         pin_cap = MEMORY_PIN_LOAD * unit * 1e12
-        access, setup = self.access_fo4 * self.fo4 * 1e9, SETUP_FO4 * self.fo4 * 1e9
+        setup = SETUP_FO4 * self.fo4 * 1e9
         slew = self.fo4 * 1e9
         lines = [LIBRARY_HEADER]
         seen = set()
@@ -114,6 +114,7 @@ class MemoryModel:
                 macro = memory_of(instance) if instance.type.startswith("chessrnn_r") else None
                 if macro and macro not in seen:
                     seen.add(macro)
+                    access = self.access_ns(macro)
                     lines.append(self._macro(instance, macro.cell_name, pin_cap, access, setup, slew))
         loads = netlist.input_loads(self.liberty)
         for name in sorted(stubs):
@@ -152,10 +153,28 @@ class MemoryModel:
         lines.append("}")
         return "\n".join(lines)
 
+    def access_ns(self, memory: MemoryMacro) -> float:
+        """Clock to output of a memory: that of a macro deep enough, or the assumption where there is none."""
+        layout = self.liberty.nand2.area / UTILISATION
+        _, kind = self.sram.area(memory.width, memory.depth, memory.two_port, layout)
+        if self.macros and kind == "macro":
+            return self._deep_enough(memory.depth).access_ns
+        return self.access_fo4 * self.fo4 * 1e9
+
+    def timing_text(self) -> str:
+        """What timing takes for granted about memories."""
+        text = f"memories assumed: {self.access_fo4:g} FO4 to their output, {SETUP_FO4:g} FO4 setup"
+        if self.macros:
+            text += f"; those built as macros: the output of {self.macros[0].name} and its larger kin"
+        return text
+
+    def _deep_enough(self, depth: int) -> SramMacro:
+        return next((macro for macro in self.macros if macro.words >= depth), self.macros[-1])
+
     def energy_pj(self, width: int, depth: int, voltage: float) -> tuple[float, float, str]:
         """Energy of a read and of a write of one word, and where it comes from."""
         if self.macros:
-            macro = next((m for m in self.macros if m.words >= depth), self.macros[-1])
+            macro = self._deep_enough(depth)
             share = width / macro.width
             return macro.read_pj * share, macro.write_pj * share, f"{macro.name}, {share:.2f} of its width"
         unit = input_capacitance(self.liberty.inverter) * voltage**2 * 1e12

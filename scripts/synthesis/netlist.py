@@ -378,6 +378,14 @@ class Netlist:
             loads[name] = self._loads_of(self._sinks(self.modules[name], loads, liberty, unit), self.modules[name])
         return loads
 
+    def net_loads(self, module: Module, loads: dict[str, dict[str, list[float]]], liberty: Liberty) -> dict[int, float]:
+        """Farad of the input pins at every net of a module, those of clocks left out; ``loads`` are the ports'."""
+        unit = max(p.capacitance for p in liberty.inverter.pins.values() if p.direction == "input")
+        return {
+            bit: sum(cap for cap, *_ in places if not math.isnan(cap))
+            for bit, places in self._sinks(module, loads, liberty, unit).items()
+        }
+
     @staticmethod
     def _loads_of(sinks, module: Module) -> dict[str, list[float]]:
         return {

@@ -11,7 +11,6 @@ from model.area import (
     UTILISATION_RANGE,
     logic_area_90nm,
 )
-from scripts.synthesis.memory_macro import ACCESS_FO4, SETUP_FO4
 from scripts.synthesis.treemap import treemap
 
 SHOWN_STAGES = 20
@@ -133,7 +132,7 @@ def comparison_rows(values: dict) -> list[tuple[str, str, str, str]]:
 
 def timing_assumptions(values: dict) -> str:
     """What the timing takes for granted."""
-    text = f"memories assumed: {ACCESS_FO4:g} FO4 to their output, {SETUP_FO4:g} FO4 setup; no wires"
+    text = f"{values['memory']['timing']}; no wires"
     if values["timing"]["equal_instances_left_out"]:
         text += "; of equal instances in one module two are timed, the others load their inputs"
     return text
@@ -183,6 +182,8 @@ def sections(values: dict) -> list[Section]:
         found.append(_power_section(values["power"]))
     tools = ", ".join(f"{name} {version}" for name, version in values["tools"].items() if version)
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in values["seconds"].items())
+    if "tool_cpu_seconds" in values:
+        seconds += f"; processor time of the tools {values['tool_cpu_seconds']:.0f} s"
     origin = f"Design {values['name']}, configuration {values['configuration']}. {tools}. {seconds}."
     found.append(Section("How it was made", (origin,)))
     return found

@@ -104,6 +104,7 @@ def memory_values(result: Synthesis) -> dict:
         "area_mm2": sum(row["area_mm2"] for row in rows) if result.memory else None,
         "model_90nm": silicon.SRAM_90NM.describe(),
         "model": result.memory.sram.describe() if result.memory else None,
+        "timing": result.memory.timing_text() if result.memory else None,
     }
 
 

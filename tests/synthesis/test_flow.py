@@ -8,8 +8,8 @@ from model.errors import MissingToolError
 from scripts.synthesis import opensta, yosys
 from scripts.synthesis.flow import synthesize
 from scripts.synthesis.library import load_libraries
-from scripts.synthesis.memory_macro import MemoryModel
-from scripts.synthesis.netlist import GENERIC_TRANSISTORS, TRANSISTORS_PER_GATE_EQUIVALENT
+from scripts.synthesis.memory_macro import MemoryModel, SramMacro
+from scripts.synthesis.netlist import GENERIC_TRANSISTORS, TRANSISTORS_PER_GATE_EQUIVALENT, MemoryMacro
 from scripts.synthesis.yosys import SynthesisError, ToolError, prepare, run_passes
 
 timed = pytest.mark.skipif(shutil.which("sta") is None, reason="OpenSTA is not installed")
@@ -159,6 +159,16 @@ def test_effort_goes_to_modules_of_long_paths(library, tmp_path):
 def test_errors_of_opensta_fail_the_run(tmp_path):
     with pytest.raises(ToolError, match="OpenSTA must finish without an error, not 'Error.*no_such_command"):
         opensta.run(["no_such_command"], tmp_path, "broken")
+
+
+def test_memories_of_macros_are_as_slow_as_these(library):
+    macros = [SramMacro(f"ram{words}", words, 64, 100.0 + words * 64 * 2.0, access, 1.0, 2.0)
+              for words, access in ((64, 1.5), (1024, 2.5))]  # fmt: skip
+    model = MemoryModel(library.liberty, 26e-12, macros)
+    assert model.access_ns(MemoryMacro("chessrnn_rom", 64, 1000)) == 2.5
+    # Too small for a macro: an array of cells, as fast as is assumed without macros.
+    assert model.access_ns(MemoryMacro("chessrnn_rom", 2, 2)) == pytest.approx(20 * 0.026)
+    assert "macros" in model.timing_text()
 
 
 def test_memory_model_scales_with_the_library(library):

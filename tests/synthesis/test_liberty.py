@@ -69,7 +69,7 @@ def test_compressed_file_is_read_alike(library_file, tmp_path):
     [
         (lambda texts: texts["library"](without=("NAND2_X1", "NAND2_X4")), "must have a two-input NAND"),
         (lambda texts: texts["library"](flip_flops=()), "must have a D flip-flop"),
-        (lambda texts: texts["library"](without=("INV_X1", "INV_X4")), "must have a inverter|must have an inverter"),
+        (lambda texts: texts["library"](without=("INV_X1", "INV_X4")), "must have an inverter"),
         (lambda texts: texts["library"](without=("BUF_X1", "BUF_X4")), "must have a buffer"),
         (lambda texts: texts["library"]()[:-3], "must hold one library group that is closed"),
         (lambda texts: texts["library"]() + "}", "must close no more groups"),
