@@ -85,8 +85,9 @@ class CharNetwork(nn.Module):
         if self.quantized:
             embedding = fake_quantize_to(embedding, self.config.quantization.x)
         # Few symbols, many steps: W_x is multiplied by the embedding once, not by every x.
-        from_x = nn.functional.embedding(codes, self.layer.project_input(embedding))
-        h, state = self.layer.recur(from_x, state)
+        plan = self.layer.plan()
+        from_x = nn.functional.embedding(codes, self.layer.project_input(embedding, plan))
+        h, state = self.layer.recur(from_x, plan, state)
         weight, bias = self._head()
         return nn.functional.linear(h, weight.to(h.dtype), bias.to(h.dtype)), state
 

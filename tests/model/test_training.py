@@ -20,6 +20,7 @@ from model.training.char_network import CharNetwork
 from model.training.data import TextStreams
 from model.training.export import best_fraction_bits, choose_formats, layer_weights, weight_image
 from model.training.layers import BlockCirculant, QuantLstm, carrier_dtype
+from model.training.products import Expanded
 from model.training.quantizers import activation, fake_quantize, fake_quantize_to, quantize, true_derivative
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +101,7 @@ def test_block_circulant_expands_and_projects_as_the_specification(block_size):
     np.testing.assert_array_equal(matrix.dense().detach().numpy(), wanted.astype(np.float32))
     before = matrix.defining.detach().clone()
     full = BlockCirculant(32, 16, block_size)
-    dense = full.dense().detach()
+    dense = full.dense().detach().clone()
     defining = full.defining.detach().clone()
     with torch.no_grad():
         full.defining.zero_()
@@ -180,8 +181,11 @@ def composed(layer, x, h, c):
     """The quantized layer out of autograd's pieces: what the fused recurrence must differentiate like."""
     config = layer.config
     points = config.quantization
-    from_x = layer.project_input(x)
-    w_h = layer._matrix(layer.weight_h, points.weight_frac, from_x.dtype)
+    layer.way = "expanded"
+    plan = layer.plan()
+    from_x = layer.project_input(x, plan)
+    layer.way = None
+    w_h = Expanded(8, 8, config.block_size).prepare(plan.defining[1].to(from_x.dtype))[0].T
     out = []
     for t in range(len(x)):
         total = (from_x[t] + h.to(from_x.dtype) @ w_h.T).double()
