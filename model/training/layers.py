@@ -255,15 +255,15 @@ class _Recurrence(torch.autograd.Function):
         dtype, way = defining.dtype, ctx.way
         lanes, blocks = way.lanes, size // way.lanes
         weight = way.prepare(defining).transpose(1, 2).contiguous()
-        d_preact = torch.empty(lanes, steps, batch, len(GATES), blocks, dtype=dtype)
-        lowered_all = None
+        d_preact = torch.empty(steps, lanes, batch, len(GATES), blocks, dtype=dtype)
+        lowered_all = torch.empty(weight.shape[0], steps, batch * way.copies, weight.shape[1], dtype=dtype)
         grad_h = grad_h.to(dtype).view(steps, batch, blocks, lanes).permute(0, 3, 1, 2).contiguous()
         dh = torch.zeros(lanes, batch, blocks, dtype=dtype)
         dc = to_lanes(grad_c.to(dtype), lanes)
         for t in range(steps - 1, -1, -1):
             gate, tanh_now, cell = (part[t].to(dtype) for part in (gates, tanh_c, cells))
             i, f, g, o = gate.unbind(2)
-            d_now = torch.empty_like(gate)
+            d_now = d_preact[t]
             d_i, d_f, d_g, d_o = d_now.unbind(2)
             dh += grad_h[t]
             dc = torch.addcmul(dc, dh, o * ctx.step.tanh_slope(t, tanh_now))
@@ -275,17 +275,13 @@ class _Recurrence(torch.autograd.Function):
             torch.mul(dc, i, out=d_g)
             torch.mul(dh, tanh_now, out=d_o)
             d_now *= ctx.step.gate_slopes(t, gate)
-            d_preact[:, t] = d_now
             dc = dc * f
-            lowered = way.lower_t(d_now.view(lanes, batch, -1))
-            if lowered_all is None:
-                lowered_all = torch.empty(lowered.shape[0], steps, *lowered.shape[1:], dtype=dtype)
-            lowered_all[:, t] = lowered
+            lowered = way.lower_t(d_now.view(lanes, batch, -1), lowered_all[:, t])
             dh = way.lift_t(torch.bmm(lowered, weight))
         before = hiddens[:-1].to(dtype).transpose(0, 1).reshape(lanes, steps * batch, blocks)
         lifted = way.lift(before).transpose(1, 2)
         d_defining = way.prepare_t(torch.bmm(lifted, lowered_all.flatten(1, 2)), defining.shape)
-        d_from_x = d_preact.permute(1, 2, 0, 3, 4).reshape(steps, batch, -1)
+        d_from_x = d_preact.transpose(1, 2).reshape(steps, batch, -1)
         return d_from_x, d_defining, from_lanes(dh), from_lanes(dc).to(grad_c.dtype), None, None, None
 
 
@@ -413,7 +409,9 @@ class QuantLstm(nn.Module):
         bias = bias.to(dtype).view(len(GATES), -1, lanes).permute(2, 0, 1)
         return (result + bias).reshape(*x.shape[:-1], -1)
 
-    def recur(self, from_x: torch.Tensor, plan: Plan, state=None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    def recur(
+        self, from_x: torch.Tensor, plan: Plan, state=None
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """The steps, on what :meth:`project_input` returned.
 
         Parameters

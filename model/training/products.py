@@ -34,7 +34,7 @@ class Expanded:
     → (lanes, N, G·rows/lanes).
     """
 
-    lanes = 1
+    lanes = copies = 1  # lifted vectors for each vector
 
     def __init__(self, rows: int, cols: int, block_size: int):
         self.rows, self.cols, self.block_size = rows, cols, block_size
@@ -65,14 +65,18 @@ class Expanded:
         """As it is."""
         return vectors
 
-    lift_t = lower = lower_t = lift
+    lift_t = lower = lift
+
+    def lower_t(self, grad: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """As it is, or copied to ``out``."""
+        return grad if out is None else out.copy_(grad)
 
 
 class Gather:
     """Rotations of the vector's blocks times the defining vectors.  As :class:`Expanded`."""
 
     def __init__(self, rows: int, cols: int, block_size: int):
-        self.lanes = self.block_size = k = block_size
+        self.lanes = self.copies = self.block_size = k = block_size
         self._rotation = torch.from_numpy(circulant.circulant_indices(k))
         self._range = torch.arange(k)
 
@@ -102,13 +106,16 @@ class Gather:
         """(k, N, G·P)."""
         return products.view(self.block_size, -1, products.shape[2])
 
-    def lower_t(self, grad: torch.Tensor) -> torch.Tensor:
+    def lower_t(self, grad: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """(1, k·N, G·P)."""
-        return grad.reshape(1, -1, grad.shape[2])
+        grad = grad.reshape(1, -1, grad.shape[2])
+        return grad if out is None else out.copy_(grad)
 
 
 class Fast:
     """y = S·((M·w) ∘ (M·x)) of every block: n batched products of 1/k of the size.  As :class:`Expanded`."""
+
+    copies = 1
 
     def __init__(self, rows: int, cols: int, block_size: int):
         self.lanes = self.block_size = k = block_size
@@ -116,13 +123,16 @@ class Fast:
         self._inverse = torch.tensor(bilinear.inverse_matrix(k)).double() / (1 << bilinear.inverse_shift(k))
         self._matrices = {}
 
-    def _apply(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    def _apply(self, name: str, tensor: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         key = name, tensor.dtype
         if key not in self._matrices:
             forms, inverse = self._forms.to(tensor.dtype), self._inverse.to(tensor.dtype)
             matrix = {"M": forms, "Mt": forms.T, "S": inverse, "St": inverse.T}[name]
             self._matrices[key] = matrix.contiguous()
         matrix = self._matrices[key]
+        if out is not None:
+            torch.mm(matrix, tensor.reshape(matrix.shape[1], -1), out=out.flatten(1))
+            return out
         return (matrix @ tensor.reshape(matrix.shape[1], -1)).view(-1, *tensor.shape[1:])
 
     def prepare(self, defining: torch.Tensor) -> torch.Tensor:
@@ -147,9 +157,9 @@ class Fast:
         """(k, N, G·P)."""
         return self._apply("S", products)
 
-    def lower_t(self, grad: torch.Tensor) -> torch.Tensor:
+    def lower_t(self, grad: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
         """(n, N, G·P)."""
-        return self._apply("St", grad)
+        return self._apply("St", grad, out)
 
 
 class FastDouble(Fast):
