@@ -20,7 +20,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-.PHONY: help verilog sim test fuzz explore train lint format clean distclean
+.PHONY: help verilog sim test fuzz explore train accuracy lint format clean distclean
 
 help: ## this list
 	@echo 'usage: make TARGET [CONFIG=preset|file] [SET="section.field=value ..."] [ARGS="more options"]'
@@ -39,8 +39,11 @@ fuzz: .venv/.sim | compiler ## N random designs against the reference, 0 LSB and
 explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
 	@$(RUN) -m scripts.explore --config $(if $(filter char128,$(CONFIG)),lm512,$(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-train: .venv/.train ## retrain the compressed network and evaluate its integer model
-	@$(RUN) -m scripts.train $(OPTIONS)
+train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
+	@$(RUN) -m scripts.compress $(OPTIONS)
+
+accuracy: .venv/.train .venv/.plot ## what compression costs (TEXT=file FSDD=folder CMUDICT=file ARGS=--quick)
+	@$(RUN) -m scripts.accuracy $(if $(TEXT),--text '$(TEXT)') $(if $(FSDD),--fsdd '$(FSDD)') $(if $(CMUDICT),--cmudict '$(CMUDICT)') $(ARGS)
 
 test: .venv/.sim .venv/.train .venv/.synth .venv/.dev | compiler ## linter, formatter, every test
 	@$(RUN) -m ruff check .

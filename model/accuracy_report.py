@@ -1,7 +1,5 @@
 """Tables of what compression costs: plain rows → Markdown."""
 
-COLUMNS = ("network", "weights, bytes", "removed", "arithmetic", "updates", "loss against dense")
-
 
 def value_columns(rows: list[dict]) -> list[str]:
     """Figures that a reader compares, the metric first."""
@@ -39,10 +37,16 @@ def markdown_table(rows: list[dict]) -> str:
 
 
 def mean_rows(studies: list[list[dict]]) -> list[dict]:
-    """Rows of several test sets (held-out speakers) averaged, each over the same network and budget."""
+    """Rows of several test sets (held-out speakers) averaged, each over the same network and budget.
+
+    A row that is missing in one of them is left out.
+    """
     result = []
-    for same in zip(*studies, strict=True):
-        row = dict(same[0])
+    for first in studies[0]:
+        same = [row for study in studies for row in study if row["name"] == first["name"]]
+        if len(same) < len(studies):
+            continue
+        row = dict(first)
         row["figures"] = {name: sum(r["figures"][name] for r in same) / len(same) for name in row["figures"]}
         for name in ("value", "loss"):
             row[name] = sum(r[name] for r in same) / len(same)

@@ -45,6 +45,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=1.0, help="factor of every number of updates; default 1")
     parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: a tenth of the updates")
     parser.add_argument("--ablations", action="store_true", help="also block sizes apart, activations, scratch, tries")
+    parser.add_argument("--finished", action="store_true", help="report on what is finished, train nothing")
     parser.add_argument("--seed", type=seed, default=1, help="default 1")
     parser.add_argument("--threads", type=count, default=1, help="of torch; another number may round differently")
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), metavar="FOLDER", help="checkpoints")
@@ -251,7 +252,12 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         for title, description, parts, hidden in studies(args):
-            tables = [run_rows(rows, task, args.runs / task.name, hidden, show) for task, rows in parts]
+            tables = [
+                run_rows(rows, task, args.runs / task.name, hidden, show, not args.finished) for task, rows in parts
+            ]
+            tables = [table for table in tables if table]
+            if not tables:
+                continue
             rows = mean_rows(tables)
             study = {"title": title, "description": description, "rows": rows}
             if len(tables) > 1:

@@ -13,7 +13,7 @@ from model import bilinear, circulant
 from model.config import GATES, Config
 from model.errors import require
 from model.reference.matvec import FLOAT32_EXACT
-from model.training.products import WAYS, Expanded, from_lanes, product, to_lanes
+from model.training.products import CHUNK, WAYS, Expanded, from_lanes, product, to_lanes
 from model.training.quantizers import fake_quantize, fake_quantize_to, lookup_tensor, slope_tensor
 
 _G = GATES.index("G")
@@ -92,8 +92,8 @@ def carrier_dtype(config: Config) -> torch.dtype:
 def exact_plan(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -> tuple[str, torch.dtype]:
     """Cheapest way and type that carry the integer sums of these weights exactly.
 
-    The rotations of ``gather`` and the rows of ``expanded`` sum what the accumulator sums.  The forms of ``fast`` and
-    their combination, in units of 1/k, grow larger and are bounded by their own coefficients.
+    The rows of the matrix sum what the accumulator sums.  The forms of ``fast`` and their combination, in units of
+    1/k, grow larger and are bounded by their own coefficients, for W_x and W_h each by itself.
 
     Parameters
     ----------
@@ -101,25 +101,23 @@ def exact_plan(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -> tupl
         Fake-quantized defining vectors of W_x and W_h.
     """
     points = config.quantization
-    more = (1 << (points.bias_bits - 1)) + (1 << max(config.preact_shifts))
-    direct, fast, divisible = float(more), float(more), True
+    direct, fast = float((1 << (points.bias_bits - 1)) + (1 << max(config.preact_shifts))), 0.0
     fracs = config.input_weight_fracs, points.weight_frac
-    sizes = config.network.input_size, config.network.hidden_size
-    for part, frac, fmt, size in zip(parts, fracs, (points.x, points.h), sizes, strict=True):
+    for part, frac, fmt in zip(parts, fracs, (points.x, points.h), strict=True):
         k = part.shape[3]
-        codes = part.double() * torch.exp2(torch.tensor(frac).double())[:, None, None, None]
+        codes = part * torch.exp2(torch.tensor(frac, dtype=part.dtype))[:, None, None, None]
         direct += float(codes.abs().sum(dim=(2, 3)).max()) * -fmt.min
-        if k == 1 or size % k or config.network.hidden_size % k:
-            divisible = False
-            continue
-        forms = torch.tensor(bilinear.forward_matrix(k)).double()
-        inverse = torch.tensor(bilinear.inverse_matrix(k)).double().abs()
-        products = (codes @ forms.T).abs().sum(dim=2) * forms.abs().sum(dim=1) * -fmt.min
-        # The inverse matrix is S in units of 1/k, which are also what the accumulator's other terms count in.
-        fast += float((products @ inverse.T).max()) + (k - 1) * more
-    if divisible and fast <= FLOAT32_EXACT:
+        if k > 1:
+            forms = torch.tensor(bilinear.forward_matrix(k), dtype=part.dtype)
+            inverse = torch.tensor(bilinear.inverse_matrix(k), dtype=part.dtype).abs()
+            products = (codes.flatten(0, 2) @ forms.T).abs_().view(-1, part.shape[2], len(forms)).sum(dim=1)
+            products *= forms.abs().sum(dim=1) * -fmt.min
+            fast = max(fast, float((products @ inverse.T).max()))
+    # These bounds are sums in floating point themselves.
+    limit = 0.999 * FLOAT32_EXACT
+    if max(direct, fast) <= limit:
         return "fast", torch.float32
-    if direct <= FLOAT32_EXACT:
+    if direct <= limit:
         return "fast64", torch.float32
     return "fast", torch.float64
 
@@ -254,9 +252,13 @@ class _Recurrence(torch.autograd.Function):
         # Gradients need no exactness: all in the type of the weights.
         dtype, way = defining.dtype, ctx.way
         lanes, blocks = way.lanes, size // way.lanes
-        weight = way.prepare(defining).transpose(1, 2).contiguous()
+        weight = way.prepare(defining)
+        weight_t = weight.transpose(1, 2).contiguous()
+        d_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
         d_preact = torch.empty(steps, lanes, batch, len(GATES), blocks, dtype=dtype)
-        lowered_all = torch.empty(weight.shape[0], steps, batch * way.copies, weight.shape[1], dtype=dtype)
+        # The weights' gradient is summed over a few steps at a time, whose forms are still in the cache.
+        group = max(1, CHUNK // batch)
+        lowered_all = torch.empty(weight.shape[0], group, batch * way.copies, weight.shape[2], dtype=dtype)
         grad_h = grad_h.to(dtype).view(steps, batch, blocks, lanes).permute(0, 3, 1, 2).contiguous()
         dh = torch.zeros(lanes, batch, blocks, dtype=dtype)
         dc = to_lanes(grad_c.to(dtype), lanes)
@@ -276,11 +278,13 @@ class _Recurrence(torch.autograd.Function):
             torch.mul(dh, tanh_now, out=d_o)
             d_now *= ctx.step.gate_slopes(t, gate)
             dc = dc * f
-            lowered = way.lower_t(d_now.view(lanes, batch, -1), lowered_all[:, t])
-            dh = way.lift_t(torch.bmm(lowered, weight))
-        before = hiddens[:-1].to(dtype).transpose(0, 1).reshape(lanes, steps * batch, blocks)
-        lifted = way.lift(before).transpose(1, 2)
-        d_defining = way.prepare_t(torch.bmm(lifted, lowered_all.flatten(1, 2)), defining.shape)
+            lowered = way.lower_t(d_now.view(lanes, batch, -1), lowered_all[:, t % group])
+            dh = way.lift_t(torch.bmm(lowered, weight_t))
+            if t % group == 0:
+                count = min(group, steps - t)
+                before = hiddens[t : t + count].to(dtype).transpose(0, 1).reshape(lanes, count * batch, blocks)
+                d_weight.baddbmm_(way.lift(before).transpose(1, 2), lowered_all[:, :count].flatten(1, 2))
+        d_defining = way.prepare_t(d_weight, defining.shape)
         d_from_x = d_preact.transpose(1, 2).reshape(steps, batch, -1)
         return d_from_x, d_defining, from_lanes(dh), from_lanes(dc).to(grad_c.dtype), None, None, None
 

@@ -327,8 +327,13 @@ class StageTrainer:
             states = [None] * self.world
             if gather:
                 distributed.all_gather_object(states, self.state)
-        if self.rank != 0:
-            return
+        if self.rank == 0:
+            self._write(states)
+        if self.world > 1 and gather:
+            # Nobody goes on to a stage that reads the file before it is there.
+            distributed.barrier()
+
+    def _write(self, states: list) -> None:
         content = {
             "stage": self._description(),
             "weight_frac": list(self.network.config.quantization.weight_frac),

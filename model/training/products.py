@@ -197,25 +197,34 @@ def from_lanes(vectors: torch.Tensor) -> torch.Tensor:
     return vectors.permute(1, 2, 0).reshape(n, blocks * lanes)
 
 
+# Vectors that are worked on together: their forms should still be in the cache when they are used.
+CHUNK = 128
+
+
 class _Product(torch.autograd.Function):
     @staticmethod
     def forward(ctx, vectors, defining, way, way_back):
         ctx.save_for_backward(vectors, defining)
         ctx.way = way_back
-        return way.lower(torch.bmm(way.lift(vectors), way.prepare(defining.to(vectors.dtype))))
+        weight = way.prepare(defining.to(vectors.dtype))
+        parts = [way.lower(torch.bmm(way.lift(part), weight)) for part in vectors.split(CHUNK, dim=1)]
+        return torch.cat(parts, dim=1)
 
     @staticmethod
     def backward(ctx, grad):
         vectors, defining = ctx.saved_tensors
         way, dtype = ctx.way, defining.dtype
-        lowered = way.lower_t(grad.to(dtype))
-        grad_vectors = grad_defining = None
-        if ctx.needs_input_grad[0]:
-            grad_vectors = way.lift_t(torch.bmm(lowered, way.prepare(defining).transpose(1, 2))).to(vectors.dtype)
-        if ctx.needs_input_grad[1]:
-            lifted = way.lift(vectors.to(dtype))
-            grad_defining = way.prepare_t(torch.bmm(lifted.transpose(1, 2), lowered), defining.shape)
-        return grad_vectors, grad_defining, None, None
+        weight = way.prepare(defining)
+        weight_t = weight.transpose(1, 2).contiguous()
+        grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+        grad_vectors = torch.empty_like(vectors) if ctx.needs_input_grad[0] else None
+        for start in range(0, vectors.shape[1], CHUNK):
+            part = slice(start, start + CHUNK)
+            lowered = way.lower_t(grad[:, part].to(dtype))
+            grad_weight.baddbmm_(way.lift(vectors[:, part].to(dtype)).transpose(1, 2), lowered)
+            if grad_vectors is not None:
+                grad_vectors[:, part] = way.lift_t(torch.bmm(lowered, weight_t))
+        return grad_vectors, way.prepare_t(grad_weight, defining.shape), None, None
 
 
 def product(vectors: torch.Tensor, defining: torch.Tensor, way, way_back=None) -> torch.Tensor:

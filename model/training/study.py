@@ -169,17 +169,33 @@ def removed_percent(stage: Stage, hidden_size: int) -> float:
     return 100 * (1 - weight_bytes(stage) / dense)
 
 
-def run_row(row: Row, task: Task, folder: Path, hidden_size: int) -> dict:
-    """Train what is missing, measure on the test split, and remember the figures beside the checkpoint."""
+def _known(path: Path) -> dict:
+    """Figures that were measured before; what is no such file is measured again."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = True) -> dict | None:
+    """Train what is missing, measure on the test split, and remember the figures beside the checkpoint.
+
+    Returns
+    -------
+    dict or None
+        Figures by name; ``None`` for what is not finished and must not be trained now.
+    """
     stage = row.stage
     key = hashlib.sha256(
         json.dumps([task.name, task.fingerprint, stage.description()], sort_keys=True).encode()
     ).hexdigest()  # fmt: skip
     path = folder / f"{stage.name}.json"
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        if known.get("key") == key:
-            return known | {"label": row.label, "note": row.note}
+    known = _known(path)
+    if known.get("key") == key:
+        return known | {"label": row.label, "note": row.note}
+    if not train:
+        return None
     network = run_stage(stage, task, folder)
     result = {
         "label": row.label,
@@ -208,11 +224,22 @@ def measured_model(network: SequenceNetwork):
     return sequence_model(network) if network.quantized else network
 
 
-def run_rows(rows: list[Row], task: Task, folder: Path, hidden_size: int, show: Callable[[dict], None]) -> list[dict]:
+def run_rows(
+    rows: list[Row],
+    task: Task,
+    folder: Path,
+    hidden_size: int,
+    show: Callable[[dict], None],
+    train: bool = True,
+) -> list[dict]:
     """Every row, each given to ``show`` when it is done, beside the first, which is the dense baseline."""
     results = []
     for row in rows:
-        result = run_row(row, task, folder, hidden_size)
+        result = run_row(row, task, folder, hidden_size, train)
+        if result is None:
+            if not results:
+                break
+            continue
         base = (results[0] if results else result)["figures"][task.metric]
         value = result["figures"][task.metric]
         # Perplexity is compared by ratio, error rates by difference.
