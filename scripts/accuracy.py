@@ -23,7 +23,8 @@ Public data: any UTF-8 text (tinyshakespeare, War and Peace from gutenberg.org);
 (https://github.com/Jakobovski/free-spoken-digit-dataset); the CMU pronouncing dictionary
 (https://github.com/cmusphinx/cmudict)."""
 TASKS = ("characters", "words", "digits", "phones")
-EVERY_SPEAKER, NO_SPEAKER = "all", "none"
+EVERY_SPEAKER = "all"
+SPLITS = ("both", "official", "speakers")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -39,6 +40,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fsdd", type=Path, metavar="DIR", help="recordings {digit}_{speaker}_{take}.wav")
     parser.add_argument("--cmudict", type=Path, metavar="FILE", help="dictionary for the task phones, plain or .gz")
     parser.add_argument("--tasks", metavar="LIST", help=f"of {','.join(TASKS)}; default all whose data is given")
+    parser.add_argument("--splits", choices=SPLITS, default="both", help="of the recordings; default both")
     parser.add_argument("--speakers", default=EVERY_SPEAKER, metavar="LIST", help="held out; default all of them")
     parser.add_argument("--hidden-language", type=count, default=256, help="H of the language tasks; default 256")
     parser.add_argument("--hidden-speech", type=count, default=128, help="H of the speech tasks; default 128")
@@ -192,7 +194,7 @@ def studies(args: argparse.Namespace):
     recordings = fsdd.load(args.fsdd)
     dictionary = load_dictionary(args.cmudict) if "phones" in names else None
     everyone = fsdd.speakers(recordings)
-    held = {EVERY_SPEAKER: everyone, NO_SPEAKER: []}.get(args.speakers, args.speakers.split(","))
+    held = everyone if args.speakers == EVERY_SPEAKER else args.speakers.split(",")
     for name in ("digits", "phones"):
         if name not in names:
             continue
@@ -210,13 +212,14 @@ def studies(args: argparse.Namespace):
                 return DigitTask(recordings, speaker)
             return PhoneTask(recordings, dictionary, speaker)
 
-        yield (
-            f"{name}, official split",
-            f"{size}; takes 0 to 4 of every speaker are the test set.",
-            [(make(None), speech_rows(rows, args.ablations))],
-            args.hidden_speech,
-        )
-        if held:
+        if args.splits != "speakers":
+            yield (
+                f"{name}, official split",
+                f"{size}; takes 0 to 4 of every speaker are the test set.",
+                [(make(None), speech_rows(rows, args.ablations))],
+                args.hidden_speech,
+            )
+        if args.splits != "official":
             yield (
                 f"{name}, leave one speaker out",
                 f"{size}; mean over the held-out speakers {', '.join(held)}, each with networks of its own.",
