@@ -180,7 +180,9 @@ def file_corpus(path: Path) -> Corpus:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFileError(f"{path} must be a readable UTF-8 text file: {error}") from None
+        raise InvalidFileError(
+            f"{path} must be a readable UTF-8 text file, such as a book of https://www.gutenberg.org: {error}"
+        ) from None
     return Corpus(path.name, clean(text))
 
 
