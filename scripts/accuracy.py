@@ -117,9 +117,9 @@ def language_rows(rows, ablations: bool):
     """Rows of a language task, what is asked for most first."""
     k4, k8, k16 = (rows.circulant(k) for k in (4, 8, 16))
     table = [
-        rows.baseline(), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4), rows.quantized(k4, 2), k16,
-        rows.quantized(k16, 8), rows.quantized(k8, 6), rows.quantized(k8, 3), rows.quantized(k4, 8),
-        rows.quantized(k4, 3), rows.quantized(k16, 4),
+        rows.baseline(), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
+        rows.quantized(k4, 2), k16, rows.quantized(k16, 8), rows.quantized(k8, 6), rows.quantized(k8, 3),
+        rows.quantized(k4, 8), rows.quantized(k4, 3), rows.quantized(k16, 4),
     ]  # fmt: skip
     return table + (ablation_rows(rows) if ablations else [])
 
