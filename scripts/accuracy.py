@@ -101,6 +101,7 @@ def draw(report: dict, folder: Path) -> list[str]:
                               xytext=(3, 3), textcoords="offset points")  # fmt: skip
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.set_xscale("log", base=2)
+        axis.margins(0.15)
         name = "relative increase of perplexity, %" if unit != "points" else "increase of the error rate, points"
         axis.set(xlabel="dense float32 bytes / compressed bytes", ylabel=name)
         axis.grid(True, which="both", alpha=0.3)
