@@ -57,8 +57,11 @@ silicon: .venv/.synth ## every design in every library beside the paper's (LIBER
 bless: .venv/.synth ## make the area and depth of today's small designs the baseline of tests
 	@$(RUN) -m scripts.bless
 
-train: .venv/.train ## retrain the compressed network and evaluate its integer model
-	@$(RUN) -m scripts.train $(OPTIONS)
+train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
+	@$(RUN) -m scripts.compress $(OPTIONS)
+
+accuracy: .venv/.train .venv/.plot ## what compression costs (TEXT=file FSDD=folder CMUDICT=file ARGS=--quick)
+	@$(RUN) -m scripts.accuracy $(if $(TEXT),--text '$(TEXT)') $(if $(FSDD),--fsdd '$(FSDD)') $(if $(CMUDICT),--cmudict '$(CMUDICT)') $(ARGS)
 
 test: .venv/.sim .venv/.train .venv/.synth .venv/.dev | compiler ## linter, formatter, every test
 	@$(RUN) -m ruff check .

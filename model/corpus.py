@@ -12,7 +12,7 @@ import re
 import sys
 import sysconfig
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import cleandoc
 from pathlib import Path
 
@@ -44,12 +44,12 @@ REPLACEMENTS = str.maketrans(
         "\u2022": "*",
     }
 )
-SPLIT = (0.90, 0.05, 0.05)
+VALIDATION_SHARE = TEST_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A cleaned text and its contiguous 90/5/5 split.
+    """A cleaned text and its contiguous split, 90/5/5 unless another share of it is the test set.
 
     Attributes
     ----------
@@ -57,10 +57,13 @@ class Corpus:
         ``"stdlib"``, or the name of the file.
     text : str
         Characters of :data:`SYMBOLS` alone.
+    test_share : float
+        Of the text; the training split gives way.
     """
 
     name: str
     text: str
+    test_share: float = TEST_SHARE
 
     @property
     def sha256(self) -> str:
@@ -69,11 +72,12 @@ class Corpus:
 
     def _bounds(self) -> tuple[int, int]:
         size = len(self.text)
-        return int(size * SPLIT[0]), int(size * (SPLIT[0] + SPLIT[1]))
+        train = round(1 - VALIDATION_SHARE - self.test_share, 9)
+        return int(size * train), int(size * (train + VALIDATION_SHARE))
 
     @property
     def train(self) -> str:
-        """First 90 %."""
+        """First 90 %, with the usual test share."""
         return self.text[: self._bounds()[0]]
 
     @property
@@ -83,7 +87,7 @@ class Corpus:
 
     @property
     def test(self) -> str:
-        """Last 5 %: only ever measured."""
+        """Last 5 %, or another share: only ever measured."""
         return self.text[self._bounds()[1] :]
 
 
@@ -176,19 +180,27 @@ def file_corpus(path: Path) -> Corpus:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFileError(f"{path} must be a readable UTF-8 text file: {error}") from None
+        raise InvalidFileError(
+            f"{path} must be a readable UTF-8 text file, such as a book of https://www.gutenberg.org: {error}"
+        ) from None
     return Corpus(path.name, clean(text))
 
 
-def load_corpus(path: Path | None = None, min_chars: int = 1000) -> Corpus:
+def load_corpus(path: Path | None = None, min_chars: int = 1000, test_share: float = TEST_SHARE) -> Corpus:
     """The standard library's text, or a file's.
+
+    Parameters
+    ----------
+    test_share : float
+        Of the text, at its end.
 
     Raises
     ------
     InvalidFileError, InvalidValueError
         The file cannot be read, or is too short to be split.
     """
-    corpus = stdlib_corpus() if path is None else file_corpus(path)
+    require(0 < test_share <= 0.5, "test share", "more than 0 and at most 0.5", test_share)
+    corpus = replace(stdlib_corpus() if path is None else file_corpus(path), test_share=test_share)
     rule = f"of at least {min_chars} characters of {corpus.name!r} after cleaning"
     if len(corpus.text) < min_chars:
         raise InvalidValueError(f"text must be {rule}, not {len(corpus.text)}")

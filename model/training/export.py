@@ -1,10 +1,15 @@
 """From a trained network to integers: choice of exponents, and the weight image."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
-from model.config import Config
-from model.training.char_network import CharNetwork
+from model.config import GATES, Config
+from model.errors import InvalidValueError
+from model.sequence_model import OutputLayer, SequenceModel
+from model.training.layers import QuantLstm
+from model.training.network import SequenceNetwork
 from model.training.quantizers import quantize
 from model.weight_image import HEAD_BIAS_BITS, HEAD_WEIGHT_BITS, Head, WeightImage
 from model.weights import LstmWeights
@@ -35,7 +40,7 @@ def best_fraction_bits(groups: list[tuple[torch.Tensor, int]], bits: int, candid
     return min(candidates, key=error)
 
 
-def choose_formats(network: CharNetwork) -> tuple[Config, int]:
+def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
     """The configuration with ``weight_frac`` chosen per gate from the weights, and the head's fraction bits."""
     layer, config = network.layer, network.config
     bits, points = config.quantization.weight_bits, config.quantization
@@ -52,8 +57,51 @@ def choose_formats(network: CharNetwork) -> tuple[Config, int]:
 
 
 @torch.no_grad()
+def refine_formats(network: SequenceNetwork, loss: Callable[[], float]) -> None:
+    """Shift every exponent of a quantized network by one where that lowers a loss, one gate after the other.
+
+    The least squared error of the weights is a good start but not the goal.
+
+    Parameters
+    ----------
+    loss : callable
+        Of the network as it is.
+    """
+    least = loss()
+    for gate in range(len(GATES)):
+        for change in (-1, 1):
+            before = network.config
+            fracs = list(before.quantization.weight_frac)
+            fracs[gate] += change
+            try:
+                network.layer.config = before.replace({"quantization.weight_frac": fracs})
+            except InvalidValueError:
+                continue
+            found = loss()
+            if found < least:
+                least = found
+                break
+            network.layer.config = before
+
+
+def _expanded(layer: QuantLstm) -> QuantLstm:
+    """The same layer with k = 1."""
+    config = layer.config.replace({"compression.block_size": 1, "architecture.engine": "direct"})
+    dense = QuantLstm(config, (1, 1))
+    dense.stage = layer.stage
+    dense.set_dense(*layer.dense())
+    return dense
+
+
+@torch.no_grad()
 def layer_weights(layer) -> LstmWeights:
-    """Integers of a :class:`model.training.layers.QuantLstm`, with the formats of its configuration."""
+    """Integers of a :class:`model.training.layers.QuantLstm`, with the formats of its configuration.
+
+    Where W_x and W_h have different block sizes, which no configuration names, they are the integers of the expanded
+    network with k = 1.
+    """
+    if layer.block_sizes != (layer.config.block_size,) * 2:
+        layer = _expanded(layer)
     config = layer.config
     low, high = config.weight_min, config.weight_max
     gates = []
@@ -71,19 +119,31 @@ def layer_weights(layer) -> LstmWeights:
 
 
 @torch.no_grad()
-def weight_image(network: CharNetwork, symbols: str, **metadata) -> WeightImage:
-    """Integers of a character model; ``metadata`` as in :class:`model.weight_image.WeightImage`."""
+def _head_integers(network: SequenceNetwork) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Weight and bias of the output layer, and the embedding."""
     config = network.config
     x = config.quantization.x
     half, bias_half = 1 << (HEAD_WEIGHT_BITS - 1), 1 << (HEAD_BIAS_BITS - 1)
-    head = Head(
-        config,
+    bias_frac = network.head_frac + config.quantization.h.fraction_bits
+    embedding = network.embedding
+    return (
         quantize(network.head_weight, network.head_frac, -half, half - 1).long().numpy(),
-        quantize(
-            network.head_bias, network.head_frac + config.quantization.h.fraction_bits, -bias_half, bias_half - 1
-        ).long().numpy(),
-        network.head_frac,
-        symbols,
-        quantize(network.embedding, x.fraction_bits, x.min, x.max).long().numpy(),
-    )  # fmt: skip
+        quantize(network.head_bias, bias_frac, -bias_half, bias_half - 1).long().numpy(),
+        None if embedding is None else quantize(embedding, x.fraction_bits, x.min, x.max).long().numpy(),
+    )
+
+
+def sequence_model(network: SequenceNetwork) -> SequenceModel:
+    """The network on the integer reference."""
+    weight, bias, embedding = _head_integers(network)
+    return SequenceModel(layer_weights(network.layer), OutputLayer(weight, bias, network.head_frac), embedding)
+
+
+def weight_image(network: SequenceNetwork, symbols: str, **metadata) -> WeightImage:
+    """Integers of a character model; ``metadata`` as in :class:`model.weight_image.WeightImage`."""
+    block_sizes = network.layer.block_sizes
+    if block_sizes != (network.config.block_size,) * 2:
+        raise InvalidValueError(f"block sizes of W_x and W_h must be equal in a weight image, not {block_sizes!r}")
+    weight, bias, embedding = _head_integers(network)
+    head = Head(network.config, weight, bias, network.head_frac, symbols, embedding)
     return WeightImage(layer_weights(network.layer), head, **metadata)

@@ -4,15 +4,20 @@ Integers are carried in floating point as real multiples of an LSB.  That is exa
 mantissa (2^24 LSBs in float32, 2^53 in float64); the layer derives the type from the configuration.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
-from model import circulant
+from model import bilinear, circulant
 from model.config import GATES, Config
+from model.errors import require
 from model.reference.matvec import FLOAT32_EXACT
+from model.training.products import CHUNK, WAYS, Expanded, from_lanes, product, to_lanes
 from model.training.quantizers import fake_quantize, fake_quantize_to, lookup_tensor, slope_tensor
 
 _G = GATES.index("G")
+STAGES = ("float", "approximate", "quantized")
 
 
 class BlockCirculant(nn.Module):
@@ -36,9 +41,6 @@ class BlockCirculant(nn.Module):
         self.rows, self.cols, self.block_size = rows, cols, block_size
         blocks = circulant.num_blocks(rows, block_size), circulant.num_blocks(cols, block_size)
         self.defining = nn.Parameter(torch.empty(*blocks, block_size).uniform_(-1, 1) * cols**-0.5)
-        indices = torch.from_numpy(circulant.circulant_indices(block_size)).reshape(-1)
-        # Expansion as a product with a 0/1 matrix: exact, and much faster than indexing, above all backward.
-        self.register_buffer("_spread", nn.functional.one_hot(indices, block_size).T.float(), persistent=False)
 
     @torch.no_grad()
     def set_dense(self, matrix: torch.Tensor) -> None:
@@ -48,33 +50,87 @@ class BlockCirculant(nn.Module):
         padded[: self.rows, : self.cols] = matrix
         self.defining.copy_(torch.from_numpy(circulant.project(padded.numpy(), k)))
 
-    def dense(self, defining: torch.Tensor | None = None) -> torch.Tensor:
-        """Expanded (rows, cols) matrix of ``defining`` (the parameter, when left out)."""
-        defining = self.defining if defining is None else defining
-        (p, q), k = defining.shape[:2], self.block_size
-        blocks = (defining.reshape(p * q, k) @ self._spread.to(defining.dtype)).reshape(p, q, k, k)
-        return blocks.transpose(1, 2).reshape(p * k, q * k)[: self.rows, : self.cols]
+    def dense(self) -> torch.Tensor:
+        """Expanded (rows, cols) matrix."""
+        return Expanded(self.rows, self.cols, self.block_size).prepare(self.defining[None])[0].T.contiguous()
+
+    def forward(self, vectors: torch.Tensor, way: str | None = None) -> torch.Tensor:
+        """(N, cols) → (N, rows), by one of ``products.WAYS``; :func:`choose_ways` when left out."""
+        if way is None:
+            way, way_back = choose_ways(self.rows, self.cols, self.block_size)
+        else:
+            way = way_back = make_way(way, self.rows, self.cols, self.block_size)
+        return from_lanes(product(to_lanes(vectors, way.lanes), self.defining[None], way, way_back))
+
+
+def make_way(name: str, rows: int, cols: int, block_size: int):
+    """The way called ``name`` for matrices of one size."""
+    if name != "expanded":
+        whole = rows % block_size == 0 and cols % block_size == 0 and block_size > 1
+        require(whole, "way", f"expanded for a {rows} x {cols} matrix of block size {block_size}", name)
+    return WAYS[name](rows, cols, block_size)
+
+
+def choose_ways(rows: int, cols: int, block_size: int, forward: str = "fast"):
+    """The ways for the result (``forward``, where the sizes allow it) and for the gradients.
+
+    ``scripts.train_speed`` measured ``fast`` to be the quickest in every case.
+    """
+    if block_size == 1 or rows % block_size or cols % block_size:
+        return (make_way("expanded", rows, cols, block_size),) * 2
+    return make_way(forward, rows, cols, block_size), make_way("fast", rows, cols, block_size)
 
 
 def carrier_dtype(config: Config) -> torch.dtype:
-    """Narrowest type that carries every sum of the accumulator exactly, as real multiples of its LSB."""
+    """Narrowest type that carries every sum of the accumulator exactly, whatever the weights."""
     # Half an LSB of preact is added before the rounding.
     bound = config.product_sum_bound + (1 << (config.quantization.bias_bits - 1)) + (1 << max(config.preact_shifts))
     return torch.float32 if bound <= FLOAT32_EXACT else torch.float64
 
 
+@torch.no_grad()
+def exact_plan(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -> tuple[str, torch.dtype]:
+    """Cheapest way and type that carry the integer sums of these weights exactly.
+
+    The rows of the matrix sum what the accumulator sums.  The forms of ``fast`` and their combination, in units of
+    1/k, grow larger and are bounded by their own coefficients, for W_x and W_h each by itself.
+
+    Parameters
+    ----------
+    parts : (4, P, Q, k) each
+        Fake-quantized defining vectors of W_x and W_h.
+    """
+    points = config.quantization
+    direct, fast = float((1 << (points.bias_bits - 1)) + (1 << max(config.preact_shifts))), 0.0
+    fracs = config.input_weight_fracs, points.weight_frac
+    for part, frac, fmt in zip(parts, fracs, (points.x, points.h), strict=True):
+        k = part.shape[3]
+        codes = part * torch.exp2(torch.tensor(frac, dtype=part.dtype))[:, None, None, None]
+        direct += float(codes.abs().sum(dim=(2, 3)).max()) * -fmt.min
+        if k > 1:
+            forms = torch.tensor(bilinear.forward_matrix(k), dtype=part.dtype)
+            inverse = torch.tensor(bilinear.inverse_matrix(k), dtype=part.dtype).abs()
+            products = (codes.flatten(0, 2) @ forms.T).abs_().view(-1, part.shape[2], len(forms)).sum(dim=1)
+            products *= forms.abs().sum(dim=1) * -fmt.min
+            fast = max(fast, float((products @ inverse.T).max()))
+    # These bounds are sums in floating point themselves.
+    limit = 0.999 * FLOAT32_EXACT
+    if max(direct, fast) <= limit:
+        return "fast", torch.float32
+    if direct <= limit:
+        return "fast64", torch.float32
+    return "fast", torch.float64
+
+
 class _FloatStep:
-    """One step with true σ and tanh, nothing rounded."""
+    """One step with true σ and tanh, nothing rounded.  Gates are (lanes, B, 4, blocks), states (lanes, B, blocks)."""
 
-    def __init__(self, steps: int, batch: int, size: int, dtype: torch.dtype):
-        self.size = size
-        self.cell_dtype = dtype
-        self._g = slice(_G * size, (_G + 1) * size)
+    def __init__(self, dtype: torch.dtype):
+        self.gate_dtype = self.cell_dtype = dtype
 
-    def gates(self, t: int, from_x, h, w_t, out) -> None:
-        torch.addmm(from_x, h, w_t, out=out)
-        g = torch.tanh(out[:, self._g])
-        out.sigmoid_()[:, self._g] = g
+    def gates(self, t: int, total, out) -> None:
+        torch.sigmoid(total, out=out)
+        torch.tanh(total[:, :, _G], out=out[:, :, _G])
 
     def cell(self, t: int, i, f, g, c, out, tanh_out) -> None:
         torch.addcmul(i * g, f, c, out=out)
@@ -85,7 +141,8 @@ class _FloatStep:
 
     def gate_slopes(self, t: int, gates):
         slope = torch.addcmul(gates, gates, gates, value=-1)
-        slope[:, self._g] = 1 - gates[:, self._g] ** 2
+        g = gates[:, :, _G]
+        slope[:, :, _G] = 1 - g * g
         return slope
 
     def tanh_slope(self, t: int, tanh_c):
@@ -103,56 +160,59 @@ class _QuantizedStep:
     keeps.
     """
 
-    # f·c + i·g has more bits than the accumulator.
-    cell_dtype = torch.float64
-
-    def __init__(self, config: Config, steps: int, batch: int, size: int, dtype: torch.dtype):
+    def __init__(self, config: Config, steps: int, shape: tuple[int, int, int], dtype: torch.dtype):
         self.points = points = config.quantization
+        lanes, batch, blocks = shape
+        # o·tanh(c) and a half must be exact in the type of the gates; f·c + i·g has more bits.
+        self.gate_dtype = torch.float32 if 2 * points.gate.width <= 25 else torch.float64
+        exact = 2 * points.gate.width <= 25 and points.gate.width + points.cell.width <= 24
+        self.cell_dtype = torch.float32 if exact else torch.float64
         sigmoid, tanh = config.gate_table(GATES.index("O")), config.gate_table(_G)
-        self._table = torch.cat([lookup_tensor(sigmoid), lookup_tensor(tanh)])
-        self._slopes = torch.cat([slope_tensor(sigmoid), slope_tensor(tanh)]).to(dtype)
-        self._cell_table = lookup_tensor(config.cell_table)
-        self._cell_slopes = slope_tensor(config.cell_table).to(dtype)
-        self._cell_passes = torch.ones(len(self._cell_table), dtype=dtype)
+        self._table = torch.cat([lookup_tensor(sigmoid), lookup_tensor(tanh)]).to(self.gate_dtype)
+        self._slopes = torch.cat([slope_tensor(sigmoid), slope_tensor(tanh)]).float()
+        self._cell_table = lookup_tensor(config.cell_table).to(self.gate_dtype)
+        self._cell_slopes = slope_tensor(config.cell_table).float()
+        self._cell_passes = torch.ones(len(self._cell_table))
         self._cell_passes[[0, -1]] = 0
         # The code and this sum to the index into the joint tables of σ and tanh.
-        offset = torch.full((len(GATES), size), float(-points.preact.min), dtype=dtype)
-        offset[_G] += 1 << points.preact.width
-        self._offset = offset.reshape(-1)
-        self._half = torch.tensor(0.5, dtype=torch.float64)
-        self._gate_index = torch.empty(steps, batch * len(GATES) * size, dtype=torch.int32)
-        self._cell_index = torch.empty(steps, batch * size, dtype=torch.int32)
+        self._offset = torch.full((len(GATES), 1), float(-points.preact.min), dtype=dtype)
+        self._offset[_G] += 1 << points.preact.width
+        self._half = torch.tensor(0.5, dtype=self.cell_dtype)
+        self._gate_half = torch.tensor(0.5, dtype=self.gate_dtype)
+        self._gate_index = torch.empty(steps, lanes, batch, len(GATES), blocks, dtype=torch.int32)
+        self._cell_index = torch.empty(steps, lanes, batch, blocks, dtype=torch.int32)
 
-    def gates(self, t: int, from_x, h, w_t, out) -> None:
+    def gates(self, t: int, total, out) -> None:
         fmt = self.points.preact
-        scale = 2.0**fmt.fraction_bits
-        codes = torch.addmm(from_x, h, w_t, beta=scale, alpha=scale)
-        codes.add_(0.5).floor_().clamp_(fmt.min, fmt.max).add_(self._offset)
-        self._gate_index[t] = codes.view(-1)
-        torch.index_select(self._table, 0, self._gate_index[t], out=out.view(-1))
+        codes = total.mul_(2.0**fmt.fraction_bits).add_(0.5).floor_().clamp_(fmt.min, fmt.max)
+        index = self._gate_index[t]
+        index.copy_(codes.add_(self._offset))
+        torch.index_select(self._table, 0, index.view(-1), out=out.view(-1))
 
     def cell(self, t: int, i, f, g, c, out, tanh_out) -> None:
-        fmt = self.points.cell
+        fmt, kind = self.points.cell, self.cell_dtype
         scale = 2.0**fmt.fraction_bits
-        codes = torch.addcmul(self._half, f, c, value=scale).addcmul_(i, g, value=scale)
+        codes = torch.addcmul(self._half, f.to(kind), c, value=scale).addcmul_(i.to(kind), g.to(kind), value=scale)
         codes.floor_().clamp_(fmt.min, fmt.max)
         torch.mul(codes, fmt.lsb, out=out)
-        self._cell_index[t] = codes.sub_(fmt.min).view(-1)
-        torch.index_select(self._cell_table, 0, self._cell_index[t], out=tanh_out.view(-1))
+        index = self._cell_index[t]
+        index.copy_(codes.sub_(fmt.min))
+        torch.index_select(self._cell_table, 0, index.view(-1), out=tanh_out.view(-1))
 
     def hidden(self, o, tanh_c, out) -> None:
         fmt = self.points.h
-        codes = torch.addcmul(self._half, o, tanh_c, value=2.0**fmt.fraction_bits)
+        codes = torch.addcmul(self._gate_half, o, tanh_c, value=2.0**fmt.fraction_bits)
         out.copy_(codes.floor_().clamp_(fmt.min, fmt.max).mul_(fmt.lsb))
 
     def gate_slopes(self, t: int, gates):
-        return self._slopes.index_select(0, self._gate_index[t]).view(gates.shape)
+        return self._slopes.index_select(0, self._gate_index[t].view(-1)).view(gates.shape)
 
     def tanh_slope(self, t: int, tanh_c):
-        return self._cell_slopes.index_select(0, self._cell_index[t]).view(tanh_c.shape)
+        return self._cell_slopes.index_select(0, self._cell_index[t].view(-1)).view(tanh_c.shape)
 
     def cell_pass(self, t: int):
-        return self._cell_passes.index_select(0, self._cell_index[t])
+        index = self._cell_index[t]
+        return self._cell_passes.index_select(0, index.view(-1)).view(index.shape)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -162,66 +222,105 @@ class _Recurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, from_x, w_h, h, c, config):
-        (steps, batch, _), size, dtype = from_x.shape, h.shape[1], from_x.dtype
-        kind = (steps, batch, size, dtype)
-        step = _FloatStep(*kind) if config is None else _QuantizedStep(config, *kind)
-        hiddens = torch.empty(steps + 1, batch, size, dtype=dtype)
-        cells = torch.empty(steps + 1, batch, size, dtype=step.cell_dtype)
-        gates = torch.empty(steps, batch, len(GATES) * size, dtype=step.cell_dtype)
-        tanh_c = torch.empty(steps, batch, size, dtype=step.cell_dtype)
-        hiddens[0], cells[0] = h, c
-        w_t = w_h.T
+    def forward(ctx, from_x, defining, h, c, config, way, way_back):
+        (steps, batch, _), size, dtype, lanes = from_x.shape, h.shape[1], from_x.dtype, way.lanes
+        shape = lanes, batch, size // lanes
+        step = _FloatStep(dtype) if config is None else _QuantizedStep(config, steps, shape, dtype)
+        hiddens = torch.empty(steps + 1, *shape, dtype=dtype)
+        cells = torch.empty(steps + 1, *shape, dtype=step.cell_dtype)
+        gates = torch.empty(steps, lanes, batch, len(GATES), shape[2], dtype=step.gate_dtype)
+        tanh_c = torch.empty(steps, *shape, dtype=step.gate_dtype)
+        hiddens[0], cells[0] = to_lanes(h, lanes), to_lanes(c, lanes)
+        weight = way.prepare(defining.to(dtype)).contiguous()
+        # (T, B, lanes·4·blocks) → (T, lanes, B, 4, blocks)
+        from_x = from_x.view(steps, batch, lanes, len(GATES), shape[2]).transpose(1, 2)
         for t in range(steps):
-            step.gates(t, from_x[t], hiddens[t], w_t, gates[t])
-            i, f, g, o = gates[t].chunk(len(GATES), dim=1)
+            total = way.lower(torch.bmm(way.lift(hiddens[t]), weight)).view(gates.shape[1:])
+            step.gates(t, total.add_(from_x[t]), gates[t])
+            i, f, g, o = gates[t].unbind(2)
             step.cell(t, i, f, g, cells[t], cells[t + 1], tanh_c[t])
             step.hidden(o, tanh_c[t], hiddens[t + 1])
-        ctx.step = step
-        ctx.save_for_backward(w_h, gates, tanh_c, cells, hiddens)
-        return hiddens[1:], cells[-1].clone()
+        ctx.step, ctx.way = step, way_back
+        ctx.save_for_backward(defining, gates, tanh_c, cells, hiddens)
+        out = hiddens[1:].permute(0, 2, 3, 1).reshape(steps, batch, size)
+        return out, from_lanes(cells[-1]).clone()
 
     @staticmethod
     def backward(ctx, grad_h, grad_c):
-        w_h, gates, tanh_c, cells, hiddens = ctx.saved_tensors
+        defining, gates, tanh_c, cells, hiddens = ctx.saved_tensors
         steps, batch, size = grad_h.shape
-        dtype = grad_h.dtype
-        d_preact = torch.empty(steps, batch, len(GATES) * size, dtype=dtype)
-        dh = torch.zeros(batch, size, dtype=dtype)
-        # Gradients need no exactness: all in the type of the weights' gradient.
-        dc = grad_c.to(dtype)
+        # Gradients need no exactness: all in the type of the weights.
+        dtype, way = defining.dtype, ctx.way
+        lanes, blocks = way.lanes, size // way.lanes
+        weight = way.prepare(defining)
+        weight_t = weight.transpose(1, 2).contiguous()
+        d_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
+        d_preact = torch.empty(steps, lanes, batch, len(GATES), blocks, dtype=dtype)
+        # The weights' gradient is summed over a few steps at a time, whose forms are still in the cache.
+        group = max(1, CHUNK // batch)
+        lowered_all = torch.empty(weight.shape[0], group, batch * way.copies, weight.shape[2], dtype=dtype)
+        grad_h = grad_h.to(dtype).view(steps, batch, blocks, lanes).permute(0, 3, 1, 2).contiguous()
+        dh = torch.zeros(lanes, batch, blocks, dtype=dtype)
+        dc = to_lanes(grad_c.to(dtype), lanes)
         for t in range(steps - 1, -1, -1):
-            gate_slopes = ctx.step.gate_slopes(t, gates[t])
-            gate, tanh_now = gates[t].to(dtype), tanh_c[t].to(dtype)
-            i, f, g, o = gate.chunk(len(GATES), dim=1)
-            d_i, d_f, d_g, d_o = d_preact[t].chunk(len(GATES), dim=1)
-            dh = dh + grad_h[t]
+            gate, tanh_now, cell = (part[t].to(dtype) for part in (gates, tanh_c, cells))
+            i, f, g, o = gate.unbind(2)
+            d_now = d_preact[t]
+            d_i, d_f, d_g, d_o = d_now.unbind(2)
+            dh += grad_h[t]
             dc = torch.addcmul(dc, dh, o * ctx.step.tanh_slope(t, tanh_now))
             passes = ctx.step.cell_pass(t)
             if passes is not None:
-                dc = dc * passes.view(dc.shape)
+                dc *= passes
             torch.mul(dc, g, out=d_i)
-            torch.mul(dc, cells[t].to(dtype), out=d_f)
+            torch.mul(dc, cell, out=d_f)
             torch.mul(dc, i, out=d_g)
             torch.mul(dh, tanh_now, out=d_o)
-            d_preact[t].mul_(gate_slopes)
+            d_now *= ctx.step.gate_slopes(t, gate)
             dc = dc * f
-            dh = d_preact[t] @ w_h
-        d_w_h = d_preact.view(steps * batch, -1).T @ hiddens[:-1].reshape(steps * batch, size)
-        return d_preact, d_w_h, dh, dc.to(grad_c.dtype), None
+            lowered = way.lower_t(d_now.view(lanes, batch, -1), lowered_all[:, t % group])
+            dh = way.lift_t(torch.bmm(lowered, weight_t))
+            if t % group == 0:
+                count = min(group, steps - t)
+                before = hiddens[t : t + count].to(dtype).transpose(0, 1).reshape(lanes, count * batch, blocks)
+                d_weight.baddbmm_(way.lift(before).transpose(1, 2), lowered_all[:, :count].flatten(1, 2))
+        d_defining = way.prepare_t(d_weight, defining.shape)
+        d_from_x = d_preact.transpose(1, 2).reshape(steps, batch, -1)
+        return d_from_x, d_defining, from_lanes(dh), from_lanes(dc).to(grad_c.dtype), None, None, None
+
+
+class Plan(NamedTuple):
+    """How one forward pass is computed.
+
+    Attributes
+    ----------
+    defining : (4, P, Q, k) each
+        Defining vectors of W_x and of W_h, fake-quantized when the layer is.
+    ways : (way, way back) each
+        Of W_x and of W_h.
+    dtype : torch.dtype
+        Carries the sums.
+    """
+
+    defining: tuple[torch.Tensor, torch.Tensor]
+    ways: tuple[tuple, tuple]
+    dtype: torch.dtype
 
 
 class QuantLstm(nn.Module):
     """Block-circulant LSTM layer, float or quantized.
 
-    ``quantized = False``: the float network with true σ and tanh; with k = 1 it equals ``torch.nn.LSTM``.
-    ``quantized = True``: the forward pass equals ``LstmReference`` at 0 LSB at every named quantization point;
-    the backward pass is straight-through, with the derivatives of the true σ and tanh.
+    Stage ``"float"``: the float network with true σ and tanh; with k = 1 it equals ``torch.nn.LSTM``.
+    Stage ``"approximate"``: every quantization point but the weights and the biases.
+    Stage ``"quantized"``: the forward pass equals ``LstmReference`` at 0 LSB at every named quantization point.
+    The backward pass of the latter two is straight-through, with the derivatives of the true σ and tanh.
 
     Parameters
     ----------
     config : Config
         Sizes, block size and formats.  May be replaced (its sizes unchanged) before quantization is switched on.
+    block_sizes : (int, int), optional
+        k of W_x and of W_h where they differ from the configuration's.
 
     Members
     -------
@@ -230,16 +329,28 @@ class QuantLstm(nn.Module):
     bias : (4, H)
     """
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
         super().__init__()
         self.config = config
-        self.quantized = False
-        size_x, size_h, k = config.network.input_size, config.network.hidden_size, config.block_size
-        self.weight_x = nn.ModuleList(BlockCirculant(size_h, size_x, k) for _ in GATES)
-        self.weight_h = nn.ModuleList(BlockCirculant(size_h, size_h, k) for _ in GATES)
+        self.stage = "float"
+        self.block_sizes = block_sizes or (config.block_size,) * 2
+        size_x, size_h = config.network.input_size, config.network.hidden_size
+        self.weight_x = nn.ModuleList(BlockCirculant(size_h, size_x, self.block_sizes[0]) for _ in GATES)
+        self.weight_h = nn.ModuleList(BlockCirculant(size_h, size_h, self.block_sizes[1]) for _ in GATES)
         self.bias = nn.Parameter(torch.zeros(len(GATES), size_h))
         # An open forget gate at the start lets gradients reach back (Jozefowicz et al. 2015).
         self.bias.data[GATES.index("F")] = 1.0
+        # The way of every product where not the quickest is wanted; it must be exact for the weights.
+        self.way = None
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the forward pass is the integers'."""
+        return self.stage == "quantized"
+
+    @quantized.setter
+    def quantized(self, value: bool) -> None:
+        self.stage = "quantized" if value else "float"
 
     @torch.no_grad()
     def set_dense(self, weight_ih: torch.Tensor, weight_hh: torch.Tensor, bias: torch.Tensor) -> None:
@@ -249,54 +360,85 @@ class QuantLstm(nn.Module):
                 block_circulant.set_dense(gate)
         self.bias.copy_(bias.reshape(self.bias.shape))
 
-    def _matrix(self, part: nn.ModuleList, fracs: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """(4H, cols) expanded matrix, fake-quantized when the layer is."""
-        rows = []
-        for block_circulant, frac in zip(part, fracs, strict=True):
-            defining = block_circulant.defining
+    @torch.no_grad()
+    def dense(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Weights in the layout of ``torch.nn.LSTM``: (4H, X), (4H, H), (4H,)."""
+        return (
+            torch.cat([matrix.dense() for matrix in self.weight_x]),
+            torch.cat([matrix.dense() for matrix in self.weight_h]),
+            self.bias.reshape(-1).clone(),
+        )
+
+    def defining(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Defining vectors (4, P, Q, k) of W_x and of W_h, fake-quantized when the layer is."""
+        config, parts = self.config, []
+        for part, fracs in (
+            (self.weight_x, config.input_weight_fracs),
+            (self.weight_h, config.quantization.weight_frac),
+        ):
+            stacked = torch.stack([matrix.defining for matrix in part])
             if self.quantized:
-                defining = fake_quantize(defining, frac, self.config.weight_min, self.config.weight_max)
-            rows.append(block_circulant.dense(defining))
-        return torch.cat(rows).to(dtype)
+                fracs = torch.tensor(fracs)[:, None, None, None]
+                stacked = fake_quantize(stacked, fracs, config.weight_min, config.weight_max)
+            parts.append(stacked)
+        return tuple(parts)
 
-    def _dtype(self) -> torch.dtype:
-        return carrier_dtype(self.config) if self.quantized else self.bias.dtype
+    def plan(self) -> Plan:
+        """Weights, ways and type of a forward pass with the present weights."""
+        defining = self.defining()
+        name, dtype = exact_plan(self.config, defining) if self.quantized else ("fast", self.bias.dtype)
+        rows = self.config.network.hidden_size
+        sizes = zip((self.config.network.input_size, rows), self.block_sizes, strict=True)
+        if self.way is None:
+            ways = tuple(choose_ways(rows, size, k, name) for size, k in sizes)
+        else:
+            ways = tuple((make_way(self.way, rows, size, k),) * 2 for size, k in sizes)
+        return Plan(defining, ways, dtype)
 
-    def project_input(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., X) → (..., 4H): W_x·x + bias, which no step has to wait for."""
-        dtype = self._dtype()
+    def project_input(self, x: torch.Tensor, plan: Plan) -> torch.Tensor:
+        """(..., X) → (..., 4H): W_x·x + bias, which no step has to wait for; in the lane order of :meth:`recur`."""
+        dtype, lanes = plan.dtype, plan.ways[1][0].lanes
+        way, way_back = plan.ways[0]
         bias = self.bias
-        if self.quantized:
+        if self.stage != "float":
             x = fake_quantize_to(x, self.config.quantization.x)
+        if self.quantized:
             fracs = torch.tensor(self.config.accumulator_fracs)[:, None]
             bias = fake_quantize(bias, fracs, *self.config.bias_format_min_max)
-        matrix = self._matrix(self.weight_x, self.config.input_weight_fracs, dtype)
-        return x.to(dtype) @ matrix.T + bias.reshape(-1).to(dtype)
+        flat = x.to(dtype).reshape(-1, x.shape[-1])
+        result = product(to_lanes(flat, way.lanes), plan.defining[0], way, way_back)
+        result = result.unflatten(2, (len(GATES), -1)).permute(1, 0, 2, 3)  # (N, lanes, 4, blocks)
+        if way.lanes != lanes:
+            result = result.permute(0, 2, 3, 1).reshape(len(flat), len(GATES), -1, lanes).permute(0, 3, 1, 2)
+        bias = bias.to(dtype).view(len(GATES), -1, lanes).permute(2, 0, 1)
+        return (result + bias).reshape(*x.shape[:-1], -1)
 
-    def recur(self, from_x: torch.Tensor, state=None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    def recur(
+        self, from_x: torch.Tensor, plan: Plan, state=None
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """The steps, on what :meth:`project_input` returned.
 
         Parameters
         ----------
         from_x : (T, B, 4H)
+        plan : Plan
         state : (h, c), each (B, H); zero when left out
 
         Returns
         -------
         h : (T, B, H), and the final (h, c)
         """
-        dtype = self._dtype()
+        dtype, points = plan.dtype, self.config.quantization
         shape = (from_x.shape[1], self.config.network.hidden_size)
-        cell_dtype = _QuantizedStep.cell_dtype if self.quantized else dtype
         h, c = (torch.zeros(shape), torch.zeros(shape)) if state is None else state
-        if self.quantized:
-            h = fake_quantize_to(h, self.config.quantization.h)
-            c = fake_quantize_to(c, self.config.quantization.cell)
-        matrix = self._matrix(self.weight_h, self.config.quantization.weight_frac, dtype)
-        config = self.config if self.quantized else None
-        out, c = _Recurrence.apply(from_x, matrix, h.to(dtype), c.to(cell_dtype), config)
+        if self.stage != "float":
+            h, c = fake_quantize_to(h, points.h), fake_quantize_to(c.double(), points.cell)
+        config = None if self.stage == "float" else self.config
+        c = c if config else c.to(dtype)
+        out, c = _Recurrence.apply(from_x, plan.defining[1], h.to(dtype), c, config, *plan.ways[1])
         return out, (out[-1], c)
 
     def forward(self, x: torch.Tensor, state=None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Whole sequences (T, B, X) → h (T, B, H), and the final (h, c)."""
-        return self.recur(self.project_input(x), state)
+        plan = self.plan()
+        return self.recur(self.project_input(x, plan), plan, state)

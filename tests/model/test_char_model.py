@@ -192,7 +192,7 @@ def test_shipped_image_is_small_and_complete(shipped):
     assert SHIPPED.stat().st_size < 100_000
     assert shipped.symbols == SYMBOLS
     assert len(shipped.image.text_sha256) == 64
-    assert "scripts.train" in shipped.image.command
+    assert "python -m scripts." in shipped.image.command
 
 
 def test_shipped_model_has_learnt_something(shipped, corpus):

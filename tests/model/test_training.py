@@ -1,6 +1,7 @@
 """The trainer: float equals torch's own LSTM, integers equal the reference at 0 LSB, gradients are the true ones."""
 
 import ast
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,23 @@ from model.activation_tables import activation_table
 from model.char_model import CharModel
 from model.config import Config
 from model.corpus import SYMBOLS
+from model.errors import InvalidValueError
 from model.presets import preset
 from model.qformat import QFormat
 from model.reference.activation import activate
 from model.reference.layer import LstmReference
-from model.training.char_network import CharNetwork
 from model.training.data import TextStreams
-from model.training.export import best_fraction_bits, choose_formats, layer_weights, weight_image
-from model.training.layers import BlockCirculant, QuantLstm, carrier_dtype
+from model.training.export import (
+    best_fraction_bits,
+    choose_formats,
+    layer_weights,
+    refine_formats,
+    sequence_model,
+    weight_image,
+)
+from model.training.layers import BlockCirculant, QuantLstm, carrier_dtype, exact_plan
+from model.training.network import SequenceNetwork
+from model.training.products import WAYS, Expanded, from_lanes, product, to_lanes
 from model.training.quantizers import activation, fake_quantize, fake_quantize_to, quantize, true_derivative
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +110,7 @@ def test_block_circulant_expands_and_projects_as_the_specification(block_size):
     np.testing.assert_array_equal(matrix.dense().detach().numpy(), wanted.astype(np.float32))
     before = matrix.defining.detach().clone()
     full = BlockCirculant(32, 16, block_size)
-    dense = full.dense().detach()
+    dense = full.dense().detach().clone()
     defining = full.defining.detach().clone()
     with torch.no_grad():
         full.defining.zero_()
@@ -180,8 +190,11 @@ def composed(layer, x, h, c):
     """The quantized layer out of autograd's pieces: what the fused recurrence must differentiate like."""
     config = layer.config
     points = config.quantization
-    from_x = layer.project_input(x)
-    w_h = layer._matrix(layer.weight_h, points.weight_frac, from_x.dtype)
+    layer.way = "expanded"
+    plan = layer.plan()
+    from_x = layer.project_input(x, plan)
+    layer.way = None
+    w_h = Expanded(8, 8, config.block_size).prepare(plan.defining[1].to(from_x.dtype))[0].T
     out = []
     for t in range(len(x)):
         total = (from_x[t] + h.to(from_x.dtype) @ w_h.T).double()
@@ -252,7 +265,7 @@ def test_fraction_bits_have_the_least_squared_error():
 
 
 def test_chosen_formats_keep_the_accumulator_finer_than_preact():
-    network = CharNetwork(preset("tiny").replace({"quantization.weight_bits": 2}), 3)
+    network = SequenceNetwork(preset("tiny").replace({"quantization.weight_bits": 2}), 3, 3)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(100)
@@ -264,7 +277,7 @@ def test_chosen_formats_keep_the_accumulator_finer_than_preact():
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(2)
-    network = CharNetwork(preset("tiny").replace({"quantization.weight_bits": 6}), len(SYMBOLS))
+    network = SequenceNetwork(preset("tiny").replace({"quantization.weight_bits": 6}), len(SYMBOLS), len(SYMBOLS))
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.6)
@@ -280,9 +293,8 @@ def test_character_network_equals_the_reference(network):
         logits, _ = network(codes)
     h, _ = model.reference.run(model.embed(codes.numpy()))
     np.testing.assert_array_equal(logits.double().numpy() * 2.0**model.head.logit_frac, model.logits(h))
-    text = "Any text will do for two equal models.\n" * 5
-    found = network.bits_per_character(torch.from_numpy(model.encode(text)), streams=4)
-    assert found == pytest.approx(model.bits_per_character(text, streams=4), rel=1e-5)
+    found, _ = sequence_model(network).logits(codes.numpy())
+    np.testing.assert_array_equal(found, logits.double().numpy())
 
 
 def test_projecting_the_embedding_first_changes_no_integer(network):
@@ -291,6 +303,106 @@ def test_projecting_the_embedding_first_changes_no_integer(network):
         logits, (h, _) = network(codes)
         _, (wanted, _) = network.layer(network.embedding[codes])
     assert torch.equal(h, wanted)
+
+
+def test_real_vectors_equal_the_reference():
+    """Without an embedding: logits at 0 LSB."""
+    torch.manual_seed(5)
+    network = SequenceNetwork(preset("tiny").replace({"quantization.weight_bits": 5}), 7)
+    network.start_quantization(*choose_formats(network))
+    inputs = np.random.default_rng(5).normal(size=(20, 3, 10)).astype(np.float32) * 0.5
+    found, _ = sequence_model(network).logits(inputs)
+    wanted, _ = network.logits(inputs)
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("sizes", [(1, 8), (8, 4), (4, 8), (16, 2)])
+def test_block_sizes_apart_equal_the_reference(sizes):
+    torch.manual_seed(6)
+    network = SequenceNetwork(make_config(16, 32, 1), 5, None, sizes)
+    network.start_quantization(*choose_formats(network))
+    inputs = np.random.default_rng(6).normal(size=(20, 3, 16)).astype(np.float32) * 0.5
+    found, _ = sequence_model(network).logits(inputs)
+    wanted, _ = network.logits(inputs)
+    np.testing.assert_array_equal(found, wanted)
+    with pytest.raises(InvalidValueError, match="block sizes of W_x and W_h must be equal in a weight image"):
+        weight_image(network, "abcde")
+
+
+def test_refined_formats_never_raise_the_loss(network):
+    other = copy.deepcopy(network)
+    inputs = torch.randint(0, len(SYMBOLS), (20, 2), generator=torch.Generator().manual_seed(4))
+
+    def loss():
+        with torch.no_grad():
+            logits, _ = other(inputs)
+        return float(torch.nn.functional.cross_entropy(logits.flatten(0, 1), inputs.flatten()))
+
+    before = loss()
+    refine_formats(other, loss)
+    assert loss() <= before
+
+
+# -- products --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block_size", [2, 4, 8, 16])
+def test_every_way_is_the_same_product_with_the_same_gradients(block_size):
+    generator = torch.Generator().manual_seed(block_size)
+    rows, cols, k = 2 * block_size, 3 * block_size, block_size
+    vectors = torch.randn(5, cols, generator=generator, dtype=torch.float64)
+    defining = torch.randn(4, 2, 3, k, generator=generator, dtype=torch.float64)
+    wanted = None
+    for name, kind in WAYS.items():
+        way = kind(rows, cols, k)
+        inputs = vectors.clone().requires_grad_(), defining.clone().requires_grad_()
+        lanes = product(to_lanes(inputs[0], way.lanes), inputs[1], way)
+        # (lanes, N, 4·blocks) → (N, 4, rows) in the order of the matrix.
+        found = lanes.unflatten(2, (4, -1)).permute(1, 2, 3, 0).reshape(5, 4, rows)
+        (found**2).sum().backward()
+        results = [found.detach(), *(part.grad for part in inputs)]
+        if wanted is None:
+            wanted = results
+            expanded = circulant.expand(defining[1].numpy())
+            np.testing.assert_allclose(found[:, 1].detach().numpy(), vectors.numpy() @ expanded.T)
+        for one, other in zip(results, wanted, strict=True):
+            torch.testing.assert_close(one, other, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_lanes_and_back():
+    vectors = torch.randn(5, 24)
+    assert torch.equal(from_lanes(to_lanes(vectors, 8)), vectors)
+    matrix = BlockCirculant(16, 24, 8)
+    for way in (None, "expanded", "gather", "fast"):
+        torch.testing.assert_close(matrix(vectors, way), vectors @ matrix.dense().T)
+    with pytest.raises(
+        InvalidValueError, match="way must be expanded for a 10 x 24 matrix of block size 8, not 'fast'"
+    ):
+        BlockCirculant(10, 24, 8)(vectors, "fast")
+
+
+def test_the_plan_is_exact_for_the_weights():
+    """Small weights fit float32 in every way, larger ones in the direct sums alone, huge sums in float64 alone."""
+    wanted = {1: ("fast", torch.float32), 60: ("fast64", torch.float32), 128: ("fast", torch.float64)}
+    for size, plan in wanted.items():
+        config = make_config(512, 512, 8, quantization__weight_frac=7)
+        parts = torch.full((4, 64, 64, 8), -size * 2.0**-7), torch.full((4, 64, 64, 8), -size * 2.0**-7)
+        assert exact_plan(config, parts) == plan
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
+@pytest.mark.parametrize("block_size", [8, 16])
+def test_large_integers_equal_the_reference_whatever_the_plan(block_size, bits):
+    config = make_config(
+        64, 256, block_size, quantization__weight_bits=bits, quantization__weight_frac=max(1, bits - 2)
+    )
+    layer = random_layer(config, bits, 0.8)
+    layer.quantized = True
+    x = torch.randn(6, 2, 64)
+    out, _ = layer(x)
+    reference = LstmReference(layer_weights(layer))
+    wanted, _ = reference.run(fixed_point.quantize(x.numpy(), config.quantization.x))
+    np.testing.assert_array_equal(codes_of(out, config.quantization.h), wanted)
 
 
 def test_text_streams_go_round():

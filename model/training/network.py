@@ -1,28 +1,31 @@
-"""The trainable character model: embedding, layer, output layer."""
+"""The trainable network of every task: optional embedding, layer, output layer."""
 
 import numpy as np
 import torch
 from torch import nn
 
-from model.char_model import contiguous_streams
 from model.config import Config
 from model.training.layers import QuantLstm
-from model.training.quantizers import fake_quantize, fake_quantize_to
+from model.training.quantizers import fake_quantize
 from model.weight_image import HEAD_BIAS_BITS, HEAD_WEIGHT_BITS
 
 
-class CharNetwork(nn.Module):
-    """Next-character model; once quantized, its forward pass equals ``model.char_model.CharModel`` at 0 LSB.
+class SequenceNetwork(nn.Module):
+    """Sequences → logits of every step; once quantized, equal to ``model.sequence_model.SequenceModel`` at 0 LSB.
 
     Parameters
     ----------
     config : Config
-    num_symbols : int
+    num_outputs : int
         V.
+    num_symbols : int or None
+        Rows of the embedding; ``None`` takes real vectors as inputs.
+    block_sizes : (int, int), optional
+        k of W_x and of W_h where they differ from the configuration's.
 
     Members
     -------
-    embedding : (V, X)
+    embedding : (num_symbols, X) or None
     layer : QuantLstm
     head_weight : (V, H)
     head_bias : (V,)
@@ -30,18 +33,30 @@ class CharNetwork(nn.Module):
         Fraction bits of the quantized ``head_weight``.
     """
 
-    def __init__(self, config: Config, num_symbols: int):
+    def __init__(
+        self,
+        config: Config,
+        num_outputs: int,
+        num_symbols: int | None = None,
+        block_sizes: tuple[int, int] | None = None,
+    ):
         super().__init__()
-        self.layer = QuantLstm(config)
-        self.embedding = nn.Parameter(torch.randn(num_symbols, config.network.input_size) * 0.3)
-        self.head_weight = nn.Parameter(torch.randn(num_symbols, config.network.hidden_size) * 0.05)
-        self.head_bias = nn.Parameter(torch.zeros(num_symbols))
+        self.layer = QuantLstm(config, block_sizes)
+        size_x, size_h = config.network.input_size, config.network.hidden_size
+        self.embedding = None if num_symbols is None else nn.Parameter(torch.randn(num_symbols, size_x) * 0.3)
+        self.head_weight = nn.Parameter(torch.randn(num_outputs, size_h) * 0.05)
+        self.head_bias = nn.Parameter(torch.zeros(num_outputs))
         self.head_frac = HEAD_WEIGHT_BITS - 1
 
     @property
     def config(self) -> Config:
         """Configuration of the layer."""
         return self.layer.config
+
+    @property
+    def stage(self) -> str:
+        """Stage of the layer: one of ``layers.STAGES``."""
+        return self.layer.stage
 
     @property
     def quantized(self) -> bool:
@@ -58,7 +73,8 @@ class CharNetwork(nn.Module):
         """Bring every parameter back into the range of its format, beyond which it would get no gradient."""
         config = self.config
         x = config.quantization.x
-        self.embedding.clamp_(x.min * x.lsb, x.max * x.lsb)
+        if self.embedding is not None:
+            self.embedding.clamp_(x.min * x.lsb, x.max * x.lsb)
         if not self.quantized:
             return
         low, high = config.weight_min, config.weight_max
@@ -79,28 +95,22 @@ class CharNetwork(nn.Module):
         weight = fake_quantize(self.head_weight, self.head_frac, -half, half - 1)
         return weight, fake_quantize(self.head_bias, bias_frac, -bias_half, bias_half - 1)
 
-    def forward(self, codes: torch.Tensor, state=None):
-        """Symbol codes (T, B) → real logits (T, B, V), and the final (h, c)."""
-        embedding = self.embedding
-        if self.quantized:
-            embedding = fake_quantize_to(embedding, self.config.quantization.x)
-        # Few symbols, many steps: W_x is multiplied by the embedding once, not by every x.
-        from_x = nn.functional.embedding(codes, self.layer.project_input(embedding))
-        h, state = self.layer.recur(from_x, state)
+    def forward(self, inputs: torch.Tensor, state=None):
+        """Symbol codes (T, B), or vectors (T, B, X) → real logits (T, B, V), and the final (h, c)."""
+        plan = self.layer.plan()
+        if self.embedding is None:
+            from_x = self.layer.project_input(inputs, plan)
+        elif len(self.embedding) <= inputs.numel():
+            # Few symbols, many steps: W_x is multiplied by the embedding once, not by every x.
+            from_x = nn.functional.embedding(inputs, self.layer.project_input(self.embedding, plan))
+        else:
+            from_x = self.layer.project_input(nn.functional.embedding(inputs, self.embedding), plan)
+        h, state = self.layer.recur(from_x, plan, state)
         weight, bias = self._head()
         return nn.functional.linear(h, weight.to(h.dtype), bias.to(h.dtype)), state
 
     @torch.no_grad()
-    def bits_per_character(self, codes: torch.Tensor, streams: int = 64, chunk: int = 64) -> float:
-        """Over a text (N,) in contiguous streams, as ``CharModel.bits_per_character``."""
-        inputs, valid = (
-            torch.from_numpy(np.ascontiguousarray(a)) for a in contiguous_streams(codes[:-1].numpy(), streams)
-        )
-        targets = torch.from_numpy(np.ascontiguousarray(contiguous_streams(codes[1:].numpy(), streams)[0]))
-        state, total = None, 0.0
-        for start in range(0, len(inputs), chunk):
-            part = slice(start, start + chunk)
-            logits, state = self(inputs[part], state)
-            loss = nn.functional.cross_entropy(logits.flatten(0, 1), targets[part].flatten(), reduction="none")
-            total += float(loss.double()[valid[part].flatten()].sum())
-        return total / float(np.log(2.0)) / (len(codes) - 1)
+    def logits(self, inputs: np.ndarray, state=None) -> tuple[np.ndarray, object]:
+        """As ``SequenceModel.logits``, in the arithmetic of the present stage."""
+        result, state = self(torch.from_numpy(np.ascontiguousarray(inputs)), state)
+        return result.double().numpy(), state

@@ -1,0 +1,62 @@
+"""Tables of what compression costs: plain rows → Markdown."""
+
+
+def value_columns(rows: list[dict]) -> list[str]:
+    """Figures that a reader compares, the metric first."""
+    metric = rows[0]["metric"]
+    more = ["bits_per_symbol"] if "bits_per_symbol" in rows[0]["figures"] else []
+    return [metric, *more]
+
+
+def loss_text(row: dict) -> str:
+    """``+0.8 % relative`` or ``+0.3 points``."""
+    if row["loss_unit"] == "points":
+        return f"{row['loss']:+.2f} points"
+    return f"{row['loss']:+.2f} %"
+
+
+def markdown_table(rows: list[dict]) -> str:
+    """One study's rows as a Markdown table, the baseline first."""
+    figures = value_columns(rows)
+    head = ["network", "W bytes", "removed", *[name.replace("_", " ") for name in figures], "loss", "updates",
+            "measured on", "note"]  # fmt: skip
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row in rows:
+        cells = [
+            row["label"],
+            f"{row['weight_bytes']:,}",
+            f"{row['removed_percent']:.1f} %",
+            *[f"{row['figures'][name]:.3f}" for name in figures],
+            "" if row is rows[0] else loss_text(row),
+            f"{row['updates']:,}",
+            row["arithmetic"],
+            row["note"],
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def mean_rows(studies: list[list[dict]]) -> list[dict]:
+    """Rows of several test sets (held-out speakers) averaged, each over the same network and budget.
+
+    A row that is missing in one of them is left out.
+    """
+    result = []
+    for first in studies[0]:
+        same = [row for study in studies for row in study if row["name"] == first["name"]]
+        if len(same) < len(studies):
+            continue
+        row = dict(first)
+        row["figures"] = {name: sum(r["figures"][name] for r in same) / len(same) for name in row["figures"]}
+        for name in ("value", "loss"):
+            row[name] = sum(r[name] for r in same) / len(same)
+        result.append(row)
+    return result
+
+
+def markdown(report: dict) -> str:
+    """The whole report."""
+    lines = ["# What compression costs", "", f"Made by `{report['command']}`.", ""]
+    for study in report["studies"]:
+        lines += [f"## {study['title']}", "", study["description"], "", markdown_table(study["rows"])]
+    return "\n".join(lines)

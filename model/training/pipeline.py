@@ -1,0 +1,410 @@
+"""From dense float to few-bit circulant integers in stages, each a checkpoint that the next one starts from.
+
+dense float → circulant float (least-squares projection, retrained) → approximated activations → quantized (retrained).
+A stage names its parent, so that a study shares what its rows have in common.  A stage's checkpoint describes itself
+and everything it came from; it is resumed when it is of the same stage and refused when it is not.
+"""
+
+import dataclasses
+import math
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import distributed, nn
+
+from model.config import Config
+from model.errors import InvalidFileError, UserError, require
+from model.progress import Progress
+from model.training.export import choose_formats, refine_formats
+from model.training.layers import STAGES
+from model.training.network import SequenceNetwork
+from model.training.tasks.base import Task
+
+
+class DivergedError(UserError):
+    """The loss is no longer a number."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C, after the checkpoint was written.
+
+    Attributes
+    ----------
+    path : Path
+        The checkpoint.
+    step : int
+    """
+
+    def __init__(self, path: Path, step: int):
+        super().__init__(f"interrupted at step {step}: {path} is complete, the same command continues")
+        self.path, self.step = path, step
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """Hyperparameters of one stage; with a seed they decide the result.
+
+    Parameters
+    ----------
+    updates : int
+        Updates of the parameters.
+    batch : int
+        Sequences of an update, over all processes.
+    learning_rate, final_learning_rate : float
+        Ends of a cosine, after a linear warm-up.
+    warmup : int
+        Updates of the warm-up.
+    gradient_norm : float
+        Gradients are clipped to it.
+    evaluate_every : int
+        Updates between validations, each of which writes the checkpoint.
+    distillation : float
+        Share of the loss that is the divergence from the teacher's distribution (Hinton et al. 2015).
+    seed : int
+    """
+
+    updates: int = 1000
+    batch: int = 32
+    learning_rate: float = 5e-3
+    final_learning_rate: float = 5e-5
+    warmup: int = 50
+    gradient_norm: float = 1.0
+    evaluate_every: int = 250
+    distillation: float = 0.0
+    seed: int = 1
+
+    def __post_init__(self):
+        for name in ("updates", "batch", "evaluate_every"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
+        require(0 <= self.distillation <= 1, "distillation", "from 0 to 1", self.distillation)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of an update."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        progress = (step - self.warmup) / max(1, self.updates - self.warmup)
+        span = self.learning_rate - self.final_learning_rate
+        return self.final_learning_rate + span * (1 + math.cos(math.pi * progress)) / 2
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the strategy.
+
+    Parameters
+    ----------
+    name : str
+        File name of the checkpoint, without suffix; a study has one name for one stage.
+    kind : str
+        One of ``layers.STAGES``.
+    config : Config
+        Sizes, bits, formats, activation; its ``weight_frac`` is chosen from the weights.
+    settings : StageSettings
+    block_sizes : (int, int), optional
+        k of W_x and W_h where they differ from the configuration's.
+    parent : Stage or None
+        Where the parameters come from: projected when the parent is dense, else copied.  ``None``: random.
+    initial : tuple of (str, tensor)
+        Parameters by name from elsewhere, for a stage without parent.
+    teacher : Stage or None
+        Of the distillation.
+    """
+
+    name: str
+    kind: str
+    config: Config
+    settings: StageSettings
+    block_sizes: tuple[int, int] | None = None
+    parent: "Stage | None" = None
+    initial: tuple[tuple[str, torch.Tensor], ...] = field(default=(), compare=False)
+    teacher: "Stage | None" = None
+
+    def __post_init__(self):
+        require(self.kind in STAGES, "stage", f"one of {', '.join(STAGES)}", self.kind)
+        has_teacher = self.teacher is not None
+        require(has_teacher == (self.settings.distillation > 0), "teacher", "given with distillation", has_teacher)
+
+    def description(self) -> dict:
+        """Everything that decides the result, as plain values."""
+        config = self.config.to_dict()
+        del config["name"], config["architecture"]
+        return {
+            "kind": self.kind,
+            "config": config,
+            "block_sizes": list(self.block_sizes or (self.config.block_size,) * 2),
+            "settings": dataclasses.asdict(self.settings),
+            "initial": {name: float(value.double().sum()) for name, value in self.initial},
+            "parent": self.parent.description() if self.parent else None,
+            "teacher": self.teacher.description() if self.teacher else None,
+        }
+
+    @property
+    def total_updates(self) -> int:
+        """Updates from random parameters to the end of this stage."""
+        return self.settings.updates + (self.parent.total_updates if self.parent else 0)
+
+
+def new_network(stage: Stage, task: Task) -> SequenceNetwork:
+    """Random parameters in the shape of a stage and a task."""
+    torch.manual_seed(stage.settings.seed)
+    return SequenceNetwork(stage.config, task.num_outputs, task.num_symbols, stage.block_sizes)
+
+
+def start_from(network: SequenceNetwork, parent: SequenceNetwork) -> None:
+    """Take a parent's parameters: as they are, or projected when the block sizes differ."""
+    sizes = network.layer.block_sizes, parent.layer.block_sizes
+    if sizes[0] == sizes[1]:
+        network.load_state_dict(parent.state_dict())
+        return
+    network.layer.set_dense(*parent.layer.dense())
+    with torch.no_grad():
+        for name in ("embedding", "head_weight", "head_bias"):
+            if getattr(network, name) is not None:
+                getattr(network, name).copy_(getattr(parent, name))
+
+
+def is_main_process() -> bool:
+    """Whether this process writes files and messages."""
+    return not distributed.is_initialized() or distributed.get_rank() == 0
+
+
+class StageTrainer:
+    """One stage and its state.
+
+    Parameters
+    ----------
+    stage : Stage
+    task : Task
+    folder : Path
+        Of the checkpoints.
+    parent, teacher : SequenceNetwork or None
+        Networks of the stages of that name.
+
+    Members
+    -------
+    network : SequenceNetwork
+    step : int
+        Updates done.
+    best : float
+        Least score on the validation split; see :meth:`score`.
+    best_state : dict or None
+        Parameters of ``best``.
+    """
+
+    def __init__(self, stage: Stage, task: Task, folder: Path, parent=None, teacher=None):
+        self.stage, self.task, self.settings, self.teacher = stage, task, stage.settings, teacher
+        self.path = folder / f"{stage.name}.pt"
+        self.rank = distributed.get_rank() if distributed.is_initialized() else 0
+        self.world = distributed.get_world_size() if distributed.is_initialized() else 1
+        self.network = new_network(stage, task)
+        if parent is not None:
+            start_from(self.network, parent)
+        self._set_initial(dict(stage.initial))
+        self.network.layer.stage = stage.kind
+        self.step, self.state, self.teacher_state = 0, None, None
+        self.best, self.best_state, self.seconds = math.inf, None, 0.0
+        if stage.kind == "quantized":
+            self.network.start_quantization(*choose_formats(self.network))
+            batch = task.batch(0, self.settings.batch)
+            refine_formats(self.network, lambda: float(task.loss(self.network(batch.inputs)[0], batch)))
+        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate, betas=(0.9, 0.99))
+        if self.path.is_file():
+            self._resume()
+
+    @torch.no_grad()
+    def _set_initial(self, values: dict[str, torch.Tensor]) -> None:
+        """Parameters from elsewhere: the layer's are projected, the others taken as they are."""
+        if "weight_x" in values:
+            self.network.layer.set_dense(*(values[name] for name in ("weight_x", "weight_h", "bias")))
+        for name in ("embedding", "head_weight", "head_bias"):
+            if name in values:
+                getattr(self.network, name).copy_(values[name])
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Train to the end of the stage.
+
+        Raises
+        ------
+        DivergedError
+            The checkpoint on disk then still holds the best parameters.
+        Interrupted
+            After the checkpoint was written.
+        """
+        settings, label = self.settings, self.stage.name
+        model = nn.parallel.DistributedDataParallel(self.network) if self.world > 1 else self.network
+        progress = Progress(settings.updates, self.step, label)
+        shown = f"{self.task.metric} {self.best:.4g}"
+        try:
+            while self.step < settings.updates:
+                loss = self._update(model)
+                if not math.isfinite(loss):
+                    kept = f"{self.path} keeps the best" if self.path.is_file() else "no checkpoint was written"
+                    raise DivergedError(
+                        f"loss must be finite, not {loss} at step {self.step} of {label}: "
+                        f"use a lower learning rate than {settings.learning_rate} ({kept})"
+                    )
+                self.step += 1
+                if self.step % settings.evaluate_every == 0 or self.step == settings.updates:
+                    shown = self._validate()
+                    self.save()
+                    if self.rank == 0:
+                        progress.show(self.step, f"validation {shown}", always=True)
+                elif self.rank == 0:
+                    progress.show(self.step, f"loss {loss:.3f}, validation {shown}")
+        except KeyboardInterrupt:
+            # The other processes may be anywhere: their streams' states are not asked for.
+            self.save(gather=self.world == 1)
+            raise Interrupted(self.path, self.step) from None
+
+    def _update(self, model: nn.Module) -> float:
+        """One update; the loss of this process."""
+        batch = self.task.batch(self.step, self.settings.batch, self.rank, self.world)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate(self.step)
+        logits, state = model(batch.inputs, self.state if batch.carries_state else None)
+        loss = self.task.loss(logits, batch)
+        if self.teacher is not None:
+            loss = self._distilled(loss, logits, batch)
+        value = float(loss.detach())
+        if self.world > 1:
+            # Every process must learn of a divergence, or the others wait for ever.
+            total = torch.tensor(value)
+            distributed.all_reduce(total)
+            value = float(total) / self.world
+        if math.isfinite(value):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
+            self.optimizer.step()
+            self.network.clamp_parameters()
+            self.state = tuple(part.detach() for part in state)
+        return value
+
+    def _distilled(self, loss, logits, batch) -> torch.Tensor:
+        """Mixed with the divergence from the teacher's distribution of every step."""
+        with torch.no_grad():
+            target, state = self.teacher(batch.inputs, self.teacher_state if batch.carries_state else None)
+            self.teacher_state = state
+            target = nn.functional.log_softmax(target.float(), dim=-1)
+        found = nn.functional.log_softmax(logits.float(), dim=-1)
+        divergence = nn.functional.kl_div(found, target, reduction="none", log_target=True).sum(dim=-1)
+        mask = self.task.distillation_mask(batch)
+        divergence = divergence.mean() if mask is None else (divergence * mask).sum() / mask.sum()
+        share = self.settings.distillation
+        return (1 - share) * loss + share * divergence
+
+    def _validate(self) -> str:
+        """Keep the parameters if they are the best; the figures as text."""
+        figures = self.task.measure(self.network, "validation")
+        score = figures[self.task.metric] + 1e-3 * figures.get("loss", 0.0)
+        if score < self.best:
+            self.best = score
+            self.best_state = {name: value.clone() for name, value in self.network.state_dict().items()}
+        return f"{self.task.metric} {figures[self.task.metric]:.4g}"
+
+    def best_network(self) -> SequenceNetwork:
+        """The network of this stage with the best parameters so far."""
+        network = new_network(self.stage, self.task)
+        network.load_state_dict(self.best_state or self.network.state_dict())
+        network.layer.stage = self.stage.kind
+        network.layer.config, network.head_frac = self.network.config, self.network.head_frac
+        return network
+
+    # -- checkpoints ---------------------------------------------------------------------------------------
+
+    def _description(self) -> dict:
+        return {"task": self.task.name, "data": self.task.fingerprint, **self.stage.description()}
+
+    def save(self, gather: bool = True) -> None:
+        """Write the checkpoint atomically (the main process alone; all must call it)."""
+        states = [self.state]
+        if self.world > 1:
+            states = [None] * self.world
+            if gather:
+                distributed.all_gather_object(states, self.state)
+        if self.rank == 0:
+            self._write(states)
+        if self.world > 1 and gather:
+            # Nobody goes on to a stage that reads the file before it is there.
+            distributed.barrier()
+
+    def _write(self, states: list) -> None:
+        content = {
+            "stage": self._description(),
+            "weight_frac": list(self.network.config.quantization.weight_frac),
+            "head_frac": self.network.head_frac,
+            "step": self.step,
+            "best": self.best,
+            "network": self.network.state_dict(),
+            "best_network": self.best_state,
+            "optimizer": self.optimizer.state_dict(),
+            "states": states,
+            "teacher_state": self.teacher_state,
+        }
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(".part")
+            torch.save(content, temporary)
+            os.replace(temporary, self.path)
+        except OSError as error:
+            raise InvalidFileError(f"{self.path} must be writable: {error.strerror or error}") from None
+
+    def _resume(self) -> None:
+        """Continue where the checkpoint left it."""
+        try:
+            content = torch.load(self.path, weights_only=True)
+            found = content["stage"]
+        except Exception as error:  # torch reports a damaged file by a dozen kinds of exception.
+            reason = str(error).partition("\n")[0]
+            raise InvalidFileError(f"{self.path} must be a whole checkpoint: {reason}") from None
+        compare(self.path, self._description(), found)
+        frac = {"quantization.weight_frac": content["weight_frac"]}
+        self.network.layer.config = self.stage.config.replace(frac)
+        self.network.head_frac = content["head_frac"]
+        self.network.load_state_dict(content["network"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.best, self.best_state = content["step"], content["best"], content["best_network"]
+        # Another number of processes has other streams: their states start from zero.
+        states = content["states"]
+        self.state = states[self.rank] if len(states) == self.world else None
+        self.teacher_state = content["teacher_state"] if self.world == 1 else None
+
+
+def _flat(values: dict, prefix: str = "") -> dict[str, object]:
+    flat = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def compare(path: Path, wanted: dict, found: dict) -> None:
+    """Refuse a checkpoint of another stage by the first field that differs."""
+    values = _flat(found)
+    for name, value in _flat(wanted).items():
+        if values.get(name) != value:
+            field_name = name.removeprefix("config.")
+            raise InvalidFileError(
+                f"{field_name} must be {value!r} as asked for, not {values.get(name)!r} as in {path}: "
+                "use that, or another --runs folder"
+            )
+
+
+def run_stage(stage: Stage, task: Task, folder: Path) -> SequenceNetwork:
+    """Train a stage and, before it, everything that it comes from; what is finished on disk is only loaded.
+
+    Returns
+    -------
+    SequenceNetwork
+        With the best parameters of the stage.
+    """
+    parent = run_stage(stage.parent, task, folder) if stage.parent else None
+    teacher = run_stage(stage.teacher, task, folder) if stage.teacher else None
+    trainer = StageTrainer(stage, task, folder, parent, teacher)
+    if trainer.step < stage.settings.updates:
+        trainer.run()
+    return trainer.best_network()

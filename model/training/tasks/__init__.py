@@ -1,0 +1,1 @@
+"""What can be learnt: one small file per task, behind the interface of ``base.Task``."""

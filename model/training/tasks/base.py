@@ -1,0 +1,67 @@
+"""The interface of a task: data, splits, loss, and a metric that is measured on logits alone.
+
+A task knows neither torch networks nor integers: :meth:`Task.measure` takes anything with the method
+``logits(inputs, state)``, which both ``SequenceNetwork`` (float) and ``SequenceModel`` (the integer reference) have.
+"""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import torch
+
+
+class Batch(NamedTuple):
+    """One update's worth of data.
+
+    Attributes
+    ----------
+    inputs : int64 (T, B), or float32 (T, B, X)
+    targets
+        Whatever the task's loss takes.
+    carries_state : bool
+        The sequences continue those of the batch before.
+    """
+
+    inputs: torch.Tensor
+    targets: object
+    carries_state: bool
+
+
+class Task(ABC):
+    """Attributes
+    ----------
+    name : str
+    metric : str
+        The figure of :meth:`measure` that is compared; less is better.
+    num_outputs : int
+        V.
+    num_symbols : int or None
+        Rows of the embedding; ``None`` where inputs are real vectors.
+    num_features : int or None
+        Elements of those vectors.
+    fingerprint : str
+        Identifies data and split: a checkpoint of other data is refused.
+    """
+
+    name: str
+    metric: str
+    num_outputs: int
+    num_symbols: int | None = None
+    num_features: int | None = None
+    fingerprint: str
+
+    @abstractmethod
+    def batch(self, update: int, size: int, rank: int = 0, world: int = 1) -> Batch:
+        """Training data of one update: share ``rank`` of ``world`` of its ``size`` sequences; decided by ``update``."""
+
+    @abstractmethod
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """Mean loss in nats."""
+
+    def distillation_mask(self, batch: Batch) -> torch.Tensor | None:
+        """(T, B) steps whose logits mean something; ``None`` for all."""
+        return None
+
+    @abstractmethod
+    def measure(self, model, split: str) -> dict[str, float]:
+        """Figures by name over the whole ``"validation"`` or ``"test"`` split."""

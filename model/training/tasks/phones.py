@@ -1,0 +1,132 @@
+"""Phones of the spoken digits by connectionist temporal classification (Graves et al. 2006).
+
+The phones of a word come from the CMU pronouncing dictionary, without stress marks: 19 of them make the ten digits.
+The phone error rate is not comparable with one on TIMIT, which has free text and hand-made alignments.
+"""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from model.errors import InvalidFileError
+from model.training.tasks import fsdd
+from model.training.tasks.base import Batch, Task
+
+WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+SOURCE = "https://github.com/cmusphinx/cmudict"
+BLANK = 0
+EVALUATION_BATCH = 100
+
+
+def load_dictionary(path: Path) -> dict[str, tuple[str, ...]]:
+    """First pronunciation of every word of a cmudict file, plain or gzip.
+
+    Raises
+    ------
+    InvalidFileError
+    """
+    if not path.is_file():
+        raise InvalidFileError(f"--cmudict must be the dictionary of {SOURCE}, not a missing {str(path)!r}")
+    try:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        lines = content.decode("latin-1").splitlines()
+    except (OSError, EOFError, gzip.BadGzipFile) as error:
+        raise InvalidFileError(f"{path} must be a readable dictionary: {error}") from None
+    found: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        if line.strip() and not line.startswith(";;;"):
+            word, *phones = line.partition(" #")[0].split()
+            # Some editions number the pronunciations in a column of their own.
+            phones = phones[1:] if phones and phones[0].isdigit() else phones
+            found.setdefault(word.lower(), tuple(phone.rstrip("012") for phone in phones))
+    for word in WORDS:
+        if not found.get(word):
+            raise InvalidFileError(f"{path} must be a pronouncing dictionary with the word {word!r}")
+    return found
+
+
+def edit_distance(a: list[int], b: list[int]) -> int:
+    """Least number of substitutions, insertions and deletions from a to b."""
+    row = list(range(len(b) + 1))
+    for i, left in enumerate(a, 1):
+        diagonal, row[0] = row[0], i
+        for j, right in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(diagonal + (left != right), row[j] + 1, row[j - 1] + 1)
+    return row[-1]
+
+
+def best_path(codes: np.ndarray) -> list[int]:
+    """Likeliest symbols of every step → phones: repetitions merged, blanks dropped."""
+    kept = codes[np.concatenate([[True], codes[1:] != codes[:-1]])] if len(codes) else codes
+    return [int(code) for code in kept if code != BLANK]
+
+
+class PhoneTask(Task):
+    """Phone sequence of every recording.
+
+    Parameters
+    ----------
+    recordings : list of Recording
+    dictionary : dict
+        Word → phones.
+    held_out : str or None
+        As for digits.
+    """
+
+    metric = "phone_error_percent"
+    num_features = fsdd.NUM_FEATURES
+
+    def __init__(self, recordings, dictionary: dict[str, tuple[str, ...]], held_out: str | None = None):
+        self.name = "phones" if held_out is None else f"phones-{held_out}"
+        self.phones = sorted({phone for word in WORDS for phone in dictionary[word]})
+        self.labels = [[1 + self.phones.index(phone) for phone in dictionary[word]] for word in WORDS]
+        self.num_outputs = 1 + len(self.phones)
+        self.parts = fsdd.split(recordings, held_out)
+        self.fingerprint = fsdd.fingerprint(self.parts, str(self.labels))
+        # A recording must have as many steps as phones, and one more between equal ones.
+        self._batches = fsdd.Batches([r for r in self.parts["train"] if len(r.features) >= len(self.labels[r.digit])])
+
+    def batch(self, update: int, size: int, rank: int = 0, world: int = 1) -> Batch:
+        """Padded recordings; targets (phones, their numbers, lengths)."""
+        part = self._batches(update, size, rank, world)
+        inputs, lengths = fsdd.pad(part)
+        labels = [self.labels[recording.digit] for recording in part]
+        flat = torch.tensor([code for label in labels for code in label])
+        targets = flat, torch.tensor([len(label) for label in labels]), lengths
+        return Batch(fsdd.with_noise(inputs, update, rank), targets, False)
+
+    def distillation_mask(self, batch: Batch) -> torch.Tensor:
+        """Steps before the padding."""
+        return torch.arange(len(batch.inputs))[:, None] < batch.targets[2]
+
+    def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """CTC, per phone."""
+        flat, counts, lengths = batch.targets
+        log_p = nn.functional.log_softmax(logits.float(), dim=-1)
+        return nn.functional.ctc_loss(log_p, flat, lengths, counts, blank=BLANK, zero_infinity=True)
+
+    def measure(self, model, split: str) -> dict[str, float]:
+        """Phone error rate of the best path in percent, and the mean loss."""
+        part = sorted(self.parts[split], key=lambda recording: len(recording.features))
+        edits = phones = 0
+        loss = 0.0
+        for start in range(0, len(part), EVALUATION_BATCH):
+            some = part[start : start + EVALUATION_BATCH]
+            inputs, lengths = fsdd.pad(some)
+            logits, _ = model.logits(inputs.numpy())
+            best = logits.argmax(axis=-1)
+            labels = [self.labels[recording.digit] for recording in some]
+            for column, (label, length) in enumerate(zip(labels, lengths.tolist(), strict=True)):
+                edits += edit_distance(best_path(best[:length, column]), label)
+                phones += len(label)
+            flat, counts = torch.tensor(sum(labels, [])), torch.tensor([len(label) for label in labels])
+            log_p = torch.log_softmax(torch.from_numpy(logits), dim=-1)
+            losses = nn.functional.ctc_loss(
+                log_p, flat, lengths, counts, blank=BLANK, reduction="none", zero_infinity=True
+            )
+            loss += float(losses.sum())
+        return {"phone_error_percent": 100 * edits / phones, "loss": loss / phones, "phones": phones}

@@ -1,0 +1,205 @@
+"""Compress a network: dense float, circulant (projected, retrained), approximated activations, few-bit integers."""
+
+import argparse
+import dataclasses
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from model.char_model import ngram_bits_per_character
+from model.corpus import load_corpus
+from model.errors import InvalidFileError, MissingToolError, require
+from model.files import write_atomic
+from scripts.cli import EXIT_INTERRUPTED, add_config_arguments, config_from, count, print_table, run_command, seed
+
+EXAMPLES = """examples:
+  python -m scripts.compress --export weights/char128.safetensors
+  python -m scripts.compress --text FILE --set quantization.weight_bits=4 --name four
+  python -m scripts.compress --task digits --fsdd recordings --set network.input_size=80
+  python -m scripts.compress --state-dict lstm.pt --dense 0 --text FILE
+  torchrun --nproc-per-node 2 -m scripts.compress --text FILE
+
+Every stage is a checkpoint in runs/<name>/, written at every validation and on Ctrl-C; the same command continues.
+Public data: any UTF-8 text; https://github.com/Jakobovski/free-spoken-digit-dataset;
+https://github.com/cmusphinx/cmudict."""
+TASKS = ("characters", "words", "digits", "phones")
+BASELINE_ORDERS = (0, 2)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.compress",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_arguments(parser)
+    parser.add_argument("--task", choices=TASKS, default="characters", help="default characters")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text; default Python's own documentation")
+    parser.add_argument("--test-percent", type=count, default=5, help="end of the text that is tested; default 5")
+    parser.add_argument("--fsdd", type=Path, metavar="DIR", help="recordings {digit}_{speaker}_{take}.wav")
+    parser.add_argument("--cmudict", type=Path, metavar="FILE", help="dictionary for the task phones, plain or .gz")
+    parser.add_argument("--speaker", metavar="NAME", help="held out for the test; default the official split")
+    parser.add_argument(
+        "--state-dict", type=Path, metavar="FILE", help="start from this float LSTM (.pt, .safetensors)"
+    )
+    parser.add_argument("--lstm-only", action="store_true", help="of the state_dict: no embedding, no output layer")
+    parser.add_argument("--block-size-x", type=count, metavar="K", help="of W_x, where it differs from the rest")
+    parser.add_argument("--block-size-h", type=count, metavar="K", help="of W_h, where it differs from the rest")
+    parser.add_argument("--dense", type=int, default=4000, metavar="N", help="updates of the dense stage; default 4000")
+    parser.add_argument("--circulant", type=count, default=8000, metavar="N", help="updates; default 8000")
+    parser.add_argument("--approximate", type=count, default=500, metavar="N", help="updates; default 500")
+    parser.add_argument("--quantized", type=count, default=7500, metavar="N", help="updates; default 7500")
+    parser.add_argument("--batch", type=count, default=64, help="sequences of an update; default 64")
+    parser.add_argument("--segment", type=count, default=64, help="steps of truncated back-propagation; default 64")
+    parser.add_argument("--learning-rate", type=float, default=1e-2, help="peak, of the float stages; default 0.01")
+    parser.add_argument("--retraining-rate", type=float, default=3e-3, help="peak, of the others; default 0.003")
+    parser.add_argument("--distillation", type=float, default=0.0, help="share of the dense teacher; default 0")
+    parser.add_argument("--evaluate-every", type=count, default=250, metavar="N", help="updates; default 250")
+    parser.add_argument("--seed", type=seed, default=1, help="default 1")
+    parser.add_argument("--threads", type=count, default=1, help="of torch; another number may round differently")
+    parser.add_argument("--name", help="folder of the run below --runs; the configuration's name when left out")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default runs")
+    parser.add_argument("--export", type=Path, metavar="FILE", help="write the weight image (.safetensors)")
+    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    return parser.parse_args(argv)
+
+
+def make_task(args: argparse.Namespace):
+    """The task with its data."""
+    from model.training.tasks import fsdd
+    from model.training.tasks.digits import DigitTask
+    from model.training.tasks.language import CharacterTask, WordTask
+    from model.training.tasks.phones import PhoneTask, load_dictionary
+
+    if args.task in ("characters", "words"):
+        corpus = load_corpus(args.text, test_share=args.test_percent / 100)
+        return (CharacterTask if args.task == "characters" else WordTask)(corpus, args.segment)
+    for option in ("fsdd", "cmudict") if args.task == "phones" else ("fsdd",):
+        if getattr(args, option) is None:
+            raise InvalidFileError(f"--{option} must be given for the task {args.task}: see --help for public sources")
+    recordings = fsdd.load(args.fsdd)
+    if args.task == "digits":
+        return DigitTask(recordings, args.speaker)
+    return PhoneTask(recordings, load_dictionary(args.cmudict), args.speaker)
+
+
+def make_stages(args: argparse.Namespace, config, task):
+    """The chain of stages, as its last one."""
+    from model.training.pipeline import Stage, StageSettings
+    from model.training.state_dict import load_initial
+
+    require(args.dense >= 0, "--dense", "0 or more", args.dense)
+    require(args.dense > 0 or args.state_dict is not None, "--dense", "at least 1 without --state-dict", args.dense)
+    require(args.dense > 0 or args.distillation == 0, "--dense", "at least 1 with --distillation", args.dense)
+    if task.num_features is not None:
+        rule = f"{task.num_features}, as many as features of the task {args.task}"
+        require(config.network.input_size == task.num_features, "network.input_size", rule, config.network.input_size)
+    sizes = (args.block_size_x or config.block_size, args.block_size_h or config.block_size)
+    dense_config = config.replace({"compression.block_size": 1, "architecture.engine": "direct",
+                                   "architecture.tile_rows": 1, "architecture.tile_cols": 1,
+                                   "architecture.cell_lanes": None, "architecture.lookahead": None})  # fmt: skip
+    block_sizes = None if sizes == (config.block_size,) * 2 else sizes
+    if block_sizes is not None:
+        require(args.export is None, "--export", "left out with block sizes of W_x and W_h apart", str(args.export))
+        config = dense_config
+
+    def settings(updates: int, rate: float, distillation: float = args.distillation) -> StageSettings:
+        return StageSettings(
+            updates, args.batch, rate, warmup=min(200, -(-updates // 10)), distillation=distillation, seed=args.seed,
+            evaluate_every=min(args.evaluate_every, updates),
+        )  # fmt: skip
+
+    initial = () if args.state_dict is None else load_initial(args.state_dict, config, task, args.lstm_only)
+    stage = teacher = None
+    if args.dense:
+        stage = Stage("1-dense", "float", dense_config, settings(args.dense, args.learning_rate, 0.0), initial=initial)
+        teacher, initial = stage if args.distillation else None, ()
+    if sizes != (1, 1):
+        settings_now = settings(args.circulant, args.learning_rate)
+        stage = Stage("2-circulant", "float", config, settings_now, block_sizes, stage, initial, teacher)
+        initial = ()
+    for name, kind, updates in (
+        ("3-approximate", "approximate", args.approximate),
+        ("4-quantized", "quantized", args.quantized),
+    ):
+        settings_now = settings(updates, args.retraining_rate)
+        stage = Stage(name, kind, config, settings_now, block_sizes, stage, initial, teacher)
+        initial = ()
+    return stage
+
+
+def baselines(task) -> dict[str, float]:
+    """Markov models of characters, to compare with."""
+    corpus = task.corpus
+    return {
+        f"order_{order}_bits_per_character": round(
+            ngram_bits_per_character(corpus.train, corpus.test, order, task.symbols), 4
+        )
+        for order in BASELINE_ORDERS
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, compress, measure, export, print."""
+    args = parse(argv)
+    try:
+        import torch
+    except ImportError:
+        raise MissingToolError("torch must be installed to train: pip install torch==2.13.0") from None
+    from model.training.export import sequence_model, weight_image
+    from model.training.pipeline import Interrupted, is_main_process, run_stage
+    from model.training.processes import start_processes
+    from model.training.study import removed_percent, weight_bytes
+
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    start_processes()
+    config = config_from(args)
+    if args.export is not None:
+        require(args.task == "characters", "--export", "left out but for the task characters", str(args.export))
+    task = make_task(args)
+    stage = make_stages(args, config, task)
+    folder = args.runs / (args.name or config.name)
+    try:
+        network = run_stage(stage, task, folder)
+    except Interrupted as interrupted:
+        print(f"compress: {interrupted}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    if not is_main_process():
+        return 0
+    figures = {name: round(value, 4) for name, value in task.measure(sequence_model(network), "test").items()}
+    arguments = sys.argv[1:] if argv is None else argv
+    command = shlex.join(["python", "-m", "scripts.compress", *(a for a in arguments if a != "--json")])
+    fracs = list(network.config.quantization.weight_frac)
+    results = {
+        "task": task.name,
+        **figures,
+        **(baselines(task) if args.task == "characters" else {}),
+        "weight_bytes": weight_bytes(stage),
+        "removed_percent": round(removed_percent(stage, config.network.hidden_size), 2),
+        "weight_frac": fracs,
+        "updates": stage.total_updates,
+        "checkpoints": str(folder),
+    }
+    if args.task == "characters":
+        results["text"], results["text_sha256"] = task.corpus.name, task.corpus.sha256
+        results["bits_per_character"] = figures["bits_per_symbol"]
+    if args.export is not None:
+        metrics = {**results, "settings": dataclasses.asdict(stage.settings)}
+        # The network's own configuration has a dense stage's architecture nowhere: it is the one that was asked for.
+        weight_image(network, task.symbols, text_sha256=task.corpus.sha256, metrics=metrics, command=command).save(
+            args.export
+        )
+        results["export"] = str(args.export)
+    if fracs != list(config.quantization.weight_frac):
+        print(f"note: the weights fit --set quantization.weight_frac={json.dumps(fracs)}", file=sys.stderr)
+    write_atomic(folder / "report.json", json.dumps({"command": command, **results}, indent=2) + "\n")
+    print(json.dumps(results, indent=2)) if args.json else print_table(list(results.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "compress"))

@@ -1,0 +1,416 @@
+"""The compress and evaluate commands on seconds of training."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from model.char_model import CharModel
+from model.corpus import SYMBOLS, load_corpus
+from model.errors import InvalidFileError, InvalidValueError
+from model.presets import preset
+from model.progress import Progress
+from model.training.export import sequence_model
+from model.training.pipeline import DivergedError, Interrupted, Stage, StageSettings, StageTrainer, run_stage
+from model.training.tasks.language import CharacterTask
+from model.weight_image import WeightImage
+from scripts import compress, evaluate
+from scripts.cli import run_command
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = "the cat sat on the mat and the dog ran to the red house by the sea\n"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(WORDS * 150)
+    return path
+
+
+def arguments(text, *more, updates=(12, 12, 6, 10)):
+    stages = zip(("--dense", "--circulant", "--approximate", "--quantized"), updates, strict=True)
+    return [
+        *("--config", "tiny", "--text", str(text), "--runs", str(text.parent / "runs"), "--segment", "16"),
+        *("--batch", "8", "--evaluate-every", "5", *(str(part) for pair in stages for part in pair), *more),
+    ]
+
+
+def test_compression_learns_exports_and_is_measured(text, tmp_path, capsys):
+    image = tmp_path / "out" / "tiny.safetensors"
+    assert compress.main(arguments(text, "--export", str(image), "--json", updates=(60, 120, 10, 60))) == 0
+    captured = capsys.readouterr()
+    results = json.loads(captured.out)
+    assert results["bits_per_character"] < results["order_0_bits_per_character"]
+    assert results["removed_percent"] == 93.18  # 12 rows of 4 gates, 10 columns padded to 12
+    assert results["updates"] == 250
+    for stage in ("1-dense", "2-circulant", "3-approximate", "4-quantized"):
+        assert f"{stage}  step" in captured.err
+    loaded = WeightImage.load(image)
+    assert list(loaded.config.quantization.weight_frac) == results["weight_frac"]
+    assert loaded.text_sha256 == results["text_sha256"] == load_corpus(text).sha256
+    assert loaded.metrics["settings"]["seed"] == 1
+    assert loaded.command.startswith("python -m scripts.compress --config tiny")
+    # What the task measures on the integers is what the exported image scores, with as many streams.
+    streams = CharacterTask(load_corpus(text)).streams
+    found = CharModel(loaded).bits_per_character(load_corpus(text).test, min(streams, len(load_corpus(text).test) // 8))
+    assert found == pytest.approx(results["bits_per_character"], abs=1e-4)
+
+    fracs = "quantization.weight_frac=" + json.dumps(results["weight_frac"])
+    common = ["--config", "tiny", "--set", fracs, "--weights", str(image), "--text", str(text)]
+    assert evaluate.main([*common, "--json", "--sample", "the ", "--length", "20"]) == 0
+    measured = json.loads(capsys.readouterr().out)
+    assert measured["sample"] == CharModel(loaded).generate("the ", 20)
+
+
+def test_interrupted_run_resumes_to_the_same_result(text, capsys, monkeypatch):
+    def weights(name):
+        path = text.parent / f"{name}.safetensors"
+        return compress.main(arguments(text, "--name", name, "--export", str(path))), path
+
+    status, straight = weights("straight")
+    assert status == 0
+    update = StageTrainer._update
+    for name, stop in (("1-dense", 7), ("2-circulant", 3), ("3-approximate", 4), ("4-quantized", 7)):
+
+        def interrupted(self, model, name=name, stop=stop):
+            if (self.stage.name, self.step) == (name, stop):
+                raise KeyboardInterrupt
+            return update(self, model)
+
+        monkeypatch.setattr(StageTrainer, "_update", interrupted)
+        status, path = weights("broken")
+        assert status == 130
+        assert not path.exists()
+        assert f"interrupted at step {stop}" in capsys.readouterr().err
+    monkeypatch.setattr(StageTrainer, "_update", update)
+    status, resumed = weights("broken")
+    assert status == 0
+    found, wanted = WeightImage.load(resumed), WeightImage.load(straight)
+    assert found.config == wanted.config
+    assert (found.weights.defining == wanted.weights.defining).all()
+    assert (found.weights.bias == wanted.weights.bias).all()
+    assert (found.head.embedding == wanted.head.embedding).all()
+    assert (found.head.weight == wanted.head.weight).all()
+
+
+def character_task(text):
+    return CharacterTask(load_corpus(text), 8)
+
+
+def test_divergence_keeps_the_best_checkpoint(text, tmp_path, monkeypatch):
+    task = character_task(text)
+    stage = Stage("x", "float", preset("tiny"), StageSettings(30, 4, evaluate_every=5))
+    trainer = StageTrainer(stage, task, tmp_path)
+    update = trainer._update
+    monkeypatch.setattr(trainer, "_update", lambda model: math.nan if trainer.step == 12 else update(model))
+    with pytest.raises(DivergedError, match="loss must be finite, not nan at step 12 of x: use a lower learning rate"):
+        trainer.run()
+    kept = StageTrainer(stage, task, tmp_path)
+    assert kept.step == 10
+    assert math.isfinite(kept.best)
+    assert all(torch.isfinite(value).all() for value in kept.best_state.values())
+
+
+def test_nan_in_the_parameters_is_noticed(text, tmp_path):
+    task = character_task(text)
+    trainer = StageTrainer(Stage("x", "float", preset("tiny"), StageSettings(30, 4)), task, tmp_path)
+    with torch.no_grad():
+        trainer.network.head_bias[0] = math.nan
+    with pytest.raises(DivergedError, match="not nan at step 0 of x.*no checkpoint was written"):
+        trainer.run()
+
+
+def test_distillation_and_block_sizes_apart(text, tmp_path, capsys):
+    more = ["--name", "apart", "--block-size-x", "1", "--distillation", "0.5", "--json"]
+    assert compress.main(arguments(text, *more)) == 0
+    results = json.loads(capsys.readouterr().out)
+    # W_x dense, W_h in blocks of 4: (10 + 12 / 4) of (10 + 12) columns in 8 of 32 bits.
+    assert results["removed_percent"] == round(100 * (1 - (10 + 3) / 22 / 4), 2)
+    with pytest.raises(InvalidValueError, match="--export must be left out with block sizes of W_x and W_h apart"):
+        compress.main(arguments(text, *more, "--export", str(tmp_path / "x.safetensors")))
+
+
+class TheirModel(torch.nn.Module):
+    """As a user would have written it."""
+
+    def __init__(self, symbols=96):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(symbols, 10)
+        self.rnn = torch.nn.LSTM(10, 12)
+        self.fc = torch.nn.Linear(12, symbols)
+
+    def forward(self, codes):
+        return self.fc(self.rnn(self.embedding(codes))[0])
+
+
+def test_a_state_dict_is_brought_in(text, tmp_path, capsys):
+    torch.manual_seed(1)
+    theirs = TheirModel()
+    with torch.no_grad():
+        theirs.embedding.weight.clamp_(-0.9, 0.9)
+    path = tmp_path / "theirs.pt"
+    torch.save(theirs.state_dict(), path)
+    task = character_task(text)
+    from model.training.state_dict import load_initial
+
+    config = preset("tiny").replace({"compression.block_size": 1})
+    stage = Stage("x", "float", config, StageSettings(5, 4), initial=load_initial(path, config, task))
+    network = StageTrainer(stage, task, tmp_path).network
+    codes = torch.randint(0, len(SYMBOLS), (7, 2))
+    torch.testing.assert_close(network(codes)[0], theirs(codes))
+    assert compress.main(arguments(text, "--state-dict", str(path), updates=(0, 5, 5, 5))) == 0
+    assert compress.main(arguments(text, "--state-dict", str(path), "--lstm-only", "--name", "b")) == 0
+    capsys.readouterr()
+
+    for change, message in (
+        (lambda d: d.pop("rnn.weight_hh_l0"), "must hold one tensor called weight_hh_l0, not 0"),
+        (lambda d: d.update({"rnn.weight_ih_l1": torch.zeros(48, 12)}), "must hold one LSTM layer of one direction"),
+        (lambda d: d.update({"rnn.weight_ih_l0": torch.zeros(48, 9)}), r"must be of shape \(48, 10\), not \(48, 9\)"),
+        (lambda d: d.update({"fc.weight": torch.zeros(65, 12)}), r"fc.weight must be of shape \(96, 12\), not \(65"),
+        (lambda d: d["fc.bias"].fill_(math.nan), "fc.bias must be made of finite numbers"),
+    ):
+        changed = {name: value.clone() for name, value in theirs.state_dict().items()}
+        change(changed)
+        torch.save(changed, path)
+        if "finite" in message:
+            continue
+        with pytest.raises(InvalidFileError, match=message):
+            compress.main(arguments(text, "--state-dict", str(path), "--name", "c"))
+    torch.save(TheirModel(65).state_dict(), path)
+    with pytest.raises(InvalidFileError, match=r"embedding.weight must be of shape \(96, 10\), not \(65, 10\)"):
+        compress.main(arguments(text, "--state-dict", str(path), "--name", "c"))
+    path.write_bytes(b"no tensors")
+    with pytest.raises(InvalidFileError, match="must be a readable state_dict"):
+        compress.main(arguments(text, "--state-dict", str(path), "--name", "c"))
+
+
+def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
+    assert compress.main(arguments(text, updates=(2, 2, 2, 2))) == 0
+    checkpoint = tmp_path / "runs" / "tiny" / "1-dense.pt"
+    whole = checkpoint.read_bytes()
+    for more, message in (
+        (["--set", "network.hidden_size=16"], "network.hidden_size must be 16 as asked for, not 12 as in"),
+        (["--batch", "4"], "settings.batch must be 4 as asked for, not 8 as in"),
+        (["--seed", "2"], "settings.seed must be 2 as asked for, not 1 as in"),
+    ):
+        with pytest.raises(InvalidFileError, match=message):
+            compress.main(arguments(text, *more, updates=(2, 2, 2, 2)))
+    other = tmp_path / "other.txt"
+    other.write_text(WORDS * 149)
+    with pytest.raises(InvalidFileError, match="data must be '[0-9a-f]{64}' as asked for"):
+        compress.main(arguments(other, updates=(2, 2, 2, 2)))
+    assert checkpoint.read_bytes() == whole
+    for damaged in (b"", b"no checkpoint", whole[: len(whole) // 2]):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(InvalidFileError, match="must be a whole checkpoint"):
+            compress.main(arguments(text, updates=(2, 2, 2, 2)))
+    for more, message in (
+        (["--learning-rate", "-1"], "learning_rate must be more than 0, not -1.0"),
+        (["--batch", "100000"], "batch must be at most"),
+        (["--dense", "0"], "--dense must be at least 1 without --state-dict, not 0"),
+        (["--task", "words", "--export", "x"], "--export must be left out but for the task characters"),
+    ):
+        with pytest.raises(InvalidValueError, match=message):
+            compress.main(arguments(text, "--name", "x", *more))
+    empty = tmp_path / "empty.txt"
+    empty.write_text("")
+    with pytest.raises(InvalidValueError, match="text must be of at least 1000 characters"):
+        compress.main(arguments(empty))
+    with pytest.raises(InvalidFileError, match="must be a readable UTF-8 text file"):
+        compress.main(arguments(tmp_path / "none.txt"))
+    with pytest.raises(InvalidFileError, match="must be a weight image, not a missing file"):
+        evaluate.main(["--weights", str(tmp_path / "none.safetensors")])
+
+
+def test_errors_are_one_line(tmp_path, capsys):
+    missing = ["--task", "digits", "--fsdd", str(tmp_path / "none"), "--set", "network.input_size=80"]
+    assert run_command(lambda: compress.main(missing), "compress") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "free-spoken-digit-dataset" in error
+
+
+def test_two_processes_train_the_network_of_one(text, tmp_path):
+    """The same script under torchrun: gradients of half a batch each, averaged, are those of the batch."""
+
+    def final(name, *launcher):
+        command = [*launcher, "-m", "scripts.compress", *arguments(text, "--name", name, updates=(6, 6, 2, 4))]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return torch.load(tmp_path / "runs" / name / "2-circulant.pt", weights_only=True), done
+
+    one, _ = final("one", sys.executable)
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    two, done = final("two", *run)
+    assert done.stdout.count("perplexity") == 1
+    for name, value in one["network"].items():
+        torch.testing.assert_close(two["network"][name], value, rtol=1e-3, atol=1e-4)
+    # And what two processes wrote, one continues.
+    again, _ = final("two", sys.executable)
+    assert again["step"] == 6
+
+
+# -- spoken digits ---------------------------------------------------------------------------------------------
+
+
+def write_recordings(folder):
+    """A tone of its own for each digit, a little higher for each speaker."""
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for digit in range(10):
+        for number, speaker in enumerate(("anna", "bert")):
+            for take in range(0, 14, 2):
+                length = int(rng.integers(1400, 2600))
+                tone = np.sin(np.arange(length) * (0.15 + 0.2 * digit + 0.02 * number)) * 9000
+                tone[: length // 2] = 0
+                noise = rng.normal(size=length) * 200
+                with wave.open(str(folder / f"{digit}_{speaker}_{take}.wav"), "wb") as file:
+                    file.setparams((1, 2, 8000, 0, "NONE", ""))
+                    file.writeframes((tone + noise).astype("<i2").tobytes())
+    return folder
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    return write_recordings(tmp_path / "recordings")
+
+
+DICTIONARY = """ZERO 1 Z IH1 R OW0
+ONE 1 W AH1 N
+TWO 1 T UW1
+THREE 1 TH R IY1
+FOUR 1 F AO1 R
+FIVE 1 F AY1 V
+SIX 1 S IH1 K S
+SEVEN 1 S EH1 V AH0 N
+EIGHT 1 EY1 T
+NINE 1 N AY1 N
+"""
+
+
+def speech_arguments(task, recordings, *more, updates=(60, 40, 5, 10)):
+    dictionary = recordings.parent / "cmudict"
+    dictionary.write_text(DICTIONARY)
+    stages = zip(("--dense", "--circulant", "--approximate", "--quantized"), updates, strict=True)
+    return [
+        *("--task", task, "--fsdd", str(recordings), "--runs", str(recordings.parent / "runs"), "--config", "tiny"),
+        *("--set", "network.input_size=80", "--set", "network.hidden_size=24", "--batch", "16"),
+        *("--evaluate-every", "20", "--json", *(str(part) for pair in stages for part in pair)),
+        *("--cmudict", str(dictionary), *more),
+    ]
+
+
+def test_digits_are_learnt(recordings, capsys):
+    assert compress.main(speech_arguments("digits", recordings)) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["recordings"] == 2 * 10 * 3
+    assert results["error_percent"] < 45
+    assert compress.main(speech_arguments("digits", recordings, "--speaker", "bert", "--name", "b",
+                                          updates=(2, 2, 2, 2))) == 0  # fmt: skip
+    assert json.loads(capsys.readouterr().out)["recordings"] == 10 * 7
+    with pytest.raises(InvalidValueError, match="speaker must be one of anna, bert, not 'carl'"):
+        compress.main(speech_arguments("digits", recordings, "--speaker", "carl"))
+    with pytest.raises(InvalidValueError, match="network.input_size must be 80, as many as features"):
+        compress.main(speech_arguments("digits", recordings, "--set", "network.input_size=64"))
+
+
+def test_phones_are_learnt(recordings, capsys):
+    assert compress.main(speech_arguments("phones", recordings, updates=(4, 4, 2, 2))) == 0
+    results = json.loads(capsys.readouterr().out)
+    assert results["phones"] == 2 * 3 * 32
+    assert results["phone_error_percent"] <= 100
+
+
+def test_what_is_no_recording_is_refused(recordings):
+    def refused(message):
+        with pytest.raises(InvalidFileError, match=message):
+            compress.main(speech_arguments("digits", recordings))
+
+    odd = recordings / "notes.wav"
+    odd.write_bytes(b"RIFF")
+    refused("must be called {digit}_{speaker}_{take}.wav")
+    odd.unlink()
+    first = recordings / "0_anna_0.wav"
+    whole = first.read_bytes()
+    for content, message in (
+        (b"", "must be a WAV file: it ends early"),
+        (b"no audio at all" * 10, "must be a WAV file"),
+        (whole[:100], "must hold at least 200 samples, not 28"),
+    ):
+        first.write_bytes(content)
+        refused(message)
+    with wave.open(str(first), "wb") as file:
+        file.setparams((2, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(4000))
+    refused("must be mono, 16 bit, 8000 Hz, not 2 channels, 16 bit, 16000 Hz")
+    for path in recordings.glob("*.wav"):
+        path.unlink()
+    refused("must hold .* files of .*free-spoken-digit-dataset, not none")
+
+
+def test_dictionary_is_checked(recordings, tmp_path):
+    arguments_now = speech_arguments("phones", recordings)
+    other = tmp_path / "other"
+    for content, message in (
+        (b"ONE 1 W AH1 N\n", "must be a pronouncing dictionary with the word 'zero'"),
+        (b"\x1f\x8bdamaged", "must be a readable dictionary"),
+    ):
+        other.write_bytes(content)
+        with pytest.raises(InvalidFileError, match=message):
+            compress.main([*arguments_now, "--cmudict", str(other)])
+    with pytest.raises(InvalidFileError, match="--cmudict must be the dictionary of https"):
+        compress.main([*arguments_now, "--cmudict", str(tmp_path / "none")])
+
+
+def test_help_has_an_example(capsys):
+    for command in (compress, evaluate):
+        with pytest.raises(SystemExit):
+            command.main(["--help"])
+        assert f"python -m {command.__name__}" in capsys.readouterr().out
+
+
+def test_schedule_of_the_learning_rate():
+    settings = StageSettings(1000, warmup=10, learning_rate=0.01, final_learning_rate=0.001)
+    assert settings.rate(0) == pytest.approx(0.001)
+    assert settings.rate(10) == pytest.approx(0.01)
+    assert settings.rate(1000) == pytest.approx(0.001)
+
+
+def test_progress_says_how_long_still(capsys):
+    progress = Progress(10, label="x")
+    progress.show(5, "loss", always=True)
+    line = capsys.readouterr().err
+    assert line.startswith("x  step 5/10  loss")
+    assert "0:00 left" in line
+
+
+def test_a_stage_shares_its_parent(text, tmp_path):
+    """Two bit widths from one circulant stage; each final network is the integer reference's."""
+    task = character_task(text)
+    settings = StageSettings(6, 4, evaluate_every=3)
+    parent = Stage("k", "float", preset("tiny"), settings)
+    for bits in (8, 3):
+        config = preset("tiny").replace({"quantization.weight_bits": bits})
+        stage = Stage(f"b{bits}", "quantized", config, settings, parent=parent)
+        network = run_stage(stage, task, tmp_path)
+        measured = task.measure(sequence_model(network), "test"), task.measure(network, "test")
+        assert measured[0]["perplexity"] == pytest.approx(measured[1]["perplexity"], rel=1e-5)
+    assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["b3.pt", "b8.pt", "k.pt"]
+    assert issubclass(Interrupted, Exception)
