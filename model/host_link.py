@@ -21,7 +21,9 @@ from model.frames import (
     Reason,
 )
 
-ATTEMPTS = 5
+ATTEMPTS = 8
+# Share of the timeout after which nothing more follows a refusal.
+SETTLED = 0.1
 # The device did not understand, or was not listening: the question may simply be asked again.
 TRANSIENT = (Reason.LINE, Reason.SIZE, Reason.CHECKSUM, Reason.BUSY)
 SEQUENCES = 1 << SEQUENCE_BITS
@@ -75,24 +77,23 @@ class DeviceClient:
             if attempt:
                 self.repeats += 1
             self.line.write(data)
-            complaint = "no answer"
-            while (found := self._next()) is not None:
+            complaint, patience = "no answer", self.timeout
+            while (found := self._next(patience)) is not None:
                 if isinstance(found, Reason):
-                    complaint = f"a damaged answer ({found.name})"
-                    break
-                if found.kind == REFUSED:
+                    complaint, patience = f"a damaged answer ({found.name})", self.timeout * SETTLED
+                elif found.kind == REFUSED:
                     reason = found.payload[0] if found.payload else 0
                     name = Reason(reason).name if reason in tuple(Reason) else str(reason)
-                    complaint = f"a refusal ({name})"
+                    # Perhaps of noise before the question, whose answer then follows at once.
+                    complaint, patience = f"a refusal ({name})", self.timeout * SETTLED
                     if reason not in TRANSIENT and found.sequence == question.sequence:
                         raise FrameError(f"the device refuses {_name(question)}: {name}")
-                    break
-                if found.kind == question.kind | REPLY and found.sequence == question.sequence:
+                elif found.kind == question.kind | REPLY and found.sequence == question.sequence:
                     return found.payload
-                # An answer to something that was asked twice.
+                # Anything else answers something that was asked twice.
         raise FrameError(f"the device must answer {_name(question)} within {ATTEMPTS} attempts, not with {complaint}")
 
-    def _next(self) -> Frame | Reason | None:
+    def _next(self, timeout: float) -> Frame | Reason | None:
         """The next frame of the line, ``None`` after ``timeout`` seconds without a byte."""
         last = time.monotonic()
         while not self._found:
@@ -100,7 +101,7 @@ class DeviceClient:
             if data:
                 last = time.monotonic()
                 self._found += self.decoder.feed(data)
-            elif time.monotonic() - last > self.timeout:
+            elif time.monotonic() - last > timeout:
                 return None
         return self._found.pop(0)
 

@@ -14,15 +14,17 @@ from model.frames import LinkConfig, LinkLayout
 from model.presets import resolve
 from model.report import design_report
 from model.schedule import Schedule
-from scripts.cli import add_config_arguments, count, print_table, run_command
+from scripts.cli import add_config_arguments, config_from, count, print_table, run_command
 from scripts.verilog import BUILD
 from scripts.weights import add_weight_arguments, weights_from
-from sim.fpga_build import REPORT_FILE, BoardBuild, Utilisation, device_clock, placed_use
+from sim.device import emit_device
+from sim.fpga_build import REPORT_FILE, BoardBuild, Utilisation, device_clock, emit_netlist, placed_use
 from sim.verilog import weights_digest
 
 EXAMPLES = """examples:
   python -m scripts.fpga --board ulx3s_85f
   python -m scripts.fpga --board icebreaker --json
+  python -m scripts.fpga --netlist --config tiny
   python -m scripts.fpga --board ecpix5_45f --set architecture.tile_cols=2 --clock-mhz 40"""
 
 
@@ -34,7 +36,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--board", required=True, metavar="BOARD", help=", ".join(BOARDS))
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--board", metavar="BOARD", help=", ".join(BOARDS))
+    what.add_argument(
+        "--netlist", action="store_true", help="no board: an ECP5 netlist with its cells' models, for scripts.host"
+    )
     add_config_arguments(parser)
     parser.set_defaults(config=None)
     add_weight_arguments(parser)
@@ -67,6 +73,8 @@ def config_of(args: argparse.Namespace, target: Board):
 def main(argv: list[str] | None = None) -> int:
     """Parse, build, print."""
     args = parse(argv)
+    if args.netlist:
+        return netlist(args)
     target = board(args.board)
     config = config_of(args, target)
     chosen = weights_from(args, config)
@@ -95,6 +103,21 @@ def main(argv: list[str] | None = None) -> int:
         fpga = report["clock"]
         print(f"fpga: the clock must be at most {fpga['max_mhz']} MHz, not {fpga['mhz']:g}", file=sys.stderr)
         return 1
+    return 0
+
+
+def netlist(args: argparse.Namespace) -> int:
+    """``--netlist``: what Yosys makes of the device, to be simulated like the device."""
+    args.config = args.config or "tiny"
+    config = config_from(args)
+    chosen = weights_from(args, config)
+    folder = emit_device(chosen.weights, args.output or BUILD / f"{config.name}-netlist")
+    cells = emit_netlist(folder, progress)
+    if args.json:
+        print(json.dumps({"configuration": config.fingerprint, "cells": cells}, indent=2))
+    else:
+        kinds = sorted((name, number) for name, number in cells.items() if not name.startswith("$"))
+        print_table([("configuration", f"{config.name} {config.fingerprint}"), *kinds, ("written to", f"{folder}/")])
     return 0
 
 

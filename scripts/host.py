@@ -50,7 +50,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--simulate", action="store_true", help="the emitted Verilog in a simulator, behind a pseudo-terminal"
     )
     where.add_argument(
-        "--netlist", type=Path, metavar="FOLDER", help="the netlist that `make fpga ARGS=--netlist` left there"
+        "--netlist",
+        type=Path,
+        metavar="FOLDER",
+        help="the netlist of scripts.fpga --netlist, likewise",
     )
     parser.add_argument("--baud", type=count, default=DEFAULT_BAUD, help=f"of the line; default {DEFAULT_BAUD}")
     text = parser.add_mutually_exclusive_group()
@@ -112,14 +115,17 @@ def line_of(args: argparse.Namespace, weights) -> Iterator[SerialLine]:
             yield line
         return
     # Imported here: a person with a board needs no simulator.
-    from sim.device import DEVICE_FILE, emit_device, netlist_models, simulated_device
+    from sim.device import DEVICE_FILE, emit_device, simulated_device
+    from sim.fpga_build import NETLIST_FILE
 
     folder = BUILD / f"{weights.config.name}-device"
     if args.netlist is None:
         print(f"compiling {folder}/{DEVICE_FILE}", file=sys.stderr)
         device = simulated_device(emit_device(weights, folder))
     else:
-        device = simulated_device(args.netlist, netlist=args.netlist / "netlist.v", models=netlist_models())
+        print(f"compiling {args.netlist}/{NETLIST_FILE}", file=sys.stderr)
+        # Verilator would compile ten thousand little modules for minutes.
+        device = simulated_device(args.netlist, "icarus", NETLIST_FILE)
     with device as terminal:
         print(f"the simulated device listens at {terminal}", file=sys.stderr)
         with open_line(terminal, 115200) as line:

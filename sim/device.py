@@ -6,12 +6,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from hdl.fpga import FPGA_MODULE, generate
 from hdl.host_link import IDENTITY_SPEC
-from model.errors import InvalidFileError, MissingToolError, require
+from model.config import Config
+from model.errors import InvalidFileError, UserError, require
 from model.files import replaced_directory
 from model.frames import BITS_PER_BYTE, Identity, LinkConfig
 from model.memory_image import FINGERPRINT_LABEL, initialised_memories, mem_text, memory_words
@@ -74,16 +75,32 @@ def emit_device(weights: LstmWeights, path: str | Path, link: LinkConfig = SIMUL
     return path
 
 
+def read_device(directory: str | Path) -> dict:
+    """``config.json`` of a device's directory.
+
+    Raises
+    ------
+    InvalidFileError
+        There is none.
+    """
+    path = Path(directory) / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["configuration"] and values["link"]["divisor"]:
+            return values
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise InvalidFileError(f"{path} must be that of a device (make fpga), not another or missing file")
+
+
 @contextlib.contextmanager
-def simulated_device(
-    directory: str | Path, simulator: str = "verilator", netlist: Path | None = None, models: Sequence[Path] = ()
-) -> Iterator[str]:
+def simulated_device(directory: str | Path, simulator: str = "verilator", source: str = DEVICE_FILE) -> Iterator[str]:
     """Run a device's directory (:func:`emit_device`) in a simulator; yields the path of its terminal.
 
     Parameters
     ----------
-    netlist : Path, optional
-        Simulate this Verilog in place of the directory's, together with ``models`` of the cells that it is made of.
+    source : str
+        File of the directory: the emitted Verilog, or a netlist of it that brings the models of its cells.
 
     Raises
     ------
@@ -94,14 +111,14 @@ def simulated_device(
     """
     require(simulator in SIMULATORS, "simulator", f"one of {', '.join(SIMULATORS)}", simulator)
     directory = Path(directory).resolve()
-    source = (netlist or directory / DEVICE_FILE).resolve()
-    header = source.read_text(encoding="utf-8")[:1000] if source.exists() else ""
-    if FINGERPRINT_LABEL not in header:
-        raise InvalidFileError(f"{source} must be the Verilog of a device, not another file")
-    compiled = directory / "sim" / (simulator + ("-netlist" if netlist else ""))
-    values = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
+    values = read_device(directory)
+    verilog = directory / source
+    header = verilog.read_text(encoding="utf-8")[:1000] if verilog.exists() else ""
+    if f"{FINGERPRINT_LABEL} {values['configuration']}" not in header:
+        raise InvalidFileError(f"{verilog} must be Verilog of {FINGERPRINT_LABEL} {values['configuration']}")
+    compiled = directory / "sim" / simulator / Path(source).stem
     with _environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
-        _compile(source, compiled, simulator, FPGA_MODULE, models)
+        _compile(verilog, compiled, simulator, FPGA_MODULE)
         scratch = Path(scratch)
         for memory in directory.glob("*.mem"):
             (scratch / memory.name).symlink_to(memory)
@@ -122,6 +139,11 @@ def simulated_device(
             )
             try:
                 yield _address(process, address, log, simulator)
+            except UserError:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=3)
+                    raise SimulationError(f"{simulator} ended{_tail(log)}") from None
+                raise
             finally:
                 stop.touch()
                 try:
@@ -132,19 +154,8 @@ def simulated_device(
                     process.wait()
 
 
-def netlist_models() -> list[Path]:
-    """Verilog of the ECP5 cells that netlists are made of: Yosys's own, and ours for what it has none of."""
-    try:
-        import pyosys
-    except ImportError:
-        raise MissingToolError("package pyosys must be installed (make fpga does)") from None
-    return [Path(pyosys.__file__).parent / "share" / "ecp5" / "cells_sim.v", Path(__file__).with_name("ecp5_cells.v")]
-
-
 def _patience(values: dict) -> int:
     """Times of a byte that a step may take."""
-    from model.config import Config
-
     schedule = Schedule(Config.from_dict(values["config"]))
     cycles = 2 * (schedule.initiation_interval + schedule.first_step_latency)
     return 8 + cycles // (BITS_PER_BYTE * values["link"]["divisor"])

@@ -7,6 +7,7 @@ build goes on where it stopped.
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from sim.device import DEVICE_FILE, device_texts
 
 TOP = "top"
 REPORT_FILE = "report.json"
+NETLIST_FILE = "netlist.v"
 POLL_SECONDS = 1.0
 # Yosys in a process of its own: it prints to the terminal's own output and can be interrupted.
 YOSYS_DRIVER = """\
@@ -324,9 +326,74 @@ def device_clock(report: dict, clock_hz: float) -> float:
     return min(clock["achieved"] for clock in clocks if abs(clock["constraint"] - target) <= closest + 1e-6)
 
 
+# Block RAMs stay logic: Yosys has no model of them to simulate.
 NETLIST_COMMANDS = (
     f"read_verilog -defer {DEVICE_FILE}",
-    f"synth_ecp5 -top {FPGA_MODULE}",
-    "clean -purge",
-    "write_verilog -noattr netlist.part.v",
+    f"synth_ecp5 -nobram -top {FPGA_MODULE}",
+    "opt_clean -purge",
+    "tee -q -o netlist.cells.json stat -json",
+    "write_verilog -noattr netlist.cells.v",
 )
+MULTIPLIER_BITS, PRODUCT_BITS = 18, 36
+
+
+def emit_netlist(directory: Path, progress: Callable) -> dict[str, int]:
+    """Synthesize a device's directory for an ECP5 and write ``netlist.v``: LUTs, flip-flops, multipliers, carries,
+    with Yosys's models of these cells.
+
+    Returns
+    -------
+    dict
+        Cells by type.
+    """
+    progress("synthesis: started")
+    seconds = yosys(
+        list(NETLIST_COMMANDS),
+        directory / "netlist.rpt",
+        directory,
+        lambda line: progress(f"synthesis: {line[:70]}", True),
+    )
+    progress(f"synthesis: {seconds:.0f} s")
+    assemble_netlist(directory)
+    return cell_counts(directory / "netlist.cells.json")
+
+
+def assemble_netlist(directory: Path) -> None:
+    """``netlist.v`` from Yosys's netlist and the models of its cells."""
+    header = (directory / DEVICE_FILE).read_text(encoding="utf-8").split("\n\n", 1)[0]
+    body = (directory / "netlist.cells.v").read_text(encoding="utf-8")
+    write_atomic(directory / NETLIST_FILE, f"{header}\n\n{body}\n{_cell_models()}")
+    shutil.rmtree(directory / "sim" / "verilator" / Path(NETLIST_FILE).stem, ignore_errors=True)
+
+
+def _cell_models() -> str:
+    """Verilog of the ECP5's cells as Yosys models them, and of its multiplier without registers, as it uses it."""
+    import pyosys
+
+    share = Path(pyosys.__file__).parent / "share" / "ecp5"
+    text = "\n".join((share / name).read_text(encoding="utf-8") for name in ("common_sim.vh", "ccu2c_sim.vh"))
+    # Delays mean nothing here, and simulators differ in what they read of them; includes are files that are not here.
+    text = re.sub(r"\bspecify\b.*?\bendspecify\b", "", text, flags=re.DOTALL)
+    models = [re.sub(r"^`include .*$", "", text, flags=re.MULTILINE)]
+    operands = [f"{port}{bit}" for port in "AB" for bit in range(MULTIPLIER_BITS)]
+    product = [f"P{bit}" for bit in range(PRODUCT_BITS)]
+    unused = [
+        *(f"C{bit}" for bit in range(MULTIPLIER_BITS)),
+        *("SIGNEDA", "SIGNEDB", "SOURCEA", "SOURCEB"),
+        *(f"{name}{i}" for name in ("CLK", "CE", "RST") for i in range(4)),
+        *(f"SRI{port}{bit}" for port in "AB" for bit in range(MULTIPLIER_BITS)),
+    ]
+
+    def vector(names: list[str]) -> str:
+        return "{" + ", ".join(reversed(names)) + "}"
+
+    a, b = operands[:MULTIPLIER_BITS], operands[MULTIPLIER_BITS:]
+    models.append(
+        f"module MULT18X18D(input {', '.join([*operands, *unused])}, output {', '.join(product)});\n"
+        f"  wire signed [18:0] a = {{SIGNEDA & A17, {vector(a)[1:-1]}}};\n"
+        f"  wire signed [18:0] b = {{SIGNEDB & B17, {vector(b)[1:-1]}}};\n"
+        "  wire signed [37:0] p = a * b;\n"
+        f"  assign {vector(product)} = p[35:0];\n"
+        "endmodule\n"
+    )
+    return "\n".join(models)

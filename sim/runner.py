@@ -290,16 +290,13 @@ def _runner(simulator: str):
     return PortsOnlyVerilator() if simulator == "verilator" else runner.get_runner(simulator)
 
 
-def _compile(source: Path, compiled: Path, simulator: str, top: str = TOP_MODULE, more: Sequence[Path] = ()) -> None:
-    """Compile unless that was done; a build directory is replaced as a whole, so its Verilog never changes.
-
-    ``more`` are further sources, say the models of an FPGA's cells.
-    """
+def _compile(source: Path, compiled: Path, simulator: str, top: str = TOP_MODULE) -> None:
+    """Compile unless that was done; a build directory is replaced as a whole, so its Verilog never changes."""
     stamp, log_file = compiled / "compiled", compiled / "compile.log"
     if stamp.exists():
         return
     compiled.mkdir(parents=True, exist_ok=True)
-    sources = [source, *more]
+    sources = [source]
     if simulator == "verilator":
         ports = compiled / "ports.vlt"
         ports.write_text(PORTS_FILE.format(top=top), encoding="ascii")

@@ -38,7 +38,8 @@ class Bench:
 
     def __init__(self, dut, job: dict):
         self.dut = dut
-        self.bit = Timer(job["divisor"] * PERIOD_NS, "ns")
+        # Each its own: a trigger that two coroutines wait for fires for both when it fires for the first.
+        self.bit_out, self.bit_in = (Timer(job["divisor"] * PERIOD_NS, "ns") for _ in range(2))
         self.one_and_a_half = Timer(job["divisor"] * PERIOD_NS * 3 // 2, "ns")
         self.byte = Timer(BITS_PER_BYTE * job["divisor"] * PERIOD_NS, "ns")
         self.idle = Timer(IDLE_BYTES * BITS_PER_BYTE * job["divisor"] * PERIOD_NS, "ns")
@@ -91,14 +92,14 @@ class Bench:
 
     async def send(self, byte: int):
         """A byte to the device's ``rx``."""
-        rx, bit = self.dut.rx, self.bit
+        rx, bit = self.dut.rx, self.bit_out
         for level in (0, *((byte >> position) & 1 for position in range(8)), 1):
             rx.value = level
             await bit
 
     async def listen(self):
         """Bytes from the device's ``tx``."""
-        tx, bit = self.dut.tx, self.bit
+        tx, bit = self.dut.tx, self.bit_in
         while True:
             await FallingEdge(tx)
             await self.one_and_a_half
