@@ -13,6 +13,8 @@ N       ?= 50
 SEED    ?= 1
 ARGS    ?=
 WORKERS ?= 2
+BOARD   ?= ulx3s_85f
+PORT    ?=
 
 # Left empty, the first of these that is recent enough makes .venv.
 PYTHON  ?=
@@ -20,7 +22,7 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-.PHONY: help verilog sim test fuzz explore train lint format clean distclean
+.PHONY: help verilog sim test fuzz explore train fpga host lint format clean distclean
 
 help: ## this list
 	@echo 'usage: make TARGET [CONFIG=preset|file] [SET="section.field=value ..."] [ARGS="more options"]'
@@ -41,6 +43,12 @@ explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (
 
 train: .venv/.train ## retrain the compressed network and evaluate its integer model
 	@$(RUN) -m scripts.train $(OPTIONS)
+
+fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx3s_85f, ecpix5_45f, ice40_hx8k_b_evn, icebreaker)
+	@$(RUN) -m scripts.fpga --board $(BOARD) $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+
+host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a simulated one
+	@$(RUN) -m scripts.host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 
 test: .venv/.sim .venv/.train .venv/.synth .venv/.dev | compiler ## linter, formatter, every test
 	@$(RUN) -m ruff check .
@@ -77,7 +85,7 @@ distclean: clean ## remove .venv as well
 .venv/.base: .venv/.python pyproject.toml
 	@echo 'installing: base'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable .; touch $@
 
-.venv/.sim .venv/.train .venv/.synth .venv/.plot .venv/.dev: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.synth .venv/.fpga .venv/.plot .venv/.dev: .venv/.%: .venv/.base
 	@echo 'installing: $*'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable '.[$*]'; touch $@
 
 # Verilator makes C++ of the design; cocotb's Makefiles need perl and make with it.

@@ -73,7 +73,8 @@ class BoardTop(Elaboratable):
     """
 
     def __init__(self, board: Board, clock_hz: float):
-        self.board, self.clock_hz = board, clock_hz
+        self.board = board
+        self.pll = None if clock_hz == board.input_hz else Pll.choose(board.input_hz, clock_hz)
 
     def elaborate(self, platform):
         m = Module()
@@ -84,11 +85,10 @@ class BoardTop(Elaboratable):
         m.domains.sync = ClockDomain()
         m.domains.start = ClockDomain(reset_less=True)
         locked = Signal()
-        if self.clock_hz == platform.default_clk_frequency:
+        if self.pll is None:
             m.d.comb += [ClockSignal("sync").eq(buffer.i), locked.eq(1)]
         else:
-            pll = Pll.choose(platform.default_clk_frequency, self.clock_hz)
-            m.submodules.pll = self._ehxplll(pll, buffer.i, ClockSignal("sync"), locked)
+            m.submodules.pll = self._ehxplll(self.pll, buffer.i, ClockSignal("sync"), locked)
         count, ready = Signal(RESET_BITS), Signal()
         m.d.comb += ClockSignal("start").eq(ClockSignal("sync"))
         with m.If(~locked):

@@ -9,7 +9,7 @@ from pathlib import Path
 from model.config import parse_setting
 from model.errors import InvalidValueError
 from model.files import write_atomic
-from model.fpga import BOARDS, Board, board
+from model.fpga import BOARDS, Board, Measured, board, remedies
 from model.frames import LinkConfig, LinkLayout
 from model.presets import resolve
 from model.report import design_report
@@ -18,7 +18,7 @@ from scripts.cli import add_config_arguments, config_from, count, print_table, r
 from scripts.verilog import BUILD
 from scripts.weights import add_weight_arguments, weights_from
 from sim.device import emit_device
-from sim.fpga_build import REPORT_FILE, BoardBuild, Utilisation, device_clock, emit_netlist, placed_use
+from sim.fpga_build import REPORT_FILE, RESOURCE_NAMES, BoardBuild, Utilisation, device_clock, emit_netlist, placed_use
 from sim.verilog import weights_digest
 
 EXAMPLES = """examples:
@@ -151,11 +151,17 @@ def report_of(build: BoardBuild, config, placed: dict, bitstream: Path, source: 
 
 
 def complaint(config, used: Utilisation) -> str:
-    """By how much a design is too large."""
+    """By how much a design is too large, and what would fit."""
     parts = [
-        f"{used.used[name]} {name} ({excess} more than {used.part.name} has)" for name, excess in used.excess.items()
+        f"{used.used[name]} {RESOURCE_NAMES[name]} ({excess} more than {used.part.name} has)"
+        for name, excess in used.excess.items()
     ]
-    return f"the design must fit {used.part.name}, not take {' and '.join(parts)}"
+    ways = [
+        " ".join(f"{field}={json.dumps(value)}" for field, value in settings.items())
+        for settings in remedies(Measured(config, used.used, used.part))
+    ]
+    hint = f"; by estimate one of these fits: {' | '.join(ways)}" if ways else "; no smaller tile, k or width fits"
+    return f"the design must fit {used.part.name}, not take {' and '.join(parts)}{hint}"
 
 
 def _print(report: dict, folder: Path) -> None:

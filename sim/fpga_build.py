@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hdl.boards import BoardTop, platform_of
+from hdl.boards import BoardTop, Pll, platform_of
 from hdl.fpga import FPGA_MODULE
-from model.errors import InvalidValueError, MissingToolError, UserError, require
+from model.errors import MissingToolError, UserError, require
 from model.files import write_atomic
 from model.fpga import Board, Part
 from model.frames import LinkConfig
@@ -62,20 +62,6 @@ RESOURCE_NAMES = {"luts": "LUT", "ffs": "FF", "brams": "BRAM", "dsps": "DSP"}
 
 class BuildError(UserError):
     """A tool failed on the design."""
-
-
-class DoesNotFitError(InvalidValueError):
-    """The part is too small for the design.
-
-    Attributes
-    ----------
-    used : dict
-        Resources that the design takes, by name.
-    """
-
-    def __init__(self, message: str, used: dict):
-        super().__init__(message)
-        self.used = used
 
 
 @dataclass(frozen=True)
@@ -215,10 +201,12 @@ class BoardBuild:
 
     def prepare(self) -> None:
         """Write every source of the build."""
-        platform = platform_of(self.board)
         if self.board.part.family != "ecp5":
-            rule = f"{platform.default_clk_frequency / 1e6:g}, the board's own, as no PLL is built for its part"
-            require(self.link.clock_hz == platform.default_clk_frequency, "--clock-mhz", rule, self.link.clock_hz / 1e6)
+            rule = f"{self.board.input_hz / 1e6:g}, the board's own, as no PLL is built for its part"
+            require(self.link.clock_hz == self.board.input_hz, "--clock-mhz", rule, self.link.clock_hz / 1e6)
+        elif self.link.clock_hz != self.board.input_hz:
+            Pll.choose(self.board.input_hz, self.link.clock_hz)  # refused before anything is written
+        platform = platform_of(self.board)
         texts = device_texts(self.weights, self.link)
         platform.add_file(DEVICE_FILE, texts[DEVICE_FILE])
         dsp = " -dsp" if self.board.part.family == "ice40" and self.board.part.dsps else ""
@@ -334,6 +322,7 @@ NETLIST_COMMANDS = (
     "tee -q -o netlist.cells.json stat -json",
     "write_verilog -noattr netlist.cells.v",
 )
+NETLIST_CELLS = ("LUT2", "LUT4", "PFUMX", "L6MUX21", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4")
 MULTIPLIER_BITS, PRODUCT_BITS = 18, 36
 
 
@@ -372,9 +361,9 @@ def _cell_models() -> str:
 
     share = Path(pyosys.__file__).parent / "share" / "ecp5"
     text = "\n".join((share / name).read_text(encoding="utf-8") for name in ("common_sim.vh", "ccu2c_sim.vh"))
-    # Delays mean nothing here, and simulators differ in what they read of them; includes are files that are not here.
+    # Delays mean nothing here, and simulators differ in what they read of them.
     text = re.sub(r"\bspecify\b.*?\bendspecify\b", "", text, flags=re.DOTALL)
-    models = [re.sub(r"^`include .*$", "", text, flags=re.MULTILINE)]
+    models = [re.search(rf"^module {cell}\b.*?^endmodule", text, re.DOTALL | re.MULTILINE)[0] for cell in NETLIST_CELLS]
     operands = [f"{port}{bit}" for port in "AB" for bit in range(MULTIPLIER_BITS)]
     product = [f"P{bit}" for bit in range(PRODUCT_BITS)]
     unused = [

@@ -1,22 +1,17 @@
-"""The host link's hardware against its reference, byte by byte and bit by bit."""
+"""Blocks of the host link against the reference codec; ``scripts.host --fuzz`` hurts the whole device."""
 
-import numpy as np
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-from hdl.fpga import Device
 from hdl.frame_receiver import FrameReceiver
 from hdl.frame_sender import FrameSender
 from hdl.uart import UartReceiver, UartTransmitter
 from model.frames import (
-    CRC_BYTES,
     FLAG,
-    HEADER_BYTES,
     Frame,
     FrameDecoder,
-    Identity,
     Kind,
     LinkConfig,
     LinkLayout,
@@ -24,10 +19,7 @@ from model.frames import (
     escape,
     parse_body,
 )
-from model.memory_image import memory_words
 from model.presets import preset
-from model.reference.host_link import HostLinkReference
-from model.weights import random_inputs, random_weights
 from sim.pysim import CLOCK_PERIOD
 
 LINK = LinkConfig(1e6, 4, 400)
@@ -217,120 +209,3 @@ def test_sender_builds_frames_that_the_codec_reads(rng):
     simulate(dut, bench)
     assert bytes(got) == b"".join(frame.encode() for frame in frames)
     assert parse_body(frames[0].body(), 400) == frames[0]
-
-
-# -- the whole device ------------------------------------------------------------------------------------------
-
-
-def device(rng):
-    config = preset("tiny")
-    weights = random_weights(config, rng)
-    identity = Identity.of(config, "0123456789abcdef" * 4, LINK.clock_hz)
-    dut = Device(config, LINK, memory_words(weights) | {"identity": list(identity.pack())})
-    return weights, dut, HostLinkReference(weights, identity)
-
-
-class Cable:
-    """Both ends of the line at bit level, in Amaranth's simulator."""
-
-    def __init__(self, ctx, dut, layout):
-        self.ctx, self.dut = ctx, dut
-        self.decoder = FrameDecoder(layout.max_answer_bytes)
-        self.answers, self.raw = [], None
-        ctx.set(dut.rx, 1)
-
-    async def cycle(self, level):
-        self.ctx.set(self.dut.rx, level)
-        await self.ctx.tick()
-        tx = self.ctx.get(self.dut.tx)
-        if self.raw is None:
-            if not tx:
-                self.raw = []
-        else:
-            self.raw.append(tx)
-            if len(self.raw) == 10 * LINK.divisor - LINK.divisor // 2:
-                bits = self.raw[LINK.divisor + LINK.divisor // 2 - 1 :: LINK.divisor]
-                found = self.decoder.byte(sum(bit << i for i, bit in enumerate(bits[:8])), not bits[8])
-                assert not isinstance(found, Reason), "the device sends whole frames alone"
-                self.answers += [found] if found else []
-                self.raw = None
-
-    async def send(self, pairs):
-        for value, error in pairs:
-            for level in line_bits(value, LINK.divisor, stop=int(not error)) + [1] * (LINK.divisor if error else 0):
-                await self.cycle(level)
-
-    async def settle(self, limit=4000):
-        """Until nothing has come for longer than the device thinks."""
-        quiet = 0
-        while quiet < limit // 10:
-            count, busy = len(self.answers), self.raw
-            await self.cycle(1)
-            quiet = quiet + 1 if len(self.answers) == count and busy is None else 0
-
-
-def test_device_answers_as_the_reference_at_bit_level(rng):
-    """Requests of every kind, half of them damaged, through both UARTs; then it still knows its state."""
-    weights, dut, golden = device(rng)
-    layout = golden.layout
-
-    async def bench(ctx):
-        cable = Cable(ctx, dut, layout)
-        for number, body in enumerate(requests(layout, rng, 60)):
-            if body[0] == Kind.STEP and len(body) == HEADER_BYTES + layout.step_bytes + CRC_BYTES:
-                # The next step or the last one, mostly: random numbers would all be refused.
-                x = random_inputs(weights.config, rng, 1)[0]
-                choice = rng.random()
-                sequence = golden.expected - (1 if choice < 0.2 else 0) + (3 if choice > 0.9 else 0)
-                body = Frame(Kind.STEP, sequence % 256, layout.pack_x(x, rng.random() < 0.2)).body()
-            line = damage(body, rng) if number % 2 else [(byte, False) for byte in (FLAG, *escape(body), FLAG)]
-            expected = [answer for pair in line if (answer := golden.byte(*pair)) is not None]
-            cable.answers.clear()
-            await cable.send(line)
-            # What an escape or a flag left open ends in silence, and is refused.
-            answer = golden.silence()
-            expected += [answer] if answer else []
-            await cable.settle()
-            for _ in range(LINK.silence_cycles + 100 if answer else 0):
-                await cable.cycle(1)
-            await cable.settle()
-            got = [_without_cycles(answer) for answer in cable.answers]
-            assert got == expected, f"request {number}"
-        assert golden.steps or golden.accepted
-
-    simulate(dut, bench)
-
-
-def _without_cycles(frame):
-    if frame.kind == Kind.COUNTERS | 0x80:
-        return Frame(frame.kind, frame.sequence, frame.payload[:4] + bytes(8) + frame.payload[12:])
-    return frame
-
-
-def test_device_survives_requests_that_do_not_wait(rng):
-    """Frames back to back: each is answered or BUSY tells, no acknowledged step is lost, nothing hangs."""
-    weights, dut, golden = device(rng)
-    layout = golden.layout
-
-    async def bench(ctx):
-        cable = Cable(ctx, dut, layout)
-        await cable.send([(byte, False) for byte in Frame(Kind.RESET, 255).encode()])
-        burst = [Frame(Kind.STEP, n, layout.pack_x(random_inputs(weights.config, rng, 1)[0])) for n in range(12)]
-        await cable.send([(byte, False) for frame in burst for byte in frame.encode()])
-        await cable.settle()
-        done = [answer for answer in cable.answers if answer.kind == Kind.STEP | 0x80]
-        assert [answer.sequence for answer in done] == list(range(len(done)))
-        assert len(done) >= 2
-        refused = [answer.payload[0] for answer in cable.answers if answer.kind == 0xFF]
-        assert Reason.BUSY in refused
-        assert set(refused) <= {Reason.BUSY, Reason.SEQUENCE}
-        # The acknowledged steps are exactly those that count, and their h is the reference's.
-        golden.feed(Frame(Kind.RESET, 255).encode())
-        expected = [golden.feed(frame.encode())[0] for frame in burst[: len(done)]]
-        assert done == expected
-        cable.answers.clear()
-        await cable.send([(byte, False) for byte in Frame(Kind.COUNTERS, 9).encode()])
-        await cable.settle()
-        assert np.frombuffer(cable.answers[0].payload, "<u4")[0] == len(done)
-
-    simulate(dut, bench)
