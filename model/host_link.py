@@ -23,7 +23,7 @@ from model.frames import (
 
 ATTEMPTS = 8
 # Share of the timeout after which nothing more follows a refusal.
-SETTLED = 0.1
+SETTLED = 0.02
 # The device did not understand, or was not listening: the question may simply be asked again.
 TRANSIENT = (Reason.LINE, Reason.SIZE, Reason.CHECKSUM, Reason.BUSY)
 SEQUENCES = 1 << SEQUENCE_BITS

@@ -24,8 +24,8 @@ from sim.verilog import weights_digest
 DEFAULT_BAUD = 1_000_000
 DEFAULT_PROMPT = "The "
 READ_SECONDS = 0.02
-# A simulated device takes its time.
-TIMEOUT, SIMULATED_TIMEOUT = 1.0, 10.0
+# A simulated device takes its time, a netlist on a busy machine even more; a question repeated too soon gets BUSY.
+TIMEOUT, SIMULATED_TIMEOUT = 1.0, 60.0
 
 EXAMPLES = """examples:
   python -m scripts.host --port /dev/ttyUSB0 --length 500 --check
