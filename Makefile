@@ -9,6 +9,8 @@ SHELL := /bin/bash
 CONFIG  ?= char128
 SET     ?=
 SIM     ?= verilator
+LIBERTY ?=
+UNIT    ?=
 N       ?= 50
 SEED    ?= 1
 ARGS    ?=
@@ -22,7 +24,8 @@ PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-.PHONY: help verilog sim test fuzz explore train fpga host lint format clean distclean
+# Every target that `make help` lists.
+.PHONY: $(shell sed -nE 's/^([a-z]+):[^\#]*\#\# .*/\1/p' Makefile)
 
 help: ## this list
 	@echo 'usage: make TARGET [CONFIG=preset|file] [SET="section.field=value ..."] [ARGS="more options"]'
@@ -35,11 +38,26 @@ verilog: .venv/.base ## emit build/<name>/: Verilog, weight files, expected vect
 sim: .venv/.sim | compiler ## feed text through the emitted Verilog, compare every h (SIM=verilator|icarus)
 	@$(RUN) -m scripts.simulate --sim $(SIM) $(OPTIONS)
 
+check: .venv/.sim .venv/.synth | compiler ## lint the emitted Verilog with Verilator and Yosys (CONFIG, SET)
+	@$(RUN) -m scripts.lint $(OPTIONS)
+
 fuzz: .venv/.sim | compiler ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED)
 	@$(RUN) -m scripts.fuzz --count $(N) --seed $(SEED) $(ARGS)
 
 explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
 	@$(RUN) -m scripts.explore --config $(if $(filter char128,$(CONFIG)),lm512,$(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+
+pearea: .venv/.synth ## gate equivalents of one processing element, every engine (ARGS="--liberty FILE")
+	@$(RUN) -m scripts.pe_area $(ARGS)
+
+synth: .venv/.synth $(if $(findstring --gate-level,$(ARGS)),.venv/.sim) ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=pe)
+	@$(RUN) -m scripts.synthesize $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(UNIT),--unit $(UNIT)) $(OPTIONS)
+
+silicon: .venv/.synth ## every design in every library beside the paper's (LIBERTY="a/cells.lib.gz b/cells.lib.gz b/SRAM.lib.gz")
+	@$(RUN) -m scripts.silicon --liberty $(LIBERTY) $(ARGS)
+
+bless: .venv/.synth ## make the area and depth of today's small designs the baseline of tests
+	@$(RUN) -m scripts.bless
 
 train: .venv/.train ## retrain the compressed network and evaluate its integer model
 	@$(RUN) -m scripts.train $(OPTIONS)

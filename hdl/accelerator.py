@@ -188,12 +188,21 @@ class CellUpdate(wiring.Component):
 
         cells = [CellLane(config, config.product_sum_bits) for _ in range(lanes)]
         timing = cells[0]
-        # The slice's number arrives one cycle before its sums, as does the address of its state before it is used.
-        unit = delay(m, delay(m, self.unit, 1, "unit"), timing.cell_read_latency - 1, "unit_read")
-        reading = delay(m, self.slice_valid, timing.cell_read_latency - 1, "read", reset_less=False)
-        first_step = delay(m, self.first_step, timing.cell_read_latency, "first_step")
-        writing = delay(m, reading, timing.cell_latency - timing.cell_read_latency + 1, "write", reset_less=False)
-        write_unit = delay(m, unit, timing.cell_latency - timing.cell_read_latency + 1, "unit_write")
+        # A register behind each memory: the sums wait for theirs, the state is read that much earlier.
+        biases = data.View(biases.shape(), delay(m, biases.as_value(), 1, "bias"))
+        sums = data.View(self.slice.shape(), delay(m, self.slice.as_value(), 1, "sums"))
+        sums_valid = delay(m, self.slice_valid, 1, "sums_valid", reset_less=False)
+        to_read = timing.cell_read_latency - 2
+        unit = delay(m, self.unit, 2 + to_read, "unit_read")
+        reading = delay(m, sums_valid, to_read, "read", reset_less=False)
+        first_step = delay(m, self.first_step, 2 + to_read, "first_step")
+        writing = delay(m, reading, timing.cell_latency - to_read, "write", reset_less=False)
+        write_unit = delay(m, unit, timing.cell_latency - to_read, "unit_write")
+        previous = Signal(len(state.read_data), reset_less=True)
+        with m.If(first_step):
+            m.d.sync += previous.eq(0)
+        with m.Else():
+            m.d.sync += previous.eq(state.read_data)
         m.d.comb += [
             state.read_en.eq(reading), state.read_addr.eq(unit),
             state.write_en.eq(writing), state.write_addr.eq(write_unit),
@@ -202,15 +211,14 @@ class CellUpdate(wiring.Component):
             m.submodules[f"lane_{index}"] = shared(cell, platform)
             bits = slice(index * q.cell.width, (index + 1) * q.cell.width)
             m.d.comb += [
-                cell.sums.eq(self.slice[index]),
+                cell.sums.eq(sums[index]),
+                cell.c.eq(previous[bits].as_signed()),
                 *(cell.bias[gate].eq(biases[gate][index].as_signed()) for gate in range(len(GATES))),
                 state.write_data[bits].eq(cell.c_next),
             ]
-            with m.If(~first_step):
-                m.d.comb += cell.c.eq(state.read_data[bits].as_signed())
 
         h_valid = delay(m, writing, timing.latency - timing.cell_latency, "h_valid", reset_less=False)
-        last_step = delay(m, self.last_step, timing.latency, "last_step")
+        last_step = delay(m, self.last_step, 1 + timing.latency, "last_step")
         slices = config.block_size // lanes
         now = Cat(*(cell.h for cell in cells))
         m.d.comb += self.block_last_step.eq(last_step)

@@ -1,16 +1,153 @@
-"""Carry-save arithmetic: dots in columns, compressed by full adders to two rows.
+"""Carry-save arithmetic: many words compressed by rows of full adders to two.
 
-A sum of many terms needs one full adder per dot that disappears, whatever the order, but a chain or tree of
-two-input adders pays a carry propagation at every node.  Here all dots of all products of a sum are compressed
-first and the carries propagate once, in the adder that the caller puts behind the two rows.
+A chain or tree of two-input adders propagates carries at every node; here they propagate once, in the adder that
+the caller puts behind the two words.  Rows of full adders are written as word-wide logic: a simulator sees a few
+statements per word, not some per bit.
 """
 
-import heapq
+from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
-# Relative delays, for the order in which dots are taken: an AND or XOR is 1.
-RECODE_DELAY, SELECT_DELAY, ADDER_DELAY = 2, 2, 2
+# Levels of a full adder in relative delay; the order in which words are taken is all that it decides.
+ADDER_DELAY = 2
+
+
+class Word(NamedTuple):
+    """``value`` · 2^offset, unsigned, and when it is there."""
+
+    delay: int
+    offset: int
+    value: Value
+
+    @property
+    def end(self) -> int:
+        """Position after its last bit."""
+        return self.offset + len(self.value)
+
+    def bits(self, start: int, stop: int) -> Value:
+        """Its bits at the positions from ``start`` to ``stop``, within its range."""
+        return self.value[start - self.offset : stop - self.offset]
+
+    def covers(self, position: int) -> bool:
+        """Does it have a bit there?"""
+        return self.offset <= position < self.end
+
+
+class CarrySaveSum:
+    """Σ words of unsigned values, exact, as two words.
+
+    Parameters
+    ----------
+    m : Module
+        Gets the full adders.
+    largest : int
+        What the sum cannot exceed: every word is part of the sum, so bits above it are known to be 0.
+    name : str
+        Prefix of the signals.
+
+    Attributes
+    ----------
+    width : int
+        Bits of the sum.
+    full_adders, half_adders : int
+        After :meth:`words`.
+    """
+
+    def __init__(self, m: Module, largest: int, name: str = "sum"):
+        self.width = max(1, largest.bit_length())
+        self.full_adders = self.half_adders = 0
+        self._m, self._name = m, name
+        self._words: list[Word] = []
+        self._bits: list[tuple[int, Value]] = []
+        self._signals = 0
+
+    def add(self, value: Value, offset: int = 0, delay: int = 0) -> None:
+        """Add unsigned ``value`` · 2^offset."""
+        value = value[: max(0, self.width - offset)]
+        if len(value):
+            self._words.append(Word(delay, offset, self._signal(value)))
+
+    def add_bit(self, bit: Value, position: int) -> None:
+        """Add ``bit`` · 2^position: free while there are full adders whose carry word has a gap there."""
+        self._bits.append((position, bit))
+
+    def words(self) -> tuple[Value, Value]:
+        """Two words of ``width`` bits whose sum is that of everything added, without a wrap."""
+        while len(self._words) > 2 or self._bits:
+            if len(self._words) > 2:
+                self._compress(self._take())
+            else:
+                position, bit = self._bits.pop(0)
+                self.add(bit, position)
+        rows = [Cat(Const(0, word.offset), word.value) for word in self._words]
+        return tuple([*rows, Const(0, self.width), Const(0, self.width)][:2])
+
+    def _signal(self, value: Value) -> Signal:
+        signal = Signal(len(value), name=f"{self._name}_{self._signals}")
+        self._signals += 1
+        self._m.d.comb += signal.eq(value)
+        return signal
+
+    def _take(self) -> list[Word]:
+        """The earliest word and the two that suit it best: early too, and over the same positions."""
+        first = min(self._words, key=lambda word: (word.delay, word.offset))
+
+        def misfit(word: Word) -> int:
+            late = 4 * (word.delay - first.delay)
+            return late + abs(word.offset - first.offset) + abs(word.end - first.end)
+
+        others = sorted((word for word in self._words if word is not first), key=misfit)
+        taken = [first, *others[:2]]
+        self._words = [word for word in self._words if all(word is not used for used in taken)]
+        return taken
+
+    def _gap(self, position: int) -> Value:
+        """A bit that waits for this position, or 0."""
+        for index, (wanted, bit) in enumerate(self._bits):
+            if wanted == position:
+                del self._bits[index]
+                return bit
+        return Const(0, 1)
+
+    def _compress(self, words: list[Word]) -> None:
+        """Replace three words by two: full adders where all overlap, half adders above, wires below."""
+        low, high = max(word.offset for word in words), min(word.end for word in words)
+        start, end = min(word.offset for word in words), max(word.end for word in words)
+        high = max(high, low)
+        delay = max(word.delay for word in words) + ADDER_DELAY
+        save: list[Value] = []
+        carry: list[Value | None] = []  # None: a gap
+        for position in range(start, low):
+            here = [word.bits(position, position + 1) for word in words if word.covers(position)]
+            save.append(here[0] if here else Const(0, 1))
+            carry.append(here[1] if len(here) > 1 else None)
+        carry.append(None)  # no carry comes into the lowest adder
+        if high > low:
+            a, b, c = (word.bits(low, high) for word in words)
+            half = self._signal(a ^ b)
+            save.append(half ^ c)
+            carry.append((a & b) | (half & c))
+            self.full_adders += high - low
+        above = [word for word in words if word.end > high]
+        if len(above) == 2:
+            shared_end = min(word.end for word in above)
+            a, b = (word.bits(high, shared_end) for word in above)
+            save.append(a ^ b)
+            carry.append(a & b)
+            self.half_adders += shared_end - high
+            high = shared_end
+        for word in above:
+            if word.end == end > high:
+                save.append(word.bits(high, end))
+        self.add(Cat(*save), start, delay)
+        while carry and carry[0] is None and not any(position == start for position, _ in self._bits):
+            carry, start = carry[1:], start + 1
+        filled, position = [], start
+        for part in carry:
+            filled.append(self._gap(position) if part is None else part)
+            position += len(filled[-1])
+        self.add(Cat(*filled), start, delay)
 
 
 def compress(m: Module, a: Value, b: Value, c: Value, width: int, name: str) -> tuple[Value, Value]:
@@ -19,105 +156,3 @@ def compress(m: Module, a: Value, b: Value, c: Value, width: int, name: str) -> 
     a, b, c = (Value.cast(value)[:width] for value in (a, b, c))
     m.d.comb += [half.eq(a ^ b), save.eq(half ^ c), carry.eq(Cat(Const(0, 1), (a & b) | (half & c)))]
     return save, carry
-
-
-class Columns:
-    """Dots by weight, modulo 2^width.
-
-    Parameters
-    ----------
-    m : Module
-        Gets the full adders.
-    width : int
-        Bits of the sum.
-    name : str
-        Prefix of the signals.
-
-    Attributes
-    ----------
-    full_adders : int
-        After :meth:`rows`.
-    """
-
-    def __init__(self, m: Module, width: int, name: str = "dot"):
-        self._m, self.width, self._name = m, width, name
-        self._columns: list[list] = [[] for _ in range(width)]
-        self._constant = 0
-        self._signals = 0
-        self._dots = 0
-        self.full_adders = 0
-
-    def _signal(self, value: Value, part: str) -> Signal:
-        signal = Signal(name=f"{self._name}_{part}_{self._signals}")
-        self._signals += 1
-        self._m.d.comb += signal.eq(value)
-        return signal
-
-    def add_dot(self, position: int, value: Value, delay: int = 0) -> None:
-        """Add ``value`` · 2^position."""
-        if position < self.width:
-            # The running number keeps the order, and with it the Verilog, independent of Python's hashing.
-            heapq.heappush(self._columns[position], (delay, self._dots, value))
-            self._dots += 1
-
-    def add_constant(self, value: int) -> None:
-        """Add an integer; all constants cost what their sum costs."""
-        self._constant = (self._constant + value) % (1 << self.width)
-
-    def add_signed(self, bits, position: int = 0, delay: int = 0) -> None:
-        """Add a two's-complement word · 2^position.
-
-        -s · 2^n = ~s · 2^n - 2^n: no sign extension.
-        """
-        *low, sign = list(bits)
-        for index, bit in enumerate(low):
-            self.add_dot(position + index, bit, delay)
-        top = position + len(low)
-        if top < self.width:
-            self.add_dot(top, self._signal(~sign, "sign"), delay)
-            self.add_constant(-(1 << top))
-
-    def add_product(self, a: Value, b: Value) -> None:
-        """Add signed a · b, radix-4 Booth: the narrower one is recoded to digits -2 … 2."""
-        recoded, other = (a, b) if len(a) <= len(b) else (b, a)
-        bits = [Const(0, 1), *recoded]
-        if len(recoded) % 2:
-            bits.append(recoded[-1])
-        extended, doubled = [*other, other[-1]], [Const(0, 1), *other]
-        for position in range(0, len(bits) - 2, 2):
-            low, middle, high = bits[position : position + 3]
-            once = self._signal(low ^ middle, "once")
-            twice = self._signal(~once & (middle ^ high), "twice")
-            row = [
-                self._signal(((once & x) | (twice & y)) ^ high, "select")
-                for x, y in zip(extended, doubled, strict=True)
-            ]
-            self.add_signed(row, position, RECODE_DELAY + SELECT_DELAY)
-            # A negative digit selects the complement, which lacks one.
-            self.add_dot(position, high)
-
-    def rows(self) -> tuple[Value, Value]:
-        """Two words whose sum modulo 2^width is that of everything added.
-
-        In every column the three earliest dots meet first, so late ones pass through few full adders.
-        """
-        rows: tuple[list, list] = ([], [])
-        for position, column in enumerate(self._columns):
-            constant = (self._constant >> position) & 1
-            while len(column) + constant > 2:
-                taken = [heapq.heappop(column) for _ in range(2 if constant else 3)]
-                delay = max(dot[0] for dot in taken) + ADDER_DELAY
-                a, b, *rest = (dot[2] for dot in taken)
-                half = self._signal(a ^ b, "half")
-                if rest:
-                    save = self._signal(half ^ rest[0], "save")
-                    carry = self._signal((a & b) | (half & rest[0]), "carry")
-                else:
-                    save, carry, constant = self._signal(~half, "save"), self._signal(a | b, "carry"), 0
-                self.full_adders += 1
-                self.add_dot(position, save, delay)
-                self.add_dot(position + 1, carry, delay)
-            left = [dot[2] for dot in sorted(column, key=lambda dot: dot[:2])] + [Const(1, 1)] * constant
-            for index, row in enumerate(rows):
-                row.append(left[index] if index < len(left) else Const(0, 1))
-        return Cat(*rows[0]), Cat(*rows[1])

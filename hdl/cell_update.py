@@ -45,7 +45,7 @@ class CellLane(wiring.Component):
     def __init__(self, config: Config, sum_width: int):
         self.config, self.sum_width = config, sum_width
         activation = activation_latency(config.activation.kind)
-        self.cell_read_latency = 1 + activation
+        self.cell_read_latency = 2 + activation
         self.cell_latency = self.cell_read_latency + 2
         self.latency = self.cell_latency + activation + 2
         q = config.quantization
@@ -68,7 +68,7 @@ class CellLane(wiring.Component):
         for index, name in enumerate(GATES):
             total = Signal(signed(config.accumulator_bits), name=f"total_{name}")
             preact = Signal(signed(q.preact.width), name=f"preact_{name}")
-            m.d.comb += total.eq(resize(self.sums[index] + self.bias[index], len(total)))
+            m.d.sync += total.eq(resize(self.sums[index] + self.bias[index], len(total)))
             m.d.sync += preact.eq(requantize(total, config.accumulator_fracs[index], q.preact))
             activation = Activation(config.gate_table(index))
             m.submodules[f"activation_{name}"] = shared(activation, platform)

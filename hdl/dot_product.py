@@ -1,81 +1,123 @@
 """Sum of products in carry-save form."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.carry_save import Columns
+from hdl.booth import digits_layout, row_offset, select
+from hdl.carry_save import CarrySaveSum
+from model.datapath import num_digits
 
-
-def dot_product_latency(terms: int, group: int) -> int:
-    """1, or 2 when the terms do not fit one group."""
-    return 1 if terms <= group else 2
+# Of the rows of the products, beside that of a full adder.
+SELECT_DELAY = 2
 
 
 class DotProduct(wiring.Component):
-    """``save + carry = Σ weights[i] · operands[i]`` modulo 2^out_width.
+    """``save + carry = Σ weights[i] · operands[i] + offset``, the operands given as their Booth digits.
 
-    The dots of all products go through one compressor: neither the products nor their partial sums exist as
+    The rows of all products go through one compressor: neither the products nor their partial sums exist as
     numbers, and nothing propagates a carry.  :func:`hdl.carry_save.compress` joins an accumulator to the two
-    words, one adder ends the sum.
+    words, one adder ends the sum.  The offset makes every row unsigned; whoever adds many sums takes the total of
+    their offsets off once.
 
     Parameters
     ----------
     terms : int
     weight_width, operand_width : int
         Bits.
-    out_width : int
-        Bits of the sum.
-    group : int
-        Terms that are compressed between registers; more terms make groups whose words are registered and then
-        compressed together.
 
     Members
     -------
     weights : In(ArrayLayout(signed(weight_width), terms))
-    operands : In(ArrayLayout(signed(operand_width), terms))
-    save, carry : Out(out_width)
+    digits : In(ArrayLayout(digits_layout(operand_width), terms))
+    save, carry : Out(width)
+        Unsigned; their sum fits ``width`` too.
 
-    Latency: ``dot_product_latency(terms, group)`` · Throughput: 1 per cycle · Numerics: exact modulo 2^out_width ·
-    Reference: integer sum of products
+    Attributes
+    ----------
+    offset, largest : int
+        Constant of the sum; what the sum cannot exceed.
+
+    Latency: 1 · Throughput: 1 per cycle · Numerics: exact · Reference: integer sum of products
     """
 
     reset_less = True
+    latency = 1
 
-    def __init__(self, terms: int, weight_width: int, operand_width: int, out_width: int, group: int = 8):
-        self.terms, self.group, self.out_width = terms, group, out_width
-        self.weight_width, self.operand_width = weight_width, operand_width
-        self.latency = dot_product_latency(terms, group)
+    def __init__(self, terms: int, weight_width: int, operand_width: int):
+        self.terms, self.weight_width, self.operand_width = terms, weight_width, operand_width
+        rows = sum(4**digit for digit in range(num_digits(operand_width)))
+        self.offset = terms * rows * row_offset(weight_width)
+        self.largest = self.offset + terms * (1 << (weight_width + operand_width - 2))
+        self.width = self.largest.bit_length()
         super().__init__(
             {
                 "weights": In(data.ArrayLayout(signed(weight_width), terms)),
-                "operands": In(data.ArrayLayout(signed(operand_width), terms)),
-                "save": Out(out_width),
-                "carry": Out(out_width),
+                "digits": In(data.ArrayLayout(digits_layout(operand_width), terms)),
+                "save": Out(self.width),
+                "carry": Out(self.width),
             }
         )
 
     @property
     def module_name(self) -> str:
-        shape = f"n{self.terms}_w{self.weight_width}_x{self.operand_width}_o{self.out_width}"
-        return f"dot_product_{shape}_g{self.group}"
+        return f"dot_product_n{self.terms}_w{self.weight_width}_x{self.operand_width}"
 
     def elaborate(self, platform):
         m = Module()
-        groups = []
-        for start in range(0, self.terms, self.group):
-            columns = Columns(m, self.out_width, f"g{len(groups)}")
-            for term in range(start, min(start + self.group, self.terms)):
-                columns.add_product(self.weights[term], self.operands[term])
-            groups.append(columns.rows())
-        if len(groups) > 1:
-            columns = Columns(m, self.out_width, "all")
-            for index, words in enumerate(groups):
-                for part, word in zip(("save", "carry"), words, strict=True):
-                    register = Signal(self.out_width, name=f"g{index}_{part}_register")
-                    m.d.sync += register.eq(word)
-                    for position in range(self.out_width):
-                        columns.add_dot(position, register[position])
-            groups = [columns.rows()]
-        m.d.sync += [self.save.eq(groups[0][0]), self.carry.eq(groups[0][1])]
+        total = CarrySaveSum(m, self.largest)
+        for term in range(self.terms):
+            for index in range(num_digits(self.operand_width)):
+                digit = self.digits[term][index]
+                total.add(select(digit, self.weights[term]), 2 * index, SELECT_DELAY)
+                total.add_bit(digit.negative, 2 * index)
+        save, carry = total.words()
+        m.d.sync += [self.save.eq(save), self.carry.eq(carry)]
+        return m
+
+
+class CarrySaveJoin(wiring.Component):
+    """Several sums in carry-save form joined to one.
+
+    Parameters
+    ----------
+    sums : int
+    width : int
+        Bits of a word.
+    largest : int
+        What the joined sum cannot exceed.
+
+    Members
+    -------
+    operands : In(ArrayLayout(width, 2 · sums))
+    save, carry : Out(out_width)
+
+    Latency: 1 · Throughput: 1 per cycle · Numerics: exact
+    """
+
+    reset_less = True
+    latency = 1
+
+    def __init__(self, sums: int, width: int, largest: int):
+        self.sums, self.width, self.largest = sums, width, largest
+        self.out_width = largest.bit_length()
+        super().__init__(
+            {
+                "operands": In(data.ArrayLayout(width, 2 * sums)),
+                "save": Out(self.out_width),
+                "carry": Out(self.out_width),
+            }
+        )
+
+    @property
+    def module_name(self) -> str:
+        return f"carry_save_join_n{self.sums}_w{self.width}_o{self.out_width}"
+
+    def elaborate(self, platform):
+        m = Module()
+        total = CarrySaveSum(m, self.largest)
+        for index in range(2 * self.sums):
+            total.add(self.operands[index])
+        save, carry = total.words()
+        m.d.sync += [self.save.eq(save), self.carry.eq(carry)]
         return m

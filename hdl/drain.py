@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.hierarchy import shared
 from hdl.matvec import IssueTags
+from hdl.memory import delay
 from hdl.packing import split
 from hdl.transform import InverseTransform
 from model.config import GATES, Config
@@ -52,8 +53,8 @@ class Drain(wiring.Component):
     slice_valid, slice_first_step, slice_last_step : Out(1)
         With ``slice``; the latter two are its sequence's.
 
-    Latency: 1 (direct) or 2 (fast) cycles from a load to its first ``select`` counted from ``sums`` ·
-    Throughput: one slice per cycle · Numerics: the exact shift of the inverse transform
+    Latency: from ``sums`` that load to their first ``select`` 1 cycle (direct) or 2 and the inverse transform's
+    (fast) · Throughput: one slice per cycle · Numerics: the exact shift of the inverse transform
     """
 
     module_name = "drain"
@@ -143,23 +144,25 @@ class Drain(wiring.Component):
     def _inverse(self, m, slots, has_quad, beat, first_step, last_step, platform):
         """The quad behind the inverse transform, registered when its first slice would be selected."""
         width, k = self.config.product_sum_bits, self.config.block_size
+        levels = self.config.architecture.pipeline.inverse_levels
+        inverses = [InverseTransform(k, list(self.widths), width, levels) for _ in GATES]
+        latency = inverses[0].latency
+        has_quad = delay(m, has_quad, latency, "inverse_select", reset_less=False)
+        beat, first_step, last_step = (
+            delay(m, signal, latency, f"inverse_{name}")
+            for signal, name in ((beat, "beat"), (first_step, "first_step"), (last_step, "last_step"))
+        )
         quad = []
-        for gate, name in enumerate(GATES):
-            inverse = InverseTransform(k, list(self.widths), width)
+        for gate, (name, inverse) in enumerate(zip(GATES, inverses, strict=True)):
             m.submodules[f"inverse_{name}"] = shared(inverse, platform)
             m.d.comb += inverse.forms.as_value().eq(slots[gate])
-            register = Signal(k * width, name=f"block_{name}", reset_less=True)
+            block = Signal(k * width, name=f"block_{name}", reset_less=True)
             with m.If(has_quad & (beat == 0)):
-                m.d.sync += register.eq(inverse.elements.as_value())
-            quad.append(split(register, (width,) * k))
-        delayed = []
-        for signal, name in (
-            (has_quad, "select"),
-            (beat, "beat"),
-            (first_step, "first_step"),
-            (last_step, "last_step"),
-        ):
-            register = Signal.like(signal, name=f"inverse_{name}")
-            m.d.sync += register.eq(signal)
-            delayed.append(register)
-        return quad, *delayed
+                m.d.sync += block.eq(inverse.elements.as_value())
+            quad.append(split(block, (width,) * k))
+        select = delay(m, has_quad, 1, "block_select", reset_less=False)
+        beat, first_step, last_step = (
+            delay(m, signal, 1, f"block_{name}")
+            for signal, name in ((beat, "beat"), (first_step, "first_step"), (last_step, "last_step"))
+        )
+        return quad, select, beat, first_step, last_step

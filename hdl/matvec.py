@@ -6,7 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.hierarchy import shared
 from hdl.memory import Rom, address_width, delay
-from hdl.pe import OperandStage, ProcessingElement, RowAccumulator
+from hdl.operand import OperandStage, WeightStage
+from hdl.pe import ProcessingElement
+from hdl.row import row
 from model.config import Config
 from model.datapath import datapath_widths
 from model.memory_image import MemorySpec, weight_bank_name
@@ -89,31 +91,37 @@ class MatVec(wiring.Component):
 
         tags = delay(m, self.tags.as_value(), self.latency - 1, "tags", reset_less=False)
         m.d.comb += self.sum_tags.as_value().eq(tags)
-        for row in range(arch.tile_rows):
-            partials = []
+        carry_save = arch.arithmetic == "carry_save"
+        for row_index in range(arch.tile_rows):
+            blocks = []
             for col in range(arch.tile_cols):
-                spec = MemorySpec(weight_bank_name(row, col), config.bank_words, config.weight_word_bits)
+                spec = MemorySpec(weight_bank_name(row_index, col), config.bank_words, config.weight_word_bits)
                 bank = Rom(spec, self.contents and self.contents[spec.name])
                 m.submodules[spec.name] = shared(bank, platform)
-                element = ProcessingElement(config)
-                m.submodules[f"pe_r{row}_c{col}"] = shared(element, platform)
+                element = WeightStage(config) if carry_save else ProcessingElement(config)
+                m.submodules[f"pe_r{row_index}_c{col}"] = shared(element, platform)
                 m.d.comb += [
                     bank.en.eq(self.issue),
                     bank.addr.eq(address.address),
-                    element.word.eq(delay(m, bank.data, memory_register, f"word_r{row}_c{col}")),
-                    element.operand.eq(operands[col]),
+                    element.word.eq(delay(m, bank.data, memory_register, f"word_r{row_index}_c{col}")),
                 ]
-                partials.append(element.partial)
-            accumulator = RowAccumulator(config, self.schedule.lookahead)
-            m.submodules[f"accumulator_r{row}"] = shared(accumulator, platform)
+                if carry_save:
+                    blocks.append(element.weight)
+                else:
+                    m.d.comb += element.operand.eq(operands[col])
+                    blocks.append(element.partial)
+            sums = row(config, self.schedule.lookahead)
+            m.submodules[f"row_{row_index}"] = shared(sums, platform)
             m.d.comb += [
-                accumulator.partials.eq(Cat(*partials)),
-                accumulator.valid.eq(self.sum_tags.valid),
-                accumulator.first.eq(self.sum_tags.first),
-                accumulator.resume.eq(self.sum_tags.resume),
-                accumulator.park.eq(self.sum_tags.park),
-                self.sums[row].eq(accumulator.sums),
+                sums.blocks.eq(Cat(*blocks)),
+                sums.valid.eq(self.sum_tags.valid),
+                sums.first.eq(self.sum_tags.first),
+                sums.resume.eq(self.sum_tags.resume),
+                sums.park.eq(self.sum_tags.park),
+                self.sums[row_index].eq(sums.sums),
             ]
+            if carry_save:
+                m.d.comb += sums.operands.eq(Cat(*operands))
         return m
 
 

@@ -28,7 +28,11 @@ module {ROM_MODULE} #(
     output reg [WIDTH-1:0] data
 );
   reg [WIDTH-1:0] mem[0:DEPTH-1];
-  initial $readmemh(INIT_FILE, mem);
+  generate
+    if (INIT_FILE != "") begin : fill
+      initial $readmemh(INIT_FILE, mem);
+    end
+  endgenerate
   always @(posedge clk) if (en) data <= mem[addr];
 endmodule
 """

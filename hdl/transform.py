@@ -1,14 +1,17 @@
 """Transforms of the fast engine: elements to forms, sums of products of forms to elements."""
 
+import operator
 import zlib
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from amaranth.hdl import Module, signed
+from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.requantize import resize
 from model import bilinear
+from model.schedule import inverse_transform_latency, transform_stages
 
 
 def forms_layout(widths: Sequence[int]) -> data.StructLayout:
@@ -23,17 +26,68 @@ class _Adders:
         self.arithmetic, self.count = arithmetic, 0
 
     def add(self, a, b, limit: int | None = None):
-        return self._make(lambda: a + b, limit)
+        return self._make(operator.add, a, b, limit)
 
     def sub(self, a, b, limit: int | None = None):
-        return self._make(lambda: a - b, limit)
+        return self._make(operator.sub, a, b, limit)
 
-    def _make(self, operation: Callable, limit: int | None):
+    def half(self, value):
+        """An even value, halved."""
+        return value[1:].as_signed() if self.arithmetic else value
+
+    def _make(self, operation: Callable, a, b, limit: int | None):
         self.count += 1
         if not self.arithmetic:
             return None
-        value = operation()
+        value = operation(a, b)
         return value if limit is None else resize(value, min(len(value), limit))
+
+
+class _Staged(NamedTuple):
+    """A value behind ``depth`` adders, which is there after ``stage`` cycles."""
+
+    value: Value
+    depth: int
+    stage: int
+
+
+class _StagedAdders(_Adders):
+    """Adders with registers after every ``levels`` of them.
+
+    Parameters
+    ----------
+    m : Module
+        Gets the registers.
+    levels : int
+        0 for no register.
+    """
+
+    def __init__(self, m: Module, levels: int):
+        super().__init__()
+        self._m, self._levels = m, levels
+        # Register by number and cycle; the value itself stays here, so that its number is not given away again.
+        self._held: dict[tuple[int, int], tuple[Value, Signal]] = {}
+
+    def hold(self, item: _Staged, stage: int) -> Value:
+        """The value in a later cycle; one chain of registers serves everyone who wants it."""
+        value = item.value
+        for cycle in range(item.stage, stage):
+            key = id(item.value), cycle
+            if key not in self._held:
+                register = Signal(value.shape(), name="held", reset_less=True)
+                self._m.d.sync += register.eq(value)
+                self._held[key] = item.value, register
+            value = self._held[key][1]
+        return value
+
+    def half(self, value):
+        return value._replace(value=super().half(value.value))
+
+    def _make(self, operation, a, b, limit):
+        depth = max(a.depth, b.depth) + 1
+        stage = transform_stages(depth, self._levels)
+        value = super()._make(operation, self.hold(a, stage), self.hold(b, stage), limit)
+        return _Staged(value, depth, stage)
 
 
 def _cyclic_forms(adders: _Adders, values: list) -> list:
@@ -64,7 +118,7 @@ def _cyclic_inverse(adders: _Adders, products: list, size: int, bits: int) -> li
     minus = _negacyclic_inverse(adders, products[count:], below)
     pairs = list(zip(plus, minus, strict=True))
     doubled = [adders.add(a, b, below) for a, b in pairs] + [adders.sub(a, b, below) for a, b in pairs]
-    return [value[1:].as_signed() for value in doubled] if adders.arithmetic else doubled
+    return [adders.half(value) for value in doubled]
 
 
 def _negacyclic_inverse(adders: _Adders, products: list, bits: int) -> list:
@@ -167,6 +221,8 @@ class InverseTransform(wiring.Component):
         ``model.bilinear.accumulator_widths``.
     output_width : int
         Bits of an element, which is known to fit.
+    levels : int
+        Adders between two registers; 0 for no register.
 
     Members
     -------
@@ -178,12 +234,16 @@ class InverseTransform(wiring.Component):
     adder_count : int
         Two-input adders and subtractors.
 
-    Latency: 0 · Throughput: 1 block per cycle · Numerics: exact where the output fits; intermediate sums wrap ·
-    Reference: ``model.bilinear.inverse_matrix``, ``inverse_shift``
+    Latency: ``model.schedule.inverse_transform_latency`` · Throughput: 1 block per cycle · Numerics: exact where the
+    output fits, intermediate sums wrap · Reference: ``model.bilinear.inverse_matrix``, ``inverse_shift``
     """
 
-    def __init__(self, block_size: int, form_widths: Sequence[int], output_width: int):
+    reset_less = True
+
+    def __init__(self, block_size: int, form_widths: Sequence[int], output_width: int, levels: int = 0):
         self.block_size, self.form_widths, self.output_width = block_size, tuple(form_widths), output_width
+        self.levels = levels
+        self.latency = inverse_transform_latency(block_size, levels)
         super().__init__(
             {
                 "forms": In(forms_layout(self.form_widths)),
@@ -191,13 +251,11 @@ class InverseTransform(wiring.Component):
             }
         )
 
-    latency = 0
-
     @property
     def module_name(self) -> str:
         # Up to 41 widths would not make a readable name.
         digest = zlib.crc32(bytes(self.form_widths))
-        return f"inverse_transform_k{self.block_size}_w{self.output_width}_{digest:08x}"
+        return f"inverse_transform_k{self.block_size}_w{self.output_width}_l{self.levels}_{digest:08x}"
 
     @property
     def adder_count(self) -> int:
@@ -205,8 +263,9 @@ class InverseTransform(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        forms = [self.forms[f"f{index}"] for index in range(len(self.form_widths))]
-        elements = _cyclic_inverse(_Adders(), forms, self.block_size, self.output_width)
+        forms = [_Staged(self.forms[f"f{index}"], 0, 0) for index in range(len(self.form_widths))]
+        adders = _StagedAdders(m, self.levels)
+        elements = _cyclic_inverse(adders, forms, self.block_size, self.output_width)
         for index, element in enumerate(elements):
-            m.d.comb += self.elements[index].eq(element)
+            m.d.comb += self.elements[index].eq(adders.hold(element, self.latency))
         return m

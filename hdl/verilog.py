@@ -52,7 +52,7 @@ PASSES = (
     "opt_muxtree",
     "opt_dff -nosdff",
     "opt_clean -purge",
-    "write_verilog -norename -noattr",
+    "write_verilog -norename -noattr -noparallelcase",
 )
 
 

@@ -21,6 +21,7 @@ from model.qformat import QFormat
 GATES = ("I", "F", "G", "O")
 CELLS = ("lstm",)
 ENGINES = ("direct", "fast")
+ARITHMETICS = ("carry_save", "multiplier")
 ACTIVATION_KINDS = ("pwl", "shift")
 BLOCK_SIZES = (1, 2, 4, 8, 16)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
@@ -149,17 +150,24 @@ class PipelineConfig:
     Parameters
     ----------
     memory_register : bool
-        Register the memories' outputs before anything else.
+        Register what the weight and vector memories give before anything else.
     operand_register : bool
-        Register the operands right before the multipliers (after the transforms of the fast engine).
+        Register the operands right before the products (after the transforms of the fast engine).
+    inverse_levels : int
+        Levels of two-input adders between registers of the inverse transform of the fast engine; 0 is no register.
+    compressor_terms : int
+        Arithmetic ``carry_save``: products that are compressed between two registers.
     multiplier_stages : int
-        Registers of a multiplier: 0 combinational, 1 product registered, 2 also inside.
+        Arithmetic ``multiplier``: registers of a multiplier, 0 combinational, 1 product registered, 2 also inside.
     adder_levels : int
-        Levels of two-input adders between registers of an adder tree; 0 is no register at all.
+        Arithmetic ``multiplier``: levels of two-input adders between registers of an adder tree; 0 is no register
+        at all.
     """
 
-    memory_register: bool = False
+    memory_register: bool = True
     operand_register: bool = True
+    inverse_levels: int = 2
+    compressor_terms: int = 8
     multiplier_stages: int = 1
     adder_levels: int = 2
 
@@ -171,6 +179,10 @@ class PipelineConfig:
             self.multiplier_stages,
         )
         require(0 <= self.adder_levels <= 16, "architecture.pipeline.adder_levels", "from 0 to 16", self.adder_levels)
+        levels = self.inverse_levels
+        require(0 <= levels <= 16, "architecture.pipeline.inverse_levels", "from 0 to 16", levels)
+        terms = self.compressor_terms
+        require(2 <= terms <= 64, "architecture.pipeline.compressor_terms", "from 2 to 64", terms)
 
 
 @dataclass(frozen=True)
@@ -183,6 +195,9 @@ class ArchitectureConfig:
         R × C processing elements, each one block per cycle (chessboard division).
     engine : str
         ``"direct"`` (k² products per block) or ``"fast"`` (exact bilinear algorithm).
+    arithmetic : str
+        ``"carry_save"``: Booth digits of all products of a tile row compressed at once, the smallest in gates;
+        ``"multiplier"``: a ``*`` per product and adder trees, for the multipliers of an FPGA.
     cell_lanes : int or None
         Hidden units activated and updated per cycle, a divisor of k; ``None`` takes the fewest that keep up.
     lookahead : int or None
@@ -194,6 +209,7 @@ class ArchitectureConfig:
     tile_rows: int = 4
     tile_cols: int = 4
     engine: str = "direct"
+    arithmetic: str = "carry_save"
     cell_lanes: int | None = None
     lookahead: int | None = None
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
@@ -202,6 +218,8 @@ class ArchitectureConfig:
         require(1 <= self.tile_rows <= 4096, "architecture.tile_rows", "from 1 to 4096", self.tile_rows)
         require(1 <= self.tile_cols <= 4096, "architecture.tile_cols", "from 1 to 4096", self.tile_cols)
         require(self.engine in ENGINES, "architecture.engine", f"one of {', '.join(ENGINES)}", self.engine)
+        rule = f"one of {', '.join(ARITHMETICS)}"
+        require(self.arithmetic in ARITHMETICS, "architecture.arithmetic", rule, self.arithmetic)
         self.pipeline.validate()
 
 

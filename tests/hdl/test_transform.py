@@ -14,17 +14,22 @@ SIZES = bilinear.FAST_BLOCK_SIZES
 
 
 def evaluate(dut, vectors: np.ndarray, source: str, result: str) -> np.ndarray:
-    """Outputs of a combinational component whose ports hold several values."""
+    """Outputs of a component whose ports hold several values, a vector per cycle."""
     outputs = []
 
     async def testbench(ctx):
         port = getattr(dut, source)
-        for vector in vectors.tolist():
-            for key, value in zip(fields(port), vector, strict=True):
-                ctx.set(port[key], value)
-            outputs.append([ctx.get(getattr(dut, result)[key]) for key in fields(getattr(dut, result))])
+        for cycle in range(len(vectors) + dut.latency):
+            if cycle < len(vectors):
+                for key, value in zip(fields(port), vectors[cycle].tolist(), strict=True):
+                    ctx.set(port[key], value)
+            if cycle >= dut.latency:
+                outputs.append([ctx.get(getattr(dut, result)[key]) for key in fields(getattr(dut, result))])
+            if dut.latency:
+                await ctx.tick()
 
     simulator = Simulator(dut)
+    simulator.add_clock(1e-6, if_exists=True)
     simulator.add_testbench(testbench)
     simulator.run()
     return np.array(outputs)
@@ -58,8 +63,8 @@ def test_forward_of_every_operand():
 
 @pytest.mark.parametrize("k", SIZES)
 @pytest.mark.parametrize("weight_bits", [2, 8])
-@pytest.mark.parametrize("spare_bits", [0, 3])
-def test_inverse(k, weight_bits, spare_bits):
+@pytest.mark.parametrize(("spare_bits", "levels"), [(0, 0), (3, 1), (0, 2)])
+def test_inverse(k, weight_bits, spare_bits, levels):
     blocks, rng = 5, np.random.default_rng(k)
     weight, element = bilinear.signed_interval(weight_bits), bilinear.signed_interval(8)
     w = rng.integers(weight.low, weight.high + 1, (60, blocks, k))
@@ -73,7 +78,7 @@ def test_inverse(k, weight_bits, spare_bits):
     widths = bilinear.accumulator_widths(k, weight, [(blocks, element)], output_bits)
     half = np.array([1 << (width - 1) for width in widths])
     wrapped = (sums + half) % (2 * half) - half
-    elements = evaluate(InverseTransform(k, widths, output_bits), wrapped, "forms", "elements")
+    elements = evaluate(InverseTransform(k, widths, output_bits, levels), wrapped, "forms", "elements")
     expected = (sums @ bilinear.inverse_matrix(k).T) >> bilinear.inverse_shift(k)
     np.testing.assert_array_equal(elements, expected)
 

@@ -1,0 +1,102 @@
+"""Operands on their way to the products: blocks of the vector, shared by a tile column, and blocks of weights."""
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.booth import recode
+from hdl.hierarchy import shared
+from hdl.packing import split
+from hdl.transform import ForwardTransform
+from model.config import Config
+from model.datapath import datapath_widths
+
+
+def _forms(m: Module, config: Config, block, width: int, platform):
+    """What the engine multiplies of a block of k elements: themselves, or their forms (engine ``fast``)."""
+    if config.architecture.engine != "fast":
+        return block
+    transform = ForwardTransform(config.block_size, width)
+    m.submodules.transform = shared(transform, platform)
+    m.d.comb += transform.elements.as_value().eq(block)
+    return transform.forms.as_value()
+
+
+class OperandStage(wiring.Component):
+    """A block of the vector on its way to the processing elements of one tile column, which share it.
+
+    Engine ``fast`` transforms it here, carry-save arithmetic recodes it to Booth digits here: once for all rows.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    elements : In(k · element_bits)
+    operand : Out
+        Packed: values of widths ``datapath_widths(config).operand``, or the digits of those values.
+
+    Latency: operand_register · Throughput: 1 block per cycle · Numerics: exact ·
+    Reference: ``model.bilinear.forward_matrix``
+    """
+
+    reset_less = True
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.latency = int(config.architecture.pipeline.operand_register)
+        widths = datapath_widths(config)
+        super().__init__({"elements": In(config.block_size * config.element_bits), "operand": Out(widths.operand_bits)})
+
+    @property
+    def module_name(self) -> str:
+        c = self.config
+        return f"operand_{c.architecture.engine}_k{c.block_size}_x{c.element_bits}"
+
+    def elaborate(self, platform):
+        m = Module()
+        config = self.config
+        operand = _forms(m, config, self.elements, config.element_bits, platform)
+        if config.architecture.arithmetic == "carry_save":
+            operand = Cat(*(recode(value) for value in split(operand, datapath_widths(config).operand)))
+        domain = m.d.sync if self.latency else m.d.comb
+        domain += self.operand.eq(operand)
+        return m
+
+
+class WeightStage(wiring.Component):
+    """A block of weights, from the word of its bank to what is multiplied.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    word : In(k · weight_bits)
+        The defining vector as the bank gives it.
+    weight : Out
+        Packed values of widths ``datapath_widths(config).weight``.
+
+    Latency: operand_register · Throughput: 1 block per cycle · Numerics: exact ·
+    Reference: ``model.bilinear.forward_matrix``
+    """
+
+    reset_less = True
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.latency = int(config.architecture.pipeline.operand_register)
+        super().__init__({"word": In(config.weight_word_bits), "weight": Out(sum(datapath_widths(config).weight))})
+
+    @property
+    def module_name(self) -> str:
+        c = self.config
+        return f"weight_{c.architecture.engine}_k{c.block_size}_w{c.quantization.weight_bits}"
+
+    def elaborate(self, platform):
+        m = Module()
+        domain = m.d.sync if self.latency else m.d.comb
+        domain += self.weight.eq(_forms(m, self.config, self.word, self.config.quantization.weight_bits, platform))
+        return m

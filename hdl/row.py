@@ -1,0 +1,191 @@
+"""Rows of the tile: the sum over C blocks per cycle, and over the column groups of a row group."""
+
+from itertools import pairwise
+
+from amaranth.hdl import Const, Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.adder_tree import AdderTree
+from hdl.carry_save import compress
+from hdl.dot_product import CarrySaveJoin, DotProduct
+from hdl.hierarchy import shared
+from hdl.packing import join, split
+from hdl.requantize import resize
+from model.circulant import circulant_indices
+from model.config import Config
+from model.datapath import DIGIT_BITS, datapath_widths, num_digits
+from model.schedule import adder_tree_latency, dot_product_latency
+
+
+class Row(wiring.Component):
+    """Accumulates what comes in a cycle; the two kinds of arithmetic differ in :meth:`addends`.
+
+    Parameters
+    ----------
+    config : Config
+    lookahead : int
+        Partial sums that can be parked, oldest out first.
+
+    Members
+    -------
+    valid, first, resume, park : In(1)
+        ``latency`` cycles after the operands: this sum counts; starts from zero; starts from the oldest
+        parked one; is to be parked.
+    sums : Out
+        Packed values of widths ``datapath_widths(config).sum``, up to date in the cycle of ``valid``.
+
+    Latency: see the classes below · Throughput: 1 per cycle · Numerics: exact modulo the proven width ·
+    Reference: ``model.reference.matvec``
+    """
+
+    reset_less = True
+
+    def __init__(self, config: Config, lookahead: int, members: dict):
+        self.config, self.lookahead = config, lookahead
+        self.widths = datapath_widths(config)
+        self.tile_cols = config.architecture.tile_cols
+        super().__init__(
+            members
+            | {
+                "valid": In(1), "first": In(1), "resume": In(1), "park": In(1),
+                "sums": Out(sum(self.widths.sum)),
+            }
+        )  # fmt: skip
+
+    module_name = "row"
+
+    def addends(self, m: Module, index: int, width: int, platform) -> tuple[list, int]:
+        """Words to add for value ``index`` of the sums, and the constant by which their sum is too large."""
+        raise NotImplementedError
+
+    def elaborate(self, platform):
+        m = Module()
+        sums = []
+        for index, width in enumerate(self.widths.sum):
+            words, offset = self.addends(m, index, width, platform)
+            accumulator = Signal(signed(width), name=f"accumulator_{index}")
+            start, total = (
+                Signal.like(accumulator, name=f"start_{index}"),
+                Signal.like(accumulator, name=f"total_{index}"),
+            )
+            # Every issue of a row group brings the offset along, and the first takes all of them off.
+            m.d.comb += start.eq(Const(-offset * self.config.num_col_groups % (1 << width), width))
+            with m.If(~self.first):
+                m.d.comb += start.eq(accumulator)
+            if self.lookahead > 1:
+                parked = [Signal.like(accumulator, name=f"parked_{index}_{i}") for i in range(self.lookahead)]
+                with m.If(self.resume):
+                    m.d.comb += start.eq(parked[-1])
+                # All are parked before the first resumes, so one shift serves both ends.
+                with m.If(self.valid & (self.park | self.resume)):
+                    m.d.sync += [parked[0].eq(total), *(b.eq(a) for a, b in pairwise(parked))]
+            if len(words) == 2:
+                words = compress(m, start, *words, width, f"join_{index}")
+            else:
+                words = (start, *words)
+            m.d.comb += total.eq(resize(words[0] + words[1], width))
+            with m.If(self.valid):
+                m.d.sync += accumulator.eq(total)
+            sums.append(total)
+        m.d.comb += self.sums.eq(join(sums))
+        return m
+
+
+class MultiplierRow(Row):
+    """Row behind C processing elements of multipliers: an adder tree over them.
+
+    Members
+    -------
+    blocks : In
+        C times the packed ``partial`` of a processing element, column 0 lowest.
+
+    Latency: adder tree over C
+    """
+
+    def __init__(self, config: Config, lookahead: int):
+        partial_bits = sum(datapath_widths(config).partial)
+        self.levels = config.architecture.pipeline.adder_levels
+        self.latency = adder_tree_latency(config.architecture.tile_cols, self.levels)
+        super().__init__(config, lookahead, {"blocks": In(config.architecture.tile_cols * partial_bits)})
+
+    def addends(self, m, index, width, platform):
+        values = split(self.blocks, self.widths.partial * self.tile_cols)[index :: len(self.widths.partial)]
+        tree = AdderTree(self.tile_cols, self.widths.partial[index], width, self.levels)
+        m.submodules[f"tree_{index}"] = shared(tree, platform)
+        m.d.comb += [tree.operands[col].eq(value) for col, value in enumerate(values)]
+        return [tree.total], 0
+
+
+class CarrySaveRow(Row):
+    """Row of products that never exist as numbers: the rows of Booth digits of all of them are compressed at once.
+
+    Members
+    -------
+    blocks : In
+        C times the packed ``weight`` of a :class:`hdl.operand.WeightStage`, column 0 lowest.
+    operands : In
+        C times the packed ``operand`` of a :class:`hdl.operand.OperandStage`, column 0 lowest.
+
+    Latency: ``model.schedule.dot_product_latency``
+    """
+
+    def __init__(self, config: Config, lookahead: int):
+        widths, cols = datapath_widths(config), config.architecture.tile_cols
+        self.group = config.architecture.pipeline.compressor_terms
+        self.latency = dot_product_latency(cols * widths.terms, self.group)
+        super().__init__(
+            config, lookahead, {"blocks": In(cols * sum(widths.weight)), "operands": In(cols * widths.operand_bits)}
+        )
+
+    def _terms(self, index: int) -> list[tuple]:
+        """Weight and digits of every product of a value."""
+        digit_bits = [DIGIT_BITS * num_digits(width) for width in self.widths.operand]
+        blocks = split(self.blocks, self.widths.weight * self.tile_cols)
+        operands = split(self.operands, digit_bits * self.tile_cols)
+        count = len(self.widths.weight)
+        if self.config.architecture.engine == "fast":
+            pairs = [(index, index)]
+        else:
+            pairs = [(int(entry), col) for col, entry in enumerate(circulant_indices(count)[index])]
+        return [
+            (blocks[col * count + weight], operands[col * count + operand])
+            for col in range(self.tile_cols)
+            for weight, operand in pairs
+        ]
+
+    def addends(self, m, index, width, platform):
+        terms = self._terms(index)
+        operand_width = self.widths.operand[index]
+        level = []
+        for number, start in enumerate(range(0, len(terms), self.group)):
+            part = terms[start : start + self.group]
+            dot = DotProduct(len(part), self.widths.weight[index], operand_width)
+            m.submodules[f"dot_{index}_{number}"] = shared(dot, platform)
+            for term, (weight, digits) in enumerate(part):
+                m.d.comb += [dot.weights[term].eq(weight), dot.digits[term].as_value().eq(digits)]
+            level.append((dot.save, dot.carry, dot.largest, dot.offset))
+        depth = 0
+        while len(level) > 1:
+            depth += 1
+            joined = []
+            for number, start in enumerate(range(0, len(level), self.group)):
+                part = level[start : start + self.group]
+                largest, offset = sum(p[2] for p in part), sum(p[3] for p in part)
+                node = CarrySaveJoin(len(part), max(len(p[0]) for p in part), largest)
+                m.submodules[f"join_{index}_{depth}_{number}"] = shared(node, platform)
+                m.d.comb += [
+                    node.operands[2 * position + word].eq(p[word])
+                    for position, p in enumerate(part)
+                    for word in range(2)
+                ]
+                joined.append((node.save, node.carry, largest, offset))
+            level = joined
+        (save, carry, _, offset) = level[0]
+        return [save, carry], offset
+
+
+def row(config: Config, lookahead: int) -> MultiplierRow | CarrySaveRow:
+    """The row of the configuration's arithmetic."""
+    kind = CarrySaveRow if config.architecture.arithmetic == "carry_save" else MultiplierRow
+    return kind(config, lookahead)

@@ -1,0 +1,57 @@
+"""Check the emitted Verilog with other people's tools: Verilator's linter, Yosys's synthesis."""
+
+import argparse
+import json
+import sys
+
+from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, run_command
+from scripts.verilog import BUILD
+from scripts.weights import add_weight_arguments, weights_from
+from sim.lint import WAIVERS, verilator_warnings, yosys_warnings
+from sim.verilog import emit, is_current
+
+EXAMPLES = """examples:
+  python -m scripts.lint
+  python -m scripts.lint --config lm512 --set architecture.tile_rows=4"""
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.lint",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_arguments(parser)
+    add_weight_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="warnings as JSON on stdout")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, emit what is not there, check, print."""
+    args = parse(argv)
+    config = config_from(args)
+    chosen = weights_from(args, config)
+    directory = BUILD / config.name
+    if not is_current(directory, chosen.weights):
+        print(f"emitting {directory}/", file=sys.stderr)
+        emit(chosen.weights, directory, chosen.source)
+    waivers = f"{WAIVERS.parent.name}/{WAIVERS.name}"
+    checks = {
+        f"verilator --lint-only -Wall with {waivers}": verilator_warnings(directory),
+        "yosys synth, check -assert, no latches": yosys_warnings(directory),
+    }
+    if args.json:
+        print(json.dumps({"configuration": config.fingerprint, "checks": checks}, indent=2))
+    else:
+        for name, warnings in checks.items():
+            print(f"{name}: {'clean' if not warnings else f'{len(warnings)} warnings'}")
+            for warning in warnings:
+                print(f"  {warning}")
+    return EXIT_MISMATCH if any(checks.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "lint"))

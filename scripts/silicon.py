@@ -1,0 +1,181 @@
+"""The table of silicon: several designs in several libraries beside the paper's; what is known already is reused."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from hdl.verilog import TOP_MODULE, generate
+from model.area import CLOCK_HZ, NAND2_AREA_90NM, PAPER, TWO_PORT_FACTOR, UTILISATION
+from model.config import Config, parse_setting
+from model.files import write_atomic
+from model.presets import resolve
+from scripts.cli import run_command
+from scripts.synthesis.flow import TARGET_FO4
+from scripts.synthesis.job import earlier, folder_of, run, run_key, write
+from scripts.synthesis.library import load_libraries
+from scripts.synthesis.report import breakdown, table_markdown, timing_assumptions
+from scripts.verilog import BUILD
+
+DESIGNS = tuple(
+    f"{name}:architecture.engine={engine}" for name in ("lm512", "lm512_quarter") for engine in ("direct", "fast")
+)
+SHOWN_PARTS = 5
+MARKDOWN, VALUES = "silicon.md", "silicon.json"
+
+EXAMPLES = """examples:
+  python -m scripts.silicon --liberty nangate45/nangate45_typ.lib.gz
+  python -m scripts.silicon --liberty nangate45/nangate45_typ.lib.gz ihp/sg13g2_stdcell_typ.lib.gz ihp/RM_*.lib.gz
+  python -m scripts.silicon --liberty cells.lib --design char128 lm512:quantization.weight_bits=4"""
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.silicon",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--liberty",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="standard-cell libraries, plain or .gz; SRAM macros count for the library in the same folder",
+    )
+    parser.add_argument(
+        "--design",
+        nargs="+",
+        default=list(DESIGNS),
+        metavar="NAME[:FIELD=VALUE[,...]]",
+        help=f"presets or files with changed fields; default {' '.join(DESIGNS)}",
+    )
+    parser.add_argument("--json", action="store_true", help="all reports as JSON on stdout")
+    return parser.parse_args(argv)
+
+
+def design(text: str) -> Config:
+    """``name:field=value,field=value`` → configuration."""
+    name, _, settings = text.partition(":")
+    config = resolve(name)
+    return config.replace(dict(parse_setting(part) for part in settings.split(","))) if settings else config
+
+
+class Progress:
+    """Lines on stderr with the time that is left."""
+
+    def __init__(self, number: int):
+        self.number, self.done, self.what = number, 0, ""
+        self._started = time.perf_counter()
+
+    def show(self, text: str) -> None:
+        """A line about the design in work."""
+        left = ""
+        if self.done:
+            seconds = (time.perf_counter() - self._started) / self.done * (self.number - self.done)
+            left = f", about {seconds / 60:.0f} min left"
+        now = time.strftime("%H:%M:%S")
+        print(f"[{now}] {self.done + 1} of {self.number}{left}: {self.what}: {text}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, synthesize what is not known yet, print the table."""
+    args = parse(argv)
+    configs = [design(text) for text in args.design]
+    libraries = load_libraries(args.liberty)
+    jobs = []
+    for config in configs:
+        verilog = generate(config)
+        for library in libraries:
+            folder = folder_of(BUILD, config, library)
+            key = run_key(verilog, TOP_MODULE, library, TARGET_FO4)
+            jobs.append((config, verilog, library, folder, earlier(folder, key)))
+    clock = Progress(sum(known is None for *_, known in jobs))
+    found = []
+    for config, verilog, library, folder, values in jobs:
+        if values is None:
+            clock.what = f"{config.name} {config.architecture.engine} {library.name}"
+            values, _ = run(config, verilog, TOP_MODULE, library, TARGET_FO4, folder, True, clock.show)
+            clock.done += 1
+        else:
+            write(folder, values)
+        found.append(values)
+    text = report(found)
+    folder = BUILD / "synthesis"
+    write_atomic(folder / MARKDOWN, text)
+    write_atomic(folder / VALUES, json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found, indent=1) if args.json else text)
+    print(f"written to {folder / MARKDOWN}", file=sys.stderr)
+    return 0
+
+
+def minutes(values: dict) -> str:
+    """Time of synthesis and timing: on the clock, and of the processor."""
+    used = values.get("tool_cpu_seconds")
+    text = f"{sum(values['seconds'].values()) / 60:.1f}"
+    return text if used is None else f"{text} ({used / 60:.1f} CPU)"
+
+
+def report(found: list[dict]) -> str:
+    """The table, its assumptions, and what dominates."""
+    clock = f"{CLOCK_HZ / 1e6:.0f} MHz"
+    head = (
+        "design", "engine", "cycles per step", "library", "gates", "flip-flops", "longest path", "clock in library",
+        "step at that clock", f"step at {clock}", f"TOPS at {clock}", "logic, 90 nm mm2", "memory, 90 nm mm2",
+        "area, 90 nm mm2 (range)", "TOPS/mm2 (range)", "on chip", "minutes",
+    )  # fmt: skip
+    rows = [head]
+    for values in found:
+        side, timing = values["comparison"], values["timing"]
+        low, high = side["area_mm2_range"]
+        least, most = side["tops_per_mm2_range"]
+        rows.append(
+            (
+                values["name"],
+                values["engine"],
+                f"{side['cycles_per_step']:,}",
+                values["library"]["name"],
+                f"{values['logic']['gates']:,.0f}",
+                f"{values['logic']['flip_flops']:,}",
+                f"{timing['period_fo4']:.1f} FO4 of {timing['fo4_ps']:.1f} ps" if timing else "-",
+                f"{timing['max_clock_mhz']:.0f} MHz" if timing else "-",
+                f"{side['at_the_library_clock']['step_us']:.3f} us" if timing else "-",
+                f"{side['step_us']:.3f} us",
+                f"{side['tops']:.2f}",
+                f"{side['logic_mm2']:.2f}",
+                f"{side['memory_mm2']:.2f}",
+                f"{side['area_mm2']:.2f} ({low:.2f} to {high:.2f})",
+                f"{side['tops_per_mm2']:.3f} ({least:.3f} to {most:.3f})",
+                f"{side['on_chip_kilobytes']:.1f} kB",
+                minutes(values),
+            )
+        )
+    paper = [PAPER.name, *[""] * 8, f"{PAPER.step_us} us", f"{PAPER.tops}", "", "", f"{PAPER.area_mm2}"]
+    rows.append((*paper, f"{PAPER.tops_per_mm2:.3f}", f"{PAPER.on_chip_kilobytes} kB", ""))
+    parts = [table_markdown(rows)]
+    # Once for libraries that are treated alike.
+    assumptions = " / ".join(dict.fromkeys(timing_assumptions(values) for values in found if values["timing"]))
+    memory = found[0]["memory"]["model_90nm"]
+    parts.append(
+        f"How it is counted: gates are NAND2 equivalents of the library named; 90 nm equivalents are gates x "
+        f"{NAND2_AREA_90NM} um2 / {UTILISATION} and, for memories, {memory} (a second port: bits x "
+        f"{TWO_PORT_FACTOR:g}); TOPS are of the uncompressed network. Our times are at {clock}, the clock that the "
+        "paper's figures fit, where no other is named; delays are never converted between nodes. Longest paths: "
+        f"{assumptions or 'none, OpenSTA is not installed'}."
+    )
+    shares = [("design", "engine", "library", "what dominates the area (90 nm mm2)", "longest path")]
+    for values in found:
+        whole = values["comparison"]["area_mm2"]
+        largest = [f"{name} {area:.2f} ({100 * area / whole:.0f} %)" for name, area in breakdown(values)[:SHOWN_PARTS]]
+        path = values["timing"]["paths"][0] if values["timing"] else None
+        text = f"{'.'.join(path['from'])} to {'.'.join(path['to'])}" if path else "-"
+        shares.append((values["name"], values["engine"], values["library"]["name"], ", ".join(largest), text))
+    parts.append(table_markdown(shares))
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "silicon"))

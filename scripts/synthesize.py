@@ -1,0 +1,202 @@
+"""What the accelerator costs in silicon: gate equivalents, and with a Liberty library area, timing and power."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hdl.verilog import TOP_MODULE, generate
+from model.area import CLOCK_HZ
+from model.config import Config
+from model.errors import require
+from model.weights import random_inputs
+from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, print_table, run_command
+from scripts.synthesis.flow import TARGET_FO4, Synthesis
+from scripts.synthesis.job import folder_of, run, write
+from scripts.synthesis.library import load_libraries
+from scripts.synthesis.report import comparison_rows, gate_level_text, tree
+from scripts.synthesis.units import ROLES, modules_of
+from scripts.synthesis.yosys import module_names
+from scripts.verilog import BUILD
+from scripts.weights import add_weight_arguments, weights_from
+
+EXAMPLES = """examples:
+  python -m scripts.synthesize --config lm512
+  python -m scripts.synthesize --config lm512 --liberty nangate45_typ.lib.gz
+  python -m scripts.synthesize --config lm512 --liberty sg13g2_stdcell_typ.lib.gz RM_IHPSG13_1P_*.lib.gz"""
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.synthesize",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_arguments(parser)
+    parser.add_argument(
+        "--liberty",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="a standard-cell library, plain or .gz, and SRAM macros of the same process; default generic gates",
+    )
+    parser.add_argument(
+        "--unit", metavar="ROLE|MODULE", help=f"one block alone: {', '.join(ROLES)}, or a module of the Verilog"
+    )
+    parser.add_argument(
+        "--target-fo4",
+        type=positive,
+        default=TARGET_FO4,
+        metavar="FO4",
+        help=f"clock period that mapping works towards, in FO4 of the library; default {TARGET_FO4:g}",
+    )
+    parser.add_argument(
+        "--gate-level",
+        action="store_true",
+        help="simulate the mapped netlist by the RTL's bench; for small designs, as it takes minutes",
+    )
+    parser.add_argument(
+        "--power", action="store_true", help="power of real text in the RTL (random inputs without a character model)"
+    )
+    parser.add_argument(
+        "--clock-mhz", type=positive, default=CLOCK_HZ / 1e6, help=f"of --power; default {CLOCK_HZ / 1e6:.0f}"
+    )
+    parser.add_argument(
+        "--sim", choices=("icarus", "verilator"), default="icarus", help="of --gate-level; default icarus"
+    )
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="of --power: UTF-8 text; default Python's own documentation"
+    )
+    add_weight_arguments(parser)
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/synthesis/<design>/<library>")
+    parser.add_argument("--json", action="store_true", help="report.json on stdout")
+    return parser.parse_args(argv)
+
+
+def positive(text: str) -> float:
+    """``argparse`` type of a number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
+def progress(text: str) -> None:
+    """A line of progress."""
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, synthesize, report."""
+    args = parse(argv)
+    config = config_from(args)
+    libraries = load_libraries(args.liberty) if args.liberty else [None]
+    require(len(libraries) == 1, "liberty", "one standard-cell library", [str(path) for path in args.liberty])
+    library = libraries[0]
+    verilog = generate(config)
+    tops = [TOP_MODULE] if args.unit is None else modules_of(args.unit, module_names(verilog))
+    folder = args.output or folder_of(BUILD, config, library)
+    for name, wanted in (("--gate-level", args.gate_level), ("--power", args.power)):
+        require(not wanted or library is not None, "--liberty", f"given with {name}", None)
+        require(not wanted or args.unit is None, "--unit", f"left out with {name}", args.unit)
+    reports, status = [], 0
+    for top in tops:
+        place = folder if args.unit is None else folder / top
+        values, result = run(config, verilog, top, library, args.target_fo4, place, args.unit is None, progress)
+        if args.gate_level:
+            status = check_gates(args, config, result, values, place)
+        if args.power:
+            add_power(args, config, result, values, place)
+        reports.append(values)
+        if not args.json:
+            show(values, place)
+    if args.json:
+        print(json.dumps(reports[0] if args.unit is None else reports, indent=1))
+    return status
+
+
+def check_gates(args: argparse.Namespace, config: Config, result: Synthesis, values: dict, place: Path) -> int:
+    """Simulate the netlist; the result joins the report."""
+    # Simulators are no part of what synthesis installs.
+    from scripts.synthesis.gate_level import check
+
+    progress("simulating RTL and netlist")
+    weights = weights_from(args, config).weights
+    found = check(result.netlist, result.library.liberty, weights, np.random.default_rng(0), args.sim)
+    values["gate_level"] = {
+        "simulator": args.sim,
+        "steps": found.steps,
+        "beats": found.beats,
+        "problems": found.problems,
+    }
+    write(place, values)
+    for problem in found.problems:
+        print(f"synthesize: gate level: {problem}", file=sys.stderr)
+    return EXIT_MISMATCH if found.problems else 0
+
+
+def add_power(args: argparse.Namespace, config: Config, result: Synthesis, values: dict, place: Path) -> None:
+    """Simulate real text and measure; the result joins the report."""
+    from model.char_model import CharModel
+    from model.corpus import load_corpus
+    from scripts.synthesis.power import STEPS, measure
+
+    chosen = weights_from(args, config)
+    if chosen.image is not None and chosen.image.head is not None:
+        characters = CharModel(chosen.image)
+        x = characters.embed(characters.encode(load_corpus(args.text).test[:STEPS]))
+        source = f"text, weights from {chosen.source}"
+    else:
+        x = random_inputs(config, np.random.default_rng(0), STEPS)
+        source = f"random inputs, weights {chosen.source}"
+    progress("simulating for power")
+    values["power"] = measure(result, chosen.weights, x, source, args.clock_mhz)
+    write(place, values)
+
+
+def show(values: dict, place: Path) -> None:
+    """The report on a terminal."""
+    print(tree(values))
+    timing = values["timing"]
+    rows = [
+        ("gates", f"{values['logic']['gates']:,.0f} NAND2 equivalents, {values['logic']['flip_flops']:,} flip-flops")
+    ]
+    if values["logic"]["area_mm2"] is not None:
+        rows.append(("cells", f"{values['logic']['area_mm2']:.4f} mm2 in {values['library']['name']}"))
+    if timing:
+        rows += [
+            ("longest path", f"{timing['period_fo4']:.1f} FO4 of {timing['fo4_ps']:.1f} ps"),
+            ("clock", f"{timing['max_clock_mhz']:.0f} MHz"),
+            (
+                "stages too long",
+                f"{timing['stages_over_target']} of {timing['stages']} over {timing['target_fo4']:g} FO4",
+            ),
+        ]
+    else:
+        rows.append(("timing", f"none: {values['timing_note']}"))
+    if values.get("power"):
+        power = values["power"]
+        rows += [
+            ("power", f"{power['total_mw']:.1f} mW at {power['clock_mhz']:.0f} MHz and {power['voltage']:g} V"),
+            ("energy", f"{power['nj_per_step']:.2f} nJ per step, {power['fj_per_operation']:.1f} fJ per operation"),
+        ]
+    if values.get("gate_level"):
+        rows.append(("gate level", gate_level_text(values["gate_level"])))
+    if values["comparison"]:
+        rows += [
+            (what, f"{ours}   (paper: {theirs})")
+            for what, ours, theirs, _ in comparison_rows(values)
+            if theirs and what
+        ]
+    print()
+    print_table([*rows, ("written to", f"{place}/report.html, .md, .json")])
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "synthesize"))

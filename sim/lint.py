@@ -1,0 +1,70 @@
+"""What other people's tools say of the emitted Verilog: Verilator's linter and Yosys's checks."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from model.errors import MissingToolError
+from sim.runner import TOP_MODULE, environment
+from sim.verilog import VERILOG_FILE, load_build
+
+WAIVERS = Path(__file__).resolve().parents[1] / "constraints" / "lint.vlt"
+# Yosys ends its process on an error and prints: it gets one of its own.
+YOSYS_SCRIPT = """\
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for line in sys.argv[1].splitlines():
+    libyosys.run_pass(line, design)
+"""
+# Memories stay what they are: mapping them to flip-flops would only take time.
+YOSYS_PASSES = f"""\
+read_verilog {VERILOG_FILE}
+hierarchy -check -top {TOP_MODULE}
+proc
+check -assert
+select -assert-none t:$dlatch t:$adlatch t:$dlatchsr t:$sr
+synth -top {TOP_MODULE} -run begin:fine"""
+
+
+def verilator_warnings(directory: str | Path) -> list[str]:
+    """Warnings of ``verilator --lint-only -Wall`` beyond the waivers of ``constraints/lint.vlt``.
+
+    Raises
+    ------
+    InvalidFileError
+        From :func:`sim.verilog.load_build`.
+    MissingToolError
+    """
+    path = load_build(directory).path
+    command = ["verilator", "--lint-only", "-Wall", "--top-module", TOP_MODULE, str(WAIVERS), VERILOG_FILE]
+    with environment("verilator"):
+        done = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+    found = [line for line in done.stderr.splitlines() if line.startswith(("%Warning", "%Error"))]
+    if done.returncode and not found:
+        found = [f"verilator failed with status {done.returncode}: {done.stderr.strip()[-500:]}"]
+    return found
+
+
+def yosys_warnings(directory: str | Path) -> list[str]:
+    """Warnings and errors of Yosys's ``synth``: latches, loops, wires without or with several drivers.
+
+    Raises
+    ------
+    InvalidFileError
+        From :func:`sim.verilog.load_build`.
+    MissingToolError
+    """
+    path = load_build(directory).path
+    try:
+        import pyosys  # noqa: F401 - the process below uses it
+    except ImportError:
+        raise MissingToolError("package pyosys must be installed (make check does)") from None
+    command = [sys.executable, "-c", YOSYS_SCRIPT, YOSYS_PASSES]
+    done = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+    lines = (done.stdout + done.stderr).splitlines()
+    found = [line.strip() for line in lines if re.search(r"\b(Warning|ERROR):", line)]
+    if done.returncode and not found:
+        found = [f"yosys failed with status {done.returncode}: {lines[-1] if lines else ''}"]
+    return found

@@ -1,0 +1,38 @@
+"""The table of processing elements, on generic gates."""
+
+import json
+
+import pytest
+
+from scripts import pe_area
+from scripts.cli import run_command
+
+
+def test_fast_is_smaller(tmp_path, capsys):
+    arguments = ["--block-size", "4", "--weight-bits", "3", "--tile-cols", "2", "--output", str(tmp_path)]
+    assert pe_area.main([*arguments, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    gates = {(row["engine"], row["arithmetic"]): row["gates"] for row in values["elements"]}
+    assert len(gates) == 4
+    for arithmetic in ("multiplier", "carry_save"):
+        assert gates["fast", arithmetic] < gates["direct", arithmetic]
+    for engine in ("direct", "fast"):
+        assert gates[engine, "carry_save"] < gates[engine, "multiplier"]
+    (stored,) = values["stored_transformed"]
+    # M has five forms of four elements: 3 + 2 bits twice, then three of 3 + 1 (and one more bit where two meet).
+    assert stored["more_bits_per_block"] == 5 + 5 + 4 + 4 + 5 - 12
+    assert json.loads((tmp_path / "pe-area.json").read_text()) == values
+    assert "| 4 | 3 |" in (tmp_path / "pe-area.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--block-size", "3"], "--block-size must be one of 2, 4, 8, 16, not 3"),
+        (["--weight-bits", "9"], "quantization.weight_bits must be from 2 to 8, not 9"),
+        (["--liberty", "missing.lib"], "missing.lib"),
+    ],
+)
+def test_wrong_input(arguments, text, capsys):
+    assert run_command(lambda: pe_area.main(arguments), "pe_area") == 2
+    assert text in capsys.readouterr().err.replace("\n", " ")

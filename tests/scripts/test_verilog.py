@@ -1,0 +1,119 @@
+"""`make verilog` as its user: what is written, and every kind of wrong input in one line, exit 2, nothing written."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from model.presets import preset
+from scripts import verilog
+from scripts.cli import run_command
+from scripts.weights import SHIPPED
+from sim.verilog import load_build
+
+IMAGE = SHIPPED / "char128.safetensors"
+
+
+def run(arguments, tmp_path, capsys):
+    """Exit status, stdout, stderr of the command, which would write to ``tmp_path/build``."""
+    status = run_command(lambda: verilog.main([*arguments, "--output", str(tmp_path / "build")]), "verilog")
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_default_preset(tmp_path, capsys):
+    status, out, err = run([], tmp_path, capsys)
+    assert (status, err) == (0, "")
+    build = load_build(tmp_path / "build")
+    assert build.config == preset("char128")
+    for text in ("cycles per step", "multipliers", "weight bank", "96.88 % removed", "weights/char128.safetensors"):
+        assert text in out
+    report = json.loads((tmp_path / "build" / "report.json").read_text())
+    assert report["configuration"] == build.config.fingerprint
+    # Another network's weights through the same RTL: the Verilog holds none of them.
+    run(["--random-weights", "3"], tmp_path / "other", capsys)
+    texts = [(folder / "build" / "accelerator.v").read_text() for folder in (tmp_path, tmp_path / "other")]
+    assert texts[0] == texts[1]
+    memories = [(folder / "build" / "weights_r0_c0.mem").read_text() for folder in (tmp_path, tmp_path / "other")]
+    assert memories[0] != memories[1]
+
+
+def test_json(tmp_path, capsys):
+    status, out, _ = run(["--config", "tiny", "--json"], tmp_path, capsys)
+    assert status == 0
+    assert json.loads(out)["name"] == "tiny"
+
+
+def test_files_in_both_languages(tmp_path, capsys):
+    (tmp_path / "a.json").write_text(preset("tiny").to_json())
+    (tmp_path / "a.toml").write_text(
+        'name = "tiny"\n[network]\ninput_size = 10\nhidden_size = 12\n[compression]\nblock_size = 4\n'
+        "[architecture]\ntile_rows = 4\ntile_cols = 2\n"
+    )
+    for name in ("a.json", "a.toml"):
+        assert run(["--config", str(tmp_path / name)], tmp_path, capsys)[0] == 0
+        assert load_build(tmp_path / "build").config == preset("tiny")
+
+
+SETTINGS = [
+    ("--config=char", "preset must be one of tiny, char128,"),
+    ("--config=missing.toml", "missing.toml"),
+    ("--set=architecture.tiles=3", "architecture.tiles"),
+    ("--set=compression.block_size=6", "compression.block_size must be a power of two from 1 to 16, not 6"),
+    ("--set=quantization.accumulator_bits=12", "quantization.accumulator_bits must be at least "),
+    ("--set=architecture.tile_rows=0", "architecture.tile_rows must be from 1 to 4096, not 0"),
+    ("--set=architecture.tile_rows=two", "architecture.tile_rows must be "),
+    ("--set=architecture.arithmetic=abacus", "architecture.arithmetic must be one of carry_save, multiplier"),
+    ("--set=architecture.pipeline.compressor_terms=1", "architecture.pipeline.compressor_terms must be from 2 to 64"),
+    ("--set=architecture.pipeline.inverse_levels=-1", "architecture.pipeline.inverse_levels must be from 0 to 16"),
+]
+
+
+@pytest.mark.parametrize(("argument", "text"), SETTINGS)
+def test_wrong_settings(argument, text, tmp_path, capsys):
+    check_refused(run([argument], tmp_path, capsys), text, tmp_path)
+
+
+def check_refused(result, text, tmp_path):
+    status, out, err = result
+    assert status == 2
+    assert out == ""
+    assert err.startswith("verilog: error: ")
+    assert err.count("\n") == 1
+    assert text in err
+    assert not (tmp_path / "build").exists()
+
+
+def damaged(name: str, path) -> None:
+    """A weight image that is not what it must be."""
+    if name == "missing":
+        return
+    if name == "truncated":
+        path.write_bytes(IMAGE.read_bytes()[:-100])
+    elif name == "pickle":
+        path.write_bytes(b"\x80\x04\x95\x10\x00\x00\x00\x00\x00\x00\x00\x8c\x02os\x94.")
+    else:
+        arrays = load_file(IMAGE)
+        key = max(arrays, key=lambda key: arrays[key].size)
+        arrays[key] = np.full(arrays[key].shape, np.nan, dtype=np.float32)
+        save_file(arrays, path)
+
+
+@pytest.mark.parametrize("name", ["missing", "truncated", "pickle", "nan"])
+def test_wrong_weights(name, tmp_path, capsys):
+    path = tmp_path / f"{name}.safetensors"
+    damaged(name, path)
+    check_refused(run(["--weights", str(path)], tmp_path, capsys), path.name, tmp_path)
+
+
+def test_weights_of_another_network(tmp_path, capsys):
+    result = run(["--config", "tiny", "--weights", str(IMAGE)], tmp_path, capsys)
+    check_refused(result, "char128.safetensors", tmp_path)
+
+
+def test_a_failure_keeps_the_earlier_build(tmp_path, capsys):
+    run(["--config", "tiny"], tmp_path, capsys)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "build").iterdir()}
+    assert run(["--config", "tiny", "--weights", str(IMAGE)], tmp_path, capsys)[0] == 2
+    assert {path.name: path.read_bytes() for path in (tmp_path / "build").iterdir()} == before

@@ -1,0 +1,130 @@
+"""Emitted Verilog under both simulators: every h equal, every unstalled cycle as predicted."""
+
+import numpy as np
+import pytest
+
+from model.char_model import CharModel
+from model.presets import preset
+from model.weight_image import WeightImage
+from model.weights import random_weights
+from scripts.fuzz import make_runs
+from scripts.weights import SHIPPED
+from sim.runner import Run, simulate
+from sim.scenarios import Scenario, random_sequences
+from sim.stalls import StallPattern
+from sim.verilog import emit
+
+LENGTHS = (5, 1, 3)
+STALLS = [
+    (StallPattern(), StallPattern()),
+    (StallPattern("random", 0.5, seed=1), StallPattern("random", 0.5, seed=2)),
+    (StallPattern("bursty", 0.7, 50, seed=3), StallPattern()),
+    (StallPattern(), StallPattern("bursty", 0.8, 100, seed=4)),
+]
+# Name → simulator, preset, settings.  Between them: both engines, every block size, both activations, every
+# register on and off, tiles that do not divide the grid, and tiles that are the whole grid.
+DESIGNS = {
+    "verilator-tiny": ("verilator", "tiny", {}),
+    "verilator-fast": (
+        "verilator",
+        "tiny",
+        {"architecture.engine": "fast", "activation.kind": "shift", "activation.segments": 4},
+    ),
+    "icarus-tiny": ("icarus", "tiny", {}),
+    "icarus-k1": (
+        "icarus",
+        "tiny",
+        {"compression.block_size": 1, "architecture.tile_rows": 7, "architecture.tile_cols": 5},
+    ),
+    "icarus-k2-fast": (
+        "icarus",
+        "tiny",
+        {"compression.block_size": 2, "architecture.engine": "fast", "architecture.tile_cols": 3},
+    ),
+    "icarus-k8-fast": (
+        "icarus",
+        "tiny",
+        {"compression.block_size": 8, "architecture.engine": "fast", "architecture.tile_rows": 3},
+    ),
+    "icarus-k16-fast": (
+        "icarus",
+        "tiny",
+        {"compression.block_size": 16, "architecture.engine": "fast", "architecture.tile_cols": 1},
+    ),
+    "icarus-whole-grid": ("icarus", "tiny", {"architecture.tile_rows": 12, "architecture.tile_cols": 6}),
+    "icarus-one-element": (
+        "icarus",
+        "tiny",
+        {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.lookahead": 1},
+    ),
+    "icarus-no-registers": (
+        "icarus",
+        "tiny",
+        {
+            "architecture.pipeline.operand_register": False,
+            "architecture.pipeline.multiplier_stages": 0,
+            "architecture.pipeline.adder_levels": 0,
+        },
+    ),
+    "icarus-all-registers": (
+        "icarus",
+        "tiny",
+        {
+            "architecture.engine": "fast",
+            "architecture.pipeline.memory_register": True,
+            "architecture.pipeline.multiplier_stages": 2,
+            "architecture.pipeline.adder_levels": 1,
+        },
+    ),
+    "icarus-4-bit": ("icarus", "tiny", {"quantization.weight_bits": 4, "quantization.weight_frac": [3, 3, 4, 3]}),
+    "icarus-char128": ("icarus", "char128", {"architecture.engine": "fast", "architecture.tile_cols": 5}),
+}
+
+
+def problems(directory, weights, runs, simulator) -> list[str]:
+    emit(weights, directory, "a test")
+    results = simulate(directory, runs, simulator)
+    assert len(results) == len(runs)
+    for result in results:
+        assert result.issues == result.run.scenario.config.bank_words * result.run.scenario.num_steps
+    return [f"{result.run.name}: {problem}" for result in results for problem in result.problems]
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+def test_design(name, tmp_path, rng):
+    simulator, base, settings = DESIGNS[name]
+    weights = random_weights(preset(base).replace(settings), rng)
+    runs = []
+    for source, sink in STALLS if base == "tiny" else STALLS[:2]:
+        scenario = Scenario(weights, random_sequences(weights.config, rng, LENGTHS))
+        runs.append(Run(scenario, source, sink, f"x stalls {source}, h stalls {sink}"))
+    assert problems(tmp_path / "build", weights, runs, simulator) == []
+
+
+@pytest.mark.parametrize("index", range(12))
+def test_random_design(index, tmp_path):
+    runs = make_runs(2024, index)
+    assert problems(tmp_path / "build", runs[0].scenario.weights, runs, "icarus") == []
+
+
+def test_a_wrong_weight_is_seen(tmp_path, rng):
+    """The comparison itself: another network's memories must not pass."""
+    config = preset("tiny")
+    emit(random_weights(config, rng), tmp_path / "build", "a test")
+    other = Scenario(random_weights(config, rng), random_sequences(config, rng, LENGTHS))
+    (result,) = simulate(tmp_path / "build", [Run(other)], "icarus")
+    assert result.mismatches > 0
+    assert any("h is" in problem for problem in result.problems)
+    assert result.timeline == other.timeline
+
+
+def test_characters_of_the_shipped_network(tmp_path):
+    """What `make sim` does, in short: the shipped weights, a text, the next characters from the RTL's own h."""
+    image = WeightImage.load(SHIPPED / "char128.safetensors")
+    model = CharModel(image)
+    x = model.embed(model.encode("The accelerator reads"))
+    scenario = Scenario(image.weights, (x,))
+    emit(image.weights, tmp_path / "build", "the shipped weights")
+    (result,) = simulate(tmp_path / "build", [Run(scenario)], "icarus")
+    assert result.problems == []
+    assert np.array_equal(model.predict(result.h), model.predict(scenario.expected[0]))

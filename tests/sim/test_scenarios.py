@@ -1,0 +1,26 @@
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.scenarios import from_beats, random_config, random_scenario, to_beats
+
+
+@given(st.integers(1, 20), st.sampled_from([1, 2, 4, 8, 16]), st.integers(2, 16), st.integers(0, 2**31))
+def test_beats_are_invertible(size, k, bits, seed):
+    values = np.random.default_rng(seed).integers(-(1 << (bits - 1)), 1 << (bits - 1), size=(4, size))
+    beats = to_beats(values, k, bits)
+    assert len(beats) == 4 * -(-size // k)
+    assert np.array_equal(from_beats(beats, size, k, bits), values)
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 2**32 - 1))
+def test_beats_of_a_scenario(seed):
+    rng = np.random.default_rng(seed)
+    config = random_config(rng)
+    scenario = random_scenario(config, rng)
+    assert 1 in scenario.lengths
+    last = config.block_size * config.quantization.h.width
+    ends = [index for index, beat in enumerate(scenario.h_beats) if beat >> last]
+    assert ends == [steps * config.num_hidden_blocks - 1 for steps in np.cumsum(scenario.lengths)]
+    assert np.array_equal(scenario.h_values(scenario.h_beats), np.concatenate(scenario.expected))

@@ -1,0 +1,31 @@
+"""The mapped netlist computes what the RTL and the reference compute."""
+
+import pytest
+
+from hdl.verilog import TOP_MODULE, generate
+from model.weights import random_weights
+from scripts.synthesis import gate_level, opensta
+from scripts.synthesis.flow import synthesize
+from scripts.synthesis.library import load_libraries
+
+
+@pytest.fixture
+def mapped(smallest, library_file, tmp_path, monkeypatch):
+    # The longest path does not matter here.
+    monkeypatch.setattr(opensta, "available", lambda: False)
+    library = load_libraries([library_file])[0]
+    return library, synthesize(generate(smallest), TOP_MODULE, library, tmp_path).netlist
+
+
+def test_netlist_equals_rtl_and_reference(mapped, smallest, rng):
+    library, netlist = mapped
+    weights = random_weights(smallest, rng)
+    result = gate_level.check(netlist, library.liberty, weights, rng, "icarus")
+    assert result.problems == []
+    assert result.beats == result.steps * smallest.num_hidden_blocks
+
+    # A swapped gate does not go unnoticed.
+    module = next(m for name, m in netlist.modules.items() if name.startswith("cell_lane"))
+    wrong = next(instance for instance in module.instances if instance.type == "XOR2_X1")
+    wrong.type = "XNOR2_X1"
+    assert gate_level.check(netlist, library.liberty, weights, rng, "icarus").problems

@@ -1,0 +1,31 @@
+"""Reports: sums that must agree, the drawing, the units."""
+
+import pytest
+
+from model.errors import InvalidValueError
+from scripts.synthesis.treemap import squarify
+from scripts.synthesis.units import modules_of, role_of
+
+
+@pytest.mark.parametrize("areas", [[1.0], [5.0, 4.0, 3.0, 1.0], [10.0] * 7, [100.0, 1.0, 0.5]])
+def test_squarify_fills_the_rectangle(areas):
+    width, height = 30.0, 20.0
+    scaled = [area * width * height / sum(areas) for area in areas]
+    places = squarify(scaled, 0.0, 0.0, width, height)
+    for area, (x, y, w, h) in zip(scaled, places, strict=True):
+        assert w * h == pytest.approx(area)
+        assert x >= -1e-9 and y >= -1e-9 and x + w <= width + 1e-6 and y + h <= height + 1e-6
+    for i, (x, y, w, h) in enumerate(places):
+        for x2, y2, w2, h2 in places[:i]:
+            overlap = (min(x + w, x2 + w2) - max(x, x2), min(y + h, y2 + h2) - max(y, y2))
+            assert min(overlap) <= 1e-6
+
+
+def test_roles():
+    modules = ["accelerator", "pe_fast_k8_w8_x8", "sigmoid_pwl16", "tanh_pwl16", "drain"]
+    assert modules_of("activation", modules) == ["sigmoid_pwl16", "tanh_pwl16"]
+    assert modules_of("drain", modules) == ["drain"]
+    assert modules_of("accelerator", modules) == ["accelerator"]
+    assert role_of("accelerator") is None
+    with pytest.raises(InvalidValueError, match="unit must be one of activation, drain, pe or a module"):
+        modules_of("nothing", modules)

@@ -1,0 +1,41 @@
+"""The table of designs and libraries, and that it does no work twice."""
+
+import json
+
+import pytest
+
+from scripts import silicon
+from scripts.cli import run_command
+from scripts.synthesis import opensta
+
+
+def run(argv):
+    return run_command(lambda: silicon.main(argv), "silicon")
+
+
+def test_table_reuses_what_is_known(smallest, library_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(opensta, "available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smallest.json").write_text(json.dumps(smallest.to_dict()), encoding="ascii")
+    argv = ["--design", "./smallest.json", "--liberty", str(library_file)]
+    assert run(argv) == 0
+    first = capsys.readouterr()
+    assert "1 of 1" in first.err and "| smallest | fast |" in first.out
+    assert "Wang, Lin, Wang 2017" in first.out
+    assert (tmp_path / "build" / "synthesis" / "silicon.md").read_text(encoding="utf-8") + "\n" == first.out
+    assert run(argv) == 0
+    second = capsys.readouterr()
+    assert "1 of 1" not in second.err and second.out == first.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--liberty", "/nowhere.lib"], "liberty must be a readable file"),
+        (["--design", "nothing", "--liberty", "/nowhere.lib"], "preset must be one of"),
+    ],
+)
+def test_wrong_input(argv, message, capsys):
+    assert run(argv) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
