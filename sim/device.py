@@ -18,7 +18,7 @@ from model.frames import BITS_PER_BYTE, Identity, LinkConfig
 from model.memory_image import FINGERPRINT_LABEL, initialised_memories, mem_text, memory_words
 from model.schedule import Schedule
 from model.weights import LstmWeights
-from sim.runner import SIMULATORS, SimulationError, _compile, _environment, _runner, _tail
+from sim.runner import SIMULATORS, SimulationError, _compile, _runner, _tail, environment
 from sim.verilog import CONFIG_FILE, generator_digest, weights_digest
 
 DEVICE_FILE = "chessrnn_fpga.v"
@@ -117,7 +117,7 @@ def simulated_device(directory: str | Path, simulator: str = "verilator", source
     if f"{FINGERPRINT_LABEL} {values['configuration']}" not in header:
         raise InvalidFileError(f"{verilog} must be Verilog of {FINGERPRINT_LABEL} {values['configuration']}")
     compiled = directory / "sim" / simulator / Path(source).stem
-    with _environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
+    with environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
         _compile(verilog, compiled, simulator, FPGA_MODULE)
         scratch = Path(scratch)
         for memory in directory.glob("*.mem"):
