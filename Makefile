@@ -15,6 +15,8 @@ N       ?= 50
 SEED    ?= 1
 ARGS    ?=
 WORKERS ?= 2
+BOARD   ?= ulx3s_85f
+PORT    ?=
 
 # Left empty, the first of these that is recent enough makes .venv.
 PYTHON  ?=
@@ -63,6 +65,12 @@ train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evalua
 accuracy: .venv/.train .venv/.plot ## what compression costs (TEXT=file FSDD=folder CMUDICT=file ARGS=--quick)
 	@$(RUN) -m scripts.accuracy $(if $(TEXT),--text '$(TEXT)') $(if $(FSDD),--fsdd '$(FSDD)') $(if $(CMUDICT),--cmudict '$(CMUDICT)') $(ARGS)
 
+fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx3s_85f, ecpix5_45f, ice40_hx8k_b_evn, icebreaker)
+	@$(RUN) -m scripts.fpga --board $(BOARD) $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+
+host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a simulated one
+	@$(RUN) -m scripts.host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
+
 test: .venv/.sim .venv/.train .venv/.synth .venv/.dev | compiler ## linter, formatter, every test
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
@@ -98,7 +106,7 @@ distclean: clean ## remove .venv as well
 .venv/.base: .venv/.python pyproject.toml
 	@echo 'installing: base'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable .; touch $@
 
-.venv/.sim .venv/.train .venv/.synth .venv/.plot .venv/.dev: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.synth .venv/.fpga .venv/.plot .venv/.dev: .venv/.%: .venv/.base
 	@echo 'installing: $*'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable '.[$*]'; touch $@
 
 # Verilator makes C++ of the design; cocotb's Makefiles need perl and make with it.

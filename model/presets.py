@@ -21,6 +21,15 @@ PRESETS = {
         "quantization": {"weight_frac": [5, 5, 5, 5]},
         "architecture": {"engine": "fast", "tile_rows": 4, "tile_cols": 4},
     },
+    # Character language model for a small FPGA: trained weights are in the tree, no multiplier in the activations.
+    "char64": {
+        "name": "char64",
+        "network": {"input_size": 32, "hidden_size": 64},
+        "compression": {"block_size": 2},
+        "quantization": {"weight_bits": 4, "weight_frac": [2, 2, 2, 2], "bias_bits": 16},
+        "activation": {"kind": "shift", "segments": 6},
+        "architecture": {"engine": "fast", "tile_rows": 2, "tile_cols": 1, "cell_lanes": 1},
+    },
     # The case of Wang, Lin, Wang (2017): 512 × 512, 2,048 multiply-accumulates per cycle.
     "lm512": {
         "name": "lm512",

@@ -38,7 +38,7 @@ MAKE_VARIABLES = {
 # simplifying anything.
 PORTS_FILE = """\
 `verilator_config
-public_flat_rw -module "accelerator" -var "*"
+public_flat_rw -module "{top}" -var "*"
 """
 
 
@@ -296,7 +296,7 @@ def _runner(simulator: str):
     return PortsOnlyVerilator() if simulator == "verilator" else DumpingIcarus()
 
 
-def _compile(source: Path, compiled: Path, simulator: str) -> None:
+def _compile(source: Path, compiled: Path, simulator: str, top: str = TOP_MODULE) -> None:
     """Compile unless that was done; a build directory is replaced as a whole, so its Verilog never changes."""
     stamp, log_file = compiled / "compiled", compiled / "compile.log"
     if stamp.exists():
@@ -305,14 +305,14 @@ def _compile(source: Path, compiled: Path, simulator: str) -> None:
     sources = [source]
     if simulator == "verilator":
         ports = compiled / "ports.vlt"
-        ports.write_text(PORTS_FILE, encoding="ascii")
-        sources = [ports, source]
+        ports.write_text(PORTS_FILE.format(top=top), encoding="ascii")
+        sources = [ports, *sources]
     log = io.StringIO()
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             _runner(simulator).build(
                 sources=sources,
-                hdl_toplevel=TOP_MODULE,
+                hdl_toplevel=top,
                 build_dir=compiled,
                 build_args=COMPILE_OPTIONS[simulator],
                 timescale=("1ns", "1ps"),

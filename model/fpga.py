@@ -1,0 +1,218 @@
+"""Boards and parts as data, and what a design point needs of them, estimated without a tool."""
+
+from dataclasses import dataclass
+
+from model.config import Config
+from model.errors import UserError, require
+from model.estimate import estimate
+from model.memory_image import initialised_memories, state_memories
+from model.resources import multipliers
+
+
+@dataclass(frozen=True)
+class Part:
+    """What an FPGA has.
+
+    Attributes
+    ----------
+    name, family : str
+    luts, ffs, brams, dsps : int
+        Four-input LUTs with the flip-flops beside them, block RAMs, multipliers.
+    bram_shapes : tuple of (int, int)
+        Words and bits that a block RAM can have.
+    dsp_bits : int
+        Widest operand of a multiplier.
+    """
+
+    name: str
+    family: str
+    luts: int
+    ffs: int
+    brams: int
+    dsps: int
+    bram_shapes: tuple[tuple[int, int], ...]
+    dsp_bits: int
+
+
+# As nextpnr counts them.
+ECP5_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
+ICE40_SHAPES = ((2048, 2), (1024, 4), (512, 8), (256, 16))
+PARTS = {
+    part.name: part
+    for part in (
+        Part("LFE5U-85F", "ecp5", 83640, 83640, 208, 156, ECP5_SHAPES, 18),
+        Part("LFE5UM5G-45F", "ecp5", 43848, 43848, 108, 72, ECP5_SHAPES, 18),
+        Part("iCE40HX8K", "ice40", 7680, 7680, 32, 0, ICE40_SHAPES, 0),
+        Part("iCE40UP5K", "ice40", 5280, 5280, 30, 8, ICE40_SHAPES, 16),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board, the network that is built for it by default, and its line.
+
+    Attributes
+    ----------
+    name : str
+    part : Part
+    input_hz, clock_hz : float
+        The board's oscillator; the device's clock.
+    baud : int
+    config : str
+        Preset.
+    settings : dict
+        Fields of the preset that the part asks for.
+    lamp : str or None
+        Resource that shows that the tile works.
+    bitstream : str
+        Suffix of the file that programs it.
+    """
+
+    name: str
+    part: Part
+    input_hz: float
+    clock_hz: float
+    baud: int
+    config: str
+    settings: dict
+    lamp: str | None
+    bitstream: str
+
+
+BOARDS = {
+    board.name: board
+    for board in (
+        Board(
+            "ulx3s_85f", PARTS["LFE5U-85F"], 25e6, 50e6, 1_000_000, "char128",
+            {"architecture.tile_rows": 4, "architecture.tile_cols": 1}, "led", "bit",
+        ),
+        Board(
+            "ecpix5_45f", PARTS["LFE5UM5G-45F"], 100e6, 50e6, 1_000_000, "char128",
+            {"architecture.tile_rows": 2, "architecture.tile_cols": 1}, None, "bit",
+        ),
+        Board("ice40_hx8k_b_evn", PARTS["iCE40HX8K"], 12e6, 12e6, 1_000_000, "char64", {}, "led", "bin"),
+        Board("icebreaker", PARTS["iCE40UP5K"], 12e6, 12e6, 1_000_000, "char64", {}, "led_g", "bin"),
+    )
+}  # fmt: skip
+
+
+def board(name: str) -> Board:
+    """The board called ``name``."""
+    require(name in BOARDS, "board", f"one of {', '.join(BOARDS)}", name)
+    return BOARDS[name]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A synthesized design point: what estimates of its neighbours start from.
+
+    Attributes
+    ----------
+    config : Config
+    used : dict of str to int
+        ``luts``, ``ffs``, ``brams``, ``dsps``.
+    part : Part
+    """
+
+    config: Config
+    used: dict
+    part: Part
+
+    def estimate(self, config: Config) -> dict:
+        """Resources of another design point: logic in proportion to ``model.estimate``, the rest counted."""
+        ratio = _logic(config, self.part) / _logic(self.config, self.part)
+        brams = self.used["brams"] + block_rams(config, self.part) - block_rams(self.config, self.part)
+        return {
+            "luts": round(self.used["luts"] * ratio),
+            "brams": max(0, brams),
+            "dsps": multiplier_blocks(config, self.part),
+        }
+
+    def fits(self, config: Config) -> bool:
+        """By the estimate, with room for the placer."""
+        need = self.estimate(config)
+        return need["luts"] <= FILL * self.part.luts and all(
+            need[name] <= getattr(self.part, name) for name in ("brams", "dsps")
+        )
+
+
+# Share of the LUTs beyond which placement and routing get long and the clock slow.
+FILL = 0.9
+# Smaller memories become distributed RAM or logic.
+LEAST_BLOCK_BITS = 2048
+
+
+def multiplier_blocks(config: Config, part: Part) -> int:
+    """Multipliers that become blocks: every one, where the part has any."""
+    return multipliers(config) if part.dsps else 0
+
+
+def block_rams(config: Config, part: Part) -> int:
+    """Block RAMs of the accelerator's memories."""
+    total = 0
+    for spec in (*initialised_memories(config), *state_memories(config)):
+        if spec.bits >= LEAST_BLOCK_BITS:
+            total += min(-(-spec.depth // words) * -(-spec.width // bits) for words, bits in part.bram_shapes)
+    return total
+
+
+def _logic(config: Config, part: Part) -> float:
+    area = estimate(config)
+    elements = area.processing_elements
+    if part.dsps:
+        # The products are blocks of their own: what is left is the transform of the weights and registers.
+        elements *= 0.25
+    return elements + area.transforms + area.accumulators + area.drain + area.cell_update + LINK_GATES
+
+
+# The host link, which no network changes: some 800 LUTs.
+LINK_GATES = 8000.0
+
+
+def variants(config: Config) -> list[tuple[str, dict]]:
+    """Ways to make a design smaller: smaller tile, other block size, fewer units, narrower weights."""
+    arch, network, k = config.architecture, config.network, config.block_size
+    found = []
+    tiles = sorted(
+        {
+            (rows, cols)
+            for rows in range(1, arch.tile_rows + 1)
+            for cols in range(1, arch.tile_cols + 1)
+            if rows * cols < arch.tile_rows * arch.tile_cols
+        },
+        key=lambda tile: (-tile[0] * tile[1], tile[1]),
+    )
+    for rows, cols in tiles:
+        found.append(("architecture.tile_rows", {"architecture.tile_rows": rows, "architecture.tile_cols": cols}))
+    one = {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.lookahead": None}
+    lanes = {"architecture.cell_lanes": 1}
+    found += [
+        ("compression.block_size", {"compression.block_size": size, **one, **lanes})
+        for size in (16, 8, 4, 2)
+        if size != k
+    ]
+    found += [
+        ("network.hidden_size", {"network.hidden_size": size, **one, **lanes})
+        for size in range(network.hidden_size - 8, 0, -8)
+    ]
+    found += [
+        ("quantization.weight_bits", {"quantization.weight_bits": bits, **one, **lanes})
+        for bits in range(config.quantization.weight_bits - 1, 1, -1)
+    ]
+    return found
+
+
+def remedies(measured: Measured) -> list[dict]:
+    """The first variant of each kind that fits by the estimate, as settings."""
+    found: dict[str, dict] = {}
+    for kind, settings in variants(measured.config):
+        if kind in found:
+            continue
+        try:
+            candidate = measured.config.replace(settings)
+        except UserError:
+            continue  # an impossible combination
+        if measured.fits(candidate):
+            found[kind] = settings
+    return list(found.values())

@@ -1,0 +1,194 @@
+"""Build the device for a board: bitstream, utilisation, clock, steps per second."""
+
+import argparse
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from model.config import parse_setting
+from model.errors import InvalidValueError
+from model.files import write_atomic
+from model.fpga import BOARDS, Board, Measured, board, remedies
+from model.frames import LinkConfig, LinkLayout
+from model.presets import resolve
+from model.report import design_report
+from model.schedule import Schedule
+from scripts.cli import add_config_arguments, config_from, count, print_table, run_command
+from scripts.verilog import BUILD
+from scripts.weights import add_weight_arguments, weights_from
+from sim.device import emit_device
+from sim.fpga_build import REPORT_FILE, RESOURCE_NAMES, BoardBuild, Utilisation, device_clock, emit_netlist, placed_use
+from sim.verilog import weights_digest
+
+EXAMPLES = """examples:
+  python -m scripts.fpga --board ulx3s_85f
+  python -m scripts.fpga --board icebreaker --json
+  python -m scripts.fpga --netlist --config tiny
+  python -m scripts.fpga --board ecpix5_45f --set architecture.tile_cols=2 --clock-mhz 40"""
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.fpga",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--board", metavar="BOARD", help=", ".join(BOARDS))
+    what.add_argument(
+        "--netlist", action="store_true", help="no board: an ECP5 netlist with its cells' models, for scripts.host"
+    )
+    add_config_arguments(parser)
+    parser.set_defaults(config=None)
+    add_weight_arguments(parser)
+    parser.add_argument("--clock-mhz", type=float, help="of the device; default what suits the board")
+    parser.add_argument("--baud", type=count, help="of the serial line; default 1000000")
+    parser.add_argument("--pnr-seed", type=count, default=1, help="of the placer; default 1")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/<name>-<board>")
+    parser.add_argument("--json", action="store_true", help="report.json on stdout")
+    return parser.parse_args(argv)
+
+
+def progress(text: str, passing: bool = False) -> None:
+    """A line on stderr; a passing one is overwritten, and only shown to people."""
+    if passing:
+        if sys.stderr.isatty():
+            print(f"\r{text:<100}", end="", file=sys.stderr, flush=True)
+        return
+    lead = "\r" if sys.stderr.isatty() else ""
+    print(f"{lead}{text:<100}".rstrip(), file=sys.stderr, flush=True)
+
+
+def config_of(args: argparse.Namespace, target: Board):
+    """The network that is asked for, or the board's own; ``--set`` changes either."""
+    config = resolve(args.config or target.config)
+    # Carry-save rows would be made of logic cells and leave the part's multipliers idle.
+    settings = {"architecture.arithmetic": "multiplier"}
+    if args.config in (None, target.config):
+        settings |= target.settings
+    settings |= dict(parse_setting(text) for text in args.settings)
+    return config.replace(settings)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, build, print."""
+    args = parse(argv)
+    if args.netlist:
+        return netlist(args)
+    target = board(args.board)
+    config = config_of(args, target)
+    chosen = weights_from(args, config)
+    if args.clock_mhz is not None and args.clock_mhz <= 0:
+        raise InvalidValueError(f"--clock-mhz must be more than 0, not {args.clock_mhz}")
+    clock_hz = target.clock_hz if args.clock_mhz is None else args.clock_mhz * 1e6
+    link = LinkConfig.from_baud(clock_hz, args.baud or target.baud)
+    folder = args.output or BUILD / f"{config.name}-{target.name}"
+    build = BoardBuild(chosen.weights, target, link, folder, args.pnr_seed, progress)
+    build.prepare()
+    (folder / REPORT_FILE).unlink(missing_ok=True)
+    synthesized = build.synthesize()
+    if synthesized.excess:
+        raise InvalidValueError(complaint(config, synthesized))
+    placed = build.place_and_route()
+    bitstream = build.pack()
+    report = report_of(build, config, placed, bitstream, chosen.source)
+    write_atomic(folder / REPORT_FILE, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    if chosen.random:
+        print(f"note: the weights are {chosen.source}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        _print(report, folder)
+    if report["clock"]["max_mhz"] < report["clock"]["mhz"]:
+        fpga = report["clock"]
+        print(f"fpga: the clock must be at most {fpga['max_mhz']} MHz, not {fpga['mhz']:g}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def netlist(args: argparse.Namespace) -> int:
+    """``--netlist``: what Yosys makes of the device, to be simulated like the device."""
+    args.config = args.config or "tiny"
+    config = config_from(args)
+    chosen = weights_from(args, config)
+    folder = emit_device(chosen.weights, args.output or BUILD / f"{config.name}-netlist")
+    cells = emit_netlist(folder, progress)
+    if args.json:
+        print(json.dumps({"configuration": config.fingerprint, "cells": cells}, indent=2))
+    else:
+        kinds = sorted((name, number) for name, number in cells.items() if not name.startswith("$"))
+        print_table([("configuration", f"{config.name} {config.fingerprint}"), *kinds, ("written to", f"{folder}/")])
+    return 0
+
+
+def report_of(build: BoardBuild, config, placed: dict, bitstream: Path, source: str) -> dict:
+    """``report.json``."""
+    target, link, schedule, layout = build.board, build.link, Schedule(config), LinkLayout(config)
+    maximum = round(device_clock(placed, link.clock_hz), 2)
+    interval = schedule.initiation_interval
+    used = Utilisation(placed_use(placed, target.part.family), target.part)
+    return {
+        "board": target.name,
+        "part": target.part.name,
+        "design": design_report(config),
+        "weights": {"source": source, "sha256": weights_digest(build.weights)},
+        "utilisation": used.to_dict(),
+        "clock": {"mhz": link.clock_hz / 1e6, "max_mhz": maximum},
+        "steps_per_second": {
+            "at_clock": round(link.clock_hz / interval),
+            "at_max_clock": round(maximum * 1e6 / interval),
+            "through_line": round(1 / link.step_seconds(layout)),
+        },
+        "line": {"baud": link.baud, "cycles_per_bit": link.divisor},
+        "bitstream": {
+            "file": bitstream.name,
+            "bytes": bitstream.stat().st_size,
+            "sha256": hashlib.sha256(bitstream.read_bytes()).hexdigest(),
+        },
+        "seconds": build.seconds,
+        "pnr_seed": build.seed,
+    }
+
+
+def complaint(config, used: Utilisation) -> str:
+    """By how much a design is too large, and what would fit."""
+    parts = [
+        f"{used.used[name]} {RESOURCE_NAMES[name]} ({excess} more than {used.part.name} has)"
+        for name, excess in used.excess.items()
+    ]
+    ways = [
+        " ".join(f"{field}={json.dumps(value)}" for field, value in settings.items())
+        for settings in remedies(Measured(config, used.used, used.part))
+    ]
+    hint = f"; by estimate one of these fits: {' | '.join(ways)}" if ways else "; no smaller tile, k or width fits"
+    return f"the design must fit {used.part.name}, not take {' and '.join(parts)}{hint}"
+
+
+def _print(report: dict, folder: Path) -> None:
+    rows = [
+        ("board", f"{report['board']} ({report['part']})"),
+        ("configuration", f"{report['design']['name']} {report['design']['configuration']}"),
+    ]
+    for name, use in report["utilisation"].items():
+        share = "" if use["percent"] is None else f" ({use['percent']} %)"
+        rows.append((name, f"{use['used']} of {use['available']}{share}"))
+    speed, clock = report["steps_per_second"], report["clock"]
+    rows += [
+        ("clock", f"{clock['mhz']:g} MHz, at most {clock['max_mhz']:g} MHz"),
+        ("cycles per step", report["design"]["cycles"]["initiation_interval"]),
+        (
+            "steps per second",
+            f"{speed['at_clock']} at the clock, {speed['at_max_clock']} at most, {speed['through_line']} through the "
+            f"line at {report['line']['baud']:.0f} baud, one after the other",
+        ),
+        ("bitstream", f"{folder}/{report['bitstream']['file']}, {report['bitstream']['bytes']} bytes"),
+        ("tools", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report["seconds"].items())),
+    ]
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "fpga"))

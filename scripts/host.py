@@ -1,0 +1,294 @@
+"""Write text with a device: its LSTM steps over the serial line, the output layer here."""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from model.char_model import CharModel
+from model.errors import InvalidFileError, InvalidValueError, MissingToolError
+from model.frames import Frame, FrameError, Kind
+from model.host_link import DeviceClient, damaged
+from model.reference.layer import LstmReference
+from model.weights import random_inputs
+from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, count, print_table, run_command, seed
+from scripts.verilog import BUILD
+from scripts.weights import add_weight_arguments, weights_from
+from sim.verilog import weights_digest
+
+DEFAULT_BAUD = 1_000_000
+DEFAULT_PROMPT = "The "
+READ_SECONDS = 0.02
+# A simulated device takes its time, a netlist on a busy machine even more; a question repeated too soon gets BUSY.
+TIMEOUT, SIMULATED_TIMEOUT = 1.0, 60.0
+
+EXAMPLES = """examples:
+  python -m scripts.host --port /dev/ttyUSB0 --length 500 --check
+  python -m scripts.host --simulate --check
+  python -m scripts.host --simulate --prompt "def main" --temperature 0.5
+  python -m scripts.host --simulate --config tiny --fuzz 1000"""
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.host",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_config_arguments(parser)
+    add_weight_arguments(parser)
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--port", metavar="PORT", help="serial port of the board, or socket://host:port")
+    where.add_argument(
+        "--simulate", action="store_true", help="the emitted Verilog in a simulator, behind a pseudo-terminal"
+    )
+    where.add_argument(
+        "--netlist",
+        type=Path,
+        metavar="FOLDER",
+        help="the netlist of scripts.fpga --netlist, likewise",
+    )
+    parser.add_argument("--baud", type=count, default=DEFAULT_BAUD, help=f"of the line; default {DEFAULT_BAUD}")
+    text = parser.add_mutually_exclusive_group()
+    text.add_argument("--prompt", help=f"text before what is written; default {DEFAULT_PROMPT!r}")
+    text.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text before what is written")
+    parser.add_argument("--length", type=count, default=200, help="characters to write; default 200")
+    parser.add_argument("--temperature", type=float, default=0.5, help="0 is the likeliest; default 0.5")
+    parser.add_argument("--seed", type=seed, default=1, help="of sampling, random inputs and noise; default 1")
+    parser.add_argument("--check", action="store_true", help="compare every h with the reference")
+    parser.add_argument(
+        "--fuzz", type=count, metavar="N", help="instead of text: N damaged frames, a checked step after each"
+    )
+    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    return parser.parse_args(argv)
+
+
+class SerialLine:
+    """A port of pyserial as the client's line."""
+
+    def __init__(self, port):
+        self._port = port
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        try:
+            self._port.write(data)
+        except OSError as error:
+            raise FrameError(f"the port must stay open, not fail with {error}") from None
+
+    def read(self) -> bytes:
+        """What has come, waiting a moment for some."""
+        try:
+            return self._port.read(max(1, self._port.in_waiting))
+        except OSError as error:
+            raise FrameError(f"the port must stay open, not fail with {error}") from None
+
+
+@contextlib.contextmanager
+def open_line(url: str, baud: int) -> Iterator[SerialLine]:
+    """A serial port, or anything else that pyserial has a URL for."""
+    try:
+        import serial
+    except ImportError:
+        raise MissingToolError("package pyserial must be installed (make host does)") from None
+    try:
+        port = serial.serial_for_url(url, baudrate=baud, timeout=READ_SECONDS)
+    except (serial.SerialException, ValueError, OSError) as error:
+        raise InvalidValueError(f"--port must be a serial port that can be opened, not {url!r} ({error})") from None
+    with port:
+        port.reset_input_buffer()
+        yield SerialLine(port)
+
+
+@contextlib.contextmanager
+def line_of(args: argparse.Namespace, weights) -> Iterator[SerialLine]:
+    """The line that the arguments name; starts the simulator where one is asked for."""
+    if args.port is not None:
+        with open_line(args.port, args.baud) as line:
+            yield line
+        return
+    # Imported here: a person with a board needs no simulator.
+    from sim.device import DEVICE_FILE, emit_device, simulated_device
+    from sim.fpga_build import NETLIST_FILE
+
+    folder = BUILD / f"{weights.config.name}-device"
+    if args.netlist is None:
+        print(f"compiling {folder}/{DEVICE_FILE}", file=sys.stderr)
+        device = simulated_device(emit_device(weights, folder))
+    else:
+        print(f"compiling {args.netlist}/{NETLIST_FILE}", file=sys.stderr)
+        # Verilator would compile ten thousand little modules for minutes.
+        device = simulated_device(args.netlist, "icarus", NETLIST_FILE)
+    with device as terminal:
+        print(f"the simulated device listens at {terminal}", file=sys.stderr)
+        with open_line(terminal, 115200) as line:
+            yield line
+
+
+class Checker:
+    """The reference beside the device."""
+
+    def __init__(self, weights):
+        self._reference, self._state = LstmReference(weights), None
+        self.steps, self.wrong, self.worst = 0, 0, 0
+
+    def step(self, x: np.ndarray, h: np.ndarray) -> None:
+        """Compare the h of one step."""
+        expected, self._state = self._reference.run(x[None, None], self._state)
+        difference = int(np.abs(expected[0, 0] - h).max())
+        self.steps += 1
+        self.wrong += difference != 0
+        self.worst = max(self.worst, difference)
+
+
+def prompt_of(args: argparse.Namespace) -> str:
+    """The text that the device reads first."""
+    if args.text is None:
+        return DEFAULT_PROMPT if args.prompt is None else args.prompt
+    try:
+        return args.text.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidFileError(f"{args.text} must be a readable text file: {error}") from None
+
+
+def write(client: DeviceClient, model: CharModel, prompt: str, args: argparse.Namespace, checker) -> str:
+    """Read the prompt, then write; every character passes through the device."""
+    rng = np.random.default_rng(args.seed)
+    show = print if not args.json else (lambda *values, **options: None)
+    codes = model.encode(prompt).tolist()
+    show(prompt, end="", flush=True)
+    written = []
+    position = 0
+    while True:
+        x = model.embed(np.array(codes[position]))
+        h = client.step(x)
+        if checker is not None:
+            checker.step(x, h)
+        position += 1
+        if position < len(codes):
+            continue
+        if len(written) == args.length:
+            break
+        codes.append(model.choose(h, args.temperature, rng))
+        written.append(codes[-1])
+        show(model.symbols[codes[-1]], end="", flush=True)
+    show()
+    return model.decode(np.array(written))
+
+
+def stream_random(client: DeviceClient, config, args: argparse.Namespace, checker) -> None:
+    """Random inputs, for a network that is no character model."""
+    for x in random_inputs(config, np.random.default_rng(args.seed), args.length):
+        h = client.step(x)
+        if checker is not None:
+            checker.step(x, h)
+
+
+def fuzz(client: DeviceClient, config, args: argparse.Namespace, checker: Checker) -> None:
+    """A damaged frame, then a step that must come out right: nothing hangs, no acknowledged step is lost."""
+    rng = np.random.default_rng(args.seed)
+    started = time.monotonic()
+    for number in range(args.fuzz):
+        x = random_inputs(config, rng, 1)[0]
+        # A step that the line happens to spare is computed, and its repetition then answered without another.
+        frames = (client.step_frame(x), Frame(Kind.COUNTERS, 1), Frame(Kind.IDENTIFY, 2))
+        client.line.write(damaged(frames[int(rng.integers(len(frames)))].encode(), rng))
+        checker.step(x, client.step(x))
+        if sys.stderr.isatty() or number % 500 == 499:
+            left = (time.monotonic() - started) / (number + 1) * (args.fuzz - number - 1)
+            end = "\r" if sys.stderr.isatty() else "\n"
+            print(f"frame {number + 1}/{args.fuzz}  {left:.0f} s left ", end=end, file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, connect, stream, compare, print."""
+    args = parse(argv)
+    if args.temperature < 0:
+        raise InvalidValueError(f"--temperature must be 0 or more, not {args.temperature}")
+    config = config_from(args)
+    chosen = weights_from(args, config)
+    model = CharModel(chosen.image) if chosen.image is not None and chosen.image.head is not None else None
+    if model is None and (args.prompt is not None or args.text is not None):
+        raise InvalidValueError(f"--prompt must be given with the weights of a character model, not {chosen.source}")
+    prompt = prompt_of(args) if model is not None else ""
+    if model is not None and not args.fuzz:
+        model.encode(prompt)  # refused before anything is compiled
+        if not prompt:
+            raise InvalidValueError("--prompt must be at least one character, not ''")
+    checker = Checker(chosen.weights) if args.check or args.fuzz else None
+
+    with line_of(args, chosen.weights) as line:
+        client = DeviceClient(line, config, TIMEOUT if args.port else SIMULATED_TIMEOUT)
+        identity = client.expect(weights_digest(chosen.weights))
+        client.reset()
+        started = time.monotonic()
+        text = None
+        if args.fuzz:
+            fuzz(client, config, args, checker)
+        elif model is None:
+            stream_random(client, config, args, checker)
+        else:
+            text = write(client, model, prompt, args, checker)
+        seconds = time.monotonic() - started
+        counters = client.counters()
+
+    results = {
+        "device": identity.configuration,
+        "simulated": args.port is None,
+        "steps": counters.steps,
+        "steps_per_second": counters.steps / seconds,
+        "cycles_per_step": counters.step_cycles / max(1, counters.steps),
+        "device_steps_per_second": identity.clock_khz * 1000 * counters.steps / max(1, counters.step_cycles),
+        "frames_accepted": counters.accepted,
+        "frames_refused": counters.refused,
+        "questions_repeated": client.repeats,
+        "checked": checker.steps if checker else 0,
+        "mismatches": checker.wrong if checker else None,
+        "worst_lsb": checker.worst if checker else None,
+        "prompt": prompt if text is not None else None,
+        "text": text,
+    }
+    lost = checker is not None and checker.steps != counters.steps
+    if args.json:
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+    else:
+        _print(results, identity.clock_khz)
+    if lost:
+        print(f"host: {checker.steps} steps were acknowledged, {counters.steps} counted", file=sys.stderr)
+    sys.stdout.flush()
+    return EXIT_MISMATCH if lost or (checker is not None and checker.wrong) else 0
+
+
+def _print(results: dict, clock_khz: int) -> None:
+    checked = "not asked for (--check)"
+    if results["checked"]:
+        checked = f"{results['checked']} steps, {results['mismatches']} wrong, worst {results['worst_lsb']} LSB"
+    rows = [
+        ("device", results["device"] + (" (simulated)" if results["simulated"] else "")),
+        ("steps", results["steps"]),
+        ("through the line", f"{results['steps_per_second']:.1f} steps/s"),
+        (
+            "in the device",
+            f"{results['cycles_per_step']:.1f} cycles/step = {results['device_steps_per_second']:.0f} steps/s at "
+            f"{clock_khz / 1000:g} MHz",
+        ),
+        (
+            "frames",
+            f"{results['frames_accepted']} accepted, {results['frames_refused']} refused, "
+            f"{results['questions_repeated']} asked again",
+        ),
+        ("compared with the reference", checked),
+    ]
+    print()
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "host"))

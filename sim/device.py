@@ -1,0 +1,187 @@
+"""The emitted device in a simulator, its serial line a pseudo-terminal that any host program can open."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hdl.fpga import FPGA_MODULE, generate
+from hdl.host_link import IDENTITY_SPEC
+from model.config import Config
+from model.errors import InvalidFileError, UserError, require
+from model.files import replaced_directory
+from model.frames import BITS_PER_BYTE, Identity, LinkConfig
+from model.memory_image import FINGERPRINT_LABEL, initialised_memories, mem_text, memory_words
+from model.schedule import Schedule
+from model.weights import LstmWeights
+from sim.runner import SIMULATORS, SimulationError, _compile, _runner, _tail, environment
+from sim.verilog import CONFIG_FILE, generator_digest, weights_digest
+
+DEVICE_FILE = "chessrnn_fpga.v"
+BENCH = "sim.tb_device"
+# The simulated line: as few cycles per bit as the receiver can take, as each costs time; and a silence that is
+# short, but longer than any pause of a host that is not in a hurry.
+SIMULATED_LINK = LinkConfig(25e6, 4, 40_000)
+START_SECONDS = 60.0
+
+
+def device_texts(weights: LstmWeights, link: LinkConfig) -> dict[str, str]:
+    """Files by name that make a device: Verilog, contents of its memories, configuration."""
+    config, digest = weights.config, weights_digest(weights)
+    words = memory_words(weights)
+    words[IDENTITY_SPEC.name] = list(Identity.of(config, digest, link.clock_hz).pack())
+    texts = {
+        CONFIG_FILE: json.dumps(
+            {
+                "configuration": config.fingerprint,
+                "weights_sha256": digest,
+                "generator": generator_digest(),
+                "link": {"clock_hz": link.clock_hz, "divisor": link.divisor, "silence_cycles": link.silence_cycles},
+                "config": config.to_dict(),
+            },
+            indent=2,
+        )
+        + "\n",
+        DEVICE_FILE: generate(config, link),
+    }
+    for spec in (*initialised_memories(config), IDENTITY_SPEC):
+        texts[f"{spec.name}.mem"] = mem_text(spec, words[spec.name], config.fingerprint)
+    return texts
+
+
+def emit_device(weights: LstmWeights, path: str | Path, link: LinkConfig = SIMULATED_LINK) -> Path:
+    """Write a device's directory, unless it is there already; complete or not at all."""
+    path = Path(path)
+    wanted = {
+        "configuration": weights.config.fingerprint,
+        "weights_sha256": weights_digest(weights),
+        "generator": generator_digest(),
+        "link": {"clock_hz": link.clock_hz, "divisor": link.divisor, "silence_cycles": link.silence_cycles},
+    }
+    try:
+        found = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+        current = {key: found.get(key) for key in wanted} == wanted
+    except (OSError, ValueError, AttributeError):
+        current = False
+    if not current:
+        texts = device_texts(weights, link)
+        with replaced_directory(path, CONFIG_FILE) as directory:
+            for name, text in texts.items():
+                (directory / name).write_text(text, encoding="utf-8")
+    return path
+
+
+def read_device(directory: str | Path) -> dict:
+    """``config.json`` of a device's directory.
+
+    Raises
+    ------
+    InvalidFileError
+        There is none.
+    """
+    path = Path(directory) / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["configuration"] and values["link"]["divisor"]:
+            return values
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise InvalidFileError(f"{path} must be that of a device (make fpga), not another or missing file")
+
+
+@contextlib.contextmanager
+def simulated_device(directory: str | Path, simulator: str = "verilator", source: str = DEVICE_FILE) -> Iterator[str]:
+    """Run a device's directory (:func:`emit_device`) in a simulator; yields the path of its terminal.
+
+    Parameters
+    ----------
+    source : str
+        File of the directory: the emitted Verilog, or a netlist of it that brings the models of its cells.
+
+    Raises
+    ------
+    MissingToolError
+        The simulator, or what it needs to compile, is not installed.
+    SimulationError
+        It is installed and fails.
+    """
+    require(simulator in SIMULATORS, "simulator", f"one of {', '.join(SIMULATORS)}", simulator)
+    directory = Path(directory).resolve()
+    values = read_device(directory)
+    verilog = directory / source
+    header = verilog.read_text(encoding="utf-8")[:1000] if verilog.exists() else ""
+    if f"{FINGERPRINT_LABEL} {values['configuration']}" not in header:
+        raise InvalidFileError(f"{verilog} must be Verilog of {FINGERPRINT_LABEL} {values['configuration']}")
+    compiled = directory / "sim" / simulator / Path(source).stem
+    with environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
+        _compile(verilog, compiled, simulator, FPGA_MODULE)
+        scratch = Path(scratch)
+        for memory in directory.glob("*.mem"):
+            (scratch / memory.name).symlink_to(memory)
+        address, stop, log = scratch / "address", scratch / "stop", scratch / "run.log"
+        job = {
+            "divisor": values["link"]["divisor"],
+            "patience_bytes": _patience(values),
+            "address": str(address),
+            "stop": str(stop),
+        }
+        (scratch / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        with open(log, "wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sim.device", str(compiled), str(scratch), simulator],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                yield _address(process, address, log, simulator)
+            except UserError:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=3)
+                    raise SimulationError(f"{simulator} ended{_tail(log)}") from None
+                raise
+            finally:
+                stop.touch()
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    # The simulator sees that its parent is gone, and ends.
+                    process.kill()
+                    process.wait()
+
+
+def _patience(values: dict) -> int:
+    """Times of a byte that a step may take."""
+    schedule = Schedule(Config.from_dict(values["config"]))
+    cycles = 2 * (schedule.initiation_interval + schedule.first_step_latency)
+    return 8 + cycles // (BITS_PER_BYTE * values["link"]["divisor"])
+
+
+def _address(process: subprocess.Popen, address: Path, log: Path, simulator: str) -> str:
+    end = time.monotonic() + START_SECONDS
+    while not address.exists():
+        if process.poll() is not None or time.monotonic() > end:
+            raise SimulationError(f"{simulator} did not start{_tail(log)}")
+        time.sleep(0.02)
+    return address.read_text(encoding="utf-8")
+
+
+def _serve(compiled: Path, scratch: Path, simulator: str) -> None:
+    """The simulator's own process: runs until it is told to stop."""
+    _runner(simulator).test(
+        hdl_toplevel=FPGA_MODULE,
+        hdl_toplevel_lang="verilog",
+        test_module=BENCH,
+        build_dir=compiled,
+        test_dir=scratch,
+        results_xml=str(scratch / "results.xml"),
+        extra_env={"CHESSRNN_JOB": str(scratch / "job.json"), "COCOTB_LOG_LEVEL": "WARNING"},
+    )
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

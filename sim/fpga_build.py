@@ -1,0 +1,388 @@
+"""From a device's Verilog to a bitstream, with open tools alone: Yosys, nextpnr and the packers of their projects.
+
+Every stage leaves its product in the build directory beside a digest of what it was made from: an interrupted
+build goes on where it stopped.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hdl.boards import BoardTop, Pll, platform_of
+from hdl.fpga import FPGA_MODULE
+from model.errors import MissingToolError, UserError, require
+from model.files import write_atomic
+from model.fpga import Board, Part
+from model.frames import LinkConfig
+from model.weights import LstmWeights
+from sim.device import DEVICE_FILE, device_texts
+
+TOP = "top"
+REPORT_FILE = "report.json"
+NETLIST_FILE = "netlist.v"
+POLL_SECONDS = 1.0
+# Yosys in a process of its own: it prints to the terminal's own output and can be interrupted.
+YOSYS_DRIVER = """\
+import sys
+from pyosys import libyosys as ys
+design = ys.Design()
+for command in sys.argv[1:]:
+    ys.run_pass(command, design)
+"""
+# Yosys cell → resource.  What is not here is wiring.
+SYNTHESIS_CELLS = {
+    "ecp5": {
+        "luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6},
+        "ffs": {"TRELLIS_FF": 1},
+        "brams": {"DP16KD": 1},
+        "dsps": {"MULT18X18D": 1},
+    },
+    "ice40": {
+        "luts": {"SB_LUT4": 1},
+        "ffs": {},  # by prefix: there are twenty kinds
+        "brams": {"SB_RAM40_4K": 1},
+        "dsps": {"SB_MAC16": 1},
+    },
+}
+# nextpnr's name of a resource.  A logic cell of the iCE40 holds a LUT and a flip-flop.
+PLACED_CELLS = {
+    "ecp5": {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "brams": "DP16KD", "dsps": "MULT18X18D"},
+    "ice40": {"luts": "ICESTORM_LC", "brams": "ICESTORM_RAM", "dsps": "ICESTORM_DSP"},
+}
+RESOURCE_NAMES = {"luts": "LUT", "ffs": "FF", "brams": "BRAM", "dsps": "DSP"}
+
+
+class BuildError(UserError):
+    """A tool failed on the design."""
+
+
+@dataclass(frozen=True)
+class Utilisation:
+    """Resources of a design by name (``luts``, ``ffs``, ``brams``, ``dsps``) and what the part has of them."""
+
+    used: dict
+    part: Part
+
+    def available(self, name: str) -> int:
+        """What the part has."""
+        return getattr(self.part, name)
+
+    @property
+    def excess(self) -> dict:
+        """How much too many, of what does not fit."""
+        return {name: n - self.available(name) for name, n in self.used.items() if n > self.available(name)}
+
+    def to_dict(self) -> dict:
+        """Plain JSON values."""
+        return {
+            RESOURCE_NAMES[name]: {
+                "used": used,
+                "available": self.available(name),
+                "percent": round(100 * used / self.available(name), 1) if self.available(name) else None,
+            }
+            for name, used in self.used.items()
+        }
+
+
+def python_tool(module: str) -> None:
+    """Refuse early when a package of the extra ``fpga`` is missing."""
+    try:
+        __import__(module)
+    except ImportError:
+        raise MissingToolError(f"package {module.replace('_', '-')} must be installed (make fpga does)") from None
+
+
+def tool(name: str) -> str:
+    """A program that a package of the extra ``fpga`` installed beside this Python."""
+    path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    if path is None:
+        raise MissingToolError(f"{name} must be installed (make fpga does)")
+    return path
+
+
+def run_tool(command: list[str], log: Path, folder: Path, note: Callable[[str], None] = lambda text: None) -> float:
+    """Run a program in ``folder``, its output in ``log``; seconds that it took.
+
+    Parameters
+    ----------
+    note : callable
+        Called about every second with the log's last line.
+
+    Raises
+    ------
+    BuildError
+        It failed; the message holds what it complained of.
+    """
+    started = time.monotonic()
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+        try:
+            while True:
+                try:
+                    status = process.wait(timeout=POLL_SECONDS)
+                    break
+                except subprocess.TimeoutExpired:
+                    note(_last_line(log))
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    if status:
+        complaints = [line for line in _lines(log) if "ERROR" in line.upper()] or _lines(log)[-3:]
+        raise BuildError(f"{Path(command[0]).name} must succeed, not fail with {' '.join(complaints[-3:])!r} ({log})")
+    return time.monotonic() - started
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def _last_line(log: Path) -> str:
+    size = log.stat().st_size
+    with open(log, "rb") as stream:
+        stream.seek(max(0, size - 400))
+        lines = stream.read().decode("utf-8", "replace").splitlines()
+    return lines[-1].strip() if lines else ""
+
+
+def yosys(commands: list[str], log: Path, folder: Path, note=lambda text: None) -> float:
+    """Run Yosys; seconds that it took."""
+    python_tool("pyosys")
+    return run_tool([sys.executable, "-c", YOSYS_DRIVER, *commands], log, folder, note)
+
+
+def cell_counts(statistics: Path) -> dict[str, int]:
+    """Cells by type from Yosys's ``stat -json``."""
+    text = statistics.read_text(encoding="utf-8")
+    return json.loads(text[text.index("{") :])["design"]["num_cells_by_type"]
+
+
+def synthesis_use(cells: dict[str, int], family: str) -> dict[str, int]:
+    """Resources of a synthesized design, a little fewer than the placer will need."""
+    use = {
+        name: sum(count * cells.get(cell, 0) for cell, count in kinds.items())
+        for name, kinds in SYNTHESIS_CELLS[family].items()
+    }
+    if family == "ice40":
+        use["ffs"] = sum(count for cell, count in cells.items() if cell.startswith("SB_DFF"))
+    return use
+
+
+class BoardBuild:
+    """One device on one board.
+
+    Parameters
+    ----------
+    weights : LstmWeights
+    board : Board
+    clock_hz : float
+    link : LinkConfig
+    folder : Path
+    progress : callable
+        Told what is going on, in a line.
+    """
+
+    def __init__(self, weights: LstmWeights, board: Board, link: LinkConfig, folder: Path, seed: int, progress):
+        self.weights, self.board, self.link, self.folder = weights, board, link, folder
+        self.seed, self.progress = seed, progress
+        self.seconds: dict[str, float] = {}
+
+    # -- stages ------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Write every source of the build."""
+        if self.board.part.family != "ecp5":
+            rule = f"{self.board.input_hz / 1e6:g}, the board's own, as no PLL is built for its part"
+            require(self.link.clock_hz == self.board.input_hz, "--clock-mhz", rule, self.link.clock_hz / 1e6)
+        elif self.link.clock_hz != self.board.input_hz:
+            Pll.choose(self.board.input_hz, self.link.clock_hz)  # refused before anything is written
+        platform = platform_of(self.board)
+        texts = device_texts(self.weights, self.link)
+        platform.add_file(DEVICE_FILE, texts[DEVICE_FILE])
+        dsp = " -dsp" if self.board.part.family == "ice40" and self.board.part.dsps else ""
+        plan = platform.prepare(
+            BoardTop(self.board, self.link.clock_hz),
+            TOP,
+            emit_src=False,
+            read_verilog_opts="-defer",
+            synth_opts=dsp.strip(),
+            nextpnr_opts=f"--seed {self.seed} --router router2 --report {TOP}.placed.json --timing-allow-fail",
+        )
+        self._commands = [command for command in json.loads(plan.files[f"build_{TOP}.json"])["commands"]]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for name, text in {**texts, **plan.files}.items():
+            content = text.encode() if isinstance(text, str) else text
+            path = self.folder / name
+            if not path.exists() or path.read_bytes() != content:
+                write_atomic(path, content)
+        self._sources = [*texts, *(name for name in plan.files if name.endswith((".il", ".ys", ".lpf", ".pcf")))]
+
+    def synthesize(self) -> Utilisation:
+        """Yosys; what the design takes, before it is placed."""
+        product, stat = self.folder / f"{TOP}.json", self.folder / f"{TOP}.cells.json"
+        self._stage(
+            "synthesis",
+            [product, stat],
+            self._digest(self._sources),
+            lambda note: yosys(
+                [f"script {TOP}.ys", f"tee -q -o {stat.name} stat -json"], self.folder / f"{TOP}.rpt", self.folder, note
+            ),
+        )
+        return Utilisation(synthesis_use(cell_counts(stat), self.board.part.family), self.board.part)
+
+    def place_and_route(self) -> dict:
+        """nextpnr; its report."""
+        command = next(command for command in self._commands if command[0].startswith("nextpnr"))
+        command = [argument for argument in command if argument != "--quiet"]
+        config = "asc" if self.board.part.family == "ice40" else "config"
+        products = [self.folder / f"{TOP}.{config}", self.folder / f"{TOP}.placed.json"]
+        self._stage(
+            "placement and routing",
+            products,
+            self._digest([*self._sources, f"{TOP}.json"], " ".join(command)),
+            lambda note: run_tool(
+                [tool(f"yowasp-{command[0]}"), *command[1:]], self.folder / f"{TOP}.nextpnr.log", self.folder, note
+            ),
+        )
+        return json.loads(products[1].read_text(encoding="utf-8"))
+
+    def pack(self) -> Path:
+        """The bitstream."""
+        command = self._commands[-1]
+        bitstream = self.folder / f"{TOP}.{self.board.bitstream}"
+        self._stage(
+            "packing",
+            [bitstream],
+            self._digest([f"{TOP}.asc" if self.board.part.family == "ice40" else f"{TOP}.config"]),
+            lambda note: run_tool(
+                [tool(f"yowasp-{command[0]}"), *command[1:]], self.folder / f"{TOP}.pack.log", self.folder, note
+            ),
+        )
+        return bitstream
+
+    # -- what stages share -------------------------------------------------------------------------------------
+
+    def _digest(self, names: list[str], more: str = "") -> str:
+        digest = hashlib.sha256(more.encode())
+        for name in sorted(names):
+            digest.update(name.encode() + b"\0" + (self.folder / name).read_bytes())
+        return digest.hexdigest()
+
+    def _stage(self, name: str, products: list[Path], digest: str, work: Callable) -> None:
+        stamp = self.folder / f"{name.replace(' ', '-')}.done"
+        try:
+            done = json.loads(stamp.read_text(encoding="utf-8"))
+            if done["digest"] == digest and all(product.exists() for product in products):
+                self.seconds[name] = done["seconds"]
+                self.progress(f"{name}: done before")
+                return
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        for product in products:
+            product.unlink(missing_ok=True)
+        started = time.monotonic()
+        self.progress(f"{name}: started")
+        seconds = work(lambda line: self.progress(f"{name}: {time.monotonic() - started:.0f} s  {line[:70]}", True))
+        self.seconds[name] = round(seconds, 1)
+        write_atomic(stamp, json.dumps({"digest": digest, "seconds": self.seconds[name]}) + "\n")
+        self.progress(f"{name}: {seconds:.0f} s")
+
+
+def placed_use(report: dict, family: str) -> dict[str, int]:
+    """Resources of a placed design from nextpnr's report."""
+    cells = report["utilization"]
+    return {name: cells[cell]["used"] for name, cell in PLACED_CELLS[family].items() if cell in cells}
+
+
+def device_clock(report: dict, clock_hz: float) -> float:
+    """Highest clock in MHz of the device's own domain."""
+    # The board's clock, before a PLL, drives nothing that matters; the domain asked for is the one with its target.
+    clocks = report["fmax"].values()
+    require(bool(clocks), "nextpnr's report", "with the highest clock", report["fmax"])
+    target = clock_hz / 1e6
+    closest = min(abs(clock["constraint"] - target) for clock in clocks)
+    return min(clock["achieved"] for clock in clocks if abs(clock["constraint"] - target) <= closest + 1e-6)
+
+
+# Block RAMs stay logic: Yosys has no model of them to simulate.
+NETLIST_COMMANDS = (
+    f"read_verilog -defer {DEVICE_FILE}",
+    f"synth_ecp5 -nobram -top {FPGA_MODULE}",
+    "opt_clean -purge",
+    "tee -q -o netlist.cells.json stat -json",
+    "write_verilog -noattr netlist.cells.v",
+)
+NETLIST_CELLS = ("LUT2", "LUT4", "PFUMX", "L6MUX21", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4")
+MULTIPLIER_BITS, PRODUCT_BITS = 18, 36
+
+
+def emit_netlist(directory: Path, progress: Callable) -> dict[str, int]:
+    """Synthesize a device's directory for an ECP5 and write ``netlist.v``: LUTs, flip-flops, multipliers, carries,
+    with Yosys's models of these cells.
+
+    Returns
+    -------
+    dict
+        Cells by type.
+    """
+    progress("synthesis: started")
+    seconds = yosys(
+        list(NETLIST_COMMANDS),
+        directory / "netlist.rpt",
+        directory,
+        lambda line: progress(f"synthesis: {line[:70]}", True),
+    )
+    progress(f"synthesis: {seconds:.0f} s")
+    assemble_netlist(directory)
+    return cell_counts(directory / "netlist.cells.json")
+
+
+def assemble_netlist(directory: Path) -> None:
+    """``netlist.v`` from Yosys's netlist and the models of its cells."""
+    header = (directory / DEVICE_FILE).read_text(encoding="utf-8").split("\n\n", 1)[0]
+    body = (directory / "netlist.cells.v").read_text(encoding="utf-8")
+    write_atomic(directory / NETLIST_FILE, f"{header}\n\n{body}\n{_cell_models()}")
+    shutil.rmtree(directory / "sim" / "verilator" / Path(NETLIST_FILE).stem, ignore_errors=True)
+
+
+def _cell_models() -> str:
+    """Verilog of the ECP5's cells as Yosys models them, and of its multiplier without registers, as it uses it."""
+    import pyosys
+
+    share = Path(pyosys.__file__).parent / "share" / "ecp5"
+    text = "\n".join((share / name).read_text(encoding="utf-8") for name in ("common_sim.vh", "ccu2c_sim.vh"))
+    # Delays mean nothing here, and simulators differ in what they read of them.
+    text = re.sub(r"\bspecify\b.*?\bendspecify\b", "", text, flags=re.DOTALL)
+    models = [re.search(rf"^module {cell}\b.*?^endmodule", text, re.DOTALL | re.MULTILINE)[0] for cell in NETLIST_CELLS]
+    operands = [f"{port}{bit}" for port in "AB" for bit in range(MULTIPLIER_BITS)]
+    product = [f"P{bit}" for bit in range(PRODUCT_BITS)]
+    unused = [
+        *(f"C{bit}" for bit in range(MULTIPLIER_BITS)),
+        *("SIGNEDA", "SIGNEDB", "SOURCEA", "SOURCEB"),
+        *(f"{name}{i}" for name in ("CLK", "CE", "RST") for i in range(4)),
+        *(f"SRI{port}{bit}" for port in "AB" for bit in range(MULTIPLIER_BITS)),
+    ]
+
+    def vector(names: list[str]) -> str:
+        return "{" + ", ".join(reversed(names)) + "}"
+
+    a, b = operands[:MULTIPLIER_BITS], operands[MULTIPLIER_BITS:]
+    models.append(
+        f"module MULT18X18D(input {', '.join([*operands, *unused])}, output {', '.join(product)});\n"
+        f"  wire signed [18:0] a = {{SIGNEDA & A17, {vector(a)[1:-1]}}};\n"
+        f"  wire signed [18:0] b = {{SIGNEDB & B17, {vector(b)[1:-1]}}};\n"
+        "  wire signed [37:0] p = a * b;\n"
+        f"  assign {vector(product)} = p[35:0];\n"
+        "endmodule\n"
+    )
+    return "\n".join(models)

@@ -1,0 +1,112 @@
+"""cocotb bench of the emitted ``chessrnn_fpga``: its serial pins behind a pseudo-terminal.
+
+Whoever opens the terminal talks to the device as over a cable.  ``CHESSRNN_JOB`` names a JSON file (see
+``sim.device``).  Nothing of the bench knows frames: it carries bits.
+"""
+
+import json
+import os
+import select
+import tty
+from collections import deque
+from pathlib import Path
+
+import cocotb
+from cocotb.clock import Clock
+from cocotb.triggers import FallingEdge, Timer
+
+from model.files import write_atomic
+from model.frames import BITS_PER_BYTE
+
+RESET_CYCLES = 3
+HALF_PERIOD_NS = 1
+PERIOD_NS = 2 * HALF_PERIOD_NS
+# With nothing under way, so much simulated time passes in so much real time.
+IDLE_BYTES = 20
+IDLE_SECONDS = 0.02
+
+
+@cocotb.test()
+async def serve(dut):
+    """Until the process that started the simulator is gone, or the job's stop file appears."""
+    job = json.loads(Path(os.environ["CHESSRNN_JOB"]).read_text(encoding="utf-8"))
+    await Bench(dut, job).run()
+
+
+class Bench:
+    """A clock, two pins, a terminal."""
+
+    def __init__(self, dut, job: dict):
+        self.dut = dut
+        # Each its own: a trigger that two coroutines wait for fires for both when it fires for the first.
+        self.bit_out, self.bit_in = (Timer(job["divisor"] * PERIOD_NS, "ns") for _ in range(2))
+        self.one_and_a_half = Timer(job["divisor"] * PERIOD_NS * 3 // 2, "ns")
+        self.byte = Timer(BITS_PER_BYTE * job["divisor"] * PERIOD_NS, "ns")
+        self.idle = Timer(IDLE_BYTES * BITS_PER_BYTE * job["divisor"] * PERIOD_NS, "ns")
+        # So long may the device think before it answers.
+        self.patience = job["patience_bytes"]
+        self.stop = Path(job["stop"])
+        self.parent = os.getppid()
+        # The bench's own end of the other side stays open, so that hosts may come and go.
+        self.master, self.slave = os.openpty()
+        for end in (self.master, self.slave):
+            tty.setraw(end)
+        os.set_blocking(self.master, False)
+        write_atomic(job["address"], os.ttyname(self.slave))
+        self.received = 0
+
+    async def run(self):
+        """Reset, then carry bytes."""
+        dut = self.dut
+        dut.rx.value = 1
+        for level in [1] * RESET_CYCLES + [0]:
+            dut.clk.value = 1
+            await Timer(HALF_PERIOD_NS, "ns")
+            dut.clk.value = 0
+            dut.rst.value = level
+            await Timer(HALF_PERIOD_NS, "ns")
+        # The simulator's own clock spares two calls per cycle.
+        clock = Clock(dut.clk, PERIOD_NS, "ns")
+        clock.start(start_high=False)
+        cocotb.start_soon(self.listen())
+        waiting = deque()
+        quiet = 0
+        while True:
+            if not waiting:
+                waiting.extend(self.read(IDLE_SECONDS if quiet > self.patience else 0))
+            if waiting:
+                await self.send(waiting.popleft())
+                quiet = 0
+                continue
+            before = self.received
+            await (self.idle if quiet > self.patience else self.byte)
+            quiet = 0 if self.received != before else quiet + 1
+            if quiet > self.patience and (self.stop.exists() or os.getppid() != self.parent):
+                return
+
+    def read(self, seconds: float) -> bytes:
+        """What the host has written, waiting for some."""
+        if not select.select([self.master], [], [], seconds)[0]:
+            return b""
+        return os.read(self.master, 4096)
+
+    async def send(self, byte: int):
+        """A byte to the device's ``rx``."""
+        rx, bit = self.dut.rx, self.bit_out
+        for level in (0, *((byte >> position) & 1 for position in range(8)), 1):
+            rx.value = level
+            await bit
+
+    async def listen(self):
+        """Bytes from the device's ``tx``."""
+        tx, bit = self.dut.tx, self.bit_in
+        while True:
+            await FallingEdge(tx)
+            await self.one_and_a_half
+            byte = 0
+            for position in range(8):
+                byte |= int(tx.value) << position
+                await bit
+            assert tx.value == 1, "the device sends no stop bit"
+            self.received += 1
+            os.write(self.master, bytes([byte]))

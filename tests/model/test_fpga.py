@@ -1,0 +1,43 @@
+"""Boards as data, and what the program proposes when a design does not fit."""
+
+import pytest
+
+from model.errors import InvalidValueError
+from model.fpga import BOARDS, PARTS, Measured, block_rams, board, multiplier_blocks, remedies
+from model.presets import preset
+from model.resources import multipliers
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_board_settings_are_valid_designs(name):
+    target = board(name)
+    config = preset(target.config).replace(target.settings) if target.settings else preset(target.config)
+    assert block_rams(config, target.part) <= target.part.brams
+    assert target.clock_hz / target.baud == target.clock_hz // target.baud
+
+
+def test_unknown_board():
+    with pytest.raises(InvalidValueError, match="board must be one of ulx3s_85f, .*, not 'arty'"):
+        board("arty")
+
+
+def test_block_rams_are_counted_in_the_best_shape():
+    # 24 x 4 kbit hold the weights exactly; what is below 2 kbit is no block RAM.
+    config = preset("char64")
+    weights = 2 * 6  # banks of 3,072 bytes in blocks of 512
+    assert block_rams(config, PARTS["iCE40HX8K"]) >= weights
+    assert block_rams(preset("tiny"), PARTS["LFE5U-85F"]) == 0
+    assert multiplier_blocks(config, PARTS["iCE40HX8K"]) == 0
+    assert multiplier_blocks(config, PARTS["LFE5U-85F"]) == multipliers(config)
+
+
+def test_remedies_fit_and_are_one_of_each_kind():
+    config, part = preset("char64"), PARTS["iCE40HX8K"]
+    measured = Measured(config, {"luts": 7800, "ffs": 3000, "brams": 18, "dsps": 0}, part)
+    assert measured.estimate(config) == {"luts": 7800, "brams": 18, "dsps": 0}
+    found = remedies(measured)
+    assert found
+    for settings in found:
+        assert measured.fits(config.replace(settings))
+    kinds = [next(iter(settings)) for settings in found]
+    assert len(kinds) == len(set(kinds))

@@ -1,0 +1,56 @@
+"""The host program and the builder: wrong input in one line."""
+
+import os
+import pty
+
+import pytest
+
+from scripts import fpga, host
+from scripts.cli import run_command
+
+BAD_HOST = [
+    (["--port", "/dev/null/none"], "--port must be a serial port that can be opened, not '/dev/null/none'"),
+    (["--simulate", "--temperature", "-1"], "--temperature must be 0 or more, not -1.0"),
+    (["--simulate", "--prompt", "\u00e9"], "text must be made of the model's symbols alone, not 'é'"),
+    (["--simulate", "--prompt", ""], "--prompt must be at least one character, not ''"),
+    (["--simulate", "--config", "tiny", "--prompt", "a"], "--prompt must be given with the weights of a character"),
+    (["--simulate", "--text", "/nowhere"], "/nowhere must be a readable text file"),
+    (["--netlist", "/nowhere", "--config", "tiny"], "/nowhere/config.json must be that of a device"),
+]
+BAD_FPGA = [
+    (["--board", "arty"], "board must be one of ulx3s_85f"),
+    (["--board", "ulx3s_85f", "--clock-mhz", "0"], "--clock-mhz must be more than 0, not 0.0"),
+    (["--board", "ulx3s_85f", "--clock-mhz", "33.123"], "--clock-mhz must be 25 MHz times a ratio"),
+    (["--board", "icebreaker", "--clock-mhz", "24"], "--clock-mhz must be 12, the board's own"),
+    (["--board", "icebreaker", "--baud", "7000000"], "baud must be within 2 %"),
+]
+
+
+def complaint(main, arguments, capsys):
+    status = run_command(lambda: main(arguments), "command")
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert status == 2
+    return error
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_HOST)
+def test_host_refuses(arguments, message, capsys):
+    assert complaint(host.main, arguments, capsys).startswith(f"command: error: {message}")
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD_FPGA)
+def test_builder_refuses(arguments, message, capsys, tmp_path):
+    error = complaint(fpga.main, [*arguments, "--output", str(tmp_path / "build")], capsys)
+    assert error.startswith(f"command: error: {message}")
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_device_that_says_nothing_is_named(capsys, monkeypatch):
+    monkeypatch.setattr(host, "TIMEOUT", 0.05)
+    master, slave = pty.openpty()
+    try:
+        error = complaint(host.main, ["--port", os.ttyname(slave), "--baud", "115200"], capsys)
+        assert "the device must answer IDENTIFY 0 within 8 attempts, not with no answer" in error
+    finally:
+        os.close(master)
+        os.close(slave)
