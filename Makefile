@@ -35,7 +35,7 @@ help: ## this list
 verilog: .venv/.base ## emit build/<name>/: Verilog, weight files, expected vectors, report (CONFIG, SET)
 	@$(RUN) -m scripts.verilog $(OPTIONS)
 
-sim: .venv/.sim | compiler ## feed text through the emitted Verilog, compare every h (SIM=verilator|icarus)
+sim: .venv/.sim | compiler ## feed text through the emitted Verilog, compare every h (SIM=verilator or icarus)
 	@$(RUN) -m scripts.simulate --sim $(SIM) $(OPTIONS)
 
 check: .venv/.sim .venv/.synth | compiler ## lint the emitted Verilog with Verilator and Yosys (CONFIG, SET)

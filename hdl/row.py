@@ -19,7 +19,10 @@ from model.schedule import adder_tree_latency, dot_product_latency
 
 
 class Row(wiring.Component):
-    """Accumulates what comes in a cycle; the two kinds of arithmetic differ in :meth:`addends`.
+    """Accumulates what comes in a cycle.
+
+    The two kinds of arithmetic differ in ``addends(m, index, width, platform)``: the words to add for value ``index``
+    of the sums, and the constant by which their sum is too large.
 
     Parameters
     ----------
@@ -54,10 +57,6 @@ class Row(wiring.Component):
         )  # fmt: skip
 
     module_name = "row"
-
-    def addends(self, m: Module, index: int, width: int, platform) -> tuple[list, int]:
-        """Words to add for value ``index`` of the sums, and the constant by which their sum is too large."""
-        raise NotImplementedError
 
     def elaborate(self, platform):
         m = Module()
