@@ -45,12 +45,12 @@ fuzz: .venv/.sim | compiler ## N random designs against the reference, 0 LSB and
 	@$(RUN) -m scripts.fuzz --count $(N) --seed $(SEED) $(ARGS)
 
 explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
-	@$(RUN) -m scripts.explore --config $(if $(filter char128,$(CONFIG)),lm512,$(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+	@$(RUN) -m scripts.explore $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 pearea: .venv/.synth ## gate equivalents of one processing element, every engine (ARGS="--liberty FILE")
 	@$(RUN) -m scripts.pe_area $(ARGS)
 
-synth: .venv/.synth $(if $(findstring --gate-level,$(ARGS)),.venv/.sim) ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=pe)
+synth: .venv/.synth $(if $(findstring --gate-level,$(ARGS)),.venv/.sim) ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=row)
 	@$(RUN) -m scripts.synthesize $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(UNIT),--unit $(UNIT)) $(OPTIONS)
 
 silicon: .venv/.synth ## every design in every library beside the paper's (LIBERTY="a/cells.lib.gz b/cells.lib.gz b/SRAM.lib.gz")
@@ -71,7 +71,7 @@ fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx
 host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a simulated one
 	@$(RUN) -m scripts.host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 
-test: .venv/.sim .venv/.train .venv/.synth .venv/.dev | compiler ## linter, formatter, every test
+test: .venv/.sim .venv/.train .venv/.synth .venv/.plot .venv/.dev | compiler ## linter, formatter, every test
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pytest -n $(WORKERS) --durations=15 $(ARGS)

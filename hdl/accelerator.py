@@ -195,7 +195,8 @@ class CellUpdate(wiring.Component):
         to_read = timing.cell_read_latency - 2
         unit = delay(m, self.unit, 2 + to_read, "unit_read")
         reading = delay(m, sums_valid, to_read, "read", reset_less=False)
-        first_step = delay(m, self.first_step, 2 + to_read, "first_step")
+        at_read = delay(m, self.first_step, 1 + to_read, "first_step")
+        first_step = delay(m, at_read, 1, "first_step_state")
         writing = delay(m, reading, timing.cell_latency - to_read, "write", reset_less=False)
         write_unit = delay(m, unit, timing.cell_latency - to_read, "unit_write")
         previous = Signal(len(state.read_data), reset_less=True)
@@ -204,7 +205,7 @@ class CellUpdate(wiring.Component):
         with m.Else():
             m.d.sync += previous.eq(state.read_data)
         m.d.comb += [
-            state.read_en.eq(reading), state.read_addr.eq(unit),
+            state.read_en.eq(reading & ~at_read), state.read_addr.eq(unit),
             state.write_en.eq(writing), state.write_addr.eq(write_unit),
         ]  # fmt: skip
         for index, cell in enumerate(cells):

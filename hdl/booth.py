@@ -26,14 +26,15 @@ def recode(value: Value) -> Value:
 
 
 def select(digit: data.View, multiplicand: Value) -> Value:
-    """The row of a digit: ``digit · multiplicand - digit.negative + 2^width``, from 0 to 2^(width + 1) - 1.
+    """The row of a digit: ``digit · multiplicand - digit.negative + 2^width``, from 0 to 2^(width + 1) - 1, where
+    ``width`` is that of the multiplicand.
 
     The sign bit is inverted, which spares the sign extension: -s · 2^width = (1 - s) · 2^width - 2^width.
     """
-    width = len(multiplicand) + 1
-    once = Cat(multiplicand, multiplicand[-1]) & digit.once.replicate(width)
-    twice = Cat(Const(0, 1), multiplicand) & digit.twice.replicate(width)
-    row = (once | twice) ^ digit.negative.replicate(width)
+    bits = len(multiplicand) + 1
+    once = Cat(multiplicand, multiplicand[-1]) & digit.once.replicate(bits)
+    twice = Cat(Const(0, 1), multiplicand) & digit.twice.replicate(bits)
+    row = (once | twice) ^ digit.negative.replicate(bits)
     return Cat(row[:-1], ~row[-1])
 
 

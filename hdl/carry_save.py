@@ -50,13 +50,10 @@ class CarrySaveSum:
     ----------
     width : int
         Bits of the sum.
-    full_adders, half_adders : int
-        After :meth:`words`.
     """
 
     def __init__(self, m: Module, largest: int, name: str = "sum"):
         self.width = max(1, largest.bit_length())
-        self.full_adders = self.half_adders = 0
         self._m, self._name = m, name
         self._words: list[Word] = []
         self._bits: list[tuple[int, Value]] = []
@@ -128,14 +125,12 @@ class CarrySaveSum:
             half = self._signal(a ^ b)
             save.append(half ^ c)
             carry.append((a & b) | (half & c))
-            self.full_adders += high - low
         above = [word for word in words if word.end > high]
         if len(above) == 2:
             shared_end = min(word.end for word in above)
             a, b = (word.bits(high, shared_end) for word in above)
             save.append(a ^ b)
             carry.append(a & b)
-            self.half_adders += shared_end - high
             high = shared_end
         for word in above:
             if word.end == end > high:

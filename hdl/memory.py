@@ -56,6 +56,14 @@ module {RAM_MODULE} #(
   reg [WIDTH-1:0] mem[0:DEPTH-1];
   always @(posedge clk) if (write_en) mem[write_addr] <= write_data;
   always @(posedge clk) if (read_en) read_data <= mem[read_addr];
+`ifdef CHESSRNN_CHECK
+  // What a macro leaves undefined.
+  always @(posedge clk)
+    if (write_en && read_en && write_addr == read_addr) begin
+      $display("chessrnn_ram: read of a word that is being written");
+      $finish;
+    end
+`endif
 endmodule
 """
 

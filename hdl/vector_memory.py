@@ -126,17 +126,22 @@ class VectorMemory(wiring.Component):
             x_writer.advance.eq(self.x_write), self.x_last.eq(x_writer.last), self.x_half.eq(x_writer.half),
             h_writer.advance.eq(self.h_write), self.h_last.eq(h_writer.last),
         ]  # fmt: skip
-        reads_h = Signal()
-        m.d.comb += reads_h.eq(self.group >= pure)
+        # A bank is only read for a group that it holds a part of, and h not at all in a first step: the address of
+        # any other read could be the one that is just being written.
+        reads_x, reads_h = Signal(), Signal()
+        m.d.comb += [
+            reads_x.eq(self.read & (self.group < pure + (mixed > 0))),
+            reads_h.eq(self.read & (self.group >= pure) & ~self.first_step),
+        ]
         h_group = Signal.like(self.group)
         m.d.comb += h_group.eq(self.group - pure)
 
         banks = {}
         plan = (
-            ("x", input_banks(config), x_writer, self.x_write, self.x_block, self.group, self.half),
-            ("h", hidden_banks(config), h_writer, self.h_write, self.h_block, h_group, ~self.half),
+            ("x", input_banks(config), x_writer, self.x_write, self.x_block, reads_x, self.group, self.half),
+            ("h", hidden_banks(config), h_writer, self.h_write, self.h_block, reads_h, h_group, ~self.half),
         )
-        for name, columns, writer, write, block, group, half in plan:
+        for name, columns, writer, write, block, read, group, half in plan:
             for col in columns:
                 ram = Ram(vector_spec(config, name, col))
                 banks[name, col] = ram
@@ -145,7 +150,7 @@ class VectorMemory(wiring.Component):
                     ram.write_en.eq(write & writer.bank[col]),
                     ram.write_addr.eq(writer.address),
                     ram.write_data.eq(block),
-                    ram.read_en.eq(self.read),
+                    ram.read_en.eq(read),
                     ram.read_addr.eq(Cat(half, group)),
                 ]
 

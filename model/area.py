@@ -91,11 +91,6 @@ def memories(config: Config) -> list[tuple[MemorySpec, bool]]:
     return [(spec, False) for spec in initialised_memories(config)] + [(spec, True) for spec in state_memories(config)]
 
 
-def memory_area(config: Config) -> float:
-    """µm² in 90 nm of all memories."""
-    return sum(memory_area_90nm(spec.width, spec.depth, two_port)[0] for spec, two_port in memories(config))
-
-
 # -- work --------------------------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,9 @@
 
 The points are the same for both engines; what differs is how many values a block has there:
 
-- *operand*: a block of x or h as it reaches the multipliers (elements, or forms of them),
-- *weight*: a block of weights as it reaches the multipliers,
-- *partial*: what a processing element gives per block (k dot products, or n products of forms),
+- *operand*: a block of x or h as it is multiplied (elements, or forms of them),
+- *weight*: a block of weights as it is multiplied,
+- *partial*: what multipliers make of a block (k dot products, or n products of forms); carry-save arithmetic has none,
 - *sum*: what a row accumulates over the block columns.
 """
 

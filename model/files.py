@@ -36,6 +36,22 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
         raise InvalidFileError(f"{path} must be writable: {error.strerror or error}") from None
 
 
+def make_folder(path: str | Path) -> Path:
+    """The folder, made when it is missing.
+
+    Raises
+    ------
+    InvalidFileError
+        It cannot be made, or something else has its name.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidFileError(f"{path} must be a folder that can be made: {error.strerror or error}") from None
+    return path
+
+
 @contextlib.contextmanager
 def replaced_directory(path: str | Path, marker: str) -> Iterator[Path]:
     """Fill a directory under a temporary name; it takes the place of ``path`` when the block ends well.

@@ -83,7 +83,7 @@ def table(report: dict) -> list[tuple[str, str]]:
         ),
         ("first-step latency", f"{cycles['first_step_latency']} cycles"),
         (
-            "multipliers",
+            "products per cycle",
             f"{parallel['multipliers']} = {parallel['matvec_multipliers']} in {division['tile_rows']} x "
             f"{division['tile_cols']} processing elements (engine {division['engine']}) + "
             f"{parallel['cell_multipliers']} in the cell update",

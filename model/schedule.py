@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from model.config import Config
 
-PHASES = ("AHEAD", "RESUME", "WHOLE")
 OUTPUT_BUFFER_STEPS = 2
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2

@@ -10,7 +10,7 @@ from model.accuracy_report import loss_text, markdown, mean_rows
 from model.corpus import load_corpus
 from model.errors import InvalidFileError, MissingToolError, require
 from model.files import write_atomic
-from scripts.cli import EXIT_INTERRUPTED, count, run_command, seed
+from scripts.cli import EXIT_INTERRUPTED, count, positive, run_command, seed
 
 EXAMPLES = """examples:
   python -m scripts.accuracy --text tinyshakespeare.txt --test-percent 10
@@ -44,7 +44,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--speakers", default=EVERY_SPEAKER, metavar="LIST", help="held out; default all of them")
     parser.add_argument("--hidden-language", type=count, default=256, help="H of the language tasks; default 256")
     parser.add_argument("--hidden-speech", type=count, default=128, help="H of the speech tasks; default 128")
-    parser.add_argument("--scale", type=float, default=1.0, help="factor of every number of updates; default 1")
+    parser.add_argument("--scale", type=positive, default=1.0, help="factor of every number of updates; default 1")
     parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: a tenth of the updates")
     parser.add_argument("--ablations", action="store_true", help="also block sizes apart, activations, scratch, tries")
     parser.add_argument("--finished", action="store_true", help="report on what is finished, train nothing")

@@ -89,6 +89,22 @@ def seed(text: str) -> int:
     return value
 
 
+def positive(text: str) -> float:
+    """``argparse`` type of a finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
+    return value
+
+
+def temperature(text: str) -> float:
+    """``argparse`` type of a finite number from 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    return value
+
+
 def print_table(rows: list[tuple[str, object]]) -> None:
     """Names and values in two aligned columns."""
     width = max(len(name) for name, _ in rows)

@@ -13,8 +13,8 @@ from model.area import PAPER, tera_operations
 from model.config import ENGINES, Config
 from model.errors import InvalidValueError
 from model.explore import DesignPoint, choose, cycle_budget, engines, pareto
-from model.files import write_atomic
-from scripts.cli import add_config_arguments, config_from, count, run_command
+from model.files import make_folder, write_atomic
+from scripts.cli import add_config_arguments, config_from, count, positive, run_command
 
 COLUMNS = {
     "engine": "engine",
@@ -35,9 +35,9 @@ def parse(argv) -> argparse.Namespace:
     )
     add_config_arguments(parser, default="lm512")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--latency-us", type=float, help="time per step, sustained; needs --clock-mhz")
+    budget.add_argument("--latency-us", type=positive, help="time per step, sustained; needs --clock-mhz")
     budget.add_argument("--cycles", type=count, help="cycles per step, sustained")
-    parser.add_argument("--clock-mhz", type=float, default=600.0, help="clock; default 600")
+    parser.add_argument("--clock-mhz", type=positive, default=600.0, help="clock; default 600")
     parser.add_argument("--engine", choices=ENGINES, help="consider this engine alone")
     parser.add_argument("--sweep", action="store_true", help="draw the Pareto front (default without a latency)")
     parser.add_argument("--out", type=Path, help="folder of the figures; default build/explore-<name>")
@@ -87,6 +87,7 @@ def pick(config: Config, args: argparse.Namespace, names: list[str] | None) -> d
             f"architecture.engine={arch.engine} architecture.tile_rows={arch.tile_rows} "
             f"architecture.tile_cols={arch.tile_cols}"
         )
+        settings = " ".join([*args.settings, settings])
         print(f'build:  make verilog CONFIG={args.config} SET="{settings}"')
     return {
         "wanted_cycles": budget,
@@ -141,7 +142,7 @@ def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> 
 
     fronts = {engine: pareto(config, [engine], progress) for engine in names or engines(config)}
     folder = args.out or Path("build") / f"explore-{config.name}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     report = {
         "name": config.name,
         "model_configuration": config.model_fingerprint,

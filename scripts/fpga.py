@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     target = board(args.board)
     config = config_of(args, target)
     chosen = weights_from(args, config)
-    if args.clock_mhz is not None and args.clock_mhz <= 0:
+    if args.clock_mhz is not None and not 0 < args.clock_mhz < float("inf"):
         raise InvalidValueError(f"--clock-mhz must be more than 0, not {args.clock_mhz}")
     clock_hz = target.clock_hz if args.clock_mhz is None else args.clock_mhz * 1e6
     link = LinkConfig.from_baud(clock_hz, args.baud or target.baud)

@@ -210,7 +210,7 @@ def fuzz(client: DeviceClient, config, args: argparse.Namespace, checker: Checke
 def main(argv: list[str] | None = None) -> int:
     """Parse, connect, stream, compare, print."""
     args = parse(argv)
-    if args.temperature < 0:
+    if not 0 <= args.temperature < float("inf"):
         raise InvalidValueError(f"--temperature must be 0 or more, not {args.temperature}")
     config = config_from(args)
     chosen = weights_from(args, config)

@@ -12,7 +12,7 @@ from model.area import NAND2_AREA_90NM, SRAM_90NM, UTILISATION
 from model.config import ARITHMETICS, ENGINES, FAST_BLOCK_SIZES, Config
 from model.datapath import datapath_widths
 from model.errors import require
-from model.files import write_atomic
+from model.files import make_folder, write_atomic
 from model.presets import preset
 from scripts.cli import count, run_command
 from scripts.synthesis.library import Library, load_libraries
@@ -67,7 +67,7 @@ def config_of(k: int, bits: int, engine: str, arithmetic: str, tile_cols: int) -
 
 
 def areas(config: Config, library: Library | None) -> dict[str, float]:
-    """Gate equivalents by role of what stands in a tile row, the modules below included."""
+    """Gate equivalents of every module that stands in a tile row, the modules below included."""
     with tempfile.TemporaryDirectory(prefix="chessrnn-pe-") as scratch:
         folder = Path(scratch)
         plain = library.write_plain(folder) if library else None
@@ -86,29 +86,25 @@ def areas(config: Config, library: Library | None) -> dict[str, float]:
                 for name in prepared.modules
             }
             found, unit = Netlist(trials[0] | best, prepared.top).areas(liberty), liberty.nand2.area
-    result: dict[str, float] = {}
-    for name, area in found.items():
-        role = role_of(name)
-        if role is not None:
-            result[role] = max(result.get(role, 0.0), area.total / unit)
-    return result
+    return {name: area.total / unit for name, area in found.items()}
 
 
 def measure(config: Config, library: Library | None) -> dict:
     """Figures of one design."""
-    arch = config.architecture
-    roles = areas(config, library)
-    element = roles["weight" if arch.arithmetic == "carry_save" else "pe"]
-    row = roles["row"] / arch.tile_cols
+    arch, k, bits = config.architecture, config.block_size, config.quantization.weight_bits
+    modules = areas(config, library)
+    role = "weight" if arch.arithmetic == "carry_save" else "pe"
+    (element,) = (area for name, area in modules.items() if role_of(name) == role)
+    row = modules["row"] / arch.tile_cols
     return {
-        "block_size": config.block_size,
-        "weight_bits": config.quantization.weight_bits,
+        "block_size": k,
+        "weight_bits": bits,
         "engine": arch.engine,
         "arithmetic": arch.arithmetic,
         "gates": round(element + row),
         "gates_before_row": round(element),
         "gates_of_row_share": round(row),
-        "forward_transform": round(roles.get("transform", 0.0)),
+        "forward_transform": round(modules.get(f"forward_transform_k{k}_w{bits}", 0.0)),
     }
 
 
@@ -141,7 +137,8 @@ def markdown(rows: list[dict], stored: list[dict], unit: str, tile_cols: int) ->
     gates = {(r["block_size"], r["weight_bits"], r["engine"], r["arithmetic"]): r["gates"] for r in rows}
     lines = [
         f"Gates of one processing element ({unit}): operand registers, products,",
-        f"and its share of a tile row of {tile_cols}, sums and accumulators.",
+        f"and its share of a tile row of {tile_cols}, sums and accumulators. What a whole column or tile shares is",
+        "not in it: the transform and recoding of x, the inverse transform (`make synth` shows them).",
         "",
         "| k | bit | " + " | ".join(f"{engine}, {arithmetic}" for engine, arithmetic in kinds)
         + " | direct / fast, multiplier | direct / fast, carry_save | conventional / best |",
@@ -174,6 +171,8 @@ def main(argv: list[str] | None = None) -> int:
         require(k in FAST_BLOCK_SIZES, "--block-size", rule, k)
     library = load_libraries([args.liberty])[0] if args.liberty else None
     points = list(product(args.block_size, args.weight_bits, ENGINES, ARITHMETICS))
+    configs = [config_of(*point, args.tile_cols) for point in points]  # all are checked before the first takes its time
+    folder = make_folder(args.output or BUILD / "pe-area")
     rows = []
     for number, point in enumerate(points):
         print(
@@ -181,12 +180,10 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
             flush=True,
         )
-        rows.append(measure(config_of(*point, args.tile_cols), library))
+        rows.append(measure(configs[number], library))
     stored = stored_transformed(rows)
     unit = f"NAND2 equivalents of {library.name}, mapped for area" if library else "generic gates"
     text = markdown(rows, stored, unit, args.tile_cols)
-    folder = args.output or BUILD / "pe-area"
-    folder.mkdir(parents=True, exist_ok=True)
     values = {"unit": unit, "tile_cols": args.tile_cols, "elements": rows, "stored_transformed": stored}
     write_atomic(folder / "pe-area.json", json.dumps(values, indent=1) + "\n")
     write_atomic(folder / "pe-area.md", text)

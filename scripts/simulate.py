@@ -68,7 +68,7 @@ def patterns(number: int) -> list[tuple[str, StallPattern, StallPattern]]:
 def main(argv: list[str] | None = None) -> int:
     """Parse, emit where needed, simulate, compare, print."""
     args = parse(argv)
-    if args.temperature < 0:
+    if not 0 <= args.temperature < float("inf"):
         raise InvalidValueError(f"--temperature must be 0 or more, not {args.temperature}")
     config = config_from(args)
     chosen = weights_from(args, config)

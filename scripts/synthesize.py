@@ -13,7 +13,7 @@ from model.area import CLOCK_HZ
 from model.config import Config
 from model.errors import require
 from model.weights import random_inputs
-from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, print_table, run_command
+from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, positive, print_table, run_command
 from scripts.synthesis.flow import TARGET_FO4, Synthesis
 from scripts.synthesis.job import folder_of, run, write
 from scripts.synthesis.library import load_libraries
@@ -77,14 +77,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/synthesis/<design>/<library>")
     parser.add_argument("--json", action="store_true", help="report.json on stdout")
     return parser.parse_args(argv)
-
-
-def positive(text: str) -> float:
-    """``argparse`` type of a number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return value
 
 
 def progress(text: str) -> None:

@@ -24,6 +24,8 @@ BENCH = "sim.tb_accelerator"
 # A run that moves nothing for this many intervals and latencies is stuck.
 PATIENCE_FACTOR = 20
 SHOWN_MISMATCHES = 4
+# Ends a simulation in which a memory is asked for a word that is being written: macros leave that undefined.
+MEMORY_CHECK = "CHESSRNN_CHECK"
 # Yosys's Verilog is correct and not tidy: nobody mends lint in emitted text.
 COMPILE_OPTIONS = {"verilator": ["-Wno-fatal", "-Wno-lint", "-Wno-style", "-O3"], "icarus": ["-g2005"]}
 MAKE_VARIABLES = {
@@ -315,6 +317,7 @@ def _compile(source: Path, compiled: Path, simulator: str, top: str = TOP_MODULE
                 hdl_toplevel=top,
                 build_dir=compiled,
                 build_args=COMPILE_OPTIONS[simulator],
+                defines={MEMORY_CHECK: 1},
                 timescale=("1ns", "1ps"),
                 always=True,
                 log_file=log_file,

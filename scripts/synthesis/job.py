@@ -9,7 +9,7 @@ from pathlib import Path
 import model
 import scripts.synthesis
 from model.config import Config
-from model.files import write_atomic
+from model.files import make_folder, write_atomic
 from scripts.synthesis import opensta
 from scripts.synthesis.flow import Synthesis, synthesize
 from scripts.synthesis.library import Library
@@ -20,7 +20,7 @@ from scripts.synthesis.yosys import yosys_version
 REPORT_FILE = "report.json"
 # Modules of this package that decide figures; the others only show them.
 SOURCES = (
-    "flow", "liberty", "library", "memory_macro", "netlist", "opensta", "results", "timing", "units", "yosys",
+    "flow", "job", "liberty", "library", "memory_macro", "netlist", "opensta", "results", "timing", "units", "yosys",
 )  # fmt: skip
 # Part of the clock period that the surroundings of the accelerator take before its inputs and after its outputs.
 PORTS_FRACTION = 0.3
@@ -75,8 +75,7 @@ def run(
 ) -> tuple[dict, Synthesis]:
     """Synthesize and write the reports; what they show, and the netlist."""
     key = run_key(verilog, top, library, target_fo4)
-    folder.mkdir(parents=True, exist_ok=True)
-    folder = folder.resolve()
+    folder = make_folder(folder).resolve()
     # A report beside another run's files would be worse than none.
     (folder / REPORT_FILE).unlink(missing_ok=True)
     fraction = PORTS_FRACTION if whole else 0.0

@@ -15,7 +15,7 @@ from scripts.synthesis.treemap import treemap
 
 SHOWN_STAGES = 20
 # Roles that stand for everything below them.
-PARTS = ("pe", "row", "operand", "drain", "cell_update", "vectors", "controller", "output")
+PARTS = ("pe", "weight", "row", "operand", "drain", "cell_update", "vectors", "controller", "output")
 
 
 @dataclass(frozen=True)

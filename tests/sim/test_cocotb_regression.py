@@ -21,8 +21,8 @@ STALLS = [
     (StallPattern("bursty", 0.7, 50, seed=3), StallPattern()),
     (StallPattern(), StallPattern("bursty", 0.8, 100, seed=4)),
 ]
-# Name → simulator, preset, settings.  Between them: both engines, every block size, both activations, every
-# register on and off, tiles that do not divide the grid, and tiles that are the whole grid.
+# Name → simulator, preset, settings.  Between them: both engines and arithmetics, every block size, both
+# activations, every register on and off, tiles that do not divide the grid, and tiles that are the whole grid.
 DESIGNS = {
     "verilator-tiny": ("verilator", "tiny", {}),
     "verilator-fast": (
@@ -61,7 +61,11 @@ DESIGNS = {
         "icarus",
         "tiny",
         {
+            "architecture.engine": "fast",
+            "architecture.arithmetic": "multiplier",
+            "architecture.pipeline.memory_register": False,
             "architecture.pipeline.operand_register": False,
+            "architecture.pipeline.inverse_levels": 0,
             "architecture.pipeline.multiplier_stages": 0,
             "architecture.pipeline.adder_levels": 0,
         },
@@ -71,11 +75,22 @@ DESIGNS = {
         "tiny",
         {
             "architecture.engine": "fast",
-            "architecture.pipeline.memory_register": True,
+            "architecture.arithmetic": "multiplier",
+            "architecture.pipeline.inverse_levels": 1,
             "architecture.pipeline.multiplier_stages": 2,
             "architecture.pipeline.adder_levels": 1,
         },
     ),
+    "icarus-no-registers-carry-save": (
+        "icarus",
+        "tiny",
+        {
+            "architecture.pipeline.memory_register": False,
+            "architecture.pipeline.operand_register": False,
+            "architecture.pipeline.compressor_terms": 64,
+        },
+    ),
+    "icarus-narrow-compressors": ("icarus", "tiny", {"architecture.pipeline.compressor_terms": 2}),
     "icarus-4-bit": ("icarus", "tiny", {"quantization.weight_bits": 4, "quantization.weight_frac": [3, 3, 4, 3]}),
     "icarus-char128": ("icarus", "char128", {"architecture.engine": "fast", "architecture.tile_cols": 5}),
 }
