@@ -27,7 +27,8 @@ def test_default_preset(tmp_path, capsys):
     assert (status, err) == (0, "")
     build = load_build(tmp_path / "build")
     assert build.config == preset("char128")
-    for text in ("cycles per step", "products per cycle", "weight bank", "96.88 % removed", "weights/char128.safetensors"):
+    rows = ("cycles per step", "products per cycle", "weight bank", "96.88 % removed", "weights/char128.safetensors")
+    for text in rows:
         assert text in out
     report = json.loads((tmp_path / "build" / "report.json").read_text())
     assert report["configuration"] == build.config.fingerprint
