@@ -1,5 +1,6 @@
 """What other people's tools say of the emitted Verilog: Verilator's linter and Yosys's checks."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -57,10 +58,8 @@ def yosys_warnings(directory: str | Path) -> list[str]:
     MissingToolError
     """
     path = load_build(directory).path
-    try:
-        import pyosys  # noqa: F401 - the process below uses it
-    except ImportError:
-        raise MissingToolError("package pyosys must be installed (make check does)") from None
+    if importlib.util.find_spec("pyosys") is None:
+        raise MissingToolError("package pyosys must be installed (make check does)")
     command = [sys.executable, "-c", YOSYS_SCRIPT, YOSYS_PASSES]
     done = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).splitlines()

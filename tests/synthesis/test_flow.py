@@ -1,7 +1,5 @@
 """Synthesis of small Verilog: areas that can be counted by hand, designs that must be refused, timing."""
 
-import shutil
-
 import pytest
 
 from model.errors import MissingToolError
@@ -11,8 +9,6 @@ from scripts.synthesis.library import load_libraries
 from scripts.synthesis.memory_macro import MemoryModel, SramMacro
 from scripts.synthesis.netlist import GENERIC_TRANSISTORS, TRANSISTORS_PER_GATE_EQUIVALENT, MemoryMacro
 from scripts.synthesis.yosys import SynthesisError, ToolError, prepare, run_passes
-
-timed = pytest.mark.skipif(shutil.which("sta") is None, reason="OpenSTA is not installed")
 
 TWICE = """
 module half(input clk, input [3:0] a, b, output reg [3:0] y);
@@ -127,13 +123,11 @@ def test_missing_opensta_is_named(monkeypatch, tmp_path):
         opensta.run([], tmp_path, "none")
 
 
-@timed
 def test_fo4_is_that_of_the_table(library, library_file, tmp_path):
     # Base 10 ps, and 2 ns/pF times four inputs of 2 fF.
     assert opensta.measure_fo4(library.liberty, library_file, tmp_path) == pytest.approx(26e-12, rel=1e-3)
 
 
-@timed
 def test_path_of_known_gates(library, tmp_path):
     result = synthesize(TWICE, "twice", library, tmp_path, ports_fraction=0.0)
     stage = next(s for s in result.timing.stages if s.start == ("half", "y") and s.end == ("half", "y"))
@@ -147,7 +141,6 @@ def test_path_of_known_gates(library, tmp_path):
     assert result.timing.period == max(s.period for s in result.timing.stages)
 
 
-@timed
 def test_effort_goes_to_modules_of_long_paths(library, tmp_path):
     result = synthesize(SLOW + TWICE, "slow", library, tmp_path, target_fo4=20, ports_fraction=0.0)
     assert result.efforts == {"slow": "fast"}
@@ -155,7 +148,6 @@ def test_effort_goes_to_modules_of_long_paths(library, tmp_path):
     assert set(easy.efforts.values()) <= {"small", "dense"}
 
 
-@timed
 def test_errors_of_opensta_fail_the_run(tmp_path):
     with pytest.raises(ToolError, match="OpenSTA must finish without an error, not 'Error.*no_such_command"):
         opensta.run(["no_such_command"], tmp_path, "broken")
