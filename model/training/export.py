@@ -5,14 +5,15 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from model.config import GATES, Config
+from model.cells import LSTM_GATES
+from model.config import Config
 from model.errors import InvalidValueError
 from model.sequence_model import OutputLayer, SequenceModel
 from model.training.layers import QuantLstm
 from model.training.network import SequenceNetwork
 from model.training.quantizers import quantize
 from model.weight_image import HEAD_BIAS_BITS, HEAD_WEIGHT_BITS, Head, WeightImage
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 
 CANDIDATES = range(-2, 13)
 
@@ -68,7 +69,7 @@ def refine_formats(network: SequenceNetwork, loss: Callable[[], float]) -> None:
         Of the network as it is.
     """
     least = loss()
-    for gate in range(len(GATES)):
+    for gate in range(len(LSTM_GATES)):
         for change in (-1, 1):
             before = network.config
             fracs = list(before.quantization.weight_frac)
@@ -94,7 +95,7 @@ def _expanded(layer: QuantLstm) -> QuantLstm:
 
 
 @torch.no_grad()
-def layer_weights(layer) -> LstmWeights:
+def layer_weights(layer) -> LayerWeights:
     """Integers of a :class:`model.training.layers.QuantLstm`, with the formats of its configuration.
 
     Where W_x and W_h have different block sizes, which no configuration names, they are the integers of the expanded
@@ -115,7 +116,7 @@ def layer_weights(layer) -> LstmWeights:
     bias = np.zeros((len(gates), config.num_hidden_blocks * config.block_size), dtype=np.int64)
     fracs = torch.tensor(config.accumulator_fracs)[:, None]
     bias[:, : config.network.hidden_size] = quantize(layer.bias, fracs, *config.bias_format_min_max).long().numpy()
-    return LstmWeights(config, defining, bias)
+    return LayerWeights(config, defining, bias)
 
 
 @torch.no_grad()

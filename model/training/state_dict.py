@@ -6,7 +6,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from model.config import GATES, Config
+from model.cells import LSTM_GATES
+from model.config import Config
 from model.errors import InvalidFileError
 from model.training.tasks.base import Task
 
@@ -58,7 +59,7 @@ def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False
     """
     tensors = _read(path)
     size_x, size_h = config.network.input_size, config.network.hidden_size
-    rows = len(GATES) * size_h
+    rows = len(LSTM_GATES) * size_h
     found = {}
     for name in LSTM_NAMES:
         matches = [key for key in tensors if key.split(".")[-1] == name]
