@@ -228,7 +228,7 @@ def test_follows_the_real_recurrence(cell, rng):
         {
             "network.cell": cell, "quantization.weight_frac": 7, "quantization.x": "Q1.11", "quantization.h": "Q1.11",
             "quantization.preact": "Q4.12", "quantization.gate": "Q2.14", "quantization.cell": "Q4.18",
-            "quantization.bias_bits": 24, "activation.segments": 64,
+            "quantization.bias_bits": 24, "activation.segments": 64, "architecture.tile_rows": 2,
         }
     )  # fmt: skip
     weights, q = random_weights(config, rng), config.quantization
