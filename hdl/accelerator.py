@@ -15,7 +15,7 @@ from model.config import Config
 
 
 class Accelerator(wiring.Component):
-    """One recurrent layer, a step after the other, the matrix–vector engine never idle where the recurrence allows.
+    """Recurrent layers, a step after the other, the matrix–vector engine never idle where the recurrence allows.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Accelerator(wiring.Component):
         The tile works in this cycle: a word is read from every weight bank.
 
     Latency, throughput: ``model.schedule.Schedule.timeline``, to the cycle · Numerics: ``model.config`` ·
-    Reference: ``model.reference.layer.LayerReference``
+    Reference: ``model.reference.network.NetworkReference``
     """
 
     module_name = "layer"
@@ -54,6 +54,7 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
+        several = config.network.num_layers > 1
         controller = Controller(config)
         m.submodules.controller = shared(controller, platform)
         vectors = VectorMemory(config)
@@ -86,6 +87,7 @@ class Accelerator(wiring.Component):
             m.d.comb += vectors.x_block.eq(x_block & x_mask)
         m.d.comb += [
             vectors.read.eq(controller.issue),
+            *([vectors.layer.eq(controller.layer)] if several else []),
             vectors.group.eq(controller.group),
             vectors.half.eq(controller.half),
             vectors.first_step.eq(controller.first_step),
@@ -114,7 +116,7 @@ class Accelerator(wiring.Component):
             vectors.h_write.eq(cells.block_valid),
             vectors.h_block.eq(h_block),
             controller.h_written.eq(cells.block_valid),
-            output.write.eq(cells.block_valid),
+            output.write.eq(cells.block_valid & vectors.h_top if several else cells.block_valid),
             output.block.eq(h_block),
             output.last_step.eq(cells.block_last_step),
             controller.h_sent.eq(self.h.valid & self.h.ready),

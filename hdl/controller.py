@@ -1,10 +1,11 @@
 """Controller: decides in every cycle whether the next tile of work is issued."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.matvec import IssueTags
+from hdl.matvec import issue_tags
+from hdl.vector_memory import group_shape, layer_port
 from model.config import Config
 from model.schedule import OUTPUT_BUFFER_STEPS, Schedule
 
@@ -40,13 +41,15 @@ class Controller(wiring.Component):
         A beat of h leaves the output buffer.
     issue : Out(1)
         Read weights and vector.
+    layer : Out, where there are several
+        Layer of the issue.
     group : Out
-        Column group of the issue.
+        Its column group.
     half : Out(1)
         Half of the x memory that the step uses.
     first_step : Out(1)
         First step of its sequence.
-    tags : Out(IssueTags)
+    tags : Out(issue_tags)
         One cycle after ``issue``.
 
     Latency: none · Throughput: one issue per cycle · Reference: ``model.schedule.Schedule.timeline``
@@ -61,8 +64,8 @@ class Controller(wiring.Component):
             {
                 "x_written": In(1), "x_step_last": In(1), "x_half": In(1), "x_sequence_last": In(1), "x_room": Out(1),
                 "h_written": In(1), "h_sent": In(1),
-                "issue": Out(1), "group": Out(range(max(2, config.num_col_groups))), "half": Out(1),
-                "first_step": Out(1, init=1), "tags": Out(IssueTags),
+                "issue": Out(1), **layer_port(config, Out), "group": Out(group_shape(config)), "half": Out(1),
+                "first_step": Out(1, init=1), "tags": Out(issue_tags(config)),
             }
         )  # fmt: skip
 
@@ -70,24 +73,35 @@ class Controller(wiring.Component):
         m = Module()
         config = self.config
         x_blocks, h_blocks = config.num_input_blocks, config.num_hidden_blocks
-        cols, rows = config.num_col_groups, config.num_row_groups
-        tile_cols = config.architecture.tile_cols
-        pure = config.num_pure_input_groups
-        ahead = self.schedule.lookahead if self.schedule.lookahead > 1 else 0
+        rows, tile_cols, layers = config.num_row_groups, config.architecture.tile_cols, config.network.num_layers
+        most_cols = max(blocks.col_groups for blocks in config.layer_blocks)
+        inner = self.layer != 0 if layers > 1 else Const(0, 1)
+        not_inner = ~inner if layers > 1 else Const(1, 1)
+
+        def of_layer(values: list):
+            """What the layer at work has of these, one per layer; all layers but the first are alike."""
+            first, other = values[0], values[-1]
+            return first if first == other else Mux(inner, other, first)
+
+        cols = of_layer([blocks.col_groups for blocks in config.layer_blocks])
+        pure = of_layer([blocks.early_groups for blocks in config.layer_blocks])
+        aheads = [self.schedule.ahead(layer) for layer in range(layers)]
+        ahead = max(aheads)
 
         # -- where we are ----------------------------------------------------------------------------------
-        start = Phase.AHEAD if ahead else Phase.WHOLE
-        phase = Signal(Phase, init=start)
+        starts = [Phase.AHEAD if count else Phase.WHOLE for count in aheads]
+        phase = Signal(Phase, init=starts[0])
         row = Signal(range(max(2, rows)))
         col = self.group
-        # Blocks of [x; h] that the columns up to this one hold.
-        reach = Signal(range((cols + 1) * tile_cols + 1), init=tile_cols)
-        step_begins, col_ends, step_ends, complete = Signal(), Signal(), Signal(), Signal()
+        # Blocks of this layer's columns up to this one.
+        reach = Signal(range((most_cols + 1) * tile_cols + 1), init=tile_cols)
+        step_begins, col_ends, layer_ends, step_ends, complete = Signal(), Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            step_begins.eq((phase == start) & (row == 0) & (col == 0)),
+            step_begins.eq((phase == starts[0]) & (row == 0) & (col == 0) & not_inner),
             complete.eq((phase != Phase.AHEAD) & (col == cols - 1)),
             col_ends.eq(complete | ((phase == Phase.AHEAD) & (col == pure - 1))),
-            step_ends.eq(complete & (row == rows - 1)),
+            layer_ends.eq(complete & (row == rows - 1)),
+            step_ends.eq(layer_ends & (self.layer == layers - 1) if layers > 1 else layer_ends),
         ]
         with m.If(self.issue):
             m.d.sync += [col.eq(col + 1), reach.eq(reach + tile_cols)]
@@ -103,15 +117,21 @@ class Controller(wiring.Component):
                             m.d.sync += phase.eq(Phase.WHOLE)
                         with m.Else():
                             m.d.sync += resumed
+                with m.If(layer_ends):
+                    # The layer after the last is the first.
+                    following = Mux(step_ends, starts[0], starts[-1]) if starts[0] != starts[-1] else starts[0]
+                    m.d.sync += [phase.eq(following), row.eq(0), col.eq(0), reach.eq(tile_cols)]
+                    if layers > 1:
+                        m.d.sync += self.layer.eq(Mux(step_ends, 0, self.layer + 1))
                 with m.If(step_ends):
-                    m.d.sync += [phase.eq(start), row.eq(0), col.eq(0), reach.eq(tile_cols), self.half.eq(~self.half)]
+                    m.d.sync += self.half.eq(~self.half)
 
         # -- x: blocks of this step and the next that lie in the memory --------------------------------------
         x_level = Signal(range(2 * x_blocks + 1))
         m.d.sync += x_level.eq(x_level + self.x_written - Mux(self.issue & step_ends, x_blocks, 0))
         x_ready = Signal()
         m.d.comb += [
-            x_ready.eq((x_level >= x_blocks) | (x_level >= reach)),
+            x_ready.eq((x_level >= x_blocks) | (x_level >= reach) | (inner if layers > 1 else 0)),
             self.x_room.eq(x_level != 2 * x_blocks),
         ]
         sequence_ends = Signal(2)
@@ -121,13 +141,19 @@ class Controller(wiring.Component):
         with m.If(self.issue & step_ends):
             m.d.sync += self.first_step.eq(last_step)
 
-        # -- h: blocks of earlier steps not yet written, less those of this one that are ---------------------
-        missing = Signal(range(-h_blocks, OUTPUT_BUFFER_STEPS * h_blocks + 1))
-        m.d.sync += missing.eq(missing + Mux(self.issue & step_ends, h_blocks, 0) - self.h_written)
-        h_ready = Signal()
-        m.d.comb += h_ready.eq(
-            self.first_step | (reach <= x_blocks) | (missing <= 0) | (missing + reach <= x_blocks + h_blocks)
-        )
+        # -- h: blocks of finished layers not yet written, less those of this one that are --------------------
+        missing = Signal(range(-h_blocks, OUTPUT_BUFFER_STEPS * layers * h_blocks + 1))
+        m.d.sync += missing.eq(missing + Mux(self.issue & layer_ends, h_blocks, 0) - self.h_written)
+        h_ready, allowed = Signal(), layers * h_blocks
+        # Of what is missing, the layers above come last.
+        own = self.first_step | (reach <= x_blocks) | (missing <= allowed - h_blocks)
+        own |= missing + reach <= x_blocks + allowed
+        if layers > 1:
+            # In the other layers early columns hold the own h of the step before, late ones the h of the layer below.
+            own_inner = self.first_step | (missing + reach <= allowed)
+            below = (missing <= 0) | (missing + reach <= 2 * h_blocks)
+            own = Mux(inner, Mux(reach <= h_blocks, own_inner, below), own)
+        m.d.comb += h_ready.eq(own)
 
         # -- output: blocks promised to the buffer and not yet sent ------------------------------------------
         promised = Signal(range(OUTPUT_BUFFER_STEPS * h_blocks + 1))
@@ -153,8 +179,10 @@ class Controller(wiring.Component):
             self.tags.resume.eq((phase == Phase.RESUME) & (col == pure)),
             self.tags.park.eq((phase == Phase.AHEAD) & (col == pure - 1)),
             self.tags.complete.eq(complete),
-            self.tags.final.eq(step_ends),
+            self.tags.final.eq(layer_ends),
             self.tags.first_step.eq(self.first_step),
             self.tags.last_step.eq(last_step),
         ]
+        if layers > 1:
+            m.d.sync += self.tags.inner.eq(inner)
         return m

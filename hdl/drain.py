@@ -7,7 +7,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.hierarchy import shared
-from hdl.matvec import IssueTags
+from hdl.matvec import issue_tags
 from hdl.memory import delay
 from hdl.packing import split
 from hdl.transform import InverseTransform
@@ -69,7 +69,7 @@ class Drain(wiring.Component):
         super().__init__(
             {
                 "sums": In(data.ArrayLayout(sum(self.widths), config.architecture.tile_rows)),
-                "tags": In(IssueTags),
+                "tags": In(issue_tags(config)),
                 "select": Out(1),
                 "unit": Out(unit_shape(config)),
                 "slice": Out(slice_layout(config)),

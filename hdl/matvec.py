@@ -14,19 +14,23 @@ from model.datapath import datapath_widths
 from model.memory_image import MemorySpec, weight_bank_name
 from model.schedule import Schedule
 
-# What travels beside the operands of an issue.
-IssueTags = data.StructLayout(
-    {
-        "valid": 1,
-        "first": 1,
-        "resume": 1,
-        "park": 1,
-        "complete": 1,  # the sums go to the drain
-        "final": 1,  # last row group of its step
-        "first_step": 1,  # first step of its sequence: the state is zero
-        "last_step": 1,  # last step of its sequence
-    }
-)
+
+def issue_tags(config: Config) -> data.StructLayout:
+    """What travels beside the operands of an issue."""
+    inner = {"inner": 1} if config.network.num_layers > 1 else {}  # of another layer than the first
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "first": 1,
+            "resume": 1,
+            "park": 1,
+            "complete": 1,  # the sums go to the drain
+            "final": 1,  # last row group of its layer
+            "first_step": 1,  # first step of its sequence: the state is zero
+            "last_step": 1,  # last step of its sequence
+            **inner,
+        }
+    )
 
 
 class MatVec(wiring.Component):
@@ -42,13 +46,13 @@ class MatVec(wiring.Component):
     -------
     issue : In(1)
         Read the next word of every bank (one cycle before ``elements``).
-    tags : In(IssueTags)
+    tags : In(issue_tags)
         With ``elements``: one cycle after ``issue``.
     elements : In(ArrayLayout(k · element_bits, C))
         A block of the vector for every tile column.
     sums : Out(ArrayLayout(…, R))
         Packed sums of every tile row.
-    sum_tags : Out(IssueTags)
+    sum_tags : Out(issue_tags)
         The tags that belong to ``sums``.
 
     Latency: ``Schedule.matvec_latency`` - 1 from ``issue`` to ``sums`` · Throughput: one issue per cycle ·
@@ -66,10 +70,10 @@ class MatVec(wiring.Component):
         super().__init__(
             {
                 "issue": In(1),
-                "tags": In(IssueTags),
+                "tags": In(issue_tags(config)),
                 "elements": In(data.ArrayLayout(config.block_size * config.element_bits, arch.tile_cols)),
                 "sums": Out(data.ArrayLayout(sum(datapath_widths(config).sum), arch.tile_rows)),
-                "sum_tags": Out(IssueTags),
+                "sum_tags": Out(issue_tags(config)),
             }
         )
 
@@ -120,6 +124,8 @@ class MatVec(wiring.Component):
                 sums.park.eq(self.sum_tags.park),
                 self.sums[row_index].eq(sums.sums),
             ]
+            if config.network.num_layers > 1:
+                m.d.comb += sums.inner.eq(self.sum_tags.inner)
             if carry_save:
                 m.d.comb += sums.operands.eq(Cat(*operands))
         return m

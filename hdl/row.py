@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from amaranth.hdl import Const, Module, Signal, signed
+from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -48,6 +48,9 @@ class Row(wiring.Component):
         self.config, self.lookahead = config, lookahead
         self.widths = datapath_widths(config)
         self.tile_cols = config.architecture.tile_cols
+        self.inner_layers = config.network.num_layers > 1
+        if self.inner_layers:
+            members = members | {"inner": In(1)}
         super().__init__(
             members
             | {
@@ -69,7 +72,9 @@ class Row(wiring.Component):
                 Signal.like(accumulator, name=f"total_{index}"),
             )
             # Every issue of a row group brings the offset along, and the first takes all of them off.
-            m.d.comb += start.eq(Const(-offset * self.config.num_col_groups % (1 << width), width))
+            counts = [blocks.col_groups for blocks in self.config.layer_blocks[:2]]
+            offsets = [Const(-offset * count % (1 << width), width) for count in counts]
+            m.d.comb += start.eq(Mux(self.inner, offsets[1], offsets[0]) if self.inner_layers else offsets[0])
             with m.If(~self.first):
                 m.d.comb += start.eq(accumulator)
             if self.lookahead > 1:

@@ -1,6 +1,6 @@
-"""Memories of x and h: double-buffered, one bank per tile column."""
+"""Memories of x and of every layer's h: double-buffered, one bank per tile column."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,7 +8,17 @@ from hdl.hierarchy import shared
 from hdl.memory import Ram, address_width
 from hdl.requantize import resize
 from model.config import Config
-from model.memory_image import hidden_banks, input_banks, vector_spec
+from model.memory_image import vector_banks, vector_spec
+
+
+def group_shape(config: Config) -> range:
+    """Number of a column group of any layer."""
+    return range(max(2, *(blocks.col_groups for blocks in config.layer_blocks)))
+
+
+def layer_port(config: Config, direction) -> dict:
+    """The member ``layer`` of what handles several."""
+    return {"layer": direction(range(config.network.num_layers))} if config.network.num_layers > 1 else {}
 
 
 class BankWriter(wiring.Component):
@@ -69,7 +79,10 @@ class BankWriter(wiring.Component):
 
 
 class VectorMemory(wiring.Component):
-    """[x; h] for the tile: a block for every tile column, of the column group that is asked for.
+    """The columns of a layer for the tile: a block for every tile column, of the column group that is asked for.
+
+    Early columns come before late ones (``model.config.LayerBlocks``), so h is kept where it is read: the first
+    layer's as its late columns, another layer's as its early ones, and each again as late columns of the layer above.
 
     Parameters
     ----------
@@ -83,14 +96,17 @@ class VectorMemory(wiring.Component):
         The next block of x is the last of its step.
     x_half : Out(1)
         Half that the next block of x goes to.
-    h_write, h_block, h_last : as for x
+    h_write, h_block, h_last : as for x, layer by layer
+    h_top : Out(1), where there are several layers
+        The next block of h is of the last layer.
     read : In(1)
+    layer : In, where there are several
     group : In
         Column group.
     half : In(1)
-        Half of x; h is read from the other one.
+        Half of this step; what is left of the step before is in the other one.
     first_step : In(1)
-        Read zeros for h.
+        Read zeros for h of the step before.
     elements : Out(ArrayLayout(k · element_bits, C))
         One cycle after ``read``; block columns beyond the matrix give zeros.
 
@@ -102,75 +118,128 @@ class VectorMemory(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         q, k = config.quantization, config.block_size
-        cols = config.architecture.tile_cols
+        self.num_layers = config.network.num_layers
         super().__init__(
             {
                 "x_write": In(1), "x_block": In(k * q.x.width), "x_last": Out(1), "x_half": Out(1),
                 "h_write": In(1), "h_block": In(k * q.h.width), "h_last": Out(1),
-                "read": In(1), "group": In(range(max(2, config.num_col_groups))), "half": In(1), "first_step": In(1),
-                "elements": Out(data.ArrayLayout(k * config.element_bits, cols)),
+                **({"h_top": Out(1)} if self.num_layers > 1 else {}),
+                "read": In(1), **layer_port(config, In), "group": In(group_shape(config)), "half": In(1),
+                "first_step": In(1),
+                "elements": Out(data.ArrayLayout(k * config.element_bits, config.architecture.tile_cols)),
             }
         )  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
-        config = self.config
-        cols, first = config.architecture.tile_cols, config.num_input_blocks
-        pure, mixed = divmod(first, cols)
-
-        x_writer = BankWriter(cols, 0, first)
-        h_writer = BankWriter(cols, mixed, config.num_hidden_blocks)
-        m.submodules.x_writer = shared(x_writer, platform)
-        m.submodules.h_writer = shared(h_writer, platform)
-        m.d.comb += [
-            x_writer.advance.eq(self.x_write), self.x_last.eq(x_writer.last), self.x_half.eq(x_writer.half),
-            h_writer.advance.eq(self.h_write), self.h_last.eq(h_writer.last),
-        ]  # fmt: skip
-        # A bank is only read for a group that it holds a part of, and h not at all in a first step: the address of
-        # any other read could be the one that is just being written.
-        reads_x, reads_h = Signal(), Signal()
-        m.d.comb += [
-            reads_x.eq(self.read & (self.group < pure + (mixed > 0))),
-            reads_h.eq(self.read & (self.group >= pure) & ~self.first_step),
-        ]
-        h_group = Signal.like(self.group)
-        m.d.comb += h_group.eq(self.group - pure)
+        config, layers = self.config, self.num_layers
+        # Whose h is being written.
+        source = Signal(range(layers)) if layers > 1 else None
+        writers = self._writers(m, platform, source)
+        m.d.comb += [self.x_last.eq(writers[0, "early"].last), self.x_half.eq(writers[0, "early"].half)]
+        own = [writers[layer, "early" if layer else "late"] for layer in range(layers)]
+        if layers == 1:
+            m.d.comb += self.h_last.eq(own[0].last)
+        else:
+            with m.Switch(source):
+                for layer, writer in enumerate(own):
+                    with m.Case(layer):
+                        m.d.comb += self.h_last.eq(writer.last)
+            m.d.comb += self.h_top.eq(source == layers - 1)
+            with m.If(self.h_write & self.h_last):
+                m.d.sync += source.eq(Mux(self.h_top, 0, source + 1))
 
         banks = {}
-        plan = (
-            ("x", input_banks(config), x_writer, self.x_write, self.x_block, reads_x, self.group, self.half),
-            ("h", hidden_banks(config), h_writer, self.h_write, self.h_block, reads_h, h_group, ~self.half),
-        )
-        for name, columns, writer, write, block, read, group, half in plan:
-            for col in columns:
-                ram = Ram(vector_spec(config, name, col))
-                banks[name, col] = ram
-                m.submodules[f"{name}_c{col}"] = shared(ram, platform)
-                m.d.comb += [
-                    ram.write_en.eq(write & writer.bank[col]),
-                    ram.write_addr.eq(writer.address),
-                    ram.write_data.eq(block),
-                    ram.read_en.eq(read),
-                    ram.read_addr.eq(Cat(half, group)),
-                ]
+        for layer in range(layers):
+            for part, read, group, half in self._reads(m, layer):
+                writer = writers[layer, part]
+                for col in vector_banks(config, layer, part):
+                    spec = vector_spec(config, layer, part, col)
+                    ram = Ram(spec)
+                    banks[layer, part, col] = ram
+                    m.submodules[spec.name] = shared(ram, platform)
+                    m.d.comb += [
+                        ram.write_en.eq(writer.advance & writer.bank[col]),
+                        ram.write_addr.eq(writer.address),
+                        ram.write_data.eq(self.x_block if (layer, part) == (0, "early") else self.h_block),
+                        ram.read_en.eq(read),
+                        ram.read_addr.eq(Cat(half, group)),
+                    ]
 
         # What each column shows depends on the group that was read, known one cycle later.
         group = Signal.like(self.group, reset_less=True)
         is_first_step = Signal(reset_less=True)
         with m.If(self.read):
             m.d.sync += [group.eq(self.group), is_first_step.eq(self.first_step)]
+        if layers == 1:
+            self._show(m, banks, 0, group, is_first_step)
+            return m
+        layer_read = Signal.like(self.layer, reset_less=True)
+        with m.If(self.read):
+            m.d.sync += layer_read.eq(self.layer)
+        with m.Switch(layer_read):
+            for layer in range(layers):
+                with m.Case(layer):
+                    self._show(m, banks, layer, group, is_first_step)
+        return m
+
+    def _writers(self, m, platform, source) -> dict:
+        """A writer for every memory, by layer and part, that advances with what belongs there."""
+        cols, writers = self.config.architecture.tile_cols, {}
+        for layer, blocks in enumerate(self.config.layer_blocks):
+            parts = (("early", 0, blocks.early, layer), ("late", blocks.early % cols, blocks.late, max(layer - 1, 0)))
+            for part, first_bank, count, writes in parts:
+                writer = BankWriter(cols, first_bank, count)
+                writers[layer, part] = writer
+                name = {(0, "early"): "x", (0, "late"): "h"}.get((layer, part), f"layer{layer}_{part}")
+                m.submodules[f"{name}_writer"] = shared(writer, platform)
+                if (layer, part) == (0, "early"):
+                    m.d.comb += writer.advance.eq(self.x_write)
+                else:
+                    mine = self.h_write if source is None else self.h_write & (source == writes)
+                    m.d.comb += writer.advance.eq(mine)
+        return writers
+
+    def _reads(self, m, layer: int) -> list[tuple]:
+        """For the early and the late memory of a layer: when it is read, the group and the half."""
+        blocks, cols = self.config.layer_blocks[layer], self.config.architecture.tile_cols
+        pure, mixed = blocks.early_groups, blocks.early % cols
+        # A bank is only read for a group that it holds a part of, and h of the step before not at all in a first
+        # step: the address of any other read could be the one that is just being written.
+        name = f"layer{layer}_" if layer else ""
+        reads_early, reads_late = Signal(name=f"{name}reads_early"), Signal(name=f"{name}reads_late")
+        read = self.read & (self.layer == layer) if self.num_layers > 1 else self.read
+        early, late = read & (self.group < pure + (mixed > 0)), read & (self.group >= pure)
+        m.d.comb += [
+            reads_early.eq(early & ~self.first_step if layer else early),
+            reads_late.eq(late if layer else late & ~self.first_step),
+        ]
+        late_group = Signal.like(self.group, name=f"{name}late_group")
+        m.d.comb += late_group.eq(self.group - pure)
+        # x and the h of the layer below are this step's, a layer's own h the last step's.
+        return [
+            ("early", reads_early, self.group, ~self.half if layer else self.half),
+            ("late", reads_late, late_group, self.half if layer else ~self.half),
+        ]
+
+    def _show(self, m, banks: dict, layer: int, group, is_first_step) -> None:
+        """The elements of a layer's columns."""
+        blocks, cols = self.config.layer_blocks[layer], self.config.architecture.tile_cols
+        pure, mixed, q = blocks.early_groups, blocks.early % cols, self.config.quantization
         for col in range(cols):
+            early = self._extend(banks.get((layer, "early", col)), q.h if layer else q.x)
+            if layer:
+                early = Mux(is_first_step, 0, early)
             with m.If(group < pure):
-                m.d.comb += self.elements[col].eq(self._extend(banks.get(("x", col)), config.quantization.x))
+                m.d.comb += self.elements[col].eq(early)
             if col < mixed:
                 with m.Elif(group == pure):
-                    m.d.comb += self.elements[col].eq(self._extend(banks.get(("x", col)), config.quantization.x))
-            last_group, last_col = divmod(first + config.num_hidden_blocks - 1, cols)
+                    m.d.comb += self.elements[col].eq(early)
+            last_group, last_col = divmod(blocks.early + blocks.late - 1, cols)
             limit = last_group if col <= last_col else last_group - 1
-            if ("h", col) in banks and limit >= pure:
-                with m.Elif((group <= limit) & ~is_first_step):
-                    m.d.comb += self.elements[col].eq(self._extend(banks["h", col], config.quantization.h))
-        return m
+            if (layer, "late", col) in banks and limit >= pure:
+                with m.Elif(group <= limit if layer else (group <= limit) & ~is_first_step):
+                    m.d.comb += self.elements[col].eq(self._extend(banks[layer, "late", col], q.h))
 
     def _extend(self, bank, fmt):
         """Every element of the bank's word at ``element_bits``."""

@@ -3,8 +3,8 @@
 import numpy as np
 
 from model.errors import InvalidValueError, require
-from model.reference.layer import LayerReference
 from model.reference.matvec import ExactMatrix
+from model.reference.network import NetworkReference
 from model.weight_image import Head, WeightImage
 
 CHUNK_STEPS = 256
@@ -77,7 +77,7 @@ class CharModel:
         self.image = image
         self.head: Head = image.head
         self.symbols = image.head.symbols
-        self.reference = LayerReference(image.weights)
+        self.reference = NetworkReference(image.weights)
         self._matrix = ExactMatrix(self.head.weight, -image.config.quantization.h.min)
 
     def encode(self, text: str) -> np.ndarray:

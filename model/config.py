@@ -11,7 +11,9 @@ import tomllib
 import types
 import typing
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from model import circulant
 from model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
@@ -32,25 +34,29 @@ def _format(text: str):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What the user brings: one recurrent layer.
+    """What the user brings: recurrent layers, each reading the h of the one before.
 
     Parameters
     ----------
     input_size : int
         X, elements of x per step.
     hidden_size : int
-        H, elements of h per step.
+        H, elements of h per step of every layer.
     cell : str
         A name of ``model.cells.CELLS``.
+    num_layers : int
+        L.
     """
 
     input_size: int
     hidden_size: int
     cell: str = "lstm"
+    num_layers: int = 1
 
     def validate(self):
         require(1 <= self.input_size <= 65536, "network.input_size", "from 1 to 65536", self.input_size)
         require(1 <= self.hidden_size <= 65536, "network.hidden_size", "from 1 to 65536", self.hidden_size)
+        require(1 <= self.num_layers <= 64, "network.num_layers", "from 1 to 64", self.num_layers)
         require(self.cell in CELLS, "network.cell", f"one of {', '.join(CELLS)}", self.cell)
 
 
@@ -82,7 +88,7 @@ class QuantizationConfig:
     weight_bits : int
         b, width of a weight, 2..8.
     weight_frac : tuple of int
-        Fraction bits of W_h for each gate of the cell (one integer stands for all).  W_x has
+        Fraction bits of W_h for each gate of the cell (one integer stands for all), of every layer.  W_x has
         ``weight_frac + h.fraction_bits - x.fraction_bits``, so that both products share one scale.
     bias_bits : int
         Width of a bias, which is stored at the scale of the accumulator.
@@ -225,6 +231,28 @@ class ArchitectureConfig:
         self.pipeline.validate()
 
 
+class LayerBlocks(NamedTuple):
+    """How the columns of a layer's W are worked on: those that need not wait first.
+
+    Layer 0 has x before its own h of the step before; the others have their own h before the h of the layer below,
+    which is only just being made.
+
+    Attributes
+    ----------
+    early, late : int
+        Block columns of either kind.
+    col_groups : int
+        Column groups: ⌈(early + late) / C⌉.
+    early_groups : int
+        Column groups that hold early columns alone.
+    """
+
+    early: int
+    late: int
+    col_groups: int
+    early_groups: int
+
+
 @dataclass(frozen=True)
 class Config:
     """One design point: network, compression, quantization, activation, architecture.
@@ -280,7 +308,8 @@ class Config:
             rule = f"from 1 to the number of row groups {self.num_row_groups}"
             require(1 <= ahead <= self.num_row_groups, "architecture.lookahead", rule, ahead)
             rule = f"1 as no group of {self.architecture.tile_cols} block columns holds x alone"
-            require(ahead == 1 or self.num_pure_input_groups > 0, "architecture.lookahead", rule, ahead)
+            can_go_ahead = any(blocks.early_groups for blocks in self.layer_blocks)
+            require(ahead == 1 or can_go_ahead, "architecture.lookahead", rule, ahead)
         if self.activation.kind == "pwl":
             used = [(gate.function, "preact") for gate in self.cell.gates if gate.function]
             for function, name in dict.fromkeys([*used, *self.cell.functions]):
@@ -295,13 +324,9 @@ class Config:
             rule,
             self.architecture.tile_rows,
         )
-        rule = f"at most the number of block columns {self.num_col_blocks}"
-        require(
-            self.architecture.tile_cols <= self.num_col_blocks,
-            "architecture.tile_cols",
-            rule,
-            self.architecture.tile_cols,
-        )
+        rule = f"at most the number of block columns {self.max_tile_cols}"
+        cols = self.architecture.tile_cols
+        require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
 
     # -- sizes ---------------------------------------------------------------------------------------------
 
@@ -325,6 +350,27 @@ class Config:
         """Rows of W per hidden unit."""
         return len(self.cell.gates)
 
+    @cached_property
+    def layer_blocks(self) -> tuple[LayerBlocks, ...]:
+        """Columns of every layer."""
+        cols, hidden = self.architecture.tile_cols, self.num_hidden_blocks
+        early = (self.num_input_blocks, *[hidden] * (self.network.num_layers - 1))
+        return tuple(LayerBlocks(n, hidden, -(-(n + hidden) // cols), n // cols) for n in early)
+
+    @property
+    def max_tile_cols(self) -> int:
+        """Block columns of the narrowest layer."""
+        return min(blocks.early + blocks.late for blocks in self.layer_blocks)
+
+    def layer(self, number: int) -> "Config":
+        """The network of one layer alone; the smallest architecture stands for the real one."""
+        if self.network.num_layers == 1:
+            return self
+        settings = {"network.num_layers": 1, "architecture": _to_plain(ArchitectureConfig(1, 1))}
+        if number:
+            settings |= {"network.input_size": self.network.hidden_size, "quantization.x": str(self.quantization.h)}
+        return self.replace(settings)
+
     @property
     def num_input_blocks(self) -> int:
         """Blocks of x."""
@@ -342,7 +388,7 @@ class Config:
 
     @property
     def num_col_blocks(self) -> int:
-        """q: block columns of W, those of x first."""
+        """q: block columns of layer 0's W, those of x first."""
         return self.num_input_blocks + self.num_hidden_blocks
 
     @property
@@ -352,13 +398,13 @@ class Config:
 
     @property
     def num_col_groups(self) -> int:
-        """⌈q/C⌉."""
-        return -(-self.num_col_blocks // self.architecture.tile_cols)
+        """⌈q/C⌉ of layer 0."""
+        return self.layer_blocks[0].col_groups
 
     @property
     def num_pure_input_groups(self) -> int:
         """Column groups that hold blocks of x alone."""
-        return self.num_input_blocks // self.architecture.tile_cols
+        return self.layer_blocks[0].early_groups
 
     @property
     def num_banks(self) -> int:
@@ -367,8 +413,8 @@ class Config:
 
     @property
     def bank_words(self) -> int:
-        """Words of a weight bank, each one block: ⌈p/R⌉ · ⌈q/C⌉."""
-        return self.num_row_groups * self.num_col_groups
+        """Words of a weight bank, each one block: ⌈p/R⌉ · ⌈q/C⌉, summed over the layers."""
+        return self.num_row_groups * sum(blocks.col_groups for blocks in self.layer_blocks)
 
     @property
     def weight_word_bits(self) -> int:
@@ -416,8 +462,10 @@ class Config:
     @property
     def product_sum_bound(self) -> int:
         """Greatest magnitude that W_x·x + W_h·h can take."""
-        terms = -self.network.input_size * self.quantization.x.min - self.network.hidden_size * self.quantization.h.min
-        return terms * -self.weight_min
+        from_x = -self.network.input_size * self.quantization.x.min
+        from_h = -self.network.hidden_size * self.quantization.h.min
+        from_below = max(from_x, from_h) if self.network.num_layers > 1 else from_x
+        return (from_below + from_h) * -self.weight_min
 
     @property
     def product_sum_bits(self) -> int:
@@ -458,7 +506,8 @@ class Config:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the compressed weights (padding included, biases not)."""
-        return -(-self.num_row_blocks * self.num_col_blocks * self.weight_word_bits // 8)
+        columns = sum(blocks.early + blocks.late for blocks in self.layer_blocks)
+        return -(-self.num_row_blocks * columns * self.weight_word_bits // 8)
 
     @property
     def dense_float_bytes(self) -> int:
@@ -468,8 +517,11 @@ class Config:
     @property
     def dense_weights(self) -> int:
         """Weights of the same network without compression; a gate that reads x or h alone has no others."""
-        size_x, size_h = self.network.input_size, self.network.hidden_size
-        return sum(size_h * (gate.reads_x * size_x + gate.reads_h * size_h) for gate in self.cell.gates)
+        size_h = self.network.hidden_size
+        below = (self.network.input_size, *[size_h] * (self.network.num_layers - 1))
+        return sum(
+            size_h * (gate.reads_x * size_x + gate.reads_h * size_h) for gate in self.cell.gates for size_x in below
+        )
 
     # -- conversion ----------------------------------------------------------------------------------------
 
@@ -503,6 +555,8 @@ class Config:
         values = self.to_dict()
         if not self.cell.peepholes:
             del values["quantization"]["peephole"]
+        if self.network.num_layers == 1:
+            del values["network"]["num_layers"]
         return values
 
     def replace(self, settings: dict[str, object]) -> "Config":

@@ -54,12 +54,13 @@ def datapath_widths(config: Config) -> DatapathWidths:
     else:
         weight_range = bilinear.signed_interval(weight)
         q = config.quantization
-        parts = [
-            (config.num_input_blocks, bilinear.signed_interval(q.x.width)),
-            (config.num_hidden_blocks, bilinear.signed_interval(q.h.width)),
-        ]
+        x, h = bilinear.signed_interval(q.x.width), bilinear.signed_interval(q.h.width)
+        layers = [[(config.num_input_blocks, x), (config.num_hidden_blocks, h)]]
+        if config.network.num_layers > 1:
+            layers.append([(2 * config.num_hidden_blocks, h)])
         operands, weights = bilinear.form_widths(k, element), bilinear.form_widths(k, weight)
-        sums = bilinear.accumulator_widths(k, weight_range, parts, sum_bits)
+        widths = [bilinear.accumulator_widths(k, weight_range, parts, sum_bits) for parts in layers]
+        sums = [max(values) for values in zip(*widths, strict=True)]
         products = bilinear.product_ranges(k, weight_range, bilinear.signed_interval(element))
         partial = [min(bilinear.width_for(*p), s) for p, s in zip(products, sums, strict=True)]
         terms = 1

@@ -62,7 +62,7 @@ def candidates(config: Config, names: list[str] | None = None) -> Iterator[Confi
     """Every useful tile and engine; lanes and lookahead are derived for each."""
     for engine in names or engines(config):
         for rows in useful_sizes(config.num_row_blocks):
-            for cols in useful_sizes(config.num_col_blocks):
+            for cols in useful_sizes(config.max_tile_cols):
                 yield config.replace(
                     {
                         "architecture.engine": engine,

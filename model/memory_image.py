@@ -13,7 +13,7 @@ import numpy as np
 from model.config import Config
 from model.errors import InvalidFileError
 from model.schedule import OUTPUT_BUFFER_STEPS, Schedule
-from model.weights import LayerWeights
+from model.weights import NetworkWeights
 
 FINGERPRINT_LABEL = "configuration"
 # x and h are double-buffered: one half is filled while the other is read.
@@ -40,12 +40,14 @@ def weight_bank_name(row: int, col: int) -> str:
 
 
 BIAS_NAME = "bias"
+# The two vectors that a layer's columns meet: see model.config.LayerBlocks.
+PARTS = ("early", "late")
 PEEPHOLE_NAME = "peephole"
 
 
 def num_slices(config: Config, schedule: Schedule) -> int:
-    """Slices of ``cell_lanes`` hidden units in a step."""
-    return config.num_hidden_blocks * config.block_size // schedule.cell_lanes
+    """Slices of ``cell_lanes`` hidden units in a step, those of every layer."""
+    return config.network.num_layers * config.num_hidden_blocks * config.block_size // schedule.cell_lanes
 
 
 def bias_spec(config: Config, schedule: Schedule) -> MemorySpec:
@@ -87,30 +89,33 @@ def state_memories(config: Config) -> list[MemorySpec]:
     """Every memory without initial contents; x, h and the output are double-buffered."""
     k, q = config.block_size, config.quantization
     state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
+    vectors = [
+        vector_spec(config, layer, part, bank)
+        for layer in range(config.network.num_layers)
+        for part in PARTS
+        for bank in vector_banks(config, layer, part)
+    ]
     return [
-        *(vector_spec(config, "x", bank) for bank in input_banks(config)),
-        *(vector_spec(config, "h", bank) for bank in hidden_banks(config)),
+        *vectors,
         *state,
         MemorySpec("output_buffer", OUTPUT_BUFFER_STEPS * config.num_hidden_blocks, k * q.h.width),
     ]
 
 
-def input_banks(config: Config) -> list[int]:
-    """Block columns of a tile that ever meet a block of x."""
-    return list(range(min(config.architecture.tile_cols, config.num_input_blocks)))
+def vector_banks(config: Config, layer: int, part: str) -> list[int]:
+    """Block columns of a tile that ever meet an early, a late block of a layer."""
+    cols, blocks = config.architecture.tile_cols, config.layer_blocks[layer]
+    if part == "early":
+        return list(range(min(cols, blocks.early)))
+    return sorted({(blocks.early + block) % cols for block in range(min(blocks.late, cols))})
 
 
-def hidden_banks(config: Config) -> list[int]:
-    """Block columns of a tile that ever meet a block of h."""
-    cols, first = config.architecture.tile_cols, config.num_input_blocks
-    return sorted({(first + block) % cols for block in range(min(config.num_hidden_blocks, cols))})
-
-
-def vector_spec(config: Config, name: str, bank: int) -> MemorySpec:
-    """A bank of the memory of ``x`` or ``h``: a block per column group, two halves at even and odd addresses."""
-    cols, first = config.architecture.tile_cols, config.num_input_blocks
-    groups = -(-first // cols) if name == "x" else -(-(first % cols + config.num_hidden_blocks) // cols)
-    fmt = getattr(config.quantization, name)
+def vector_spec(config: Config, layer: int, part: str, bank: int) -> MemorySpec:
+    """A bank of the memory of a layer's early or late vector: a block per column group, two halves in turn."""
+    cols, blocks = config.architecture.tile_cols, config.layer_blocks[layer]
+    groups = -(-blocks.early // cols) if part == "early" else -(-(blocks.early % cols + blocks.late) // cols)
+    name = {(0, "early"): "x", (0, "late"): "h"}.get((layer, part), f"layer{layer}_{part}")
+    fmt = config.quantization.x if name == "x" else config.quantization.h
     return MemorySpec(f"{name}_c{bank}", HALVES * groups, config.block_size * fmt.width)
 
 
@@ -126,29 +131,39 @@ def pack(values: np.ndarray, bits: int) -> list[int]:
     return words
 
 
-def memory_words(weights: LayerWeights) -> dict[str, list[int]]:
+def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
     """Contents of every initialised memory by name."""
     config = weights.config
     schedule, arch = Schedule(config), config.architecture
     rows, cols = arch.tile_rows, arch.tile_cols
-    grid = np.zeros((config.num_row_groups * rows, config.num_col_groups * cols, config.block_size), dtype=np.int64)
-    grid[: config.num_row_blocks, : config.num_col_blocks] = weights.interleaved()
-    row_of = np.array([issue.row for issue in schedule.issues]) * rows
-    col_of = np.array([issue.col for issue in schedule.issues]) * cols
-    words = {
-        weight_bank_name(r, c): pack(grid[row_of + r, col_of + c], config.quantization.weight_bits)
-        for r in range(rows)
-        for c in range(cols)
-    }
-    slices = num_slices(config, schedule)
+    grids = []
+    for number, layer in enumerate(weights.layers):
+        shape = (config.num_row_groups * rows, config.layer_blocks[number].col_groups * cols, config.block_size)
+        grid, blocks = np.zeros(shape, dtype=np.int64), layer.interleaved()
+        if number:
+            # Its own h before the h of the layer below.
+            blocks = np.roll(blocks, config.num_hidden_blocks, axis=1)
+        grid[: blocks.shape[0], : blocks.shape[1]] = blocks
+        grids.append(grid)
 
-    def per_slice(values: np.ndarray) -> np.ndarray:
-        return values.reshape(len(values), slices, schedule.cell_lanes).transpose(1, 0, 2).reshape(slices, -1)
+    def bank(row: int, col: int) -> list[int]:
+        order = schedule.issues
+        blocks = [grids[issue.layer][issue.row * rows + row, issue.col * cols + col] for issue in order]
+        return pack(np.stack(blocks), config.quantization.weight_bits)
 
-    words[BIAS_NAME] = pack(per_slice(weights.bias), config.quantization.bias_bits)
-    if config.cell.peepholes:
-        words[PEEPHOLE_NAME] = pack(per_slice(weights.peephole), config.quantization.peephole.width)
-    return words
+    words = {weight_bank_name(r, c): bank(r, c) for r in range(rows) for c in range(cols)}
+    words[BIAS_NAME], words[PEEPHOLE_NAME] = [], []
+    for layer in weights.layers:
+        words[BIAS_NAME] += pack(_per_slice(layer.bias, schedule), config.quantization.bias_bits)
+        if config.cell.peepholes:
+            words[PEEPHOLE_NAME] += pack(_per_slice(layer.peephole, schedule), config.quantization.peephole.width)
+    return {name: contents for name, contents in words.items() if contents}
+
+
+def _per_slice(values: np.ndarray, schedule: Schedule) -> np.ndarray:
+    """(rows, H) parameters of hidden units as one row per slice."""
+    lanes = schedule.cell_lanes
+    return values.reshape(len(values), -1, lanes).transpose(1, 0, 2).reshape(-1, len(values) * lanes)
 
 
 def mem_text(spec: MemorySpec, words: list[int], fingerprint: str) -> str:

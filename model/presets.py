@@ -18,7 +18,7 @@ PRESETS = {
         "name": "char128",
         "network": {"input_size": 64, "hidden_size": 128},
         "compression": {"block_size": 8},
-        "quantization": {"weight_frac": [5, 5, 5, 5]},
+        "quantization": {"weight_frac": [5, 4, 5, 5]},
         "architecture": {"engine": "fast", "tile_rows": 4, "tile_cols": 4},
     },
     # Character language model for a small FPGA: trained weights are in the tree, no multiplier in the activations.

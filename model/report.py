@@ -7,7 +7,10 @@ from model.schedule import Schedule
 
 
 def design_report(config: Config) -> dict:
-    """Cycles, parallelism, memories and compression of a configuration as plain JSON values."""
+    """Cycles, parallelism, memories and compression of a configuration as plain JSON values.
+
+    Columns are counted over all layers.
+    """
     schedule, arch, q = Schedule(config), config.architecture, config.quantization
     weights, state = initialised_memories(config), state_memories(config)
     formats = ("x", "h", "preact", "gate", "cell", *(("peephole",) if config.cell.peepholes else ()))
@@ -19,15 +22,16 @@ def design_report(config: Config) -> dict:
             "cell": config.network.cell,
             "input_size": config.network.input_size,
             "hidden_size": config.network.hidden_size,
+            "num_layers": config.network.num_layers,
         },
         "division": {
             "block_size": config.block_size,
             "num_row_blocks": config.num_row_blocks,
-            "num_col_blocks": config.num_col_blocks,
+            "num_col_blocks": sum(blocks.early + blocks.late for blocks in config.layer_blocks),
             "tile_rows": arch.tile_rows,
             "tile_cols": arch.tile_cols,
             "num_row_groups": config.num_row_groups,
-            "num_col_groups": config.num_col_groups,
+            "num_col_groups": sum(blocks.col_groups for blocks in config.layer_blocks),
             "engine": arch.engine,
         },
         "cycles": {

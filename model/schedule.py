@@ -32,6 +32,7 @@ STEADY_STEPS = 4
 class Issue(NamedTuple):
     """One tile of work: which row group and column group, and what happens to its sums."""
 
+    layer: int
     row: int
     col: int
     first: bool  # the sum starts from zero
@@ -125,10 +126,16 @@ class Schedule:
     @cached_property
     def issues(self) -> tuple[Issue, ...]:
         """Work of one step in order; also the order of words in every weight bank."""
-        c, ahead = self.config, self.lookahead
-        rows, cols, pure = c.num_row_groups, c.num_col_groups, c.num_pure_input_groups
-        if ahead == 1:
-            ahead, pure = 0, 0
+        return tuple(issue for layer in range(self.config.network.num_layers) for issue in self._layer_issues(layer))
+
+    def ahead(self, layer: int) -> int:
+        """Row groups whose early columns go first; 0: none does."""
+        return self.lookahead if self.lookahead > 1 and self.config.layer_blocks[layer].early_groups else 0
+
+    def _layer_issues(self, layer: int) -> tuple[Issue, ...]:
+        ahead, rows = self.ahead(layer), self.config.num_row_groups
+        blocks = self.config.layer_blocks[layer]
+        cols, pure = blocks.col_groups, blocks.early_groups if ahead else 0
         order = [
             *((row, col) for row in range(ahead) for col in range(pure)),
             *((row, col) for row in range(ahead) for col in range(pure, cols)),
@@ -136,7 +143,7 @@ class Schedule:
         ]
         return tuple(
             Issue(
-                row, col,
+                layer, row, col,
                 first=col == 0,
                 resume=row < ahead and col == pure,
                 park=row < ahead and col == pure - 1,
@@ -207,13 +214,14 @@ class Schedule:
         """
         c = self.config
         x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_hidden_blocks, c.architecture.tile_cols
+        num_layers = c.network.num_layers
         tile_rows, row_blocks = c.architecture.tile_rows, c.num_row_blocks
         to_drain, to_memory = self.matvec_latency, self.epilogue_latency()
         gap, gates = self.drain_cycles, c.num_gates
         needs = []
         for issue in self.issues:
-            blocks = (issue.col + 1) * tile_cols
-            needs.append((min(blocks, x_blocks), min(max(blocks - x_blocks, 0), h_blocks)))
+            reach, blocks = (issue.col + 1) * tile_cols, c.layer_blocks[issue.layer]
+            needs.append((min(reach, blocks.early), min(max(reach - blocks.early, 0), blocks.late)))
 
         steps = [index == 0 for length in sequence_lengths for index in range(length)]
         x_time: list[int] = []  # cycle of each beat of x
@@ -229,10 +237,20 @@ class Schedule:
                 free = consumed[step - 2] + 1 if step >= 2 else 0
                 x_time.append(max(x_time[index - 1] + 1 if index else 0, free))
             for number, issue in enumerate(self.issues):
-                need_x, need_h = needs[number]
-                when = max(now + 1, x_time[step * x_blocks + need_x - 1] + 1)
-                if need_h and not is_first:
-                    when = max(when, written[(step - 1) * h_blocks + need_h - 1])
+                early, late = needs[number]
+                # Where the h of this layer's last step and the h of the layer below begin in ``written``.
+                own = ((step - 1) * num_layers + issue.layer) * h_blocks
+                below = (step * num_layers + issue.layer - 1) * h_blocks
+                when = now + 1
+                if issue.layer == 0:
+                    when = max(when, x_time[step * x_blocks + early - 1] + 1)
+                    if late and not is_first:
+                        when = max(when, written[own + late - 1])
+                else:
+                    if not is_first:
+                        when = max(when, written[own + early - 1])
+                    if late:
+                        when = max(when, written[below + late - 1])
                 if number == 0 and step >= OUTPUT_BUFFER_STEPS:
                     when = max(when, beat_time[(step - OUTPUT_BUFFER_STEPS + 1) * h_blocks - 1] + 1)
                 if issue.complete:
@@ -243,6 +261,8 @@ class Schedule:
                     for bundle in range(after - before):
                         ready = when + to_drain + bundle * self.bundle_cycles + to_memory
                         written.append(ready)
+                        if issue.layer < num_layers - 1:
+                            continue
                         beat = ready - 1 + OUTPUT_BUFFER_LATENCY
                         beat_time.append(max(beat, beat_time[-1] + 1) if beat_time else beat)
                 if number == 0:
@@ -268,10 +288,11 @@ def _derive(config: Config) -> tuple[int, int]:
     given = config.architecture
     if given.cell_lanes and given.lookahead:
         return given.cell_lanes, given.lookahead
-    k, bundles, cols = config.block_size, -(-given.tile_rows // config.num_gates), config.num_col_groups
+    k, bundles = config.block_size, -(-given.tile_rows // config.num_gates)
+    cols = min(blocks.col_groups for blocks in config.layer_blocks)
     lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
     enough = [n for n in lanes if bundles * (k // n) <= cols] or lanes[-1:]
-    pure = config.num_pure_input_groups
+    pure = min((blocks.early_groups for blocks in config.layer_blocks if blocks.early_groups), default=0)
     # Beyond this the x columns of a step alone cover any latency of the datapath.
     latency = _Trial(config, enough[0], 1).matvec_latency + _Trial(config, enough[0], 1).epilogue_latency()
     most = min(config.num_row_groups, -(-latency // pure) + 1) if pure else 1

@@ -6,8 +6,8 @@ import numpy as np
 
 from model.errors import require
 from model.fixed_point import quantize
-from model.reference.layer import LayerReference
 from model.reference.matvec import ExactMatrix
+from model.reference.network import NetworkReference
 from model.weights import LayerWeights
 
 
@@ -42,7 +42,7 @@ class SequenceModel:
 
     def __init__(self, weights: LayerWeights, output: OutputLayer, embedding: np.ndarray | None = None):
         self.config = config = weights.config
-        self.reference = LayerReference(weights)
+        self.reference = NetworkReference(weights)
         self.output, self.embedding = output, embedding
         self._matrix = ExactMatrix(output.weight, -config.quantization.h.min)
         self._logit_lsb = 2.0 ** -(output.weight_frac + config.quantization.h.fraction_bits)

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from model.config import Config
 from model.errors import InvalidFileError, UserError, require
-from model.weights import LayerWeights
+from model.weights import LayerWeights, NetworkWeights, of_layers
 
 FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
@@ -94,8 +94,8 @@ class WeightImage:
 
     Attributes
     ----------
-    weights : LayerWeights
-        The layer, with its configuration.
+    weights : LayerWeights or StackWeights
+        The layers, with their configuration.
     head : Head or None
         Embedding and output layer of a character model.
     text_sha256 : str
@@ -106,7 +106,7 @@ class WeightImage:
         Reproduces the file.
     """
 
-    weights: LayerWeights
+    weights: NetworkWeights
     head: Head | None = None
     text_sha256: str = ""
     metrics: dict = field(default_factory=dict)
@@ -114,7 +114,7 @@ class WeightImage:
 
     @property
     def config(self) -> Config:
-        """Configuration of the layer."""
+        """Configuration of the network."""
         return self.weights.config
 
     def save(self, path: str | Path) -> None:
@@ -126,10 +126,10 @@ class WeightImage:
             The folder cannot be written.
         """
         path = Path(path)
-        q, weights = self.config.quantization, self.weights
-        names = layer_tensors(self.config)
-        bits = dict(zip(names, (q.weight_bits, q.bias_bits, q.peephole.width), strict=False))
-        tensors = dict(zip(names, (weights.defining, weights.bias, weights.peephole), strict=False))
+        q, bits, tensors = self.config.quantization, {}, {}
+        for names, layer in zip(layer_tensors(self.config), self.weights.layers, strict=True):
+            bits |= dict(zip(names, (q.weight_bits, q.bias_bits, q.peephole.width), strict=False))
+            tensors |= dict(zip(names, (layer.defining, layer.bias, layer.peephole), strict=False))
         metadata = {
             "format": FORMAT,
             "config": json.dumps(self.config.to_dict()),
@@ -177,7 +177,11 @@ class WeightImage:
             compare(path, config, found)
             found = config
         try:
-            weights = LayerWeights(found, *(tensors[name] for name in layer_tensors(found)))
+            layers = [
+                LayerWeights(found.layer(number), *(tensors[name] for name in names))
+                for number, names in enumerate(layer_tensors(found))
+            ]
+            weights = of_layers(found, layers)
             head = _head_of(path, found, tensors, metadata)
         except InvalidFileError:
             raise
@@ -187,10 +191,12 @@ class WeightImage:
         return cls(weights, head, metadata.get("text_sha256", ""), metrics, metadata.get("command", ""))
 
 
-def layer_tensors(config: Config) -> tuple[str, ...]:
-    """Names of the layer's tensors: defining vectors, biases, and the peephole weights of a cell that has them."""
-    cell = config.network.cell
-    return tuple(f"{cell}.{name}" for name in ("defining", "bias", "peephole")[: 3 if config.cell.peepholes else 2])
+def layer_tensors(config: Config) -> list[list[str]]:
+    """Per layer the names of its tensors: defining vectors, biases, peephole weights where the cell has them."""
+    kinds = ("defining", "bias", "peephole")[: 3 if config.cell.peepholes else 2]
+    prefixes = [f"{config.network.cell}.{number}." if number else f"{config.network.cell}."
+                for number in range(config.network.num_layers)]  # fmt: skip
+    return [[prefix + kind for kind in kinds] for prefix in prefixes]
 
 
 def natural_type(bits: int) -> type:
@@ -243,13 +249,13 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def _check_names(path: Path, config: Config, names: set[str]) -> None:
-    of_layer = layer_tensors(config)
-    for required in (of_layer, HEAD_TENSORS if names & {*HEAD_TENSORS, EMBEDDING_TENSOR} else ()):
+    expected = [name for names in layer_tensors(config) for name in names]
+    for required in (expected, HEAD_TENSORS if names & {*HEAD_TENSORS, EMBEDDING_TENSOR} else ()):
         for name in required:
             if name not in names:
                 raise InvalidFileError(f"{path}: {name} must be given, not left out")
-    for name in sorted(names - {*of_layer, *HEAD_TENSORS, EMBEDDING_TENSOR}):
-        rule = ", ".join((*of_layer, *HEAD_TENSORS, EMBEDDING_TENSOR))
+    for name in sorted(names - {*expected, *HEAD_TENSORS, EMBEDDING_TENSOR}):
+        rule = ", ".join((*expected, *HEAD_TENSORS, EMBEDDING_TENSOR))
         raise InvalidFileError(f"{path}: a tensor's name must be one of {rule}, not {name!r}")
 
 

@@ -1,5 +1,6 @@
 """Integer weights of one layer, and their order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +65,11 @@ class LayerWeights:
             rule = f"0 where gate {c.gates[gate]} reads nothing"
             require(not extra.any(), "weights.defining", rule, int(extra[extra != 0][0]) if extra.any() else 0)
 
+    @property
+    def layers(self) -> tuple["LayerWeights", ...]:
+        """As a network of one layer."""
+        return (self,)
+
     def dense(self) -> np.ndarray:
         """Expanded matrix (G·H, X+H), gate-major rows, with H and X padded to multiples of k."""
         gates, rows, cols, k = self.defining.shape
@@ -72,6 +78,43 @@ class LayerWeights:
     def interleaved(self) -> np.ndarray:
         """Defining vectors (p, q, k) in hardware order: block row G·u + g is gate g of hidden block u."""
         return self.defining.transpose(1, 0, 2, 3).reshape(self.config.num_row_blocks, self.config.num_col_blocks, -1)
+
+
+@dataclass(frozen=True)
+class StackWeights:
+    """Integer weights of several layers.
+
+    Attributes
+    ----------
+    config : Config
+        Of all layers together.
+    layers : tuple of LayerWeights
+        Of ``config.layer(0)``, ``config.layer(1)``, …
+
+    Raises
+    ------
+    InvalidValueError
+        Another number of layers, or layers of another network.
+    """
+
+    config: Config
+    layers: tuple[LayerWeights, ...]
+
+    def __post_init__(self):
+        count = self.config.network.num_layers
+        require(len(self.layers) == count, "weights.layers", f"{count}", len(self.layers))
+        for number, layer in enumerate(self.layers):
+            wanted, found = self.config.layer(number).model_fingerprint, layer.config.model_fingerprint
+            require(wanted == found, f"weights.layers[{number}]", f"of configuration {wanted}", found)
+
+
+# What commands hand around: one layer is its own network.
+NetworkWeights = LayerWeights | StackWeights
+
+
+def of_layers(config: Config, layers: Sequence[LayerWeights]) -> NetworkWeights:
+    """Weights of a network from those of its layers."""
+    return layers[0] if config.network.num_layers == 1 else StackWeights(config, tuple(layers))
 
 
 def absent_columns(config: Config) -> list[slice]:
@@ -89,8 +132,13 @@ def drop_absent(config: Config, defining: np.ndarray) -> np.ndarray:
     return defining
 
 
-def random_weights(config: Config, rng: np.random.Generator) -> LayerWeights:
+def random_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Weights that keep the pre-activations in their lively range, for tests and for timing."""
+    layers = range(config.network.num_layers)
+    return of_layers(config, [_random_layer(config.layer(number), rng) for number in layers])
+
+
+def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
     k, gates = config.block_size, config.num_gates
     terms = config.network.input_size + config.network.hidden_size
     shape = (gates, config.num_hidden_blocks, config.num_col_blocks, k)

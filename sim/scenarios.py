@@ -11,10 +11,10 @@ from model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_
 from model.errors import UserError, require
 from model.memory_image import pack
 from model.qformat import QFormat
-from model.reference.layer import LayerReference
+from model.reference.network import NetworkReference
 from model.resources import matvec_multipliers
 from model.schedule import Schedule, Timeline
-from model.weights import LayerWeights, drop_absent, random_inputs, random_weights
+from model.weights import LayerWeights, NetworkWeights, drop_absent, of_layers, random_inputs, random_weights
 
 
 def to_beats(values: np.ndarray, block_size: int, bits: int) -> list[int]:
@@ -41,13 +41,13 @@ class Scenario:
 
     Parameters
     ----------
-    weights : LayerWeights
+    weights : LayerWeights or StackWeights
         With their configuration.
     sequences : tuple of int arrays (T, X)
         Streamed back to back; the state returns to zero between them.
     """
 
-    weights: LayerWeights
+    weights: NetworkWeights
     sequences: tuple[np.ndarray, ...]
 
     def __post_init__(self):
@@ -75,7 +75,7 @@ class Scenario:
     @cached_property
     def expected(self) -> tuple[np.ndarray, ...]:
         """h of each sequence, (T, H), by the reference."""
-        reference = LayerReference(self.weights)
+        reference = NetworkReference(self.weights)
         return tuple(reference.run(sequence[:, None])[0][:, 0] for sequence in self.sequences)
 
     @cached_property
@@ -113,8 +113,13 @@ def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence
     return tuple(random_inputs(config, rng, length) for length in lengths)
 
 
-def extreme_weights(config: Config, rng: np.random.Generator) -> LayerWeights:
+def extreme_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Weights and biases at the ends of their ranges: sums reach the ends of the accumulator."""
+    layers = range(config.network.num_layers)
+    return of_layers(config, [_extreme_layer(config.layer(number), rng) for number in layers])
+
+
+def _extreme_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
     k, blocks = config.block_size, config.num_hidden_blocks
     low, high = config.bias_format_min_max
     gates, peepholes, fmt = config.num_gates, len(config.cell.peepholes), config.quantization.peephole
@@ -175,7 +180,9 @@ def _draw(rng: np.random.Generator) -> dict:
     size = min(4 * k + 3, 40)
     input_size, hidden_size = between(1, size), between(1, size)
     input_blocks, hidden_blocks = -(-input_size // k), -(-hidden_size // k)
-    rows, cols = between(1, gates * hidden_blocks), between(1, input_blocks + hidden_blocks)
+    layers = pick(1, 1, 2, 3)
+    most_cols = hidden_blocks + (input_blocks if layers == 1 else min(input_blocks, hidden_blocks))
+    rows, cols = between(1, gates * hidden_blocks), between(1, most_cols)
     groups = -(-gates * hidden_blocks // rows)
     kind = pick(*ACTIVATION_KINDS)
     usual = rng.random() < 0.4
@@ -195,7 +202,7 @@ def _draw(rng: np.random.Generator) -> dict:
         }
     return {
         "name": "random",
-        "network": {"input_size": input_size, "hidden_size": hidden_size, "cell": cell},
+        "network": {"input_size": input_size, "hidden_size": hidden_size, "cell": cell, "num_layers": layers},
         "compression": {"block_size": k},
         "quantization": quantization,
         "activation": {"kind": kind, "segments": pick(4, 8, 16) if kind == "pwl" else between(2, 8)},

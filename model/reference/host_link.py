@@ -14,7 +14,7 @@ from model.frames import (
     LinkLayout,
     Reason,
 )
-from model.reference.layer import LayerReference
+from model.reference.network import NetworkReference
 from model.weights import LayerWeights
 
 
@@ -33,7 +33,7 @@ class HostLinkReference:
     """
 
     def __init__(self, weights: LayerWeights, identity: Identity):
-        self.layer, self.identity = LayerReference(weights), identity
+        self.layer, self.identity = NetworkReference(weights), identity
         self.layout = LinkLayout(weights.config)
         self.decoder = FrameDecoder(self.layout.max_request_bytes)
         self.expected = 0

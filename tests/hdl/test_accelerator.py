@@ -6,6 +6,7 @@ import pytest
 from model.cells import CELLS
 from model.presets import preset
 from model.reference.layer import LayerReference
+from model.reference.network import NetworkReference
 from model.schedule import Schedule
 from model.weights import random_inputs, random_weights
 from sim.pysim import beats_of, run_accelerator
@@ -18,7 +19,7 @@ def scenario(config, rng):
     q, k = config.quantization, config.block_size
     sequences = [random_inputs(config, rng, length) for length in LENGTHS]
     x_beats = beats_of(sequences, k, q.x.width, lambda shape: rng.integers(q.x.min, q.x.max + 1, size=shape))
-    golden = LayerReference(weights)
+    golden = NetworkReference(weights)
     expected = beats_of([golden.run(x[:, None])[0][:, 0] for x in sequences], k, q.h.width)
     return weights, x_beats, expected
 
@@ -91,6 +92,26 @@ def test_every_cell(cell, engine, arithmetic, rows, cols, rng):
     settings = {"network.cell": cell, "quantization.weight_frac": [7] * len(CELLS[cell].gates)}
     config = architecture(engine=engine, arithmetic=arithmetic, tile_rows=rows, tile_cols=cols)
     check(config.replace(settings), rng)
+
+
+@pytest.mark.parametrize(
+    ("layers", "cell", "settings"),
+    [
+        (2, "lstm", {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
+        (3, "lstm", {"engine": "direct", "tile_rows": 5, "tile_cols": 4}),
+        (2, "gru", {"engine": "direct", "tile_rows": 2, "tile_cols": 1, "lookahead": 1}),
+        (2, "lstm_peephole", {"engine": "direct", "arithmetic": "carry_save", "tile_rows": 1, "tile_cols": 2}),
+        (4, "rnn", {"engine": "fast", "tile_rows": 3, "tile_cols": 5}),
+        (2, "lstm", {"engine": "direct", "tile_rows": 12, "tile_cols": 3}),
+    ],
+)
+def test_layers(layers, cell, settings, rng):
+    config = preset("tiny").replace(
+        {"network.num_layers": layers, "network.cell": cell, "quantization.weight_frac": 7}
+        | {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.arithmetic": "multiplier"}
+        | ({"network.input_size": 18} if layers == 3 else {"network.input_size": 5} if layers == 4 else {})
+    )
+    check(config.replace({f"architecture.{name}": value for name, value in settings.items()}), rng)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

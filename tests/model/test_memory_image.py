@@ -45,26 +45,34 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
         assert len(words[name]) == spec.depth
         assert max(words[name]).bit_length() <= spec.width
     arch, k, bits = config.architecture, config.block_size, config.quantization.weight_bits
-    rebuilt = np.zeros((config.num_row_blocks, config.num_col_blocks, k), dtype=np.int64)
+    columns = [blocks.early + blocks.late for blocks in config.layer_blocks]
+    rebuilt = [np.zeros((config.num_row_blocks, count, k), dtype=np.int64) for count in columns]
     for address, issue in enumerate(Schedule(config).issues):
         for r in range(arch.tile_rows):
             for c in range(arch.tile_cols):
                 values = unpack(words[weight_bank_name(r, c)][address], k, bits)
                 row, col = issue.row * arch.tile_rows + r, issue.col * arch.tile_cols + c
-                if row < config.num_row_blocks and col < config.num_col_blocks:
-                    rebuilt[row, col] = values
+                if row < config.num_row_blocks and col < columns[issue.layer]:
+                    rebuilt[issue.layer][row, col] = values
                 else:
                     assert not any(values)
-    assert np.array_equal(rebuilt, weights.interleaved())
+    for number, layer in enumerate(weights.layers):
+        blocks = layer.interleaved()
+        first = config.num_hidden_blocks
+        # Layers above the first have their own h first.
+        expected = np.concatenate([blocks[:, first:], blocks[:, :first]], axis=1) if number else blocks
+        assert np.array_equal(rebuilt[number], expected)
     schedule = Schedule(config)
     spec, lanes = bias_spec(config, schedule), schedule.cell_lanes
     for address in range(spec.depth):
+        number, place = divmod(address, spec.depth // len(weights.layers))
+        layer = weights.layers[number]
         found = unpack(words[spec.name][address], config.num_gates * lanes, config.quantization.bias_bits)
-        assert found == weights.bias[:, address * lanes : (address + 1) * lanes].reshape(-1).tolist()
+        assert found == layer.bias[:, place * lanes : (place + 1) * lanes].reshape(-1).tolist()
         if config.cell.peepholes:
             count, bits = len(config.cell.peepholes) * lanes, config.quantization.peephole.width
             found = unpack(words[peephole_spec(config, schedule).name][address], count, bits)
-            assert found == weights.peephole[:, address * lanes : (address + 1) * lanes].reshape(-1).tolist()
+            assert found == layer.peephole[:, place * lanes : (place + 1) * lanes].reshape(-1).tolist()
 
 
 SPEC = MemorySpec("bank", 3, 10)

@@ -16,7 +16,8 @@ from model.errors import InvalidValueError
 from model.fixed_point import dequantize
 from model.presets import preset
 from model.reference.layer import LayerReference
-from model.weights import LayerWeights, random_inputs, random_weights
+from model.reference.network import NetworkReference
+from model.weights import LayerWeights, StackWeights, random_inputs, random_weights
 from sim.scenarios import extreme_weights, random_config
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
@@ -111,8 +112,15 @@ def test_equals_exact_arithmetic(seed, extreme):
     config = random_config(rng)
     weights = (extreme_weights if extreme else random_weights)(config, rng)
     x = random_inputs(config, rng, 3)
-    h, _ = LayerReference(weights).run(x[:, None])
-    assert h[:, 0].tolist() == run_exactly(weights, x)
+    h, state = NetworkReference(weights).run(x[:, None])
+    # In two parts, the state handed on.
+    first, between = NetworkReference(weights).run(x[:1, None])
+    rest, end = NetworkReference(weights).run(x[1:, None], between)
+    assert np.array_equal(np.concatenate([first, rest]), h)
+    assert all(np.array_equal(a, b) for a, b in zip(sum(state, ()), sum(end, ()), strict=True))
+    for layer in weights.layers:
+        x = np.array(run_exactly(layer, x))
+    assert h[:, 0].tolist() == x.tolist()
 
 
 @pytest.mark.parametrize("path", sorted(VECTORS.glob("*.json")), ids=lambda path: path.stem)
@@ -244,3 +252,12 @@ def test_follows_the_real_recurrence(cell, rng):
         sums = (sums + weights.bias[:, :size_h]) * scale[:, None]
         h, c = FLOAT_CELLS[cell](sums, c, h, peephole)
         np.testing.assert_allclose(h, expected, atol=0.02)
+
+
+def test_other_layers_are_refused(rng):
+    config = preset("tiny").replace({"network.num_layers": 2})
+    weights = random_weights(config, rng)
+    with pytest.raises(InvalidValueError, match=r"^weights.layers must be 2, not 1$"):
+        StackWeights(config, weights.layers[:1])
+    with pytest.raises(InvalidValueError, match=r"^weights.layers\[1\] must be of configuration [0-9a-f]{16}, not "):
+        StackWeights(config, (weights.layers[0], random_weights(preset("tiny"), rng)))

@@ -14,8 +14,13 @@ configs = st.integers(0, 2**32 - 1).map(lambda seed: random_config(np.random.def
 @given(configs)
 def test_every_tile_is_worked_on_once(config: Config):
     issues = Schedule(config).issues
-    grid = {(row, col) for row in range(config.num_row_groups) for col in range(config.num_col_groups)}
-    assert {(issue.row, issue.col) for issue in issues} == grid
+    grid = {
+        (layer, row, col)
+        for layer, blocks in enumerate(config.layer_blocks)
+        for row in range(config.num_row_groups)
+        for col in range(blocks.col_groups)
+    }
+    assert {(issue.layer, issue.row, issue.col) for issue in issues} == grid
     assert len(issues) == len(grid) == config.bank_words
 
 
@@ -24,18 +29,18 @@ def test_sums_start_park_resume_and_complete(config: Config):
     parked, current, done = [], None, []
     for issue in Schedule(config).issues:
         if issue.first:
-            current = (issue.row, 0)
+            current = (issue.layer, issue.row, 0)
         elif issue.resume:
             current = parked.pop(0)  # the oldest
-        assert current == (issue.row, issue.col)
-        current = (issue.row, issue.col + 1)
+        assert current == (issue.layer, issue.row, issue.col)
+        current = (issue.layer, issue.row, issue.col + 1)
         assert not (issue.park and issue.complete)
         if issue.park:
             parked.append(current)
         if issue.complete:
-            done.append(issue.row)
-            assert issue.col == config.num_col_groups - 1
-    assert done == list(range(config.num_row_groups))
+            done.append((issue.layer, issue.row))
+            assert issue.col == config.layer_blocks[issue.layer].col_groups - 1
+    assert done == [(layer, row) for layer in range(len(config.layer_blocks)) for row in range(config.num_row_groups)]
     assert not parked
 
 

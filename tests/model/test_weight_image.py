@@ -39,18 +39,21 @@ def parts(path):
 
 
 @pytest.mark.parametrize(
-    ("cell", "head", "embedding"),
-    [("lstm", False, False), ("gru", True, False), ("rnn", True, True), ("lstm_peephole", True, True)],
+    ("cell", "layers", "head", "embedding"),
+    [("lstm", 1, False, False), ("gru", 2, True, False), ("rnn", 1, True, True), ("lstm_peephole", 3, True, True)],
 )
-def test_round_trip(tmp_path, cell, head, embedding):
-    config = preset("tiny").replace({"network.cell": cell, "quantization.weight_frac": 7, "architecture.tile_rows": 2})
+def test_round_trip(tmp_path, cell, layers, head, embedding):
+    config = preset("tiny").replace(
+        {"network.cell": cell, "network.num_layers": layers, "quantization.weight_frac": 7, "architecture.tile_rows": 2}
+    )
     image, path = make_image(config, head=head, embedding=embedding), tmp_path / "a" / "image.safetensors"
     image.save(path)
     found = WeightImage.load(path)
     assert found.config == image.config
-    np.testing.assert_array_equal(found.weights.defining, image.weights.defining)
-    np.testing.assert_array_equal(found.weights.bias, image.weights.bias)
-    np.testing.assert_array_equal(found.weights.peephole, image.weights.peephole)
+    for got, expected in zip(found.weights.layers, image.weights.layers, strict=True):
+        np.testing.assert_array_equal(got.defining, expected.defining)
+        np.testing.assert_array_equal(got.bias, expected.bias)
+        np.testing.assert_array_equal(got.peephole, expected.peephole)
     assert (found.text_sha256, found.metrics, found.command) == ("ab" * 32, {"bits": 2.5}, "make it")
     assert (found.head is not None) == head
     if head:

@@ -86,6 +86,17 @@ DESIGNS = {
         "tiny",
         {"network.cell": "rnn", "quantization.weight_frac": 7, "architecture.tile_rows": 2},
     ),
+    # Layers on one engine, their numbers of column groups different.
+    "verilator-two-layers": (
+        "verilator",
+        "tiny",
+        {"network.num_layers": 2, "network.input_size": 22, "architecture.engine": "fast"},
+    ),
+    "icarus-three-layers": (
+        "icarus",
+        "tiny",
+        {"network.num_layers": 3, "network.cell": "gru", "architecture.tile_rows": 2, "architecture.tile_cols": 1},
+    ),
     "icarus-all-registers": (
         "icarus",
         "tiny",
