@@ -5,11 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from model.cells import LSTM_GATES
 from model.config import Config
 from model.errors import InvalidValueError
 from model.sequence_model import OutputLayer, SequenceModel
-from model.training.layers import QuantLstm
+from model.training.layers import QuantLayer
 from model.training.network import SequenceNetwork
 from model.training.quantizers import quantize
 from model.weight_image import HEAD_BIAS_BITS, HEAD_WEIGHT_BITS, Head, WeightImage
@@ -69,7 +68,7 @@ def refine_formats(network: SequenceNetwork, loss: Callable[[], float]) -> None:
         Of the network as it is.
     """
     least = loss()
-    for gate in range(len(LSTM_GATES)):
+    for gate in range(network.config.num_gates):
         for change in (-1, 1):
             before = network.config
             fracs = list(before.quantization.weight_frac)
@@ -85,10 +84,10 @@ def refine_formats(network: SequenceNetwork, loss: Callable[[], float]) -> None:
             network.layer.config = before
 
 
-def _expanded(layer: QuantLstm) -> QuantLstm:
+def _expanded(layer: QuantLayer) -> QuantLayer:
     """The same layer with k = 1."""
     config = layer.config.replace({"compression.block_size": 1, "architecture.engine": "direct"})
-    dense = QuantLstm(config, (1, 1))
+    dense = type(layer)(config, (1, 1))
     dense.stage = layer.stage
     dense.set_dense(*layer.dense())
     return dense
@@ -96,7 +95,7 @@ def _expanded(layer: QuantLstm) -> QuantLstm:
 
 @torch.no_grad()
 def layer_weights(layer) -> LayerWeights:
-    """Integers of a :class:`model.training.layers.QuantLstm`, with the formats of its configuration.
+    """Integers of a :class:`model.training.layers.QuantLayer`, with the formats of its configuration.
 
     Where W_x and W_h have different block sizes, which no configuration names, they are the integers of the expanded
     network with k = 1.

@@ -1,4 +1,4 @@
-"""Trainable block-circulant LSTM whose forward pass is, on demand, the accelerator's integer arithmetic.
+"""Trainable block-circulant layers whose forward pass is, on demand, the accelerator's integer arithmetic.
 
 Integers are carried in floating point as real multiples of an LSB.  That is exact while every sum fits the
 mantissa (2^24 LSBs in float32, 2^53 in float64); the layer derives the type from the configuration.
@@ -298,20 +298,20 @@ class Plan(NamedTuple):
     defining : (4, P, Q, k) each
         Defining vectors of W_x and of W_h, fake-quantized when the layer is.
     ways : (way, way back) each
-        Of W_x and of W_h.
+        Of W_x and of W_h; ``None`` for a layer that expands its matrices.
     dtype : torch.dtype
         Carries the sums.
     """
 
     defining: tuple[torch.Tensor, torch.Tensor]
-    ways: tuple[tuple, tuple]
+    ways: tuple[tuple, tuple] | None
     dtype: torch.dtype
 
 
-class QuantLstm(nn.Module):
-    """Block-circulant LSTM layer, float or quantized.
+class QuantLayer(nn.Module):
+    """Block-circulant recurrent layer, float or quantized: parameters of any cell.
 
-    Stage ``"float"``: the float network with true σ and tanh; with k = 1 it equals ``torch.nn.LSTM``.
+    Stage ``"float"``: the float network with true σ and tanh; with k = 1 it equals that of ``torch.nn``.
     Stage ``"approximate"``: every quantization point but the weights and the biases.
     Stage ``"quantized"``: the forward pass equals ``LayerReference`` at 0 LSB at every named quantization point.
     The backward pass of the latter two is straight-through, with the derivatives of the true σ and tanh.
@@ -325,9 +325,9 @@ class QuantLstm(nn.Module):
 
     Members
     -------
-    weight_x, weight_h : list of 4 BlockCirculant
-        W_x (H, X) and W_h (H, H) of gates I, F, G, O.
-    bias : (4, H)
+    weight_x, weight_h : list of G BlockCirculant
+        W_x (H, X) and W_h (H, H) of the cell's gates; what a gate does not read is 0 and not trained.
+    bias : (G, H)
     """
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
@@ -336,13 +336,16 @@ class QuantLstm(nn.Module):
         self.stage = "float"
         self.block_sizes = block_sizes or (config.block_size,) * 2
         size_x, size_h = config.network.input_size, config.network.hidden_size
-        self.weight_x = nn.ModuleList(BlockCirculant(size_h, size_x, self.block_sizes[0]) for _ in LSTM_GATES)
-        self.weight_h = nn.ModuleList(BlockCirculant(size_h, size_h, self.block_sizes[1]) for _ in LSTM_GATES)
-        self.bias = nn.Parameter(torch.zeros(len(LSTM_GATES), size_h))
-        # An open forget gate at the start lets gradients reach back (Jozefowicz et al. 2015).
-        self.bias.data[LSTM_GATES.index("F")] = 1.0
-        # The way of every product where not the quickest is wanted; it must be exact for the weights.
-        self.way = None
+        self.weight_x = nn.ModuleList(BlockCirculant(size_h, size_x, self.block_sizes[0]) for _ in config.gates)
+        self.weight_h = nn.ModuleList(BlockCirculant(size_h, size_h, self.block_sizes[1]) for _ in config.gates)
+        for gate, w_x, w_h in zip(config.cell.gates, self.weight_x, self.weight_h, strict=True):
+            for matrix, is_read in ((w_x, gate.reads_x), (w_h, gate.reads_h)):
+                if not is_read:
+                    nn.init.zeros_(matrix.defining).requires_grad_(False)
+        self.bias = nn.Parameter(torch.zeros(config.num_gates, size_h))
+        if "F" in config.gates:
+            # An open forget gate at the start lets gradients reach back (Jozefowicz et al. 2015).
+            self.bias.data[config.gates.index("F")] = 1.0
 
     @property
     def quantized(self) -> bool:
@@ -355,15 +358,15 @@ class QuantLstm(nn.Module):
 
     @torch.no_grad()
     def set_dense(self, weight_ih: torch.Tensor, weight_hh: torch.Tensor, bias: torch.Tensor) -> None:
-        """Project dense weights in the layout of ``torch.nn.LSTM``: (4H, X), (4H, H), (4H,)."""
+        """Project dense weights, gate after gate as ``torch.nn.LSTM`` has them: (G·H, X), (G·H, H), (G·H,)."""
         for part, matrix in ((self.weight_x, weight_ih), (self.weight_h, weight_hh)):
-            for block_circulant, gate in zip(part, matrix.chunk(len(LSTM_GATES)), strict=True):
+            for block_circulant, gate in zip(part, matrix.chunk(self.config.num_gates), strict=True):
                 block_circulant.set_dense(gate)
         self.bias.copy_(bias.reshape(self.bias.shape))
 
     @torch.no_grad()
     def dense(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Weights in the layout of ``torch.nn.LSTM``: (4H, X), (4H, H), (4H,)."""
+        """Weights in the layout of :meth:`set_dense`."""
         return (
             torch.cat([matrix.dense() for matrix in self.weight_x]),
             torch.cat([matrix.dense() for matrix in self.weight_h]),
@@ -371,7 +374,7 @@ class QuantLstm(nn.Module):
         )
 
     def defining(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Defining vectors (4, P, Q, k) of W_x and of W_h, fake-quantized when the layer is."""
+        """Defining vectors (G, P, Q, k) of W_x and of W_h, fake-quantized when the layer is."""
         config, parts = self.config, []
         for part, fracs in (
             (self.weight_x, config.input_weight_fracs),
@@ -383,6 +386,36 @@ class QuantLstm(nn.Module):
                 stacked = fake_quantize(stacked, fracs, config.weight_min, config.weight_max)
             parts.append(stacked)
         return tuple(parts)
+
+    def input_codes(self, x: torch.Tensor) -> torch.Tensor:
+        """x as the layer multiplies it."""
+        return x if self.stage == "float" else fake_quantize_to(x, self.config.quantization.x)
+
+    def bias_codes(self) -> torch.Tensor:
+        """The biases (G, H) as the layer adds them."""
+        if not self.quantized:
+            return self.bias
+        fracs = torch.tensor(self.config.accumulator_fracs)[:, None]
+        return fake_quantize(self.bias, fracs, *self.config.bias_format_min_max)
+
+    def forward(self, x: torch.Tensor, state=None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Whole sequences (T, B, X) → h (T, B, H), and the final (h, c)."""
+        plan = self.plan()
+        return self.recur(self.project_input(x, plan), plan, state)
+
+
+class QuantLstm(QuantLayer):
+    """LSTM with a hand-written backward pass.
+
+    Members
+    -------
+    way : str or None
+        Of every product where not the quickest is wanted, one of ``products.WAYS``; it must be exact for the weights.
+    """
+
+    def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
+        super().__init__(config, block_sizes)
+        self.way = None
 
     def plan(self) -> Plan:
         """Weights, ways and type of a forward pass with the present weights."""
@@ -400,12 +433,7 @@ class QuantLstm(nn.Module):
         """(..., X) → (..., 4H): W_x·x + bias, which no step has to wait for; in the lane order of :meth:`recur`."""
         dtype, lanes = plan.dtype, plan.ways[1][0].lanes
         way, way_back = plan.ways[0]
-        bias = self.bias
-        if self.stage != "float":
-            x = fake_quantize_to(x, self.config.quantization.x)
-        if self.quantized:
-            fracs = torch.tensor(self.config.accumulator_fracs)[:, None]
-            bias = fake_quantize(bias, fracs, *self.config.bias_format_min_max)
+        bias, x = self.bias_codes(), self.input_codes(x)
         flat = x.to(dtype).reshape(-1, x.shape[-1])
         result = product(to_lanes(flat, way.lanes), plan.defining[0], way, way_back)
         result = result.unflatten(2, (len(LSTM_GATES), -1)).permute(1, 0, 2, 3)  # (N, lanes, 4, blocks)
@@ -438,8 +466,3 @@ class QuantLstm(nn.Module):
         c = c if config else c.to(dtype)
         out, c = _Recurrence.apply(from_x, plan.defining[1], h.to(dtype), c, config, *plan.ways[1])
         return out, (out[-1], c)
-
-    def forward(self, x: torch.Tensor, state=None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Whole sequences (T, B, X) → h (T, B, H), and the final (h, c)."""
-        plan = self.plan()
-        return self.recur(self.project_input(x, plan), plan, state)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from model.config import Config
-from model.training.layers import QuantLstm
+from model.training.cells import make_layer
 from model.training.quantizers import fake_quantize
 from model.weight_image import HEAD_BIAS_BITS, HEAD_WEIGHT_BITS
 
@@ -26,7 +26,7 @@ class SequenceNetwork(nn.Module):
     Members
     -------
     embedding : (num_symbols, X) or None
-    layer : QuantLstm
+    layer : QuantLayer
     head_weight : (V, H)
     head_bias : (V,)
     head_frac : int
@@ -41,7 +41,7 @@ class SequenceNetwork(nn.Module):
         block_sizes: tuple[int, int] | None = None,
     ):
         super().__init__()
-        self.layer = QuantLstm(config, block_sizes)
+        self.layer = make_layer(config, block_sizes)
         size_x, size_h = config.network.input_size, config.network.hidden_size
         self.embedding = None if num_symbols is None else nn.Parameter(torch.randn(num_symbols, size_x) * 0.3)
         self.head_weight = nn.Parameter(torch.randn(num_outputs, size_h) * 0.05)

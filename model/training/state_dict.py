@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from model.cells import LSTM_GATES
 from model.config import Config
-from model.errors import InvalidFileError
+from model.errors import InvalidFileError, require
 from model.training.tasks.base import Task
 
 LSTM_NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
@@ -57,6 +57,7 @@ def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False
     InvalidFileError
         Missing, damaged, without one unidirectional LSTM layer, or of other sizes.
     """
+    require(config.network.cell == "lstm", "network.cell", "lstm with a state_dict", config.network.cell)
     tensors = _read(path)
     size_x, size_h = config.network.input_size, config.network.hidden_size
     rows = len(LSTM_GATES) * size_h

@@ -13,8 +13,6 @@ from model.training.network import SequenceNetwork
 from model.training.pipeline import Stage, StageSettings, is_main_process, run_stage
 from model.training.tasks.base import Task
 
-GATES = 4
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -159,13 +157,14 @@ def weight_bytes(stage: Stage) -> int:
     for k, cols in zip(
         stage.block_sizes or (stage.config.block_size,) * 2, (network.input_size, network.hidden_size), strict=True
     ):
-        total += GATES * -(-network.hidden_size // k) * -(-cols // k) * k * bits
+        total += stage.config.num_gates * -(-network.hidden_size // k) * -(-cols // k) * k * bits
     return -(-total // 8)
 
 
 def removed_percent(stage: Stage, hidden_size: int) -> float:
     """Of the weight memory of the dense float32 network with H = ``hidden_size``."""
-    dense = 4 * GATES * hidden_size * (stage.config.network.input_size + hidden_size)
+    smallest = {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.lookahead": None}
+    dense = stage.config.replace({"network.hidden_size": hidden_size, **smallest}).dense_float_bytes
     return 100 * (1 - weight_bytes(stage) / dense)
 
 

@@ -78,6 +78,20 @@ def test_compression_learns_exports_and_is_measured(text, tmp_path, capsys):
     assert measured["sample"] == CharModel(loaded).generate("the ", 20)
 
 
+def test_another_cell_is_trained(text, tmp_path, capsys):
+    image = tmp_path / "gru.safetensors"
+    more = ["--set", "network.cell=gru", "--name", "gru", "--export", str(image), "--json"]
+    assert compress.main(arguments(text, *more)) == 0
+    results, loaded = json.loads(capsys.readouterr().out), WeightImage.load(image)
+    assert loaded.config.network.cell == "gru"
+    # Three matrices in float, four rows as they are stored.
+    removed = 1 - loaded.config.weight_bytes / loaded.config.dense_float_bytes
+    assert results["removed_percent"] == round(100 * removed, 2)
+    streams = CharacterTask(load_corpus(text)).streams
+    found = CharModel(loaded).bits_per_character(load_corpus(text).test, min(streams, len(load_corpus(text).test) // 8))
+    assert found == pytest.approx(results["bits_per_character"], abs=1e-4)
+
+
 def test_interrupted_run_resumes_to_the_same_result(text, capsys, monkeypatch):
     def weights(name):
         path = text.parent / f"{name}.safetensors"
@@ -221,6 +235,10 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
         with pytest.raises(InvalidFileError, match="must be a whole checkpoint"):
             compress.main(arguments(text, updates=(2, 2, 2, 2)))
     for more, message in (
+        (
+            ["--set", "network.cell=lstm_peephole", "--runs", str(tmp_path / "other")],
+            "network.cell must be one of lstm, gru, rnn to be trained, not 'lstm_peephole'",
+        ),
         (["--learning-rate", "-1"], "learning_rate must be more than 0, not -1.0"),
         (["--batch", "100000"], "batch must be at most"),
         (["--dense", "0"], "--dense must be at least 1 without --state-dict, not 0"),
