@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from model.accuracy_report import loss_text, markdown, mean_rows
@@ -59,10 +60,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--hidden-language", type=count, default=256, help="H of the language tasks; default 256")
     parser.add_argument("--hidden-speech", type=count, default=128, help="H of the speech tasks; default 128")
     parser.add_argument("--scale", type=positive, default=1.0, help="factor of every number of updates; default 1")
+    parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
     parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: a tenth of the updates")
     parser.add_argument("--ablations", action="store_true", help="also block sizes apart, activations, scratch, tries")
     parser.add_argument("--rows", type=names, metavar="LIST", help="only these beside the baseline: names of --json")
-    parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="warp", help="of recordings; default warp")
+    parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="noise", help="of recordings; default noise")
     parser.add_argument("--finished", action="store_true", help="report on what is finished, train nothing")
     parser.add_argument("--seeds", type=seeds, default=[1], metavar="LIST", help="averaged; default 1")
     parser.add_argument("--threads", type=count, default=1, help="of torch; another number may round differently")
@@ -143,6 +145,8 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
         hidden = args.hidden_speech if spoken else args.hidden_language
         tasks = [make[study.task](speaker) for speaker in (speakers if study.split == "speakers" else [None])]
         factor = args.scale * (QUICK if args.quick else 1.0)
+        if args.learning_rate is not None:
+            study = replace(study, budget=replace(study.budget, learning_rate=args.learning_rate))
         tables = [(n, study.table(hidden, factor, n, args.ablations, args.rows)) for n in args.seeds]
         parts = [(task, rows, args.runs / f"{task.name}-{n}") for task in tasks for n, rows in tables]
         if spoken:

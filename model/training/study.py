@@ -225,18 +225,18 @@ def tried_rows(rows: Rows) -> list[Row]:
     k8 = rows.circulant(8)
     scratch = {k: rows.circulant(k, scratch=True) for k in (4, 8)}
     distilled = rows.circulant(8, distillation=DISTILLATION)
-    taught = rows.circulant(8, distillation=DISTILLATION, scratch=True)
+    taught = [rows.circulant(k, distillation=DISTILLATION, scratch=True) for k in (8, 4)]
     pulled = rows.circulant(8, pulled=True)
-    wide = rows.circulant(16, hidden=equal_bytes(rows, 16, 4))
+    wide = {k: rows.circulant(2 * k, hidden=equal_bytes(rows, 2 * k, like=k)) for k in (4, 8)}
     apart = [rows.circulant(0, sizes=sizes) for sizes in ((4, 8), (8, 4), (1, 8), (8, 16), (4, 16))]
     notes = [
         ("from scratch", [scratch[8], *(rows.quantized(scratch[8], bits) for bits in (8, 4)), scratch[4],
                           rows.quantized(scratch[4], 4)]),
         ("distilled", [distilled, *(rows.quantized(distilled, bits, distillation=DISTILLATION) for bits in (8, 4))]),
-        ("distilled, from scratch", [taught, rows.quantized(taught, 4, distillation=DISTILLATION)]),
+        ("distilled, from scratch", [*taught, *(rows.quantized(row, 4, distillation=DISTILLATION) for row in taught)]),
         ("distilled when quantized", [rows.quantized(scratch[8], 4, distillation=DISTILLATION)]),
         ("pulled to its projection", [pulled, rows.quantized(pulled, 4)]),
-        ("wider at the bytes of k = 8", [wide, rows.quantized(wide, 4)]),
+        *((f"wider at the bytes of k = {k}", [row, rows.quantized(row, 4)]) for k, row in wide.items()),
         ("block sizes apart", [rows.quantized(row, bits) for row in apart for bits in (8, 4)]),
         ("multiplier-free activations", [rows.quantized(k8, 8, activation="shift")]),
         ("retrained twice as long", [rows.quantized(rows.circulant(8, factor=2), 8)]),
@@ -244,11 +244,10 @@ def tried_rows(rows: Rows) -> list[Row]:
     return [rows.single_cosine(), *(replace(row, note=note) for note, some in notes for row in some)]
 
 
-def equal_bytes(rows: Rows, block_size: int, bits: int, like: int = 8) -> int:
-    """The largest H whose network has no more weight bytes than H of ``rows`` with blocks of ``like``."""
-    limit = weight_bytes(rows.quantized(rows.circulant(like), bits).stage)
-    hidden = rows.hidden_size
-    while weight_bytes(rows.quantized(rows.circulant(block_size, hidden=hidden + block_size), bits).stage) <= limit:
+def equal_bytes(rows: Rows, block_size: int, like: int) -> int:
+    """The largest H whose network has no more weight bytes than H of ``rows`` with blocks of ``like``, larger ones."""
+    limit, hidden = weight_bytes(rows.circulant(like).stage), rows.hidden_size
+    while weight_bytes(rows.circulant(block_size, hidden=hidden + block_size).stage) <= limit:
         hidden += block_size
     return hidden
 
