@@ -9,10 +9,11 @@ def value_columns(rows: list[dict]) -> list[str]:
 
 
 def loss_text(row: dict) -> str:
-    """``+0.8 % relative`` or ``+0.3 points``."""
-    if row["loss_unit"] == "points":
-        return f"{row['loss']:+.2f} points"
-    return f"{row['loss']:+.2f} %"
+    """``+0.8 %`` or ``+0.3 points``; of a mean with its least and greatest."""
+    unit = "points" if row["loss_unit"] == "points" else "%"
+    losses = row.get("losses", [])
+    spread = f" ({min(losses):+.2f} to {max(losses):+.2f})" if len(losses) > 1 else ""
+    return f"{row['loss']:+.2f} {unit}{spread}"
 
 
 def markdown_table(rows: list[dict]) -> str:
@@ -37,7 +38,7 @@ def markdown_table(rows: list[dict]) -> str:
 
 
 def mean_rows(studies: list[list[dict]]) -> list[dict]:
-    """Rows of several test sets (held-out speakers) averaged, each over the same network and budget.
+    """Rows of several test sets (held-out speakers) or seeds averaged, each over the same network and budget.
 
     A row that is missing in one of them is left out.
     """
@@ -50,6 +51,7 @@ def mean_rows(studies: list[list[dict]]) -> list[dict]:
         row["figures"] = {name: sum(r["figures"][name] for r in same) / len(same) for name in row["figures"]}
         for name in ("value", "loss"):
             row[name] = sum(r[name] for r in same) / len(same)
+        row["losses"] = [r["loss"] for r in same]
         result.append(row)
     return result
 

@@ -4,6 +4,8 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from model.accuracy_report import loss_text, markdown, mean_rows
@@ -17,14 +19,29 @@ EXAMPLES = """examples:
   python -m scripts.accuracy --fsdd recordings --cmudict cmudict.gz --speakers george,theo
   python -m scripts.accuracy --text FILE --fsdd DIR --cmudict FILE --quick
   python -m scripts.accuracy --text FILE --tasks characters --ablations
+  python -m scripts.accuracy --fsdd DIR --tasks digits --splits official --cell gru
 
 Every network is a checkpoint below --runs; what is there is not trained again, and Ctrl-C loses nothing.
 Public data: any UTF-8 text (tinyshakespeare, War and Peace from gutenberg.org); the Free Spoken Digit Dataset
 (https://github.com/Jakobovski/free-spoken-digit-dataset); the CMU pronouncing dictionary
 (https://github.com/cmusphinx/cmudict)."""
+CELLS = ("lstm", "gru", "rnn")
 TASKS = ("characters", "words", "digits", "phones")
 EVERY_SPEAKER = "all"
 SPLITS = ("both", "official", "speakers")
+AUGMENTATIONS = ("noise", "warp")
+# Factor of the updates of a smoke test.
+QUICK = 0.1
+
+
+def names(text: str) -> list[str]:
+    """``argparse`` type of names with commas between them."""
+    return text.split(",")
+
+
+def seeds(text: str) -> list[int]:
+    """``argparse`` type of seeds with commas between them."""
+    return list(dict.fromkeys(seed(part) for part in text.split(",")))
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -44,11 +61,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--speakers", default=EVERY_SPEAKER, metavar="LIST", help="held out; default all of them")
     parser.add_argument("--hidden-language", type=count, default=256, help="H of the language tasks; default 256")
     parser.add_argument("--hidden-speech", type=count, default=128, help="H of the speech tasks; default 128")
+    parser.add_argument("--cell", choices=CELLS, default="lstm", help="default lstm")
     parser.add_argument("--scale", type=positive, default=1.0, help="factor of every number of updates; default 1")
+    parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
     parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: a tenth of the updates")
     parser.add_argument("--ablations", action="store_true", help="also block sizes apart, activations, scratch, tries")
+    parser.add_argument("--rows", type=names, metavar="LIST", help="only these beside the baseline: names of --json")
+    parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="noise", help="of recordings; default noise")
     parser.add_argument("--finished", action="store_true", help="report on what is finished, train nothing")
-    parser.add_argument("--seed", type=seed, default=1, help="default 1")
+    parser.add_argument("--seeds", type=seeds, default=[1], metavar="LIST", help="averaged; default 1")
     parser.add_argument("--threads", type=count, default=1, help="of torch; another number may round differently")
     parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), metavar="FOLDER", help="checkpoints")
     parser.add_argument("--out", type=Path, default=Path("build/accuracy"), metavar="FOLDER", help="report")
@@ -114,123 +135,66 @@ def draw(report: dict, folder: Path) -> list[str]:
     return ["accuracy.svg", "accuracy.png"]
 
 
-def language_rows(rows, ablations: bool):
-    """Rows of a language task, what is asked for most first."""
-    k4, k8, k16 = (rows.circulant(k) for k in (4, 8, 16))
-    table = [
-        rows.baseline(), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
-        rows.quantized(k4, 2), k16, rows.quantized(k16, 8), rows.quantized(k8, 6), rows.quantized(k8, 3),
-        rows.quantized(k4, 8), rows.quantized(k4, 3), rows.quantized(k16, 4),
-    ]  # fmt: skip
-    return table + (ablation_rows(rows) if ablations else [])
+def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
+    """Title and description of every table, and its parts (task, rows, folder of checkpoints), which are averaged."""
+    from model.training.study import STUDIES
+
+    names = chosen_tasks(args)
+    make, speakers = task_makers(args, names)
+    for study in STUDIES:
+        if study.task not in names or (study.split in SPLITS and args.splits not in ("both", study.split)):
+            continue
+        spoken = study.split != "text"
+        hidden = args.hidden_speech if spoken else args.hidden_language
+        tasks = [make[study.task](speaker) for speaker in (speakers if study.split == "speakers" else [None])]
+        factor = args.scale * (QUICK if args.quick else 1.0)
+        if args.learning_rate is not None:
+            study = replace(study, budget=replace(study.budget, learning_rate=args.learning_rate))
+        study = replace(study, cell=args.cell)
+        # Networks of another cell lie apart.
+        suffix = "" if args.cell == "lstm" else f"-{args.cell}"
+        tables = [(n, study.table(hidden, factor, n, args.ablations, args.rows)) for n in args.seeds]
+        parts = [(task, rows, args.runs / f"{task.name}-{n}{suffix}") for task in tasks for n, rows in tables]
+        if spoken:
+            title = f"{study.task}, " + ("official split" if study.split == "official" else "leave one speaker out")
+            tested = "takes 0 to 4 of every speaker are the test set"
+            if study.split == "speakers":
+                tested = f"mean over the held-out speakers {', '.join(speakers)}, each with networks of its own"
+            text = f"X = {study.input_size} (log-mel), H = {hidden}; training data with {args.augmentation}; {tested}"
+        else:
+            task = tasks[0]
+            title = f"{study.task}, {task.corpus.name}"
+            text = (
+                f"X = {study.input_size}, H = {hidden}, {task.num_symbols} symbols; the last {args.test_percent} % of "
+                f"the text ({len(task.codes['test']):,} symbols) are the test set"
+            )
+        if args.cell != "lstm":
+            title, text = f"{title}, {args.cell}", f"Cell {args.cell}; {text}"
+        if len(args.seeds) > 1:
+            text += f"; mean of the seeds {', '.join(map(str, args.seeds))}"
+        yield {"title": title, "description": f"{text}.", "hidden_size": hidden}, parts
 
 
-def ablation_rows(rows):
-    """What a user asks, and what the literature does where a row misses."""
-    k8 = rows.circulant(8)
-    scratch, distilled, longer = rows.circulant(8, scratch=True), rows.circulant(8, distillation=0.5), None
-    longer = rows.circulant(8, factor=2)
-    wider = rows.circulant(8, hidden=round(rows.hidden_size * 1.5) // 16 * 16)
-    apart = [rows.circulant(0, sizes=sizes) for sizes in ((4, 8), (8, 4), (1, 8), (8, 16))]
-
-    def noted(row, note):
-        return type(row)(row.label, row.stage, note)
-
-    return [
-        noted(scratch, "from scratch"),
-        noted(rows.quantized(scratch, 8), "from scratch"),
-        noted(rows.quantized(k8, 8, activation="shift"), "multiplier-free activations"),
-        *(noted(rows.quantized(row, 8), "block sizes apart") for row in apart),
-        noted(rows.quantized(distilled, 8, distillation=0.5), "distilled"),
-        noted(rows.quantized(distilled, 4, distillation=0.5), "distilled"),
-        noted(rows.quantized(longer, 8), "retrained twice as long"),
-        noted(rows.quantized(wider, 8), "H 1.5 times as large"),
-        noted(rows.quantized(wider, 4), "H 1.5 times as large"),
-    ]
-
-
-def speech_rows(rows, ablations: bool):
-    """Rows of a speech task."""
-    k8, k16 = rows.circulant(8), rows.circulant(16)
-    table = [rows.baseline(), k8, rows.quantized(k8, 8), rows.quantized(k8, 4), rows.quantized(k16, 8)]
-    return table + ([rows.quantized(k8, 6), rows.quantized(k8, 3), rows.quantized(k16, 4)] if ablations else [])
-
-
-def scaled(args: argparse.Namespace, **updates: int) -> dict[str, int]:
-    """Updates of the stages, as ``--scale`` and ``--quick`` want them."""
-    factor = args.scale * (0.1 if args.quick else 1.0)
-    return {name: max(1, round(value * factor)) for name, value in updates.items()}
-
-
-def studies(args: argparse.Namespace):
-    """(title, description, [(task, rows)], H) for every task; several tasks of one entry are averaged."""
-    from model.training.study import Budget, Rows
+def task_makers(args: argparse.Namespace, names: list[str]) -> tuple[dict[str, Callable], list[str]]:
+    """For every name a function speaker → task, on data that is loaded once; and the speakers to hold out."""
     from model.training.tasks import fsdd
     from model.training.tasks.digits import DigitTask
     from model.training.tasks.language import CharacterTask, WordTask
     from model.training.tasks.phones import PhoneTask, load_dictionary
 
-    names = chosen_tasks(args)
+    make, speakers = {}, []
     if {"characters", "words"} & set(names):
         corpus = load_corpus(args.text, test_share=args.test_percent / 100)
-    for name in ("characters", "words"):
-        if name not in names:
-            continue
-        if name == "characters":
-            task, size = CharacterTask(corpus), 64
-            budget = Budget(**scaled(args, dense=1500, circulant=1500, approximate=200, quantized=600), seed=args.seed)
-        else:
-            task, size = WordTask(corpus), 128
-            budget = Budget(**scaled(args, dense=1500, circulant=1500, approximate=200, quantized=600), seed=args.seed)
-        rows = language_rows(Rows(size, args.hidden_language, budget), args.ablations)
-        yield (
-            f"{name}, {corpus.name}",
-            f"X = {size}, H = {args.hidden_language}, {task.num_symbols} symbols; the last {args.test_percent} % of "
-            f"the text ({len(task.codes['test']):,} symbols) are the test set.",
-            [(task, rows)],
-            args.hidden_language,
-        )
-    if not {"digits", "phones"} & set(names):
-        return
-    recordings = fsdd.load(args.fsdd)
-    dictionary = load_dictionary(args.cmudict) if "phones" in names else None
-    everyone = fsdd.speakers(recordings)
-    held = everyone if args.speakers == EVERY_SPEAKER else args.speakers.split(",")
-    for name in ("digits", "phones"):
-        if name not in names:
-            continue
-        # Updates of the four stages.  Alignments take longer to find than digits; every held-out speaker has networks
-        # of its own.
-        budgets = {
-            "official": (600, 600, 100, 300) if name == "digits" else (600, 1200, 50, 250),
-            "speakers": (300, 300, 50, 150) if name == "digits" else (600, 1200, 50, 250),
-        }
-        rows = {}
-        for split, updates in budgets.items():
-            named = dict(zip(("dense", "circulant", "approximate", "quantized"), updates, strict=True))
-            budget = Budget(**scaled(args, **named), batch=64, evaluate_every=100, learning_rate=4e-3, seed=args.seed)
-            rows[split] = Rows(fsdd.NUM_FEATURES, args.hidden_speech, budget)
-        size = f"X = {fsdd.NUM_FEATURES} (log-mel), H = {args.hidden_speech}"
-
-        def make(speaker, name=name):
-            if name == "digits":
-                return DigitTask(recordings, speaker)
-            return PhoneTask(recordings, dictionary, speaker)
-
-        if args.splits != "speakers":
-            yield (
-                f"{name}, official split",
-                f"{size}; takes 0 to 4 of every speaker are the test set.",
-                [(make(None), speech_rows(rows["official"], args.ablations))],
-                args.hidden_speech,
-            )
-        if args.splits != "official":
-            yield (
-                f"{name}, leave one speaker out",
-                f"{size}; mean over the held-out speakers {', '.join(held)}, each with networks of its own.",
-                [(make(speaker), speech_rows(rows["speakers"], False)) for speaker in held],
-                args.hidden_speech,
-            )
+        make |= {"characters": lambda _: CharacterTask(corpus), "words": lambda _: WordTask(corpus)}
+    if {"digits", "phones"} & set(names):
+        recordings = fsdd.load(args.fsdd)
+        everyone = fsdd.speakers(recordings)
+        speakers = everyone if args.speakers == EVERY_SPEAKER else args.speakers.split(",")
+        make["digits"] = lambda speaker: DigitTask(recordings, speaker, args.augmentation)
+    if "phones" in names:
+        dictionary = load_dictionary(args.cmudict)
+        make["phones"] = lambda speaker: PhoneTask(recordings, dictionary, speaker, args.augmentation)
+    return make, speakers
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -259,15 +223,12 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{text}  {row['metric']} {row['value']:.3f} ({loss_text(row)})  {row['note']}", flush=True)
 
     try:
-        for title, description, parts, hidden in studies(args):
-            tables = [
-                run_rows(rows, task, args.runs / task.name, hidden, show, not args.finished) for task, rows in parts
-            ]
-            tables = [table for table in tables if table]
-            if not tables:
+        for study, parts in studies(args):
+            hidden = study.pop("hidden_size")
+            tables = [run_rows(rows, task, folder, hidden, show, not args.finished) for task, rows, folder in parts]
+            if not all(tables):
                 continue
-            rows = mean_rows(tables)
-            study = {"title": title, "description": description, "rows": rows}
+            study["rows"] = mean_rows(tables)
             if len(tables) > 1:
                 study["parts"] = tables
             report["studies"].append(study)
@@ -276,6 +237,8 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as interrupted:
         print(f"accuracy: {interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    if not report["studies"]:
+        raise InvalidFileError(f"--runs must hold a finished dense baseline, not none in {args.runs}")
     if is_main_process():
         files = ["accuracy.json", "accuracy.md", *draw(report, args.out)]
         print(json.dumps(report, indent=2)) if args.json else print(f"written: {args.out}/{', '.join(files)}")

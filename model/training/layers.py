@@ -51,6 +51,13 @@ class BlockCirculant(nn.Module):
         padded[: self.rows, : self.cols] = matrix
         self.defining.copy_(torch.from_numpy(circulant.project(padded.numpy(), k)))
 
+    @torch.no_grad()
+    def pull_to_circulant(self, block_size: int, share: float) -> None:
+        """Take away ``share`` of a dense matrix' distance from its projection to blocks of another size."""
+        projected = BlockCirculant(self.rows, self.cols, block_size)
+        projected.set_dense(self.defining[..., 0])
+        self.defining.lerp_(projected.dense()[..., None], share)
+
     def dense(self) -> torch.Tensor:
         """Expanded (rows, cols) matrix."""
         return Expanded(self.rows, self.cols, self.block_size).prepare(self.defining[None])[0].T.contiguous()
@@ -372,6 +379,13 @@ class QuantLayer(nn.Module):
             torch.cat([matrix.dense() for matrix in self.weight_h]),
             self.bias.reshape(-1).clone(),
         )
+
+    def pull_to_circulant(self, block_sizes: tuple[int, int], share: float) -> None:
+        """Bring dense W_x and W_h nearer to blocks of these sizes: see :meth:`BlockCirculant.pull_to_circulant`."""
+        require(self.block_sizes == (1, 1), "block sizes", "1 where weights are pulled to others", self.block_sizes)
+        for part, block_size in zip((self.weight_x, self.weight_h), block_sizes, strict=True):
+            for matrix in part:
+                matrix.pull_to_circulant(block_size, share)
 
     def defining(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Defining vectors (G, P, Q, k) of W_x and of W_h, fake-quantized when the layer is."""

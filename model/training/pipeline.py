@@ -62,6 +62,10 @@ class StageSettings:
         Updates between validations, each of which writes the checkpoint.
     distillation : float
         Share of the loss that is the divergence from the teacher's distribution (Hinton et al. 2015).
+    pull : float
+        Share of the distance from the nearest block-circulant weights that an update takes away, at the end of the
+        stage; it grows linearly from 0.  This is the quadratic penalty of the alternating direction method (Boyd et al.
+        2011), whose multipliers the growing weight makes needless, applied apart from the gradient.
     seed : int
     """
 
@@ -73,6 +77,7 @@ class StageSettings:
     gradient_norm: float = 1.0
     evaluate_every: int = 250
     distillation: float = 0.0
+    pull: float = 0.0
     seed: int = 1
 
     def __post_init__(self):
@@ -80,6 +85,7 @@ class StageSettings:
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         require(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
         require(0 <= self.distillation <= 1, "distillation", "from 0 to 1", self.distillation)
+        require(0 <= self.pull <= 1, "pull", "from 0 to 1", self.pull)
 
     def rate(self, step: int) -> float:
         """Learning rate of an update."""
@@ -111,6 +117,8 @@ class Stage:
         Parameters by name from elsewhere, for a stage without parent.
     teacher : Stage or None
         Of the distillation.
+    pull_sizes : (int, int), optional
+        k of W_x and W_h that a dense stage with ``pull`` is brought near to.
     """
 
     name: str
@@ -121,24 +129,31 @@ class Stage:
     parent: "Stage | None" = None
     initial: tuple[tuple[str, torch.Tensor], ...] = field(default=(), compare=False)
     teacher: "Stage | None" = None
+    pull_sizes: tuple[int, int] | None = None
 
     def __post_init__(self):
         require(self.kind in STAGES, "stage", f"one of {', '.join(STAGES)}", self.kind)
         has_teacher = self.teacher is not None
         require(has_teacher == (self.settings.distillation > 0), "teacher", "given with distillation", has_teacher)
+        pulled = self.pull_sizes is not None
+        require(pulled == (self.settings.pull > 0), "pull_sizes", "given with pull", self.pull_sizes)
 
     def description(self) -> dict:
         """Everything that decides the result, as plain values."""
-        config = self.config.to_dict()
+        config, settings = self.config.to_dict(), dataclasses.asdict(self.settings)
         del config["name"], config["architecture"]
+        if self.pull_sizes is None:
+            # Checkpoints from before there was such a thing stay valid.
+            del settings["pull"]
         return {
             "kind": self.kind,
             "config": config,
             "block_sizes": list(self.block_sizes or (self.config.block_size,) * 2),
-            "settings": dataclasses.asdict(self.settings),
+            "settings": settings,
             "initial": {name: float(value.double().sum()) for name, value in self.initial},
             "parent": self.parent.description() if self.parent else None,
             "teacher": self.teacher.description() if self.teacher else None,
+            **({"pull_sizes": list(self.pull_sizes)} if self.pull_sizes else {}),
         }
 
     @property
@@ -281,6 +296,9 @@ class StageTrainer:
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), self.settings.gradient_norm)
             self.optimizer.step()
+            if self.stage.pull_sizes is not None:
+                share = self.settings.pull * (self.step + 1) / self.settings.updates
+                self.network.layer.pull_to_circulant(self.stage.pull_sizes, share)
             self.network.clamp_parameters()
             self.state = tuple(part.detach() for part in state)
         return value

@@ -1,4 +1,7 @@
-"""The study: what compression costs, row by row, measured on the integer reference over whole test sets."""
+"""The study: what compression costs, row by row, measured on the integer reference over whole test sets.
+
+What is trained stands in :data:`STUDIES`: one entry for each table, with its budget and its rows.
+"""
 
 import hashlib
 import json
@@ -7,11 +10,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model.config import Config
+from model.errors import require
 from model.files import write_atomic
 from model.training.export import sequence_model
 from model.training.network import SequenceNetwork
 from model.training.pipeline import Stage, StageSettings, is_main_process, run_stage
+from model.training.tasks import fsdd
 from model.training.tasks.base import Task
+
+# What the tries use: the dense network's share of the loss, and the last share of what is not circulant that an update
+# takes away.
+DISTILLATION = 0.5
+PULL = 0.1
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,16 @@ class Budget:
     learning_rate: float = 5e-3
     quantized_rate: float = 1.5e-3
     seed: int = 1
+
+    def scaled(self, factor: float) -> "Budget":
+        """The same with more or fewer updates."""
+        names = ("dense", "circulant", "approximate", "quantized")
+        return replace(self, **{name: max(1, round(getattr(self, name) * factor)) for name in names})
+
+    @property
+    def total(self) -> int:
+        """Updates of every network."""
+        return self.dense + self.circulant + self.approximate + self.quantized
 
     def settings(self, stage: str, distillation: float = 0.0, factor: float = 1.0) -> StageSettings:
         """Settings of the stage that a field names."""
@@ -74,16 +94,21 @@ class Rows:
     ----------
     input_size, hidden_size : int
     budget : Budget
+    cell : str
     """
 
-    def __init__(self, input_size: int, hidden_size: int, budget: Budget):
-        self.input_size, self.hidden_size, self.budget = input_size, hidden_size, budget
+    def __init__(self, input_size: int, hidden_size: int, budget: Budget, cell: str = "lstm"):
+        self.input_size, self.hidden_size, self.budget, self.cell = input_size, hidden_size, budget, cell
 
     def config(self, block_size: int = 1, bits: int = 8, activation: str = "pwl", hidden: int | None = None) -> Config:
         """Sizes and bits."""
         return Config.from_dict(
             {
-                "network": {"input_size": self.input_size, "hidden_size": hidden or self.hidden_size},
+                "network": {
+                    "input_size": self.input_size,
+                    "hidden_size": hidden or self.hidden_size,
+                    "cell": self.cell,
+                },
                 "compression": {"block_size": block_size},
                 "quantization": {"weight_bits": bits},
                 "activation": {"kind": activation, "segments": 16 if activation == "pwl" else 6},
@@ -102,12 +127,36 @@ class Rows:
             stage = Stage(f"dense-{index}", "float", self.config(), self.budget.settings(name), parent=stage)
         return Row("dense float", replace(stage, name="dense"))
 
+    def single_cosine(self) -> Row:
+        """Dense float for as many updates without a warm restart of the learning rate."""
+        settings = replace(self.budget.settings("dense"), updates=self.budget.total)
+        return Row("dense float", Stage("dense-single", "float", self.config(), settings), "no warm restarts")
+
     def circulant(self, block_size: int, *, sizes: tuple[int, int] | None = None, distillation: float = 0.0,
-                  scratch: bool = False, hidden: int | None = None, factor: float = 1.0) -> Row:  # fmt: skip
-        """Projected and retrained in float; ``scratch``: from random weights, for the projected one's whole budget."""
+                  scratch: bool = False, pulled: bool = False, hidden: int | None = None,
+                  factor: float = 1.0) -> Row:  # fmt: skip
+        """Projected and retrained in float.
+
+        Parameters
+        ----------
+        block_size : int
+        sizes : (int, int), optional
+            k of W_x and of W_h, in place of ``block_size``.
+        distillation : float
+            Share of the dense baseline in the loss.
+        scratch : bool
+            From random weights, for the projected one's whole budget.
+        pulled : bool
+            Half of the retraining is spent on the dense network, whose weights are pulled to their projection.
+        hidden : int, optional
+            Another H, from random weights.
+        factor : float
+            Of the updates.
+        """
         name = f"k{block_size}" if sizes is None else f"kx{sizes[0]}-kh{sizes[1]}"
         name += f"-h{hidden}" if hidden else ""
         name += "-scratch" if scratch else ""
+        name += "-pulled" if pulled else ""
         name += "-distilled" if distillation else ""
         name += f"-x{factor:g}" if factor != 1 else ""
         settings = self.budget.settings("circulant", distillation, factor)
@@ -116,6 +165,13 @@ class Rows:
             settings = replace(settings, updates=settings.updates + self.budget.dense)
         else:
             parent = self.dense()
+        if pulled:
+            half = replace(settings, updates=max(1, settings.updates // 2))
+            parent = Stage(
+                f"{name}-dense", "float", self.config(), replace(half, pull=PULL, distillation=0.0), None, parent,
+                pull_sizes=sizes or (block_size, block_size),
+            )  # fmt: skip
+            settings = replace(half, updates=max(1, settings.updates - half.updates))
         teacher = self.baseline().stage if distillation else None
         config = self.config(1 if sizes else block_size, hidden=hidden)
         stage = Stage(name, "float", config, settings, sizes, parent, teacher=teacher)
@@ -126,27 +182,139 @@ class Rows:
         """Approximated activations, then few-bit integers."""
         stage = parent.stage
         old = stage.config
-        config = self.config(old.block_size, bits, activation, old.network.hidden_size)
         teacher = self.baseline().stage if distillation else None
         distilled = "-d" if distillation else ""
         more = f"-x{factor:g}" if factor != 1 else ""
         kind = "" if activation == "pwl" else f"-{activation}"
-        approximate = Stage(
-            f"{stage.name}{kind}-approximate{distilled}", "approximate",
-            self.config(old.block_size, 8, activation, old.network.hidden_size),
-            self.budget.settings("approximate", distillation), stage.block_sizes, stage, teacher=teacher,
-        )  # fmt: skip
-        final = Stage(
-            f"{stage.name}{kind}-b{bits}{distilled}{more}", "quantized", config,
-            self.budget.settings("quantized", distillation, factor), stage.block_sizes, approximate, teacher=teacher,
-        )  # fmt: skip
+
+        def following(name: str, kind: str, bits: int, settings: StageSettings, parent: Stage) -> Stage:
+            config = self.config(old.block_size, bits, activation, old.network.hidden_size)
+            return Stage(name, kind, config, settings, stage.block_sizes, parent, teacher=teacher)
+
+        approximate = following(f"{stage.name}{kind}-approximate{distilled}", "approximate", 8,
+                                self.budget.settings("approximate", distillation), stage)  # fmt: skip
+        final = following(f"{stage.name}{kind}-b{bits}{distilled}{more}", "quantized", bits,
+                          self.budget.settings("quantized", distillation, factor), approximate)  # fmt: skip
         return Row(f"{bits} bit, {self._sizes(final)}", final)
 
-    @staticmethod
-    def _sizes(stage: Stage) -> str:
+    def _sizes(self, stage: Stage) -> str:
+        hidden = stage.config.network.hidden_size
+        more = f", H = {hidden}" if hidden != self.hidden_size else ""
         if stage.block_sizes:
-            return f"k = {stage.block_sizes[0]} in W_x, {stage.block_sizes[1]} in W_h"
-        return f"k = {stage.config.block_size}"
+            return f"k = {stage.block_sizes[0]} in W_x, {stage.block_sizes[1]} in W_h{more}"
+        return f"k = {stage.config.block_size}{more}"
+
+
+def language_rows(rows: Rows) -> list[Row]:
+    """Rows of a language task, what is asked for most first."""
+    k4, k8, k16 = (rows.circulant(k) for k in (4, 8, 16))
+    return [
+        rows.baseline(), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
+        rows.quantized(k4, 2), k16, rows.quantized(k16, 8), rows.quantized(k8, 6), rows.quantized(k8, 3),
+        rows.quantized(k4, 8), rows.quantized(k4, 3), rows.quantized(k16, 4),
+    ]  # fmt: skip
+
+
+def speech_rows(rows: Rows) -> list[Row]:
+    """Rows of a speech task."""
+    k4, k8, k16 = (rows.circulant(k) for k in (4, 8, 16))
+    return [
+        rows.baseline(), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
+        rows.quantized(k16, 8),
+    ]  # fmt: skip
+
+
+def tried_rows(rows: Rows) -> list[Row]:
+    """What a user asks, and what the literature does where a row misses; all at the budget of the other rows."""
+    k8 = rows.circulant(8)
+    scratch = {k: rows.circulant(k, scratch=True) for k in (4, 8)}
+    distilled = rows.circulant(8, distillation=DISTILLATION)
+    taught = [rows.circulant(k, distillation=DISTILLATION, scratch=True) for k in (8, 4)]
+    pulled = rows.circulant(8, pulled=True)
+    wide = {k: rows.circulant(2 * k, hidden=equal_bytes(rows, 2 * k, like=k)) for k in (4, 8)}
+    apart = [rows.circulant(0, sizes=sizes) for sizes in ((4, 8), (8, 4), (1, 8), (8, 16), (4, 16))]
+    notes = [
+        ("from scratch", [scratch[8], *(rows.quantized(scratch[8], bits) for bits in (8, 4)), scratch[4],
+                          rows.quantized(scratch[4], 4)]),
+        ("distilled", [distilled, *(rows.quantized(distilled, bits, distillation=DISTILLATION) for bits in (8, 4))]),
+        ("distilled, from scratch", [*taught, *(rows.quantized(row, 4, distillation=DISTILLATION) for row in taught)]),
+        ("distilled when quantized", [rows.quantized(scratch[8], 4, distillation=DISTILLATION)]),
+        ("pulled to its projection", [pulled, rows.quantized(pulled, 4)]),
+        *((f"wider at the bytes of k = {k}", [row, rows.quantized(row, 4)]) for k, row in wide.items()),
+        ("block sizes apart", [rows.quantized(row, bits) for row in apart for bits in (8, 4)]),
+        ("multiplier-free activations", [rows.quantized(k8, 8, activation="shift")]),
+        ("retrained twice as long", [rows.quantized(rows.circulant(8, factor=2), 8)]),
+    ]  # fmt: skip
+    return [rows.single_cosine(), *(replace(row, note=note) for note, some in notes for row in some)]
+
+
+def equal_bytes(rows: Rows, block_size: int, like: int) -> int:
+    """The largest H whose network has no more weight bytes than H of ``rows`` with blocks of ``like``, larger ones."""
+    limit, hidden = weight_bytes(rows.circulant(like).stage), rows.hidden_size
+    while weight_bytes(rows.circulant(block_size, hidden=hidden + block_size).stage) <= limit:
+        hidden += block_size
+    return hidden
+
+
+@dataclass(frozen=True)
+class Study:
+    """One table.
+
+    Attributes
+    ----------
+    task : str
+        ``characters``, ``words``, ``digits`` or ``phones``.
+    split : str
+        ``text``; of the recordings ``official``, or ``speakers``: the mean over speakers held out in turn.
+    input_size : int
+        X.
+    budget : Budget
+    rows, more : callable
+        :class:`Rows` → list of rows: always, and with ``--ablations``.
+    """
+
+    task: str
+    split: str
+    input_size: int
+    budget: Budget
+    rows: Callable[[Rows], list[Row]]
+    more: Callable[[Rows], list[Row]] = tried_rows
+    cell: str = "lstm"
+
+    def table(self, hidden_size: int, factor: float, seed: int, ablations: bool, names: list[str] | None) -> list[Row]:
+        """Its rows.
+
+        Parameters
+        ----------
+        factor : float
+            Of the updates.
+        names : list of str, optional
+            Stages of the only rows that are wanted, in whatever order, beside the baseline; the tries' as well.
+        """
+        rows = Rows(self.input_size, hidden_size, replace(self.budget.scaled(factor), seed=seed), self.cell)
+        usual, tries = self.rows(rows), self.more(rows)
+        if names is None:
+            return usual + (tries if ablations else [])
+        every = {row.stage.name: row for row in usual + tries}
+        for name in names:
+            require(name in every, "--rows", f"made of {', '.join(every)}", name)
+        return [row for row in every.values() if row is usual[0] or row.stage.name in names]
+
+
+_TEXT = Budget(dense=1500, circulant=1500, approximate=200, quantized=600)
+_SPEECH = Budget(dense=600, circulant=600, approximate=100, quantized=300, batch=64, evaluate_every=100,
+                 learning_rate=4e-3)  # fmt: skip
+# Alignments take longer to find than digits.
+_ALIGNED = replace(_SPEECH, circulant=1200, approximate=50, quantized=250)
+STUDIES = (
+    Study("characters", "text", 64, _TEXT, language_rows),
+    Study("words", "text", 128, _TEXT, language_rows),
+    Study("digits", "official", fsdd.NUM_FEATURES, _SPEECH, speech_rows),
+    # Every held-out speaker has networks of its own.
+    Study("digits", "speakers", fsdd.NUM_FEATURES, _SPEECH.scaled(0.5), speech_rows),
+    Study("phones", "official", fsdd.NUM_FEATURES, _ALIGNED, speech_rows),
+    Study("phones", "speakers", fsdd.NUM_FEATURES, _ALIGNED, speech_rows),
+)
 
 
 def weight_bytes(stage: Stage) -> int:

@@ -3,30 +3,14 @@
 import json
 
 import pytest
-import torch
 
 from model.accuracy_report import loss_text, markdown_table, mean_rows
 from model.errors import InvalidFileError, InvalidValueError
-from model.training.study import Budget, Rows, removed_percent, weight_bytes
+from model.training.study import STUDIES, Budget, Rows, Study, removed_percent, tried_rows, weight_bytes
 from scripts import accuracy, train_speed
 from scripts.cli import run_command
 
-WORDS = "the cat sat on the mat and the dog ran to the red house by the sea\n"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-    torch.set_flush_denormal(False)
-
-
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text(WORDS * 150)
-    return path
+pytestmark = pytest.mark.usefixtures("torch_settings")
 
 
 def arguments(text, *more):
@@ -58,7 +42,7 @@ def test_study_writes_table_and_figure_and_trains_nothing_twice(text, capsys):
     assert "python -m scripts.accuracy --text" in table
     assert (folder / "accuracy.svg").stat().st_size > 1000
     assert (folder / "accuracy.png").stat().st_size > 1000
-    (text.parent / "runs" / "characters" / "k4-b8.json").unlink()
+    (text.parent / "runs" / "characters-1" / "k4-b8.json").unlink()
     assert accuracy.main(arguments(text, "--finished")) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(lines) - 1
     assert accuracy.main(arguments(text)) == 0
@@ -75,20 +59,63 @@ def test_word_task(text, capsys):
     assert "15 symbols" in study["description"]
 
 
-def test_ablations_answer_what_is_asked():
+def test_held_out_speakers_and_seeds_are_averaged(recordings, capsys):
+    folder = recordings.parent
+    arguments = ["--fsdd", str(recordings), "--tasks", "digits", "--splits", "speakers", "--rows", "k8-b8"]
+    arguments += ["--runs", str(folder / "runs"), "--out", str(folder / "out"), "--scale", "0.001", "--seeds", "3,4"]
+    arguments += ["--augmentation", "warp", "--learning-rate", "0.01"]
+    assert accuracy.main([*arguments, "--hidden-speech", "16", "--json"]) == 0
+    (study,) = json.loads(capsys.readouterr().out)["studies"]
+    assert "anna, bert" in study["description"]
+    assert "seeds 3, 4" in study["description"]
+    assert [row["name"] for row in study["rows"]] == ["dense", "k8-b8"]
+    losses = [part[1]["loss"] for part in study["parts"]]
+    assert study["rows"][1]["losses"] == losses
+    assert study["rows"][1]["loss"] == sum(losses) / 4
+    assert {path.parent.name for path in folder.glob("runs/*/dense.json")} == {
+        "digits-anna-warp-3", "digits-anna-warp-4", "digits-bert-warp-3", "digits-bert-warp-4",
+    }  # fmt: skip
+
+
+def test_nothing_finished_is_no_report(text):
+    with pytest.raises(InvalidFileError, match="--runs must hold a finished dense baseline, not none in"):
+        accuracy.main(arguments(text, "--finished"))
+    assert not (text.parent / "out").exists()
+
+
+def test_tries_answer_what_is_asked():
     rows = Rows(16, 32, Budget(4, 4, 2, 2))
-    table = accuracy.language_rows(rows, True)
+    table = tried_rows(rows)
     stages = [row.stage for row in table]
-    assert len({stage.name for stage in stages}) == len(stages)
     notes = " ".join(row.note for row in table)
-    for word in ("scratch", "multiplier-free", "apart", "distilled", "twice as long", "as large"):
+    for word in ("scratch", "multiplier-free", "apart", "distilled", "twice as long", "pulled", "at the bytes of"):
         assert word in notes
     assert {stage.block_sizes for stage in stages} >= {None, (4, 8), (8, 4), (1, 8)}
     scratch = next(row.stage for row in table if row.note == "from scratch")
     assert scratch.total_updates == 8
+    # Nothing but what says so is trained for longer than the baseline, or has more bytes than what it stands beside.
+    assert {row.stage.total_updates for row in table if "long" not in row.note} == {8, 12}
+    for k in (4, 8):
+        wide = [row.stage for row in table if row.note == f"wider at the bytes of k = {k}"]
+        assert weight_bytes(wide[1]) <= weight_bytes(rows.quantized(rows.circulant(k), 4).stage)
+        assert wide[1].config.network.hidden_size > 32
     apart = next(stage for stage in stages if stage.block_sizes == (4, 8))
     assert weight_bytes(apart) == 4 * 32 * (16 // 4 + 32 // 8)
     assert removed_percent(apart, 32) == 100 * (1 - weight_bytes(apart) / (4 * 4 * 32 * 48))
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: f"{study.task}-{study.split}")
+def test_every_row_of_a_study_has_a_name_of_its_own(study: Study):
+    stages = {row.stage.name: row.stage for row in study.table(64, 0.01, 1, True, None)}
+    assert len(stages) == len(study.table(64, 0.01, 1, True, None))
+    # Stages of one name are one stage, whichever row they belong to.
+    for stage in list(stages.values()):
+        while stage is not None:
+            assert stages.setdefault(stage.name, stage) == stage
+            stage = stage.parent
+    assert [row.stage.name for row in study.table(64, 1, 1, False, ["k8-scratch"])] == ["dense", "k8-scratch"]
+    with pytest.raises(InvalidValueError, match="--rows must be made of dense, .*, not 'k5'"):
+        study.table(64, 1, 1, False, ["k5"])
 
 
 def test_rows_are_averaged():
@@ -105,6 +132,7 @@ def test_rows_are_averaged():
     table = markdown_table(rows)
     assert "| a | 5 | 50.0 % | 3.000 | +2.00 points | 1 | x | why |" in table
     assert loss_text({"loss": 1.234, "loss_unit": "% relative"}) == "+1.23 %"
+    assert loss_text(mean[0]) == "+1.00 points (+0.00 to +2.00)"
 
 
 def test_wrong_arguments_are_refused(text, tmp_path, capsys):

@@ -8,7 +8,6 @@ import sys
 import wave
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -25,22 +24,7 @@ from scripts import compress, evaluate
 from scripts.cli import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDS = "the cat sat on the mat and the dog ran to the red house by the sea\n"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-    torch.set_flush_denormal(False)
-
-
-@pytest.fixture
-def text(tmp_path):
-    path = tmp_path / "text.txt"
-    path.write_text(WORDS * 150)
-    return path
+pytestmark = pytest.mark.usefixtures("torch_settings")
 
 
 def arguments(text, *more, updates=(12, 12, 6, 10)):
@@ -226,7 +210,7 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
         with pytest.raises(InvalidFileError, match=message):
             compress.main(arguments(text, *more, updates=(2, 2, 2, 2)))
     other = tmp_path / "other.txt"
-    other.write_text(WORDS * 149)
+    other.write_text(text.read_text()[1000:])
     with pytest.raises(InvalidFileError, match="data must be '[0-9a-f]{64}' as asked for"):
         compress.main(arguments(other, updates=(2, 2, 2, 2)))
     assert checkpoint.read_bytes() == whole
@@ -288,50 +272,13 @@ def test_two_processes_train_the_network_of_one(text, tmp_path):
 # -- spoken digits ---------------------------------------------------------------------------------------------
 
 
-def write_recordings(folder):
-    """A tone of its own for each digit, a little higher for each speaker."""
-    folder.mkdir()
-    rng = np.random.default_rng(1)
-    for digit in range(10):
-        for number, speaker in enumerate(("anna", "bert")):
-            for take in range(0, 14, 2):
-                length = int(rng.integers(1400, 2600))
-                tone = np.sin(np.arange(length) * (0.15 + 0.2 * digit + 0.02 * number)) * 9000
-                tone[: length // 2] = 0
-                noise = rng.normal(size=length) * 200
-                with wave.open(str(folder / f"{digit}_{speaker}_{take}.wav"), "wb") as file:
-                    file.setparams((1, 2, 8000, 0, "NONE", ""))
-                    file.writeframes((tone + noise).astype("<i2").tobytes())
-    return folder
-
-
-@pytest.fixture
-def recordings(tmp_path):
-    return write_recordings(tmp_path / "recordings")
-
-
-DICTIONARY = """ZERO 1 Z IH1 R OW0
-ONE 1 W AH1 N
-TWO 1 T UW1
-THREE 1 TH R IY1
-FOUR 1 F AO1 R
-FIVE 1 F AY1 V
-SIX 1 S IH1 K S
-SEVEN 1 S EH1 V AH0 N
-EIGHT 1 EY1 T
-NINE 1 N AY1 N
-"""
-
-
 def speech_arguments(task, recordings, *more, updates=(60, 40, 5, 10)):
-    dictionary = recordings.parent / "cmudict"
-    dictionary.write_text(DICTIONARY)
     stages = zip(("--dense", "--circulant", "--approximate", "--quantized"), updates, strict=True)
     return [
         *("--task", task, "--fsdd", str(recordings), "--runs", str(recordings.parent / "runs"), "--config", "tiny"),
         *("--set", "network.input_size=80", "--set", "network.hidden_size=24", "--batch", "16"),
         *("--evaluate-every", "20", "--json", *(str(part) for pair in stages for part in pair)),
-        *("--cmudict", str(dictionary), *more),
+        *("--cmudict", str(recordings.parent / "cmudict"), *more),
     ]
 
 

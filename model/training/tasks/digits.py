@@ -18,14 +18,16 @@ class DigitTask(Task):
     recordings : list of Recording
     held_out : str or None
         Speaker of the test set; ``None`` is the official split.
+    augmentation : str
+        Of the training data; one of ``fsdd.AUGMENTATIONS``.
     """
 
     metric = "error_percent"
     num_outputs = 10
     num_features = fsdd.NUM_FEATURES
 
-    def __init__(self, recordings: list[fsdd.Recording], held_out: str | None = None):
-        self.name = "digits" if held_out is None else f"digits-{held_out}"
+    def __init__(self, recordings: list[fsdd.Recording], held_out: str | None = None, augmentation: str = "noise"):
+        self.name, self.augmentation = fsdd.task_name("digits", held_out, augmentation), augmentation
         self.parts = fsdd.split(recordings, held_out)
         self.fingerprint = fsdd.fingerprint(self.parts)
         self._batches = fsdd.Batches(self.parts["train"])
@@ -33,9 +35,8 @@ class DigitTask(Task):
     def batch(self, update: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """Padded recordings; targets (digits, lengths)."""
         part = self._batches(update, size, rank, world)
-        inputs, lengths = fsdd.pad(part)
-        digits = torch.tensor([recording.digit for recording in part])
-        return Batch(fsdd.with_noise(inputs, update, rank), (digits, lengths), False)
+        inputs, lengths = fsdd.augmented(*fsdd.pad(part), self.augmentation, update, rank)
+        return Batch(inputs, (torch.tensor([recording.digit for recording in part]), lengths), False)
 
     def distillation_mask(self, batch: Batch) -> torch.Tensor:
         """Steps before the padding."""

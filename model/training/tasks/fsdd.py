@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from model.errors import InvalidFileError, InvalidValueError, require
 
@@ -26,6 +27,10 @@ VALIDATION_TAKES = range(5, 9)
 # Normalized features reach about ±4 and x spans ±1.
 FEATURE_SCALE = 0.25
 NOISE = 0.2
+AUGMENTATIONS = ("noise", "warp")
+# Greatest changes: natural logarithms of speed and of the stretch of the mel axis, bands of its shift, normalized
+# energy at the ends of the spectrum, bands of the mask.
+SPEED, STRETCH, SHIFT, TILT, MASKED_BANDS = 0.2, 0.12, 1.5, 0.5, 8
 
 
 class Recording(NamedTuple):
@@ -51,7 +56,7 @@ def log_mel(samples: torch.Tensor) -> torch.Tensor:
     """Samples (N,) in ±1 → (T, NUM_FEATURES): log-mel energies of 25 ms every 10 ms, normalized over the whole
     utterance (each band by itself would lose what tells vowels apart), two frames to a step, scaled into ±1.
     """
-    samples = torch.nn.functional.pad(samples, (0, max(0, WINDOW + STACKED * HOP - len(samples))))
+    samples = nn.functional.pad(samples, (0, max(0, WINDOW + STACKED * HOP - len(samples))))
     spectrum = torch.stft(
         samples, FFT, HOP, WINDOW, torch.hann_window(WINDOW), center=False, return_complex=True
     ).abs()  # fmt: skip
@@ -139,10 +144,16 @@ def fingerprint(parts: dict[str, list[Recording]], more: str = "") -> str:
     return digest.hexdigest()
 
 
+def task_name(task: str, held_out: str | None, augmentation: str) -> str:
+    """Of a task on these recordings, by which its checkpoints are found."""
+    require(augmentation in AUGMENTATIONS, "augmentation", f"one of {', '.join(AUGMENTATIONS)}", augmentation)
+    return "-".join([task, *([held_out] if held_out else []), *([augmentation] if augmentation != "noise" else [])])
+
+
 def pad(part: list[Recording]) -> tuple[torch.Tensor, torch.Tensor]:
     """(T, B, NUM_FEATURES) padded with zeros, and the lengths (B,)."""
     lengths = torch.tensor([len(recording.features) for recording in part])
-    inputs = torch.nn.utils.rnn.pad_sequence([recording.features for recording in part])
+    inputs = nn.utils.rnn.pad_sequence([recording.features for recording in part])
     return inputs, lengths
 
 
@@ -176,7 +187,51 @@ class Batches:
         return [self.part[i] for i in self._order[update % per_epoch][rank::world]]
 
 
-def with_noise(inputs: torch.Tensor, update: int, rank: int) -> torch.Tensor:
-    """Gaussian noise on the features, drawn from the number of the update: three thousand recordings are few."""
+def augmented(
+    inputs: torch.Tensor, lengths: torch.Tensor, kind: str, update: int, rank: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features and lengths as training sees them, drawn from the number of the update: three thousand recordings of six
+    speakers are few.
+
+    Parameters
+    ----------
+    inputs : (T, B, NUM_FEATURES)
+    lengths : (B,)
+    kind : str
+        ``"noise"``: Gaussian noise.  ``"warp"``: before it, every recording is spoken faster or slower (Ko et al. 2015)
+        by a longer or shorter vocal tract (Jaitly and Hinton 2013), with another tilt of its spectrum, and a few bands
+        are masked (Park et al. 2019).
+    """
     generator = torch.Generator().manual_seed(update * 64 + rank)
-    return inputs + torch.randn(inputs.shape, generator=generator) * (NOISE * FEATURE_SCALE)
+    if kind == "warp":
+        inputs, lengths = _warped(inputs, lengths, generator)
+    return inputs + torch.randn(inputs.shape, generator=generator) * (NOISE * FEATURE_SCALE), lengths
+
+
+def _warped(inputs: torch.Tensor, lengths: torch.Tensor, generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bilinear interpolation at other times and bands; silence beyond the new lengths."""
+    steps, batch = inputs.shape[:2]
+
+    def drawn(spread: float) -> torch.Tensor:
+        return (torch.rand(batch, generator=generator) * 2 - 1) * spread
+
+    speed = torch.exp(drawn(SPEED))
+    lengths = (lengths / speed).long().clamp(min=1)
+    frames = int(lengths.max()) * STACKED
+    bands = torch.arange(MELS, dtype=torch.float32) - (MELS - 1) / 2
+    # (B, frames) and (B, MELS): where to look, in frames and in bands from the middle.
+    times = torch.arange(frames) * speed[:, None]
+    places = bands * torch.exp(drawn(STRETCH))[:, None] + drawn(SHIFT)[:, None]
+    # grid_sample counts from -1 to 1.
+    times = times / max(1, steps * STACKED - 1) * 2 - 1
+    places = places / ((MELS - 1) / 2)
+    grid = torch.stack(torch.broadcast_tensors(places[:, None], times[:, :, None]), dim=-1)
+    image = inputs.transpose(0, 1).reshape(batch, 1, steps * STACKED, MELS)
+    image = nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=True)[:, 0]
+    image = image + drawn(TILT)[:, None, None] * bands * (FEATURE_SCALE / bands.max())
+    first = torch.rand(batch, generator=generator) * MELS
+    last = first + torch.rand(batch, generator=generator) * MASKED_BANDS
+    number = torch.arange(MELS)
+    image = image * ((number < first[:, None]) | (number >= last[:, None]))[:, None]
+    inputs = image.reshape(batch, -1, NUM_FEATURES).transpose(0, 1)
+    return inputs * (torch.arange(len(inputs))[:, None] < lengths)[..., None], lengths

@@ -75,13 +75,21 @@ class PhoneTask(Task):
         Word → phones.
     held_out : str or None
         As for digits.
+    augmentation : str
+        Of the training data; one of ``fsdd.AUGMENTATIONS``.
     """
 
     metric = "phone_error_percent"
     num_features = fsdd.NUM_FEATURES
 
-    def __init__(self, recordings, dictionary: dict[str, tuple[str, ...]], held_out: str | None = None):
-        self.name = "phones" if held_out is None else f"phones-{held_out}"
+    def __init__(
+        self,
+        recordings: list[fsdd.Recording],
+        dictionary: dict[str, tuple[str, ...]],
+        held_out: str | None = None,
+        augmentation: str = "noise",
+    ):
+        self.name, self.augmentation = fsdd.task_name("phones", held_out, augmentation), augmentation
         self.phones = sorted({phone for word in WORDS for phone in dictionary[word]})
         self.labels = [[1 + self.phones.index(phone) for phone in dictionary[word]] for word in WORDS]
         self.num_outputs = 1 + len(self.phones)
@@ -93,11 +101,11 @@ class PhoneTask(Task):
     def batch(self, update: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """Padded recordings; targets (phones, their numbers, lengths)."""
         part = self._batches(update, size, rank, world)
-        inputs, lengths = fsdd.pad(part)
+        inputs, lengths = fsdd.augmented(*fsdd.pad(part), self.augmentation, update, rank)
         labels = [self.labels[recording.digit] for recording in part]
         flat = torch.tensor([code for label in labels for code in label])
         targets = flat, torch.tensor([len(label) for label in labels]), lengths
-        return Batch(fsdd.with_noise(inputs, update, rank), targets, False)
+        return Batch(inputs, targets, False)
 
     def distillation_mask(self, batch: Batch) -> torch.Tensor:
         """Steps before the padding."""
