@@ -149,5 +149,6 @@ CELLS = {
         ),
     )
 }
-# Of the cell that ``model.training`` trains.
 LSTM_GATES = CELLS["lstm"].gate_names
+# What ``model.training`` knows.
+TRAINED_CELLS = ("lstm", "gru", "rnn")

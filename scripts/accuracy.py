@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from model.accuracy_report import loss_text, markdown, mean_rows
+from model.cells import TRAINED_CELLS
 from model.corpus import load_corpus
 from model.errors import InvalidFileError, MissingToolError, require
 from model.files import write_atomic
@@ -25,7 +26,6 @@ Every network is a checkpoint below --runs; what is there is not trained again, 
 Public data: any UTF-8 text (tinyshakespeare, War and Peace from gutenberg.org); the Free Spoken Digit Dataset
 (https://github.com/Jakobovski/free-spoken-digit-dataset); the CMU pronouncing dictionary
 (https://github.com/cmusphinx/cmudict)."""
-CELLS = ("lstm", "gru", "rnn")
 TASKS = ("characters", "words", "digits", "phones")
 EVERY_SPEAKER = "all"
 SPLITS = ("both", "official", "speakers")
@@ -61,7 +61,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--speakers", default=EVERY_SPEAKER, metavar="LIST", help="held out; default all of them")
     parser.add_argument("--hidden-language", type=count, default=256, help="H of the language tasks; default 256")
     parser.add_argument("--hidden-speech", type=count, default=128, help="H of the speech tasks; default 128")
-    parser.add_argument("--cell", choices=CELLS, default="lstm", help="default lstm")
+    parser.add_argument("--cell", choices=TRAINED_CELLS, default="lstm", help="default lstm")
     parser.add_argument("--scale", type=positive, default=1.0, help="factor of every number of updates; default 1")
     parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
     parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: a tenth of the updates")

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from model import circulant
+from model.cells import TRAINED_CELLS
 from model.config import Config
 from model.errors import require
 from model.training.layers import Plan, QuantLayer, QuantLstm, exact_plan
@@ -40,7 +41,6 @@ def rnn_step(config: Config | None, sums, state) -> tuple[torch.Tensor, torch.Te
 
 
 STEPS = {"gru": gru_step, "rnn": rnn_step}
-TRAINED_CELLS = ("lstm", *STEPS)
 
 
 def expanded(defining: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
