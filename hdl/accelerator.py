@@ -54,7 +54,7 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        several = config.network.num_layers > 1
+        several, contexts = config.network.num_layers > 1, config.architecture.contexts > 1
         controller = Controller(config)
         m.submodules.controller = shared(controller, platform)
         vectors = VectorMemory(config)
@@ -88,6 +88,8 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             vectors.read.eq(controller.issue),
             *([vectors.layer.eq(controller.layer)] if several else []),
+            *([vectors.context.eq(controller.context), vectors.turn.eq(controller.turn)] if contexts else []),
+            *([cells.state_unit.eq(drain.state_unit)] if contexts else []),
             vectors.group.eq(controller.group),
             vectors.half.eq(controller.half),
             vectors.first_step.eq(controller.first_step),

@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.cell_lane import LANES
-from hdl.drain import slice_layout, unit_shape
+from hdl.drain import slice_layout, state_unit_port, unit_shape
 from hdl.hierarchy import shared
 from hdl.memory import Ram, Rom, delay
 from model.config import Config
@@ -25,6 +25,8 @@ class CellUpdate(wiring.Component):
     -------
     select, unit : In
         The drain selects this slice: read its biases.
+    state_unit : In, where there are several contexts
+        The same among the states of all of them.
     slice, slice_valid : In
         One cycle later.
     first_step, last_step : In(1)
@@ -45,6 +47,7 @@ class CellUpdate(wiring.Component):
             {
                 "select": In(1),
                 "unit": In(unit_shape(config)),
+                **state_unit_port(config, In),
                 "slice": In(slice_layout(config)),
                 "slice_valid": In(1),
                 "first_step": In(1),
@@ -102,7 +105,8 @@ class CellUpdate(wiring.Component):
         to_read, to_write = timing.read_latency - 1, timing.write_latency + 1
         reading = delay(m, self.slice_valid, to_read, "read", reset_less=False)
         at_read = delay(m, self.first_step, to_read, "first_step")
-        unit = delay(m, self.unit, 1 + to_read, "unit_read")
+        unit = self.state_unit if config.architecture.contexts > 1 else self.unit
+        unit = delay(m, unit, 1 + to_read, "unit_read")
         first_step = delay(m, at_read, 1, "first_step_state")
         writing = delay(m, reading, to_write - to_read, "write", reset_less=False)
         write_unit = delay(m, unit, to_write - to_read, "unit_write")

@@ -5,9 +5,9 @@ from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.matvec import issue_tags
-from hdl.vector_memory import group_shape, layer_port
+from hdl.vector_memory import context_ports, group_shape, layer_port
 from model.config import Config
-from model.schedule import OUTPUT_BUFFER_STEPS, Schedule
+from model.schedule import Schedule, output_buffer_steps
 
 
 class Phase(enum.Enum):
@@ -47,6 +47,8 @@ class Controller(wiring.Component):
         Its column group.
     half : Out(1)
         Half of the x memory that the step uses.
+    context, turn : Out, where there are several contexts
+        Context of the step; changes with every turn of all of them.
     first_step : Out(1)
         First step of its sequence.
     tags : Out(issue_tags)
@@ -64,8 +66,9 @@ class Controller(wiring.Component):
             {
                 "x_written": In(1), "x_step_last": In(1), "x_half": In(1), "x_sequence_last": In(1), "x_room": Out(1),
                 "h_written": In(1), "h_sent": In(1),
-                "issue": Out(1), **layer_port(config, Out), "group": Out(group_shape(config)), "half": Out(1),
-                "first_step": Out(1, init=1), "tags": Out(issue_tags(config)),
+                "issue": Out(1), **layer_port(config, Out), **context_ports(config, Out),
+                "group": Out(group_shape(config)), "half": Out(1),
+                "first_step": Out(1, init=config.architecture.contexts == 1), "tags": Out(issue_tags(config)),
             }
         )  # fmt: skip
 
@@ -138,14 +141,24 @@ class Controller(wiring.Component):
         with m.If(self.x_written & self.x_step_last):
             m.d.sync += sequence_ends.bit_select(self.x_half, 1).eq(self.x_sequence_last)
         last_step = sequence_ends.bit_select(self.half, 1)
-        with m.If(self.issue & step_ends):
-            m.d.sync += self.first_step.eq(last_step)
+        contexts = config.architecture.contexts
+        if contexts == 1:
+            with m.If(self.issue & step_ends):
+                m.d.sync += self.first_step.eq(last_step)
+        else:
+            first_steps = Signal(contexts, init=(1 << contexts) - 1)
+            m.d.comb += self.first_step.eq(first_steps.bit_select(self.context, 1))
+            with m.If(self.issue & step_ends):
+                m.d.sync += [first_steps.bit_select(self.context, 1).eq(last_step), self.context.eq(self.context + 1)]
+                with m.If(self.context == contexts - 1):
+                    m.d.sync += [self.context.eq(0), self.turn.eq(~self.turn)]
 
         # -- h: blocks of finished layers not yet written, less those of this one that are --------------------
-        missing = Signal(range(-h_blocks, OUTPUT_BUFFER_STEPS * layers * h_blocks + 1))
+        buffered = output_buffer_steps(config)
+        missing = Signal(range(-h_blocks, buffered * layers * h_blocks + 1))
         m.d.sync += missing.eq(missing + Mux(self.issue & layer_ends, h_blocks, 0) - self.h_written)
-        h_ready, allowed = Signal(), layers * h_blocks
-        # Of what is missing, the layers above come last.
+        h_ready, allowed = Signal(), contexts * layers * h_blocks
+        # Of what is missing, what the layers above and the other contexts made since comes last.
         own = self.first_step | (reach <= x_blocks) | (missing <= allowed - h_blocks)
         own |= missing + reach <= x_blocks + allowed
         if layers > 1:
@@ -156,10 +169,10 @@ class Controller(wiring.Component):
         m.d.comb += h_ready.eq(own)
 
         # -- output: blocks promised to the buffer and not yet sent ------------------------------------------
-        promised = Signal(range(OUTPUT_BUFFER_STEPS * h_blocks + 1))
+        promised = Signal(range(buffered * h_blocks + 1))
         m.d.sync += promised.eq(promised + Mux(self.issue & step_begins, h_blocks, 0) - self.h_sent)
         has_room = Signal()
-        m.d.comb += has_room.eq(~step_begins | (promised <= (OUTPUT_BUFFER_STEPS - 1) * h_blocks))
+        m.d.comb += has_room.eq(~step_begins | (promised <= (buffered - 1) * h_blocks))
 
         # -- drain: busy for a while after every complete row group ------------------------------------------
         gap = self.schedule.drain_cycles

@@ -28,6 +28,12 @@ def unit_shape(config: Config) -> range:
     return range(max(2, num_slices(config, Schedule(config))))
 
 
+def state_unit_port(config: Config, direction) -> dict:
+    """The member ``state_unit`` where contexts have states of their own."""
+    contexts = config.architecture.contexts
+    return {"state_unit": direction(range(contexts * num_slices(config, Schedule(config))))} if contexts > 1 else {}
+
+
 class Drain(wiring.Component):
     """Takes R sums at once, gives ``cell_lanes`` hidden units per cycle.
 
@@ -49,6 +55,8 @@ class Drain(wiring.Component):
         A slice is being selected: the bias memory reads ``unit``.
     unit : Out
         Number of the slice within its step, with ``select``.
+    state_unit : Out, where there are several contexts
+        Number of the slice within a turn of all contexts.
     slice : Out(ArrayLayout(ArrayLayout(signed(product_sum_bits), G), lanes))
         The gates of every unit, one cycle after ``select``.
     slice_valid, slice_first_step, slice_last_step : Out(1)
@@ -72,6 +80,7 @@ class Drain(wiring.Component):
                 "tags": In(issue_tags(config)),
                 "select": Out(1),
                 "unit": Out(unit_shape(config)),
+                **state_unit_port(config, Out),
                 "slice": Out(slice_layout(config)),
                 "slice_valid": Out(1),
                 "slice_first_step": Out(1),
@@ -134,6 +143,10 @@ class Drain(wiring.Component):
         ]
         with m.If(select):
             m.d.sync += self.unit.eq(Mux(self.unit == self.units - 1, 0, self.unit + 1))
+            contexts = config.architecture.contexts
+            if contexts > 1:
+                last = self.state_unit == contexts * self.units - 1
+                m.d.sync += self.state_unit.eq(Mux(last, 0, self.state_unit + 1))
         with m.Switch(beat):
             for index in range(slices):
                 with m.Case(index):

@@ -1,4 +1,4 @@
-"""Output stream of h: room for two whole steps, so that the datapath never has to wait for the sink."""
+"""Output stream of h: room for all steps that can be under way, so that the datapath never has to wait for the sink."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -8,7 +8,7 @@ from hdl.hierarchy import shared
 from hdl.memory import Ram
 from model.config import Config
 from model.memory_image import state_memories
-from model.schedule import OUTPUT_BUFFER_LATENCY, OUTPUT_BUFFER_STEPS
+from model.schedule import OUTPUT_BUFFER_LATENCY, output_buffer_steps
 
 
 class OutputBuffer(wiring.Component):
@@ -70,9 +70,10 @@ class OutputBuffer(wiring.Component):
             m.d.sync += self.h.valid.eq(0)
 
         # One flag per step in the buffer; steps enter and leave in turn.
-        flags = Signal(OUTPUT_BUFFER_STEPS)
+        steps = output_buffer_steps(self.config)
+        flags = Signal(steps)
         written, sent = (Signal(range(max(2, blocks)), name=name) for name in ("written", "sent"))
-        write_step, send_step = (Signal(range(OUTPUT_BUFFER_STEPS), name=name) for name in ("write_step", "send_step"))
+        write_step, send_step = (Signal(range(steps), name=name) for name in ("write_step", "send_step"))
         with m.If(self.write):
             m.d.sync += written.eq(written + 1)
             with m.If(written == blocks - 1):

@@ -1,6 +1,6 @@
 """Memories of x and of every layer's h: double-buffered, one bank per tile column."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,12 +8,18 @@ from hdl.hierarchy import shared
 from hdl.memory import Ram, address_width
 from hdl.requantize import resize
 from model.config import Config
-from model.memory_image import vector_banks, vector_spec
+from model.memory_image import is_own, vector_banks, vector_spec
 
 
 def group_shape(config: Config) -> range:
     """Number of a column group of any layer."""
     return range(max(2, *(blocks.col_groups for blocks in config.layer_blocks)))
+
+
+def context_ports(config: Config, direction) -> dict:
+    """The members ``context`` and ``turn`` of what handles several."""
+    contexts = config.architecture.contexts
+    return {"context": direction(range(contexts)), "turn": direction(1)} if contexts > 1 else {}
 
 
 def layer_port(config: Config, direction) -> dict:
@@ -24,6 +30,8 @@ def layer_port(config: Config, direction) -> dict:
 class BankWriter(wiring.Component):
     """Where the next block goes: banks in turn, then the next column group; halves change after every step.
 
+    Where contexts have places of their own, a step is one context's, and halves change after a turn of all.
+
     Parameters
     ----------
     banks : int
@@ -32,6 +40,7 @@ class BankWriter(wiring.Component):
         Bank of the first block of a step.
     blocks : int
         Blocks of a step.
+    contexts : int
 
     Members
     -------
@@ -39,20 +48,21 @@ class BankWriter(wiring.Component):
     bank : Out(C)
         One-hot.
     address : Out
-        2 · column group + half.
+        Half in the lowest bit, then the context, then the column group.
     last : Out(1)
         This is the last block of its step.
     half : Out(1)
     """
 
-    def __init__(self, banks: int, first_bank: int, blocks: int):
-        self.banks, self.first_bank, self.blocks = banks, first_bank, blocks
+    def __init__(self, banks: int, first_bank: int, blocks: int, contexts: int = 1):
+        self.banks, self.first_bank, self.blocks, self.contexts = banks, first_bank, blocks, contexts
         groups = -(-(first_bank + blocks) // banks)
+        self.context_bits = (contexts - 1).bit_length()
         super().__init__(
             {
                 "advance": In(1),
                 "bank": Out(banks, init=1 << first_bank),
-                "address": Out(address_width(2 * groups)),
+                "address": Out(address_width((2 << self.context_bits) * groups)),
                 "last": Out(1),
                 "half": Out(1),
             }
@@ -60,17 +70,23 @@ class BankWriter(wiring.Component):
 
     @property
     def module_name(self) -> str:
-        return f"bank_writer_c{self.banks}_f{self.first_bank}_n{self.blocks}"
+        shared_by = f"_s{self.contexts}" if self.contexts > 1 else ""
+        return f"bank_writer_c{self.banks}_f{self.first_bank}_n{self.blocks}{shared_by}"
 
     def elaborate(self, platform):
         m = Module()
         count = Signal(range(max(2, self.blocks)))
         m.d.comb += self.last.eq(count == self.blocks - 1)
-        group = Signal(max(1, len(self.address) - 1))
-        m.d.comb += self.address.eq(Cat(self.half, group))
+        context = Signal(self.context_bits)
+        group = Signal(max(1, len(self.address) - 1 - self.context_bits))
+        m.d.comb += self.address.eq(Cat(self.half, context, group))
         with m.If(self.advance):
             with m.If(self.last):
-                m.d.sync += [count.eq(0), self.bank.eq(1 << self.first_bank), group.eq(0), self.half.eq(~self.half)]
+                m.d.sync += [count.eq(0), self.bank.eq(1 << self.first_bank), group.eq(0)]
+                if self.contexts > 1:
+                    m.d.sync += context.eq(context + 1)
+                with m.If(context == self.contexts - 1 if self.contexts > 1 else Const(1)):
+                    m.d.sync += [context.eq(0), self.half.eq(~self.half)]
             with m.Else():
                 m.d.sync += [count.eq(count + 1), self.bank.eq(self.bank.rotate_left(1))]
                 with m.If(self.bank[-1]):
@@ -105,6 +121,8 @@ class VectorMemory(wiring.Component):
         Column group.
     half : In(1)
         Half of this step; what is left of the step before is in the other one.
+    context, turn : In, where there are several contexts
+        In place of ``half`` for what is left of the context's step before.
     first_step : In(1)
         Read zeros for h of the step before.
     elements : Out(ArrayLayout(k · element_bits, C))
@@ -124,7 +142,8 @@ class VectorMemory(wiring.Component):
                 "x_write": In(1), "x_block": In(k * q.x.width), "x_last": Out(1), "x_half": Out(1),
                 "h_write": In(1), "h_block": In(k * q.h.width), "h_last": Out(1),
                 **({"h_top": Out(1)} if self.num_layers > 1 else {}),
-                "read": In(1), **layer_port(config, In), "group": In(group_shape(config)), "half": In(1),
+                "read": In(1), **layer_port(config, In), **context_ports(config, In),
+                "group": In(group_shape(config)), "half": In(1),
                 "first_step": In(1),
                 "elements": Out(data.ArrayLayout(k * config.element_bits, config.architecture.tile_cols)),
             }
@@ -151,7 +170,7 @@ class VectorMemory(wiring.Component):
 
         banks = {}
         for layer in range(layers):
-            for part, read, group, half in self._reads(m, layer):
+            for part, read, group, place in self._reads(m, layer):
                 writer = writers[layer, part]
                 for col in vector_banks(config, layer, part):
                     spec = vector_spec(config, layer, part, col)
@@ -163,7 +182,7 @@ class VectorMemory(wiring.Component):
                         ram.write_addr.eq(writer.address),
                         ram.write_data.eq(self.x_block if (layer, part) == (0, "early") else self.h_block),
                         ram.read_en.eq(read),
-                        ram.read_addr.eq(Cat(half, group)),
+                        ram.read_addr.eq(Cat(place, group)),
                     ]
 
         # What each column shows depends on the group that was read, known one cycle later.
@@ -189,7 +208,8 @@ class VectorMemory(wiring.Component):
         for layer, blocks in enumerate(self.config.layer_blocks):
             parts = (("early", 0, blocks.early, layer), ("late", blocks.early % cols, blocks.late, max(layer - 1, 0)))
             for part, first_bank, count, writes in parts:
-                writer = BankWriter(cols, first_bank, count)
+                contexts = self.config.architecture.contexts if is_own(layer, part) else 1
+                writer = BankWriter(cols, first_bank, count, contexts)
                 writers[layer, part] = writer
                 name = {(0, "early"): "x", (0, "late"): "h"}.get((layer, part), f"layer{layer}_{part}")
                 m.submodules[f"{name}_writer"] = shared(writer, platform)
@@ -201,7 +221,7 @@ class VectorMemory(wiring.Component):
         return writers
 
     def _reads(self, m, layer: int) -> list[tuple]:
-        """For the early and the late memory of a layer: when it is read, the group and the half."""
+        """For the early and the late memory of a layer: when it is read, the group, and the place within a group."""
         blocks, cols = self.config.layer_blocks[layer], self.config.architecture.tile_cols
         pure, mixed = blocks.early_groups, blocks.early % cols
         # A bank is only read for a group that it holds a part of, and h of the step before not at all in a first
@@ -217,9 +237,10 @@ class VectorMemory(wiring.Component):
         late_group = Signal.like(self.group, name=f"{name}late_group")
         m.d.comb += late_group.eq(self.group - pure)
         # x and the h of the layer below are this step's, a layer's own h the last step's.
+        before = ~self.half if self.config.architecture.contexts == 1 else Cat(~self.turn, self.context)
         return [
-            ("early", reads_early, self.group, ~self.half if layer else self.half),
-            ("late", reads_late, late_group, self.half if layer else ~self.half),
+            ("early", reads_early, self.group, before if layer else self.half),
+            ("late", reads_late, late_group, self.half if layer else before),
         ]
 
     def _show(self, m, banks: dict, layer: int, group, is_first_step) -> None:

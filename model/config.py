@@ -208,6 +208,9 @@ class ArchitectureConfig:
         ``"multiplier"``: a ``*`` per product and adder trees, for the multipliers of an FPGA.
     cell_lanes : int or None
         Hidden units activated and updated per cycle, a divisor of k; ``None`` takes the fewest that keep up.
+    contexts : int
+        Independent streams that take turns, a step each, every one with a state of its own.  A stream's step then
+        has the others' steps to become ready in, and less needs to go ahead.
     lookahead : int or None
         Row groups whose x columns are worked on before the first column of h: work that does not wait for
         the previous step and so covers its latency.  Their partial sums are parked.  ``None`` takes the
@@ -219,6 +222,7 @@ class ArchitectureConfig:
     engine: str = "direct"
     arithmetic: str = "carry_save"
     cell_lanes: int | None = None
+    contexts: int = 1
     lookahead: int | None = None
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
 
@@ -226,6 +230,7 @@ class ArchitectureConfig:
         require(1 <= self.tile_rows <= 4096, "architecture.tile_rows", "from 1 to 4096", self.tile_rows)
         require(1 <= self.tile_cols <= 4096, "architecture.tile_cols", "from 1 to 4096", self.tile_cols)
         require(self.engine in ENGINES, "architecture.engine", f"one of {', '.join(ENGINES)}", self.engine)
+        require(1 <= self.contexts <= 64, "architecture.contexts", "from 1 to 64", self.contexts)
         rule = f"one of {', '.join(ARITHMETICS)}"
         require(self.arithmetic in ARITHMETICS, "architecture.arithmetic", rule, self.arithmetic)
         self.pipeline.validate()
@@ -557,6 +562,8 @@ class Config:
             del values["quantization"]["peephole"]
         if self.network.num_layers == 1:
             del values["network"]["num_layers"]
+        if self.architecture.contexts == 1:
+            del values["architecture"]["contexts"]
         return values
 
     def replace(self, settings: dict[str, object]) -> "Config":

@@ -168,6 +168,10 @@ class LinkLayout:
 
     config: Config
 
+    def __post_init__(self):
+        contexts = self.config.architecture.contexts
+        require(contexts == 1, "architecture.contexts", "1 behind the host link", contexts)
+
     @property
     def x_beat_bytes(self) -> int:
         """Bytes of a beat of x."""

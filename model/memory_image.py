@@ -12,7 +12,7 @@ import numpy as np
 
 from model.config import Config
 from model.errors import InvalidFileError
-from model.schedule import OUTPUT_BUFFER_STEPS, Schedule
+from model.schedule import Schedule, output_buffer_steps
 from model.weights import NetworkWeights
 
 FINGERPRINT_LABEL = "configuration"
@@ -63,8 +63,9 @@ def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
 
 
 def cell_state_spec(config: Config, schedule: Schedule) -> MemorySpec:
-    """The memory of the state, of a cell that has one: a word for ``cell_lanes`` hidden units."""
-    return MemorySpec("cell_state", num_slices(config, schedule), schedule.cell_lanes * config.quantization.cell.width)
+    """The memory of the state, of a cell that has one: a word for ``cell_lanes`` units, context after context."""
+    words = config.architecture.contexts * num_slices(config, schedule)
+    return MemorySpec("cell_state", words, schedule.cell_lanes * config.quantization.cell.width)
 
 
 def parameter_memories(config: Config) -> list[MemorySpec]:
@@ -98,7 +99,7 @@ def state_memories(config: Config) -> list[MemorySpec]:
     return [
         *vectors,
         *state,
-        MemorySpec("output_buffer", OUTPUT_BUFFER_STEPS * config.num_hidden_blocks, k * q.h.width),
+        MemorySpec("output_buffer", output_buffer_steps(config) * config.num_hidden_blocks, k * q.h.width),
     ]
 
 
@@ -111,12 +112,26 @@ def vector_banks(config: Config, layer: int, part: str) -> list[int]:
 
 
 def vector_spec(config: Config, layer: int, part: str, bank: int) -> MemorySpec:
-    """A bank of the memory of a layer's early or late vector: a block per column group, two halves in turn."""
+    """A bank of the memory of a layer's early or late vector: a block per column group, two halves in turn.
+
+    A layer's own h is kept for every context.
+    """
     cols, blocks = config.architecture.tile_cols, config.layer_blocks[layer]
     groups = -(-blocks.early // cols) if part == "early" else -(-(blocks.early % cols + blocks.late) // cols)
     name = {(0, "early"): "x", (0, "late"): "h"}.get((layer, part), f"layer{layer}_{part}")
     fmt = config.quantization.x if name == "x" else config.quantization.h
-    return MemorySpec(f"{name}_c{bank}", HALVES * groups, config.block_size * fmt.width)
+    places = HALVES << (context_bits(config) if is_own(layer, part) else 0)
+    return MemorySpec(f"{name}_c{bank}", places * groups, config.block_size * fmt.width)
+
+
+def is_own(layer: int, part: str) -> bool:
+    """Whether the vector is the layer's own h of the step before."""
+    return part == ("early" if layer else "late")
+
+
+def context_bits(config: Config) -> int:
+    """Address bits that tell contexts apart."""
+    return (config.architecture.contexts - 1).bit_length()
 
 
 def pack(values: np.ndarray, bits: int) -> list[int]:

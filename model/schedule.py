@@ -20,7 +20,6 @@ from typing import NamedTuple
 from model.cells import Cell
 from model.config import Config
 
-OUTPUT_BUFFER_STEPS = 2
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
 # In front of a lane of the cell update: the slice, and again while the biases are read.
@@ -39,6 +38,28 @@ class Issue(NamedTuple):
     resume: bool  # the sum starts from the oldest parked one
     park: bool  # the sum is parked
     complete: bool  # the sum is complete and goes to the drain
+
+
+def output_buffer_steps(config: Config) -> int:
+    """Steps that the output buffer has room for: a power of two, and one more than can be under way at once."""
+    return 1 << config.architecture.contexts.bit_length()
+
+
+def interleave(lengths: list[int], contexts: int) -> list[tuple[int, int]]:
+    """(sequence, step) in the order in which the accelerator takes them.
+
+    Sequences are dealt to the contexts in turn.  A context that has none left while others do gets sequences of one
+    step, which are numbered -1.
+    """
+    queues = [
+        [(number, step) for number in range(context, len(lengths), contexts) for step in range(lengths[number])]
+        for context in range(contexts)
+    ]
+    rounds = max(len(queue) for queue in queues)
+    order = [queue[turn] if turn < len(queue) else (-1, 0) for turn in range(rounds) for queue in queues]
+    while order[-1][0] < 0:
+        order.pop()
+    return order
 
 
 def adder_tree_latency(terms: int, levels_per_register: int) -> int:
@@ -194,7 +215,7 @@ class Schedule:
     @cached_property
     def initiation_interval(self) -> int:
         """Cycles per step, sustained, with a source and a sink that never wait."""
-        line = self.timeline([STEADY_STEPS])
+        line = self.timeline([STEADY_STEPS] * self.config.architecture.contexts)
         return line.last_issue[-1] - line.last_issue[-2]
 
     @property
@@ -208,7 +229,7 @@ class Schedule:
         return self.timeline([1]).last_beat[0] + 1
 
     def timeline(self, sequence_lengths: list[int]) -> Timeline:
-        """Every step's cycles for sequences back to back; cycle 0 carries the first beat of x.
+        """Every step's cycles for sequences back to back, dealt to the contexts; cycle 0 carries the first beat of x.
 
         The source offers a beat whenever the accelerator takes one; the sink always takes.
         """
@@ -223,7 +244,8 @@ class Schedule:
             reach, blocks = (issue.col + 1) * tile_cols, c.layer_blocks[issue.layer]
             needs.append((min(reach, blocks.early), min(max(reach - blocks.early, 0), blocks.late)))
 
-        steps = [index == 0 for length in sequence_lengths for index in range(length)]
+        contexts, buffered = c.architecture.contexts, output_buffer_steps(c)
+        steps = [index == 0 for _, index in interleave(sequence_lengths, contexts)]
         x_time: list[int] = []  # cycle of each beat of x
         beat_time: list[int] = []  # cycle of each beat of h
         written: list[int] = []  # cycle from which each block of h can be read
@@ -239,7 +261,7 @@ class Schedule:
             for number, issue in enumerate(self.issues):
                 early, late = needs[number]
                 # Where the h of this layer's last step and the h of the layer below begin in ``written``.
-                own = ((step - 1) * num_layers + issue.layer) * h_blocks
+                own = ((step - contexts) * num_layers + issue.layer) * h_blocks
                 below = (step * num_layers + issue.layer - 1) * h_blocks
                 when = now + 1
                 if issue.layer == 0:
@@ -251,8 +273,8 @@ class Schedule:
                         when = max(when, written[own + early - 1])
                     if late:
                         when = max(when, written[below + late - 1])
-                if number == 0 and step >= OUTPUT_BUFFER_STEPS:
-                    when = max(when, beat_time[(step - OUTPUT_BUFFER_STEPS + 1) * h_blocks - 1] + 1)
+                if number == 0 and step >= buffered:
+                    when = max(when, beat_time[(step - buffered + 1) * h_blocks - 1] + 1)
                 if issue.complete:
                     when = max(when, ready_to_complete)
                     ready_to_complete = when + gap

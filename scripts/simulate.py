@@ -112,9 +112,8 @@ def main(argv: list[str] | None = None) -> int:
     reproduced = None
     if model is not None:
         wrong_characters = sum(_wrong_predictions(model, result) for result in results)
-        reproduced = not results[-1].problems and bool(
-            _rewrite(model, results[-1].h[-args.length :], args.temperature, args.seed) == sentence
-        )
+        h = results[-1].h[results[-1].run.scenario.steps_of(0)] if not results[-1].problems else None
+        reproduced = h is not None and _rewrite(model, h[-args.length :], args.temperature, args.seed) == sentence
     failed = any(result.problems for result in results) or bool(wrong_characters) or reproduced is False
     if args.json:
         summary = {
@@ -138,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _wrong_predictions(model: CharModel, result: RunResult) -> int:
-    expected = model.predict(np.concatenate(result.run.scenario.expected))
+    expected = model.predict(result.run.scenario.expected_steps)
     got = model.predict(result.h)[: len(expected)]
     return int((got != expected[: len(got)]).sum()) + len(expected) - len(got)
 

@@ -102,7 +102,7 @@ class RunResult:
     @property
     def mismatches(self) -> int:
         """Steps whose h differs from the reference or never came."""
-        expected = np.concatenate(self.run.scenario.expected)
+        expected = self.run.scenario.expected_steps
         got = self.h[: len(expected)]
         return int((got != expected[: len(got)]).any(axis=1).sum()) + len(expected) - len(got)
 

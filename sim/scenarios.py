@@ -13,7 +13,7 @@ from model.memory_image import pack
 from model.qformat import QFormat
 from model.reference.network import NetworkReference
 from model.resources import matvec_multipliers
-from model.schedule import Schedule, Timeline
+from model.schedule import Schedule, Timeline, interleave
 from model.weights import LayerWeights, NetworkWeights, drop_absent, of_layers, random_inputs, random_weights
 
 
@@ -44,7 +44,7 @@ class Scenario:
     weights : LayerWeights or StackWeights
         With their configuration.
     sequences : tuple of int arrays (T, X)
-        Streamed back to back; the state returns to zero between them.
+        Dealt to the contexts and streamed back to back; the state returns to zero between them.
     """
 
     weights: NetworkWeights
@@ -67,16 +67,40 @@ class Scenario:
         """Steps of each sequence."""
         return [len(sequence) for sequence in self.sequences]
 
+    @cached_property
+    def order(self) -> list[tuple[int, int]]:
+        """(sequence, step) as they are streamed; sequence -1 is a single step of zeros for an idle context."""
+        return interleave(self.lengths, self.config.architecture.contexts)
+
     @property
     def num_steps(self) -> int:
-        """Steps of all sequences."""
-        return sum(self.lengths)
+        """Steps of all sequences, and of idle contexts."""
+        return len(self.order)
 
     @cached_property
     def expected(self) -> tuple[np.ndarray, ...]:
         """h of each sequence, (T, H), by the reference."""
-        reference = NetworkReference(self.weights)
-        return tuple(reference.run(sequence[:, None])[0][:, 0] for sequence in self.sequences)
+        return tuple(self._golden(sequence) for sequence in self.sequences)
+
+    def _golden(self, sequence: np.ndarray) -> np.ndarray:
+        return NetworkReference(self.weights).run(sequence[:, None])[0][:, 0]
+
+    def in_order(self, values: Sequence[np.ndarray], idle: np.ndarray) -> np.ndarray:
+        """Steps of every sequence as they are streamed, ``idle`` (1, N) for those of idle contexts."""
+        return np.stack([idle[0] if number < 0 else values[number][step] for number, step in self.order])
+
+    @cached_property
+    def _idle(self) -> np.ndarray:
+        return np.zeros((1, self.config.network.input_size), dtype=np.int64)
+
+    @cached_property
+    def expected_steps(self) -> np.ndarray:
+        """h of every step (steps, H) as they are streamed."""
+        return self.in_order(self.expected, self._golden(self._idle))
+
+    def steps_of(self, number: int) -> list[int]:
+        """Places of a sequence's steps in the stream."""
+        return [place for place, (sequence, _) in enumerate(self.order) if sequence == number]
 
     @cached_property
     def timeline(self) -> Timeline:
@@ -86,19 +110,20 @@ class Scenario:
     @cached_property
     def x_beats(self) -> list[int]:
         """Payloads of stream x: ``{last, data}``."""
-        return self._beats(self.sequences, self.config.quantization.x.width)
+        return self._beats(self.in_order(self.sequences, self._idle), self.config.quantization.x.width)
 
     @cached_property
     def h_beats(self) -> list[int]:
         """Payloads that stream h must carry: ``{last, data}``."""
-        return self._beats(self.expected, self.config.quantization.h.width)
+        return self._beats(self.expected_steps, self.config.quantization.h.width)
 
-    def _beats(self, parts: Sequence[np.ndarray], bits: int) -> list[int]:
+    def _beats(self, steps: np.ndarray, bits: int) -> list[int]:
         k = self.config.block_size
-        words = []
-        for values in parts:
-            words += to_beats(values, k, bits)
-            words[-1] |= 1 << (k * bits)
+        words = to_beats(steps, k, bits)
+        per_step = len(words) // len(steps)
+        for place, (number, step) in enumerate(self.order):
+            if number < 0 or step == self.lengths[number] - 1:
+                words[(place + 1) * per_step - 1] |= 1 << (k * bits)
         return words
 
     def h_values(self, beats: Sequence[int]) -> np.ndarray:
@@ -211,6 +236,7 @@ def _draw(rng: np.random.Generator) -> dict:
             "tile_cols": cols,
             "engine": engine,
             "arithmetic": pick(*ARITHMETICS),
+            "contexts": pick(1, 1, 1, 2, 3),
             "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
             "lookahead": pick(None, between(1, groups)),
             "pipeline": {

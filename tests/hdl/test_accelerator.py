@@ -114,6 +114,42 @@ def test_layers(layers, cell, settings, rng):
     check(config.replace({f"architecture.{name}": value for name, value in settings.items()}), rng)
 
 
+@pytest.mark.parametrize(
+    ("contexts", "layers", "settings"),
+    [
+        (2, 1, {"engine": "fast", "tile_rows": 4, "tile_cols": 2}),
+        (3, 1, {"engine": "direct", "tile_rows": 12, "tile_cols": 5}),
+        (2, 2, {"engine": "direct", "tile_rows": 3, "tile_cols": 3, "lookahead": 1}),
+    ],
+)
+def test_contexts_take_turns(contexts, layers, settings, rng):
+    """Streams of their own, dealt step by step: each as if it were alone, none waiting for its own last step."""
+    config = preset("tiny").replace({"network.num_layers": layers, "architecture.contexts": contexts})
+    config = config.replace({f"architecture.{name}": value for name, value in settings.items()})
+    weights, q, k = random_weights(config, rng), config.quantization, config.block_size
+    lengths = [(3, 1, 2), (1, 4, 1), (2, 2, 2)][:contexts]
+    golden = NetworkReference(weights)
+    x_beats, expected = [], []
+    for own in lengths:
+        sequences = [random_inputs(config, rng, length) for length in own]
+        x_beats.append(beats_of(sequences, k, q.x.width))
+        expected.append(beats_of([golden.run(x[:, None])[0][:, 0] for x in sequences], k, q.h.width))
+
+    def dealt(streams, blocks):
+        steps = range(0, len(streams[0]), blocks)
+        return [beat for start in steps for stream in streams for beat in stream[start : start + blocks]]
+
+    x_beats, expected = dealt(x_beats, config.num_input_blocks), dealt(expected, config.num_hidden_blocks)
+    run = run_accelerator(weights, x_beats, len(expected))
+    assert run.beats == expected
+    line = Schedule(config).timeline([own[turn] for turn in range(3) for own in lengths])
+    per_step, blocks = config.bank_words, config.num_hidden_blocks
+    assert run.issue_cycles[::per_step] == line.first_issue
+    assert run.beat_cycles[blocks - 1 :: blocks] == line.last_beat
+    stalled = run_accelerator(weights, x_beats, len(expected), lambda: rng.random() < 0.6, lambda: rng.random() < 0.6)
+    assert stalled.beats == expected
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_extreme_sums_do_not_overflow(sign, rng):
     config = architecture(engine="fast", arithmetic="carry_save", tile_rows=2)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from model.config import Config
 from model.presets import preset
-from model.schedule import Schedule, adder_tree_latency
+from model.schedule import Schedule, adder_tree_latency, interleave
 from sim.scenarios import random_config
 
 configs = st.integers(0, 2**32 - 1).map(lambda seed: random_config(np.random.default_rng(seed)))
@@ -48,7 +48,8 @@ def test_sums_start_park_resume_and_complete(config: Config):
 def test_timeline_is_causal(config: Config, lengths):
     schedule = Schedule(config)
     line = schedule.timeline(lengths)
-    assert len(line.first_issue) == len(line.last_issue) == len(line.last_beat) == sum(lengths)
+    assert len(line.first_issue) == len(line.last_issue) == len(line.last_beat)
+    assert len(line.last_beat) == len(interleave(lengths, config.architecture.contexts))
     steps = list(zip(line.first_issue, line.last_issue, line.last_beat, strict=True))
     for first, last, beat in steps:
         assert last - first >= schedule.ideal_interval - 1
@@ -71,6 +72,19 @@ def test_derived_parallelism_is_valid(config: Config):
 @pytest.mark.parametrize("name", ["char128", "lm512"])
 def test_presets_never_wait(name):
     assert Schedule(preset(name)).overhead == 0
+
+
+def test_sequences_are_dealt_to_contexts():
+    assert interleave([2, 1], 1) == [(0, 0), (0, 1), (1, 0)]
+    # The second context is idle in the second turn, nothing follows the last step.
+    assert interleave([3, 1, 1], 2) == [(0, 0), (1, 0), (0, 1), (-1, 0), (0, 2), (-1, 0), (2, 0)]
+
+
+def test_contexts_need_no_lookahead():
+    config = preset("char128")
+    assert Schedule(config).lookahead > 1
+    shared = Schedule(config.replace({"architecture.contexts": 2}))
+    assert (shared.lookahead, shared.overhead) == (1, 0)
 
 
 def test_the_papers_case():

@@ -92,6 +92,11 @@ DESIGNS = {
         "tiny",
         {"network.num_layers": 2, "network.input_size": 22, "architecture.engine": "fast"},
     ),
+    "icarus-contexts": (
+        "icarus",
+        "tiny",
+        {"architecture.contexts": 2, "network.num_layers": 2, "architecture.tile_rows": 3},
+    ),
     "icarus-three-layers": (
         "icarus",
         "tiny",

@@ -21,6 +21,13 @@ def test_beats_of_a_scenario(seed):
     scenario = random_scenario(config, rng)
     assert 1 in scenario.lengths
     last = config.block_size * config.quantization.h.width
+    blocks, h = config.num_hidden_blocks, scenario.h_values(scenario.h_beats)
+    assert len(h) == scenario.num_steps
     ends = [index for index, beat in enumerate(scenario.h_beats) if beat >> last]
-    assert ends == [steps * config.num_hidden_blocks - 1 for steps in np.cumsum(scenario.lengths)]
-    assert np.array_equal(scenario.h_values(scenario.h_beats), np.concatenate(scenario.expected))
+    assert all(index % blocks == blocks - 1 for index in ends)
+    for number, length in enumerate(scenario.lengths):
+        places = scenario.steps_of(number)
+        assert len(places) == length
+        assert {place % config.architecture.contexts for place in places} == {number % config.architecture.contexts}
+        assert [place * blocks + blocks - 1 in ends for place in places] == [False] * (length - 1) + [True]
+        assert np.array_equal(h[places], scenario.expected[number])
