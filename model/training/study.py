@@ -318,14 +318,19 @@ STUDIES = (
 
 
 def weight_bytes(stage: Stage) -> int:
-    """Bytes of W_x and W_h; biases, embedding and output layer are not counted."""
-    network = stage.config.network
-    bits = stage.config.quantization.weight_bits if stage.kind == "quantized" else 32
-    total = 0
-    for k, cols in zip(
-        stage.block_sizes or (stage.config.block_size,) * 2, (network.input_size, network.hidden_size), strict=True
-    ):
-        total += stage.config.num_gates * -(-network.hidden_size // k) * -(-cols // k) * k * bits
+    """Bytes of W_x and W_h; biases, embedding and output layer are not counted.
+
+    Integers are counted as the accelerator stores them, with the zeros of rows that read x or h alone.
+    """
+    network, gates = stage.config.network, stage.config.cell.gates
+    stored = stage.kind == "quantized"
+    bits = stage.config.quantization.weight_bits if stored else 32
+    rows = [
+        sum(stored or reads for reads in part) for part in zip(*((g.reads_x, g.reads_h) for g in gates), strict=True)
+    ]
+    sizes, total = stage.block_sizes or (stage.config.block_size,) * 2, 0
+    for count, k, cols in zip(rows, sizes, (network.input_size, network.hidden_size), strict=True):
+        total += count * -(-network.hidden_size // k) * -(-cols // k) * k * bits
     return -(-total // 8)
 
 
