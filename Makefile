@@ -71,7 +71,7 @@ fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx
 host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a simulated one
 	@$(RUN) -m scripts.host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 
-test: .venv/.sim .venv/.train .venv/.synth .venv/.plot .venv/.dev | compiler ## linter, formatter, every test
+test: .venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.plot .venv/.dev | compiler ## linter, formatter, every test
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pytest -n $(WORKERS) --durations=15 $(ARGS)
@@ -106,7 +106,7 @@ distclean: clean ## remove .venv as well
 .venv/.base: .venv/.python pyproject.toml
 	@echo 'installing: base'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable .; touch $@
 
-.venv/.sim .venv/.train .venv/.synth .venv/.fpga .venv/.plot .venv/.dev: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.fpga .venv/.plot .venv/.dev: .venv/.%: .venv/.base
 	@echo 'installing: $*'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable '.[$*]'; touch $@
 
 # Verilator makes C++ of the design; cocotb's Makefiles need perl and make with it.
