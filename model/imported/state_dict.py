@@ -4,11 +4,19 @@ A state_dict has neither ``batch_first`` nor ``dropout``, which change no weight
 """
 
 import re
+from math import prod
 
 import numpy as np
 
 from model.errors import InvalidFileError, require
-from model.imported.network import CELL_GATES, MAX_LAYERS, DirectionWeights, RecurrentLayer, RecurrentNetwork
+from model.imported.network import (
+    CELL_GATES,
+    MAX_ELEMENTS,
+    MAX_LAYERS,
+    DirectionWeights,
+    RecurrentLayer,
+    RecurrentNetwork,
+)
 from model.imported.tensor_file import TensorFile
 
 KINDS = ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
@@ -103,7 +111,7 @@ def _read(file: TensorFile, names: dict[str, str]) -> dict:
             require_shape(file, names[kind], shapes[kind] == shape, f"of shape {shape}")
     if "weight_hr" in names and cell != "lstm":
         raise InvalidFileError(f"{names['weight_hr']} must be left out for cell {cell}, not as in {file.path}")
-    return {"cell": cell, "rows": rows, **{kind: file.read(name) for kind, name in names.items()}}
+    return {"cell": cell, "rows": rows, **{kind: file.read(names[kind]) for kind in KINDS if kind in names}}
 
 
 def require_shape(file: TensorFile, name: str, condition: bool, rule: str) -> None:
@@ -137,6 +145,9 @@ def network_from_tensors(file: TensorFile, prefix: str | None = None, activation
     prefix = _choose(file, groups, prefix)
     group = groups[prefix]
     both = _check_places(file, prefix, group)
+    used = {name for names in group.values() for name in names.values()}
+    total = sum(prod(file.shapes[name]) for name in used)
+    require(total <= MAX_ELEMENTS, "number of weights", f"at most {MAX_ELEMENTS}", total)
     layers = []
     for layer in range(1 + max(number for number, _ in group)):
         parts = [_read(file, group[layer, reverse]) for reverse in ((False, True) if both else (False,))]
@@ -159,7 +170,6 @@ def network_from_tensors(file: TensorFile, prefix: str | None = None, activation
         )
     cell = layers[0].cell
     require(activation is None or cell == "rnn", "--activation", f"left out for cell {cell}", activation)
-    used = {name for names in group.values() for name in names.values()}
     ignored = tuple(f"{name} {list(shape)}" for name, shape in file.shapes.items() if name not in used)
     notes = ["a state_dict does not say batch_first: arrays here are (steps, batch, elements)"]
     if cell == "rnn" and activation is None:
