@@ -17,11 +17,14 @@ ARGS    ?=
 WORKERS ?= 2
 BOARD   ?= ulx3s_85f
 PORT    ?=
+MODEL   ?=
 
 # Left empty, the first of these that is recent enough makes .venv.
 PYTHON  ?=
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
+# What reads MODEL: files of torch.save need torch, safetensors nothing.
+READER   = $(if $(filter %.onnx,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 # Every target that `make help` lists.
@@ -58,6 +61,12 @@ silicon: .venv/.synth ## every design in every library beside the paper's (LIBER
 
 bless: .venv/.synth ## make the area and depth of today's small designs the baseline of tests
 	@$(RUN) -m scripts.bless
+
+inspect: $(READER) ## layers, sizes and bytes of a model file (MODEL=file.pt, .safetensors or .onnx)
+	@$(RUN) -m scripts.inspect_model '$(MODEL)' $(ARGS)
+
+convert: $(READER) ## weight image of a model file's layer, without retraining (MODEL=file ARGS="--k 8 --calibrate x.npy")
+	@$(RUN) -m scripts.convert '$(MODEL)' $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
 	@$(RUN) -m scripts.compress $(OPTIONS)
