@@ -1,95 +1,137 @@
-"""LSTM cell update of one hidden unit per cycle, from accumulated sums to h."""
+"""Cell update: from slices of sums to blocks of h."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.activation import Activation
+from hdl.cell_lane import LANES
+from hdl.drain import slice_layout, unit_shape
 from hdl.hierarchy import shared
-from hdl.memory import delay
-from hdl.requantize import requantize, resize
-from model.config import GATES, Config
-from model.schedule import activation_latency
+from hdl.memory import Ram, Rom, delay
+from model.config import Config
+from model.memory_image import MemorySpec, bias_spec, cell_state_spec, peephole_spec
+from model.schedule import Schedule
 
 
-class CellLane(wiring.Component):
-    """Bias, activations and state update of one hidden unit per cycle.
-
-    ``preact = requantize(sum + bias)``, ``i, f, g, o = σ, σ, tanh, σ(preact)``,
-    ``c' = requantize(f·c + i·g)``, ``h' = requantize(o·tanh(c'))``.
+class CellUpdate(wiring.Component):
+    """Lanes of the cell update with the memories of their parameters and state; gathers h into blocks.
 
     Parameters
     ----------
     config : Config
-    sum_width : int
-        Bits of a matrix–vector sum.
+    contents : dict of str to list of int, optional
 
     Members
     -------
-    sums : In(ArrayLayout(signed(sum_width), 4))
-        I, F, G, O.
-    bias : In(ArrayLayout(signed(bias_bits), 4))
-    c : In(signed), codes of the format of cell
-        Wanted ``cell_read_latency`` cycles after ``sums``.
-    c_next : Out(signed)
-        ``cell_latency`` cycles after ``sums``.
-    h : Out(signed), codes of the format of h
-        ``latency`` cycles after ``sums``.
+    select, unit : In
+        The drain selects this slice: read its biases.
+    slice, slice_valid : In
+        One cycle later.
+    first_step, last_step : In(1)
+        With ``slice``: its sequence starts (state is zero), ends.
+    block_valid, block, block_last_step : Out
+        A block of k elements of h.
 
-    Latency: see members · Throughput: 1 unit per cycle · Numerics: as above, nothing else rounds ·
-    Reference: ``model.reference.cell_update``, ``model.reference.layer``
+    Latency: ``Schedule.epilogue_latency`` less the drain and the write · Throughput: one slice per cycle ·
+    Reference: ``model.reference.cell_update``
     """
 
-    reset_less = True
+    module_name = "cell_update"
 
-    def __init__(self, config: Config, sum_width: int):
-        self.config, self.sum_width = config, sum_width
-        activation = activation_latency(config.activation.kind)
-        self.cell_read_latency = 2 + activation
-        self.cell_latency = self.cell_read_latency + 2
-        self.latency = self.cell_latency + activation + 2
-        q = config.quantization
+    def __init__(self, config: Config, contents: dict[str, list[int]] | None = None):
+        self.config, self.contents = config, contents
+        self.schedule = Schedule(config)
         super().__init__(
             {
-                "sums": In(data.ArrayLayout(signed(sum_width), len(GATES))),
-                "bias": In(data.ArrayLayout(signed(q.bias_bits), len(GATES))),
-                "c": In(signed(q.cell.width)),
-                "c_next": Out(signed(q.cell.width)),
-                "h": Out(signed(q.h.width)),
+                "select": In(1),
+                "unit": In(unit_shape(config)),
+                "slice": In(slice_layout(config)),
+                "slice_valid": In(1),
+                "first_step": In(1),
+                "last_step": In(1),
+                "block_valid": Out(1),
+                "block": Out(config.block_size * config.quantization.h.width),
+                "block_last_step": Out(1),
             }
         )
-
-    module_name = "cell_lane"
 
     def elaborate(self, platform):
         m = Module()
         config, q = self.config, self.config.quantization
-        gates = []
-        for index, name in enumerate(GATES):
-            total = Signal(signed(config.accumulator_bits), name=f"total_{name}")
-            preact = Signal(signed(q.preact.width), name=f"preact_{name}")
-            m.d.sync += total.eq(resize(self.sums[index] + self.bias[index], len(total)))
-            m.d.sync += preact.eq(requantize(total, config.accumulator_fracs[index], q.preact))
-            activation = Activation(config.gate_table(index))
-            m.submodules[f"activation_{name}"] = shared(activation, platform)
-            m.d.comb += activation.x.eq(preact)
-            gates.append(activation.y)
-        i, f, g, o = gates
+        lanes = self.schedule.cell_lanes
+        biases = self._parameters(m, platform, bias_spec(config, self.schedule), config.num_gates, q.bias_bits)
+        cells = [LANES[config.cell.name](config, config.product_sum_bits) for _ in range(lanes)]
+        # A register behind each memory: the sums wait for theirs.
+        sums = data.View(self.slice.shape(), delay(m, self.slice.as_value(), 1, "sums"))
+        for index, cell in enumerate(cells):
+            m.submodules[f"lane_{index}"] = shared(cell, platform)
+            m.d.comb += [
+                cell.sums.eq(sums[index]),
+                *(cell.bias[gate].eq(biases[gate][index].as_signed()) for gate in range(config.num_gates)),
+            ]
+        peepholes = len(config.cell.peepholes)
+        if peepholes:
+            spec, width = peephole_spec(config, self.schedule), q.peephole.width
+            weights = self._parameters(m, platform, spec, peepholes, width)
+            for index, cell in enumerate(cells):
+                m.d.comb += [cell.peephole[gate].eq(weights[gate][index].as_signed()) for gate in range(peepholes)]
+        if config.cell.has_state:
+            self._state(m, platform, cells)
 
-        forget = Signal(signed(q.gate.width + q.cell.width))
-        update = Signal(signed(2 * q.gate.width))
-        m.d.sync += [forget.eq(f * self.c), update.eq(i * g)]
-        forget_frac, update_frac = q.gate.fraction_bits + q.cell.fraction_bits, 2 * q.gate.fraction_bits
-        frac = max(forget_frac, update_frac)
-        total = (forget << (frac - forget_frac)) + (update << (frac - update_frac))
-        m.d.sync += self.c_next.eq(requantize(total, frac, q.cell))
-
-        tanh = Activation(config.cell_table)
-        m.submodules.activation_cell = shared(tanh, platform)
-        m.d.comb += tanh.x.eq(self.c_next)
-        product = Signal(signed(2 * q.gate.width))
-        m.d.sync += [
-            product.eq(delay(m, o, 2 + tanh.latency, "o") * tanh.y),
-            self.h.eq(requantize(product, 2 * q.gate.fraction_bits, q.h)),
-        ]
+        latency = 1 + cells[0].latency
+        self._gather(
+            m, cells, delay(m, self.slice_valid, latency, "h_valid", reset_less=False),
+            delay(m, self.last_step, latency, "last_step"),
+        )  # fmt: skip
         return m
+
+    def _parameters(self, m, platform, spec: MemorySpec, rows: int, width: int) -> data.View:
+        """What the memory of this name holds for the slice whose sums are there: [row][lane]."""
+        rom = Rom(spec, self.contents and self.contents[spec.name])
+        m.submodules[spec.name] = shared(rom, platform)
+        m.d.comb += [rom.en.eq(self.select), rom.addr.eq(self.unit)]
+        layout = data.ArrayLayout(data.ArrayLayout(width, self.schedule.cell_lanes), rows)
+        return data.View(layout, delay(m, rom.data, 1, spec.name))
+
+    def _state(self, m, platform, cells: list) -> None:
+        """The state's memory: read in time for the lanes, written when they are done."""
+        config, width, timing = self.config, self.config.quantization.cell.width, cells[0]
+        state = Ram(cell_state_spec(config, self.schedule))
+        m.submodules.cell_state = shared(state, platform)
+        # The slice is one cycle ahead of the lanes' sums; a word is wanted two cycles after it is asked for.
+        to_read, to_write = timing.read_latency - 1, timing.write_latency + 1
+        reading = delay(m, self.slice_valid, to_read, "read", reset_less=False)
+        at_read = delay(m, self.first_step, to_read, "first_step")
+        unit = delay(m, self.unit, 1 + to_read, "unit_read")
+        first_step = delay(m, at_read, 1, "first_step_state")
+        writing = delay(m, reading, to_write - to_read, "write", reset_less=False)
+        write_unit = delay(m, unit, to_write - to_read, "unit_write")
+        previous = Signal(len(state.read_data), reset_less=True)
+        with m.If(first_step):
+            m.d.sync += previous.eq(0)
+        with m.Else():
+            m.d.sync += previous.eq(state.read_data)
+        m.d.comb += [
+            state.read_en.eq(reading & ~at_read), state.read_addr.eq(unit),
+            state.write_en.eq(writing), state.write_addr.eq(write_unit),
+        ]  # fmt: skip
+        for index, cell in enumerate(cells):
+            bits = slice(index * width, (index + 1) * width)
+            m.d.comb += [cell.c.eq(previous[bits].as_signed()), state.write_data[bits].eq(cell.c_next)]
+
+    def _gather(self, m, cells: list, h_valid, last_step) -> None:
+        """Slices of h to a block."""
+        slices = self.config.block_size // self.schedule.cell_lanes
+        now = Cat(*(cell.h for cell in cells))
+        m.d.comb += self.block_last_step.eq(last_step)
+        if slices == 1:
+            m.d.comb += [self.block.eq(now), self.block_valid.eq(h_valid)]
+            return
+        # The last slice completes the block without a detour through a register.
+        earlier = Signal(len(self.block) - len(now), reset_less=True)
+        count = Signal(range(slices))
+        with m.If(h_valid):
+            m.d.sync += [earlier.eq(Cat(earlier, now)[len(now) :]), count.eq(count + 1)]
+            with m.If(count == slices - 1):
+                m.d.sync += count.eq(0)
+        m.d.comb += [self.block.eq(Cat(earlier, now)), self.block_valid.eq(h_valid & (count == slices - 1))]

@@ -1,4 +1,4 @@
-"""Drain: from the sums of whole tile rows to slices of a few hidden units with all four gates."""
+"""Drain: from the sums of whole tile rows to slices of a few hidden units with all their gates."""
 
 import math
 
@@ -11,28 +11,29 @@ from hdl.matvec import IssueTags
 from hdl.memory import delay
 from hdl.packing import split
 from hdl.transform import InverseTransform
-from model.config import GATES, Config
+from model.config import Config
 from model.datapath import datapath_widths
-from model.memory_image import bias_spec
+from model.memory_image import num_slices
 from model.schedule import Schedule
 
 
 def slice_layout(config: Config) -> data.ArrayLayout:
     """Sums of a slice: [unit][gate]."""
-    return data.ArrayLayout(data.ArrayLayout(signed(config.product_sum_bits), len(GATES)), Schedule(config).cell_lanes)
+    unit = data.ArrayLayout(signed(config.product_sum_bits), config.num_gates)
+    return data.ArrayLayout(unit, Schedule(config).cell_lanes)
 
 
 def unit_shape(config: Config) -> range:
     """Number of a slice within its step."""
-    return range(max(2, bias_spec(config, Schedule(config)).depth))
+    return range(max(2, num_slices(config, Schedule(config))))
 
 
 class Drain(wiring.Component):
     """Takes R sums at once, gives ``cell_lanes`` hidden units per cycle.
 
-    Block rows are interleaved (row 4·u + g is gate g of hidden block u), so four neighbours make a *quad*: the
-    gates of one hidden block.  R need not be a multiple of four: rows that do not fill a quad stay until the
-    next row group brings the rest.  A quad is cut into slices of ``cell_lanes`` units; in engine ``fast`` it
+    Block rows are interleaved (row G·u + g is gate g of hidden block u), so G neighbours make a *bundle*: the
+    gates of one hidden block.  R need not be a multiple of G: rows that do not fill a bundle stay until the
+    next row group brings the rest.  A bundle is cut into slices of ``cell_lanes`` units; in engine ``fast`` it
     first passes the inverse transform.
 
     Parameters
@@ -48,8 +49,8 @@ class Drain(wiring.Component):
         A slice is being selected: the bias memory reads ``unit``.
     unit : Out
         Number of the slice within its step, with ``select``.
-    slice : Out(ArrayLayout(ArrayLayout(signed(product_sum_bits), 4), lanes))
-        I, F, G, O of every unit, one cycle after ``select``.
+    slice : Out(ArrayLayout(ArrayLayout(signed(product_sum_bits), G), lanes))
+        The gates of every unit, one cycle after ``select``.
     slice_valid, slice_first_step, slice_last_step : Out(1)
         With ``slice``; the latter two are its sequence's.
 
@@ -64,7 +65,7 @@ class Drain(wiring.Component):
         self.schedule = Schedule(config)
         self.widths = datapath_widths(config).sum
         self.lanes = self.schedule.cell_lanes
-        self.units = bias_spec(config, self.schedule).depth
+        self.units = num_slices(config, self.schedule)
         super().__init__(
             {
                 "sums": In(data.ArrayLayout(sum(self.widths), config.architecture.tile_rows)),
@@ -80,24 +81,24 @@ class Drain(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, gates = self.config, len(GATES)
+        config, gates = self.config, self.config.num_gates
         rows = config.architecture.tile_rows
-        # Rows of an unfinished quad number at most 4 - gcd(R, 4), always a multiple of that divisor.
+        # Rows of an unfinished bundle number at most G - gcd(R, G), always a multiple of that divisor.
         step = math.gcd(rows, gates)
         places = rows + gates - step
         last_rows = config.num_row_blocks - (config.num_row_groups - 1) * rows
-        slices = self.schedule.quad_cycles
+        slices = self.schedule.bundle_cycles
 
         slots = [Signal(len(self.sums[0]), name=f"slot_{i}", reset_less=True) for i in range(places)]
         level = Signal(range(places + 1))
         beat = Signal(range(max(2, slices)))
-        has_quad, pop, load = Signal(), Signal(), Signal()
+        has_bundle, pop, load = Signal(), Signal(), Signal()
         m.d.comb += [
-            has_quad.eq(level >= gates),
-            pop.eq(has_quad & (beat == slices - 1)),
+            has_bundle.eq(level >= gates),
+            pop.eq(has_bundle & (beat == slices - 1)),
             load.eq(self.tags.valid & self.tags.complete),
         ]
-        with m.If(has_quad):
+        with m.If(has_bundle):
             m.d.sync += beat.eq(Mux(pop, 0, beat + 1))
 
         rest = Signal.like(level)
@@ -119,11 +120,11 @@ class Drain(wiring.Component):
             m.d.sync += [first_step.eq(self.tags.first_step), last_step.eq(self.tags.last_step)]
 
         if config.architecture.engine == "fast":
-            quad, select, beat, first_step, last_step = self._inverse(
-                m, slots, has_quad, beat, first_step, last_step, platform
+            bundle, select, beat, first_step, last_step = self._inverse(
+                m, slots, has_bundle, beat, first_step, last_step, platform
             )
         else:
-            quad, select = [split(slots[gate], self.widths) for gate in range(gates)], has_quad
+            bundle, select = [split(slots[gate], self.widths) for gate in range(gates)], has_bundle
 
         m.d.comb += self.select.eq(select)
         m.d.sync += [
@@ -138,31 +139,31 @@ class Drain(wiring.Component):
                 with m.Case(index):
                     for lane in range(self.lanes):
                         for gate in range(gates):
-                            m.d.sync += self.slice[lane][gate].eq(quad[gate][index * self.lanes + lane])
+                            m.d.sync += self.slice[lane][gate].eq(bundle[gate][index * self.lanes + lane])
         return m
 
-    def _inverse(self, m, slots, has_quad, beat, first_step, last_step, platform):
-        """The quad behind the inverse transform, registered when its first slice would be selected."""
+    def _inverse(self, m, slots, has_bundle, beat, first_step, last_step, platform):
+        """The bundle behind the inverse transform, registered when its first slice would be selected."""
         width, k = self.config.product_sum_bits, self.config.block_size
         levels = self.config.architecture.pipeline.inverse_levels
-        inverses = [InverseTransform(k, list(self.widths), width, levels) for _ in GATES]
+        inverses = [InverseTransform(k, list(self.widths), width, levels) for _ in self.config.gates]
         latency = inverses[0].latency
-        has_quad = delay(m, has_quad, latency, "inverse_select", reset_less=False)
+        has_bundle = delay(m, has_bundle, latency, "inverse_select", reset_less=False)
         beat, first_step, last_step = (
             delay(m, signal, latency, f"inverse_{name}")
             for signal, name in ((beat, "beat"), (first_step, "first_step"), (last_step, "last_step"))
         )
-        quad = []
-        for gate, (name, inverse) in enumerate(zip(GATES, inverses, strict=True)):
+        bundle = []
+        for gate, (name, inverse) in enumerate(zip(self.config.gates, inverses, strict=True)):
             m.submodules[f"inverse_{name}"] = shared(inverse, platform)
             m.d.comb += inverse.forms.as_value().eq(slots[gate])
             block = Signal(k * width, name=f"block_{name}", reset_less=True)
-            with m.If(has_quad & (beat == 0)):
+            with m.If(has_bundle & (beat == 0)):
                 m.d.sync += block.eq(inverse.elements.as_value())
-            quad.append(split(block, (width,) * k))
-        select = delay(m, has_quad, 1, "block_select", reset_less=False)
+            bundle.append(split(block, (width,) * k))
+        select = delay(m, has_bundle, 1, "block_select", reset_less=False)
         beat, first_step, last_step = (
             delay(m, signal, 1, f"block_{name}")
             for signal, name in ((beat, "beat"), (first_step, "first_step"), (last_step, "last_step"))
         )
-        return quad, select, beat, first_step, last_step
+        return bundle, select, beat, first_step, last_step

@@ -96,8 +96,7 @@ def memories(config: Config) -> list[tuple[MemorySpec, bool]]:
 
 def operations_per_step(config: Config) -> int:
     """Operations of the uncompressed network: a multiplication and an addition per weight of the dense matrix."""
-    network = config.network
-    return 2 * 4 * network.hidden_size * (network.input_size + network.hidden_size)
+    return 2 * config.dense_weights
 
 
 def tera_operations(config: Config, cycles: int, clock_hz: float = CLOCK_HZ) -> float:

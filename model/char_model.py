@@ -3,7 +3,7 @@
 import numpy as np
 
 from model.errors import InvalidValueError, require
-from model.reference.layer import LstmReference
+from model.reference.layer import LayerReference
 from model.reference.matvec import ExactMatrix
 from model.weight_image import Head, WeightImage
 
@@ -77,7 +77,7 @@ class CharModel:
         self.image = image
         self.head: Head = image.head
         self.symbols = image.head.symbols
-        self.reference = LstmReference(image.weights)
+        self.reference = LayerReference(image.weights)
         self._matrix = ExactMatrix(self.head.weight, -image.config.quantization.h.min)
 
     def encode(self, text: str) -> np.ndarray:

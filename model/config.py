@@ -15,11 +15,10 @@ from pathlib import Path
 
 from model import circulant
 from model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
+from model.cells import CELLS, Cell
 from model.errors import InvalidFileError, InvalidTypeError, InvalidValueError, require, require_type
 from model.qformat import QFormat
 
-GATES = ("I", "F", "G", "O")
-CELLS = ("lstm",)
 ENGINES = ("direct", "fast")
 ARITHMETICS = ("carry_save", "multiplier")
 ACTIVATION_KINDS = ("pwl", "shift")
@@ -42,7 +41,7 @@ class NetworkConfig:
     hidden_size : int
         H, elements of h per step.
     cell : str
-        Only ``"lstm"``.
+        A name of ``model.cells.CELLS``.
     """
 
     input_size: int
@@ -82,32 +81,35 @@ class QuantizationConfig:
         Formats of the input, the hidden state, the pre-activations, the activated gates, the cell state.
     weight_bits : int
         b, width of a weight, 2..8.
-    weight_frac : tuple of 4 int
-        Fraction bits of W_h for gates I, F, G, O (one integer stands for all four).  W_x has
+    weight_frac : tuple of int
+        Fraction bits of W_h for each gate of the cell (one integer stands for all).  W_x has
         ``weight_frac + h.fraction_bits - x.fraction_bits``, so that both products share one scale.
     bias_bits : int
         Width of a bias, which is stored at the scale of the accumulator.
     accumulator_bits : int or None
         Width of the accumulator; ``None`` derives the narrowest that cannot overflow.
+    peephole : QFormat
+        Format of the peephole weights, of cells that have them.
     """
 
     x: QFormat = _format("Q1.7")
     h: QFormat = _format("Q1.7")
     weight_bits: int = 8
-    weight_frac: tuple[int, ...] = (7, 7, 7, 7)
+    weight_frac: tuple[int, ...] = (7,)
     bias_bits: int = 20
     accumulator_bits: int | None = None
     preact: QFormat = _format("Q4.8")
     gate: QFormat = _format("Q2.10")
     cell: QFormat = _format("Q4.12")
+    peephole: QFormat = _format("Q2.6")
 
     def validate(self):
         require(2 <= self.weight_bits <= 8, "quantization.weight_bits", "from 2 to 8", self.weight_bits)
-        require(len(self.weight_frac) == 4, "quantization.weight_frac", "one integer or four", list(self.weight_frac))
         for frac in self.weight_frac:
             require(-8 <= frac <= 20, "quantization.weight_frac", "from -8 to 20 for every gate", frac)
         require(8 <= self.bias_bits <= 32, "quantization.bias_bits", "from 8 to 32", self.bias_bits)
-        for name, low, high in (("x", 2, 16), ("h", 2, 16), ("preact", 4, 16), ("gate", 4, 16), ("cell", 4, 24)):
+        widths = {"x": (2, 16), "h": (2, 16), "preact": (4, 16), "gate": (4, 16), "cell": (4, 24), "peephole": (2, 16)}
+        for name, (low, high) in widths.items():
             fmt = getattr(self, name)
             require(low <= fmt.width <= high, f"quantization.{name}", f"from {low} to {high} bits wide", str(fmt))
         for name in ("preact", "gate", "cell"):
@@ -244,7 +246,17 @@ class Config:
         )  # fmt: skip
         for part in ("network", "compression", "quantization", "activation", "architecture"):
             getattr(self, part).validate()
+        self._spread_weight_frac()
         self._validate_relations()
+
+    def _spread_weight_frac(self):
+        """One integer stands for every gate."""
+        fracs, count = self.quantization.weight_frac, self.num_gates
+        if len(fracs) == 1:
+            spread = dataclasses.replace(self.quantization, weight_frac=fracs * count)
+            object.__setattr__(self, "quantization", spread)
+        rule = f"one integer or {count}, as the cell {self.network.cell} has gates"
+        require(len(fracs) in (1, count), "quantization.weight_frac", rule, list(fracs))
 
     def _validate_relations(self):
         needed = self.min_accumulator_bits
@@ -253,11 +265,9 @@ class Config:
             rule = f"at least {needed}, or the longest sum could overflow"
             require(needed <= given <= 64, "quantization.accumulator_bits", rule, given)
         require(needed <= 48, "network sizes and formats", "such that the accumulator has at most 48 bits", needed)
-        for gate, shift in zip(GATES, self.preact_shifts, strict=True):
+        for gate, shift, frac in zip(self.gates, self.preact_shifts, self.quantization.weight_frac, strict=True):
             rule = f"such that preact drops 0 to 31 fraction bits of the accumulator (gate {gate})"
-            require(
-                0 <= shift <= 31, "quantization.weight_frac", rule, self.quantization.weight_frac[GATES.index(gate)]
-            )
+            require(0 <= shift <= 31, "quantization.weight_frac", rule, frac)
         if self.architecture.engine == "fast":
             rule = f"one of {', '.join(map(str, FAST_BLOCK_SIZES))} for engine fast"
             require(self.block_size in FAST_BLOCK_SIZES, "compression.block_size", rule, self.block_size)
@@ -272,7 +282,8 @@ class Config:
             rule = f"1 as no group of {self.architecture.tile_cols} block columns holds x alone"
             require(ahead == 1 or self.num_pure_input_groups > 0, "architecture.lookahead", rule, ahead)
         if self.activation.kind == "pwl":
-            for name, function in (("preact", "sigmoid"), ("preact", "tanh"), ("cell", "tanh")):
+            used = [(gate.function, "preact") for gate in self.cell.gates if gate.function]
+            for function, name in dict.fromkeys([*used, *self.cell.functions]):
                 fmt = getattr(self.quantization, name)
                 rule = f"fine enough for {self.activation.segments} segments of {function}"
                 good = pwl_offset_bits(function, self.activation.segments, fmt) >= 0
@@ -300,6 +311,21 @@ class Config:
         return self.compression.block_size
 
     @property
+    def cell(self) -> Cell:
+        """The recurrent cell."""
+        return CELLS[self.network.cell]
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Names of the cell's gates, in the order of the rows of W."""
+        return self.cell.gate_names
+
+    @property
+    def num_gates(self) -> int:
+        """Rows of W per hidden unit."""
+        return len(self.cell.gates)
+
+    @property
     def num_input_blocks(self) -> int:
         """Blocks of x."""
         return circulant.num_blocks(self.network.input_size, self.block_size)
@@ -311,8 +337,8 @@ class Config:
 
     @property
     def num_row_blocks(self) -> int:
-        """p: block rows of W = [W_x | W_h], four per hidden block."""
-        return 4 * self.num_hidden_blocks
+        """p: block rows of W = [W_x | W_h], one per gate and hidden block."""
+        return self.num_gates * self.num_hidden_blocks
 
     @property
     def num_col_blocks(self) -> int:
@@ -410,13 +436,18 @@ class Config:
         return self.quantization.accumulator_bits or self.min_accumulator_bits
 
     def gate_table(self, gate: int) -> ActivationTable:
-        """Table of the activation of gate I, F, G or O (0..3)."""
-        return self._table("tanh" if GATES[gate] == "G" else "sigmoid", self.quantization.preact)
+        """Table of the activation of a gate that has one, by its number."""
+        return self._table(self.cell.gates[gate].function, self.quantization.preact)
 
     @property
     def cell_table(self) -> ActivationTable:
         """Table of the tanh of the cell state."""
         return self._table("tanh", self.quantization.cell)
+
+    @property
+    def candidate_table(self) -> ActivationTable:
+        """Table of the tanh of a GRU's candidate."""
+        return self._table("tanh", self.quantization.preact)
 
     def _table(self, function: str, in_format: QFormat) -> ActivationTable:
         kind, segments = self.activation.kind, self.activation.segments
@@ -432,7 +463,13 @@ class Config:
     @property
     def dense_float_bytes(self) -> int:
         """Bytes of the weights of the same network in dense float32 (biases not included)."""
-        return 4 * 4 * self.network.hidden_size * (self.network.input_size + self.network.hidden_size)
+        return 4 * self.dense_weights
+
+    @property
+    def dense_weights(self) -> int:
+        """Weights of the same network without compression; a gate that reads x or h alone has no others."""
+        size_x, size_h = self.network.input_size, self.network.hidden_size
+        return sum(size_h * (gate.reads_x * size_x + gate.reads_h * size_h) for gate in self.cell.gates)
 
     # -- conversion ----------------------------------------------------------------------------------------
 
@@ -452,14 +489,21 @@ class Config:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that identify this design point (the name does not count)."""
-        return _digest({key: value for key, value in self.to_dict().items() if key != "name"})
+        return _digest({key: value for key, value in self._identity().items() if key != "name"})
 
     @property
     def model_fingerprint(self) -> str:
         """16 hexadecimal digits that identify the numerics alone: equal for every architecture."""
-        values = self.to_dict()
+        values = self._identity()
         del values["quantization"]["accumulator_bits"]
         return _digest({key: value for key, value in values.items() if key not in ("name", "architecture")})
+
+    def _identity(self) -> dict:
+        """The fields that mean something for this cell."""
+        values = self.to_dict()
+        if not self.cell.peepholes:
+            del values["quantization"]["peephole"]
+        return values
 
     def replace(self, settings: dict[str, object]) -> "Config":
         """A copy with dotted fields replaced by plain values: ``{"architecture.tile_rows": 8}``."""
@@ -510,9 +554,9 @@ def _convert(kind, value, name: str):
         except (InvalidTypeError, InvalidValueError) as error:
             raise type(error)(f"{name}: {error}") from None
     if typing.get_origin(kind) is tuple:
-        items = value if isinstance(value, (list, tuple)) else [value] * len(GATES)
+        items = value if isinstance(value, (list, tuple)) else [value]
         for item in items:
-            require_type(item, int, name, "an integer or four integers")
+            require_type(item, int, name, "an integer or an integer per gate")
         return tuple(items)
     if isinstance(kind, types.UnionType):
         if value is None:

@@ -5,11 +5,13 @@ rounding.  Retraining (``scripts.compress``) recovers much of the loss; this is 
 """
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from model import circulant
-from model.config import FAST_BLOCK_SIZES, GATES, Config
+from model.cells import CELLS
+from model.config import FAST_BLOCK_SIZES, Config
 from model.errors import InvalidValueError, require
 from model.fixed_point import dequantize, quantize
 from model.format_choice import ELEMENT_CANDIDATES, best_fraction_bits, weight_candidates
@@ -17,8 +19,8 @@ from model.imported.evaluate import run_layer
 from model.imported.network import DirectionWeights, RecurrentLayer
 from model.imported.summary import hardware_cell, layer_limits
 from model.qformat import QFormat
-from model.reference.layer import LstmReference
-from model.weights import LstmWeights
+from model.reference.layer import LayerReference
+from model.weights import LayerWeights
 
 MAX_BIAS_BITS = 32
 
@@ -29,13 +31,13 @@ class Conversion:
 
     Attributes
     ----------
-    weights : LstmWeights
+    weights : LayerWeights
         Integers, with the configuration that was chosen.
     report : dict
         Errors of every step as plain JSON values; see :func:`convert`.
     """
 
-    weights: LstmWeights
+    weights: LayerWeights
     report: dict
 
     @property
@@ -59,6 +61,7 @@ def base_config(layer: RecurrentLayer, block_size: int, weight_bits: int, name: 
         A setting that contradicts the layer, the block size or the width of the weights.
     """
     blocks = [circulant.num_blocks(size, block_size) for size in (layer.input_size, layer.hidden_size)]
+    rows = len(CELLS[hardware_cell(layer)].gates) * blocks[1]
     fixed = {
         "network.input_size": layer.input_size,
         "network.hidden_size": layer.hidden_size,
@@ -76,7 +79,7 @@ def base_config(layer: RecurrentLayer, block_size: int, weight_bits: int, name: 
         "quantization": {"weight_bits": weight_bits},
         "architecture": {
             "engine": "fast" if block_size in FAST_BLOCK_SIZES else "direct",
-            "tile_rows": min(4, len(GATES) * blocks[1]),
+            "tile_rows": min(4, rows),
             "tile_cols": min(4, sum(blocks)),
         },
     }
@@ -116,10 +119,56 @@ def project_layer(layer: RecurrentLayer, block_size: int) -> RecurrentLayer:
     return replace(layer, weights=weights)
 
 
-def _defining(matrix: np.ndarray, config: Config) -> np.ndarray:
-    """Defining vectors (gates, H/k, columns/k, k) of a stack of gates."""
-    gates = matrix.reshape(-1, config.network.hidden_size, matrix.shape[1])
-    return np.stack([circulant.project_padded(gate, config.block_size) for gate in gates])
+class Rows(NamedTuple):
+    """A float layer as rows of the accelerator's W, gate by gate of ``config.gates``.
+
+    Attributes
+    ----------
+    w_x : (G, H, X)
+    w_h : (G, H, H)
+    bias : (G, H)
+    peephole : (3, H) or None
+    """
+
+    w_x: np.ndarray
+    w_h: np.ndarray
+    bias: np.ndarray
+    peephole: np.ndarray | None
+
+
+def hardware_rows(layer: RecurrentLayer) -> Rows:
+    """The rows of a layer of one direction.
+
+    The candidate of a GRU takes two: NX reads x alone, NH reads h alone, since r stands between them.
+    """
+    (w,) = layer.weights
+    w_x, w_h, bias_x, bias_h = (
+        array.reshape(-1, layer.hidden_size, *array.shape[1:]) for array in (w.w_x, w.w_h, w.bias_x, w.bias_h)
+    )
+    if layer.cell != "gru":
+        return Rows(w_x, w_h, bias_x + bias_h, w.peepholes)
+    return Rows(
+        np.concatenate([w_x, np.zeros_like(w_x[:1])]),
+        np.concatenate([w_h[:2], np.zeros_like(w_h[:1]), w_h[2:]]),
+        np.concatenate([bias_x[:2] + bias_h[:2], bias_x[2:], bias_h[2:]]),
+        None,
+    )
+
+
+def layer_of_rows(layer: RecurrentLayer, rows: Rows) -> RecurrentLayer:
+    """Inverse of :func:`hardware_rows`: the layer with the values of the rows, biases of one gate as one."""
+    if layer.cell == "gru":
+        w_x, w_h = rows.w_x[:3], rows.w_h[[0, 1, 3]]
+        bias_x, bias_h = rows.bias[:3], np.concatenate([np.zeros_like(rows.bias[:2]), rows.bias[3:]])
+    else:
+        w_x, w_h, bias_x, bias_h = rows.w_x, rows.w_h, rows.bias, np.zeros_like(rows.bias)
+    flat = (array.reshape(-1, *array.shape[2:]) for array in (w_x, w_h, bias_x, bias_h))
+    return replace(layer, weights=(DirectionWeights(*flat, peepholes=rows.peephole),))
+
+
+def _defining(gates: np.ndarray, block_size: int) -> np.ndarray:
+    """Defining vectors (G, H/k, columns/k, k) of the gates (G, H, columns) of a matrix."""
+    return np.stack([circulant.project_padded(gate, block_size) for gate in gates])
 
 
 def _largest_state(layer: RecurrentLayer, x: np.ndarray) -> float:
@@ -149,30 +198,27 @@ def choose_config(config: Config, layer: RecurrentLayer, x: np.ndarray | None, s
         config = config.replace({"quantization.x": str(input_format(points.x, x))})
     if x is not None and "quantization.cell" not in settings and layer.cell == "lstm":
         config = config.replace({"quantization.cell": str(covering_format(points.cell, _largest_state(layer, x)))})
-    (w,) = layer.weights
+    rows = hardware_rows(layer)
+    if rows.peephole is not None and "quantization.peephole" not in settings:
+        config = config.replace({"quantization.peephole": str(input_format(points.peephole, rows.peephole))})
     if "quantization.weight_frac" not in settings:
         points = config.quantization
         more, allowed = points.h.fraction_bits - points.x.fraction_bits, weight_candidates(config)
-        parts = zip(_defining(w.w_x, config), _defining(w.w_h, config), strict=True)
+        parts = zip(*(_defining(gates, config.block_size) for gates in (rows.w_x, rows.w_h)), strict=True)
         fracs = [best_fraction_bits([(g_x, more), (g_h, 0)], points.weight_bits, allowed) for g_x, g_h in parts]
         config = config.replace({"quantization.weight_frac": fracs})
     if "quantization.bias_bits" not in settings:
-        largest = np.abs(_bias(w, config) * 2.0 ** np.array(config.accumulator_fracs)[:, None]).max(initial=0.0)
+        largest = np.abs(rows.bias * 2.0 ** np.array(config.accumulator_fracs)[:, None]).max()
         needed = int(np.ceil(largest)).bit_length() + 1
         if needed > config.quantization.bias_bits:
             config = config.replace({"quantization.bias_bits": min(needed, MAX_BIAS_BITS)})
     return config
 
 
-def _bias(w: DirectionWeights, config: Config) -> np.ndarray:
-    """Sum of both biases (gates, H)."""
-    return (w.bias_x + w.bias_h).reshape(-1, config.network.hidden_size)
-
-
-def integer_weights(layer: RecurrentLayer, config: Config) -> tuple[LstmWeights, int]:
+def integer_weights(layer: RecurrentLayer, config: Config) -> tuple[LayerWeights, int]:
     """Rounded weights (HALF_UP, saturating) of a projected layer, and how many of them saturated."""
-    (w,) = layer.weights
-    low, high = config.weight_min, config.weight_max
+    rows, points = hardware_rows(layer), config.quantization
+    padded = config.num_hidden_blocks * config.block_size
     saturated = 0
 
     def codes(values: np.ndarray, fracs, least: int, greatest: int) -> np.ndarray:
@@ -181,34 +227,33 @@ def integer_weights(layer: RecurrentLayer, config: Config) -> tuple[LstmWeights,
         saturated += int(((scaled < least) | (scaled > greatest)).sum())
         return np.clip(scaled, least, greatest).astype(np.int64)
 
-    points = config.quantization
-    parts = ((w.w_x, config.input_weight_fracs), (w.w_h, points.weight_frac))
-    defining = np.concatenate([codes(_defining(m, config), fracs, low, high) for m, fracs in parts], axis=2)
-    bias = np.zeros((defining.shape[0], config.num_hidden_blocks * config.block_size), dtype=np.int64)
-    values = codes(_bias(w, config), config.accumulator_fracs, *config.bias_format_min_max)
-    bias[:, : config.network.hidden_size] = values
-    return LstmWeights(config, defining, bias), saturated
+    def per_unit(values: np.ndarray) -> np.ndarray:
+        return np.pad(values, ((0, 0), (0, padded - values.shape[1])))
+
+    limits = config.weight_min, config.weight_max
+    parts = ((rows.w_x, config.input_weight_fracs), (rows.w_h, points.weight_frac))
+    defining = [codes(_defining(gates, config.block_size), fracs, *limits) for gates, fracs in parts]
+    bias = codes(rows.bias, config.accumulator_fracs, *config.bias_format_min_max)
+    peephole = None
+    if rows.peephole is not None:
+        fmt = points.peephole
+        peephole = per_unit(codes(rows.peephole, [fmt.fraction_bits] * 3, fmt.min, fmt.max))
+    return LayerWeights(config, np.concatenate(defining, axis=2), per_unit(bias), peephole), saturated
 
 
-def restored_layer(layer: RecurrentLayer, weights: LstmWeights) -> RecurrentLayer:
+def restored_layer(layer: RecurrentLayer, weights: LayerWeights) -> RecurrentLayer:
     """A float layer with exactly the values of the integers."""
-    config = weights.config
-    (w,) = layer.weights
+    config, points = weights.config, weights.config.quantization
     size_x, size_h, k = config.network.input_size, config.network.hidden_size, config.block_size
-    dense = weights.dense().reshape(len(GATES), config.num_hidden_blocks * k, -1)[:, :size_h].astype(np.float64)
+    dense = weights.dense().reshape(config.num_gates, config.num_hidden_blocks * k, -1)[:, :size_h].astype(np.float64)
     start = config.num_input_blocks * k
     scale_x, scale_h, scale_b = (
         2.0 ** -np.array(fracs, dtype=np.float64)[:, None, None]
-        for fracs in (config.input_weight_fracs, config.quantization.weight_frac, config.accumulator_fracs)
+        for fracs in (config.input_weight_fracs, points.weight_frac, config.accumulator_fracs)
     )
-    restored = replace(
-        w,
-        w_x=(dense[:, :, :size_x] * scale_x).reshape(-1, size_x),
-        w_h=(dense[:, :, start : start + size_h] * scale_h).reshape(-1, size_h),
-        bias_x=(weights.bias[:, :size_h] * scale_b[:, :, 0]).reshape(-1),
-        bias_h=np.zeros_like(w.bias_h),
-    )
-    return replace(layer, weights=(restored,))
+    peephole = None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], points.peephole)
+    w_x, w_h = dense[:, :, :size_x] * scale_x, dense[:, :, start : start + size_h] * scale_h
+    return layer_of_rows(layer, Rows(w_x, w_h, weights.bias[:, :size_h] * scale_b[:, :, 0], peephole))
 
 
 def one_direction(layer: RecurrentLayer, index: int) -> RecurrentLayer:
@@ -281,7 +326,7 @@ def convert(
     wanted = run_layer(layer, x, lengths)[0]
     fmt = config.quantization.x
     codes = quantize(x, fmt)
-    h, _ = LstmReference(weights).run(codes)
+    h, _ = LayerReference(weights).run(codes)
     (w,), (p,), (r,) = layer.weights, projected.weights, restored.weights
     report = {
         "layer": layer.name,

@@ -9,9 +9,9 @@ many small banks dear.  Coefficients were measured with Yosys and ABC on an open
 from dataclasses import dataclass
 
 from model.area import logic_area_90nm, memory_area_90nm
-from model.config import GATES, Config
+from model.config import Config
 from model.datapath import datapath_widths, num_digits
-from model.memory_image import bias_spec, state_memories
+from model.memory_image import parameter_memories, state_memories
 from model.schedule import Schedule, adder_tree_latency, inverse_transform_latency
 
 # Gate equivalents per bit, or per bit of one operand times bit of the other.
@@ -141,29 +141,30 @@ def estimate(config: Config) -> AreaEstimate:
         stage += transform_adders(k, False) * (config.element_bits + 2) * GE_ADDER
         per_block = transform_adders(k, True) * (config.product_sum_bits + 2) * GE_ADDER
         held = 1 + inverse_transform_latency(k, pipe.inverse_levels)
-        inverse = len(GATES) * (per_block + held * k * config.product_sum_bits * GE_ENABLED_REGISTER)
+        inverse = config.num_gates * (per_block + held * k * config.product_sum_bits * GE_ENABLED_REGISTER)
 
     parked = schedule.lookahead if schedule.lookahead > 1 else 0
     accumulator = row_sums
     accumulator += sum(widths.sum) * (GE_ADDER + GE_ENABLED_REGISTER + GE_MULTIPLEXER)
     accumulator += parked * sum(widths.sum) * GE_ENABLED_REGISTER
 
-    drain = (rows + 3) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
-    drain += len(GATES) * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)
+    drain = (rows + config.num_gates - 1) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
+    drain += config.num_gates * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)
 
-    products = q.gate.width * (q.cell.width + 2 * q.gate.width)
+    products = q.gate.width * (q.cell.width + (config.cell.products - 1) * q.gate.width) * config.cell.has_state
     lane = products * GE_MULTIPLIER + 8 * config.product_sum_bits * GE_ADDER + 12 * q.cell.width * GE_REGISTER
-    tables = (len(GATES) + 1) * (q.gate.width * (10 * GE_MULTIPLIER if config.activation.kind == "pwl" else 20))
+    per_bit = 10 * GE_MULTIPLIER if config.activation.kind == "pwl" else 20
+    tables = config.cell.num_activations * q.gate.width * per_bit
     # Weight banks are alike: counted, not listed.
     memory = config.num_banks * memory_area_90nm(config.weight_word_bits, config.bank_words, two_port=False)[0]
-    bias = bias_spec(config, schedule)
-    memory += memory_area_90nm(bias.width, bias.depth, two_port=False)[0]
+    parameters = parameter_memories(config)
+    memory += sum(memory_area_90nm(spec.width, spec.depth, two_port=False)[0] for spec in parameters)
     memory += sum(memory_area_90nm(spec.width, spec.depth, two_port=True)[0] for spec in state_memories(config))
     return AreaEstimate(
         processing_elements=rows * cols * element,
         transforms=cols * stage + inverse,
         accumulators=rows * accumulator,
         drain=drain,
-        cell_update=schedule.cell_lanes * (lane + tables + bias_spec(config, schedule).width),
+        cell_update=schedule.cell_lanes * (lane + tables + sum(spec.width for spec in parameters)),
         memory_um2=memory,
     )

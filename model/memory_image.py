@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from model.config import GATES, Config
+from model.config import Config
 from model.errors import InvalidFileError
 from model.schedule import OUTPUT_BUFFER_STEPS, Schedule
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 
 FINGERPRINT_LABEL = "configuration"
 # x and h are double-buffered: one half is filled while the other is read.
@@ -40,13 +40,36 @@ def weight_bank_name(row: int, col: int) -> str:
 
 
 BIAS_NAME = "bias"
+PEEPHOLE_NAME = "peephole"
+
+
+def num_slices(config: Config, schedule: Schedule) -> int:
+    """Slices of ``cell_lanes`` hidden units in a step."""
+    return config.num_hidden_blocks * config.block_size // schedule.cell_lanes
 
 
 def bias_spec(config: Config, schedule: Schedule) -> MemorySpec:
-    """The bias memory: a word serves the four gates of ``cell_lanes`` hidden units."""
+    """The bias memory: a word serves the gates of ``cell_lanes`` hidden units."""
     lanes = schedule.cell_lanes
-    words = config.num_hidden_blocks * config.block_size // lanes
-    return MemorySpec(BIAS_NAME, words, len(GATES) * lanes * config.quantization.bias_bits)
+    return MemorySpec(BIAS_NAME, num_slices(config, schedule), config.num_gates * lanes * config.quantization.bias_bits)
+
+
+def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
+    """The memory of peephole weights, of a cell that has them: as the biases."""
+    width = len(config.cell.peepholes) * schedule.cell_lanes * config.quantization.peephole.width
+    return MemorySpec(PEEPHOLE_NAME, num_slices(config, schedule), width)
+
+
+def cell_state_spec(config: Config, schedule: Schedule) -> MemorySpec:
+    """The memory of the state, of a cell that has one: a word for ``cell_lanes`` hidden units."""
+    return MemorySpec("cell_state", num_slices(config, schedule), schedule.cell_lanes * config.quantization.cell.width)
+
+
+def parameter_memories(config: Config) -> list[MemorySpec]:
+    """Every memory that a file fills for the cell update."""
+    schedule = Schedule(config)
+    peephole = [peephole_spec(config, schedule)] if config.cell.peepholes else []
+    return [bias_spec(config, schedule), *peephole]
 
 
 def initialised_memories(config: Config) -> list[MemorySpec]:
@@ -57,17 +80,17 @@ def initialised_memories(config: Config) -> list[MemorySpec]:
         for row in range(arch.tile_rows)
         for col in range(arch.tile_cols)
     ]
-    return [*banks, bias_spec(config, Schedule(config))]
+    return [*banks, *parameter_memories(config)]
 
 
 def state_memories(config: Config) -> list[MemorySpec]:
     """Every memory without initial contents; x, h and the output are double-buffered."""
     k, q = config.block_size, config.quantization
-    lanes = Schedule(config).cell_lanes
+    state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
     return [
         *(vector_spec(config, "x", bank) for bank in input_banks(config)),
         *(vector_spec(config, "h", bank) for bank in hidden_banks(config)),
-        MemorySpec("cell_state", config.num_hidden_blocks * k // lanes, lanes * q.cell.width),
+        *state,
         MemorySpec("output_buffer", OUTPUT_BUFFER_STEPS * config.num_hidden_blocks, k * q.h.width),
     ]
 
@@ -103,7 +126,7 @@ def pack(values: np.ndarray, bits: int) -> list[int]:
     return words
 
 
-def memory_words(weights: LstmWeights) -> dict[str, list[int]]:
+def memory_words(weights: LayerWeights) -> dict[str, list[int]]:
     """Contents of every initialised memory by name."""
     config = weights.config
     schedule, arch = Schedule(config), config.architecture
@@ -117,9 +140,14 @@ def memory_words(weights: LstmWeights) -> dict[str, list[int]]:
         for r in range(rows)
         for c in range(cols)
     }
-    spec = bias_spec(config, schedule)
-    per_word = weights.bias.reshape(len(GATES), spec.depth, schedule.cell_lanes).transpose(1, 0, 2)
-    words[BIAS_NAME] = pack(per_word.reshape(spec.depth, -1), config.quantization.bias_bits)
+    slices = num_slices(config, schedule)
+
+    def per_slice(values: np.ndarray) -> np.ndarray:
+        return values.reshape(len(values), slices, schedule.cell_lanes).transpose(1, 0, 2).reshape(slices, -1)
+
+    words[BIAS_NAME] = pack(per_slice(weights.bias), config.quantization.bias_bits)
+    if config.cell.peepholes:
+        words[PEEPHOLE_NAME] = pack(per_slice(weights.peephole), config.quantization.peephole.width)
     return words
 
 

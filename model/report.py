@@ -10,6 +10,7 @@ def design_report(config: Config) -> dict:
     """Cycles, parallelism, memories and compression of a configuration as plain JSON values."""
     schedule, arch, q = Schedule(config), config.architecture, config.quantization
     weights, state = initialised_memories(config), state_memories(config)
+    formats = ("x", "h", "preact", "gate", "cell", *(("peephole",) if config.cell.peepholes else ()))
     return {
         "name": config.name,
         "configuration": config.fingerprint,
@@ -48,15 +49,15 @@ def design_report(config: Config) -> dict:
         "numerics": {
             "weight_bits": q.weight_bits,
             "accumulator_bits": config.accumulator_bits,
-            "formats": {name: str(getattr(q, name)) for name in ("x", "h", "preact", "gate", "cell")},
+            "formats": {name: str(getattr(q, name)) for name in formats},
         },
         "memories": [
             {"name": spec.name, "words": spec.depth, "bits_per_word": spec.width, "bits": spec.bits}
             for spec in (*weights, *state)
         ],
         "memory_bits": {
-            "weights": sum(spec.bits for spec in weights[:-1]),
-            "bias": weights[-1].bits,
+            "weights": sum(spec.bits for spec in weights[: config.num_banks]),
+            "bias": sum(spec.bits for spec in weights[config.num_banks :]),
             "state": sum(spec.bits for spec in state),
             "total": sum(spec.bits for spec in (*weights, *state)),
         },

@@ -1,14 +1,9 @@
 """What a configuration costs in multipliers and memory, counted without building any hardware."""
 
 from model.bilinear import num_products
-from model.config import GATES, Config
+from model.config import Config
 from model.memory_image import initialised_memories, state_memories
 from model.schedule import Schedule
-
-# f·c, i·g and o·tanh(c') of one hidden unit.
-CELL_PRODUCTS = 3
-# The four gates and tanh(c'): slope · offset, which kind "shift" does without.
-ACTIVATION_PRODUCTS = len(GATES) + 1
 
 
 def products_per_block(config: Config) -> int:
@@ -24,7 +19,8 @@ def matvec_multipliers(config: Config) -> int:
 
 def cell_multipliers(config: Config) -> int:
     """Multipliers of the activations and the cell update."""
-    per_lane = CELL_PRODUCTS + (ACTIVATION_PRODUCTS if config.activation.kind == "pwl" else 0)
+    # Slope · offset, which activations of kind "shift" do without.
+    per_lane = config.cell.products + (config.cell.num_activations if config.activation.kind == "pwl" else 0)
     return Schedule(config).cell_lanes * per_lane
 
 

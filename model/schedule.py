@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from model.cells import Cell
 from model.config import Config
 
 OUTPUT_BUFFER_STEPS = 2
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
-# Slice, again beside the bias, sum with bias, pre-activation, products, cell state, product, h: one register each
-# around the activations.
-CELL_REGISTERS = 8
+# In front of a lane of the cell update: the slice, and again while the biases are read.
+SLICE_REGISTERS = 2
 # After this many steps a stream without stalls repeats itself.
 STEADY_STEPS = 4
 
@@ -69,6 +69,11 @@ def inverse_transform_latency(block_size: int, levels_per_register: int) -> int:
 def activation_latency(kind: str) -> int:
     """Cycles of an activation: look-up, (product,) sum with rounding and sign."""
     return {"pwl": 3, "shift": 2}[kind]
+
+
+def cell_latency(cell: Cell, kind: str) -> int:
+    """Cycles of a lane of the cell update, from sums and biases to h."""
+    return cell.registers + cell.activations * activation_latency(kind)
 
 
 @dataclass(frozen=True)
@@ -155,22 +160,22 @@ class Schedule:
         return 1 + pipe.memory_register + pipe.operand_register + products + 1
 
     def epilogue_latency(self) -> int:
-        """Cycles from the drain holding four gate blocks to the first that can read their block of h."""
-        architecture = self.config.architecture
+        """Cycles from the drain holding the gate blocks of a hidden block to the first that can read their h."""
+        architecture, kind = self.config.architecture, self.config.activation.kind
         inverse = 0
         if architecture.engine == "fast":
             inverse = 1 + inverse_transform_latency(self.config.block_size, architecture.pipeline.inverse_levels)
-        return inverse + self.quad_cycles - 1 + CELL_REGISTERS + 2 * activation_latency(self.config.activation.kind) + 1
+        return inverse + self.bundle_cycles - 1 + SLICE_REGISTERS + cell_latency(self.config.cell, kind) + 1
 
     @property
-    def quad_cycles(self) -> int:
-        """Cycles that the drain spends on the four gate blocks of one hidden block."""
+    def bundle_cycles(self) -> int:
+        """Cycles that the drain spends on the gate blocks of one hidden block."""
         return self.config.block_size // self.cell_lanes
 
     @property
     def drain_cycles(self) -> int:
         """Cycles that must lie between the completions of two row groups."""
-        return -(-self.config.architecture.tile_rows // 4) * self.quad_cycles
+        return -(-self.config.architecture.tile_rows // self.config.num_gates) * self.bundle_cycles
 
     # -- cycles --------------------------------------------------------------------------------------------
 
@@ -204,7 +209,7 @@ class Schedule:
         x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_hidden_blocks, c.architecture.tile_cols
         tile_rows, row_blocks = c.architecture.tile_rows, c.num_row_blocks
         to_drain, to_memory = self.matvec_latency, self.epilogue_latency()
-        gap = self.drain_cycles
+        gap, gates = self.drain_cycles, c.num_gates
         needs = []
         for issue in self.issues:
             blocks = (issue.col + 1) * tile_cols
@@ -233,10 +238,10 @@ class Schedule:
                 if issue.complete:
                     when = max(when, ready_to_complete)
                     ready_to_complete = when + gap
-                    before = min(issue.row * tile_rows, row_blocks) // 4
-                    after = min((issue.row + 1) * tile_rows, row_blocks) // 4
-                    for quad in range(after - before):
-                        ready = when + to_drain + quad * self.quad_cycles + to_memory
+                    before = min(issue.row * tile_rows, row_blocks) // gates
+                    after = min((issue.row + 1) * tile_rows, row_blocks) // gates
+                    for bundle in range(after - before):
+                        ready = when + to_drain + bundle * self.bundle_cycles + to_memory
                         written.append(ready)
                         beat = ready - 1 + OUTPUT_BUFFER_LATENCY
                         beat_time.append(max(beat, beat_time[-1] + 1) if beat_time else beat)
@@ -263,9 +268,9 @@ def _derive(config: Config) -> tuple[int, int]:
     given = config.architecture
     if given.cell_lanes and given.lookahead:
         return given.cell_lanes, given.lookahead
-    k, quads, cols = config.block_size, -(-given.tile_rows // 4), config.num_col_groups
+    k, bundles, cols = config.block_size, -(-given.tile_rows // config.num_gates), config.num_col_groups
     lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
-    enough = [n for n in lanes if quads * (k // n) <= cols] or lanes[-1:]
+    enough = [n for n in lanes if bundles * (k // n) <= cols] or lanes[-1:]
     pure = config.num_pure_input_groups
     # Beyond this the x columns of a step alone cover any latency of the datapath.
     latency = _Trial(config, enough[0], 1).matvec_latency + _Trial(config, enough[0], 1).epilogue_latency()

@@ -6,9 +6,9 @@ import numpy as np
 
 from model.errors import require
 from model.fixed_point import quantize
-from model.reference.layer import LstmReference
+from model.reference.layer import LayerReference
 from model.reference.matvec import ExactMatrix
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class SequenceModel:
 
     Parameters
     ----------
-    weights : LstmWeights
+    weights : LayerWeights
     output : OutputLayer
     embedding : int64 array (V, X), optional
         Codes in the format of x of every symbol; without it the inputs are real vectors, quantized to that format.
     """
 
-    def __init__(self, weights: LstmWeights, output: OutputLayer, embedding: np.ndarray | None = None):
+    def __init__(self, weights: LayerWeights, output: OutputLayer, embedding: np.ndarray | None = None):
         self.config = config = weights.config
-        self.reference = LstmReference(weights)
+        self.reference = LayerReference(weights)
         self.output, self.embedding = output, embedding
         self._matrix = ExactMatrix(output.weight, -config.quantization.h.min)
         self._logit_lsb = 2.0 ** -(output.weight_frac + config.quantization.h.fraction_bits)

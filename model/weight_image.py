@@ -12,11 +12,10 @@ from safetensors.numpy import save
 
 from model.config import Config
 from model.errors import InvalidFileError, UserError, require
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 
 FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
-LAYER_TENSORS = ("lstm.defining", "lstm.bias")
 HEAD_TENSORS = ("head.weight", "head.bias")
 EMBEDDING_TENSOR = "head.embedding"
 HEAD_WEIGHT_BITS, HEAD_BIAS_BITS = 8, 32
@@ -95,7 +94,7 @@ class WeightImage:
 
     Attributes
     ----------
-    weights : LstmWeights
+    weights : LayerWeights
         The layer, with its configuration.
     head : Head or None
         Embedding and output layer of a character model.
@@ -107,7 +106,7 @@ class WeightImage:
         Reproduces the file.
     """
 
-    weights: LstmWeights
+    weights: LayerWeights
     head: Head | None = None
     text_sha256: str = ""
     metrics: dict = field(default_factory=dict)
@@ -127,8 +126,10 @@ class WeightImage:
             The folder cannot be written.
         """
         path = Path(path)
-        bits = {"lstm.defining": self.config.quantization.weight_bits, "lstm.bias": self.config.quantization.bias_bits}
-        tensors = {"lstm.defining": self.weights.defining, "lstm.bias": self.weights.bias}
+        q, weights = self.config.quantization, self.weights
+        names = layer_tensors(self.config)
+        bits = dict(zip(names, (q.weight_bits, q.bias_bits, q.peephole.width), strict=False))
+        tensors = dict(zip(names, (weights.defining, weights.bias, weights.peephole), strict=False))
         metadata = {
             "format": FORMAT,
             "config": json.dumps(self.config.to_dict()),
@@ -171,11 +172,12 @@ class WeightImage:
         path = Path(path)
         tensors, metadata = _read(path)
         found = _config_of(path, metadata)
+        _check_names(path, found, set(tensors))
         if config is not None:
             compare(path, config, found)
             found = config
         try:
-            weights = LstmWeights(found, *(tensors[name] for name in LAYER_TENSORS))
+            weights = LayerWeights(found, *(tensors[name] for name in layer_tensors(found)))
             head = _head_of(path, found, tensors, metadata)
         except InvalidFileError:
             raise
@@ -183,6 +185,12 @@ class WeightImage:
             raise InvalidFileError(f"{path}: {error}") from None
         metrics = _json(path, metadata, "metrics", dict)
         return cls(weights, head, metadata.get("text_sha256", ""), metrics, metadata.get("command", ""))
+
+
+def layer_tensors(config: Config) -> tuple[str, ...]:
+    """Names of the layer's tensors: defining vectors, biases, and the peephole weights of a cell that has them."""
+    cell = config.network.cell
+    return tuple(f"{cell}.{name}" for name in ("defining", "bias", "peephole")[: 3 if config.cell.peepholes else 2])
 
 
 def natural_type(bits: int) -> type:
@@ -225,7 +233,6 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             if metadata.get("format") != FORMAT:
                 raise InvalidFileError(f"{path} must be of format {FORMAT!r}, not {metadata.get('format')!r}")
             names = set(file.keys())
-            _check_names(path, names)
             for name in sorted(names):
                 kind = file.get_slice(name).get_dtype()
                 if kind not in INTEGER_TYPES:
@@ -235,13 +242,14 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise InvalidFileError(f"{path} must be a whole safetensors file: {error}") from None
 
 
-def _check_names(path: Path, names: set[str]) -> None:
-    for required in (LAYER_TENSORS, HEAD_TENSORS if names & {*HEAD_TENSORS, EMBEDDING_TENSOR} else ()):
+def _check_names(path: Path, config: Config, names: set[str]) -> None:
+    of_layer = layer_tensors(config)
+    for required in (of_layer, HEAD_TENSORS if names & {*HEAD_TENSORS, EMBEDDING_TENSOR} else ()):
         for name in required:
             if name not in names:
                 raise InvalidFileError(f"{path}: {name} must be given, not left out")
-    for name in sorted(names - {*LAYER_TENSORS, *HEAD_TENSORS, EMBEDDING_TENSOR}):
-        rule = ", ".join((*LAYER_TENSORS, *HEAD_TENSORS, EMBEDDING_TENSOR))
+    for name in sorted(names - {*of_layer, *HEAD_TENSORS, EMBEDDING_TENSOR}):
+        rule = ", ".join((*of_layer, *HEAD_TENSORS, EMBEDDING_TENSOR))
         raise InvalidFileError(f"{path}: a tensor's name must be one of {rule}, not {name!r}")
 
 

@@ -5,80 +5,112 @@ from dataclasses import dataclass
 import numpy as np
 
 from model import circulant
-from model.config import GATES, Config
+from model.config import Config
 from model.errors import InvalidValueError, require
 
 
 @dataclass(frozen=True)
-class LstmWeights:
-    """Integer weights of a block-circulant LSTM layer.
+class LayerWeights:
+    """Integer weights of a block-circulant recurrent layer.
 
     Attributes
     ----------
     config : Config
         Gives sizes and formats.
-    defining : int64 array (4, H/k, (X+H)/k, k)
-        Defining vectors (first columns): gate I, F, G, O · hidden block · block column (x first) · entry.
-    bias : int64 array (4, H)
+    defining : int64 array (G, H/k, (X+H)/k, k)
+        Defining vectors (first columns): gate of the cell · hidden block · block column (x first) · entry.
+    bias : int64 array (G, H)
         At accumulator scale; H padded to a multiple of k.
+    peephole : int64 array (P, H) or None
+        Of the gates that have one, in the format of peephole; ``None`` for a cell without.
 
     Raises
     ------
     InvalidValueError
-        A shape, a type or a value outside ``weight_bits``/``bias_bits``.
+        A shape, a type, a value outside of its format, or a weight other than zero where the gate has none.
     """
 
     config: Config
     defining: np.ndarray
     bias: np.ndarray
+    peephole: np.ndarray | None = None
 
     def __post_init__(self):
         c = self.config
-        shapes = {
-            "defining": (len(GATES), c.num_hidden_blocks, c.num_col_blocks, c.block_size),
-            "bias": (len(GATES), c.num_hidden_blocks * c.block_size),
+        blocks, padded = c.num_hidden_blocks, c.num_hidden_blocks * c.block_size
+        wanted = {
+            "defining": ((c.num_gates, blocks, c.num_col_blocks, c.block_size), c.weight_min, c.weight_max),
+            "bias": ((c.num_gates, padded), *c.bias_format_min_max),
         }
-        ranges = {"defining": (c.weight_min, c.weight_max), "bias": c.bias_format_min_max}
-        for name, shape in shapes.items():
+        if c.cell.peepholes:
+            fmt = c.quantization.peephole
+            wanted["peephole"] = ((len(c.cell.peepholes), padded), fmt.min, fmt.max)
+        else:
+            require(self.peephole is None, "weights.peephole", f"left out for cell {c.cell.name}", self.peephole)
+        for name, (shape, low, high) in wanted.items():
             values = np.asarray(getattr(self, name))
             require(
                 np.issubdtype(values.dtype, np.integer), f"weights.{name}", "an array of integers", str(values.dtype)
             )
             require(values.shape == shape, f"weights.{name}", f"of shape {shape}", values.shape)
-            low, high = ranges[name]
             outside = values[(values < low) | (values > high)]
             if outside.size:
                 raise InvalidValueError(f"weights.{name} must be from {low} to {high}, not {int(outside.flat[0])}")
             values = values.astype(np.int64)
             values.setflags(write=False)
             object.__setattr__(self, name, values)
+        for gate, absent in enumerate(absent_columns(c)):
+            extra = self.defining[gate][:, absent]
+            rule = f"0 where gate {c.gates[gate]} reads nothing"
+            require(not extra.any(), "weights.defining", rule, int(extra[extra != 0][0]) if extra.any() else 0)
 
     def dense(self) -> np.ndarray:
-        """Expanded matrix (4·H, X+H), gate-major rows, with H and X padded to multiples of k."""
+        """Expanded matrix (G·H, X+H), gate-major rows, with H and X padded to multiples of k."""
         gates, rows, cols, k = self.defining.shape
         return circulant.expand(self.defining.reshape(gates * rows, cols, k))
 
     def interleaved(self) -> np.ndarray:
-        """Defining vectors (p, q, k) in hardware order: block row 4·u + g is gate g of hidden block u."""
+        """Defining vectors (p, q, k) in hardware order: block row G·u + g is gate g of hidden block u."""
         return self.defining.transpose(1, 0, 2, 3).reshape(self.config.num_row_blocks, self.config.num_col_blocks, -1)
 
 
-def random_weights(config: Config, rng: np.random.Generator) -> LstmWeights:
+def absent_columns(config: Config) -> list[slice]:
+    """Per gate, the block columns that it does not read."""
+    whole, first = config.num_col_blocks, config.num_input_blocks
+    return [slice(0 if not g.reads_x else first if not g.reads_h else whole, first if not g.reads_x else whole)
+            for g in config.cell.gates]  # fmt: skip
+
+
+def drop_absent(config: Config, defining: np.ndarray) -> np.ndarray:
+    """A copy with zeros where a gate reads nothing."""
+    defining = defining.copy()
+    for gate, absent in enumerate(absent_columns(config)):
+        defining[gate][:, absent] = 0
+    return defining
+
+
+def random_weights(config: Config, rng: np.random.Generator) -> LayerWeights:
     """Weights that keep the pre-activations in their lively range, for tests and for timing."""
-    k = config.block_size
+    k, gates = config.block_size, config.num_gates
     terms = config.network.input_size + config.network.hidden_size
-    shape = (len(GATES), config.num_hidden_blocks, config.num_col_blocks, k)
+    shape = (gates, config.num_hidden_blocks, config.num_col_blocks, k)
     # Aim at pre-activations of standard deviation 2 for inputs spread evenly over their range.
     spread = 2.0 * 2.0 ** np.array(config.accumulator_fracs) / (2.0 ** (config.element_bits - 1) * np.sqrt(terms / 3))
     defining = np.rint(rng.normal(size=shape) * spread[:, None, None, None])
     low, high = config.bias_format_min_max
     bias = np.rint(
-        rng.normal(size=(len(GATES), config.num_hidden_blocks * k)) * 2.0 ** np.array(config.accumulator_fracs)[:, None]
+        rng.normal(size=(gates, config.num_hidden_blocks * k)) * 2.0 ** np.array(config.accumulator_fracs)[:, None]
     )
-    return LstmWeights(
+    peephole = None
+    if config.cell.peepholes:
+        fmt = config.quantization.peephole
+        shape = (len(config.cell.peepholes), config.num_hidden_blocks * k)
+        peephole = rng.integers(fmt.min, fmt.max + 1, size=shape)
+    return LayerWeights(
         config,
-        np.clip(defining, config.weight_min, config.weight_max).astype(np.int64),
+        drop_absent(config, np.clip(defining, config.weight_min, config.weight_max).astype(np.int64)),
         np.clip(bias, low, high).astype(np.int64),
+        peephole,
     )
 
 

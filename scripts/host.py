@@ -14,7 +14,7 @@ from model.char_model import CharModel
 from model.errors import InvalidFileError, InvalidValueError, MissingToolError
 from model.frames import Frame, FrameError, Kind
 from model.host_link import DeviceClient, damaged
-from model.reference.layer import LstmReference
+from model.reference.layer import LayerReference
 from model.weights import random_inputs
 from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, count, print_table, run_command, seed
 from scripts.verilog import BUILD
@@ -136,7 +136,7 @@ class Checker:
     """The reference beside the device."""
 
     def __init__(self, weights):
-        self._reference, self._state = LstmReference(weights), None
+        self._reference, self._state = LayerReference(weights), None
         self.steps, self.wrong, self.worst = 0, 0, 0
 
     def step(self, x: np.ndarray, h: np.ndarray) -> None:

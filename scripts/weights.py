@@ -9,7 +9,7 @@ import numpy as np
 from model.config import Config
 from model.errors import InvalidValueError
 from model.weight_image import WeightImage
-from model.weights import LstmWeights, random_weights
+from model.weights import LayerWeights, random_weights
 from scripts.cli import seed
 
 SHIPPED = Path(__file__).resolve().parents[1] / "weights"
@@ -21,7 +21,7 @@ class Chosen(NamedTuple):
 
     Attributes
     ----------
-    weights : LstmWeights
+    weights : LayerWeights
     image : WeightImage or None
         The file that they come from.
     source : str
@@ -30,7 +30,7 @@ class Chosen(NamedTuple):
         Made up: nothing was trained.
     """
 
-    weights: LstmWeights
+    weights: LayerWeights
     image: WeightImage | None
     source: str
     random: bool

@@ -17,7 +17,7 @@ from model.files import replaced_directory
 from model.frames import BITS_PER_BYTE, Identity, LinkConfig
 from model.memory_image import FINGERPRINT_LABEL, initialised_memories, mem_text, memory_words
 from model.schedule import Schedule
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 from sim.runner import SIMULATORS, SimulationError, _compile, _runner, _tail, environment
 from sim.verilog import CONFIG_FILE, generator_digest, weights_digest
 
@@ -29,7 +29,7 @@ SIMULATED_LINK = LinkConfig(25e6, 4, 40_000)
 START_SECONDS = 60.0
 
 
-def device_texts(weights: LstmWeights, link: LinkConfig) -> dict[str, str]:
+def device_texts(weights: LayerWeights, link: LinkConfig) -> dict[str, str]:
     """Files by name that make a device: Verilog, contents of its memories, configuration."""
     config, digest = weights.config, weights_digest(weights)
     words = memory_words(weights)
@@ -53,7 +53,7 @@ def device_texts(weights: LstmWeights, link: LinkConfig) -> dict[str, str]:
     return texts
 
 
-def emit_device(weights: LstmWeights, path: str | Path, link: LinkConfig = SIMULATED_LINK) -> Path:
+def emit_device(weights: LayerWeights, path: str | Path, link: LinkConfig = SIMULATED_LINK) -> Path:
     """Write a device's directory, unless it is there already; complete or not at all."""
     path = Path(path)
     wanted = {

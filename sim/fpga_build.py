@@ -22,7 +22,7 @@ from model.errors import MissingToolError, UserError, require
 from model.files import write_atomic
 from model.fpga import Board, Part
 from model.frames import LinkConfig
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 from sim.device import DEVICE_FILE, device_texts
 
 TOP = "top"
@@ -183,7 +183,7 @@ class BoardBuild:
 
     Parameters
     ----------
-    weights : LstmWeights
+    weights : LayerWeights
     board : Board
     clock_hz : float
     link : LinkConfig
@@ -192,7 +192,7 @@ class BoardBuild:
         Told what is going on, in a line.
     """
 
-    def __init__(self, weights: LstmWeights, board: Board, link: LinkConfig, folder: Path, seed: int, progress):
+    def __init__(self, weights: LayerWeights, board: Board, link: LinkConfig, folder: Path, seed: int, progress):
         self.weights, self.board, self.link, self.folder = weights, board, link, folder
         self.seed, self.progress = seed, progress
         self.seconds: dict[str, float] = {}

@@ -9,7 +9,7 @@ from amaranth.sim import Simulator
 
 from hdl.accelerator import Accelerator
 from model.memory_image import memory_words, pack
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 
 CLOCK_PERIOD = 1e-6
 DEADLOCK_CYCLES = 5000
@@ -95,7 +95,7 @@ def beats_of(sequences: list[np.ndarray], block_size: int, bits: int, padding: C
 
 
 def run_accelerator(
-    weights: LstmWeights,
+    weights: LayerWeights,
     x_beats: list[tuple[int, int]],
     count: int,
     offer: Callable[[], bool] = lambda: True,

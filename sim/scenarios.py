@@ -6,14 +6,15 @@ from functools import cached_property
 
 import numpy as np
 
-from model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, GATES, Config
+from model.cells import CELLS
+from model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, Config
 from model.errors import UserError, require
 from model.memory_image import pack
 from model.qformat import QFormat
-from model.reference.layer import LstmReference
+from model.reference.layer import LayerReference
 from model.resources import matvec_multipliers
 from model.schedule import Schedule, Timeline
-from model.weights import LstmWeights, random_inputs, random_weights
+from model.weights import LayerWeights, drop_absent, random_inputs, random_weights
 
 
 def to_beats(values: np.ndarray, block_size: int, bits: int) -> list[int]:
@@ -40,13 +41,13 @@ class Scenario:
 
     Parameters
     ----------
-    weights : LstmWeights
+    weights : LayerWeights
         With their configuration.
     sequences : tuple of int arrays (T, X)
         Streamed back to back; the state returns to zero between them.
     """
 
-    weights: LstmWeights
+    weights: LayerWeights
     sequences: tuple[np.ndarray, ...]
 
     def __post_init__(self):
@@ -74,7 +75,7 @@ class Scenario:
     @cached_property
     def expected(self) -> tuple[np.ndarray, ...]:
         """h of each sequence, (T, H), by the reference."""
-        reference = LstmReference(self.weights)
+        reference = LayerReference(self.weights)
         return tuple(reference.run(sequence[:, None])[0][:, 0] for sequence in self.sequences)
 
     @cached_property
@@ -112,14 +113,17 @@ def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence
     return tuple(random_inputs(config, rng, length) for length in lengths)
 
 
-def extreme_weights(config: Config, rng: np.random.Generator) -> LstmWeights:
+def extreme_weights(config: Config, rng: np.random.Generator) -> LayerWeights:
     """Weights and biases at the ends of their ranges: sums reach the ends of the accumulator."""
     k, blocks = config.block_size, config.num_hidden_blocks
     low, high = config.bias_format_min_max
-    return LstmWeights(
+    gates, peepholes, fmt = config.num_gates, len(config.cell.peepholes), config.quantization.peephole
+    defining = rng.choice([config.weight_min, config.weight_max], size=(gates, blocks, config.num_col_blocks, k))
+    return LayerWeights(
         config,
-        rng.choice([config.weight_min, config.weight_max], size=(len(GATES), blocks, config.num_col_blocks, k)),
-        rng.choice([low, high], size=(len(GATES), blocks * k)),
+        drop_absent(config, defining),
+        rng.choice([low, high], size=(gates, blocks * k)),
+        rng.choice([fmt.min, fmt.max], size=(peepholes, blocks * k)) if peepholes else None,
     )
 
 
@@ -164,31 +168,34 @@ def _draw(rng: np.random.Generator) -> dict:
     def fmt(integer_bits: tuple[int, int], fraction_bits: tuple[int, int]) -> str:
         return str(QFormat(between(*integer_bits), between(*fraction_bits)))
 
+    cell = pick("lstm", pick(*CELLS))
+    gates = len(CELLS[cell].gates)
     engine = pick("direct", "fast")
     k = pick(*(FAST_BLOCK_SIZES if engine == "fast" else BLOCK_SIZES))
     size = min(4 * k + 3, 40)
     input_size, hidden_size = between(1, size), between(1, size)
     input_blocks, hidden_blocks = -(-input_size // k), -(-hidden_size // k)
-    rows, cols = between(1, 4 * hidden_blocks), between(1, input_blocks + hidden_blocks)
-    groups = -(-4 * hidden_blocks // rows)
+    rows, cols = between(1, gates * hidden_blocks), between(1, input_blocks + hidden_blocks)
+    groups = -(-gates * hidden_blocks // rows)
     kind = pick(*ACTIVATION_KINDS)
     usual = rng.random() < 0.4
     quantization = {"weight_bits": between(2, 8)}
     if usual:
-        quantization["weight_frac"] = [between(5, 8) for _ in GATES]
+        quantization["weight_frac"] = [between(5, 8) for _ in range(gates)]
     else:
         quantization |= {
             "x": fmt((1, 3), (1, 9)),
             "h": fmt((1, 3), (1, 9)),
-            "weight_frac": [between(1, 10) for _ in GATES],
+            "weight_frac": [between(1, 10) for _ in range(gates)],
             "bias_bits": between(8, 24),
             "preact": fmt((2, 5), (3, 11)),
             "gate": fmt((2, 4), (3, 12)),
             "cell": fmt((2, 8), (3, 16)),
+            "peephole": fmt((1, 3), (1, 9)),
         }
     return {
         "name": "random",
-        "network": {"input_size": input_size, "hidden_size": hidden_size},
+        "network": {"input_size": input_size, "hidden_size": hidden_size, "cell": cell},
         "compression": {"block_size": k},
         "quantization": quantization,
         "activation": {"kind": kind, "segments": pick(4, 8, 16) if kind == "pwl" else between(2, 8)},

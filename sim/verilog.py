@@ -24,7 +24,7 @@ from model.memory_image import (
     read_mem,
 )
 from model.report import design_report
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 from sim.scenarios import Scenario, random_sequences
 
 CONFIG_FILE = "config.json"
@@ -54,10 +54,11 @@ class Build:
     generator: str
 
 
-def weights_digest(weights: LstmWeights) -> str:
-    """SHA-256 of the integers, as little-endian int64: defining vectors, then biases."""
+def weights_digest(weights: LayerWeights) -> str:
+    """SHA-256 of the integers, as little-endian int64: defining vectors, biases, peephole weights."""
     digest = hashlib.sha256()
-    for values in (weights.defining, weights.bias):
+    peephole = () if weights.peephole is None else (weights.peephole,)
+    for values in (weights.defining, weights.bias, *peephole):
         digest.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
     return digest.hexdigest()
 
@@ -105,12 +106,12 @@ def ports(config: Config) -> list[dict]:
     return [dict(zip(("name", "direction", "width", "meaning"), row, strict=True)) for row in table]
 
 
-def emit(weights: LstmWeights, path: str | Path, source: str) -> dict:
+def emit(weights: LayerWeights, path: str | Path, source: str) -> dict:
     """Write the build directory of a configuration with weights; complete or not at all.
 
     Parameters
     ----------
-    weights : LstmWeights
+    weights : LayerWeights
         With their configuration.
     path : str or Path
         The directory; an earlier build there is replaced.
@@ -179,7 +180,7 @@ def load_build(path: str | Path) -> Build:
     return Build(path, config, digest, generator)
 
 
-def is_current(path: str | Path, weights: LstmWeights) -> bool:
+def is_current(path: str | Path, weights: LayerWeights) -> bool:
     """Does the directory hold what :func:`emit` would write for these weights?"""
     try:
         build = load_build(path)

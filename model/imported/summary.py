@@ -1,14 +1,14 @@
 """Figures of an imported network, and what of it the accelerator runs today."""
 
+from model.cells import CELLS
 from model.circulant import num_blocks
-from model.config import CELLS
 from model.imported.network import CELL_GATES, RecurrentLayer, RecurrentNetwork
 
 FLOAT_BYTES = 4
 
 
 def hardware_cell(layer: RecurrentLayer) -> str:
-    """Name of the layer's cell in ``model.config.CELLS``, should it be there."""
+    """Name of the layer's cell in ``model.cells.CELLS``, should it be there."""
     return "lstm_peephole" if layer.cell == "lstm" and layer.peephole else layer.cell
 
 
@@ -18,6 +18,8 @@ def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
     cell = hardware_cell(layer)
     if cell not in CELLS:
         limits.append(f"cell {cell}")
+    if layer.cell == "gru" and not layer.linear_before_reset:
+        limits.append("linear_before_reset = 0")
     if layer.projection_size is not None:
         limits.append("projection")
     if layer.cell == "rnn" and layer.activation != "tanh":
@@ -35,9 +37,14 @@ def network_limits(network: RecurrentNetwork) -> tuple[str, ...]:
 
 
 def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int) -> int:
-    """Bytes of the layer's matrices as defining vectors, padding included, biases not."""
+    """Bytes of the layer's matrices as the accelerator stores them, padding included, biases not.
+
+    A GRU's candidate has a row of its own for x and for h, half of it zeros.
+    """
     hidden, state = (num_blocks(size, block_size) for size in (layer.hidden_size, layer.state_size))
-    blocks = len(CELL_GATES[layer.cell]) * hidden * (num_blocks(layer.input_size, block_size) + state)
+    cell = CELLS.get(hardware_cell(layer))
+    rows = len(CELL_GATES[layer.cell] if cell is None else cell.gates)
+    blocks = rows * hidden * (num_blocks(layer.input_size, block_size) + state)
     if layer.projection_size is not None:
         blocks += state * hidden
     return -(-layer.num_directions * blocks * block_size * weight_bits // 8)

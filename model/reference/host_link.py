@@ -14,8 +14,8 @@ from model.frames import (
     LinkLayout,
     Reason,
 )
-from model.reference.layer import LstmReference
-from model.weights import LstmWeights
+from model.reference.layer import LayerReference
+from model.weights import LayerWeights
 
 
 class HostLinkReference:
@@ -23,7 +23,7 @@ class HostLinkReference:
 
     Parameters
     ----------
-    weights : LstmWeights
+    weights : LayerWeights
     identity : Identity
 
     Attributes
@@ -32,8 +32,8 @@ class HostLinkReference:
         As :class:`model.frames.Counters` counts them.
     """
 
-    def __init__(self, weights: LstmWeights, identity: Identity):
-        self.layer, self.identity = LstmReference(weights), identity
+    def __init__(self, weights: LayerWeights, identity: Identity):
+        self.layer, self.identity = LayerReference(weights), identity
         self.layout = LinkLayout(weights.config)
         self.decoder = FrameDecoder(self.layout.max_request_bytes)
         self.expected = 0

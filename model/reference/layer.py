@@ -1,56 +1,42 @@
-"""Golden LSTM layer over batches of sequences.  Hardware twin: ``hdl.accelerator``.
+"""Golden recurrent layer over batches of sequences.  Hardware twin: ``hdl.accelerator``.
 
-Source of the recurrence: Hochreiter and Schmidhuber 1997 with the forget gate of Gers et al. 2000, in the form
-and gate order of ``torch.nn.LSTM``.
+Sources of the recurrences: ``model.cells``; forms and orders of gates are those of ``torch.nn``.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 
-from model.config import GATES
 from model.errors import require
-from model.fixed_point import requantize
-from model.reference.cell_update import apply_table, next_cell, next_hidden
+from model.reference.cell_update import UPDATES, Trace
 from model.reference.matvec import ExactMatrix
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 
 
-class Trace(NamedTuple):
-    """Integers of one step at the named quantization points, each (B, H); ``preact`` and ``gate`` are (4, B, H)."""
-
-    preact: np.ndarray
-    gate: np.ndarray
-    cell: np.ndarray
-    h: np.ndarray
-
-
-class LstmReference:
+class LayerReference:
     """Bit-accurate model of one layer.
 
     Parameters
     ----------
-    weights : LstmWeights
+    weights : LayerWeights
 
     Notes
     -----
     Units that only pad H to a multiple of k do not exist here: the hardware holds their h at zero.
     """
 
-    def __init__(self, weights: LstmWeights):
+    def __init__(self, weights: LayerWeights):
         self.config = config = weights.config
         q = config.quantization
         size_x, size_h, k = config.network.input_size, config.network.hidden_size, config.block_size
-        dense = weights.dense().reshape(len(GATES), config.num_hidden_blocks * k, -1)[:, :size_h]
+        dense = weights.dense().reshape(config.num_gates, config.num_hidden_blocks * k, -1)[:, :size_h]
         start_h = config.num_input_blocks * k
-        dense = dense.reshape(len(GATES) * size_h, -1)
+        dense = dense.reshape(config.num_gates * size_h, -1)
         self._w_x = ExactMatrix(dense[:, :size_x], -q.x.min)
         self._w_h = ExactMatrix(dense[:, start_h : start_h + size_h], -q.h.min)
         self._bias = weights.bias[:, :size_h].reshape(-1)
-        self._cell_table = config.cell_table
+        self._peephole = None if weights.peephole is None else weights.peephole[:, :size_h]
 
     def initial_state(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Zero (h, c), each (B, H)."""
+        """Zero (h, c), each (B, H); a cell without state of its own has its h again for c."""
         shape = (batch, self.config.network.hidden_size)
         return np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
 
@@ -68,16 +54,9 @@ class LstmReference:
         return x
 
     def _step(self, from_x: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:
-        config, batch = self.config, h.shape[0]
-        total = (from_x + self._w_h(h).astype(np.int64) + self._bias).reshape(batch, len(GATES), -1)
-        preact, gate = [], []
-        for index in range(len(GATES)):
-            frac = config.accumulator_fracs[index]
-            preact.append(requantize(total[:, index], frac, config.quantization.preact))
-            gate.append(apply_table(preact[index], config.gate_table(index)))
-        i, f, g, o = gate
-        c = next_cell(config, i, f, g, c)
-        return Trace(np.stack(preact), np.stack(gate), c, next_hidden(config, o, c))
+        total = from_x + self._w_h(h).astype(np.int64) + self._bias
+        sums = total.reshape(h.shape[0], self.config.num_gates, -1).swapaxes(0, 1)
+        return UPDATES[self.config.network.cell](self.config, sums, c, self._peephole)
 
     def run(self, x, state=None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Whole sequences.

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from model import format_choice
-from model.config import GATES, Config
+from model.cells import LSTM_GATES
+from model.config import Config
 from model.errors import InvalidValueError
 from model.format_choice import CANDIDATES
 from model.sequence_model import OutputLayer, SequenceModel
@@ -14,7 +15,7 @@ from model.training.layers import QuantLstm
 from model.training.network import SequenceNetwork
 from model.training.quantizers import quantize
 from model.weight_image import HEAD_BIAS_BITS, HEAD_WEIGHT_BITS, Head, WeightImage
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 
 
 def best_fraction_bits(groups: list[tuple[torch.Tensor, int]], bits: int, candidates=CANDIDATES) -> int:
@@ -49,7 +50,7 @@ def refine_formats(network: SequenceNetwork, loss: Callable[[], float]) -> None:
         Of the network as it is.
     """
     least = loss()
-    for gate in range(len(GATES)):
+    for gate in range(len(LSTM_GATES)):
         for change in (-1, 1):
             before = network.config
             fracs = list(before.quantization.weight_frac)
@@ -75,7 +76,7 @@ def _expanded(layer: QuantLstm) -> QuantLstm:
 
 
 @torch.no_grad()
-def layer_weights(layer) -> LstmWeights:
+def layer_weights(layer) -> LayerWeights:
     """Integers of a :class:`model.training.layers.QuantLstm`, with the formats of its configuration.
 
     Where W_x and W_h have different block sizes, which no configuration names, they are the integers of the expanded
@@ -96,7 +97,7 @@ def layer_weights(layer) -> LstmWeights:
     bias = np.zeros((len(gates), config.num_hidden_blocks * config.block_size), dtype=np.int64)
     fracs = torch.tensor(config.accumulator_fracs)[:, None]
     bias[:, : config.network.hidden_size] = quantize(layer.bias, fracs, *config.bias_format_min_max).long().numpy()
-    return LstmWeights(config, defining, bias)
+    return LayerWeights(config, defining, bias)
 
 
 @torch.no_grad()

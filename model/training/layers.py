@@ -10,13 +10,14 @@ import torch
 from torch import nn
 
 from model import bilinear, circulant
-from model.config import GATES, Config
+from model.cells import LSTM_GATES
+from model.config import Config
 from model.errors import require
 from model.reference.matvec import FLOAT32_EXACT
 from model.training.products import CHUNK, WAYS, Expanded, from_lanes, product, to_lanes
 from model.training.quantizers import fake_quantize, fake_quantize_to, lookup_tensor, slope_tensor
 
-_G = GATES.index("G")
+_G = LSTM_GATES.index("G")
 STAGES = ("float", "approximate", "quantized")
 
 
@@ -167,7 +168,7 @@ class _QuantizedStep:
         self.gate_dtype = torch.float32 if 2 * points.gate.width <= 25 else torch.float64
         exact = 2 * points.gate.width <= 25 and points.gate.width + points.cell.width <= 24
         self.cell_dtype = torch.float32 if exact else torch.float64
-        sigmoid, tanh = config.gate_table(GATES.index("O")), config.gate_table(_G)
+        sigmoid, tanh = config.gate_table(LSTM_GATES.index("O")), config.gate_table(_G)
         self._table = torch.cat([lookup_tensor(sigmoid), lookup_tensor(tanh)]).to(self.gate_dtype)
         self._slopes = torch.cat([slope_tensor(sigmoid), slope_tensor(tanh)]).float()
         self._cell_table = lookup_tensor(config.cell_table).to(self.gate_dtype)
@@ -175,11 +176,11 @@ class _QuantizedStep:
         self._cell_passes = torch.ones(len(self._cell_table))
         self._cell_passes[[0, -1]] = 0
         # The code and this sum to the index into the joint tables of σ and tanh.
-        self._offset = torch.full((len(GATES), 1), float(-points.preact.min), dtype=dtype)
+        self._offset = torch.full((len(LSTM_GATES), 1), float(-points.preact.min), dtype=dtype)
         self._offset[_G] += 1 << points.preact.width
         self._half = torch.tensor(0.5, dtype=self.cell_dtype)
         self._gate_half = torch.tensor(0.5, dtype=self.gate_dtype)
-        self._gate_index = torch.empty(steps, lanes, batch, len(GATES), blocks, dtype=torch.int32)
+        self._gate_index = torch.empty(steps, lanes, batch, len(LSTM_GATES), blocks, dtype=torch.int32)
         self._cell_index = torch.empty(steps, lanes, batch, blocks, dtype=torch.int32)
 
     def gates(self, t: int, total, out) -> None:
@@ -228,12 +229,12 @@ class _Recurrence(torch.autograd.Function):
         step = _FloatStep(dtype) if config is None else _QuantizedStep(config, steps, shape, dtype)
         hiddens = torch.empty(steps + 1, *shape, dtype=dtype)
         cells = torch.empty(steps + 1, *shape, dtype=step.cell_dtype)
-        gates = torch.empty(steps, lanes, batch, len(GATES), shape[2], dtype=step.gate_dtype)
+        gates = torch.empty(steps, lanes, batch, len(LSTM_GATES), shape[2], dtype=step.gate_dtype)
         tanh_c = torch.empty(steps, *shape, dtype=step.gate_dtype)
         hiddens[0], cells[0] = to_lanes(h, lanes), to_lanes(c, lanes)
         weight = way.prepare(defining.to(dtype)).contiguous()
         # (T, B, lanes·4·blocks) → (T, lanes, B, 4, blocks)
-        from_x = from_x.view(steps, batch, lanes, len(GATES), shape[2]).transpose(1, 2)
+        from_x = from_x.view(steps, batch, lanes, len(LSTM_GATES), shape[2]).transpose(1, 2)
         for t in range(steps):
             total = way.lower(torch.bmm(way.lift(hiddens[t]), weight)).view(gates.shape[1:])
             step.gates(t, total.add_(from_x[t]), gates[t])
@@ -255,7 +256,7 @@ class _Recurrence(torch.autograd.Function):
         weight = way.prepare(defining)
         weight_t = weight.transpose(1, 2).contiguous()
         d_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
-        d_preact = torch.empty(steps, lanes, batch, len(GATES), blocks, dtype=dtype)
+        d_preact = torch.empty(steps, lanes, batch, len(LSTM_GATES), blocks, dtype=dtype)
         # The weights' gradient is summed over a few steps at a time, whose forms are still in the cache.
         group = max(1, CHUNK // batch)
         lowered_all = torch.empty(weight.shape[0], group, batch * way.copies, weight.shape[2], dtype=dtype)
@@ -312,7 +313,7 @@ class QuantLstm(nn.Module):
 
     Stage ``"float"``: the float network with true σ and tanh; with k = 1 it equals ``torch.nn.LSTM``.
     Stage ``"approximate"``: every quantization point but the weights and the biases.
-    Stage ``"quantized"``: the forward pass equals ``LstmReference`` at 0 LSB at every named quantization point.
+    Stage ``"quantized"``: the forward pass equals ``LayerReference`` at 0 LSB at every named quantization point.
     The backward pass of the latter two is straight-through, with the derivatives of the true σ and tanh.
 
     Parameters
@@ -335,11 +336,11 @@ class QuantLstm(nn.Module):
         self.stage = "float"
         self.block_sizes = block_sizes or (config.block_size,) * 2
         size_x, size_h = config.network.input_size, config.network.hidden_size
-        self.weight_x = nn.ModuleList(BlockCirculant(size_h, size_x, self.block_sizes[0]) for _ in GATES)
-        self.weight_h = nn.ModuleList(BlockCirculant(size_h, size_h, self.block_sizes[1]) for _ in GATES)
-        self.bias = nn.Parameter(torch.zeros(len(GATES), size_h))
+        self.weight_x = nn.ModuleList(BlockCirculant(size_h, size_x, self.block_sizes[0]) for _ in LSTM_GATES)
+        self.weight_h = nn.ModuleList(BlockCirculant(size_h, size_h, self.block_sizes[1]) for _ in LSTM_GATES)
+        self.bias = nn.Parameter(torch.zeros(len(LSTM_GATES), size_h))
         # An open forget gate at the start lets gradients reach back (Jozefowicz et al. 2015).
-        self.bias.data[GATES.index("F")] = 1.0
+        self.bias.data[LSTM_GATES.index("F")] = 1.0
         # The way of every product where not the quickest is wanted; it must be exact for the weights.
         self.way = None
 
@@ -356,7 +357,7 @@ class QuantLstm(nn.Module):
     def set_dense(self, weight_ih: torch.Tensor, weight_hh: torch.Tensor, bias: torch.Tensor) -> None:
         """Project dense weights in the layout of ``torch.nn.LSTM``: (4H, X), (4H, H), (4H,)."""
         for part, matrix in ((self.weight_x, weight_ih), (self.weight_h, weight_hh)):
-            for block_circulant, gate in zip(part, matrix.chunk(len(GATES)), strict=True):
+            for block_circulant, gate in zip(part, matrix.chunk(len(LSTM_GATES)), strict=True):
                 block_circulant.set_dense(gate)
         self.bias.copy_(bias.reshape(self.bias.shape))
 
@@ -407,10 +408,10 @@ class QuantLstm(nn.Module):
             bias = fake_quantize(bias, fracs, *self.config.bias_format_min_max)
         flat = x.to(dtype).reshape(-1, x.shape[-1])
         result = product(to_lanes(flat, way.lanes), plan.defining[0], way, way_back)
-        result = result.unflatten(2, (len(GATES), -1)).permute(1, 0, 2, 3)  # (N, lanes, 4, blocks)
+        result = result.unflatten(2, (len(LSTM_GATES), -1)).permute(1, 0, 2, 3)  # (N, lanes, 4, blocks)
         if way.lanes != lanes:
-            result = result.permute(0, 2, 3, 1).reshape(len(flat), len(GATES), -1, lanes).permute(0, 3, 1, 2)
-        bias = bias.to(dtype).view(len(GATES), -1, lanes).permute(2, 0, 1)
+            result = result.permute(0, 2, 3, 1).reshape(len(flat), len(LSTM_GATES), -1, lanes).permute(0, 3, 1, 2)
+        bias = bias.to(dtype).view(len(LSTM_GATES), -1, lanes).permute(2, 0, 1)
         return (result + bias).reshape(*x.shape[:-1], -1)
 
     def recur(

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from model.config import GATES, Config
+from model.cells import LSTM_GATES
+from model.config import Config
 from model.errors import InvalidFileError
 from model.imported.state_dict import KINDS, recurrent_groups
 from model.training.tasks.base import Task
@@ -60,7 +61,7 @@ def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False
     """
     tensors = load_tensors(path)
     size_x, size_h = config.network.input_size, config.network.hidden_size
-    rows = len(GATES) * size_h
+    rows = len(LSTM_GATES) * size_h
     names = _layer_names(path, tensors)
     shapes = {"weight_ih": (rows, size_x), "weight_hh": (rows, size_h)}
     found = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from hdl.memory import RAM_VERILOG, ROM_VERILOG
 from model.memory_image import FINGERPRINT_LABEL
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 from scripts.synthesis.cell_models import cell_models
 from scripts.synthesis.liberty import Liberty
 from scripts.synthesis.netlist import Instance, Netlist
@@ -49,7 +49,7 @@ def netlist_verilog(netlist: Netlist, liberty: Liberty, fingerprint: str) -> str
 
 
 def check(
-    netlist: Netlist, liberty: Liberty, weights: LstmWeights, rng: np.random.Generator, simulator: str
+    netlist: Netlist, liberty: Liberty, weights: LayerWeights, rng: np.random.Generator, simulator: str
 ) -> GateLevelResult:
     """Run the netlist and the RTL on the same sequences, with and without stalls.
 

@@ -16,7 +16,7 @@ import numpy as np
 from hdl.verilog import TOP_MODULE
 from model.area import operations_per_step
 from model.schedule import Schedule
-from model.weights import LstmWeights
+from model.weights import LayerWeights
 from scripts.synthesis.flow import Synthesis
 from scripts.synthesis.liberty import Expression, Liberty
 from scripts.synthesis.netlist import MEMORY_MODULES, Module, clock_pins, memory_of
@@ -107,7 +107,7 @@ def _middle(group: str) -> list[float]:
     return found
 
 
-def measure(result: Synthesis, weights: LstmWeights, x: np.ndarray, source: str, clock_mhz: float) -> dict:
+def measure(result: Synthesis, weights: LayerWeights, x: np.ndarray, source: str, clock_mhz: float) -> dict:
     """Power of a sequence.
 
     Parameters

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from model.cells import CELLS
 from model.presets import preset
-from model.reference.layer import LstmReference
+from model.reference.layer import LayerReference
 from model.schedule import Schedule
 from model.weights import random_inputs, random_weights
 from sim.pysim import beats_of, run_accelerator
@@ -17,7 +18,7 @@ def scenario(config, rng):
     q, k = config.quantization, config.block_size
     sequences = [random_inputs(config, rng, length) for length in LENGTHS]
     x_beats = beats_of(sequences, k, q.x.width, lambda shape: rng.integers(q.x.min, q.x.max + 1, size=shape))
-    golden = LstmReference(weights)
+    golden = LayerReference(weights)
     expected = beats_of([golden.run(x[:, None])[0][:, 0] for x in sequences], k, q.h.width)
     return weights, x_beats, expected
 
@@ -81,6 +82,17 @@ def test_pipeline_changes_no_bit(index, rng):
     check(architecture(engine="fast", **pipeline), rng)
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    ("engine", "arithmetic", "rows", "cols"),
+    [("fast", "multiplier", 3, 2), ("direct", "multiplier", 2, 3), ("fast", "carry_save", 1, 2)],
+)
+def test_every_cell(cell, engine, arithmetic, rows, cols, rng):
+    settings = {"network.cell": cell, "quantization.weight_frac": [7] * len(CELLS[cell].gates)}
+    config = architecture(engine=engine, arithmetic=arithmetic, tile_rows=rows, tile_cols=cols)
+    check(config.replace(settings), rng)
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_extreme_sums_do_not_overflow(sign, rng):
     config = architecture(engine="fast", arithmetic="carry_save", tile_rows=2)
@@ -92,6 +104,6 @@ def test_extreme_sums_do_not_overflow(sign, rng):
         np.full_like(weights.bias, config.bias_format_min_max[0]),
     )
     sequence = np.full((3, config.network.input_size), q.x.min if sign < 0 else q.x.max)
-    expected = beats_of([LstmReference(extreme).run(sequence[:, None])[0][:, 0]], k, q.h.width)
+    expected = beats_of([LayerReference(extreme).run(sequence[:, None])[0][:, 0]], k, q.h.width)
     run = run_accelerator(extreme, beats_of([sequence], k, q.x.width), len(expected))
     assert run.beats == expected

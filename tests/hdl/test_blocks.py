@@ -8,19 +8,20 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.activation import Activation
 from hdl.adder_tree import AdderTree
-from hdl.cell_update import CellLane
+from hdl.cell_lane import LANES
 from hdl.pe import ProcessingElement
 from hdl.requantize import requantize
 from model import bilinear
 from model.activation_tables import activation_table
+from model.cells import CELLS
 from model.circulant import expand
-from model.config import GATES, Config
+from model.config import Config
 from model.datapath import datapath_widths
 from model.fixed_point import requantize as golden_requantize
 from model.memory_image import pack
 from model.qformat import QFormat
 from model.reference.activation import activate
-from model.reference.cell_update import apply_table, next_cell, next_hidden
+from model.reference.cell_update import UPDATES
 from sim.pysim import pump
 
 
@@ -91,32 +92,35 @@ def small_config(**architecture):
     )
 
 
+@pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("kind", ["pwl", "shift"])
-def test_cell_lane(kind, rng):
-    config = small_config().replace({"activation.kind": kind, "activation.segments": 8 if kind == "pwl" else 4})
+def test_cell_lane(kind, cell, rng):
+    settings = {"activation.kind": kind, "activation.segments": 8 if kind == "pwl" else 4, "network.cell": cell}
+    gates, peepholes = len(CELLS[cell].gates), len(CELLS[cell].peepholes)
+    config = small_config().replace({"quantization.weight_frac": [4, 5, 3, 4][:gates], **settings})
     q, count = config.quantization, 200
-    lane = CellLane(config, config.product_sum_bits)
+    lane = LANES[cell](config, config.product_sum_bits)
     limit = 1 << (config.product_sum_bits - 1)
-    sums = rng.integers(-limit, limit, size=(count, 4))
-    sums[20:] //= 16
-    bias = rng.integers(-(1 << 12), 1 << 12, size=(count, 4))
+    sums = rng.integers(-limit, limit, size=(gates, count))
+    sums[:, 20:] //= 16
+    bias = rng.integers(-(1 << 12), 1 << 12, size=(gates, count))
     c = rng.integers(q.cell.min, q.cell.max + 1, size=count)
-    # The state is wanted later than the sums that it belongs to.
-    stimuli = [
-        {"sums": ints(sums[t]), "bias": ints(bias[t]), "c": int(c[max(t - lane.cell_read_latency, 0)])}
-        for t in range(count)
-    ]
+    weights = rng.integers(q.peephole.min, q.peephole.max + 1, size=(peepholes, count))
+    stimuli = []
+    for t in range(count):
+        stimuli.append({"sums": ints(sums[:, t]), "bias": ints(bias[:, t])})
+        if peepholes:
+            stimuli[t]["peephole"] = ints(weights[:, t])
+        if config.cell.has_state:
+            # The state is wanted later than the sums that it belongs to.
+            stimuli[t]["c"] = int(c[max(t - lane.read_latency, 0)])
     known = count - lane.latency
+    expected = UPDATES[cell](config, sums + bias, c, weights if peepholes else None)
     h = [g["h"] for g in pump(lane, stimuli, ("h",), lane.latency)][:known]
-    c_next = [g["c_next"] for g in pump(lane, stimuli, ("c_next",), lane.cell_latency)][:known]
-    gates = []
-    for index in range(len(GATES)):
-        preact = golden_requantize(sums[:, index] + bias[:, index], config.accumulator_fracs[index], q.preact)
-        gates.append(apply_table(preact, config.gate_table(index)))
-    i, f, g, o = gates
-    expected = next_cell(config, i, f, g, c)
-    np.testing.assert_array_equal(c_next, expected[:known])
-    np.testing.assert_array_equal(h, next_hidden(config, o, expected)[:known])
+    np.testing.assert_array_equal(h, expected.h[:known])
+    if config.cell.has_state:
+        c_next = [g["c_next"] for g in pump(lane, stimuli, ("c_next",), lane.write_latency)][:known]
+        np.testing.assert_array_equal(c_next, expected.cell[:known])
 
 
 PIPELINES = [

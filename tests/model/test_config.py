@@ -48,7 +48,11 @@ WRONG = [
     ("network.input_size=0", InvalidValueError, "network.input_size must be from 1 to 65536, not 0"),
     ("network.input_size=1.5", InvalidTypeError, "network.input_size must be an integer, not 1.5"),
     ("network.hidden_size=true", InvalidTypeError, "network.hidden_size must be an integer, not True"),
-    ("network.cell=rnn", InvalidValueError, "network.cell must be one of lstm, not 'rnn'"),
+    (
+        "network.cell=hopfield",
+        InvalidValueError,
+        "network.cell must be one of lstm, lstm_peephole, gru, rnn, not 'hopfield'",
+    ),
     (
         "compression.block_size=3",
         InvalidValueError,
@@ -58,7 +62,7 @@ WRONG = [
     (
         "quantization.weight_frac=[7,7]",
         InvalidValueError,
-        "quantization.weight_frac must be one integer or four, not [7, 7]",
+        "quantization.weight_frac must be one integer or 4, as the cell lstm has gates, not [7, 7]",
     ),
     (
         "quantization.weight_frac=[7,7,7,30]",

@@ -9,13 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import circulant
-from model.conversion import convert, covering_format, input_format, one_direction, project_layer
+from model.conversion import (
+    convert,
+    covering_format,
+    hardware_rows,
+    input_format,
+    layer_of_rows,
+    one_direction,
+    project_layer,
+)
 from model.errors import InvalidValueError
 from model.format_choice import best_fraction_bits
 from model.imported.evaluate import run_layer
 from model.imported.network import DirectionWeights, RecurrentLayer
 from model.qformat import QFormat
-from model.reference.layer import LstmReference
+from model.reference.layer import LayerReference
 from model.training.export import layer_weights
 from model.training.layers import QuantLstm
 
@@ -68,7 +76,7 @@ def test_a_circulant_layer_loses_only_what_rounding_costs(rng):
     # The reported error is that of the reference on these inputs.
     fmt = result.config.quantization.x
     codes = np.clip(np.floor(x / fmt.lsb + 0.5), fmt.min, fmt.max).astype(np.int64)
-    h = LstmReference(result.weights).run(codes)[0] * result.config.quantization.h.lsb
+    h = LayerReference(result.weights).run(codes)[0] * result.config.quantization.h.lsb
     wanted, _ = run_layer(layer, x, np.full(3, 30))
     error = np.sqrt(np.mean((h - wanted) ** 2) / np.mean(wanted**2))
     assert report["output"]["integers"] == pytest.approx(error)
@@ -103,6 +111,36 @@ def test_settings_of_the_user_stay(rng):
     assert (config.architecture.tile_rows, config.name) == (2, "mine")
 
 
+@pytest.mark.parametrize("cell", ["lstm_peephole", "gru", "rnn"])
+def test_every_cell_loses_what_its_reference_says(cell, rng):
+    """Rows of the accelerator hold what the float layer computes, so that only rounding is left with k = 1."""
+    kind, size_h = cell.removesuffix("_peephole"), 6
+    rows = {"lstm": 4, "gru": 3, "rnn": 1}[kind] * size_h
+    shapes = ((rows, 5), (rows, size_h), (rows,), (rows,))
+    peepholes = rng.normal(size=(3, size_h)) if cell == "lstm_peephole" else None
+    weights = DirectionWeights(*(rng.normal(size=shape) * 0.4 for shape in shapes), peepholes=peepholes)
+    layer = RecurrentLayer("l0", kind, (weights,))
+    assert layer_of_rows(layer, hardware_rows(layer)).cell == kind
+    x = rng.normal(size=(40, 3, 5))
+    result = convert(layer, 1, 8, calibration=x)
+    assert result.config.network.cell == cell
+    assert result.report["output"]["projected"] == pytest.approx(0, abs=1e-12)
+    assert result.report["output"]["rounded_weights"] < 0.05
+    assert result.report["output"]["integers"] < 0.05
+    if peepholes is not None:
+        restored = result.weights.peephole[:, :size_h] * result.config.quantization.peephole.lsb
+        np.testing.assert_allclose(restored, peepholes, atol=0.02)
+    # Whole circulant blocks that do not divide the sizes.
+    assert convert(layer, 4, 8, calibration=x).report["output"]["integers"] < 1.5
+
+
+def test_a_gru_that_resets_before_the_product_is_refused(rng):
+    weights = DirectionWeights(rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), np.zeros(6), np.zeros(6))
+    layer = RecurrentLayer("l0", "gru", (weights,), linear_before_reset=False)
+    with pytest.raises(InvalidValueError, match="that the accelerator runs, not with linear_before_reset = 0"):
+        convert(layer, 1, 8)
+
+
 def test_formats():
     assert best_fraction_bits([(np.array([0.25, -0.75]), 0)], 8) == 2
     assert input_format(QFormat.parse("Q1.7"), np.array([[[3.5, -1.0]]])) == QFormat.parse("Q3.5")
@@ -120,8 +158,11 @@ def test_a_reverse_direction_is_a_layer_over_reversed_sequences(rng):
 
 
 REFUSED = [
-    ({"peepholes": np.ones((3, 8))}, {}, "l0 must be a layer that the accelerator runs, not with .*peephole"),
-    ({"projection": np.ones((3, 8)), "w_h": np.ones((32, 3))}, {}, "not with projection"),
+    (
+        {"projection": np.ones((3, 8)), "w_h": np.ones((32, 3))},
+        {},
+        "l0 must be a layer that the accelerator runs, not with proj",
+    ),
     ({"initial_c": np.ones((1, 8))}, {}, "not with first state other than zero"),
     ({}, {"settings": {"network.hidden_size": 9}}, "network.hidden_size must be 8 as in the model and the arguments"),
     ({}, {"settings": {"compression.block_size": 2}}, "compression.block_size must be 4 as in the model"),

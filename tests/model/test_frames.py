@@ -22,7 +22,7 @@ from model.frames import (
 from model.host_link import DeviceClient, damaged
 from model.presets import preset
 from model.reference.host_link import HostLinkReference
-from model.reference.layer import LstmReference
+from model.reference.layer import LayerReference
 from model.weights import random_inputs, random_weights
 from sim.scenarios import random_config
 
@@ -129,7 +129,7 @@ def test_client_gets_every_step_through_a_bad_line(rng):
     client.reset()
     xs = random_inputs(weights.config, rng, 300)
     got = np.stack([client.step(x) for x in xs])
-    expected, _ = LstmReference(weights).run(xs[:, None])
+    expected, _ = LayerReference(weights).run(xs[:, None])
     np.testing.assert_array_equal(got, expected[:, 0])
     assert client.counters().steps == len(xs)
     assert client.repeats > 30

@@ -13,6 +13,7 @@ from model.memory_image import (
     mem_text,
     memory_words,
     pack,
+    peephole_spec,
     read_mem,
     weight_bank_name,
 )
@@ -58,8 +59,12 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
     schedule = Schedule(config)
     spec, lanes = bias_spec(config, schedule), schedule.cell_lanes
     for address in range(spec.depth):
-        found = unpack(words[spec.name][address], 4 * lanes, config.quantization.bias_bits)
+        found = unpack(words[spec.name][address], config.num_gates * lanes, config.quantization.bias_bits)
         assert found == weights.bias[:, address * lanes : (address + 1) * lanes].reshape(-1).tolist()
+        if config.cell.peepholes:
+            count, bits = len(config.cell.peepholes) * lanes, config.quantization.peephole.width
+            found = unpack(words[peephole_spec(config, schedule).name][address], count, bits)
+            assert found == weights.peephole[:, address * lanes : (address + 1) * lanes].reshape(-1).tolist()
 
 
 SPEC = MemorySpec("bank", 3, 10)

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.cells import CELLS
 from model.config import Config
 from model.errors import InvalidValueError
+from model.fixed_point import dequantize
 from model.presets import preset
-from model.reference.layer import LstmReference
-from model.weights import LstmWeights, random_inputs, random_weights
+from model.reference.layer import LayerReference
+from model.weights import LayerWeights, random_inputs, random_weights
 from sim.scenarios import extreme_weights, random_config
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
@@ -44,7 +46,34 @@ def activated(code: int, table) -> int:
     return min(max(positive, table.out_format.min), table.out_format.max)
 
 
-def run_exactly(weights: LstmWeights, x: np.ndarray) -> list[list[int]]:
+def real(code, fmt) -> Fraction:
+    return Fraction(int(code), 2**fmt.fraction_bits)
+
+
+def exact_update(config: Config, sums: list[Fraction], state: Fraction, peephole) -> tuple[int, int]:
+    """Codes of h and of the state of one unit: the equations of each cell on real values."""
+    q = config.quantization
+
+    def gate(number, extra=0):
+        code = requantized(sums[number] + extra, q.preact)
+        return real(activated(code, config.gate_table(number)), q.gate)
+
+    if config.network.cell == "rnn":
+        return requantized(gate(0), q.h), 0
+    if config.network.cell == "gru":
+        r, z = gate(0), gate(1)
+        nx, nh = (real(requantized(total, q.preact), q.preact) for total in sums[2:])
+        n = real(activated(requantized(nx + r * nh, q.preact), config.candidate_table), q.gate)
+        code = requantized((1 - z) * n + z * state, q.cell)
+        return requantized(real(code, q.cell), q.h), code
+    p_i, p_f, p_o = peephole or (0, 0, 0)
+    i, f, g = gate(0, p_i * state), gate(1, p_f * state), gate(2)
+    code = requantized(f * state + i * g, q.cell)
+    tanh = real(activated(code, config.cell_table), q.gate)
+    return requantized(gate(3, p_o * real(code, q.cell)) * tanh, q.h), code
+
+
+def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
     """Rational arithmetic on real values: no shift, no accumulator, no matrix product of the model's."""
     config = weights.config
     q, k = config.quantization, config.block_size
@@ -58,19 +87,17 @@ def run_exactly(weights: LstmWeights, x: np.ndarray) -> list[list[int]]:
     for step in x.tolist():
         next_h, next_c = [], []
         for unit in range(size_h):
-            gates = []
-            for gate in range(4):
+            sums = []
+            for gate in range(config.num_gates):
                 frac = q.weight_frac[gate] + q.h.fraction_bits
                 total = int(weights.bias[gate, unit])
                 total += sum(entry(gate, unit, col) * value for col, value in enumerate(step))
                 total += sum(entry(gate, unit, first_h + col) * value for col, value in enumerate(h))
-                code = requantized(Fraction(total) / Fraction(2) ** frac, q.preact)
-                gates.append(Fraction(activated(code, config.gate_table(gate)), 2**q.gate.fraction_bits))
-            i, f, g, o = gates
-            cell = requantized(f * Fraction(c[unit], 2**q.cell.fraction_bits) + i * g, q.cell)
-            tanh = Fraction(activated(cell, config.cell_table), 2**q.gate.fraction_bits)
-            next_c.append(cell)
-            next_h.append(requantized(o * tanh, q.h))
+                sums.append(Fraction(total) / Fraction(2) ** frac)
+            peephole = None if weights.peephole is None else [real(w, q.peephole) for w in weights.peephole[:, unit]]
+            new = exact_update(config, sums, real(c[unit], q.cell), peephole)
+            next_h.append(new[0])
+            next_c.append(new[1])
         h, c = next_h, next_c
         out.append(h)
         assert len(step) == size_x
@@ -84,7 +111,7 @@ def test_equals_exact_arithmetic(seed, extreme):
     config = random_config(rng)
     weights = (extreme_weights if extreme else random_weights)(config, rng)
     x = random_inputs(config, rng, 3)
-    h, _ = LstmReference(weights).run(x[:, None])
+    h, _ = LayerReference(weights).run(x[:, None])
     assert h[:, 0].tolist() == run_exactly(weights, x)
 
 
@@ -94,8 +121,8 @@ def test_golden_vectors(path):
     vectors = json.loads(path.read_text(encoding="utf-8"))
     config = Config.from_dict(vectors["config"])
     assert config.model_fingerprint == vectors["model_configuration"]
-    weights = LstmWeights(config, np.array(vectors["defining"]), np.array(vectors["bias"]))
-    trace = LstmReference(weights).trace(np.array(vectors["x"])[:, None])
+    weights = LayerWeights(config, np.array(vectors["defining"]), np.array(vectors["bias"]))
+    trace = LayerReference(weights).trace(np.array(vectors["x"])[:, None])
     for name in ("preact", "gate"):
         assert getattr(trace, name)[:, :, 0].tolist() == vectors[name], name
     for name in ("cell", "h"):
@@ -108,7 +135,7 @@ def test_there_are_golden_vectors():
 
 def test_batch_and_split_do_not_matter(rng):
     config = preset("char128")
-    reference = LstmReference(random_weights(config, rng))
+    reference = LayerReference(random_weights(config, rng))
     x = random_inputs(config, rng, 9, 3)
     h, (last_h, last_c) = reference.run(x)
     first, state = reference.run(x[:4])
@@ -124,9 +151,9 @@ def test_batch_and_split_do_not_matter(rng):
 def test_architecture_does_not_matter(rng):
     config = preset("tiny")
     weights = random_weights(config, rng)
-    other = LstmWeights(config.replace({"architecture.engine": "fast"}), weights.defining, weights.bias)
+    other = LayerWeights(config.replace({"architecture.engine": "fast"}), weights.defining, weights.bias)
     x = random_inputs(config, rng, 6, 2)
-    assert np.array_equal(LstmReference(weights).run(x)[0], LstmReference(other).run(x)[0])
+    assert np.array_equal(LayerReference(weights).run(x)[0], LayerReference(other).run(x)[0])
 
 
 @pytest.mark.parametrize(
@@ -140,7 +167,7 @@ def test_architecture_does_not_matter(rng):
     ],
 )
 def test_wrong_inputs(rng, x, text):
-    reference = LstmReference(random_weights(preset("tiny"), rng))
+    reference = LayerReference(random_weights(preset("tiny"), rng))
     with pytest.raises(InvalidValueError, match=text):
         reference.run(x)
 
@@ -157,4 +184,63 @@ def test_wrong_inputs(rng, x, text):
 def test_wrong_weights(rng, change, text):
     weights = random_weights(preset("tiny"), rng)
     with pytest.raises(InvalidValueError, match=text):
-        LstmWeights(weights.config, *change(weights.defining, weights.bias))
+        LayerWeights(weights.config, *change(weights.defining, weights.bias))
+
+
+def test_absent_weights_are_refused(rng):
+    config = preset("tiny").replace({"network.cell": "gru"})
+    weights = random_weights(config, rng)
+    defining = weights.defining.copy()
+    defining[2, 0, config.num_input_blocks, 0] = 3
+    with pytest.raises(InvalidValueError, match=r"^weights.defining must be 0 where gate NX reads nothing, not 3$"):
+        LayerWeights(config, defining, weights.bias)
+    with pytest.raises(InvalidValueError, match=r"^weights.peephole must be left out for cell gru, not "):
+        LayerWeights(config, weights.defining, weights.bias, weights.bias)
+
+
+FLOAT_CELLS = {
+    "lstm": lambda s, c, h, p: _lstm(s, c, (0, 0, 0)),
+    "lstm_peephole": lambda s, c, h, p: _lstm(s, c, p),
+    "gru": lambda s, c, h, p: _gru(s, c),
+    "rnn": lambda s, c, h, p: (np.tanh(s[0]), c),
+}
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def _lstm(s, c, p):
+    c = _sigmoid(s[1] + p[1] * c) * c + _sigmoid(s[0] + p[0] * c) * np.tanh(s[2])
+    return _sigmoid(s[3] + p[2] * c) * np.tanh(c), c
+
+
+def _gru(s, c):
+    r, z = _sigmoid(s[0]), _sigmoid(s[1])
+    h = (1 - z) * np.tanh(s[2] + r * s[3]) + z * c
+    return h, h
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_follows_the_real_recurrence(cell, rng):
+    """Fine formats: what is left is the error of the activations."""
+    config = preset("tiny").replace(
+        {
+            "network.cell": cell, "quantization.weight_frac": 7, "quantization.x": "Q1.11", "quantization.h": "Q1.11",
+            "quantization.preact": "Q4.12", "quantization.gate": "Q2.14", "quantization.cell": "Q4.18",
+            "quantization.bias_bits": 24, "activation.segments": 64, "architecture.tile_rows": 2,
+        }
+    )  # fmt: skip
+    weights, q = random_weights(config, rng), config.quantization
+    x = random_inputs(config, rng, 8)
+    found = dequantize(LayerReference(weights).run(x[:, None])[0][:, 0], q.h)
+    size_x, size_h, start = config.network.input_size, config.network.hidden_size, config.num_input_blocks * 4
+    scale = 2.0 ** -np.array(config.accumulator_fracs)
+    dense = weights.dense().reshape(config.num_gates, -1, weights.config.num_col_blocks * 4)[:, :size_h]
+    peephole = None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], q.peephole)
+    h, c = np.zeros(size_h), np.zeros(size_h)
+    for step, expected in zip(x, found, strict=True):
+        sums = dense[:, :, :size_x] @ step + dense[:, :, start : start + size_h] @ (h * 2.0**q.h.fraction_bits)
+        sums = (sums + weights.bias[:, :size_h]) * scale[:, None]
+        h, c = FLOAT_CELLS[cell](sums, c, h, peephole)
+        np.testing.assert_allclose(h, expected, atol=0.02)

@@ -17,7 +17,7 @@ from model.errors import InvalidValueError
 from model.presets import preset
 from model.qformat import QFormat
 from model.reference.activation import activate
-from model.reference.layer import LstmReference
+from model.reference.layer import LayerReference
 from model.training.data import TextStreams
 from model.training.export import (
     best_fraction_bits,
@@ -173,7 +173,7 @@ def test_integers_equal_the_reference(config, spread):
     x = torch.randn(40, 3, config.network.input_size) * 0.7
     h, c = (torch.randn(3, config.network.hidden_size) * size for size in (0.6, 4.0))
     out, (h_last, c_last) = layer(x, (h, c))
-    reference = LstmReference(layer_weights(layer))
+    reference = LayerReference(layer_weights(layer))
     start = fixed_point.quantize(h.numpy(), points.h), fixed_point.quantize(c.numpy(), points.cell)
     wanted, (h_wanted, c_wanted) = reference.run(fixed_point.quantize(x.numpy(), points.x), start)
     np.testing.assert_array_equal(codes_of(out, points.h), wanted)
@@ -400,7 +400,7 @@ def test_large_integers_equal_the_reference_whatever_the_plan(block_size, bits):
     layer.quantized = True
     x = torch.randn(6, 2, 64)
     out, _ = layer(x)
-    reference = LstmReference(layer_weights(layer))
+    reference = LayerReference(layer_weights(layer))
     wanted, _ = reference.run(fixed_point.quantize(x.numpy(), config.quantization.x))
     np.testing.assert_array_equal(codes_of(out, config.quantization.h), wanted)
 

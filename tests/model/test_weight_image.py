@@ -38,14 +38,19 @@ def parts(path):
     return load(raw), json.loads(raw[8 : 8 + size])["__metadata__"]
 
 
-@pytest.mark.parametrize(("head", "embedding"), [(False, False), (True, False), (True, True)])
-def test_round_trip(tmp_path, head, embedding):
-    image, path = make_image(head=head, embedding=embedding), tmp_path / "a" / "image.safetensors"
+@pytest.mark.parametrize(
+    ("cell", "head", "embedding"),
+    [("lstm", False, False), ("gru", True, False), ("rnn", True, True), ("lstm_peephole", True, True)],
+)
+def test_round_trip(tmp_path, cell, head, embedding):
+    config = preset("tiny").replace({"network.cell": cell, "quantization.weight_frac": 7, "architecture.tile_rows": 2})
+    image, path = make_image(config, head=head, embedding=embedding), tmp_path / "a" / "image.safetensors"
     image.save(path)
     found = WeightImage.load(path)
     assert found.config == image.config
     np.testing.assert_array_equal(found.weights.defining, image.weights.defining)
     np.testing.assert_array_equal(found.weights.bias, image.weights.bias)
+    np.testing.assert_array_equal(found.weights.peephole, image.weights.peephole)
     assert (found.text_sha256, found.metrics, found.command) == ("ab" * 32, {"bits": 2.5}, "make it")
     assert (found.head is not None) == head
     if head:

@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper, save
 
 from model.imported.evaluate import run
 from model.imported.load import load_network
-from model.reference.layer import LstmReference
+from model.reference.layer import LayerReference
 from model.weight_image import WeightImage
-from scripts import convert, inspect_model, verilog
+from scripts import convert, inspect_model, simulate, verilog
 from scripts.cli import run_command
 from sim.verilog import load_build
 
@@ -73,12 +74,65 @@ def test_file_to_verilog(saved, tmp_path, capsys):
     assert image.metrics["output"] == report["output"]
     # The integers compute what PyTorch computes, but for the error that is reported.
     codes = np.floor(inputs / image.config.quantization.x.lsb + 0.5).astype(np.int64)
-    h = LstmReference(image.weights).run(codes)[0] * image.config.quantization.h.lsb
+    h = LayerReference(image.weights).run(codes)[0] * image.config.quantization.h.lsb
     wanted, _ = run(load_network(path), inputs)
     assert np.abs(h - wanted).max() < 0.05
     arguments = ["--config", report["config"], "--weights", report["weights"], "--output", tmp_path / "build"]
     assert command(verilog, arguments, capsys)[0] == 0
     assert load_build(tmp_path / "build").config == image.config
+
+
+def saved_cell(cell, folder):
+    """A file as its users have it: a state_dict of plain PyTorch, or an ONNX node with peepholes."""
+    torch.manual_seed(9)
+    if cell != "lstm_peephole":
+        torch.save({"gru": torch.nn.GRU, "rnn": torch.nn.RNN}[cell](6, 8).state_dict(), folder / f"{cell}.pt")
+        return folder / f"{cell}.pt"
+    rng = np.random.default_rng(10)
+    shapes = {"W": (1, 32, 6), "R": (1, 32, 8), "B": (1, 64), "P": (1, 24)}
+    node = helper.make_node("LSTM", ["x", "W", "R", "B", "", "", "", "P"], ["y"], hidden_size=8)
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["t", "b", 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array((rng.normal(size=s) * 0.4).astype(np.float32), n) for n, s in shapes.items()],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / "lstm_peephole.onnx")
+    return folder / "lstm_peephole.onnx"
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn", "lstm_peephole"])
+def test_every_cell_from_file_to_integers(cell, tmp_path, capsys):
+    path = saved_cell(cell, tmp_path)
+    inputs = np.random.default_rng(11).normal(size=(50, 2, 6))
+    np.save(tmp_path / "inputs.npy", inputs)
+    arguments = [path, "--k", 1, "--calibrate", tmp_path / "inputs.npy", "--output", tmp_path / "out", "--json"]
+    status, out, _ = command(convert, arguments, capsys)
+    assert status == 0
+    image = WeightImage.load(json.loads(out)["weights"])
+    assert image.config.network.cell == cell
+    fmt = image.config.quantization.x
+    codes = np.clip(np.floor(inputs / fmt.lsb + 0.5), fmt.min, fmt.max).astype(np.int64)
+    h = LayerReference(image.weights).run(codes)[0] * image.config.quantization.h.lsb
+    wanted, _ = run(load_network(path), inputs)
+    assert np.abs(h - wanted).max() < 0.1
+    assert json.loads(command(inspect_model, [path, "--json"], capsys)[1])["supported"]
+
+
+def test_a_gru_from_its_file_through_the_verilog(tmp_path, capsys, monkeypatch):
+    path = saved_cell("gru", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = command(convert, [path, "--k", 2, "--set", "architecture.tile_rows=2", "--json"], capsys)
+    assert status == 0
+    report = json.loads(out)
+    assert report["config"] == "runs/gru/gru.json"
+    arguments = ["--config", report["config"], "--weights", report["weights"], "--sim", "icarus", "--steps", 24]
+    status, out, _ = command(simulate, [*arguments, "--json"], capsys)
+    assert status == 0
+    runs = json.loads(out)["runs"]
+    assert sum(one["steps"] for one in runs) == 24
+    assert sum(one["mismatches"] for one in runs) == 0
 
 
 def test_one_of_several_layers(saved, tmp_path, capsys):

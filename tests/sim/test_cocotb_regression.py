@@ -70,6 +70,22 @@ DESIGNS = {
             "architecture.pipeline.adder_levels": 0,
         },
     ),
+    # A cell each, whose bundles of gates the rows of a tile cut in two.
+    "icarus-peephole": (
+        "icarus",
+        "tiny",
+        {"network.cell": "lstm_peephole", "architecture.tile_rows": 3, "quantization.peephole": "Q1.5"},
+    ),
+    "icarus-gru": (
+        "icarus",
+        "tiny",
+        {"network.cell": "gru", "architecture.engine": "fast", "architecture.tile_rows": 3},
+    ),
+    "icarus-rnn": (
+        "icarus",
+        "tiny",
+        {"network.cell": "rnn", "quantization.weight_frac": 7, "architecture.tile_rows": 2},
+    ),
     "icarus-all-registers": (
         "icarus",
         "tiny",

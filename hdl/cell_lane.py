@@ -1,0 +1,208 @@
+"""Lanes of the cell update: from the sums of one hidden unit to its h, one unit per cycle.
+
+A class per recurrence; what they have in common is their place between the drain and the vector memory.
+"""
+
+from amaranth.hdl import Module, Signal, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.activation import Activation
+from hdl.hierarchy import shared
+from hdl.memory import delay
+from hdl.requantize import requantize, resize
+from model.config import Config
+from model.schedule import activation_latency, cell_latency
+
+
+class CellLane(wiring.Component):
+    """Bias, activations and state update of one hidden unit per cycle.
+
+    Parameters
+    ----------
+    config : Config
+    sum_width : int
+        Bits of a matrix–vector sum.
+
+    Members
+    -------
+    sums : In(ArrayLayout(signed(sum_width), G))
+        Of the cell's gates.
+    bias : In(ArrayLayout(signed(bias_bits), G))
+    peephole : In(ArrayLayout(signed, P)), of a cell that has them
+        Weights of the gates that have one.
+    c : In(signed), codes of the format of cell, of a cell with a state
+        Wanted ``read_latency`` cycles after ``sums``.
+    c_next : Out(signed), of a cell with a state
+        ``write_latency`` cycles after ``sums``.
+    h : Out(signed), codes of the format of h
+        ``latency`` cycles after ``sums``.
+
+    Latency: see members · Throughput: 1 unit per cycle · Reference: ``model.reference.cell_update``
+    """
+
+    reset_less = True
+    module_name = "cell_lane"
+
+    def __init__(self, config: Config, sum_width: int):
+        self.config, self.sum_width = config, sum_width
+        cell, q = config.cell, config.quantization
+        self.activation = activation_latency(config.activation.kind)
+
+        def cycles(registers: int, activations: int) -> int:
+            return registers + activations * self.activation
+
+        self.read_latency, self.write_latency = cycles(*cell.state_read), cycles(*cell.state_written)
+        self.latency = cell_latency(cell, config.activation.kind)
+        members = {
+            "sums": In(data.ArrayLayout(signed(sum_width), config.num_gates)),
+            "bias": In(data.ArrayLayout(signed(q.bias_bits), config.num_gates)),
+        }
+        if cell.peepholes:
+            members["peephole"] = In(data.ArrayLayout(signed(q.peephole.width), len(cell.peepholes)))
+        if cell.has_state:
+            members |= {"c": In(signed(q.cell.width)), "c_next": Out(signed(q.cell.width))}
+        super().__init__({**members, "h": Out(signed(q.h.width))})
+
+    def _total(self, m: Module, gate: int) -> Signal:
+        """Sum with bias, registered."""
+        name = self.config.gates[gate]
+        total = Signal(signed(self.config.accumulator_bits), name=f"total_{name}")
+        m.d.sync += total.eq(resize(self.sums[gate] + self.bias[gate], len(total)))
+        return total
+
+    def _preact(self, m: Module, gate: int, total, frac: int) -> Signal:
+        """Sum of ``frac`` fraction bits in the format of preact, registered."""
+        fmt = self.config.quantization.preact
+        preact = Signal(signed(fmt.width), name=f"preact_{self.config.gates[gate]}")
+        m.d.sync += preact.eq(requantize(total, frac, fmt))
+        return preact
+
+    def _activated(self, m: Module, platform, name: str, table, value):
+        """Result of an activation."""
+        activation = Activation(table)
+        m.submodules[f"activation_{name}"] = shared(activation, platform)
+        m.d.comb += activation.x.eq(value)
+        return activation.y
+
+
+def aligned(*terms: tuple) -> tuple:
+    """Exact sum of (value, fraction bits): the sum and its fraction bits."""
+    frac = max(bits for _, bits in terms)
+    first, *others = (value << (frac - bits) for value, bits in terms)
+    return sum(others, first), frac
+
+
+class LstmLane(CellLane):
+    """``i, f, g, o = σ, σ, tanh, σ(preact)``, ``c' = requantize(f·c + i·g)``, ``h' = requantize(o·tanh(c'))``.
+
+    ``preact = requantize(sum + bias)``; with peepholes p·c belongs to the sums of I and F, p·c' to that of O.
+
+    Reference: ``model.reference.cell_update.lstm``
+    """
+
+    def elaborate(self, platform):
+        m = Module()
+        config, q, gates = self.config, self.config.quantization, []
+        totals = [(self._total(m, gate), config.accumulator_fracs[gate]) for gate in range(len(config.gates))]
+        c = self.c
+        if config.cell.peepholes:
+            peephole = dict(zip(config.cell.peepholes, self.peephole, strict=True))
+            # A cycle for p·c, which is there before f·c is.
+            totals = [(delay(m, total, 1, f"sum_{config.gates[gate]}"), frac)
+                      for gate, (total, frac) in enumerate(totals)]  # fmt: skip
+            for gate in (0, 1):
+                weight = delay(m, peephole[gate], self.read_latency, f"peephole_{config.gates[gate]}")
+                totals[gate] = self._with_peephole(m, gate, weight, c, totals[gate])
+            c = delay(m, c, self.activation + 2, "c")
+        for gate in range(3):
+            preact = self._preact(m, gate, *totals[gate])
+            gates.append(self._activated(m, platform, config.gates[gate], config.gate_table(gate), preact))
+        i, f, g = gates
+
+        forget = Signal(signed(q.gate.width + q.cell.width))
+        update = Signal(signed(2 * q.gate.width))
+        m.d.sync += [forget.eq(f * c), update.eq(i * g)]
+        total = aligned((forget, q.gate.fraction_bits + q.cell.fraction_bits), (update, 2 * q.gate.fraction_bits))
+        m.d.sync += self.c_next.eq(requantize(*total, q.cell))
+
+        total_o, name = totals[3], config.gates[3]
+        if config.cell.peepholes:
+            weight = delay(m, peephole[3], self.write_latency, f"peephole_{name}")
+            late = delay(m, total_o[0], self.write_latency - 1, f"late_{name}")
+            total_o = self._with_peephole(m, 3, weight, self.c_next, (late, total_o[1]))
+        o = self._activated(m, platform, name, config.gate_table(3), self._preact(m, 3, *total_o))
+        tanh = self._activated(m, platform, "cell", config.cell_table, self.c_next)
+        # The two activations meet: without peepholes o is the earlier one, with them tanh(c').
+        if config.cell.peepholes:
+            tanh = delay(m, tanh, 2, "tanh")
+        else:
+            o = delay(m, o, 2 + self.activation, "o")
+        product = Signal(signed(2 * q.gate.width))
+        m.d.sync += [product.eq(o * tanh), self.h.eq(requantize(product, 2 * q.gate.fraction_bits, q.h))]
+        return m
+
+    def _with_peephole(self, m, gate: int, weight, state, total: tuple) -> tuple:
+        """The total of a gate and, one cycle later, its peephole's product."""
+        q = self.config.quantization
+        product = Signal(signed(q.peephole.width + q.cell.width), name=f"peephole_product_{self.config.gates[gate]}")
+        m.d.sync += product.eq(weight * state)
+        return aligned(total, (product, q.peephole.fraction_bits + q.cell.fraction_bits))
+
+
+class GruLane(CellLane):
+    """``r, z = σ(preact)``, ``n = tanh(nx + r·nh)``, ``s' = requantize((1 - z)·n + z·s)``, ``h' = requantize(s')``.
+
+    ``nx`` and ``nh`` are the candidate's sums over x and over h in the format of preact.
+
+    Reference: ``model.reference.cell_update.gru``
+    """
+
+    def elaborate(self, platform):
+        m = Module()
+        config, q = self.config, self.config.quantization
+        preacts = [self._preact(m, gate, self._total(m, gate), config.accumulator_fracs[gate]) for gate in range(4)]
+        r, z = (
+            self._activated(m, platform, config.gates[gate], config.gate_table(gate), preacts[gate]) for gate in (0, 1)
+        )
+        preact, gate = q.preact.fraction_bits, q.gate.fraction_bits
+        nx, nh = (
+            delay(m, preacts[number], cycles, f"late_{config.gates[number]}")
+            for number, cycles in ((2, self.activation + 1), (3, self.activation))
+        )
+        scaled = Signal(signed(q.gate.width + q.preact.width))
+        candidate = Signal(signed(q.preact.width))
+        m.d.sync += [
+            scaled.eq(r * nh),
+            candidate.eq(requantize(*aligned((nx, preact), (scaled, preact + gate)), q.preact)),
+        ]
+        n = self._activated(m, platform, "candidate", config.candidate_table, candidate)
+
+        z = delay(m, z, self.activation + 2, "z")
+        renewed = Signal(signed(2 * q.gate.width + 1))
+        kept = Signal(signed(q.gate.width + q.cell.width))
+        m.d.sync += [renewed.eq(((1 << gate) - z) * n), kept.eq(z * self.c)]
+        total = aligned((renewed, 2 * gate), (kept, gate + q.cell.fraction_bits))
+        m.d.sync += [
+            self.c_next.eq(requantize(*total, q.cell)),
+            self.h.eq(requantize(self.c_next, q.cell.fraction_bits, q.h)),
+        ]
+        return m
+
+
+class RnnLane(CellLane):
+    """``h' = requantize(tanh(preact))``.
+
+    Reference: ``model.reference.cell_update.rnn``
+    """
+
+    def elaborate(self, platform):
+        m = Module()
+        config, q = self.config, self.config.quantization
+        preact = self._preact(m, 0, self._total(m, 0), config.accumulator_fracs[0])
+        gate = self._activated(m, platform, config.gates[0], config.gate_table(0), preact)
+        m.d.sync += self.h.eq(requantize(gate, q.gate.fraction_bits, q.h))
+        return m
+
+
+LANES = {"lstm": LstmLane, "lstm_peephole": LstmLane, "gru": GruLane, "rnn": RnnLane}
