@@ -16,7 +16,7 @@ from model.files import write_atomic
 from model.imported.evaluate import run_layer
 from model.imported.network import RecurrentNetwork
 from model.weight_image import WeightImage
-from scripts.cli import print_table, run_command, seed
+from scripts.cli import print_table, printable, run_command, seed
 from scripts.model_file import add_model_arguments, network_from
 
 EXAMPLES = """examples:
@@ -129,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     rng = np.random.default_rng(args.seed)
     result = convert(one_direction(layer, index), args.k, args.weight_bits, name, settings, calibration, rng)
     for note in network.notes:
-        print(f"note: {note}", file=sys.stderr)
+        print(f"note: {printable(note)}", file=sys.stderr)
 
     folder = args.output or Path("runs") / name
     arguments = sys.argv[1:] if argv is None else argv
@@ -153,7 +153,7 @@ def _percent(value: float) -> str:
 def _print(report: dict, config: Config) -> None:
     output = report["output"]
     rows = [
-        ("layer", f"{report['layer']}: {config.network.cell}, {config.network.input_size} x "
+        ("layer", f"{printable(report['layer'])}: {config.network.cell}, {config.network.input_size} x "
                   f"{config.network.hidden_size}, k = {config.block_size}, {config.quantization.weight_bits} bit"),
         ("weights", f"{report['weight_bytes']:,} of {report['dense_float32_bytes']:,} bytes in dense float32: "
                     f"{report['removed_percent']:.1f} % removed"),

@@ -5,7 +5,7 @@ import json
 import sys
 
 from model.imported.summary import summary
-from scripts.cli import print_table, run_command
+from scripts.cli import print_table, printable, run_command
 from scripts.model_file import add_model_arguments, network_from
 
 EXAMPLES = """examples:
@@ -53,7 +53,8 @@ def _print(result: dict) -> None:
         missing = layer["not_in_hardware"]
         rows.append(
             (
-                layer["name"], ", ".join(cell), layer["input_size"], layer["hidden_size"], layer["output_size"],
+                printable(layer["name"]), ", ".join(cell),
+                layer["input_size"], layer["hidden_size"], layer["output_size"],
                 f"{layer['weights']:,}", f"{layer['dense_float32_bytes']:,}", f"{layer['compressed_bytes']:,}",
                 f"{layer['removed_percent']:.1f} %", f"not {', '.join(missing)}" if missing else "yes",
             )
@@ -80,8 +81,8 @@ def _print(result: dict) -> None:
                 "in hardware",
                 "yes" if result["supported"] else "no" + (f": {', '.join(limits)}" if limits else ": see the layers"),
             ),
-            *(("note", note) for note in result["notes"]),
-            *(("ignored", name) for name in result["ignored"]),
+            *(("note", printable(note)) for note in result["notes"]),
+            *(("ignored", printable(name)) for name in result["ignored"]),
         ]
     )
 

@@ -30,7 +30,9 @@ ATTRIBUTES = {
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 # Sizes that stand for those that only a run knows: steps, batch.
 PROBE_SIZES = (3, 2)
-MAX_PROBE_ELEMENTS = 1 << 25
+# Of all labels, and of all results of operators that are followed.
+MAX_PROBE_ELEMENTS = 1 << 26
+MAX_RESULT_ELEMENTS = 1 << 27
 
 
 class _Source:
@@ -61,6 +63,7 @@ class _Reader:
         # Output of the last node read, and whether it is batch-first.
         self.last = "", False
         self.followed: set[int] = set()
+        self.elements = 0
 
     def refuse(self, field: str, rule: str, value: object) -> InvalidFileError:
         """The error in the common grammar."""
@@ -96,6 +99,10 @@ class _Reader:
             results = self._constant_node(node) or follow(node, inputs, self.version, recurrent)
             if is_shape_only(node) and not any(isinstance(result, Unknown) for result in results):
                 self.followed.add(index)
+            self.elements += sum(result.array.size for result in results if isinstance(result, Value))
+            if self.elements > MAX_RESULT_ELEMENTS:
+                rule = f"operators that give at most {MAX_RESULT_ELEMENTS} elements before recurrent nodes"
+                raise self.refuse("the graph", f"made of {rule}", f"more at {describe(node)}")
             for name, result in zip(node.output, results, strict=True):
                 if name:
                     self._check_new(node, name)
@@ -157,9 +164,10 @@ class _Reader:
     # -- labels --------------------------------------------------------------------------------------------
 
     def _label(self, name: str, shape: tuple[int, ...], kind: type, recurrent: bool) -> None:
-        if prod(shape) > MAX_PROBE_ELEMENTS:
-            raise self.refuse(f"the shape of {name!r}", f"of at most {MAX_PROBE_ELEMENTS} elements", list(shape))
         start = self.sources[-1].end if self.sources else 1
+        if start + prod(shape) > MAX_PROBE_ELEMENTS:
+            rule = f"of at most {MAX_PROBE_ELEMENTS} elements with those before it"
+            raise self.refuse(f"the shape of {name!r}", rule, list(shape))
         self.sources.append(_Source(name, shape, start, kind, recurrent))
         self.values[name] = Value(self.sources[-1].labels, True)
 

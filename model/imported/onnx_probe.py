@@ -16,8 +16,6 @@ import onnx
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from model.imported.network import MAX_ELEMENTS
-
 # Operators that move elements, or compute shapes out of shapes.
 MOVING = (
     "Identity", "Cast", "Dropout", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice",
@@ -27,6 +25,8 @@ SHAPING = ("Constant", "Shape", "Size", "ConstantOfShape")
 # Allowed on integers alone: they compute the arguments of Reshape, Expand and ConstantOfShape.
 INTEGER = ("Add", "Sub", "Mul", "Div", "Equal", "Where", "Min", "Max")
 MAX_SHAPE_ELEMENTS = 4096
+# Of one result: enough for every weight matrix, too little to exhaust a machine.
+MAX_OUTPUT_ELEMENTS = 1 << 26
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 
 
@@ -152,7 +152,7 @@ def _is_bounded(node: onnx.NodeProto, arrays: list[np.ndarray | None]) -> bool:
         if shape is None or shape.size > 16 or not np.issubdtype(shape.dtype, np.integer):
             return False
         grown = prod(max(int(size), 1) for size in shape.ravel()) * (sizes[0] if op == "Expand" else 1)
-        return 0 <= grown <= MAX_ELEMENTS
+        return 0 <= grown <= MAX_OUTPUT_ELEMENTS
     if op == "Gather":
-        return sizes[0] * sizes[1] <= MAX_ELEMENTS
-    return sum(sizes) <= MAX_ELEMENTS
+        return sizes[0] * sizes[1] <= MAX_OUTPUT_ELEMENTS
+    return sum(sizes) <= MAX_OUTPUT_ELEMENTS

@@ -21,9 +21,11 @@ from model.imported.tensor_file import TensorFile
 
 KINDS = ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
 # The last one is that of LSTMCell, GRUCell and RNNCell: one layer without a number.
-NAME = re.compile(rf"(?P<prefix>(?:.*\.)?)(?P<kind>{'|'.join(KINDS)})(?:_l(?P<layer>\d{{1,6}})(?P<reverse>_reverse)?)?")
+NAME = re.compile(
+    rf"(?P<prefix>(?:.*\.)?)(?P<kind>{'|'.join(KINDS)})(?:_l(?P<layer>\d{{1,6}})(?P<reverse>_reverse)?)?", re.DOTALL
+)
 # Reparametrized weights, such as those of weight_norm.
-DERIVED = re.compile(rf"(?:.*\.)?(?:{'|'.join(KINDS)})_l\d.*|.*parametrizations\.(?:{'|'.join(KINDS)}).*")
+DERIVED = re.compile(rf"(?:.*\.)?(?:{'|'.join(KINDS)})_l\d.*|.*parametrizations\.(?:{'|'.join(KINDS)}).*", re.DOTALL)
 
 # (layer, reverse) → kind → name of the tensor.
 Group = dict[tuple[int, bool], dict[str, str]]

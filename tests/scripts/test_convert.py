@@ -183,6 +183,19 @@ def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys)
         assert not (tmp_path / "out").exists()
 
 
+def test_names_of_a_file_reach_the_terminal_without_control_characters(tmp_path, capsys):
+    evil = "a\x1b[2J\n"
+    tensors = {f"{evil}.{name}": value for name, value in torch.nn.RNN(2, 3).state_dict().items()}
+    torch.save({**tensors, f"{evil}x": torch.zeros(1)}, tmp_path / "a.pt")
+    status, out, _ = command(inspect_model, [tmp_path / "a.pt"], capsys)
+    assert status == 0
+    assert "a?[2J .l0" in out
+    del tensors[f"{evil}.bias_hh_l0"]
+    torch.save(tensors, tmp_path / "a.pt")
+    status, _, err = command(inspect_model, [tmp_path / "a.pt"], capsys)
+    assert (status, err.count("\n"), "\x1b" in out + err) == (2, 1, False)
+
+
 def test_help_has_an_example(capsys):
     for module in (inspect_model, convert):
         with pytest.raises(SystemExit):

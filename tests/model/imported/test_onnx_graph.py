@@ -208,6 +208,37 @@ def test_exported_by_torch(name, kind, arguments, symbols, tmp_path):
     check_stack(load_network(path), rnn, symbols)
 
 
+def test_exported_for_an_old_operator_set(tmp_path):
+    # There Squeeze, Slice and Unsqueeze have attributes in place of inputs.
+    torch.manual_seed(6)
+    rnn = torch.nn.GRU(5, 6, 2, bidirectional=True)
+    arguments = {"dynamo": False, "opset_version": 9, "input_names": ["x"], "dynamic_axes": {"x": [0, 1]}}
+    check_stack(load_network(export(Stack(rnn), (torch.randn(4, 2, 5),), tmp_path / "a.onnx", **arguments)), rnn)
+
+
+def test_exported_with_learned_first_states_and_without_a_batch(tmp_path):
+    torch.manual_seed(7)
+
+    class Learned(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = torch.nn.LSTM(5, 6, 2)
+            self.h, self.c = (torch.nn.Parameter(torch.randn(2, 1, 6)) for _ in "hc")
+
+        def forward(self, x):
+            return self.rnn(x, (self.h.expand(-1, x.shape[1], -1), self.c.expand(-1, x.shape[1], -1)))[0]
+
+    module, x = Learned(), torch.randn(4, 3, 5)
+    arguments = {"dynamo": False, "input_names": ["x"], "dynamic_axes": {"x": [0, 1]}}
+    network = load_network(export(module, (x[:, :2],), tmp_path / "a.onnx", **arguments))
+    with torch.no_grad():
+        np.testing.assert_allclose(run(network, x.numpy())[0], module(x).numpy(), **TOLERANCE)
+    path = export(Stack(module.rnn), (x[:, 0],), tmp_path / "b.onnx", dynamo=False, input_names=["x"])
+    network = load_network(path)
+    assert "x is the input 'x' (steps, 5)" in network.notes
+    check_stack(network, module.rnn)
+
+
 def check_stack(network, rnn, symbols=None):
     assert len(network.layers) == rnn.num_layers
     x = torch.randn(7, 3, 5)
