@@ -35,10 +35,13 @@ class Conversion:
         Integers, with the configuration that was chosen.
     report : dict
         Errors of every step as plain JSON values; see :func:`convert`.
+    inputs : float64 array (T, B, X)
+        What they were measured on.
     """
 
     weights: LayerWeights
     report: dict
+    inputs: np.ndarray
 
     @property
     def config(self) -> Config:
@@ -348,4 +351,4 @@ def convert(
         "dense_float32_bytes": config.dense_float_bytes,
         "removed_percent": round(100 * (1 - config.weight_bytes / config.dense_float_bytes), 2),
     }
-    return Conversion(weights, report)
+    return Conversion(weights, report, x)

@@ -10,17 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from model.config import Config, parse_setting
-from model.conversion import convert, one_direction
+from model.conversion import Conversion, convert, one_direction
 from model.errors import InvalidFileError, require
 from model.files import write_atomic
+from model.fixed_point import quantize
 from model.imported.evaluate import run_layer
 from model.imported.network import RecurrentNetwork
 from model.weight_image import WeightImage
-from scripts.cli import print_table, printable, run_command, seed
+from scripts.cli import EXIT_MISMATCH, count, print_table, printable, run_command, seed
 from scripts.model_file import add_model_arguments, network_from
 
 EXAMPLES = """examples:
   python -m scripts.convert lstm.pt --calibrate inputs.npy
+  python -m scripts.convert gru.pt --calibrate inputs.npy --sim verilator
   python -m scripts.convert model.onnx --k 16 --weight-bits 4 --set architecture.tile_rows=8
   python -m scripts.convert stack.safetensors --layer 1 --name second
 
@@ -52,7 +54,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--name", help="of the configuration and the files; default the model file's")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default runs/<name>")
-    parser.add_argument("--seed", type=seed, default=1, help="of the noise that stands for inputs; default 1")
+    parser.add_argument(
+        "--sim", choices=("verilator", "icarus"), help="emit the Verilog, feed it the same inputs, compare every h"
+    )
+    parser.add_argument("--steps", type=count, default=200, help="of each run of --sim; default 200")
+    parser.add_argument(
+        "--seed", type=seed, default=1, help="of the noise that stands for inputs, and of stalls; default 1"
+    )
     parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
     return parser.parse_args(argv)
 
@@ -112,6 +120,28 @@ def layer_inputs(network: RecurrentNetwork, number: int, reverse: bool, x: np.nd
     return x[::-1] if reverse else x
 
 
+def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source: str) -> tuple[dict, list[str]]:
+    """Feed the inputs through the emitted Verilog, without stalls and with them; figures, and what went wrong."""
+    from sim.runner import Run, simulate
+    from sim.scenarios import Scenario
+    from sim.stalls import StallPattern
+    from sim.verilog import emit
+
+    codes, sequences, left = quantize(result.inputs, result.config.quantization.x), [], args.steps
+    for sequence in codes.swapaxes(0, 1):
+        if left > 0:
+            sequences.append(sequence[:left])
+            left -= len(sequences[-1])
+    emit(result.weights, folder, source)
+    scenario = Scenario(result.weights, tuple(sequences))
+    stalls = (StallPattern("random", 0.3, seed=args.seed + n) for n in range(2))
+    runs = [Run(scenario, name="no stalls"), Run(scenario, *stalls, name="random stalls")]
+    print(f"simulating {len(runs)} x {scenario.num_steps} steps with {args.sim}", file=sys.stderr)
+    results = simulate(folder, runs, args.sim)
+    figures = {"simulator": args.sim, "verilog": str(folder), "runs": [one.to_dict() for one in results]}
+    return figures, [f"{one.run.name}: {problem}" for one in results for problem in one.problems]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse, convert, write, print."""
     args = parse(argv)
@@ -138,12 +168,17 @@ def main(argv: list[str] | None = None) -> int:
     WeightImage(result.weights, metrics=result.report, command=command).save(image)
     write_atomic(config, result.config.to_json())
     report = {"command": command, **result.report, "weights": str(image), "config": str(config)}
+    problems = []
+    if args.sim is not None:
+        report["simulation"], problems = simulated(result, folder / "verilog", args, str(image))
     write_atomic(folder / "report.json", json.dumps(report, indent=2) + "\n")
     if args.json:
         print(json.dumps(report, indent=2))
     else:
         _print(report, result.config)
-    return 0
+    for problem in problems:
+        print(f"convert: {problem}", file=sys.stderr)
+    return EXIT_MISMATCH if problems else 0
 
 
 def _percent(value: float) -> str:
@@ -170,6 +205,9 @@ def _print(report: dict, config: Config) -> None:
         ("weight image", report["weights"]),
         ("configuration", report["config"]),
     ]  # fmt: skip
+    for one in report.get("simulation", {}).get("runs", []):
+        text = f"{one['steps']} steps in {report['simulation']['verilog']}/, {one['mismatches']} mismatches of h"
+        rows.append((one["name"], text))
     print_table(rows)
 
 

@@ -11,7 +11,7 @@ from model.imported.evaluate import run
 from model.imported.load import load_network
 from model.reference.layer import LayerReference
 from model.weight_image import WeightImage
-from scripts import convert, inspect_model, simulate, verilog
+from scripts import convert, inspect_model, verilog
 from scripts.cli import run_command
 from sim.verilog import load_build
 
@@ -122,17 +122,15 @@ def test_every_cell_from_file_to_integers(cell, tmp_path, capsys):
 
 def test_a_gru_from_its_file_through_the_verilog(tmp_path, capsys, monkeypatch):
     path = saved_cell("gru", tmp_path)
+    np.save(tmp_path / "inputs.npy", np.random.default_rng(12).normal(size=(9, 3, 6)))
     monkeypatch.chdir(tmp_path)
-    status, out, _ = command(convert, [path, "--k", 2, "--set", "architecture.tile_rows=2", "--json"], capsys)
+    arguments = [path, "--k", 2, "--calibrate", "inputs.npy", "--set", "architecture.tile_rows=2"]
+    status, out, _ = command(convert, [*arguments, "--sim", "icarus", "--steps", 21], capsys)
     assert status == 0
-    report = json.loads(out)
-    assert report["config"] == "runs/gru/gru.json"
-    arguments = ["--config", report["config"], "--weights", report["weights"], "--sim", "icarus", "--steps", 24]
-    status, out, _ = command(simulate, [*arguments, "--json"], capsys)
-    assert status == 0
-    runs = json.loads(out)["runs"]
-    assert sum(one["steps"] for one in runs) == 24
-    assert sum(one["mismatches"] for one in runs) == 0
+    assert out.count("21 steps in runs/gru/verilog/, 0 mismatches of h") == 2
+    report = json.loads((tmp_path / "runs" / "gru" / "report.json").read_text())
+    assert [(run["steps"], run["problems"]) for run in report["simulation"]["runs"]] == [(21, [])] * 2
+    assert load_build(tmp_path / "runs" / "gru" / "verilog").config.network.cell == "gru"
 
 
 def test_one_of_several_layers(saved, tmp_path, capsys):
