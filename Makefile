@@ -17,11 +17,14 @@ ARGS    ?=
 WORKERS ?= 2
 BOARD   ?= ulx3s_85f
 PORT    ?=
+MODEL   ?=
 
 # Left empty, the first of these that is recent enough makes .venv.
 PYTHON  ?=
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
+# What reads MODEL: files of torch.save need torch, safetensors nothing.
+READER   = $(if $(filter %.onnx,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 # Every target that `make help` lists.
@@ -59,6 +62,12 @@ silicon: .venv/.synth ## every design in every library beside the paper's (LIBER
 bless: .venv/.synth ## make the area and depth of today's small designs the baseline of tests
 	@$(RUN) -m scripts.bless
 
+inspect: $(READER) ## layers, sizes and bytes of a model file (MODEL=file.pt, .safetensors or .onnx)
+	@$(RUN) -m scripts.inspect_model '$(MODEL)' $(ARGS)
+
+convert: $(READER) $(if $(findstring --sim,$(ARGS)),.venv/.sim) ## weight image of a model file's layer, without retraining (MODEL=file ARGS="--k 8 --calibrate x.npy --sim verilator")
+	@$(RUN) -m scripts.convert '$(MODEL)' $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+
 train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
 	@$(RUN) -m scripts.compress $(OPTIONS)
 
@@ -71,7 +80,7 @@ fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx
 host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a simulated one
 	@$(RUN) -m scripts.host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 
-test: .venv/.sim .venv/.train .venv/.synth .venv/.plot .venv/.dev | compiler ## linter, formatter, every test
+test: .venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.plot .venv/.dev | compiler ## linter, formatter, every test
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pytest -n $(WORKERS) --durations=15 $(ARGS)
@@ -106,7 +115,7 @@ distclean: clean ## remove .venv as well
 .venv/.base: .venv/.python pyproject.toml
 	@echo 'installing: base'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable .; touch $@
 
-.venv/.sim .venv/.train .venv/.synth .venv/.fpga .venv/.plot .venv/.dev: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.fpga .venv/.plot .venv/.dev: .venv/.%: .venv/.base
 	@echo 'installing: $*'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable '.[$*]'; touch $@
 
 # Verilator makes C++ of the design; cocotb's Makefiles need perl and make with it.

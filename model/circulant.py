@@ -36,6 +36,19 @@ def project(dense: np.ndarray, block_size: int) -> np.ndarray:
     return np.stack([blocks[:, :, (c + d) % k, c].mean(axis=-1) for d in range(k)], axis=-1)
 
 
+def project_padded(dense: np.ndarray, block_size: int) -> np.ndarray:
+    """:func:`project` for a matrix of any size: ``(⌈rows/k⌉, ⌈cols/k⌉, k)``.
+
+    Rows and columns that only pad do not count: an entry is the mean over those of its diagonal that exist.
+    """
+    rows, cols = (num_blocks(size, block_size) * block_size for size in dense.shape)
+    padded, exists = np.zeros((rows, cols)), np.zeros((rows, cols))
+    padded[: dense.shape[0], : dense.shape[1]] = dense
+    exists[: dense.shape[0], : dense.shape[1]] = 1
+    share = project(exists, block_size)
+    return np.divide(project(padded, block_size), share, out=np.zeros_like(share), where=share > 0)
+
+
 def num_blocks(size: int, block_size: int) -> int:
     """Blocks that cover ``size`` elements (the last one padded with zeros)."""
     return -(-size // block_size)

@@ -37,7 +37,7 @@ def run_command(main: Callable[[], int | None], program: str | None = None) -> i
         sys.stdout.flush()
         return status
     except UserError as error:
-        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{program}: error: {printable(str(error))}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -46,6 +46,11 @@ def run_command(main: Callable[[], int | None], program: str | None = None) -> i
         # The reader (say, head) has seen enough.  Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def printable(text: str) -> str:
+    """One line without control characters: names come from files that others made."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, default: str = "char128") -> None:

@@ -5,8 +5,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from model import format_choice
 from model.config import Config
 from model.errors import InvalidValueError
+from model.format_choice import CANDIDATES
 from model.sequence_model import OutputLayer, SequenceModel
 from model.training.layers import QuantLayer
 from model.training.network import SequenceNetwork
@@ -14,30 +16,11 @@ from model.training.quantizers import quantize
 from model.weight_image import HEAD_BIAS_BITS, HEAD_WEIGHT_BITS, Head, WeightImage
 from model.weights import LayerWeights
 
-CANDIDATES = range(-2, 13)
-
 
 def best_fraction_bits(groups: list[tuple[torch.Tensor, int]], bits: int, candidates=CANDIDATES) -> int:
-    """Fraction bits with the least squared error of rounding and saturation; the fewest among equals.
-
-    Parameters
-    ----------
-    groups : list of (tensor, int)
-        Real values, and how many fraction bits more than the answer their codes have.
-    bits : int
-        Width of a code.
-    """
-    half = 1 << (bits - 1)
-
-    def error(frac: int) -> float:
-        total = 0.0
-        for values, more in groups:
-            values = values.detach().double()
-            restored = quantize(values, frac + more, -half, half - 1) * 2.0 ** -(frac + more)
-            total += float(((restored - values) ** 2).sum())
-        return total
-
-    return min(candidates, key=error)
+    """``model.format_choice.best_fraction_bits`` of tensors."""
+    arrays = [(values.detach().double().numpy(), more) for values, more in groups]
+    return format_choice.best_fraction_bits(arrays, bits, candidates)
 
 
 def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
@@ -45,9 +28,7 @@ def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
     layer, config = network.layer, network.config
     bits, points = config.quantization.weight_bits, config.quantization
     more = points.h.fraction_bits - points.x.fraction_bits
-    # The accumulator must not be coarser than preact.
-    least = points.preact.fraction_bits - points.h.fraction_bits
-    allowed = [frac for frac in CANDIDATES if frac >= least] or [least]
+    allowed = format_choice.weight_candidates(config)
     fracs = [
         best_fraction_bits([(w_x.defining, more), (w_h.defining, 0)], bits, allowed)
         for w_x, w_h in zip(layer.weight_x, layer.weight_h, strict=True)

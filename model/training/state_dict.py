@@ -1,32 +1,17 @@
-"""A float LSTM that was trained elsewhere: a PyTorch state_dict, read without executing code."""
+"""A float LSTM that was trained elsewhere: a PyTorch state_dict, as the trainer's parameters."""
 
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from model.cells import LSTM_GATES
 from model.config import Config
 from model.errors import InvalidFileError, require
+from model.imported.state_dict import KINDS, recurrent_groups
 from model.training.tasks.base import Task
+from model.training.torch_file import load_tensors
 
-LSTM_NAMES = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise InvalidFileError(f"{path} must be a state_dict (.pt or .safetensors), not a missing file")
-    try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            content = content.get("state_dict", content)
-        return {name: value.detach().float() for name, value in content.items() if isinstance(value, torch.Tensor)}
-    except (SafetensorError, Exception) as error:  # torch reports a damaged file by a dozen kinds of exception.
-        reason = str(error).partition("\n")[0]
-        raise InvalidFileError(f"{path} must be a readable state_dict: {reason}") from None
+LSTM_KINDS = tuple(kind for kind in KINDS if kind != "weight_hr")
 
 
 def _checked(path: Path, name: str, value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -35,6 +20,23 @@ def _checked(path: Path, name: str, value: torch.Tensor, shape: tuple[int, ...])
     if not torch.isfinite(value).all():
         raise InvalidFileError(f"{name} must be made of finite numbers in {path}")
     return value
+
+
+def _layer_names(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
+    """Kind (``weight_ih``, …) → name of the tensors of the one layer."""
+    groups = recurrent_groups(tensors)
+    if len(groups) > 1:
+        raise InvalidFileError(f"{path} must hold one tensor called weight_ih_l0, not {len(groups)}")
+    places = next(iter(groups.values()), {})
+    more = [name for place, names in places.items() for kind, name in names.items()
+            if place != (0, False) or kind == "weight_hr"]  # fmt: skip
+    if more:
+        raise InvalidFileError(f"{path} must hold one LSTM layer of one direction without projection, not {more[0]!r}")
+    names = places.get((0, False), {})
+    for kind in ("weight_ih", "weight_hh"):
+        if kind not in names:
+            raise InvalidFileError(f"{path} must hold one tensor called {kind}_l0, not 0")
+    return names
 
 
 def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False):
@@ -58,24 +60,18 @@ def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False
         Missing, damaged, without one unidirectional LSTM layer, or of other sizes.
     """
     require(config.network.cell == "lstm", "network.cell", "lstm with a state_dict", config.network.cell)
-    tensors = _read(path)
+    tensors = load_tensors(path)
     size_x, size_h = config.network.input_size, config.network.hidden_size
     rows = len(LSTM_GATES) * size_h
-    found = {}
-    for name in LSTM_NAMES:
-        matches = [key for key in tensors if key.split(".")[-1] == name]
-        if len(matches) > 1 or (not matches and name.startswith("weight")):
-            raise InvalidFileError(f"{path} must hold one tensor called {name}, not {len(matches)}")
-        if matches:
-            found[name] = tensors.pop(matches[0])
-    more = [key for key in tensors if key.split(".")[-1].startswith(("weight_ih", "weight_hh", "weight_hr"))]
-    if more:
-        raise InvalidFileError(f"{path} must hold one LSTM layer of one direction without projection, not {more[0]!r}")
-    w_x = _checked(path, LSTM_NAMES[0], found[LSTM_NAMES[0]], (rows, size_x))
-    w_h = _checked(path, LSTM_NAMES[1], found[LSTM_NAMES[1]], (rows, size_h))
-    biases = [_checked(path, name, found[name], (rows,)) for name in LSTM_NAMES[2:] if name in found]
-    bias = sum(biases) if biases else torch.zeros(rows)
-    initial = [("weight_x", w_x), ("weight_h", w_h), ("bias", bias)]
+    names = _layer_names(path, tensors)
+    shapes = {"weight_ih": (rows, size_x), "weight_hh": (rows, size_h)}
+    found = {
+        kind: _checked(path, names[kind], tensors.pop(names[kind]), shapes.get(kind, (rows,)))
+        for kind in LSTM_KINDS
+        if kind in names
+    }
+    bias = sum((found[kind] for kind in LSTM_KINDS[2:] if kind in found), torch.zeros(rows))
+    initial = [("weight_x", found["weight_ih"]), ("weight_h", found["weight_hh"]), ("bias", bias)]
     if lstm_only:
         return tuple(initial)
     matrices = {key: value for key, value in tensors.items() if value.ndim == 2}

@@ -1,0 +1,354 @@
+"""From a float layer to the accelerator's integers without retraining, and what each step costs.
+
+Steps: least-squares projection onto block-circulant matrices, formats by least squared error (powers of two),
+rounding.  Retraining (``scripts.compress``) recovers much of the loss; this is what a network loses without it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from model import circulant
+from model.cells import CELLS
+from model.config import FAST_BLOCK_SIZES, Config
+from model.errors import InvalidValueError, require
+from model.fixed_point import dequantize, quantize
+from model.format_choice import ELEMENT_CANDIDATES, best_fraction_bits, weight_candidates
+from model.imported.evaluate import run_layer
+from model.imported.network import DirectionWeights, RecurrentLayer
+from model.imported.summary import hardware_cell, layer_limits
+from model.qformat import QFormat
+from model.reference.layer import LayerReference
+from model.weights import LayerWeights
+
+MAX_BIAS_BITS = 32
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted layer.
+
+    Attributes
+    ----------
+    weights : LayerWeights
+        Integers, with the configuration that was chosen.
+    report : dict
+        Errors of every step as plain JSON values; see :func:`convert`.
+    inputs : float64 array (T, B, X)
+        What they were measured on.
+    """
+
+    weights: LayerWeights
+    report: dict
+    inputs: np.ndarray
+
+    @property
+    def config(self) -> Config:
+        """Configuration of the layer."""
+        return self.weights.config
+
+
+def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Root of the mean square of the difference over that of what is wanted; 0 where both are zero."""
+    difference, scale = np.sqrt(np.mean((found - wanted) ** 2)), np.sqrt(np.mean(wanted**2))
+    return float(difference / scale) if scale else float(difference)
+
+
+def base_config(layer: RecurrentLayer, block_size: int, weight_bits: int, name: str, settings: dict) -> Config:
+    """Default configuration of a layer's sizes, with the user's settings.
+
+    Raises
+    ------
+    InvalidValueError
+        A setting that contradicts the layer, the block size or the width of the weights.
+    """
+    blocks = [circulant.num_blocks(size, block_size) for size in (layer.input_size, layer.hidden_size)]
+    rows = len(CELLS[hardware_cell(layer)].gates) * blocks[1]
+    fixed = {
+        "network.input_size": layer.input_size,
+        "network.hidden_size": layer.hidden_size,
+        "network.cell": hardware_cell(layer),
+        "compression.block_size": block_size,
+        "quantization.weight_bits": weight_bits,
+    }
+    for path, value in fixed.items():
+        if path in settings:
+            require(settings[path] == value, path, f"{value!r} as in the model and the arguments", settings[path])
+    values = {
+        "name": name,
+        "network": {"input_size": layer.input_size, "hidden_size": layer.hidden_size, "cell": hardware_cell(layer)},
+        "compression": {"block_size": block_size},
+        "quantization": {"weight_bits": weight_bits},
+        "architecture": {
+            "engine": "fast" if block_size in FAST_BLOCK_SIZES else "direct",
+            "tile_rows": min(4, rows),
+            "tile_cols": min(4, sum(blocks)),
+        },
+    }
+    return Config.from_dict(values).replace(settings)
+
+
+def _with_width(fmt: QFormat, fraction_bits: int) -> QFormat:
+    """A format of the same width with other fraction bits."""
+    return QFormat(fmt.width - fraction_bits, fraction_bits)
+
+
+def input_format(fmt: QFormat, x: np.ndarray) -> QFormat:
+    """The format of the same width with the least squared error over x."""
+    return _with_width(fmt, best_fraction_bits([(x, 0)], fmt.width, ELEMENT_CANDIDATES))
+
+
+def covering_format(fmt: QFormat, largest: float) -> QFormat:
+    """The format of the same width with the fewest integer bits, at least those of ``fmt``, that holds a magnitude."""
+    while fmt.fraction_bits > 1 and largest > fmt.max * fmt.lsb:
+        fmt = _with_width(fmt, fmt.fraction_bits - 1)
+    return fmt
+
+
+def project_layer(layer: RecurrentLayer, block_size: int) -> RecurrentLayer:
+    """The same layer with W_x and W_h of circulant blocks, gate by gate, as dense matrices."""
+
+    def projected(matrix: np.ndarray) -> np.ndarray:
+        gates = matrix.reshape(-1, layer.hidden_size, matrix.shape[1])
+        return np.concatenate(
+            [
+                circulant.expand(circulant.project_padded(gate, block_size))[: gate.shape[0], : gate.shape[1]]
+                for gate in gates
+            ]
+        )
+
+    weights = tuple(replace(w, w_x=projected(w.w_x), w_h=projected(w.w_h)) for w in layer.weights)
+    return replace(layer, weights=weights)
+
+
+class Rows(NamedTuple):
+    """A float layer as rows of the accelerator's W, gate by gate of ``config.gates``.
+
+    Attributes
+    ----------
+    w_x : (G, H, X)
+    w_h : (G, H, H)
+    bias : (G, H)
+    peephole : (3, H) or None
+    """
+
+    w_x: np.ndarray
+    w_h: np.ndarray
+    bias: np.ndarray
+    peephole: np.ndarray | None
+
+
+def hardware_rows(layer: RecurrentLayer) -> Rows:
+    """The rows of a layer of one direction.
+
+    The candidate of a GRU takes two: NX reads x alone, NH reads h alone, since r stands between them.
+    """
+    (w,) = layer.weights
+    w_x, w_h, bias_x, bias_h = (
+        array.reshape(-1, layer.hidden_size, *array.shape[1:]) for array in (w.w_x, w.w_h, w.bias_x, w.bias_h)
+    )
+    if layer.cell != "gru":
+        return Rows(w_x, w_h, bias_x + bias_h, w.peepholes)
+    return Rows(
+        np.concatenate([w_x, np.zeros_like(w_x[:1])]),
+        np.concatenate([w_h[:2], np.zeros_like(w_h[:1]), w_h[2:]]),
+        np.concatenate([bias_x[:2] + bias_h[:2], bias_x[2:], bias_h[2:]]),
+        None,
+    )
+
+
+def layer_of_rows(layer: RecurrentLayer, rows: Rows) -> RecurrentLayer:
+    """Inverse of :func:`hardware_rows`: the layer with the values of the rows, biases of one gate as one."""
+    if layer.cell == "gru":
+        w_x, w_h = rows.w_x[:3], rows.w_h[[0, 1, 3]]
+        bias_x, bias_h = rows.bias[:3], np.concatenate([np.zeros_like(rows.bias[:2]), rows.bias[3:]])
+    else:
+        w_x, w_h, bias_x, bias_h = rows.w_x, rows.w_h, rows.bias, np.zeros_like(rows.bias)
+    flat = (array.reshape(-1, *array.shape[2:]) for array in (w_x, w_h, bias_x, bias_h))
+    return replace(layer, weights=(DirectionWeights(*flat, peepholes=rows.peephole),))
+
+
+def _defining(gates: np.ndarray, block_size: int) -> np.ndarray:
+    """Defining vectors (G, H/k, columns/k, k) of the gates (G, H, columns) of a matrix."""
+    return np.stack([circulant.project_padded(gate, block_size) for gate in gates])
+
+
+def _largest_state(layer: RecurrentLayer, x: np.ndarray) -> float:
+    """Greatest magnitude of the cell state over x (T, B, X): the gates' bound holds it where the data do not."""
+    lengths = np.full(x.shape[1], 1)
+    state, largest = None, 0.0
+    for step in x:
+        _, state = run_layer(layer, step[None], lengths, state)
+        largest = max(largest, float(np.abs(state.c).max()))
+    return largest
+
+
+def choose_config(config: Config, layer: RecurrentLayer, x: np.ndarray | None, settings: dict) -> Config:
+    """``config`` with the formats that the data and the weights ask for, but for those that the user set.
+
+    Parameters
+    ----------
+    layer : RecurrentLayer
+        Already projected.
+    x : array (T, B, X) or None
+        Calibration data; without it x and cell keep their default formats.
+    settings : dict
+        The user's, which stay.
+    """
+    points = config.quantization
+    if x is not None and "quantization.x" not in settings:
+        config = config.replace({"quantization.x": str(input_format(points.x, x))})
+    if x is not None and "quantization.cell" not in settings and layer.cell == "lstm":
+        config = config.replace({"quantization.cell": str(covering_format(points.cell, _largest_state(layer, x)))})
+    rows = hardware_rows(layer)
+    if rows.peephole is not None and "quantization.peephole" not in settings:
+        config = config.replace({"quantization.peephole": str(input_format(points.peephole, rows.peephole))})
+    if "quantization.weight_frac" not in settings:
+        points = config.quantization
+        more, allowed = points.h.fraction_bits - points.x.fraction_bits, weight_candidates(config)
+        parts = zip(*(_defining(gates, config.block_size) for gates in (rows.w_x, rows.w_h)), strict=True)
+        fracs = [best_fraction_bits([(g_x, more), (g_h, 0)], points.weight_bits, allowed) for g_x, g_h in parts]
+        config = config.replace({"quantization.weight_frac": fracs})
+    if "quantization.bias_bits" not in settings:
+        largest = np.abs(rows.bias * 2.0 ** np.array(config.accumulator_fracs)[:, None]).max()
+        needed = int(np.ceil(largest)).bit_length() + 1
+        if needed > config.quantization.bias_bits:
+            config = config.replace({"quantization.bias_bits": min(needed, MAX_BIAS_BITS)})
+    return config
+
+
+def integer_weights(layer: RecurrentLayer, config: Config) -> tuple[LayerWeights, int]:
+    """Rounded weights (HALF_UP, saturating) of a projected layer, and how many of them saturated."""
+    rows, points = hardware_rows(layer), config.quantization
+    padded = config.num_hidden_blocks * config.block_size
+    saturated = 0
+
+    def codes(values: np.ndarray, fracs, least: int, greatest: int) -> np.ndarray:
+        nonlocal saturated
+        scaled = np.floor(values * 2.0 ** np.array(fracs).reshape(-1, *[1] * (values.ndim - 1)) + 0.5)
+        saturated += int(((scaled < least) | (scaled > greatest)).sum())
+        return np.clip(scaled, least, greatest).astype(np.int64)
+
+    def per_unit(values: np.ndarray) -> np.ndarray:
+        return np.pad(values, ((0, 0), (0, padded - values.shape[1])))
+
+    limits = config.weight_min, config.weight_max
+    parts = ((rows.w_x, config.input_weight_fracs), (rows.w_h, points.weight_frac))
+    defining = [codes(_defining(gates, config.block_size), fracs, *limits) for gates, fracs in parts]
+    bias = codes(rows.bias, config.accumulator_fracs, *config.bias_format_min_max)
+    peephole = None
+    if rows.peephole is not None:
+        fmt = points.peephole
+        peephole = per_unit(codes(rows.peephole, [fmt.fraction_bits] * 3, fmt.min, fmt.max))
+    return LayerWeights(config, np.concatenate(defining, axis=2), per_unit(bias), peephole), saturated
+
+
+def restored_layer(layer: RecurrentLayer, weights: LayerWeights) -> RecurrentLayer:
+    """A float layer with exactly the values of the integers."""
+    config, points = weights.config, weights.config.quantization
+    size_x, size_h, k = config.network.input_size, config.network.hidden_size, config.block_size
+    dense = weights.dense().reshape(config.num_gates, config.num_hidden_blocks * k, -1)[:, :size_h].astype(np.float64)
+    start = config.num_input_blocks * k
+    scale_x, scale_h, scale_b = (
+        2.0 ** -np.array(fracs, dtype=np.float64)[:, None, None]
+        for fracs in (config.input_weight_fracs, points.weight_frac, config.accumulator_fracs)
+    )
+    peephole = None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], points.peephole)
+    w_x, w_h = dense[:, :, :size_x] * scale_x, dense[:, :, start : start + size_h] * scale_h
+    return layer_of_rows(layer, Rows(w_x, w_h, weights.bias[:, :size_h] * scale_b[:, :, 0], peephole))
+
+
+def one_direction(layer: RecurrentLayer, index: int) -> RecurrentLayer:
+    """One direction of a layer as a forward layer: what the accelerator runs, on reversed sequences for ``index`` 1."""
+    name = layer.name + (" reverse" if index or layer.direction == "reverse" else "")
+    return replace(layer, name=name, weights=(layer.weights[index],), direction="forward")
+
+
+def noise(config: Config, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
+    """Inputs (T, B, X) spread evenly over the format of x, for lack of data."""
+    fmt = config.quantization.x
+    codes = rng.integers(fmt.min, fmt.max + 1, size=(steps, batch, config.network.input_size))
+    return dequantize(codes, fmt)
+
+
+def convert(
+    layer: RecurrentLayer,
+    block_size: int,
+    weight_bits: int,
+    name: str = "imported",
+    settings: dict | None = None,
+    calibration: np.ndarray | None = None,
+    rng: np.random.Generator | None = None,
+) -> Conversion:
+    """Project, choose formats, round, and measure.
+
+    Parameters
+    ----------
+    layer : RecurrentLayer
+        Of one direction (:func:`one_direction`).
+    block_size, weight_bits : int
+        k and b.
+    name : str
+        Of the configuration.
+    settings : dict, optional
+        Fields of the configuration that are the user's, dotted.
+    calibration : array (T, B, X), optional
+        Real inputs: they choose the format of x and of the cell, and errors are measured on them.  Without them
+        errors are measured on noise over the format of x.
+    rng : Generator, optional
+        Of the noise.
+
+    Returns
+    -------
+    Conversion
+        ``report`` has, relative to the root mean square of what is wanted: ``w_x``, ``w_h`` (projection, and
+        rounding after it), and of the output h over all steps ``projected``, ``rounded_weights`` and ``integers``,
+        each against the float layer.
+
+    Raises
+    ------
+    InvalidValueError
+        A layer that the accelerator does not run, named; sizes or settings that do not fit.
+    """
+    settings = settings or {}
+    limits = layer_limits(layer)
+    if limits:
+        raise InvalidValueError(f"{layer.name} must be a layer that the accelerator runs, not with {', '.join(limits)}")
+    if calibration is not None:
+        fits = calibration.ndim == 3 and calibration.shape[2] == layer.input_size and calibration.size > 0
+        rule = f"of shape (steps, batch, {layer.input_size})"
+        require(fits, "calibration data", rule, calibration.shape)
+    projected = project_layer(layer, block_size)
+    config = base_config(layer, block_size, weight_bits, name, settings)
+    config = choose_config(config, projected, calibration, settings)
+    weights, saturated = integer_weights(projected, config)
+    x = noise(config, rng or np.random.default_rng(0), 64, 8) if calibration is None else calibration
+    lengths = np.full(x.shape[1], len(x))
+    restored = restored_layer(projected, weights)
+    wanted = run_layer(layer, x, lengths)[0]
+    fmt = config.quantization.x
+    codes = quantize(x, fmt)
+    h, _ = LayerReference(weights).run(codes)
+    (w,), (p,), (r,) = layer.weights, projected.weights, restored.weights
+    report = {
+        "layer": layer.name,
+        "measured_on": "noise over the format of x" if calibration is None else "calibration data",
+        "steps": x.shape[0] * x.shape[1],
+        "projection": {name: relative_error(getattr(p, name), getattr(w, name)) for name in ("w_x", "w_h")},
+        "rounding": {name: relative_error(getattr(r, name), getattr(p, name)) for name in ("w_x", "w_h")},
+        "output": {
+            "projected": relative_error(run_layer(projected, x, lengths)[0], wanted),
+            "rounded_weights": relative_error(run_layer(restored, x, lengths)[0], wanted),
+            "integers": relative_error(dequantize(h, config.quantization.h), wanted),
+        },
+        "saturated_weights": saturated,
+        "saturated_inputs": int(((x < fmt.min * fmt.lsb - fmt.lsb / 2) | (x > fmt.max * fmt.lsb + fmt.lsb / 2)).sum()),
+        "formats": {name: str(getattr(config.quantization, name)) for name in ("x", "h", "preact", "gate", "cell")},
+        "weight_frac": list(config.quantization.weight_frac),
+        "bias_bits": config.quantization.bias_bits,
+        "weight_bytes": config.weight_bytes,
+        "dense_float32_bytes": config.dense_float_bytes,
+        "removed_percent": round(100 * (1 - config.weight_bytes / config.dense_float_bytes), 2),
+    }
+    return Conversion(weights, report, x)

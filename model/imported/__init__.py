@@ -1,0 +1,4 @@
+"""A recurrent network as its file describes it, in floating point: readers, description, evaluation.
+
+Nothing here is compressed or rounded: :mod:`model.imported.evaluate` gives what PyTorch and ONNX give.
+"""

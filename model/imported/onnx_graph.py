@@ -1,0 +1,441 @@
+"""ONNX ``LSTM``, ``GRU`` and ``RNN`` nodes, alone or in a chain, as one network.
+
+Gates of ONNX stand in the order I, O, F, C (LSTM) and Z, R, H (GRU), peepholes I, O, F; biases of W and R follow one
+another.  Source: ONNX operator specification, LSTM-22, GRU-22, RNN-22 and their forms since version 7.
+"""
+
+from collections import Counter
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from model.errors import InvalidFileError
+from model.imported import onnx_file
+from model.imported.network import CELL_GATES, DirectionWeights, RecurrentLayer, RecurrentNetwork
+from model.imported.onnx_probe import MOVING, Known, Unknown, Value, Zeros, describe, follow, is_shape_only
+
+CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
+# Position in ONNX's order of every gate in ours.
+GATE_ORDER = {"lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "rnn": (0,)}
+PEEPHOLE_ORDER = (0, 2, 1)
+DEFAULT_ACTIVATIONS = {"lstm": ("sigmoid", "tanh", "tanh"), "gru": ("sigmoid", "tanh"), "rnn": ("tanh",)}
+COMMON_ATTRIBUTES = ("direction", "hidden_size", "layout", "activations")
+ATTRIBUTES = {
+    "lstm": (*COMMON_ATTRIBUTES, "input_forget"),
+    "gru": (*COMMON_ATTRIBUTES, "linear_before_reset"),
+    "rnn": COMMON_ATTRIBUTES,
+}
+INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+# Sizes that stand for those that only a run knows: steps, batch.
+PROBE_SIZES = (3, 2)
+# Of all labels, and of all results of operators that are followed.
+MAX_PROBE_ELEMENTS = 1 << 26
+MAX_RESULT_ELEMENTS = 1 << 27
+
+
+class _Source:
+    """Labels of a graph input or of a node's output: numbers from ``start`` on."""
+
+    def __init__(self, name: str, shape: tuple[int, ...], start: int, kind: type, recurrent: bool):
+        self.name, self.start, self.end, self.recurrent = name, start, start + prod(shape), recurrent
+        self.labels = np.arange(start, self.end, dtype=kind).reshape(shape)
+
+    def feeds(self, array: np.ndarray) -> bool:
+        """Whether one of the labels is in the array."""
+        return bool(((array >= self.start) & (array < self.end)).any())
+
+
+class _Reader:
+    """One walk through a graph, in its order."""
+
+    def __init__(self, path: Path, model: onnx.ModelProto, prefix: str | None):
+        self.path, self.graph, self.version = path, model.graph, onnx_file.opset(model)
+        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
+        self.values: dict[str, Known] = {}
+        self.sources: list[_Source] = []
+        self.shapes = {info.name: info for info in self.graph.value_info}
+        self.nodes = self._recurrent_nodes(prefix)
+        self.layers: list[RecurrentLayer] = []
+        self.lengths: list[tuple] = []
+        self.notes: list[str] = []
+        # Output of the last node read, and whether it is batch-first.
+        self.last = "", False
+        self.followed: set[int] = set()
+        self.elements = 0
+
+    def refuse(self, field: str, rule: str, value: object) -> InvalidFileError:
+        """The error in the common grammar."""
+        return InvalidFileError(f"{field} must be {rule}, not {value} as in {self.path}")
+
+    def _recurrent_nodes(self, prefix: str | None) -> list[int]:
+        found = [
+            index
+            for index, node in enumerate(self.graph.node)
+            if node.op_type in CELLS and node.domain in ("", "ai.onnx")
+        ]
+        if not found:
+            raise InvalidFileError(f"{self.path} must hold a node LSTM, GRU or RNN, not none of them")
+        chosen = [index for index in found if self.graph.node[index].name.startswith(prefix or "")]
+        if not chosen:
+            names = ", ".join(repr(self.graph.node[index].name) for index in found)
+            raise InvalidFileError(f"--prefix must begin the name of a node ({names}) of {self.path}, not {prefix!r}")
+        return chosen
+
+    # -- walk ----------------------------------------------------------------------------------------------
+
+    def network(self) -> RecurrentNetwork:
+        """Read every chosen node."""
+        self._read_inputs()
+        needed = self._ancestors()
+        for index in sorted(needed):
+            node = self.graph.node[index]
+            inputs = [self._value(name) if name else None for name in node.input]
+            if index in self.nodes:
+                self._read_node(node, inputs)
+                continue
+            recurrent = any(self._is_recurrent(value) for value in inputs)
+            results = self._constant_node(node) or follow(node, inputs, self.version, recurrent)
+            if is_shape_only(node) and not any(isinstance(result, Unknown) for result in results):
+                self.followed.add(index)
+            self.elements += sum(result.array.size for result in results if isinstance(result, Value))
+            if self.elements > MAX_RESULT_ELEMENTS:
+                rule = f"operators that give at most {MAX_RESULT_ELEMENTS} elements before recurrent nodes"
+                raise self.refuse("the graph", f"made of {rule}", f"more at {describe(node)}")
+            for name, result in zip(node.output, results, strict=True):
+                if name:
+                    self._check_new(node, name)
+                    self.values[name] = result
+        fixed = None
+        if self.lengths[0][0] == "constant":
+            fixed = np.array(self.lengths[0][1:], dtype=np.int64)
+            fixed.setflags(write=False)
+        elif self.lengths[0][0] == "input":
+            self.notes.append(f"lengths of the sequences are the input {self.lengths[0][1]!r}")
+        return RecurrentNetwork(tuple(self.layers), str(self.path), fixed, self._ignored(), tuple(self.notes))
+
+    def _ancestors(self) -> set[int]:
+        """Nodes that a chosen node depends on, itself included."""
+        maker = {name: index for index, node in enumerate(self.graph.node) for name in node.output if name}
+        needed, todo = set(), list(self.nodes)
+        while todo:
+            index = todo.pop()
+            if index not in needed:
+                needed.add(index)
+                todo += [maker[name] for name in self.graph.node[index].input if name in maker]
+        return needed
+
+    def _ignored(self) -> tuple[str, ...]:
+        quiet = (*MOVING, "Constant", "Shape", "ConstantOfShape")
+        others = Counter(
+            node.op_type
+            for index, node in enumerate(self.graph.node)
+            if index not in self.nodes and index not in self.followed and node.op_type not in quiet
+        )
+        return tuple(f"operator {name}{f' x {number}' if number > 1 else ''}" for name, number in others.items())
+
+    def _check_new(self, node: onnx.NodeProto, name: str) -> None:
+        if name in self.values or name in self.initializers:
+            raise InvalidFileError(f"{name!r} must be written once in {self.path}, not again by {describe(node)}")
+
+    def _value(self, name: str) -> Known:
+        if name not in self.values:
+            if name in self.initializers:
+                array = onnx_file.constant(self.path, self.initializers[name], name)
+                self.values[name] = Value(array, False)
+            else:
+                raise InvalidFileError(f"{name!r} must be written before it is read in {self.path}")
+        return self.values[name]
+
+    def _constant_node(self, node: onnx.NodeProto) -> list[Known] | None:
+        """A tensor in a node Constant is read within the bounds of every other tensor."""
+        if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].name == "value":
+            return [Value(onnx_file.constant(self.path, node.attribute[0].t, node.output[0]), False)]
+        return None
+
+    def _is_recurrent(self, value: Known | None) -> bool:
+        if isinstance(value, Unknown):
+            return value.recurrent
+        if not isinstance(value, Value) or not value.dynamic:
+            return False
+        return any(source.feeds(value.array) for source in self.sources if source.recurrent)
+
+    # -- labels --------------------------------------------------------------------------------------------
+
+    def _label(self, name: str, shape: tuple[int, ...], kind: type, recurrent: bool) -> None:
+        start = self.sources[-1].end if self.sources else 1
+        if start + prod(shape) > MAX_PROBE_ELEMENTS:
+            rule = f"of at most {MAX_PROBE_ELEMENTS} elements with those before it"
+            raise self.refuse(f"the shape of {name!r}", rule, list(shape))
+        self.sources.append(_Source(name, shape, start, kind, recurrent))
+        self.values[name] = Value(self.sources[-1].labels, True)
+
+    def _read_inputs(self) -> None:
+        first = self.graph.node[self.nodes[0]]
+        weight = self.initializers.get(first.input[1] if len(first.input) > 1 else "")
+        width = weight.dims[-1] if weight is not None and len(weight.dims) == 3 else PROBE_SIZES[-1]
+        sizes: dict[str, int] = {}
+        for info in self.graph.input:
+            if info.name in self.initializers:
+                continue
+            kind = info.type.tensor_type
+            if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
+                self.values[info.name] = Unknown(f"the input {info.name!r} without a shape", False)
+                continue
+            shape = []
+            for axis, dim in enumerate(kind.shape.dim):
+                usual = width if axis == len(kind.shape.dim) - 1 >= 1 else PROBE_SIZES[min(axis, 1)]
+                size = dim.dim_value or sizes.setdefault(dim.dim_param or f"{info.name}:{axis}", usual)
+                if size < 0:
+                    raise self.refuse(f"the shape of {info.name!r}", "made of sizes from 1", size)
+                shape.append(size)
+            floating = kind.elem_type in (1, 10, 11, 16)
+            self._label(info.name, tuple(shape), np.float64 if floating else np.int64, False)
+
+    # -- one node ------------------------------------------------------------------------------------------
+
+    def _attributes(self, node: onnx.NodeProto, cell: str) -> dict:
+        found = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        for name, value in found.items():
+            if name not in ATTRIBUTES[cell]:
+                known = ", ".join(ATTRIBUTES[cell])
+                raise self.refuse(f"an attribute of {describe(node)}", f"one of {known}", f"{name} = {value!r}")
+        if found.get("input_forget", 0) != 0:
+            raise self.refuse(f"input_forget of {describe(node)}", "0", found["input_forget"])
+        for name in ("direction", "layout", "hidden_size", "linear_before_reset"):
+            if name in found and not isinstance(found[name], bytes if name == "direction" else int):
+                raise self.refuse(f"{name} of {describe(node)}", "of its type", repr(found[name]))
+        found["direction"] = found.get("direction", b"forward").decode(errors="replace").lower()
+        if found["direction"] not in ("forward", "reverse", "bidirectional"):
+            rule = "forward, reverse or bidirectional"
+            raise self.refuse(f"direction of {describe(node)}", rule, repr(found["direction"]))
+        if found.get("layout", 0) not in (0, 1):
+            raise self.refuse(f"layout of {describe(node)}", "0 or 1", found["layout"])
+        return found
+
+    def _activation(self, node: onnx.NodeProto, cell: str, attributes: dict, directions: int) -> str:
+        default = DEFAULT_ACTIVATIONS[cell]
+        names = tuple(name.decode(errors="replace").lower() for name in attributes.get("activations", ()))
+        if names in ((), default * directions):
+            return "tanh"
+        if cell == "rnn" and names == ("relu",) * directions:
+            return "relu"
+        rule = ", ".join(default) if cell != "rnn" else "tanh or relu"
+        raise self.refuse(f"activations of {describe(node)}", rule, list(names))
+
+    def _constant_input(self, node: onnx.NodeProto, inputs: dict, name: str, shape: tuple) -> np.ndarray | None:
+        value = inputs.get(name)
+        if value is None:
+            return None
+        field = f"{name} of {describe(node)}"
+        if not isinstance(value, Value) or value.dynamic or (value.sized and not name.startswith("initial")):
+            why = value.why if isinstance(value, Unknown) else "a value that a run decides"
+            raise self.refuse(field, "a constant", why)
+        array = value.array
+        if not (np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"):
+            raise self.refuse(field, "of floating point", str(array.dtype))
+        kind = inputs["W"].array.dtype
+        if array.dtype != kind:
+            raise self.refuse(field, f"of type {kind} as W", str(array.dtype))
+        wanted = tuple(size or found for size, found in zip(shape, array.shape, strict=False))
+        if array.ndim != len(shape) or array.shape != wanted:
+            rule = f"of shape {[size or 'any' for size in shape]}"
+            raise self.refuse(field, rule, list(array.shape))
+        array = array.astype(np.float64)
+        if not np.isfinite(array).all():
+            raise self.refuse(field, "made of finite numbers", array[~np.isfinite(array)][0])
+        return array
+
+    def _read_node(self, node: onnx.NodeProto, values: list[Known | None]) -> None:
+        cell = CELLS[node.op_type]
+        if len(values) > len(INPUTS) or (cell != "lstm" and len(values) > INPUTS.index("initial_c")):
+            raise self.refuse(f"the inputs of {describe(node)}", "those of its operator", len(values))
+        inputs = dict(zip(INPUTS, values, strict=False))
+        for name in ("X", "W", "R"):
+            if inputs.get(name) is None:
+                raise InvalidFileError(f"{name} of {describe(node)} must be given in {self.path}, not left out")
+        attributes = self._attributes(node, cell)
+        directions = 2 if attributes["direction"] == "bidirectional" else 1
+        activation = self._activation(node, cell, attributes, directions)
+        gates = len(CELL_GATES[cell])
+        w = self._constant_input(node, inputs, "W", (directions, None, None))
+        size_h = w.shape[1] // gates
+        if size_h < 1 or w.shape[1] != gates * size_h or size_h != attributes.get("hidden_size", size_h):
+            rule = f"{gates} times hidden_size {attributes.get('hidden_size', '')}".rstrip()
+            raise self.refuse(f"rows of W of {describe(node)}", rule, w.shape[1])
+        r = self._constant_input(node, inputs, "R", (directions, gates * size_h, size_h))
+        b = self._constant_input(node, inputs, "B", (directions, 2 * gates * size_h))
+        p = self._constant_input(node, inputs, "P", (directions, 3 * size_h))
+        batch_first = attributes.get("layout", 0) == 1
+        steps, batch = self._place(node, inputs["X"], batch_first, w.shape[2])
+        self._read_lengths(node, inputs.get("sequence_lens"), steps)
+        states, sources = [], []
+        for name in ("initial_h", "initial_c"):
+            array, source = self._state(node, inputs, name, batch_first, (directions, None, size_h))
+            states.append(array)
+            sources += [source] if source else []
+        weights = tuple(
+            DirectionWeights(
+                _reordered(w[d], cell),
+                _reordered(r[d], cell),
+                *(
+                    _reordered(part, cell)
+                    for part in (np.split(b[d], 2) if b is not None else np.zeros((2, gates * size_h)))
+                ),
+                peepholes=None if p is None else p[d].reshape(3, size_h)[list(PEEPHOLE_ORDER)],
+                initial_h=None if states[0] is None else states[0][d],
+                initial_c=None if states[1] is None else states[1][d],
+            )
+            for d in range(directions)
+        )
+        self.layers.append(
+            RecurrentLayer(
+                node.name or node.output[0] or f"{node.op_type}{len(self.layers)}", cell, weights,
+                attributes["direction"], cell != "gru" or attributes.get("linear_before_reset", 0) != 0, activation,
+                tuple(sources),
+            )
+        )  # fmt: skip
+        shape = (batch, steps, directions, size_h) if batch_first else (steps, directions, batch, size_h)
+        state = (batch, directions, size_h) if batch_first else (directions, batch, size_h)
+        # The labels of Y are found again by the next node, so they exist even where nothing reads Y.
+        for name, size in zip(node.output, (shape, state, state), strict=False):
+            if name:
+                self._check_new(node, name)
+                self._label(name, size, np.float64, True)
+        self.last = node.output[0] if node.output else "", batch_first
+
+    # -- inputs of a node ----------------------------------------------------------------------------------
+
+    def _place(self, node: onnx.NodeProto, x: Known, batch_first: bool, width: int) -> tuple[int, int]:
+        """Check that X continues the chain; steps and batch of the labels."""
+        if isinstance(x, Value) and x.array.ndim == 3 and x.array.shape[2] == width:
+            array = x.array.swapaxes(0, 1) if batch_first else x.array
+            if self.layers:
+                self._check_chain(node, x, array)
+            else:
+                self._note_input(node, array)
+            return array.shape[:2]
+        if isinstance(x, Value):
+            rule = f"of 3 dimensions, the last {width}"
+            raise self.refuse(f"X of {describe(node)}", rule, f"of shape {list(x.array.shape)}")
+        if self.layers:
+            self._check_chain(node, x, None)
+        if isinstance(x, Unknown):
+            self.notes.append(f"x is what {x.why} gives")
+        shape = self._declared(node.input[0])
+        steps, batch = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
+        return steps or PROBE_SIZES[0], batch or PROBE_SIZES[1]
+
+    def _declared(self, name: str) -> list[int]:
+        """Sizes of a tensor as far as the file states them, else 0."""
+        info = self.shapes.get(name)
+        dims = [] if info is None else [max(0, dim.dim_value) for dim in info.type.tensor_type.shape.dim]
+        return dims if len(dims) == 3 else [0, 0, 0]
+
+    def _check_chain(self, node: onnx.NodeProto, x: Known, array: np.ndarray | None) -> None:
+        if isinstance(x, Unknown) and x.recurrent:
+            rule = "only shapes changed between recurrent nodes"
+            raise InvalidFileError(f"X of {describe(node)} must have {rule}, not {x.why} as in {self.path}")
+        name, batch_first = self.last
+        if array is not None and name:
+            y = self.values[name].array
+            y = y.transpose(1, 0, 2, 3) if batch_first else y.transpose(0, 2, 1, 3)
+            if np.array_equal(array, y.reshape(*y.shape[:2], -1)):
+                return
+        rule = f"the output of {self.layers[-1].name!r}, every element in its place: one chain (--prefix chooses nodes)"
+        raise self.refuse(f"X of {describe(node)}", rule, "another tensor")
+
+    def _note_input(self, node: onnx.NodeProto, array: np.ndarray) -> None:
+        for source in self.sources:
+            for labels, order in (
+                (source.labels, "steps, batch"),
+                (source.labels.swapaxes(0, 1) if source.labels.ndim == 3 else source.labels, "batch, steps"),
+                (source.labels[:, None] if source.labels.ndim == 2 else source.labels, "steps"),
+            ):
+                if np.array_equal(labels, array):
+                    self.notes.append(f"x is the input {source.name!r} ({order}, {array.shape[2]})")
+                    return
+        self.notes.append(f"x is the tensor {node.input[0]!r}")
+
+    def _graph_input(self, array: np.ndarray) -> tuple[_Source, int] | None:
+        """The graph input whose elements, from some offset on and in their order, are the array."""
+        for source in self.sources:
+            if not source.recurrent and array.size and source.feeds(array.flat[:1]):
+                start = int(array.flat[0])
+                good = np.array_equal(array.ravel(), np.arange(start, start + array.size))
+                return (source, start - source.start) if good else None
+        return None
+
+    def _state(self, node, inputs: dict, name: str, batch_first: bool, shape: tuple):
+        """Array (D, 1 or B, size) of a constant first state that is not zero, and the input that gives it else."""
+        value = inputs.get(name)
+        if value is None or isinstance(value, Zeros):
+            return None, None
+        field = f"{name} of {describe(node)}"
+        if isinstance(value, Value) and value.dynamic:
+            array = value.array.swapaxes(0, 1) if batch_first and value.array.ndim == 3 else value.array
+            wanted = (shape[0], array.shape[1] if array.ndim == 3 else 1, shape[2])
+            found = self._graph_input(value.array)
+            if found is None or array.shape != wanted:
+                raise self.refuse(field, "a constant or a graph input", "another tensor")
+            rows = array.shape[1] * array.shape[2]
+            number = found[1] // rows
+            return None, f"{found[0].name}[{number}:{number + shape[0]}]"
+        if isinstance(value, Unknown):
+            raise self.refuse(field, "a constant or a graph input", f"what {value.why} gives")
+        array = value.array
+        if array.ndim == 3 and batch_first:
+            array = array.swapaxes(0, 1)
+        array = self._constant_input(node, {**inputs, name: Value(array, False)}, name, shape)
+        if not array.any():
+            return None, None
+        # The same for every sequence of the batch: then it is that of any batch.
+        return (array[:, :1] if (array == array[:, :1]).all() else array), None
+
+    def _read_lengths(self, node: onnx.NodeProto, value: Known | None, steps: int) -> None:
+        field = f"sequence_lens of {describe(node)}"
+        if value is None:
+            found = ("none",)
+        elif not isinstance(value, Value) or not np.issubdtype(value.array.dtype, np.integer) or value.array.ndim != 1:
+            why = f"what {value.why} gives" if isinstance(value, Unknown) else "another tensor"
+            raise self.refuse(field, "a vector of integers, constant or a graph input", why)
+        elif value.sized:
+            if (value.array != steps).any():
+                raise self.refuse(field, "the number of steps, where it is computed", "another number")
+            found = ("none",)
+        elif not value.dynamic:
+            found = ("constant", *(int(length) for length in value.array))
+        else:
+            source = self._graph_input(value.array)
+            if source is None or source[1] != 0 or source[0].labels.size != value.array.size:
+                raise self.refuse(field, "a constant or a graph input", "another tensor")
+            found = ("input", source[0].name)
+        if self.lengths and found != self.lengths[0]:
+            raise self.refuse(field, "that of the nodes before", "another")
+        self.lengths.append(found)
+
+
+def _reordered(rows: np.ndarray, cell: str) -> np.ndarray:
+    """Rows of ONNX's gates in our order."""
+    blocks = np.split(rows, len(CELL_GATES[cell]))
+    return np.concatenate([blocks[index] for index in GATE_ORDER[cell]])
+
+
+def network_from_onnx(path: str | Path, prefix: str | None = None) -> RecurrentNetwork:
+    """The recurrent nodes of a model.
+
+    Parameters
+    ----------
+    path : path
+    prefix : str, optional
+        Beginning of the names of the nodes that are meant; every recurrent node when left out.
+
+    Raises
+    ------
+    InvalidFileError
+        Missing, damaged, without a recurrent node, or with anything about one that is not read here: activations,
+        ``clip``, ``input_forget``, nodes that are no chain, operators between them that compute.
+    """
+    path = Path(path)
+    return _Reader(path, onnx_file.read_model(path), prefix).network()

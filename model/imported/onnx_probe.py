@@ -1,0 +1,158 @@
+"""Where every element of a tensor of an ONNX graph comes from.
+
+Exporters put operators between recurrent nodes that only move elements.  What a chain of them does together is
+found by running it on labels: every element of a graph input, and of the output of a recurrent node, is a number of
+its own.  Operators that compute with elements give :class:`Unknown`, which names them.
+
+Arithmetic of the operators: ``onnx.reference``.
+"""
+
+import warnings
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+# Operators that move elements, or compute shapes out of shapes.
+MOVING = (
+    "Identity", "Cast", "Dropout", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Concat", "Slice",
+    "Split", "Gather", "Expand",
+)  # fmt: skip
+SHAPING = ("Constant", "Shape", "Size", "ConstantOfShape")
+# Allowed on integers alone: they compute the arguments of Reshape, Expand and ConstantOfShape.
+INTEGER = ("Add", "Sub", "Mul", "Div", "Equal", "Where", "Min", "Max")
+MAX_SHAPE_ELEMENTS = 4096
+# Of one result: enough for every weight matrix, too little to exhaust a machine.
+MAX_OUTPUT_ELEMENTS = 1 << 26
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
+
+
+class Value(NamedTuple):
+    """A tensor whose elements are known: constants, or labels of what stands there at run time."""
+
+    array: np.ndarray
+    dynamic: bool
+    sized: bool = False  # a size that a run decides went into it, and the probe's own stands for it
+
+
+class Zeros(NamedTuple):
+    """All zero, of a shape that the run decides."""
+
+
+class Unknown(NamedTuple):
+    """Computed by an operator that does not only move elements."""
+
+    why: str
+    recurrent: bool  # whether the output of a recurrent node went into it
+
+
+Known = Value | Zeros | Unknown
+
+
+def describe(node: onnx.NodeProto) -> str:
+    """Operator and name of a node, for messages."""
+    label = node.name or next(iter(node.output), "")
+    return f"{node.op_type} (node {label!r})"
+
+
+def is_shape_only(node: onnx.NodeProto) -> bool:
+    """Whether the node's operator can be followed at all."""
+    return node.domain in ("", "ai.onnx") and node.op_type in (*MOVING, *SHAPING, *INTEGER)
+
+
+def follow(node: onnx.NodeProto, inputs: list[Known | None], version: int, recurrent: bool) -> list[Known]:
+    """Outputs of an operator.
+
+    Parameters
+    ----------
+    node : NodeProto
+    inputs : list of Known or None
+        ``None`` is an optional input that is left out.
+    version : int
+        Of the operator set.
+    recurrent : bool
+        Whether the output of a recurrent node goes into one of the inputs.
+    """
+    count = len(node.output)
+    unknown = [Unknown(describe(node), recurrent)] * count
+    if not is_shape_only(node) or any(attribute.ref_attr_name for attribute in node.attribute):
+        return unknown
+    first_unknown = next((value for value in inputs if isinstance(value, Unknown)), None)
+    if _gives_zeros(node, inputs):
+        return [Zeros()] * count
+    if first_unknown is not None:
+        return [Unknown(first_unknown.why, recurrent)] * count
+    if any(isinstance(value, Zeros) for value in inputs):
+        return unknown
+    moved = [value is not None and value.dynamic for value in inputs]
+    # Labels may be moved, but they are no indices, sizes or numbers to compute with.
+    if any(moved[0 if node.op_type in INTEGER else 1 :]) and node.op_type != "Concat":
+        return unknown
+    dynamic = node.op_type not in ("Shape", "Size") and any(moved)
+    sized = (any(moved) and not dynamic) or any(value is not None and value.sized for value in inputs)
+    if node.op_type in ("Identity", "Dropout", "Cast") and inputs and inputs[0] is not None and dynamic:
+        return [inputs[0], *unknown[1:]] if _passes(node, inputs) else unknown
+    arrays = [None if value is None else value.array for value in inputs]
+    if not _is_bounded(node, arrays):
+        return [Unknown(f"{describe(node)}, whose result is too large", recurrent)] * count
+    return _evaluate(node, arrays, version, recurrent, dynamic, sized)
+
+
+def _evaluate(node, arrays, version: int, recurrent: bool, dynamic: bool, sized: bool) -> list[Known]:
+    feeds = {name: array for name, array in zip(node.input, arrays, strict=True) if name}
+    function = helper.make_function(
+        "probe", "probe", list(feeds), list(node.output), [node], [helper.make_opsetid("", version)]
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            results = ReferenceEvaluator(function).run(None, feeds, attributes={})
+    except Exception as error:  # The reference raises whatever NumPy does.
+        reason = " ".join(str(error).split())[:120]
+        return [Unknown(f"{describe(node)}, which fails: {reason}", recurrent)] * len(node.output)
+    return [Value(np.asarray(result), dynamic, sized) for result in results]
+
+
+def _gives_zeros(node: onnx.NodeProto, inputs: list[Known | None]) -> bool:
+    """Whether the result is zero whatever its shape."""
+    if node.op_type == "ConstantOfShape":
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        zero = value is None or (prod(value.dims) == 1 and not np.any(onnx.numpy_helper.to_array(value)))
+        return zero and not isinstance(inputs[0], Value)
+    if node.op_type == "Expand" and isinstance(inputs[0], Value) and not isinstance(inputs[1], Value):
+        return not inputs[0].dynamic and not np.any(inputs[0].array)
+    if node.op_type == "Concat":
+        return all(isinstance(value, Zeros) for value in inputs)
+    return node.op_type in MOVING and bool(inputs) and isinstance(inputs[0], Zeros)
+
+
+def _passes(node: onnx.NodeProto, inputs: list[Known | None]) -> bool:
+    """Whether Identity, Dropout or Cast leaves every element as it is."""
+    if node.op_type == "Cast":
+        to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), 0)
+        floating = np.issubdtype(inputs[0].array.dtype, np.floating)
+        return to in FLOATS if floating else to in (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
+    if node.op_type == "Dropout" and len(inputs) > 2 and inputs[2] is not None:
+        return not inputs[2].dynamic and not np.any(inputs[2].array)
+    return True
+
+
+def _is_bounded(node: onnx.NodeProto, arrays: list[np.ndarray | None]) -> bool:
+    """Whether the operator may be run: nothing grows without bound, and nothing computes with elements."""
+    sizes = [0 if array is None else array.size for array in arrays]
+    op = node.op_type
+    if op in INTEGER:
+        whole = all(a is None or np.issubdtype(a.dtype, np.integer) or a.dtype == bool for a in arrays)
+        return whole and prod(max(size, 1) for size in sizes) <= MAX_SHAPE_ELEMENTS**2
+    if op in ("ConstantOfShape", "Expand"):
+        shape = arrays[-1]
+        if shape is None or shape.size > 16 or not np.issubdtype(shape.dtype, np.integer):
+            return False
+        grown = prod(max(int(size), 1) for size in shape.ravel()) * (sizes[0] if op == "Expand" else 1)
+        return 0 <= grown <= MAX_OUTPUT_ELEMENTS
+    if op == "Gather":
+        return sizes[0] * sizes[1] <= MAX_OUTPUT_ELEMENTS
+    return sum(sizes) <= MAX_OUTPUT_ELEMENTS

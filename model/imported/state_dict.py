@@ -1,0 +1,179 @@
+"""``torch.nn.LSTM``, ``GRU`` and ``RNN`` from their state_dict.
+
+A state_dict has neither ``batch_first`` nor ``dropout``, which change no weight, nor the ``nonlinearity`` of an RNN.
+"""
+
+import re
+from math import prod
+
+import numpy as np
+
+from model.errors import InvalidFileError, require
+from model.imported.network import (
+    CELL_GATES,
+    MAX_ELEMENTS,
+    MAX_LAYERS,
+    DirectionWeights,
+    RecurrentLayer,
+    RecurrentNetwork,
+)
+from model.imported.tensor_file import TensorFile
+
+KINDS = ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
+# The last one is that of LSTMCell, GRUCell and RNNCell: one layer without a number.
+NAME = re.compile(
+    rf"(?P<prefix>(?:.*\.)?)(?P<kind>{'|'.join(KINDS)})(?:_l(?P<layer>\d{{1,6}})(?P<reverse>_reverse)?)?", re.DOTALL
+)
+# Reparametrized weights, such as those of weight_norm.
+DERIVED = re.compile(rf"(?:.*\.)?(?:{'|'.join(KINDS)})_l\d.*|.*parametrizations\.(?:{'|'.join(KINDS)}).*", re.DOTALL)
+
+# (layer, reverse) → kind → name of the tensor.
+Group = dict[tuple[int, bool], dict[str, str]]
+
+
+def recurrent_groups(names) -> dict[str, Group]:
+    """Names of recurrent weights by the prefix of their module.
+
+    Returns
+    -------
+    dict
+        Prefix (empty, or with its final dot) → (layer, reverse) → kind (``weight_ih``, …) → name.
+    """
+    groups: dict[str, Group] = {}
+    for name in names:
+        match = NAME.fullmatch(name)
+        if match is not None:
+            place = int(match["layer"] or 0), match["reverse"] is not None
+            groups.setdefault(match["prefix"], {}).setdefault(place, {})[match["kind"]] = name
+    return groups
+
+
+def _choose(file: TensorFile, groups: dict[str, Group], prefix: str | None) -> str:
+    """The prefix that is meant."""
+    derived = [name for name in file.shapes if DERIVED.fullmatch(name) and not NAME.fullmatch(name)]
+    if derived:
+        raise InvalidFileError(f"{file.path} must hold plain weights, not the reparametrized {derived[0]!r}")
+    if not groups:
+        raise InvalidFileError(f"{file.path} must hold tensors called weight_ih_l0, weight_hh_l0, not none of them")
+    if prefix is None:
+        if len(groups) > 1:
+            found = ", ".join(repr(name) for name in sorted(groups))
+            raise InvalidFileError(f"--prefix must be given, one of {found}: {file.path} holds several networks")
+        return next(iter(groups))
+    prefix = prefix if not prefix or prefix.endswith(".") else prefix + "."
+    if prefix not in groups:
+        found = ", ".join(repr(name) for name in sorted(groups))
+        raise InvalidFileError(f"--prefix must be one of {found} as in {file.path}, not {prefix!r}")
+    return prefix
+
+
+def _check_places(file: TensorFile, prefix: str, group: Group) -> bool:
+    """Layers 0, 1, … each in one or in both directions, with the same kinds of tensors; whether in both."""
+    count = 1 + max(layer for layer, _ in group)
+    require(count <= MAX_LAYERS, "number of layers", f"from 1 to {MAX_LAYERS}", count)
+    both = any(reverse for _, reverse in group)
+    kinds = set().union(*(set(names) for names in group.values()))
+    bias = kinds & {"bias_ih", "bias_hh"}
+    wanted = {"weight_ih", "weight_hh", *({"bias_ih", "bias_hh"} if bias else ()), *(kinds & {"weight_hr"})}
+    for layer in range(count):
+        for reverse in (False, True) if both else (False,):
+            missing = [kind for kind in KINDS if kind in wanted and kind not in group.get((layer, reverse), {})]
+            if missing:
+                name = f"{prefix}{missing[0]}_l{layer}{'_reverse' if reverse else ''}"
+                raise InvalidFileError(f"{name} must be given in {file.path}, not left out")
+    return both
+
+
+def _read(file: TensorFile, names: dict[str, str]) -> dict:
+    """Arrays of one direction by the names of :class:`DirectionWeights`, and its cell."""
+    shapes = {kind: file.shapes[name] for kind, name in names.items()}
+    types = {kind: file.dtypes[name] for kind, name in names.items()}
+    for kind in KINDS:
+        if kind in names:
+            dims = 1 if kind.startswith("bias") else 2
+            require_shape(file, names[kind], len(shapes[kind]) == dims, "a vector" if dims == 1 else "a matrix")
+            if types[kind] != types["weight_ih"]:
+                raise InvalidFileError(
+                    f"{names[kind]} must be of type {types['weight_ih']} as {names['weight_ih']}, not {types[kind]!r}"
+                )
+    rows, width = shapes["weight_hh"]
+    size_h = shapes["weight_hr"][1] if "weight_hr" in shapes else width
+    cells = {len(gates): cell for cell, gates in CELL_GATES.items()}
+    cell = cells.get(rows // size_h if size_h and rows % size_h == 0 else None)
+    rule = "of as many rows as 1 (RNN), 3 (GRU) or 4 (LSTM) times hidden_size"
+    require_shape(file, names["weight_hh"], cell is not None, rule)
+    expected = {
+        "weight_ih": (rows, shapes["weight_ih"][1]),
+        "weight_hr": (width, size_h),
+        "bias_ih": (rows,),
+        "bias_hh": (rows,),
+    }
+    for kind, shape in expected.items():
+        if kind in names:
+            require_shape(file, names[kind], shapes[kind] == shape, f"of shape {shape}")
+    if "weight_hr" in names and cell != "lstm":
+        raise InvalidFileError(f"{names['weight_hr']} must be left out for cell {cell}, not as in {file.path}")
+    return {"cell": cell, "rows": rows, **{kind: file.read(names[kind]) for kind in KINDS if kind in names}}
+
+
+def require_shape(file: TensorFile, name: str, condition: bool, rule: str) -> None:
+    """Raise :class:`InvalidFileError` unless the shape of a tensor is as it must be."""
+    if not condition:
+        raise InvalidFileError(f"{name} must be {rule}, not {file.shapes[name]} as in {file.path}")
+
+
+def network_from_tensors(file: TensorFile, prefix: str | None = None, activation: str | None = None):
+    """The network of a state_dict.
+
+    Parameters
+    ----------
+    file : TensorFile
+    prefix : str, optional
+        Of the module, where the file holds several recurrent ones; with or without its final dot.
+    activation : str, optional
+        ``"tanh"`` (when left out) or ``"relu"`` of an RNN.
+
+    Returns
+    -------
+    RecurrentNetwork
+        Everything else that the file holds is named in ``ignored``.
+
+    Raises
+    ------
+    InvalidFileError
+        No recurrent weights, several networks, a missing tensor, a wrong shape or type.
+    """
+    groups = recurrent_groups(file.shapes)
+    prefix = _choose(file, groups, prefix)
+    group = groups[prefix]
+    both = _check_places(file, prefix, group)
+    used = {name for names in group.values() for name in names.values()}
+    total = sum(prod(file.shapes[name]) for name in used)
+    require(total <= MAX_ELEMENTS, "number of weights", f"at most {MAX_ELEMENTS}", total)
+    layers = []
+    for layer in range(1 + max(number for number, _ in group)):
+        parts = [_read(file, group[layer, reverse]) for reverse in ((False, True) if both else (False,))]
+        cells = {part["cell"] for part in parts} | {found.cell for found in layers}
+        if len(cells) > 1:
+            raise InvalidFileError(f"{file.path} must hold layers of one cell, not {', '.join(sorted(cells))}")
+        weights = tuple(
+            DirectionWeights(
+                part["weight_ih"],
+                part["weight_hh"],
+                part.get("bias_ih", np.zeros(part["rows"])),
+                part.get("bias_hh", np.zeros(part["rows"])),
+                projection=part.get("weight_hr"),
+            )
+            for part in parts
+        )
+        direction = "bidirectional" if both else "forward"
+        layers.append(
+            RecurrentLayer(f"{prefix}l{layer}", parts[0]["cell"], weights, direction, activation=activation or "tanh")
+        )
+    cell = layers[0].cell
+    require(activation is None or cell == "rnn", "--activation", f"left out for cell {cell}", activation)
+    ignored = tuple(f"{name} {list(shape)}" for name, shape in file.shapes.items() if name not in used)
+    notes = ["a state_dict does not say batch_first: arrays here are (steps, batch, elements)"]
+    if cell == "rnn" and activation is None:
+        notes.append("a state_dict does not say the nonlinearity of an RNN: tanh, or --activation relu")
+    return RecurrentNetwork(tuple(layers), str(file.path), ignored=ignored, notes=tuple(notes))

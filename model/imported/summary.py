@@ -1,0 +1,96 @@
+"""Figures of an imported network, and what of it the accelerator runs today."""
+
+from model.cells import CELLS
+from model.circulant import num_blocks
+from model.imported.network import CELL_GATES, RecurrentLayer, RecurrentNetwork
+
+FLOAT_BYTES = 4
+
+
+def hardware_cell(layer: RecurrentLayer) -> str:
+    """Name of the layer's cell in ``model.cells.CELLS``, should it be there."""
+    return "lstm_peephole" if layer.cell == "lstm" and layer.peephole else layer.cell
+
+
+def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
+    """What keeps one direction of the layer from the accelerator; empty when nothing does."""
+    limits = []
+    cell = hardware_cell(layer)
+    if cell not in CELLS:
+        limits.append(f"cell {cell}")
+    if layer.cell == "gru" and not layer.linear_before_reset:
+        limits.append("linear_before_reset = 0")
+    if layer.projection_size is not None:
+        limits.append("projection")
+    if layer.cell == "rnn" and layer.activation != "tanh":
+        limits.append(f"activation {layer.activation}")
+    if any(w.initial_h is not None or w.initial_c is not None for w in layer.weights) or layer.state_inputs:
+        limits.append("first state other than zero")
+    return tuple(limits)
+
+
+def network_limits(network: RecurrentNetwork) -> tuple[str, ...]:
+    """What keeps the network as a whole from it, beside the limits of its layers."""
+    limits = [f"{len(network.layers)} layers"] if len(network.layers) > 1 else []
+    directions = {layer.direction for layer in network.layers} - {"forward"}
+    return (*limits, *(f"direction {name}" for name in sorted(directions)))
+
+
+def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int) -> int:
+    """Bytes of the layer's matrices as the accelerator stores them, padding included, biases not.
+
+    A GRU's candidate has a row of its own for x and for h, half of it zeros.
+    """
+    hidden, state = (num_blocks(size, block_size) for size in (layer.hidden_size, layer.state_size))
+    cell = CELLS.get(hardware_cell(layer))
+    rows = len(CELL_GATES[layer.cell] if cell is None else cell.gates)
+    blocks = rows * hidden * (num_blocks(layer.input_size, block_size) + state)
+    if layer.projection_size is not None:
+        blocks += state * hidden
+    return -(-layer.num_directions * blocks * block_size * weight_bits // 8)
+
+
+def summary(network: RecurrentNetwork, block_size: int, weight_bits: int) -> dict:
+    """Everything that ``scripts.inspect_model`` prints, as plain JSON values."""
+    layers = []
+    for layer in network.layers:
+        dense = FLOAT_BYTES * layer.num_weights
+        small = compressed_bytes(layer, block_size, weight_bits)
+        layers.append(
+            {
+                "name": layer.name,
+                "cell": layer.cell,
+                "direction": layer.direction,
+                "input_size": layer.input_size,
+                "hidden_size": layer.hidden_size,
+                "projection_size": layer.projection_size,
+                "output_size": layer.output_size,
+                "peepholes": layer.peephole,
+                "linear_before_reset": layer.linear_before_reset if layer.cell == "gru" else None,
+                "activation": layer.activation if layer.cell == "rnn" else None,
+                "state_inputs": list(layer.state_inputs),
+                "weights": layer.num_weights,
+                "biases": layer.num_biases,
+                "dense_float32_bytes": dense,
+                "compressed_bytes": small,
+                "removed_percent": round(100 * (1 - small / dense), 2),
+                "not_in_hardware": list(layer_limits(layer)),
+            }
+        )
+    dense, small = (sum(layer[name] for layer in layers) for name in ("dense_float32_bytes", "compressed_bytes"))
+    limits = network_limits(network)
+    return {
+        "source": network.source,
+        "block_size": block_size,
+        "weight_bits": weight_bits,
+        "layers": layers,
+        "weights": sum(layer["weights"] for layer in layers),
+        "dense_float32_bytes": dense,
+        "compressed_bytes": small,
+        "removed_percent": round(100 * (1 - small / dense), 2),
+        "not_in_hardware": list(limits),
+        "supported": not limits and not any(layer["not_in_hardware"] for layer in layers),
+        "fixed_lengths": None if network.lengths is None else network.lengths.tolist(),
+        "notes": list(network.notes),
+        "ignored": list(network.ignored),
+    }

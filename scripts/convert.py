@@ -1,0 +1,215 @@
+"""A trained float layer → the accelerator's weight image, without retraining: the quick path, and what it costs."""
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from model.config import Config, parse_setting
+from model.conversion import Conversion, convert, one_direction
+from model.errors import InvalidFileError, require
+from model.files import write_atomic
+from model.fixed_point import quantize
+from model.imported.evaluate import run_layer
+from model.imported.network import RecurrentNetwork
+from model.weight_image import WeightImage
+from scripts.cli import EXIT_MISMATCH, count, print_table, printable, run_command, seed
+from scripts.model_file import add_model_arguments, network_from
+
+EXAMPLES = """examples:
+  python -m scripts.convert lstm.pt --calibrate inputs.npy
+  python -m scripts.convert gru.pt --calibrate inputs.npy --sim verilator
+  python -m scripts.convert model.onnx --k 16 --weight-bits 4 --set architecture.tile_rows=8
+  python -m scripts.convert stack.safetensors --layer 1 --name second
+
+Then:
+  python -m scripts.verilog --config runs/lstm/lstm.json --weights runs/lstm/lstm.safetensors
+  python -m scripts.simulate --config runs/lstm/lstm.json --weights runs/lstm/lstm.safetensors
+
+Retraining loses less: python -m scripts.compress --state-dict lstm.pt"""
+MAX_CALIBRATION_ELEMENTS = 1 << 27
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.convert",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_arguments(parser)
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="NPY", help="inputs (steps, batch, X) or (steps, X) of the network, .npy"
+    )
+    parser.add_argument("--layer", type=int, metavar="N", help="of several, from 0; those before it run in float")
+    parser.add_argument("--direction", choices=("forward", "reverse"), help="of a bidirectional layer")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="SECTION.FIELD=VALUE",
+        help="of the configuration, instead of what is chosen here, e.g. quantization.x=Q2.6; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--name", help="of the configuration and the files; default the model file's")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default runs/<name>")
+    parser.add_argument(
+        "--sim", choices=("verilator", "icarus"), help="emit the Verilog, feed it the same inputs, compare every h"
+    )
+    parser.add_argument("--steps", type=count, default=200, help="of each run of --sim; default 200")
+    parser.add_argument(
+        "--seed", type=seed, default=1, help="of the noise that stands for inputs, and of stalls; default 1"
+    )
+    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    return parser.parse_args(argv)
+
+
+def load_calibration(path: Path, size: int) -> np.ndarray:
+    """Inputs (T, B, X) in float64.
+
+    Raises
+    ------
+    InvalidFileError
+        No such .npy file, not of numbers, not of the network's input size, or too large.
+    """
+    try:
+        values = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidFileError(f"{path} must be a .npy file of numbers: {error}") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise InvalidFileError(f"{path} must be a .npy file of numbers, not of {getattr(values, 'dtype', 'archives')}")
+    shape = values.shape
+    if values.ndim not in (2, 3) or shape[-1] != size or not 0 < values.size <= MAX_CALIBRATION_ELEMENTS:
+        rule = f"(steps, batch, {size}) or (steps, {size}), at most {MAX_CALIBRATION_ELEMENTS} elements"
+        raise InvalidFileError(f"{path} must be of shape {rule}, not {shape}")
+    values = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise InvalidFileError(f"{path} must be made of finite numbers, not {values[~np.isfinite(values)][0]}")
+    return values if values.ndim == 3 else values[:, None]
+
+
+def choose_layer(args: argparse.Namespace, network: RecurrentNetwork) -> tuple[int, int]:
+    """Numbers of the layer and of its direction that are meant.
+
+    Raises
+    ------
+    InvalidValueError
+        Several, and the arguments do not choose.
+    """
+    count = len(network.layers)
+    if args.layer is None:
+        rule = f"given, from 0 to {count - 1}: the accelerator runs one layer"
+        require(count == 1, "--layer", rule, None)
+    number = args.layer or 0
+    require(0 <= number < count, "--layer", f"from 0 to {count - 1}", number)
+    direction = network.layers[number].direction
+    if direction == "bidirectional":
+        rule = "forward or reverse: the accelerator runs one direction"
+        require(args.direction is not None, "--direction", rule, None)
+        return number, int(args.direction == "reverse")
+    require(args.direction in (None, direction), "--direction", f"{direction} as in the model", args.direction)
+    return number, 0
+
+
+def layer_inputs(network: RecurrentNetwork, number: int, reverse: bool, x: np.ndarray) -> np.ndarray:
+    """What the chosen layer is fed when the network is fed x."""
+    lengths = np.full(x.shape[1], len(x))
+    for layer in network.layers[:number]:
+        x, _ = run_layer(layer, x, lengths)
+    return x[::-1] if reverse else x
+
+
+def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source: str) -> tuple[dict, list[str]]:
+    """Feed the inputs through the emitted Verilog, without stalls and with them; figures, and what went wrong."""
+    from sim.runner import Run, simulate
+    from sim.scenarios import Scenario
+    from sim.stalls import StallPattern
+    from sim.verilog import emit
+
+    codes, sequences, left = quantize(result.inputs, result.config.quantization.x), [], args.steps
+    for sequence in codes.swapaxes(0, 1):
+        if left > 0:
+            sequences.append(sequence[:left])
+            left -= len(sequences[-1])
+    emit(result.weights, folder, source)
+    scenario = Scenario(result.weights, tuple(sequences))
+    stalls = (StallPattern("random", 0.3, seed=args.seed + n) for n in range(2))
+    runs = [Run(scenario, name="no stalls"), Run(scenario, *stalls, name="random stalls")]
+    print(f"simulating {len(runs)} x {scenario.num_steps} steps with {args.sim}", file=sys.stderr)
+    results = simulate(folder, runs, args.sim)
+    figures = {"simulator": args.sim, "verilog": str(folder), "runs": [one.to_dict() for one in results]}
+    return figures, [f"{one.run.name}: {problem}" for one in results for problem in one.problems]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, convert, write, print."""
+    args = parse(argv)
+    network = network_from(args)
+    number, index = choose_layer(args, network)
+    layer = network.layers[number]
+    name = args.name or re.sub(r"[^A-Za-z0-9_-]+", "_", args.model.stem) or "imported"
+    calibration = None
+    if args.calibrate is not None:
+        reverse = index == 1 or layer.direction == "reverse"
+        inputs = load_calibration(args.calibrate, network.input_size)
+        print(f"calibrating on {inputs.shape[0]} steps of {inputs.shape[1]} sequences", file=sys.stderr)
+        calibration = layer_inputs(network, number, reverse, inputs)
+    settings = dict(parse_setting(text) for text in args.settings)
+    rng = np.random.default_rng(args.seed)
+    result = convert(one_direction(layer, index), args.k, args.weight_bits, name, settings, calibration, rng)
+    for note in network.notes:
+        print(f"note: {printable(note)}", file=sys.stderr)
+
+    folder = args.output or Path("runs") / name
+    arguments = sys.argv[1:] if argv is None else argv
+    command = shlex.join(["python", "-m", "scripts.convert", *(a for a in arguments if a != "--json")])
+    image, config = folder / f"{name}.safetensors", folder / f"{name}.json"
+    WeightImage(result.weights, metrics=result.report, command=command).save(image)
+    write_atomic(config, result.config.to_json())
+    report = {"command": command, **result.report, "weights": str(image), "config": str(config)}
+    problems = []
+    if args.sim is not None:
+        report["simulation"], problems = simulated(result, folder / "verilog", args, str(image))
+    write_atomic(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        _print(report, result.config)
+    for problem in problems:
+        print(f"convert: {problem}", file=sys.stderr)
+    return EXIT_MISMATCH if problems else 0
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
+
+
+def _print(report: dict, config: Config) -> None:
+    output = report["output"]
+    rows = [
+        ("layer", f"{printable(report['layer'])}: {config.network.cell}, {config.network.input_size} x "
+                  f"{config.network.hidden_size}, k = {config.block_size}, {config.quantization.weight_bits} bit"),
+        ("weights", f"{report['weight_bytes']:,} of {report['dense_float32_bytes']:,} bytes in dense float32: "
+                    f"{report['removed_percent']:.1f} % removed"),
+        ("error of W_x", f"{_percent(report['projection']['w_x'])} by the projection, "
+                         f"{_percent(report['rounding']['w_x'])} by rounding after it"),
+        ("error of W_h", f"{_percent(report['projection']['w_h'])} by the projection, "
+                         f"{_percent(report['rounding']['w_h'])} by rounding after it"),
+        ("error of h", f"{_percent(output['projected'])} projected, {_percent(output['rounded_weights'])} with rounded "
+                       f"weights, {_percent(output['integers'])} in integers"),
+        ("measured on", f"{report['measured_on']}, {report['steps']:,} steps"),
+        ("saturated", f"{report['saturated_weights']} weights and biases, {report['saturated_inputs']} inputs"),
+        ("formats", ", ".join(f"{name} {fmt}" for name, fmt in report["formats"].items())),
+        ("weight_frac", f"{report['weight_frac']}, bias {report['bias_bits']} bit"),
+        ("weight image", report["weights"]),
+        ("configuration", report["config"]),
+    ]  # fmt: skip
+    for one in report.get("simulation", {}).get("runs", []):
+        text = f"{one['steps']} steps in {report['simulation']['verilog']}/, {one['mismatches']} mismatches of h"
+        rows.append((one["name"], text))
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "convert"))

@@ -1,0 +1,91 @@
+"""What recurrent network a model file holds: layers, sizes, bytes, and what of it the accelerator runs today."""
+
+import argparse
+import json
+import sys
+
+from model.imported.summary import summary
+from scripts.cli import print_table, printable, run_command
+from scripts.model_file import add_model_arguments, network_from
+
+EXAMPLES = """examples:
+  python -m scripts.inspect_model lstm.pt
+  python -m scripts.inspect_model model.safetensors --prefix encoder.rnn --k 16 --weight-bits 4
+  python -m scripts.inspect_model model.onnx --json
+
+Nothing of a file is executed: .pt is read with weights_only."""
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.inspect_model",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON on stdout")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, read, print."""
+    args = parse(argv)
+    result = summary(network_from(args), args.k, args.weight_bits)
+    if args.json:
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        _print(result)
+    return 0
+
+
+def _print(result: dict) -> None:
+    rows = [("layer", "cell", "x", "h", "output", "weights", "float32 bytes", "compressed", "removed", "in hardware")]
+    for layer in result["layers"]:
+        cell = [layer["cell"]]
+        if layer["cell"] == "gru" and not layer["linear_before_reset"]:
+            cell.append("reset before linear")
+        cell += ["peepholes"] if layer["peepholes"] else []
+        cell += [f"projection {layer['projection_size']}"] if layer["projection_size"] else []
+        cell += [layer["activation"]] if layer["activation"] else []
+        cell += [layer["direction"]] if layer["direction"] != "forward" else []
+        missing = layer["not_in_hardware"]
+        rows.append(
+            (
+                printable(layer["name"]), ", ".join(cell),
+                layer["input_size"], layer["hidden_size"], layer["output_size"],
+                f"{layer['weights']:,}", f"{layer['dense_float32_bytes']:,}", f"{layer['compressed_bytes']:,}",
+                f"{layer['removed_percent']:.1f} %", f"not {', '.join(missing)}" if missing else "yes",
+            )
+        )  # fmt: skip
+    rows = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column in (0, 1, len(row) - 1) else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        print("  ".join(cells).rstrip())
+    limits = result["not_in_hardware"]
+    print()
+    print_table(
+        [
+            ("weights", f"{result['dense_float32_bytes']:,} bytes in dense float32"),
+            (
+                "compressed",
+                f"{result['compressed_bytes']:,} bytes with k = {result['block_size']}, {result['weight_bits']} bit: "
+                f"{result['removed_percent']:.1f} % removed",
+            ),
+            (
+                "in hardware",
+                "yes" if result["supported"] else "no" + (f": {', '.join(limits)}" if limits else ": see the layers"),
+            ),
+            *(("note", printable(note)) for note in result["notes"]),
+            *(("ignored", printable(name)) for name in result["ignored"]),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, "inspect_model"))

@@ -1,0 +1,182 @@
+"""From a float layer to integers: least squares, the trainer's own rounding, errors that mean what they say."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model import circulant
+from model.conversion import (
+    convert,
+    covering_format,
+    hardware_rows,
+    input_format,
+    layer_of_rows,
+    one_direction,
+    project_layer,
+)
+from model.errors import InvalidValueError
+from model.format_choice import best_fraction_bits
+from model.imported.evaluate import run_layer
+from model.imported.network import DirectionWeights, RecurrentLayer
+from model.qformat import QFormat
+from model.reference.layer import LayerReference
+from model.training.export import layer_weights
+from model.training.layers import QuantLstm
+
+
+def lstm(rng, size_x, size_h, scale=0.3, **more):
+    rows = 4 * size_h
+    weights = DirectionWeights(
+        rng.normal(size=(rows, size_x)) * scale,
+        rng.normal(size=(rows, size_h)) * scale,
+        rng.normal(size=rows) * scale,
+        rng.normal(size=rows) * scale,
+    )
+    return RecurrentLayer("l0", "lstm", (replace(weights, **more),))
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 2, 4, 8]), st.integers(0, 99))
+def test_projection_of_any_size_is_the_least_squares_solution(rows, cols, k, seed):
+    dense = np.random.default_rng(seed).normal(size=(rows, cols))
+    defining = circulant.project_padded(dense, k)
+    # Columns of this matrix are the derivatives of the expanded, cut matrix to every stored entry.
+    unit = np.eye(defining.size).reshape(-1, *defining.shape)
+    jacobian = np.stack([circulant.expand(d)[:rows, :cols].ravel() for d in unit], axis=1)
+    wanted, *_ = np.linalg.lstsq(jacobian, dense.ravel(), rcond=None)
+    np.testing.assert_allclose(defining.ravel(), wanted, atol=1e-12)
+
+
+def test_integers_are_those_of_the_trainers_export(rng):
+    # Sizes that k divides: there both projections are the same.
+    layer = lstm(rng, 16, 24)
+    result = convert(layer, 8, 5)
+    (w,) = layer.weights
+    # float64: a projection rounded to float32 would meet other codes near a half.
+    twin = QuantLstm(result.config).double()
+    twin.set_dense(*(torch.tensor(part) for part in (w.w_x, w.w_h, w.bias_x + w.bias_h)))
+    expected = layer_weights(twin)
+    np.testing.assert_array_equal(result.weights.defining, expected.defining)
+    np.testing.assert_array_equal(result.weights.bias, expected.bias)
+
+
+def test_a_circulant_layer_loses_only_what_rounding_costs(rng):
+    layer = project_layer(lstm(rng, 13, 10, scale=0.8), 4)
+    x = rng.normal(size=(30, 3, 13)) * 2
+    result = convert(layer, 4, 8, calibration=x)
+    report = result.report
+    assert report["projection"] == {"w_x": pytest.approx(0, abs=1e-12), "w_h": pytest.approx(0, abs=1e-12)}
+    assert report["output"]["projected"] == pytest.approx(0, abs=1e-12)
+    assert 0 < report["output"]["rounded_weights"] < report["output"]["integers"] < 0.06
+    assert report["measured_on"] == "calibration data"
+    assert report["formats"]["x"] == "Q4.4"
+    # The reported error is that of the reference on these inputs.
+    fmt = result.config.quantization.x
+    codes = np.clip(np.floor(x / fmt.lsb + 0.5), fmt.min, fmt.max).astype(np.int64)
+    h = LayerReference(result.weights).run(codes)[0] * result.config.quantization.h.lsb
+    wanted, _ = run_layer(layer, x, np.full(3, 30))
+    error = np.sqrt(np.mean((h - wanted) ** 2) / np.mean(wanted**2))
+    assert report["output"]["integers"] == pytest.approx(error)
+
+
+def test_more_bits_and_smaller_blocks_lose_less(rng):
+    layer = lstm(rng, 16, 16)
+    errors = {
+        (k, bits): convert(layer, k, bits, rng=np.random.default_rng(3)).report for k in (1, 8) for bits in (3, 8)
+    }
+    output = {key: report["output"] for key, report in errors.items()}
+    assert output[1, 8]["integers"] < output[1, 3]["integers"] < output[8, 8]["integers"]
+    assert errors[1, 8]["projection"]["w_x"] == 0
+    assert errors[8, 3]["rounding"]["w_h"] > errors[8, 8]["rounding"]["w_h"] > 0
+    assert errors[8, 8]["projection"] == errors[8, 3]["projection"]
+
+
+def test_large_biases_get_the_bits_that_they_need(rng):
+    layer = lstm(rng, 8, 8, scale=0.002, bias_x=np.full(32, 3.0))
+    result = convert(layer, 2, 8)
+    assert result.config.quantization.weight_frac == (12,) * 4
+    assert result.config.quantization.bias_bits == 22
+    restored = result.weights.bias[:, :8] * 2.0 ** -np.array(result.config.accumulator_fracs)[:, None]
+    np.testing.assert_allclose(restored, layer.weights[0].bias_x.reshape(4, 8), atol=0.02)
+    assert convert(layer, 2, 8, settings={"quantization.bias_bits": 20}).report["saturated_weights"] > 0
+
+
+def test_settings_of_the_user_stay(rng):
+    settings = {"quantization.x": "Q3.5", "quantization.weight_frac": 4, "architecture.tile_rows": 2}
+    config = convert(lstm(rng, 8, 8), 4, 8, "mine", settings, rng.normal(size=(4, 1, 8)) * 50).config
+    assert (str(config.quantization.x), config.quantization.weight_frac) == ("Q3.5", (4,) * 4)
+    assert (config.architecture.tile_rows, config.name) == (2, "mine")
+
+
+@pytest.mark.parametrize("cell", ["lstm_peephole", "gru", "rnn"])
+def test_every_cell_loses_what_its_reference_says(cell, rng):
+    """Rows of the accelerator hold what the float layer computes, so that only rounding is left with k = 1."""
+    kind, size_h = cell.removesuffix("_peephole"), 6
+    rows = {"lstm": 4, "gru": 3, "rnn": 1}[kind] * size_h
+    shapes = ((rows, 5), (rows, size_h), (rows,), (rows,))
+    peepholes = rng.normal(size=(3, size_h)) if cell == "lstm_peephole" else None
+    weights = DirectionWeights(*(rng.normal(size=shape) * 0.4 for shape in shapes), peepholes=peepholes)
+    layer = RecurrentLayer("l0", kind, (weights,))
+    assert layer_of_rows(layer, hardware_rows(layer)).cell == kind
+    x = rng.normal(size=(40, 3, 5))
+    result = convert(layer, 1, 8, calibration=x)
+    assert result.config.network.cell == cell
+    assert result.report["output"]["projected"] == pytest.approx(0, abs=1e-12)
+    assert result.report["output"]["rounded_weights"] < 0.05
+    assert result.report["output"]["integers"] < 0.05
+    if peepholes is not None:
+        restored = result.weights.peephole[:, :size_h] * result.config.quantization.peephole.lsb
+        np.testing.assert_allclose(restored, peepholes, atol=0.02)
+    # Whole circulant blocks that do not divide the sizes.
+    assert convert(layer, 4, 8, calibration=x).report["output"]["integers"] < 1.5
+
+
+def test_a_gru_that_resets_before_the_product_is_refused(rng):
+    weights = DirectionWeights(rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), np.zeros(6), np.zeros(6))
+    layer = RecurrentLayer("l0", "gru", (weights,), linear_before_reset=False)
+    with pytest.raises(InvalidValueError, match="that the accelerator runs, not with linear_before_reset = 0"):
+        convert(layer, 1, 8)
+
+
+def test_formats():
+    assert best_fraction_bits([(np.array([0.25, -0.75]), 0)], 8) == 2
+    assert input_format(QFormat.parse("Q1.7"), np.array([[[3.5, -1.0]]])) == QFormat.parse("Q3.5")
+    assert covering_format(QFormat.parse("Q4.12"), 7.9) == QFormat.parse("Q4.12")
+    assert covering_format(QFormat.parse("Q4.12"), 9.0) == QFormat.parse("Q5.11")
+
+
+def test_a_reverse_direction_is_a_layer_over_reversed_sequences(rng):
+    both = replace(lstm(rng, 5, 4), direction="bidirectional", weights=lstm(rng, 5, 4).weights * 2)
+    x, lengths = rng.normal(size=(6, 2, 5)), np.full(2, 6)
+    y, _ = run_layer(both, x, lengths)
+    reverse = one_direction(both, 1)
+    assert reverse.name == "l0 reverse"
+    np.testing.assert_array_equal(run_layer(reverse, x[::-1], lengths)[0][::-1], y[:, :, 4:])
+
+
+REFUSED = [
+    (
+        {"projection": np.ones((3, 8)), "w_h": np.ones((32, 3))},
+        {},
+        "l0 must be a layer that the accelerator runs, not with proj",
+    ),
+    ({"initial_c": np.ones((1, 8))}, {}, "not with first state other than zero"),
+    ({}, {"settings": {"network.hidden_size": 9}}, "network.hidden_size must be 8 as in the model and the arguments"),
+    ({}, {"settings": {"compression.block_size": 2}}, "compression.block_size must be 4 as in the model"),
+    ({}, {"settings": {"quantization.bits": 2}}, "quantization.bits must be a field of the configuration"),
+    (
+        {},
+        {"calibration": np.ones((4, 1, 7))},
+        r"calibration data must be of shape \(steps, batch, 8\), not \(4, 1, 7\)",
+    ),
+    ({}, {"calibration": np.ones((0, 1, 8))}, "calibration data must be of shape"),
+]
+
+
+@pytest.mark.parametrize(("arrays", "arguments", "message"), REFUSED)
+def test_what_does_not_fit_is_refused(arrays, arguments, message, rng):
+    with pytest.raises(InvalidValueError, match=message):
+        convert(lstm(rng, 8, 8, **arrays), 4, 8, **arguments)

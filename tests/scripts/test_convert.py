@@ -1,0 +1,201 @@
+"""The inspect_model and convert commands as their users run them, from files that plain PyTorch saved."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper, save
+
+from model.imported.evaluate import run
+from model.imported.load import load_network
+from model.reference.layer import LayerReference
+from model.weight_image import WeightImage
+from scripts import convert, inspect_model, verilog
+from scripts.cli import run_command
+from sim.verilog import load_build
+
+
+class Model(torch.nn.Module):
+    def __init__(self, layers=1, **arguments):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(9, 10)
+        self.rnn = torch.nn.LSTM(10, 12, layers, **arguments)
+        self.fc = torch.nn.Linear(self.rnn.hidden_size, 9)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Save a model's state_dict; its path."""
+
+    def save(name="a.pt", **arguments):
+        torch.manual_seed(6)
+        torch.save(Model(**arguments).state_dict(), tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+def command(module, arguments, capsys):
+    status = run_command(lambda: module.main([str(part) for part in arguments]), module.__name__.rpartition(".")[2])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_inspect(saved, capsys):
+    path = saved(layers=2, bidirectional=True)
+    status, out, err = command(inspect_model, [path, "--k", 4], capsys)
+    assert (status, err) == (0, "")
+    for text in ("rnn.l0", "lstm, bidirectional", "embedding.weight [9, 10]", "no: 2 layers", "removed"):
+        assert text in out
+    status, out, _ = command(inspect_model, [path, "--k", 4, "--weight-bits", 4, "--json"], capsys)
+    result = json.loads(out)
+    # Per direction 48 rows of 10 + 12 and of 24 + 12; in blocks of 4 the 10 become 12.
+    assert [layer["weights"] for layer in result["layers"]] == [2 * 48 * 22, 2 * 48 * 36]
+    assert [layer["compressed_bytes"] for layer in result["layers"]] == [2 * 12 * 6 * 4 // 2, 2 * 12 * 9 * 4 // 2]
+    assert result["dense_float32_bytes"] == 4 * 2 * 48 * (22 + 36)
+    assert not result["supported"]
+    assert json.loads(command(inspect_model, [saved("b.pt"), "--json"], capsys)[1])["supported"]
+
+
+def test_file_to_verilog(saved, tmp_path, capsys):
+    inputs = np.random.default_rng(7).normal(size=(40, 2, 10)).astype(np.float32)
+    np.save(tmp_path / "inputs.npy", inputs)
+    path = saved("my model.pt")
+    arguments = [path, "--k", 1, "--calibrate", tmp_path / "inputs.npy", "--output", tmp_path / "out", "--json"]
+    status, out, err = command(convert, arguments, capsys)
+    assert status == 0
+    assert "calibrating on 40 steps of 2 sequences" in err
+    report = json.loads(out)
+    assert report == json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["output"]["integers"] < 0.05
+    image = WeightImage.load(report["weights"])
+    assert image.config.name == "my_model"
+    assert image.metrics["output"] == report["output"]
+    # The integers compute what PyTorch computes, but for the error that is reported.
+    codes = np.floor(inputs / image.config.quantization.x.lsb + 0.5).astype(np.int64)
+    h = LayerReference(image.weights).run(codes)[0] * image.config.quantization.h.lsb
+    wanted, _ = run(load_network(path), inputs)
+    assert np.abs(h - wanted).max() < 0.05
+    arguments = ["--config", report["config"], "--weights", report["weights"], "--output", tmp_path / "build"]
+    assert command(verilog, arguments, capsys)[0] == 0
+    assert load_build(tmp_path / "build").config == image.config
+
+
+def saved_cell(cell, folder):
+    """A file as its users have it: a state_dict of plain PyTorch, or an ONNX node with peepholes."""
+    torch.manual_seed(9)
+    if cell != "lstm_peephole":
+        torch.save({"gru": torch.nn.GRU, "rnn": torch.nn.RNN}[cell](6, 8).state_dict(), folder / f"{cell}.pt")
+        return folder / f"{cell}.pt"
+    rng = np.random.default_rng(10)
+    shapes = {"W": (1, 32, 6), "R": (1, 32, 8), "B": (1, 64), "P": (1, 24)}
+    node = helper.make_node("LSTM", ["x", "W", "R", "B", "", "", "", "P"], ["y"], hidden_size=8)
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["t", "b", 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array((rng.normal(size=s) * 0.4).astype(np.float32), n) for n, s in shapes.items()],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / "lstm_peephole.onnx")
+    return folder / "lstm_peephole.onnx"
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn", "lstm_peephole"])
+def test_every_cell_from_file_to_integers(cell, tmp_path, capsys):
+    path = saved_cell(cell, tmp_path)
+    inputs = np.random.default_rng(11).normal(size=(50, 2, 6))
+    np.save(tmp_path / "inputs.npy", inputs)
+    arguments = [path, "--k", 1, "--calibrate", tmp_path / "inputs.npy", "--output", tmp_path / "out", "--json"]
+    status, out, _ = command(convert, arguments, capsys)
+    assert status == 0
+    image = WeightImage.load(json.loads(out)["weights"])
+    assert image.config.network.cell == cell
+    fmt = image.config.quantization.x
+    codes = np.clip(np.floor(inputs / fmt.lsb + 0.5), fmt.min, fmt.max).astype(np.int64)
+    h = LayerReference(image.weights).run(codes)[0] * image.config.quantization.h.lsb
+    wanted, _ = run(load_network(path), inputs)
+    assert np.abs(h - wanted).max() < 0.1
+    assert json.loads(command(inspect_model, [path, "--json"], capsys)[1])["supported"]
+
+
+def test_a_gru_from_its_file_through_the_verilog(tmp_path, capsys, monkeypatch):
+    path = saved_cell("gru", tmp_path)
+    np.save(tmp_path / "inputs.npy", np.random.default_rng(12).normal(size=(9, 3, 6)))
+    monkeypatch.chdir(tmp_path)
+    arguments = [path, "--k", 2, "--calibrate", "inputs.npy", "--set", "architecture.tile_rows=2"]
+    status, out, _ = command(convert, [*arguments, "--sim", "icarus", "--steps", 21], capsys)
+    assert status == 0
+    assert out.count("21 steps in runs/gru/verilog/, 0 mismatches of h") == 2
+    report = json.loads((tmp_path / "runs" / "gru" / "report.json").read_text())
+    assert [(run["steps"], run["problems"]) for run in report["simulation"]["runs"]] == [(21, [])] * 2
+    assert load_build(tmp_path / "runs" / "gru" / "verilog").config.network.cell == "gru"
+
+
+def test_one_of_several_layers(saved, tmp_path, capsys):
+    path = saved(layers=2, bidirectional=True)
+    inputs = np.random.default_rng(8).normal(size=(30, 10))
+    np.save(tmp_path / "inputs.npy", inputs)
+    common = [path, "--k", 1, "--calibrate", tmp_path / "inputs.npy", "--output", tmp_path, "--json"]
+    status, out, _ = command(convert, [*common, "--layer", 1, "--direction", "reverse"], capsys)
+    assert status == 0
+    report = json.loads(out)
+    assert (report["layer"], report["steps"]) == ("rnn.l1 reverse", 30)
+    assert WeightImage.load(report["weights"]).config.network.input_size == 24
+    assert report["output"]["integers"] < 0.05
+
+
+def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys):
+    one, two = saved("one.pt"), saved("two.pt", layers=2, bidirectional=True)
+    np.save(tmp_path / "narrow.npy", np.zeros((4, 9)))
+    np.save(tmp_path / "text.npy", np.array(["a"]))
+    np.save(tmp_path / "nan.npy", np.full((4, 10), np.nan))
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    np.savez(tmp_path / "archive.npz", a=np.zeros(3))
+    (tmp_path / "damaged.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', ")
+    for arguments, message in (
+        ([two], "--layer must be given, from 0 to 1: the accelerator runs one layer, not None"),
+        ([two, "--layer", 2], "--layer must be from 0 to 1, not 2"),
+        ([two, "--layer", 0], "--direction must be forward or reverse: the accelerator runs one direction, not None"),
+        ([one, "--direction", "reverse"], "--direction must be forward as in the model, not 'reverse'"),
+        ([one, "--k", 3], "--k must be one of 1, 2, 4, 8, 16, not 3"),
+        ([one, "--weight-bits", 9], "--weight-bits must be from 2 to 8, not 9"),
+        ([one, "--prefix", "x"], "--prefix must be one of 'rnn.' as in"),
+        ([one, "--name", "a/b"], "name must be letters, digits, '_' and '-' only, not 'a/b'"),
+        ([one, "--set", "quantization.x"], "--set must be of the form section.field=value, not 'quantization.x'"),
+        ([one, "--calibrate", tmp_path / "none.npy"], "must be a .npy file of numbers"),
+        ([one, "--calibrate", tmp_path / "damaged.npy"], "must be a .npy file of numbers"),
+        ([one, "--calibrate", tmp_path / "objects.npy"], "must be a .npy file of numbers"),
+        ([one, "--calibrate", tmp_path / "archive.npz"], "must be a .npy file of numbers, not of archives"),
+        ([one, "--calibrate", tmp_path / "text.npy"], "must be a .npy file of numbers, not of <U1"),
+        ([one, "--calibrate", tmp_path / "narrow.npy"], "must be of shape (steps, batch, 10) or (steps, 10)"),
+        ([one, "--calibrate", tmp_path / "nan.npy"], "must be made of finite numbers, not nan"),
+        ([tmp_path / "none.pt"], "must be a state_dict (.pt or .safetensors), not a missing file"),
+    ):
+        status, out, err = command(convert, [*arguments, "--output", tmp_path / "out"], capsys)
+        assert (status, out) == (2, ""), arguments
+        last = err.splitlines()[-1]
+        assert message in last
+        assert last.startswith("convert: error: ")
+        assert not (tmp_path / "out").exists()
+
+
+def test_names_of_a_file_reach_the_terminal_without_control_characters(tmp_path, capsys):
+    evil = "a\x1b[2J\n"
+    tensors = {f"{evil}.{name}": value for name, value in torch.nn.RNN(2, 3).state_dict().items()}
+    torch.save({**tensors, f"{evil}x": torch.zeros(1)}, tmp_path / "a.pt")
+    status, out, _ = command(inspect_model, [tmp_path / "a.pt"], capsys)
+    assert status == 0
+    assert "a?[2J .l0" in out
+    del tensors[f"{evil}.bias_hh_l0"]
+    torch.save(tensors, tmp_path / "a.pt")
+    status, _, err = command(inspect_model, [tmp_path / "a.pt"], capsys)
+    assert (status, err.count("\n"), "\x1b" in out + err) == (2, 1, False)
+
+
+def test_help_has_an_example(capsys):
+    for module in (inspect_model, convert):
+        with pytest.raises(SystemExit):
+            module.main(["--help"])
+        assert f"python -m {module.__name__} " in capsys.readouterr().out
