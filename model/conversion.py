@@ -1,9 +1,10 @@
-"""From a float layer to the accelerator's integers without retraining, and what each step costs.
+"""From float layers to the accelerator's integers without retraining, and what each step costs.
 
 Steps: least-squares projection onto block-circulant matrices, formats by least squared error (powers of two),
 rounding.  Retraining (``scripts.compress``) recovers much of the loss; this is what a network loses without it.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,21 +18,22 @@ from model.fixed_point import dequantize, quantize
 from model.format_choice import ELEMENT_CANDIDATES, best_fraction_bits, weight_candidates
 from model.imported.evaluate import run_layer
 from model.imported.network import DirectionWeights, RecurrentLayer
-from model.imported.summary import hardware_cell, layer_limits
+from model.imported.summary import differences, hardware_cell, layer_limits
 from model.qformat import QFormat
-from model.reference.layer import LayerReference
-from model.weights import LayerWeights
+from model.reference.network import NetworkReference
+from model.weights import LayerWeights, NetworkWeights, of_layers
 
 MAX_BIAS_BITS = 32
+Layers = Sequence[RecurrentLayer]
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A converted layer.
+    """Converted layers.
 
     Attributes
     ----------
-    weights : LayerWeights
+    weights : LayerWeights or StackWeights
         Integers, with the configuration that was chosen.
     report : dict
         Errors of every step as plain JSON values; see :func:`convert`.
@@ -39,13 +41,13 @@ class Conversion:
         What they were measured on.
     """
 
-    weights: LayerWeights
+    weights: NetworkWeights
     report: dict
     inputs: np.ndarray
 
     @property
     def config(self) -> Config:
-        """Configuration of the layer."""
+        """Configuration of the layers."""
         return self.weights.config
 
 
@@ -55,17 +57,20 @@ def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(difference / scale) if scale else float(difference)
 
 
-def base_config(layer: RecurrentLayer, block_size: int, weight_bits: int, name: str, settings: dict) -> Config:
-    """Default configuration of a layer's sizes, with the user's settings.
+def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, settings: dict) -> Config:
+    """Default configuration of the layers' sizes, with the user's settings.
 
     Raises
     ------
     InvalidValueError
-        A setting that contradicts the layer, the block size or the width of the weights.
+        A setting that contradicts the layers, the block size or the width of the weights.
     """
-    blocks = [circulant.num_blocks(size, block_size) for size in (layer.input_size, layer.hidden_size)]
-    rows = len(CELLS[hardware_cell(layer)].gates) * blocks[1]
+    layer = layers[0]
+    input_blocks, blocks = (circulant.num_blocks(size, block_size) for size in (layer.input_size, layer.hidden_size))
+    rows = len(CELLS[hardware_cell(layer)].gates) * blocks
+    columns = blocks + (min(input_blocks, blocks) if len(layers) > 1 else input_blocks)
     fixed = {
+        "network.num_layers": len(layers),
         "network.input_size": layer.input_size,
         "network.hidden_size": layer.hidden_size,
         "network.cell": hardware_cell(layer),
@@ -77,13 +82,18 @@ def base_config(layer: RecurrentLayer, block_size: int, weight_bits: int, name: 
             require(settings[path] == value, path, f"{value!r} as in the model and the arguments", settings[path])
     values = {
         "name": name,
-        "network": {"input_size": layer.input_size, "hidden_size": layer.hidden_size, "cell": hardware_cell(layer)},
+        "network": {
+            "input_size": layer.input_size,
+            "hidden_size": layer.hidden_size,
+            "cell": hardware_cell(layer),
+            "num_layers": len(layers),
+        },
         "compression": {"block_size": block_size},
         "quantization": {"weight_bits": weight_bits},
         "architecture": {
             "engine": "fast" if block_size in FAST_BLOCK_SIZES else "direct",
             "tile_rows": min(4, rows),
-            "tile_cols": min(4, sum(blocks)),
+            "tile_cols": min(4, columns),
         },
     }
     return Config.from_dict(values).replace(settings)
@@ -184,12 +194,12 @@ def _largest_state(layer: RecurrentLayer, x: np.ndarray) -> float:
     return largest
 
 
-def choose_config(config: Config, layer: RecurrentLayer, x: np.ndarray | None, settings: dict) -> Config:
+def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings: dict) -> Config:
     """``config`` with the formats that the data and the weights ask for, but for those that the user set.
 
     Parameters
     ----------
-    layer : RecurrentLayer
+    layers : sequence of RecurrentLayer
         Already projected.
     x : array (T, B, X) or None
         Calibration data; without it x and cell keep their default formats.
@@ -199,19 +209,29 @@ def choose_config(config: Config, layer: RecurrentLayer, x: np.ndarray | None, s
     points = config.quantization
     if x is not None and "quantization.x" not in settings:
         config = config.replace({"quantization.x": str(input_format(points.x, x))})
-    if x is not None and "quantization.cell" not in settings and layer.cell == "lstm":
-        config = config.replace({"quantization.cell": str(covering_format(points.cell, _largest_state(layer, x)))})
-    rows = hardware_rows(layer)
-    if rows.peephole is not None and "quantization.peephole" not in settings:
-        config = config.replace({"quantization.peephole": str(input_format(points.peephole, rows.peephole))})
+    if x is not None and "quantization.cell" not in settings and layers[0].cell == "lstm":
+        inputs = run_layers(layers, x)[:-1]
+        largest = max(_largest_state(layer, values) for layer, values in zip(layers, inputs, strict=True))
+        config = config.replace({"quantization.cell": str(covering_format(points.cell, largest))})
+    rows = [hardware_rows(layer) for layer in layers]
+    if config.cell.peepholes and "quantization.peephole" not in settings:
+        weights = np.stack([part.peephole for part in rows])
+        config = config.replace({"quantization.peephole": str(input_format(points.peephole, weights))})
     if "quantization.weight_frac" not in settings:
         points = config.quantization
-        more, allowed = points.h.fraction_bits - points.x.fraction_bits, weight_candidates(config)
-        parts = zip(*(_defining(gates, config.block_size) for gates in (rows.w_x, rows.w_h)), strict=True)
-        fracs = [best_fraction_bits([(g_x, more), (g_h, 0)], points.weight_bits, allowed) for g_x, g_h in parts]
+        allowed = weight_candidates(config)
+        # Of every gate the matrices of all layers; the x of all but the first is the h of the layer below.
+        groups = [[] for _ in config.gates]
+        for number, part in enumerate(rows):
+            more = 0 if number else points.h.fraction_bits - points.x.fraction_bits
+            for matrix, extra in ((part.w_x, more), (part.w_h, 0)):
+                for group, defining in zip(groups, _defining(matrix, config.block_size), strict=True):
+                    group.append((defining, extra))
+        fracs = [best_fraction_bits(group, points.weight_bits, allowed) for group in groups]
         config = config.replace({"quantization.weight_frac": fracs})
     if "quantization.bias_bits" not in settings:
-        largest = np.abs(rows.bias * 2.0 ** np.array(config.accumulator_fracs)[:, None]).max()
+        scale = 2.0 ** np.array(config.accumulator_fracs)[:, None]
+        largest = max(np.abs(part.bias * scale).max() for part in rows)
         needed = int(np.ceil(largest)).bit_length() + 1
         if needed > config.quantization.bias_bits:
             config = config.replace({"quantization.bias_bits": min(needed, MAX_BIAS_BITS)})
@@ -265,6 +285,19 @@ def one_direction(layer: RecurrentLayer, index: int) -> RecurrentLayer:
     return replace(layer, name=name, weights=(layer.weights[index],), direction="forward")
 
 
+def run_layers(layers: Layers, x: np.ndarray) -> list[np.ndarray]:
+    """x (T, B, X), then the h (T, B, H) of every layer."""
+    lengths, values = np.full(x.shape[1], len(x)), [x]
+    for layer in layers:
+        values.append(run_layer(layer, values[-1], lengths)[0])
+    return values
+
+
+def _joined(weights: Sequence[DirectionWeights], name: str) -> np.ndarray:
+    """The entries of the matrices of that name."""
+    return np.concatenate([getattr(part, name).ravel() for part in weights])
+
+
 def noise(config: Config, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
     """Inputs (T, B, X) spread evenly over the format of x, for lack of data."""
     fmt = config.quantization.x
@@ -273,7 +306,7 @@ def noise(config: Config, rng: np.random.Generator, steps: int, batch: int) -> n
 
 
 def convert(
-    layer: RecurrentLayer,
+    layers: Layers,
     block_size: int,
     weight_bits: int,
     name: str = "imported",
@@ -285,8 +318,8 @@ def convert(
 
     Parameters
     ----------
-    layer : RecurrentLayer
-        Of one direction (:func:`one_direction`).
+    layers : sequence of RecurrentLayer
+        Of one direction (:func:`one_direction`), each reading the h of the one before.
     block_size, weight_bits : int
         k and b.
     name : str
@@ -302,47 +335,56 @@ def convert(
     Returns
     -------
     Conversion
-        ``report`` has, relative to the root mean square of what is wanted: ``w_x``, ``w_h`` (projection, and
-        rounding after it), and of the output h over all steps ``projected``, ``rounded_weights`` and ``integers``,
-        each against the float layer.
+        ``report`` has, relative to the root mean square of what is wanted: ``w_x``, ``w_h`` of all layers (projection,
+        and rounding after it), and of the last layer's h over all steps ``projected``, ``rounded_weights`` and
+        ``integers``, each against the float layers.
 
     Raises
     ------
     InvalidValueError
-        A layer that the accelerator does not run, named; sizes or settings that do not fit.
+        A layer that the accelerator does not run, named; layers that do not go together; sizes or settings that do not
+        fit.
     """
     settings = settings or {}
-    limits = layer_limits(layer)
-    if limits:
-        raise InvalidValueError(f"{layer.name} must be a layer that the accelerator runs, not with {', '.join(limits)}")
+    for layer in layers:
+        limits = layer_limits(layer)
+        if limits:
+            what = f"{layer.name} must be a layer that the accelerator runs"
+            raise InvalidValueError(f"{what}, not with {', '.join(limits)}")
+    unlike = differences(layers)
+    require(not unlike, "layers", "alike to share one engine", ", ".join(unlike))
     if calibration is not None:
-        fits = calibration.ndim == 3 and calibration.shape[2] == layer.input_size and calibration.size > 0
-        rule = f"of shape (steps, batch, {layer.input_size})"
+        fits = calibration.ndim == 3 and calibration.shape[2] == layers[0].input_size and calibration.size > 0
+        rule = f"of shape (steps, batch, {layers[0].input_size})"
         require(fits, "calibration data", rule, calibration.shape)
-    projected = project_layer(layer, block_size)
-    config = base_config(layer, block_size, weight_bits, name, settings)
+    projected = [project_layer(layer, block_size) for layer in layers]
+    config = base_config(layers, block_size, weight_bits, name, settings)
     config = choose_config(config, projected, calibration, settings)
-    weights, saturated = integer_weights(projected, config)
+    parts = [integer_weights(layer, config.layer(number)) for number, layer in enumerate(projected)]
+    weights = of_layers(config, [part for part, _ in parts])
     x = noise(config, rng or np.random.default_rng(0), 64, 8) if calibration is None else calibration
-    lengths = np.full(x.shape[1], len(x))
-    restored = restored_layer(projected, weights)
-    wanted = run_layer(layer, x, lengths)[0]
+    restored = [restored_layer(layer, part) for layer, (part, _) in zip(projected, parts, strict=True)]
+    wanted, found_projected, found_restored = (run_layers(some, x)[-1] for some in (layers, projected, restored))
     fmt = config.quantization.x
     codes = quantize(x, fmt)
-    h, _ = LayerReference(weights).run(codes)
-    (w,), (p,), (r,) = layer.weights, projected.weights, restored.weights
+    h, _ = NetworkReference(weights).run(codes)
+
+    def error(name: str, found: Layers, expected: Layers) -> float:
+        """Of one matrix of every layer."""
+        return relative_error(*(_joined([layer.weights[0] for layer in some], name) for some in (found, expected)))
+
     report = {
-        "layer": layer.name,
+        "layer": ", ".join(layer.name for layer in layers),
         "measured_on": "noise over the format of x" if calibration is None else "calibration data",
         "steps": x.shape[0] * x.shape[1],
-        "projection": {name: relative_error(getattr(p, name), getattr(w, name)) for name in ("w_x", "w_h")},
-        "rounding": {name: relative_error(getattr(r, name), getattr(p, name)) for name in ("w_x", "w_h")},
+        "projection": {name: error(name, projected, layers) for name in ("w_x", "w_h")},
+        "rounding": {name: error(name, restored, projected) for name in ("w_x", "w_h")},
         "output": {
-            "projected": relative_error(run_layer(projected, x, lengths)[0], wanted),
-            "rounded_weights": relative_error(run_layer(restored, x, lengths)[0], wanted),
+            "projected": relative_error(found_projected, wanted),
+            "rounded_weights": relative_error(found_restored, wanted),
             "integers": relative_error(dequantize(h, config.quantization.h), wanted),
         },
-        "saturated_weights": saturated,
+        "saturated_weights": sum(saturated for _, saturated in parts),
         "saturated_inputs": int(((x < fmt.min * fmt.lsb - fmt.lsb / 2) | (x > fmt.max * fmt.lsb + fmt.lsb / 2)).sum()),
         "formats": {name: str(getattr(config.quantization, name)) for name in ("x", "h", "preact", "gate", "cell")},
         "weight_frac": list(config.quantization.weight_frac),

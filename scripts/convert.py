@@ -1,4 +1,4 @@
-"""A trained float layer → the accelerator's weight image, without retraining: the quick path, and what it costs."""
+"""Trained float layers → the accelerator's weight image, without retraining: the quick path, and what it costs."""
 
 import argparse
 import json
@@ -46,7 +46,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--calibrate", type=Path, metavar="NPY", help="inputs (steps, batch, X) or (steps, X) of the network, .npy"
     )
-    parser.add_argument("--layer", type=int, metavar="N", help="of several, from 0; those before it run in float")
+    parser.add_argument(
+        "--layer", type=int, metavar="N", help="one of several, from 0, those before it run in float; default all"
+    )
     parser.add_argument("--direction", choices=("forward", "reverse"), help="of a bidirectional layer")
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="SECTION.FIELD=VALUE",
@@ -89,27 +91,29 @@ def load_calibration(path: Path, size: int) -> np.ndarray:
     return values if values.ndim == 3 else values[:, None]
 
 
-def choose_layer(args: argparse.Namespace, network: RecurrentNetwork) -> tuple[int, int]:
-    """Numbers of the layer and of its direction that are meant.
+def choose_layers(args: argparse.Namespace, network: RecurrentNetwork) -> tuple[int, int, int]:
+    """Number of the first layer that is meant, how many are, and the number of their direction.
 
     Raises
     ------
     InvalidValueError
-        Several, and the arguments do not choose.
+        Layers of two directions, and the arguments do not choose one.
     """
     count = len(network.layers)
-    if args.layer is None:
-        rule = f"given, from 0 to {count - 1}: the accelerator runs one layer"
-        require(count == 1, "--layer", rule, None)
+    if args.layer is None and count > 1:
+        rule = f"given, from 0 to {count - 1}: the accelerator runs layers of the forward direction one after the other"
+        forward = all(layer.direction == "forward" for layer in network.layers)
+        require(forward and args.direction is None, "--layer", rule, None)
+        return 0, count, 0
     number = args.layer or 0
     require(0 <= number < count, "--layer", f"from 0 to {count - 1}", number)
     direction = network.layers[number].direction
     if direction == "bidirectional":
         rule = "forward or reverse: the accelerator runs one direction"
         require(args.direction is not None, "--direction", rule, None)
-        return number, int(args.direction == "reverse")
+        return number, 1, int(args.direction == "reverse")
     require(args.direction in (None, direction), "--direction", f"{direction} as in the model", args.direction)
-    return number, 0
+    return number, 1, 0
 
 
 def layer_inputs(network: RecurrentNetwork, number: int, reverse: bool, x: np.ndarray) -> np.ndarray:
@@ -146,18 +150,19 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, convert, write, print."""
     args = parse(argv)
     network = network_from(args)
-    number, index = choose_layer(args, network)
-    layer = network.layers[number]
+    number, count, index = choose_layers(args, network)
+    layers = network.layers[number : number + count]
     name = args.name or re.sub(r"[^A-Za-z0-9_-]+", "_", args.model.stem) or "imported"
     calibration = None
     if args.calibrate is not None:
-        reverse = index == 1 or layer.direction == "reverse"
+        reverse = index == 1 or layers[0].direction == "reverse"
         inputs = load_calibration(args.calibrate, network.input_size)
         print(f"calibrating on {inputs.shape[0]} steps of {inputs.shape[1]} sequences", file=sys.stderr)
         calibration = layer_inputs(network, number, reverse, inputs)
     settings = dict(parse_setting(text) for text in args.settings)
     rng = np.random.default_rng(args.seed)
-    result = convert(one_direction(layer, index), args.k, args.weight_bits, name, settings, calibration, rng)
+    chosen = [one_direction(layer, index) for layer in layers]
+    result = convert(chosen, args.k, args.weight_bits, name, settings, calibration, rng)
     for note in network.notes:
         print(f"note: {printable(note)}", file=sys.stderr)
 
@@ -188,7 +193,8 @@ def _percent(value: float) -> str:
 def _print(report: dict, config: Config) -> None:
     output = report["output"]
     rows = [
-        ("layer", f"{printable(report['layer'])}: {config.network.cell}, {config.network.input_size} x "
+        ("layers" if config.network.num_layers > 1 else "layer",
+                  f"{printable(report['layer'])}: {config.network.cell}, {config.network.input_size} x "
                   f"{config.network.hidden_size}, k = {config.block_size}, {config.quantization.weight_bits} bit"),
         ("weights", f"{report['weight_bytes']:,} of {report['dense_float32_bytes']:,} bytes in dense float32: "
                     f"{report['removed_percent']:.1f} % removed"),

@@ -1,5 +1,7 @@
 """Figures of an imported network, and what of it the accelerator runs today."""
 
+from collections.abc import Sequence
+
 from model.cells import CELLS
 from model.circulant import num_blocks
 from model.imported.network import CELL_GATES, RecurrentLayer, RecurrentNetwork
@@ -29,9 +31,18 @@ def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
     return tuple(limits)
 
 
+def differences(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
+    """What layers on one engine must have in common and do not."""
+    traits = {
+        "cell": {hardware_cell(layer) for layer in layers},
+        "hidden size": {layer.hidden_size for layer in layers},
+    }
+    return tuple(name for name, values in traits.items() if len(values) > 1)
+
+
 def network_limits(network: RecurrentNetwork) -> tuple[str, ...]:
     """What keeps the network as a whole from it, beside the limits of its layers."""
-    limits = [f"{len(network.layers)} layers"] if len(network.layers) > 1 else []
+    limits = [f"layers of different {name}" for name in differences(network.layers)]
     directions = {layer.direction for layer in network.layers} - {"forward"}
     return (*limits, *(f"direction {name}" for name in sorted(directions)))
 

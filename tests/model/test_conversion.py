@@ -53,7 +53,7 @@ def test_projection_of_any_size_is_the_least_squares_solution(rows, cols, k, see
 def test_integers_are_those_of_the_trainers_export(rng):
     # Sizes that k divides: there both projections are the same.
     layer = lstm(rng, 16, 24)
-    result = convert(layer, 8, 5)
+    result = convert([layer], 8, 5)
     (w,) = layer.weights
     # float64: a projection rounded to float32 would meet other codes near a half.
     twin = QuantLstm(result.config).double()
@@ -66,7 +66,7 @@ def test_integers_are_those_of_the_trainers_export(rng):
 def test_a_circulant_layer_loses_only_what_rounding_costs(rng):
     layer = project_layer(lstm(rng, 13, 10, scale=0.8), 4)
     x = rng.normal(size=(30, 3, 13)) * 2
-    result = convert(layer, 4, 8, calibration=x)
+    result = convert([layer], 4, 8, calibration=x)
     report = result.report
     assert report["projection"] == {"w_x": pytest.approx(0, abs=1e-12), "w_h": pytest.approx(0, abs=1e-12)}
     assert report["output"]["projected"] == pytest.approx(0, abs=1e-12)
@@ -85,7 +85,7 @@ def test_a_circulant_layer_loses_only_what_rounding_costs(rng):
 def test_more_bits_and_smaller_blocks_lose_less(rng):
     layer = lstm(rng, 16, 16)
     errors = {
-        (k, bits): convert(layer, k, bits, rng=np.random.default_rng(3)).report for k in (1, 8) for bits in (3, 8)
+        (k, bits): convert([layer], k, bits, rng=np.random.default_rng(3)).report for k in (1, 8) for bits in (3, 8)
     }
     output = {key: report["output"] for key, report in errors.items()}
     assert output[1, 8]["integers"] < output[1, 3]["integers"] < output[8, 8]["integers"]
@@ -96,17 +96,17 @@ def test_more_bits_and_smaller_blocks_lose_less(rng):
 
 def test_large_biases_get_the_bits_that_they_need(rng):
     layer = lstm(rng, 8, 8, scale=0.002, bias_x=np.full(32, 3.0))
-    result = convert(layer, 2, 8)
+    result = convert([layer], 2, 8)
     assert result.config.quantization.weight_frac == (12,) * 4
     assert result.config.quantization.bias_bits == 22
     restored = result.weights.bias[:, :8] * 2.0 ** -np.array(result.config.accumulator_fracs)[:, None]
     np.testing.assert_allclose(restored, layer.weights[0].bias_x.reshape(4, 8), atol=0.02)
-    assert convert(layer, 2, 8, settings={"quantization.bias_bits": 20}).report["saturated_weights"] > 0
+    assert convert([layer], 2, 8, settings={"quantization.bias_bits": 20}).report["saturated_weights"] > 0
 
 
 def test_settings_of_the_user_stay(rng):
     settings = {"quantization.x": "Q3.5", "quantization.weight_frac": 4, "architecture.tile_rows": 2}
-    config = convert(lstm(rng, 8, 8), 4, 8, "mine", settings, rng.normal(size=(4, 1, 8)) * 50).config
+    config = convert([lstm(rng, 8, 8)], 4, 8, "mine", settings, rng.normal(size=(4, 1, 8)) * 50).config
     assert (str(config.quantization.x), config.quantization.weight_frac) == ("Q3.5", (4,) * 4)
     assert (config.architecture.tile_rows, config.name) == (2, "mine")
 
@@ -122,7 +122,7 @@ def test_every_cell_loses_what_its_reference_says(cell, rng):
     layer = RecurrentLayer("l0", kind, (weights,))
     assert layer_of_rows(layer, hardware_rows(layer)).cell == kind
     x = rng.normal(size=(40, 3, 5))
-    result = convert(layer, 1, 8, calibration=x)
+    result = convert([layer], 1, 8, calibration=x)
     assert result.config.network.cell == cell
     assert result.report["output"]["projected"] == pytest.approx(0, abs=1e-12)
     assert result.report["output"]["rounded_weights"] < 0.05
@@ -131,14 +131,14 @@ def test_every_cell_loses_what_its_reference_says(cell, rng):
         restored = result.weights.peephole[:, :size_h] * result.config.quantization.peephole.lsb
         np.testing.assert_allclose(restored, peepholes, atol=0.02)
     # Whole circulant blocks that do not divide the sizes.
-    assert convert(layer, 4, 8, calibration=x).report["output"]["integers"] < 1.5
+    assert convert([layer], 4, 8, calibration=x).report["output"]["integers"] < 1.5
 
 
 def test_a_gru_that_resets_before_the_product_is_refused(rng):
     weights = DirectionWeights(rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), np.zeros(6), np.zeros(6))
     layer = RecurrentLayer("l0", "gru", (weights,), linear_before_reset=False)
     with pytest.raises(InvalidValueError, match="that the accelerator runs, not with linear_before_reset = 0"):
-        convert(layer, 1, 8)
+        convert([layer], 1, 8)
 
 
 def test_formats():
@@ -179,4 +179,4 @@ REFUSED = [
 @pytest.mark.parametrize(("arrays", "arguments", "message"), REFUSED)
 def test_what_does_not_fit_is_refused(arrays, arguments, message, rng):
     with pytest.raises(InvalidValueError, match=message):
-        convert(lstm(rng, 8, 8, **arrays), 4, 8, **arguments)
+        convert([lstm(rng, 8, 8, **arrays)], 4, 8, **arguments)

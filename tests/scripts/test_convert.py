@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper, save
 from model.imported.evaluate import run
 from model.imported.load import load_network
 from model.reference.layer import LayerReference
+from model.reference.network import NetworkReference
 from model.weight_image import WeightImage
 from scripts import convert, inspect_model, verilog
 from scripts.cli import run_command
@@ -46,7 +47,7 @@ def test_inspect(saved, capsys):
     path = saved(layers=2, bidirectional=True)
     status, out, err = command(inspect_model, [path, "--k", 4], capsys)
     assert (status, err) == (0, "")
-    for text in ("rnn.l0", "lstm, bidirectional", "embedding.weight [9, 10]", "no: 2 layers", "removed"):
+    for text in ("rnn.l0", "lstm, bidirectional", "embedding.weight [9, 10]", "no: direction bidirectional", "removed"):
         assert text in out
     status, out, _ = command(inspect_model, [path, "--k", 4, "--weight-bits", 4, "--json"], capsys)
     result = json.loads(out)
@@ -133,6 +134,29 @@ def test_a_gru_from_its_file_through_the_verilog(tmp_path, capsys, monkeypatch):
     assert load_build(tmp_path / "runs" / "gru" / "verilog").config.network.cell == "gru"
 
 
+def test_a_stack_of_grus_from_its_file_through_the_verilog(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(13)
+    network = torch.nn.GRU(6, 8, num_layers=2)
+    torch.save(network.state_dict(), "stack.pt")
+    inputs = np.random.default_rng(14).normal(size=(40, 2, 6))
+    np.save("inputs.npy", inputs)
+    arguments = ["stack.pt", "--k", 2, "--calibrate", "inputs.npy", "--set", "architecture.tile_rows=3"]
+    status, out, _ = command(convert, [*arguments, "--sim", "icarus", "--steps", 20], capsys)
+    assert status == 0
+    assert out.count("20 steps in runs/stack/verilog/, 0 mismatches of h") == 2
+    assert load_build(tmp_path / "runs" / "stack" / "verilog").config.network.num_layers == 2
+    assert json.loads(command(inspect_model, ["stack.pt", "--json"], capsys)[1])["supported"]
+    # Dense and finely quantized, the integers follow PyTorch through both layers.
+    status, out, _ = command(convert, [*arguments[:1], "--k", 1, *arguments[3:5], "--json"], capsys)
+    image = WeightImage.load(json.loads(out)["weights"])
+    fmt = image.config.quantization.x
+    codes = np.clip(np.floor(inputs / fmt.lsb + 0.5), fmt.min, fmt.max).astype(np.int64)
+    h = NetworkReference(image.weights).run(codes)[0] * image.config.quantization.h.lsb
+    wanted, _ = network(torch.from_numpy(inputs).float())
+    assert np.abs(h - wanted.detach().numpy()).max() < 0.1
+
+
 def test_one_of_several_layers(saved, tmp_path, capsys):
     path = saved(layers=2, bidirectional=True)
     inputs = np.random.default_rng(8).normal(size=(30, 10))
@@ -155,7 +179,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys)
     np.savez(tmp_path / "archive.npz", a=np.zeros(3))
     (tmp_path / "damaged.npy").write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr': '<f8', ")
     for arguments, message in (
-        ([two], "--layer must be given, from 0 to 1: the accelerator runs one layer, not None"),
+        ([two], "--layer must be given, from 0 to 1: the accelerator runs layers of the forward direction one after"),
         ([two, "--layer", 2], "--layer must be from 0 to 1, not 2"),
         ([two, "--layer", 0], "--direction must be forward or reverse: the accelerator runs one direction, not None"),
         ([one, "--direction", "reverse"], "--direction must be forward as in the model, not 'reverse'"),
