@@ -43,7 +43,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cmudict", type=Path, metavar="FILE", help="dictionary for the task phones, plain or .gz")
     parser.add_argument("--speaker", metavar="NAME", help="held out for the test; default the official split")
     parser.add_argument(
-        "--state-dict", type=Path, metavar="FILE", help="start from this float LSTM (.pt, .safetensors)"
+        "--state-dict", type=Path, metavar="FILE", help="start from this float layer (.pt, .safetensors)"
     )
     parser.add_argument("--lstm-only", action="store_true", help="of the state_dict: no embedding, no output layer")
     parser.add_argument("--block-size-x", type=count, metavar="K", help="of W_x, where it differs from the rest")

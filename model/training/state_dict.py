@@ -1,17 +1,18 @@
-"""A float LSTM that was trained elsewhere: a PyTorch state_dict, as the trainer's parameters."""
+"""A float layer that was trained elsewhere: a PyTorch state_dict, as the trainer's parameters."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from model.cells import LSTM_GATES
+from model.cells import TRAINED_CELLS
 from model.config import Config
+from model.conversion import hardware_rows
 from model.errors import InvalidFileError, require
-from model.imported.state_dict import KINDS, recurrent_groups
+from model.imported.network import CELL_GATES, DirectionWeights, RecurrentLayer
+from model.imported.state_dict import recurrent_groups
 from model.training.tasks.base import Task
 from model.training.torch_file import load_tensors
-
-LSTM_KINDS = tuple(kind for kind in KINDS if kind != "weight_hr")
 
 
 def _checked(path: Path, name: str, value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -31,7 +32,7 @@ def _layer_names(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, str]
     more = [name for place, names in places.items() for kind, name in names.items()
             if place != (0, False) or kind == "weight_hr"]  # fmt: skip
     if more:
-        raise InvalidFileError(f"{path} must hold one LSTM layer of one direction without projection, not {more[0]!r}")
+        raise InvalidFileError(f"{path} must hold one layer of one direction without projection, not {more[0]!r}")
     names = places.get((0, False), {})
     for kind in ("weight_ih", "weight_hh"):
         if kind not in names:
@@ -42,8 +43,8 @@ def _layer_names(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, str]
 def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False):
     """Parameters by name, as ``pipeline.Stage.initial`` takes them.
 
-    The layer is found by the names of ``torch.nn.LSTM`` behind any prefix.  The embedding is the matrix that is
-    called like one (``emb`` or ``encoder``); the output layer is the other matrix with a bias.
+    The layer is found by the names of ``torch.nn.LSTM``, ``GRU`` and ``RNN`` behind any prefix.  The embedding is the
+    matrix that is called like one (``emb`` or ``encoder``); the output layer is the other matrix with a bias.
 
     Parameters
     ----------
@@ -57,21 +58,24 @@ def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False
     Raises
     ------
     InvalidFileError
-        Missing, damaged, without one unidirectional LSTM layer, or of other sizes.
+        Missing, damaged, without one unidirectional layer, or of other sizes.
     """
-    require(config.network.cell == "lstm", "network.cell", "lstm with a state_dict", config.network.cell)
-    tensors = load_tensors(path)
+    cell, tensors = config.network.cell, load_tensors(path)
+    require(cell in TRAINED_CELLS, "network.cell", f"one of {', '.join(TRAINED_CELLS)} with a state_dict", cell)
     size_x, size_h = config.network.input_size, config.network.hidden_size
-    rows = len(LSTM_GATES) * size_h
+    rows = len(CELL_GATES[cell]) * size_h
     names = _layer_names(path, tensors)
-    shapes = {"weight_ih": (rows, size_x), "weight_hh": (rows, size_h)}
+    shapes = {"weight_ih": (rows, size_x), "weight_hh": (rows, size_h), "bias_ih": (rows,), "bias_hh": (rows,)}
     found = {
-        kind: _checked(path, names[kind], tensors.pop(names[kind]), shapes.get(kind, (rows,)))
-        for kind in LSTM_KINDS
+        kind: _checked(path, names[kind], tensors.pop(names[kind]), shape).double().numpy()
         if kind in names
+        else np.zeros(shape)
+        for kind, shape in shapes.items()
     }
-    bias = sum((found[kind] for kind in LSTM_KINDS[2:] if kind in found), torch.zeros(rows))
-    initial = [("weight_x", found["weight_ih"]), ("weight_h", found["weight_hh"]), ("bias", bias)]
+    # The candidate of a GRU takes two rows of the accelerator's W.
+    layer = RecurrentLayer(str(path), cell, (DirectionWeights(*found.values()),))
+    parts = dict(zip(("weight_x", "weight_h", "bias"), hardware_rows(layer), strict=False))
+    initial = [(name, torch.tensor(part, dtype=torch.float32).flatten(0, 1)) for name, part in parts.items()]
     if lstm_only:
         return tuple(initial)
     matrices = {key: value for key, value in tensors.items() if value.ndim == 2}

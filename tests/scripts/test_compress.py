@@ -18,6 +18,7 @@ from model.presets import preset
 from model.progress import Progress
 from model.training.export import sequence_model
 from model.training.pipeline import DivergedError, Interrupted, Stage, StageSettings, StageTrainer, run_stage
+from model.training.state_dict import load_initial
 from model.training.tasks.language import CharacterTask
 from model.weight_image import WeightImage
 from scripts import compress, evaluate
@@ -147,10 +148,10 @@ def test_distillation_and_block_sizes_apart(text, tmp_path, capsys):
 class TheirModel(torch.nn.Module):
     """As a user would have written it."""
 
-    def __init__(self, symbols=96):
+    def __init__(self, symbols=96, cell=torch.nn.LSTM):
         super().__init__()
         self.embedding = torch.nn.Embedding(symbols, 10)
-        self.rnn = torch.nn.LSTM(10, 12)
+        self.rnn = cell(10, 12)
         self.fc = torch.nn.Linear(12, symbols)
 
     def forward(self, codes):
@@ -165,8 +166,6 @@ def test_a_state_dict_is_brought_in(text, tmp_path, capsys):
     path = tmp_path / "theirs.pt"
     torch.save(theirs.state_dict(), path)
     task = character_task(text)
-    from model.training.state_dict import load_initial
-
     config = preset("tiny").replace({"compression.block_size": 1})
     stage = Stage("x", "float", config, StageSettings(5, 4), initial=load_initial(path, config, task))
     network = StageTrainer(stage, task, tmp_path).network
@@ -178,7 +177,7 @@ def test_a_state_dict_is_brought_in(text, tmp_path, capsys):
 
     for change, message in (
         (lambda d: d.pop("rnn.weight_hh_l0"), "must hold one tensor called weight_hh_l0, not 0"),
-        (lambda d: d.update({"rnn.weight_ih_l1": torch.zeros(48, 12)}), "must hold one LSTM layer of one direction"),
+        (lambda d: d.update({"rnn.weight_ih_l1": torch.zeros(48, 12)}), "must hold one layer of one direction"),
         (lambda d: d.update({"rnn.weight_ih_l0": torch.zeros(48, 9)}), r"must be of shape \(48, 10\), not \(48, 9\)"),
         (lambda d: d.update({"fc.weight": torch.zeros(65, 12)}), r"fc.weight must be of shape \(96, 12\), not \(65"),
         (lambda d: d["fc.bias"].fill_(math.nan), "fc.bias must be made of finite numbers"),
@@ -196,6 +195,24 @@ def test_a_state_dict_is_brought_in(text, tmp_path, capsys):
     path.write_bytes(b"no tensors")
     with pytest.raises(InvalidFileError, match="must be a readable state_dict"):
         compress.main(arguments(text, "--state-dict", str(path), "--name", "c"))
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_a_state_dict_of_another_cell_is_brought_in(cell, text, tmp_path):
+    torch.manual_seed(2)
+    theirs = TheirModel(cell={"gru": torch.nn.GRU, "rnn": torch.nn.RNN}[cell])
+    with torch.no_grad():
+        theirs.embedding.weight.clamp_(-0.9, 0.9)
+    path, task = tmp_path / "theirs.pt", character_task(text)
+    torch.save(theirs.state_dict(), path)
+    settings = {"compression.block_size": 1, "network.cell": cell, "architecture.tile_rows": 1}
+    config = preset("tiny").replace({**settings, "quantization.weight_frac": 7})
+    stage = Stage("x", "float", config, StageSettings(5, 4), initial=load_initial(path, config, task))
+    network = StageTrainer(stage, task, tmp_path).network
+    codes = torch.randint(0, len(SYMBOLS), (7, 2))
+    torch.testing.assert_close(network(codes)[0], theirs(codes))
+    with pytest.raises(InvalidFileError, match=r"rnn.weight_ih_l0 must be of shape \(48, 10\), not"):
+        load_initial(path, preset("tiny"), task)
 
 
 def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
