@@ -20,7 +20,7 @@ from model.imported.evaluate import run_layer
 from model.imported.network import DirectionWeights, RecurrentLayer
 from model.imported.summary import differences, hardware_cell, layer_limits
 from model.qformat import QFormat
-from model.reference.network import NetworkReference
+from model.reference.layer import LayerReference
 from model.weights import LayerWeights, NetworkWeights, of_layers
 
 MAX_BIAS_BITS = 32
@@ -293,6 +293,16 @@ def run_layers(layers: Layers, x: np.ndarray) -> list[np.ndarray]:
     return values
 
 
+def _integer_outputs(weights: NetworkWeights, x: np.ndarray) -> list[np.ndarray]:
+    """h (T, B, H) of every layer in the reference's integers, as real numbers."""
+    points = weights.config.quantization
+    codes, outputs = quantize(x, points.x), []
+    for layer in weights.layers:
+        codes, _ = LayerReference(layer).run(codes)
+        outputs.append(dequantize(codes, points.h))
+    return outputs
+
+
 def _joined(weights: Sequence[DirectionWeights], name: str) -> np.ndarray:
     """The entries of the matrices of that name."""
     return np.concatenate([getattr(part, name).ravel() for part in weights])
@@ -337,7 +347,8 @@ def convert(
     Conversion
         ``report`` has, relative to the root mean square of what is wanted: ``w_x``, ``w_h`` of all layers (projection,
         and rounding after it), and of the last layer's h over all steps ``projected``, ``rounded_weights`` and
-        ``integers``, each against the float layers.
+        ``integers``, each against the float layers; ``report["layers"]`` has the same of every layer: of h what it and
+        those before it cost together.
 
     Raises
     ------
@@ -364,29 +375,38 @@ def convert(
     weights = of_layers(config, [part for part, _ in parts])
     x = noise(config, rng or np.random.default_rng(0), 64, 8) if calibration is None else calibration
     restored = [restored_layer(layer, part) for layer, (part, _) in zip(projected, parts, strict=True)]
-    wanted, found_projected, found_restored = (run_layers(some, x)[-1] for some in (layers, projected, restored))
     fmt = config.quantization.x
-    codes = quantize(x, fmt)
-    h, _ = NetworkReference(weights).run(codes)
+    outputs = {
+        "projected": run_layers(projected, x)[1:],
+        "rounded_weights": run_layers(restored, x)[1:],
+        "integers": _integer_outputs(weights, x),
+    }
+    wanted = run_layers(layers, x)[1:]
 
     def error(name: str, found: Layers, expected: Layers) -> float:
         """Of one matrix of every layer."""
         return relative_error(*(_joined([layer.weights[0] for layer in some], name) for some in (found, expected)))
 
+    def costs(some: slice) -> dict:
+        """Of some layers' matrices, and of the last one's h."""
+        return {
+            "projection": {name: error(name, projected[some], layers[some]) for name in ("w_x", "w_h")},
+            "rounding": {name: error(name, restored[some], projected[some]) for name in ("w_x", "w_h")},
+            "output": {name: relative_error(found[some][-1], wanted[some][-1]) for name, found in outputs.items()},
+            "saturated_weights": sum(saturated for _, saturated in parts[some]),
+        }
+
     report = {
         "layer": ", ".join(layer.name for layer in layers),
         "measured_on": "noise over the format of x" if calibration is None else "calibration data",
         "steps": x.shape[0] * x.shape[1],
-        "projection": {name: error(name, projected, layers) for name in ("w_x", "w_h")},
-        "rounding": {name: error(name, restored, projected) for name in ("w_x", "w_h")},
-        "output": {
-            "projected": relative_error(found_projected, wanted),
-            "rounded_weights": relative_error(found_restored, wanted),
-            "integers": relative_error(dequantize(h, config.quantization.h), wanted),
-        },
-        "saturated_weights": sum(saturated for _, saturated in parts),
+        **costs(slice(None)),
+        "layers": [{"layer": layer.name, **costs(slice(n, n + 1))} for n, layer in enumerate(layers)],
         "saturated_inputs": int(((x < fmt.min * fmt.lsb - fmt.lsb / 2) | (x > fmt.max * fmt.lsb + fmt.lsb / 2)).sum()),
-        "formats": {name: str(getattr(config.quantization, name)) for name in ("x", "h", "preact", "gate", "cell")},
+        "formats": {
+            name: str(getattr(config.quantization, name))
+            for name in ("x", "h", "preact", "gate", "cell", *(("peephole",) if config.cell.peepholes else ()))
+        },
         "weight_frac": list(config.quantization.weight_frac),
         "bias_bits": config.quantization.bias_bits,
         "weight_bytes": config.weight_bytes,

@@ -190,20 +190,34 @@ def _percent(value: float) -> str:
     return f"{100 * value:.2f} %"
 
 
-def _print(report: dict, config: Config) -> None:
-    output = report["output"]
+def _costs(report: dict) -> list[tuple[str, str]]:
+    """Rows of the errors of one layer, or of all together."""
+    projection, rounding, output = report["projection"], report["rounding"], report["output"]
     rows = [
-        ("layers" if config.network.num_layers > 1 else "layer",
-                  f"{printable(report['layer'])}: {config.network.cell}, {config.network.input_size} x "
-                  f"{config.network.hidden_size}, k = {config.block_size}, {config.quantization.weight_bits} bit"),
+        (f"error of {title}", f"{_percent(projection[name])} by the projection, {_percent(rounding[name])} by rounding "
+                              "after it")
+        for name, title in (("w_x", "W_x"), ("w_h", "W_h"))
+    ]  # fmt: skip
+    after = (
+        f"{_percent(output['projected'])} projected, {_percent(output['rounded_weights'])} with rounded weights, "
+        f"{_percent(output['integers'])} in integers"
+    )
+    return [*rows, ("error of h", after)]
+
+
+def _print(report: dict, config: Config) -> None:
+    per_layer = [
+        row
+        for layer in report["layers"]
+        for row in (("layer", printable(layer["layer"])), *((f"  {name}", text) for name, text in _costs(layer)))
+    ]
+    rows = [
+        ("network", f"{config.network.cell}, {config.network.input_size} x {config.network.hidden_size}, "
+                    f"layers {config.network.num_layers}, k = {config.block_size}, "
+                    f"{config.quantization.weight_bits} bit"),
         ("weights", f"{report['weight_bytes']:,} of {report['dense_float32_bytes']:,} bytes in dense float32: "
                     f"{report['removed_percent']:.1f} % removed"),
-        ("error of W_x", f"{_percent(report['projection']['w_x'])} by the projection, "
-                         f"{_percent(report['rounding']['w_x'])} by rounding after it"),
-        ("error of W_h", f"{_percent(report['projection']['w_h'])} by the projection, "
-                         f"{_percent(report['rounding']['w_h'])} by rounding after it"),
-        ("error of h", f"{_percent(output['projected'])} projected, {_percent(output['rounded_weights'])} with rounded "
-                       f"weights, {_percent(output['integers'])} in integers"),
+        *per_layer,
         ("measured on", f"{report['measured_on']}, {report['steps']:,} steps"),
         ("saturated", f"{report['saturated_weights']} weights and biases, {report['saturated_inputs']} inputs"),
         ("formats", ", ".join(f"{name} {fmt}" for name, fmt in report["formats"].items())),

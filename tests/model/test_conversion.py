@@ -134,6 +134,23 @@ def test_every_cell_loses_what_its_reference_says(cell, rng):
     assert convert([layer], 4, 8, calibration=x).report["output"]["integers"] < 1.5
 
 
+def test_errors_are_told_layer_by_layer(rng):
+    layers = [lstm(rng, 5, 6), replace(lstm(rng, 6, 6, scale=1.0), name="l1")]
+    x = rng.normal(size=(30, 2, 5))
+    report = convert(layers, 2, 8, calibration=x).report
+    first, second = report["layers"]
+    assert [part["layer"] for part in report["layers"]] == ["l0", "l1"]
+    assert second["output"] == report["output"]
+    assert report["saturated_weights"] == first["saturated_weights"] + second["saturated_weights"]
+    # The first layer of a stack is converted as it would be alone in the same formats.
+    settings = {f"quantization.{name}": report["formats"][name] for name in ("x", "cell")}
+    settings |= {"quantization.weight_frac": report["weight_frac"], "quantization.bias_bits": report["bias_bits"]}
+    alone = convert(layers[:1], 2, 8, settings=settings, calibration=x).report
+    assert {name: alone[name] for name in ("projection", "rounding", "output", "saturated_weights")} == {
+        name: first[name] for name in ("projection", "rounding", "output", "saturated_weights")
+    }
+
+
 def test_a_gru_that_resets_before_the_product_is_refused(rng):
     weights = DirectionWeights(rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), np.zeros(6), np.zeros(6))
     layer = RecurrentLayer("l0", "gru", (weights,), linear_before_reset=False)
