@@ -44,7 +44,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=count, default=DEFAULT_STEPS, help=f"of all runs; default {DEFAULT_STEPS}")
     parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text; default Python's own documentation")
     parser.add_argument("--length", type=count, default=160, help="characters of the generated sentence; default 160")
-    parser.add_argument("--temperature", type=float, default=0.5, help="of the generated sentence; 0 is the likeliest")
+    parser.add_argument("--temperature", type=float, default=0.4, help="of the generated sentence; 0 is the likeliest")
     parser.add_argument("--seed", type=seed, default=1, help="of stalls, sampling and random inputs; default 1")
     parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
     return parser.parse_args(argv)
