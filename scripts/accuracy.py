@@ -64,7 +64,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
     parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: a tenth of the updates")
     parser.add_argument("--ablations", action="store_true", help="also block sizes apart, activations, scratch, tries")
-    parser.add_argument("--rows", type=names, metavar="LIST", help="only these and the baseline; a wrong name lists them")
+    parser.add_argument("--rows", type=names, metavar="LIST", help="only these and the baseline; a wrong one lists all")
     parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="noise", help="of recordings; default noise")
     parser.add_argument("--finished", action="store_true", help="report on what is finished, train nothing")
     parser.add_argument("--seeds", type=seeds, default=[1], metavar="LIST", help="averaged; default 1")
