@@ -16,10 +16,10 @@ from scripts.cli import EXIT_INTERRUPTED, count, positive, run_command, seed
 
 EXAMPLES = """examples:
   python -m scripts.accuracy --text tinyshakespeare.txt --test-percent 10
+  python -m scripts.accuracy --text FILE --tasks characters --rows k8-b4,k8-scratch-b4 --seeds 1,2
   python -m scripts.accuracy --fsdd recordings --cmudict cmudict.gz --speakers george,theo
   python -m scripts.accuracy --text FILE --fsdd DIR --cmudict FILE --quick
   python -m scripts.accuracy --text FILE --tasks characters --ablations
-  python -m scripts.accuracy --text FILE --tasks characters --rows k8-b4,k8-scratch-b4 --seeds 1,2
 
 Every network is a checkpoint below --runs; what is there is not trained again, and Ctrl-C loses nothing.
 Public data: any UTF-8 text (tinyshakespeare, War and Peace from gutenberg.org); the Free Spoken Digit Dataset
