@@ -17,6 +17,7 @@ from scripts.cli import EXIT_INTERRUPTED, count, positive, run_command, seed
 
 EXAMPLES = """examples:
   python -m scripts.accuracy --text tinyshakespeare.txt --test-percent 10
+  python -m scripts.accuracy --text FILE --tasks characters --rows k8-b4,k8-scratch-b4 --seeds 1,2
   python -m scripts.accuracy --fsdd recordings --cmudict cmudict.gz --speakers george,theo
   python -m scripts.accuracy --text FILE --fsdd DIR --cmudict FILE --quick
   python -m scripts.accuracy --text FILE --tasks characters --ablations
@@ -66,7 +67,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
     parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: a tenth of the updates")
     parser.add_argument("--ablations", action="store_true", help="also block sizes apart, activations, scratch, tries")
-    parser.add_argument("--rows", type=names, metavar="LIST", help="only these beside the baseline: names of --json")
+    parser.add_argument("--rows", type=names, metavar="LIST", help="only these and the baseline; a wrong one lists all")
     parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="noise", help="of recordings; default noise")
     parser.add_argument("--finished", action="store_true", help="report on what is finished, train nothing")
     parser.add_argument("--seeds", type=seeds, default=[1], metavar="LIST", help="averaged; default 1")

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import torch
 
 from model.accuracy_report import loss_text, markdown_table, mean_rows
 from model.errors import InvalidFileError, InvalidValueError
+from model.training.layers import QuantLstm
 from model.training.study import STUDIES, Budget, Rows, Study, removed_percent, tried_rows, weight_bytes
 from scripts import accuracy, train_speed
 from scripts.cli import run_command
@@ -75,6 +77,28 @@ def test_held_out_speakers_and_seeds_are_averaged(recordings, capsys):
     assert {path.parent.name for path in folder.glob("runs/*/dense.json")} == {
         "digits-anna-warp-3", "digits-anna-warp-4", "digits-bert-warp-3", "digits-bert-warp-4",
     }  # fmt: skip
+
+
+def test_tries_are_trained(text, capsys):
+    names = ["k8-pulled-b4", "k8-scratch-distilled-b4-d", "k16-h48-b4", "kx4-kh16-b4"]
+    assert accuracy.main(arguments(text, "--rows", ",".join(names), "--json")) == 0
+    (study,) = json.loads(capsys.readouterr().out)["studies"]
+    assert {row["name"] for row in study["rows"]} == {"dense", *names}
+
+
+def test_pulled_weights_are_circulant_in_the_end():
+    torch.manual_seed(1)
+    layer = QuantLstm(Rows(16, 32, Budget(1, 1, 1, 1)).config())
+    projected = QuantLstm(layer.config.replace({"compression.block_size": 8}))
+    projected.set_dense(*layer.dense())
+    before = layer.dense()[1] - projected.dense()[1]
+    layer.pull_to_circulant((8, 8), 0.25)
+    torch.testing.assert_close(layer.dense()[1] - projected.dense()[1], 0.75 * before)
+    layer.pull_to_circulant((8, 8), 1.0)
+    for found, wanted in zip(layer.dense(), projected.dense(), strict=True):
+        torch.testing.assert_close(found, wanted)
+    with pytest.raises(InvalidValueError, match="block sizes must be 1 where weights are pulled to others"):
+        projected.pull_to_circulant((8, 8), 0.5)
 
 
 def test_nothing_finished_is_no_report(text):
