@@ -5,6 +5,7 @@ import pty
 
 import pytest
 
+from model.host_link import Patience
 from scripts import fpga, host
 from scripts.cli import run_command
 
@@ -46,7 +47,7 @@ def test_builder_refuses(arguments, message, capsys, tmp_path):
 
 
 def test_a_device_that_says_nothing_is_named(capsys, monkeypatch):
-    monkeypatch.setattr(host, "TIMEOUT", 0.05)
+    monkeypatch.setattr(host, "PATIENCE", Patience(answer=0.05))
     master, slave = pty.openpty()
     try:
         error = complaint(host.main, ["--port", os.ttyname(slave), "--baud", "115200"], capsys)
