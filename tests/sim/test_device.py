@@ -14,7 +14,7 @@ from sim.device import DEVICE_FILE, emit_device, simulated_device
 from sim.fpga_build import NETLIST_FILE, emit_netlist
 from sim.verilog import weights_digest
 
-STEPS, FRAMES = 12, 40
+STEPS, FRAMES = 3, 20
 
 
 @pytest.fixture(scope="module")
