@@ -27,6 +27,18 @@ CELLS = {
     "DSP": {"DSP48E1": 1, "DSP48E2": 1},
 }
 
+# synth_xilinx's own, with abc in place of abc9, which this Yosys does not bring back into a hierarchy.
+LUT_COMMANDS = (
+    "opt_expr -mux_undef -noclkinv",
+    "abc -luts 2:2,3,6:5,10,20",
+    "clean",
+    "xilinx_srl -fixed -minlen 3",
+    "techmap -map +/xilinx/lut_map.v -map +/xilinx/cells_map.v -D LUT_WIDTH=6",
+    "xilinx_dffopt",
+    "opt_lut_ins -tech xilinx",
+    "clean",
+)
+
 EXAMPLES = """examples:
   python -m scripts.xilinx --config char128
   python -m scripts.xilinx --config lm512 --family xc7 --json"""
@@ -61,7 +73,8 @@ def synthesize(folder: Path, family: str) -> dict[str, float]:
     seconds = yosys(
         [
             f"read_verilog -defer {VERILOG_FILE}",
-            f"synth_xilinx -family {family} -top {TOP_MODULE} -noiopad -noclkbuf",
+            f"synth_xilinx -family {family} -top {TOP_MODULE} -noiopad -noclkbuf -run begin:map_luts",
+            *LUT_COMMANDS,
             f"tee -q -o {stat.name} stat -top {TOP_MODULE} -json",
         ],
         folder / f"{family}.rpt",
