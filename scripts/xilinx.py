@@ -13,11 +13,12 @@ from scripts.cli import add_config_arguments, run_command
 from scripts.fpga import progress
 from scripts.verilog import BUILD
 from scripts.weights import add_weight_arguments, weights_from
-from sim.fpga_build import cell_counts, yosys
+from sim.fpga_build import yosys
 from sim.verilog import VERILOG_FILE, emit
 
 FAMILIES = {"xc7": "7-series", "xcup": "UltraScale+"}
-# Cell → LUTs, flip-flops, block RAMs of 36 kbit, DSP slices.  What is not here is wiring.
+# Cell → LUTs, flip-flops, block RAMs of 36 kbit, DSP slices.  What is not here is wiring.  An inverter is a LUT here;
+# placement may move some into others.
 CELLS = {
     "LUT": {f"LUT{n}": 1 for n in range(1, 7)}
     | {"INV": 1, "SRL16E": 1, "SRLC32E": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM32M": 4, "RAM64M": 4}
@@ -61,9 +62,30 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def resources(cells: dict[str, int]) -> dict[str, float]:
-    """LUT, FF, BRAM, DSP of cells by type."""
-    return {name: sum(count * cells.get(cell, 0) for cell, count in kinds.items()) for name, kinds in CELLS.items()}
+def resources(modules: dict[str, dict[str, int]], top: str) -> dict[str, float]:
+    """LUT, FF, BRAM, DSP of a module with everything below it.
+
+    Parameters
+    ----------
+    modules : dict of str to dict of str to int
+        Cells and modules by type of every module.
+    """
+    total = dict.fromkeys(CELLS, 0.0)
+    for kind, count in modules[top].items():
+        if kind in modules:
+            found = resources(modules, kind)
+        else:
+            found = {name: kinds.get(kind, 0) for name, kinds in CELLS.items()}
+        for name, value in found.items():
+            total[name] += count * value
+    return total
+
+
+def module_cells(statistics: Path) -> dict[str, dict[str, int]]:
+    """Cells by type of every module from Yosys's ``stat -json``, whose own total leaves some primitives out."""
+    text = statistics.read_text(encoding="utf-8")
+    modules = json.loads(text[text.index("{") :])["modules"]
+    return {name.removeprefix("\\"): values["num_cells_by_type"] for name, values in modules.items()}
 
 
 def synthesize(folder: Path, family: str) -> dict[str, float]:
@@ -82,7 +104,7 @@ def synthesize(folder: Path, family: str) -> dict[str, float]:
         lambda line: progress(f"{family}: {line[:70]}", True),
     )
     progress(f"{FAMILIES[family]}: {seconds:.0f} s")
-    return resources(cell_counts(stat))
+    return resources(module_cells(stat), TOP_MODULE)
 
 
 def main(argv: list[str] | None = None) -> int:

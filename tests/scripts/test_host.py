@@ -67,8 +67,11 @@ def test_what_does_not_fit_is_told_with_what_would():
 
 
 def test_cells_of_xilinx_parts_are_counted():
-    cells = {"LUT6": 10, "SRL16E": 2, "RAM64M": 1, "FDRE": 7, "RAMB18E1": 3, "RAMB36E1": 1, "DSP48E1": 4, "CARRY4": 9}
-    assert xilinx.resources(cells) == {"LUT": 16, "FF": 7, "BRAM": 2.5, "DSP": 4}
+    modules = {
+        "top": {"LUT6": 4, "RAM64M": 1, "FDRE": 1, "RAMB36E1": 1, "row": 2},
+        "row": {"LUT6": 3, "SRL16E": 1, "FDRE": 3, "RAMB18E1": 1, "DSP48E1": 2, "CARRY4": 9},
+    }
+    assert xilinx.resources(modules, "top") == {"LUT": 16, "FF": 7, "BRAM": 2, "DSP": 4}
 
 
 def test_a_device_that_says_nothing_is_named(capsys, monkeypatch):
