@@ -77,6 +77,9 @@ accuracy: .venv/.train .venv/.plot ## what compression costs (TEXT=file FSDD=fol
 fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx3s_85f, ecpix5_45f, ice40_hx8k_b_evn, icebreaker)
 	@$(RUN) -m scripts.fpga --board $(BOARD) $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
+xilinx: .venv/.fpga ## LUT, FF, BRAM, DSP of 7-series and UltraScale+ parts (CONFIG, SET)
+	@$(RUN) -m scripts.xilinx $(OPTIONS)
+
 host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a simulated one
 	@$(RUN) -m scripts.host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 

@@ -96,7 +96,8 @@ class HostLink(wiring.Component):
         m.d.comb += [
             requests.valid.eq(self.rx_valid), requests.data.eq(self.rx_data), requests.error.eq(self.rx_error),
             sender.kind.eq(kind), sender.sequence.eq(sequence),
-            answer.read_en.eq(1), answer.read_addr.eq(sender.index),
+            # Not while it is written, which would be a read that macros leave undefined.
+            answer.read_en.eq(sender.busy), answer.read_addr.eq(sender.index),
             identity.en.eq(1), identity.addr.eq(sender.index),
         ]  # fmt: skip
         counted = Signal(8)

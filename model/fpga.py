@@ -216,3 +216,60 @@ def remedies(measured: Measured) -> list[dict]:
         if measured.fits(candidate):
             found[kind] = settings
     return list(found.values())
+
+
+# What the sweep for the largest network tries.
+FIT_BLOCK_SIZES = (2, 4, 8, 16)
+FIT_WEIGHT_BITS = (8, 4)
+FIT_HIDDEN_STEP = 16
+FIT_MOST_HIDDEN = 8192
+FIT_MOST_BANKS = 64
+
+
+def largest(measured: Measured, block_size: int, weight_bits: int) -> Config | None:
+    """The widest hidden layer that fits by the estimate, with the largest tile that then fits too; ``None``: none.
+
+    Parameters
+    ----------
+    measured : Measured
+        A synthesized design of the part; its input size and formats are kept.
+    """
+    small = {
+        "compression.block_size": block_size,
+        "quantization.weight_bits": weight_bits,
+        "architecture.tile_rows": 1,
+        "architecture.tile_cols": 1,
+        # Deriving them means to play the schedule of every candidate.
+        "architecture.lookahead": 1,
+        "architecture.cell_lanes": 1,
+    }
+
+    def fitting(hidden: int, **tile: int) -> Config | None:
+        changed = {"network.hidden_size": hidden, **{f"architecture.{name}": value for name, value in tile.items()}}
+        try:
+            config = measured.config.replace({**small, **changed})
+        except UserError:
+            return None  # a combination that there is not
+        return config if measured.fits(config) else None
+
+    fits, fails = 0, FIT_MOST_HIDDEN // FIT_HIDDEN_STEP + 1
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        if fitting(middle * FIT_HIDDEN_STEP) is None:
+            fails = middle
+        else:
+            fits = middle
+    if not fits:
+        return None
+    hidden = fits * FIT_HIDDEN_STEP
+    tiles = [(rows, banks // rows) for banks in range(FIT_MOST_BANKS, 0, -1) for rows in range(1, banks + 1)
+             if banks % rows == 0]  # fmt: skip
+    # Of as many banks, the tile that takes the fewest cycles.
+    best = None
+    for rows, cols in tiles:
+        if best is not None and rows * cols < best.num_banks:
+            break
+        found = fitting(hidden, tile_rows=rows, tile_cols=cols)
+        if found is not None and (best is None or found.bank_words < best.bank_words):
+            best = found
+    return best

@@ -1,6 +1,8 @@
 """The host's end of the link: questions, answers, patience."""
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -22,8 +24,6 @@ from model.frames import (
 )
 
 ATTEMPTS = 8
-# Share of the timeout after which nothing more follows a refusal.
-SETTLED = 0.02
 # The device did not understand, or was not listening: the question may simply be asked again.
 TRANSIENT = (Reason.LINE, Reason.SIZE, Reason.CHECKSUM, Reason.BUSY)
 SEQUENCES = 1 << SEQUENCE_BITS
@@ -39,6 +39,27 @@ class Line(Protocol):
         """What has come; waits a short while for the first byte, returns nothing if none came."""
 
 
+@dataclass(frozen=True)
+class Patience:
+    """How long a host waits.
+
+    Attributes
+    ----------
+    answer : float
+        Seconds without a byte after which a question is asked again.
+    settled : float
+        Seconds without a byte after which nothing more follows a refusal.
+    clock : callable
+        The time in seconds.  Of a simulated device it is the device's own: how fast a simulator runs beside other
+        work says nothing about the device, and a question repeated too soon only fills its line.
+    """
+
+    answer: float = 1.0
+    # A USB adapter may hold bytes back for 16 ms.
+    settled: float = 0.05
+    clock: Callable[[], float] = time.monotonic
+
+
 class DeviceClient:
     """Talks to one device.
 
@@ -47,8 +68,7 @@ class DeviceClient:
     line : Line
     config : Config
         Of the network that the device should hold; its architecture does not matter.
-    timeout : float
-        Seconds without a byte after which a question is asked again.
+    patience : Patience
 
     Attributes
     ----------
@@ -56,8 +76,8 @@ class DeviceClient:
         Questions that were asked again.
     """
 
-    def __init__(self, line: Line, config: Config, timeout: float = 1.0):
-        self.line, self.config, self.timeout = line, config, timeout
+    def __init__(self, line: Line, config: Config, patience: Patience | None = None):
+        self.line, self.config, self.patience = line, config, patience or Patience()
         self.layout = LinkLayout(config)
         self.decoder = FrameDecoder(self.layout.max_answer_bytes)
         self.next_step = 0
@@ -77,15 +97,15 @@ class DeviceClient:
             if attempt:
                 self.repeats += 1
             self.line.write(data)
-            complaint, patience = "no answer", self.timeout
-            while (found := self._next(patience)) is not None:
+            complaint, wait = "no answer", self.patience.answer
+            while (found := self._next(wait)) is not None:
                 if isinstance(found, Reason):
-                    complaint, patience = f"a damaged answer ({found.name})", self.timeout * SETTLED
+                    complaint, wait = f"a damaged answer ({found.name})", self.patience.settled
                 elif found.kind == REFUSED:
                     reason = found.payload[0] if found.payload else 0
                     name = Reason(reason).name if reason in tuple(Reason) else str(reason)
                     # Perhaps of noise before the question, whose answer then follows at once.
-                    complaint, patience = f"a refusal ({name})", self.timeout * SETTLED
+                    complaint, wait = f"a refusal ({name})", self.patience.settled
                     if reason not in TRANSIENT and found.sequence == question.sequence:
                         raise FrameError(f"the device refuses {_name(question)}: {name}")
                 elif found.kind == question.kind | REPLY and found.sequence == question.sequence:
@@ -93,15 +113,18 @@ class DeviceClient:
                 # Anything else answers something that was asked twice.
         raise FrameError(f"the device must answer {_name(question)} within {ATTEMPTS} attempts, not with {complaint}")
 
-    def _next(self, timeout: float) -> Frame | Reason | None:
-        """The next frame of the line, ``None`` after ``timeout`` seconds without a byte."""
-        last = time.monotonic()
+    def _next(self, wait: float) -> Frame | Reason | None:
+        """The next frame of the line, ``None`` after ``wait`` seconds without a byte."""
+        clock = self.patience.clock
+        last = clock()
         while not self._found:
+            # Before it is read: what comes in between is not late.
+            now = clock()
             data = self.line.read()
             if data:
-                last = time.monotonic()
+                last = clock()
                 self._found += self.decoder.feed(data)
-            elif time.monotonic() - last > timeout:
+            elif now - last > wait:
                 return None
         return self._found.pop(0)
 

@@ -6,15 +6,15 @@ import json
 import sys
 from pathlib import Path
 
-from model.config import parse_setting
-from model.errors import InvalidValueError
+from model.config import Config, parse_setting
+from model.errors import InvalidValueError, require
 from model.files import write_atomic
-from model.fpga import BOARDS, Board, Measured, board, remedies
+from model.fpga import BOARDS, FIT_BLOCK_SIZES, FIT_WEIGHT_BITS, Measured, board, largest, remedies
 from model.frames import LinkConfig, LinkLayout
 from model.presets import resolve
 from model.report import design_report
 from model.schedule import Schedule
-from scripts.cli import add_config_arguments, config_from, count, print_table, run_command
+from scripts.cli import add_config_arguments, count, print_table, run_command
 from scripts.verilog import BUILD
 from scripts.weights import add_weight_arguments, weights_from
 from sim.device import emit_device
@@ -24,8 +24,16 @@ from sim.verilog import weights_digest
 EXAMPLES = """examples:
   python -m scripts.fpga --board ulx3s_85f
   python -m scripts.fpga --board icebreaker --json
+  python -m scripts.fpga --board ice40_hx8k_b_evn --fit
   python -m scripts.fpga --netlist --config tiny
   python -m scripts.fpga --board ecpix5_45f --set architecture.tile_cols=2 --clock-mhz 40"""
+
+
+# As small as a device gets: simulating logic cells takes time.
+NETLIST_DEFAULT = (
+    "tiny",
+    {"architecture.engine": "fast", "architecture.tile_rows": 1, "architecture.tile_cols": 1},
+)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -47,6 +55,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--clock-mhz", type=float, help="of the device; default what suits the board")
     parser.add_argument("--baud", type=count, help="of the serial line; default 1000000")
     parser.add_argument("--pnr-seed", type=count, default=1, help="of the placer; default 1")
+    parser.add_argument(
+        "--fit",
+        action="store_true",
+        help="no bitstream: the largest network that fits the board, for every k and width",
+    )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/<name>-<board>")
     parser.add_argument("--json", action="store_true", help="report.json on stdout")
     return parser.parse_args(argv)
@@ -62,13 +75,13 @@ def progress(text: str, passing: bool = False) -> None:
     print(f"{lead}{text:<100}".rstrip(), file=sys.stderr, flush=True)
 
 
-def config_of(args: argparse.Namespace, target: Board):
-    """The network that is asked for, or the board's own; ``--set`` changes either."""
-    config = resolve(args.config or target.config)
+def config_of(args: argparse.Namespace, default: str, own: dict) -> Config:
+    """The network that is asked for, or the default with its own settings; ``--set`` changes either."""
+    config = resolve(args.config or default)
     # Carry-save rows would be made of logic cells and leave the part's multipliers idle.
     settings = {"architecture.arithmetic": "multiplier"}
-    if args.config in (None, target.config):
-        settings |= target.settings
+    if args.config in (None, default):
+        settings |= own
     settings |= dict(parse_setting(text) for text in args.settings)
     return config.replace(settings)
 
@@ -77,9 +90,10 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, build, print."""
     args = parse(argv)
     if args.netlist:
+        require(not args.fit, "--fit", "given with --board", "--netlist")
         return netlist(args)
     target = board(args.board)
-    config = config_of(args, target)
+    config = config_of(args, target.config, target.settings)
     chosen = weights_from(args, config)
     if args.clock_mhz is not None and not 0 < args.clock_mhz < float("inf"):
         raise InvalidValueError(f"--clock-mhz must be more than 0, not {args.clock_mhz}")
@@ -88,6 +102,8 @@ def main(argv: list[str] | None = None) -> int:
     folder = args.output or BUILD / f"{config.name}-{target.name}"
     build = BoardBuild(chosen.weights, target, link, folder, args.pnr_seed, progress)
     build.prepare()
+    if args.fit:
+        return fit(args, build, config)
     (folder / REPORT_FILE).unlink(missing_ok=True)
     synthesized = build.synthesize()
     if synthesized.excess:
@@ -111,8 +127,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def netlist(args: argparse.Namespace) -> int:
     """``--netlist``: what Yosys makes of the device, to be simulated like the device."""
-    args.config = args.config or "tiny"
-    config = config_from(args)
+    config = config_of(args, *NETLIST_DEFAULT)
     chosen = weights_from(args, config)
     folder = emit_device(chosen.weights, args.output or BUILD / f"{config.name}-netlist")
     cells = emit_netlist(folder, progress)
@@ -124,7 +139,70 @@ def netlist(args: argparse.Namespace) -> int:
     return 0
 
 
-def report_of(build: BoardBuild, config, placed: dict, bitstream: Path, source: str) -> dict:
+def fit(args: argparse.Namespace, build: BoardBuild, config: Config) -> int:
+    """``--fit``: estimates from the design as it was placed or, before that, synthesized."""
+    part, source = build.board.part, "placement"
+    used = placed_before(build.folder / REPORT_FILE, config)
+    if used is None:
+        used, source = build.synthesize().used, "synthesis"
+    measured = Measured(config, used, part)
+    found = []
+    for block_size in FIT_BLOCK_SIZES:
+        for weight_bits in FIT_WEIGHT_BITS:
+            progress(f"k = {block_size}, {weight_bits} bit", True)
+            chosen = largest(measured, block_size, weight_bits)
+            if chosen is not None:
+                found.append(fit_row(chosen, measured, build.link.clock_hz))
+    report = {
+        "board": build.board.name,
+        "part": part.name,
+        "measured": {"configuration": config.fingerprint, "by": source, "used": used},
+        "fits": found,
+    }
+    if args.json:
+        print(json.dumps(report, indent=2))
+        return 0
+    print(f"{report['board']} ({part.name}), by estimate from the {source} of {config.name} {config.fingerprint}")
+    print(
+        f"{'k':>2} {'bits':>4} {'X':>5} {'H':>5} {'tile':>7} {'LUT':>7} {'BRAM':>5} {'DSP':>4} {'cycles':>7} "
+        f"{'steps/s':>9}"
+    )
+    for row in found:
+        need = row["estimate"]
+        print(
+            f"{row['block_size']:>2} {row['weight_bits']:>4} {row['input_size']:>5} {row['hidden_size']:>5} "
+            f"{row['tile'][0]:>3} x{row['tile'][1]:>2} {need['luts']:>7} {need['brams']:>5} {need['dsps']:>4} "
+            f"{row['tile_cycles']:>7} {row['steps_per_second']:>9.0f}"
+        )
+    return 0
+
+
+def placed_before(path: Path, config: Config) -> dict | None:
+    """Resources by the report of an earlier build of a configuration, ``None`` if there is none."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        found = report["utilisation"]
+        use = {name: found[key]["used"] for name, key in RESOURCE_NAMES.items() if key in found}
+        return use if report["design"]["configuration"] == config.fingerprint else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def fit_row(config: Config, measured: Measured, clock_hz: float) -> dict:
+    """A network of the sweep; steps per second are those of a tile that never waits."""
+    return {
+        "block_size": config.block_size,
+        "weight_bits": config.quantization.weight_bits,
+        "input_size": config.network.input_size,
+        "hidden_size": config.network.hidden_size,
+        "tile": [config.architecture.tile_rows, config.architecture.tile_cols],
+        "estimate": measured.estimate(config),
+        "tile_cycles": config.bank_words,
+        "steps_per_second": clock_hz / config.bank_words,
+    }
+
+
+def report_of(build: BoardBuild, config: Config, placed: dict, bitstream: Path, source: str) -> dict:
     """``report.json``."""
     target, link, schedule, layout = build.board, build.link, Schedule(config), LinkLayout(config)
     maximum = round(device_clock(placed, link.clock_hz), 2)
@@ -153,7 +231,7 @@ def report_of(build: BoardBuild, config, placed: dict, bitstream: Path, source: 
     }
 
 
-def complaint(config, used: Utilisation) -> str:
+def complaint(config: Config, used: Utilisation) -> str:
     """By how much a design is too large, and what would fit."""
     parts = [
         f"{used.used[name]} {RESOURCE_NAMES[name]} ({excess} more than {used.part.name} has)"

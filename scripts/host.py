@@ -13,7 +13,7 @@ import numpy as np
 from model.char_model import CharModel
 from model.errors import InvalidFileError, InvalidValueError, MissingToolError
 from model.frames import Frame, FrameError, Kind
-from model.host_link import DeviceClient, damaged
+from model.host_link import DeviceClient, Patience, damaged
 from model.reference.network import NetworkReference
 from model.weights import random_inputs
 from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, count, print_table, run_command, seed
@@ -24,8 +24,7 @@ from sim.verilog import weights_digest
 DEFAULT_BAUD = 1_000_000
 DEFAULT_PROMPT = "The "
 READ_SECONDS = 0.02
-# A simulated device takes its time, a netlist on a busy machine even more; a question repeated too soon gets BUSY.
-TIMEOUT, SIMULATED_TIMEOUT = 1.0, 60.0
+PATIENCE = Patience()
 
 EXAMPLES = """examples:
   python -m scripts.host --port /dev/ttyUSB0 --length 500 --check
@@ -108,11 +107,11 @@ def open_line(url: str, baud: int) -> Iterator[SerialLine]:
 
 
 @contextlib.contextmanager
-def line_of(args: argparse.Namespace, weights) -> Iterator[SerialLine]:
-    """The line that the arguments name; starts the simulator where one is asked for."""
+def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Patience]]:
+    """The line that the arguments name, and patience for it; starts the simulator where one is asked for."""
     if args.port is not None:
         with open_line(args.port, args.baud) as line:
-            yield line
+            yield line, PATIENCE
         return
     # Imported here: a person with a board needs no simulator.
     from sim.device import DEVICE_FILE, emit_device, simulated_device
@@ -124,12 +123,11 @@ def line_of(args: argparse.Namespace, weights) -> Iterator[SerialLine]:
         device = simulated_device(emit_device(weights, folder))
     else:
         print(f"compiling {args.netlist}/{NETLIST_FILE}", file=sys.stderr)
-        # Verilator would compile ten thousand little modules for minutes.
-        device = simulated_device(args.netlist, "icarus", NETLIST_FILE)
+        device = simulated_device(args.netlist, source=NETLIST_FILE)
     with device as terminal:
-        print(f"the simulated device listens at {terminal}", file=sys.stderr)
-        with open_line(terminal, 115200) as line:
-            yield line
+        print(f"the simulated device listens at {terminal.path}", file=sys.stderr)
+        with open_line(terminal.path, 115200) as line:
+            yield line, terminal.patience
 
 
 class Checker:
@@ -224,8 +222,8 @@ def main(argv: list[str] | None = None) -> int:
             raise InvalidValueError("--prompt must be at least one character, not ''")
     checker = Checker(chosen.weights) if args.check or args.fuzz else None
 
-    with line_of(args, chosen.weights) as line:
-        client = DeviceClient(line, config, TIMEOUT if args.port else SIMULATED_TIMEOUT)
+    with line_of(args, chosen.weights) as (line, patience):
+        client = DeviceClient(line, config, patience)
         identity = client.expect(weights_digest(chosen.weights))
         client.reset()
         started = time.monotonic()

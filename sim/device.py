@@ -2,11 +2,14 @@
 
 import contextlib
 import json
+import mmap
+import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from hdl.fpga import FPGA_MODULE, generate
@@ -14,7 +17,8 @@ from hdl.host_link import IDENTITY_SPEC
 from model.config import Config
 from model.errors import InvalidFileError, UserError, require
 from model.files import replaced_directory
-from model.frames import BITS_PER_BYTE, Identity, LinkConfig
+from model.frames import BITS_PER_BYTE, FrameError, Identity, LinkConfig, LinkLayout
+from model.host_link import Patience
 from model.memory_image import FINGERPRINT_LABEL, initialised_memories, mem_text, memory_words
 from model.schedule import Schedule
 from model.weights import LayerWeights
@@ -26,7 +30,9 @@ BENCH = "sim.tb_device"
 # The simulated line: as few cycles per bit as the receiver can take, as each costs time; and a silence that is
 # short, but longer than any pause of a host that is not in a hurry.
 SIMULATED_LINK = LinkConfig(25e6, 4, 40_000)
-START_SECONDS = 60.0
+START_SECONDS = 300.0
+# As the bench writes it: the device's clock cycle.
+CYCLE = struct.Struct("Q")
 
 
 def device_texts(weights: LayerWeights, link: LinkConfig) -> dict[str, str]:
@@ -93,9 +99,27 @@ def read_device(directory: str | Path) -> dict:
     raise InvalidFileError(f"{path} must be that of a device (make fpga), not another or missing file")
 
 
+@dataclass(frozen=True)
+class Terminal:
+    """Where a simulated device listens.
+
+    Attributes
+    ----------
+    path : str
+        Of the pseudo-terminal.
+    patience : Patience
+        In the device's time.
+    """
+
+    path: str
+    patience: Patience
+
+
 @contextlib.contextmanager
-def simulated_device(directory: str | Path, simulator: str = "verilator", source: str = DEVICE_FILE) -> Iterator[str]:
-    """Run a device's directory (:func:`emit_device`) in a simulator; yields the path of its terminal.
+def simulated_device(
+    directory: str | Path, simulator: str = "verilator", source: str = DEVICE_FILE
+) -> Iterator[Terminal]:
+    """Run a device's directory (:func:`emit_device`) in a simulator.
 
     Parameters
     ----------
@@ -122,12 +146,14 @@ def simulated_device(directory: str | Path, simulator: str = "verilator", source
         scratch = Path(scratch)
         for memory in directory.glob("*.mem"):
             (scratch / memory.name).symlink_to(memory)
-        address, stop, log = scratch / "address", scratch / "stop", scratch / "run.log"
+        address, stop, log, clock = (scratch / name for name in ("address", "stop", "run.log", "clock"))
+        clock.write_bytes(bytes(CYCLE.size))
         job = {
             "divisor": values["link"]["divisor"],
             "patience_bytes": _patience(values),
             "address": str(address),
             "stop": str(stop),
+            "clock": str(clock),
         }
         (scratch / "job.json").write_text(json.dumps(job), encoding="utf-8")
         with open(log, "wb") as output:
@@ -138,7 +164,9 @@ def simulated_device(directory: str | Path, simulator: str = "verilator", source
                 stderr=subprocess.STDOUT,
             )
             try:
-                yield _address(process, address, log, simulator)
+                path = _address(process, address, log, simulator)
+                with open(clock, "rb") as shared, mmap.mmap(shared.fileno(), CYCLE.size, prot=mmap.PROT_READ) as cycles:
+                    yield Terminal(path, _host_patience(values, lambda: CYCLE.unpack_from(cycles)[0], process))
             except UserError:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=3)
@@ -159,6 +187,23 @@ def _patience(values: dict) -> int:
     schedule = Schedule(Config.from_dict(values["config"]))
     cycles = 2 * (schedule.initiation_interval + schedule.first_step_latency)
     return 8 + cycles // (BITS_PER_BYTE * values["link"]["divisor"])
+
+
+def _host_patience(values: dict, cycle: Callable[[], int], process: subprocess.Popen) -> Patience:
+    """What a host may expect of the device, counted in its own time.
+
+    The clock raises :class:`model.frames.FrameError` when the simulator has ended.
+    """
+    layout, link = LinkLayout(Config.from_dict(values["config"])), values["link"]
+    frames = 2 * (layout.max_request_bytes + layout.max_answer_bytes)  # every byte escaped
+    settled = (_patience(values) + frames) * BITS_PER_BYTE * link["divisor"]
+
+    def clock() -> float:
+        if process.poll() is not None:
+            raise FrameError("the simulator must run, not end")
+        return cycle() / link["clock_hz"]
+
+    return Patience((settled + 2 * link["silence_cycles"]) / link["clock_hz"], settled / link["clock_hz"], clock)
 
 
 def _address(process: subprocess.Popen, address: Path, log: Path, simulator: str) -> str:

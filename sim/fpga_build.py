@@ -24,6 +24,7 @@ from model.fpga import Board, Part
 from model.frames import LinkConfig
 from model.weights import LayerWeights
 from sim.device import DEVICE_FILE, device_texts
+from sim.verilog import CONFIG_FILE
 
 TOP = "top"
 REPORT_FILE = "report.json"
@@ -225,6 +226,8 @@ class BoardBuild:
             path = self.folder / name
             if not path.exists() or path.read_bytes() != content:
                 write_atomic(path, content)
+        # The tools do not read what else the configuration's file tells.
+        texts.pop(CONFIG_FILE)
         self._sources = [*texts, *(name for name in plan.files if name.endswith((".il", ".ys", ".lpf", ".pcf")))]
 
     def synthesize(self) -> Utilisation:
@@ -322,37 +325,56 @@ NETLIST_COMMANDS = (
     "tee -q -o netlist.cells.json stat -json",
     "write_verilog -noattr netlist.cells.v",
 )
+# The models take the place of the cells: simulators handle one module of plain logic in seconds, and thousands of
+# little ones, each with parameters of its own, in an hour.  Constants are folded (a LUT's contents), nothing else.
+INLINE_COMMANDS = (
+    "read_verilog netlist.cells.v netlist.models.v",
+    f"hierarchy -check -top {FPGA_MODULE}",
+    "proc -noopt",
+    "flatten -noscopeinfo",
+    "opt_expr",
+    "opt_clean -purge",
+    f"rename {FPGA_MODULE} netlist",
+    "write_verilog -noattr netlist.flat.v",
+)
 NETLIST_CELLS = ("LUT2", "LUT4", "PFUMX", "L6MUX21", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4")
 MULTIPLIER_BITS, PRODUCT_BITS = 18, 36
+# A module of its own, as the bench sees every variable of the outermost one.
+NETLIST_TOP = f"""\
+module {FPGA_MODULE}(input clk, input rst, input rx, output tx, output busy);
+  netlist netlist(.clk(clk), .rst(rst), .rx(rx), .tx(tx), .busy(busy));
+endmodule
+"""
 
 
 def emit_netlist(directory: Path, progress: Callable) -> dict[str, int]:
-    """Synthesize a device's directory for an ECP5 and write ``netlist.v``: LUTs, flip-flops, multipliers, carries,
-    with Yosys's models of these cells.
+    """Synthesize a device's directory for an ECP5 and write ``netlist.v``: what its LUTs, flip-flops, carries,
+    distributed RAMs and multipliers do, by Yosys's models of these cells.  ``netlist.cells.v`` holds the cells.
 
     Returns
     -------
     dict
         Cells by type.
     """
-    progress("synthesis: started")
-    seconds = yosys(
-        list(NETLIST_COMMANDS),
-        directory / "netlist.rpt",
-        directory,
-        lambda line: progress(f"synthesis: {line[:70]}", True),
-    )
-    progress(f"synthesis: {seconds:.0f} s")
-    assemble_netlist(directory)
-    return cell_counts(directory / "netlist.cells.json")
-
-
-def assemble_netlist(directory: Path) -> None:
-    """``netlist.v`` from Yosys's netlist and the models of its cells."""
+    (directory / NETLIST_FILE).unlink(missing_ok=True)
+    for name, commands in (("synthesis", NETLIST_COMMANDS), ("models of the cells", INLINE_COMMANDS)):
+        progress(f"{name}: started")
+        if commands is INLINE_COMMANDS:
+            write_atomic(directory / "netlist.models.v", _cell_models())
+        seconds = yosys(
+            list(commands),
+            directory / "netlist.rpt",
+            directory,
+            lambda line, name=name: progress(f"{name}: {line[:70]}", True),
+        )
+        progress(f"{name}: {seconds:.0f} s")
     header = (directory / DEVICE_FILE).read_text(encoding="utf-8").split("\n\n", 1)[0]
-    body = (directory / "netlist.cells.v").read_text(encoding="utf-8")
-    write_atomic(directory / NETLIST_FILE, f"{header}\n\n{body}\n{_cell_models()}")
-    shutil.rmtree(directory / "sim" / "verilator" / Path(NETLIST_FILE).stem, ignore_errors=True)
+    body = (directory / "netlist.flat.v").read_text(encoding="utf-8")
+    write_atomic(directory / NETLIST_FILE, f"{header}\n\n{NETLIST_TOP}\n{body}")
+    (directory / "netlist.flat.v").unlink()
+    for compiled in (directory / "sim").glob(f"*/{Path(NETLIST_FILE).stem}"):
+        shutil.rmtree(compiled)
+    return cell_counts(directory / "netlist.cells.json")
 
 
 def _cell_models() -> str:
@@ -361,8 +383,6 @@ def _cell_models() -> str:
 
     share = Path(pyosys.__file__).parent / "share" / "ecp5"
     text = "\n".join((share / name).read_text(encoding="utf-8") for name in ("common_sim.vh", "ccu2c_sim.vh"))
-    # Delays mean nothing here, and simulators differ in what they read of them.
-    text = re.sub(r"\bspecify\b.*?\bendspecify\b", "", text, flags=re.DOTALL)
     models = [re.search(rf"^module {cell}\b.*?^endmodule", text, re.DOTALL | re.MULTILINE)[0] for cell in NETLIST_CELLS]
     operands = [f"{port}{bit}" for port in "AB" for bit in range(MULTIPLIER_BITS)]
     product = [f"P{bit}" for bit in range(PRODUCT_BITS)]

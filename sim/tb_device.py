@@ -5,8 +5,10 @@ Whoever opens the terminal talks to the device as over a cable.  ``CHESSRNN_JOB`
 """
 
 import json
+import mmap
 import os
 import select
+import struct
 import tty
 from collections import deque
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
+from cocotb.utils import get_sim_time
 
 from model.files import write_atomic
 from model.frames import BITS_PER_BYTE
@@ -24,6 +27,8 @@ PERIOD_NS = 2 * HALF_PERIOD_NS
 # With nothing under way, so much simulated time passes in so much real time.
 IDLE_BYTES = 20
 IDLE_SECONDS = 0.02
+# The device's clock cycle, shared with the host's process: native, as one memory access writes it.
+CYCLE = struct.Struct("Q")
 
 
 @cocotb.test()
@@ -46,6 +51,8 @@ class Bench:
         # So long may the device think before it answers.
         self.patience = job["patience_bytes"]
         self.stop = Path(job["stop"])
+        with open(job["clock"], "r+b") as clock:
+            self.clock = mmap.mmap(clock.fileno(), CYCLE.size)
         self.parent = os.getppid()
         # The bench's own end of the other side stays open, so that hosts may come and go.
         self.master, self.slave = os.openpty()
@@ -72,6 +79,8 @@ class Bench:
         waiting = deque()
         quiet = 0
         while True:
+            # After what came until then was handed over.
+            CYCLE.pack_into(self.clock, 0, int(get_sim_time("ns")) // PERIOD_NS)
             if not waiting:
                 waiting.extend(self.read(IDLE_SECONDS if quiet > self.patience else 0))
             if waiting:

@@ -3,7 +3,7 @@
 import pytest
 
 from model.errors import InvalidValueError
-from model.fpga import BOARDS, PARTS, Measured, block_rams, board, multiplier_blocks, remedies
+from model.fpga import BOARDS, PARTS, Measured, block_rams, board, largest, multiplier_blocks, remedies
 from model.presets import preset
 from model.resources import multipliers
 
@@ -41,3 +41,37 @@ def test_remedies_fit_and_are_one_of_each_kind():
         assert measured.fits(config.replace(settings))
     kinds = [next(iter(settings)) for settings in found]
     assert len(kinds) == len(set(kinds))
+
+
+MULTIPLIER = {"architecture.arithmetic": "multiplier"}
+SMALLEST = {"architecture.engine": "fast", "architecture.tile_rows": 1, "architecture.tile_cols": 1}
+# LUTs and multipliers of ECP5 designs as Yosys 0.70 maps them: the first is what the others are estimated from.
+SYNTHESIZED = [
+    ("char128", BOARDS["ulx3s_85f"].settings, 15195, 88),
+    ("char128", BOARDS["ecpix5_45f"].settings, 13524, 60),
+    ("tiny", SMALLEST, 5583, 21),
+    ("tiny", {}, 9623, 160),
+]
+
+
+@pytest.mark.parametrize(("name", "settings", "luts", "dsps"), SYNTHESIZED)
+def test_estimates_of_other_designs_are_near_what_synthesis_gives(name, settings, luts, dsps):
+    first, tile, used, blocks = SYNTHESIZED[0]
+    start = {"luts": used, "brams": 8, "dsps": blocks}
+    measured = Measured(preset(first).replace(MULTIPLIER | tile), start, PARTS["LFE5U-85F"])
+    found = measured.estimate(preset(name).replace(MULTIPLIER | settings))
+    assert abs(found["luts"] / luts - 1) < 0.1
+    assert found["dsps"] == dsps
+
+
+def test_largest_network_fits_and_a_wider_one_does_not():
+    part = PARTS["iCE40HX8K"]
+    measured = Measured(preset("char64"), {"luts": 6159, "brams": 18, "dsps": 0}, part)
+    found = largest(measured, 2, 4)
+    assert measured.fits(found)
+    assert (found.block_size, found.quantization.weight_bits) == (2, 4)
+    wider = found.network.hidden_size + 16
+    assert not measured.fits(
+        found.replace({"network.hidden_size": wider, "architecture.tile_rows": 1, "architecture.tile_cols": 1})
+    )
+    assert largest(Measured(preset("char64"), {"luts": 60000, "brams": 18, "dsps": 0}, part), 2, 8) is None

@@ -19,7 +19,7 @@ from model.frames import (
     LinkLayout,
     Reason,
 )
-from model.host_link import DeviceClient, damaged
+from model.host_link import DeviceClient, Patience, damaged
 from model.presets import preset
 from model.reference.host_link import HostLinkReference
 from model.reference.layer import LayerReference
@@ -124,7 +124,7 @@ class BadLine:
 def test_client_gets_every_step_through_a_bad_line(rng):
     weights = random_weights(preset("tiny"), rng)
     device = HostLinkReference(weights, Identity.of(weights.config, "cd" * 32, 25e6))
-    client = DeviceClient(BadLine(device, rng, 0.2), weights.config, timeout=0.0)
+    client = DeviceClient(BadLine(device, rng, 0.2), weights.config, Patience(-1.0, -1.0))
     client.expect("cd" * 32)
     client.reset()
     xs = random_inputs(weights.config, rng, 300)
@@ -138,7 +138,7 @@ def test_client_gets_every_step_through_a_bad_line(rng):
 def test_client_gives_up_and_names_why(rng):
     weights = random_weights(preset("tiny"), rng)
     device = HostLinkReference(weights, Identity.of(weights.config, "cd" * 32, 25e6))
-    client = DeviceClient(BadLine(device, rng, 0), weights.config, timeout=0.0)
+    client = DeviceClient(BadLine(device, rng, 0), weights.config, Patience(-1.0, -1.0))
     with pytest.raises(InvalidValueError, match="weights must be 'efef.* not 'cdcd"):
         client.expect("ef" * 32)
     client.next_step = 7

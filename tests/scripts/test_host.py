@@ -5,8 +5,12 @@ import pty
 
 import pytest
 
-from scripts import fpga, host
+from model.fpga import PARTS
+from model.host_link import Patience
+from model.presets import preset
+from scripts import fpga, host, xilinx
 from scripts.cli import run_command
+from sim.fpga_build import Utilisation
 
 BAD_HOST = [
     (["--port", "/dev/null/none"], "--port must be a serial port that can be opened, not '/dev/null/none'"),
@@ -18,6 +22,7 @@ BAD_HOST = [
     (["--netlist", "/nowhere", "--config", "tiny"], "/nowhere/config.json must be that of a device"),
 ]
 BAD_FPGA = [
+    (["--netlist", "--fit"], "--fit must be given with --board, not '--netlist'"),
     (["--board", "arty"], "board must be one of ulx3s_85f"),
     (["--board", "ulx3s_85f", "--clock-mhz", "0"], "--clock-mhz must be more than 0, not 0.0"),
     (["--board", "ulx3s_85f", "--clock-mhz", "33.123"], "--clock-mhz must be 25 MHz times a ratio"),
@@ -45,8 +50,32 @@ def test_builder_refuses(arguments, message, capsys, tmp_path):
     assert not (tmp_path / "build").exists()
 
 
+def test_what_does_not_fit_is_told_with_what_would():
+    part = PARTS["LFE5U-85F"]
+    config = preset("char128").replace({"architecture.arithmetic": "multiplier", "architecture.tile_rows": 8})
+    text = fpga.complaint(config, Utilisation({"luts": 90000, "ffs": 9000, "brams": 36, "dsps": 512}, part))
+    assert text.startswith(
+        "the design must fit LFE5U-85F, not take 90000 LUT (6360 more than LFE5U-85F has) and 512 DSP (356 more than "
+        "LFE5U-85F has); by estimate one of these fits: architecture.tile_rows="
+    )
+    for way in ("compression.block_size=16", "network.hidden_size=120", "quantization.weight_bits=7"):
+        assert way in text
+    # Nothing is proposed where even the smallest design is too large.
+    part = PARTS["iCE40HX8K"]
+    text = fpga.complaint(preset("char64"), Utilisation({"luts": 9000, "brams": 40, "dsps": 0}, part))
+    assert text.endswith("40 BRAM (8 more than iCE40HX8K has); no smaller tile, k or width fits")
+
+
+def test_cells_of_xilinx_parts_are_counted():
+    modules = {
+        "top": {"LUT6": 4, "RAM64M": 1, "FDRE": 1, "RAMB36E1": 1, "row": 2},
+        "row": {"LUT6": 3, "SRL16E": 1, "FDRE": 3, "RAMB18E1": 1, "DSP48E1": 2, "CARRY4": 9},
+    }
+    assert xilinx.resources(modules, "top") == {"LUT": 16, "FF": 7, "BRAM": 2, "DSP": 4}
+
+
 def test_a_device_that_says_nothing_is_named(capsys, monkeypatch):
-    monkeypatch.setattr(host, "TIMEOUT", 0.05)
+    monkeypatch.setattr(host, "PATIENCE", Patience(answer=0.05))
     master, slave = pty.openpty()
     try:
         error = complaint(host.main, ["--port", os.ttyname(slave), "--baud", "115200"], capsys)
