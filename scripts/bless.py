@@ -6,7 +6,7 @@ import sys
 
 from model.files import write_atomic
 from scripts.cli import run_command
-from scripts.synthesis.baseline import ENGINES, baseline_file, measure, read_baseline, regressions
+from scripts.synthesis.baseline import DESIGNS, baseline_file, measure, name, read_baseline, regressions
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -18,13 +18,14 @@ def main(argv: list[str] | None = None) -> int:
     path = baseline_file()
     before = read_baseline(path) if path.exists() else {}
     now = {}
-    for engine in ENGINES:
-        print(f"measuring engine {engine}", file=sys.stderr)
-        now[engine] = measure(engine)
-        old = before.get(engine)
-        change = f", {now[engine]['gates'] - old['gates']:+,.0f}" if old else ""
-        print(f"{engine}: {now[engine]['gates']:,.0f} gates{change}, {now[engine]['depth']} cells deep")
-        for text in regressions(old, now[engine]) if old else ():
+    for engine, arithmetic in DESIGNS:
+        design = name(engine, arithmetic)
+        print(f"measuring {design}", file=sys.stderr)
+        found = now[design] = measure(engine, arithmetic)
+        old = before.get(design)
+        change = f", {found['gates'] - old['gates']:+,.0f}" if old else ""
+        print(f"{design}: {found['gates']:,.0f} gates{change}, {found['depth']} cells deep")
+        for text in regressions(old, found) if old else ():
             print(f"  {text}")
     write_atomic(path, json.dumps(now, indent=1) + "\n")
     print(f"written to {path.parent.parent.name}/{path.parent.name}/{path.name}")

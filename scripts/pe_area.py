@@ -15,10 +15,10 @@ from model.errors import require
 from model.files import make_folder, write_atomic
 from model.presets import preset
 from scripts.cli import count, run_command
+from scripts.synthesis.flow import Choices
 from scripts.synthesis.library import Library, load_libraries
-from scripts.synthesis.netlist import Netlist
 from scripts.synthesis.units import role_of
-from scripts.synthesis.yosys import map_cells, map_generic, prepare
+from scripts.synthesis.yosys import map_generic, prepare
 from scripts.verilog import BUILD
 
 EXAMPLES = """examples:
@@ -29,6 +29,7 @@ BLOCK_SIZES, WEIGHT_BITS = (4, 8, 16), (4, 6, 8)
 TILE_COLS = 4
 # Mapping for area: no delay target that a path could miss.
 RELAXED_PS = 100_000.0
+AREA_EFFORTS = ("dense", "small")
 BASELINE = ("direct", "multiplier")
 
 
@@ -76,16 +77,8 @@ def areas(config: Config, library: Library | None) -> dict[str, float]:
             found, unit = map_generic(prepared, folder).areas(None), 1.0
         else:
             liberty = library.liberty
-            trials = []
-            for effort in ("small", "dense"):
-                wanted = dict.fromkeys(prepared.modules, effort)
-                trials.append(map_cells(prepared, liberty, plain, wanted, RELAXED_PS, folder))
-            sizes = [Netlist(modules, prepared.top).areas(liberty) for modules in trials]
-            best = {
-                name: trials[1][name] if sizes[1][name].own < sizes[0][name].own else trials[0][name]
-                for name in prepared.modules
-            }
-            found, unit = Netlist(trials[0] | best, prepared.top).areas(liberty), liberty.nand2.area
+            choices = Choices(prepared, liberty, plain, RELAXED_PS, folder, AREA_EFFORTS)
+            found, unit = choices.netlist(choices.smallest()).areas(liberty), liberty.nand2.area
     return {name: area.total / unit for name, area in found.items()}
 
 

@@ -16,13 +16,19 @@ from scripts.synthesis.flow import TARGET_FO4
 from scripts.synthesis.job import earlier, folder_of, run, run_key, write
 from scripts.synthesis.library import load_libraries
 from scripts.synthesis.report import breakdown, table_markdown, timing_assumptions
+from scripts.synthesis.treemap import treemap
 from scripts.verilog import BUILD
 
-DESIGNS = tuple(
-    f"{name}:architecture.engine={engine}" for name in ("lm512", "lm512_quarter") for engine in ("direct", "fast")
+# Each engine with as many products between two registers as a path of 40 FO4 holds.
+DESIGNS = (
+    "lm512:architecture.engine=direct",
+    "lm512",
+    "lm512_quarter:architecture.engine=direct,architecture.pipeline.compressor_terms=8",
+    "lm512_quarter",
 )
 SHOWN_PARTS = 5
-MARKDOWN, VALUES = "silicon.md", "silicon.json"
+NAMED = ("design", "compression", "tile", "engine")
+MARKDOWN, VALUES, DRAWING = "silicon.md", "silicon.json", "treemap.svg"
 
 EXAMPLES = """examples:
   python -m scripts.silicon --liberty nangate45/nangate45_typ.lib.gz
@@ -102,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
             clock.done += 1
         else:
             write(folder, values)
+        write_atomic(folder / DRAWING, treemap(values) + "\n")
         found.append(values)
     text = report(found)
     folder = BUILD / "synthesis"
@@ -114,16 +121,33 @@ def main(argv: list[str] | None = None) -> int:
 
 def minutes(values: dict) -> str:
     """Time of synthesis and timing: on the clock, and of the processor."""
-    used = values.get("tool_cpu_seconds")
-    text = f"{sum(values['seconds'].values()) / 60:.1f}"
-    return text if used is None else f"{text} ({used / 60:.1f} CPU)"
+    return f"{sum(values['seconds'].values()) / 60:.1f} ({values['cpu_seconds'] / 60:.1f} CPU)"
+
+
+def named(values: dict) -> tuple[str, str, str, str]:
+    """Cells for :data:`NAMED`."""
+    division, bits = values["design"]["division"], values["design"]["numerics"]["weight_bits"]
+    tile = f"{division['tile_rows']} x {division['tile_cols']}"
+    return values["name"], f"k = {division['block_size']}, {bits} bit", tile, values["engine"]
+
+
+def too_long(values: dict) -> list[tuple[str, ...]]:
+    """Paths longer than the target, and where their time goes."""
+    rows = []
+    for path in values["timing"]["paths"] if values["timing"] else ():
+        if path["fo4"] > values["timing"]["target_fo4"]:
+            spent = sorted(path["fo4_by_module"].items(), key=lambda item: -item[1])
+            places = (".".join(path["from"]), ".".join(path["to"]))
+            parts = ", ".join(f"{module} {value:.1f}" for module, value in spent)
+            rows.append((*named(values), values["library"]["name"], f"{path['fo4']:.1f}", *places, parts))
+    return rows
 
 
 def report(found: list[dict]) -> str:
     """The table, its assumptions, and what dominates."""
     clock = f"{CLOCK_HZ / 1e6:.0f} MHz"
     head = (
-        "design", "engine", "cycles per step", "library", "gates", "flip-flops", "longest path", "clock in library",
+        *NAMED, "cycles per step", "library", "gates", "flip-flops", "longest path", "clock in library",
         "step at that clock", f"step at {clock}", f"TOPS at {clock}", "logic, 90 nm mm2", "memory, 90 nm mm2",
         "area, 90 nm mm2 (range)", "TOPS/mm2 (range)", "on chip", "minutes",
     )  # fmt: skip
@@ -134,8 +158,7 @@ def report(found: list[dict]) -> str:
         least, most = side["tops_per_mm2_range"]
         rows.append(
             (
-                values["name"],
-                values["engine"],
+                *named(values),
                 f"{side['cycles_per_step']:,}",
                 values["library"]["name"],
                 f"{values['logic']['gates']:,.0f}",
@@ -153,7 +176,7 @@ def report(found: list[dict]) -> str:
                 minutes(values),
             )
         )
-    paper = [PAPER.name, *[""] * 8, f"{PAPER.step_us} us", f"{PAPER.tops}", "", "", f"{PAPER.area_mm2}"]
+    paper = [PAPER.name, *[""] * 10, f"{PAPER.step_us} us", f"{PAPER.tops}", "", "", f"{PAPER.area_mm2}"]
     rows.append((*paper, f"{PAPER.tops_per_mm2:.3f}", f"{PAPER.on_chip_kilobytes} kB", ""))
     parts = [table_markdown(rows)]
     # Once for libraries that are treated alike.
@@ -166,14 +189,21 @@ def report(found: list[dict]) -> str:
         "paper's figures fit, where no other is named; delays are never converted between nodes. Longest paths: "
         f"{assumptions or 'none, OpenSTA is not installed'}."
     )
-    shares = [("design", "engine", "library", "what dominates the area (90 nm mm2)", "longest path")]
+    shares = [
+        ("design", "compression", "tile", "engine", "library", "what dominates the area (90 nm mm2)", "longest path")
+    ]
     for values in found:
         whole = values["comparison"]["area_mm2"]
         largest = [f"{name} {area:.2f} ({100 * area / whole:.0f} %)" for name, area in breakdown(values)[:SHOWN_PARTS]]
         path = values["timing"]["paths"][0] if values["timing"] else None
         text = f"{'.'.join(path['from'])} to {'.'.join(path['to'])}" if path else "-"
-        shares.append((values["name"], values["engine"], values["library"]["name"], ", ".join(largest), text))
+        shares.append((*named(values), values["library"]["name"], ", ".join(largest), text))
     parts.append(table_markdown(shares))
+    slow = [row for values in found for row in too_long(values)]
+    if slow:
+        parts.append(f"Paths longer than {TARGET_FO4:g} FO4, the longest between each two registers:")
+        head = (*NAMED, "library", "FO4", "from", "to", "FO4 spent in")
+        parts.append(table_markdown([head, *slow]))
     return "\n\n".join(parts) + "\n"
 
 

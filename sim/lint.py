@@ -3,22 +3,15 @@
 import importlib.util
 import re
 import subprocess
-import sys
+import tempfile
 from pathlib import Path
 
 from model.errors import MissingToolError
+from sim import yosys_process
 from sim.runner import TOP_MODULE, environment
 from sim.verilog import VERILOG_FILE, load_build
 
 WAIVERS = Path(__file__).resolve().parents[1] / "constraints" / "lint.vlt"
-# Yosys ends its process on an error and prints: it gets one of its own.
-YOSYS_SCRIPT = """\
-import sys
-from pyosys import libyosys
-design = libyosys.Design()
-for line in sys.argv[1].splitlines():
-    libyosys.run_pass(line, design)
-"""
 # Memories stay what they are: mapping them to flip-flops would only take time.
 YOSYS_PASSES = f"""\
 read_verilog {VERILOG_FILE}
@@ -60,8 +53,10 @@ def yosys_warnings(directory: str | Path) -> list[str]:
     path = load_build(directory).path
     if importlib.util.find_spec("pyosys") is None:
         raise MissingToolError("package pyosys must be installed (make check does)")
-    command = [sys.executable, "-c", YOSYS_SCRIPT, YOSYS_PASSES]
-    done = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryDirectory(prefix="chessrnn-lint-") as scratch:
+        script = Path(scratch) / "lint.ys"
+        script.write_text(YOSYS_PASSES, encoding="utf-8")
+        done = subprocess.run(yosys_process.command(script), cwd=path, capture_output=True, text=True, check=False)
     lines = (done.stdout + done.stderr).splitlines()
     found = [line.strip() for line in lines if re.search(r"\b(Warning|ERROR):", line)]
     if done.returncode and not found:

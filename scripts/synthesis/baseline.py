@@ -2,10 +2,11 @@
 
 import json
 import tempfile
+from itertools import product
 from pathlib import Path
 
 from hdl.verilog import TOP_MODULE, generate
-from model.config import Config
+from model.config import ARITHMETICS, ENGINES
 from model.errors import InvalidFileError
 from model.presets import preset
 from scripts.synthesis.flow import synthesize
@@ -14,7 +15,7 @@ from scripts.synthesis.yosys import yosys_version
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "baselines"
 # One lane and few elements: what a module costs shows as well in a small tile.
 SMALL = {"architecture.tile_rows": 4, "architecture.tile_cols": 1, "architecture.cell_lanes": 1}
-ENGINES = ("direct", "fast")
+DESIGNS = tuple(product(ENGINES, ARITHMETICS))
 # A design may grow by this much before it counts; less is the mapper's mood.
 GROWTH, DEEPER = 0.01, 1
 
@@ -24,9 +25,10 @@ def baseline_file() -> Path:
     return FOLDER / f"synthesis-pyosys-{yosys_version()}.json"
 
 
-def measure(engine: str) -> dict:
+def measure(engine: str, arithmetic: str) -> dict:
     """Gate equivalents of generic cells and depth in cells, of the design and of each module."""
-    config: Config = preset("tiny").replace({**SMALL, "architecture.engine": engine})
+    chosen = {"architecture.engine": engine, "architecture.arithmetic": arithmetic}
+    config = preset("tiny").replace(SMALL | chosen)
     with tempfile.TemporaryDirectory(prefix="chessrnn-synthesis-") as folder:
         result = synthesize(generate(config), TOP_MODULE, None, Path(folder))
     top = result.areas[TOP_MODULE]
@@ -38,8 +40,13 @@ def measure(engine: str) -> dict:
     }
 
 
+def name(engine: str, arithmetic: str) -> str:
+    """Key of a design in the file."""
+    return f"{engine}, {arithmetic}"
+
+
 def read_baseline(path: Path) -> dict:
-    """Engine → figures of a file that :func:`bless` wrote.
+    """Design, as :func:`name` calls it, → figures of a file that ``make bless`` wrote.
 
     Raises
     ------

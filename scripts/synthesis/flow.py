@@ -1,22 +1,24 @@
 """From Verilog to figures: synthesize, time, work harder on the modules of paths that are too long, measure."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.synthesis import opensta
+from scripts.synthesis.liberty import Liberty
 from scripts.synthesis.library import Library
 from scripts.synthesis.memory_macro import MemoryModel
 from scripts.synthesis.netlist import ModuleArea, Netlist
 from scripts.synthesis.timing import Timing, analyse
-from scripts.synthesis.yosys import EFFORTS, map_cells, map_generic, prepare
+from scripts.synthesis.yosys import EFFORTS, FULL_ADDERS, Prepared, map_cells, map_generic, prepare
 
 TARGET_FO4 = 40.0
-# What a path spends in its flip-flops, and what is left of it where it crosses modules that ABC sees one by one.
-LOGIC_SHARE = 0.6
-# Delay target of ABC where OpenSTA is missing and the FO4 of the library therefore unknown.
-UNKNOWN_TARGET_PS = 1000.0
+# Share of the period that ABC may spend in one module, as it sees neither the flip-flops' part of a path nor the
+# modules before and after.  The last effort is for paths that the one before left too long.
+LOGIC_SHARE = {"dense": 0.6, "small": 0.6, "medium": 0.75, "fast": 0.6}
+# Clock period that ABC works towards where OpenSTA is missing and the FO4 of the library therefore unknown.
+UNKNOWN_PERIOD_PS = 1700.0
 # A module with less of a too long path than this is not the one to blame.
 BLAME_SHARE = 0.1
 
@@ -90,25 +92,17 @@ def synthesize(
     timed = opensta.available()
     fo4 = opensta.measure_fo4(library.liberty, plain, folder) if timed else None
     memory = MemoryModel(library.liberty, fo4, list(library.macros))
-    delay_ps = target_fo4 * fo4 * 1e12 * LOGIC_SHARE if fo4 else UNKNOWN_TARGET_PS
+    period_ps = target_fo4 * fo4 * 1e12 if fo4 else UNKNOWN_PERIOD_PS
     liberty = library.liberty
 
-    def mapped(wanted: dict[str, str], text: str) -> dict[str, dict]:
-        clock.start("map", f"{top}: {text}")
-        return map_cells(prepared, liberty, plain, wanted, delay_ps, folder)
+    def announce(effort: str) -> None:
+        clock.start("map", f"{top}: mapping {len(prepared.modules)} modules, {effort}")
 
-    efforts = dict.fromkeys(prepared.modules, "small")
-    modules = mapped(efforts, f"mapping {len(efforts)} modules")
-    if liberty.full_adder:
-        dense = dict.fromkeys(prepared.modules, "dense")
-        found = mapped(dense, f"mapping {len(efforts)} modules with full adders")
-        small_areas, dense_areas = (Netlist(source, top).areas(liberty) for source in (modules, found))
-        smaller = [name for name in small_areas if dense_areas[name].own < small_areas[name].own]
-        modules |= {name: found[name] for name in smaller}
-        efforts |= dict.fromkeys(smaller, "dense")
+    choices = Choices(prepared, liberty, plain, period_ps, folder, EFFORTS, announce)
+    efforts = choices.smallest()
     best = None
     for number in range(len(EFFORTS)):
-        netlist = Netlist(modules, top)
+        netlist = choices.netlist(efforts)
         netlist.repair(liberty)
         if not timed:
             best = (netlist, None, efforts)
@@ -117,20 +111,88 @@ def synthesize(
         timing = analyse(netlist, liberty, plain, memory, folder, fo4, target_fo4, ports_fraction)
         if best is None or timing.period < best[1].period:
             best = (netlist, timing, efforts)
-        harder = {
-            module: EFFORTS[EFFORTS.index(efforts[module]) + 1]
-            for module in sorted(timing.blamed(target_fo4 * fo4, BLAME_SHARE))
-            if module in efforts and efforts[module] != EFFORTS[-1]
-        }
-        if not harder or number == len(EFFORTS) - 1:
+        harder = choices.harder(efforts, timing.blamed(target_fo4 * fo4, BLAME_SHARE))
+        if not harder:
             break
-        longest = f"{timing.period / fo4:.1f} FO4"
-        modules = modules | mapped(harder, f"longest path {longest}, mapping {len(harder)} modules for speed")
+        progress(f"{top}: longest path {timing.period / fo4:.1f} FO4, {len(harder)} modules for speed")
         efforts = efforts | harder
     netlist, timing, efforts = best
     note = "" if timed else "OpenSTA (sta) is not installed: no timing"
     areas = netlist.areas(liberty)
     return Synthesis(library, netlist, areas, timing, note, efforts, memory, plain, clock.stop())
+
+
+class Choices:
+    """Every module of a design mapped in several ways, and which of them to take.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    liberty : Liberty
+    plain : Path
+        The library as a plain file.
+    period_ps : float
+        Clock period that mapping works towards.
+    folder : Path
+        For the files and logs of the tools.
+    efforts : sequence of str
+        Of :data:`scripts.synthesis.yosys.EFFORTS`, in their order; what a library without full adders cannot be
+        mapped with is left out.
+    announce : callable
+        Called with every effort before its mapping begins.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        liberty: Liberty,
+        plain: Path,
+        period_ps: float,
+        folder: Path,
+        efforts: Sequence[str] = EFFORTS,
+        announce: Callable[[str], None] = lambda effort: None,
+    ):
+        self._prepared = prepared
+        self._modules: dict[str, dict] = {}
+        for effort in efforts:
+            if effort != FULL_ADDERS or liberty.full_adder:
+                announce(effort)
+                wanted = dict.fromkeys(prepared.modules, effort)
+                self._modules[effort] = map_cells(
+                    prepared, liberty, plain, wanted, period_ps * LOGIC_SHARE[effort], folder
+                )
+        self._areas = {
+            effort: {
+                name: sum(
+                    liberty.cells[cell["type"]].area
+                    for cell in module["cells"].values()
+                    if cell["type"] in liberty.cells
+                )
+                for name, module in modules.items()
+            }
+            for effort, modules in self._modules.items()
+        }
+
+    def smallest(self) -> dict[str, str]:
+        """Module → the effort that makes it smallest."""
+        return {name: self._smallest(name, list(self._modules)) for name in self._prepared.modules}
+
+    def harder(self, efforts: dict[str, str], modules: Iterable[str]) -> dict[str, str]:
+        """Of ``modules`` those that a later effort may make faster → the one of them that is smallest."""
+        order = list(self._modules)
+        later = {name: order[order.index(efforts[name]) + 1 :] for name in sorted(modules) if name in efforts}
+        return {name: self._smallest(name, rest) for name, rest in later.items() if rest}
+
+    def netlist(self, efforts: dict[str, str]) -> Netlist:
+        """The design with each module as its effort made it."""
+        # All have the black boxes.
+        found = dict(next(iter(self._modules.values())))
+        return Netlist(
+            found | {name: self._modules[effort][name] for name, effort in efforts.items()}, self._prepared.top
+        )
+
+    def _smallest(self, name: str, efforts: list[str]) -> str:
+        return min(efforts, key=lambda effort: self._areas[effort][name])
 
 
 class _StopWatch:

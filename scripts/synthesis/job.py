@@ -79,18 +79,18 @@ def run(
     # A report beside another run's files would be worse than none.
     (folder / REPORT_FILE).unlink(missing_ok=True)
     fraction = PORTS_FRACTION if whole else 0.0
-    before = _tool_seconds()
+    before = _cpu_seconds()
     result = synthesize(verilog, top, library, folder, target_fo4, fraction, progress)
     values = {"key": key, **report_values(result, config, target_fo4, whole)}
-    values["tool_cpu_seconds"] = round(_tool_seconds() - before, 1)
+    values["cpu_seconds"] = round(_cpu_seconds() - before, 1)
     write(folder, values)
     return values, result
 
 
-def _tool_seconds() -> float:
-    """Processor time of the programs that ran so far."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _cpu_seconds() -> float:
+    """Processor time so far, of this program and of the tools that it ran."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def write(folder: Path, values: dict) -> None:

@@ -182,8 +182,8 @@ def sections(values: dict) -> list[Section]:
         found.append(_power_section(values["power"]))
     tools = ", ".join(f"{name} {version}" for name, version in values["tools"].items() if version)
     seconds = ", ".join(f"{name} {value:.0f} s" for name, value in values["seconds"].items())
-    if "tool_cpu_seconds" in values:
-        seconds += f"; processor time of the tools {values['tool_cpu_seconds']:.0f} s"
+    if "cpu_seconds" in values:
+        seconds += f"; processor time {values['cpu_seconds']:.0f} s"
     origin = f"Design {values['name']}, configuration {values['configuration']}. {tools}. {seconds}."
     found.append(Section("How it was made", (origin,)))
     return found

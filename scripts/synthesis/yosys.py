@@ -4,7 +4,6 @@ import importlib.util
 import json
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hdl.memory import RAM_MODULE, ROM_MODULE
 from model.errors import InvalidFileError, MissingToolError, UserError
 from scripts.synthesis.liberty import SPECIAL_NAMES, Liberty, input_capacitance
 from scripts.synthesis.netlist import Netlist
+from sim import yosys_process
 
 GENERIC_GATES = "NAND,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4,OAI4"
 
@@ -37,6 +37,8 @@ ABC_SCRIPTS = {
     ),
 }  # fmt: skip
 EFFORTS = tuple(ABC_SCRIPTS)
+# The one that takes the library's full adders.
+FULL_ADDERS = "dense"
 
 # Ports of the wrappers of hdl.memory, whose bodies must not reach synthesis.
 BLACK_BOXES = f"""
@@ -98,11 +100,7 @@ def run_passes(passes: list[str], folder: Path, name: str) -> str:
     script.write_text("\n".join(passes) + "\n", encoding="utf-8")
     with log.open("wb") as stream:
         code = subprocess.run(
-            [sys.executable, "-m", "scripts.synthesis.yosys_process", str(script)],
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            cwd=Path(__file__).resolve().parents[2],
-            check=False,
+            yosys_process.command(script), stdout=stream, stderr=subprocess.STDOUT, cwd=folder, check=False
         ).returncode
     text = log.read_text(encoding="utf-8", errors="replace")
     errors = re.findall(r"^(?:ABC: )?(?:ERROR|Error|\*\* cmd error)\b.*", text, re.MULTILINE)
@@ -155,6 +153,8 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
         "opt_expr",
         "opt_merge",
         "opt_clean -purge",
+        # Half of the file, and nobody asks.
+        "setattr -unset src",
         f"tee -q -o {_quoted(names)} ls",
         f"write_rtlil {_quoted(prepared)}",
     ]
@@ -219,7 +219,7 @@ def map_cells(
         modules = " ".join(name for name in prepared.modules if efforts.get(name) == effort)
         if not modules:
             continue
-        if effort == "dense" and liberty.full_adder:
+        if effort == FULL_ADDERS and liberty.full_adder:
             adder = folder / "full_adder.v"
             adder.write_text(_full_adder_map(liberty), encoding="utf-8")
             passes += [f"extract_fa -fa {modules}", f"techmap -map {_quoted(adder)} {modules}", f"opt_clean {modules}"]

@@ -2,14 +2,15 @@
 
 import pytest
 
-from scripts.synthesis.baseline import ENGINES, baseline_file, measure, read_baseline, regressions
+from scripts.synthesis.baseline import DESIGNS, baseline_file, measure, name, read_baseline, regressions
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_no_regression(engine):
+@pytest.mark.parametrize(("engine", "arithmetic"), DESIGNS)
+def test_no_regression(engine, arithmetic):
     path = baseline_file()
     assert path.exists(), f"{path.name} is missing: make bless measures it for this version"
-    assert not regressions(read_baseline(path)[engine], measure(engine)), "make bless accepts what is meant"
+    before = read_baseline(path)[name(engine, arithmetic)]
+    assert not regressions(before, measure(engine, arithmetic)), "make bless accepts what is meant"
 
 
 def test_regressions_are_seen():

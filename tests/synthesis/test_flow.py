@@ -4,11 +4,11 @@ import pytest
 
 from model.errors import MissingToolError
 from scripts.synthesis import opensta, yosys
-from scripts.synthesis.flow import synthesize
+from scripts.synthesis.flow import Choices, synthesize
 from scripts.synthesis.library import load_libraries
 from scripts.synthesis.memory_macro import MemoryModel, SramMacro
 from scripts.synthesis.netlist import GENERIC_TRANSISTORS, TRANSISTORS_PER_GATE_EQUIVALENT, MemoryMacro
-from scripts.synthesis.yosys import SynthesisError, ToolError, prepare, run_passes
+from scripts.synthesis.yosys import EFFORTS, SynthesisError, ToolError, prepare, run_passes
 
 TWICE = """
 module half(input clk, input [3:0] a, b, output reg [3:0] y);
@@ -146,6 +146,20 @@ def test_effort_goes_to_modules_of_long_paths(library, tmp_path):
     assert result.efforts == {"slow": "fast"}
     easy = synthesize(TWICE, "twice", library, tmp_path, ports_fraction=0.0)
     assert set(easy.efforts.values()) <= {"small", "dense"}
+
+
+def test_modules_are_as_small_as_any_effort_makes_them(library, library_file, tmp_path):
+    prepared = prepare(SLOW, "slow", library_file, tmp_path)
+    choices = Choices(prepared, library.liberty, library_file, 1e6, tmp_path)
+    own = {effort: choices.netlist({"slow": effort}).areas(library.liberty)["slow"].own for effort in EFFORTS}
+    chosen = choices.smallest()
+    assert own[chosen["slow"]] == min(own.values())
+    # Whoever is blamed goes on to the smallest of the later efforts, and stays where there is none.
+    order = EFFORTS.index(chosen["slow"]) + 1
+    later = {effort: own[effort] for effort in EFFORTS[order:]}
+    assert choices.harder(chosen, {"slow", "memory"}) == ({"slow": min(later, key=later.get)} if later else {})
+    assert choices.harder({"slow": EFFORTS[-1]}, {"slow"}) == {}
+    assert choices.harder(chosen, set()) == {}
 
 
 def test_errors_of_opensta_fail_the_run(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from scripts import synthesize
 from scripts.cli import run_command
+from scripts.synthesis import yosys
 
 SETTINGS = [
     "architecture.engine=fast", "architecture.tile_rows=4", "architecture.tile_cols=1", "architecture.cell_lanes=1",
@@ -67,6 +68,45 @@ def test_wrong_input_is_one_line(tmp_path, capsys, options, message):
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda texts: "module x; endmodule", "must be a Liberty file"),
+        (lambda texts: texts["library"](without=("NAND2_X1", "NAND2_X4")), "must have a two-input NAND"),
+        (lambda texts: texts["library"](flip_flops=()), "must have a D flip-flop"),
+    ],
+)
+def test_unusable_library_is_one_line(tmp_path, texts, capsys, change, message):
+    library, output = tmp_path / "bad.lib", tmp_path / "reports"
+    library.write_text(change(texts), encoding="ascii")
+    assert run([*DESIGN, "--liberty", str(library), "--output", str(output)]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not output.exists()
+
+
+def test_missing_yosys_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(yosys.importlib.util, "find_spec", lambda name: None)
+    assert run([*DESIGN, "--output", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "pyosys must be installed to synthesize" in error and error.count("\n") == 1
+
+
+def test_latch_is_named_and_nothing_is_reported(tmp_path, monkeypatch, capsys):
+    latch = "reg bad; always @* if (rst) bad = x_valid;\n"
+    whole = synthesize.generate
+
+    def faulty(config):
+        verilog = whole(config)
+        end = verilog.index("endmodule", verilog.index("module accelerator("))
+        return verilog[:end] + latch + verilog[end:]
+
+    monkeypatch.setattr(synthesize, "generate", faulty)
+    assert run([*DESIGN, "--output", str(tmp_path)]) == 2
+    assert "synthesize: error: design must hold no latch, not 'accelerator/" in capsys.readouterr().err
+    assert not (tmp_path / "report.json").exists()
 
 
 def test_two_libraries_are_refused(tmp_path, library_file, capsys):

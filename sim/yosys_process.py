@@ -7,6 +7,12 @@ import sys
 from pathlib import Path
 
 
+def command(script: Path) -> list[str]:
+    """What to run for the passes of a file."""
+    # Without the folder of this file on the path: its neighbours are not for Yosys.
+    return [sys.executable, "-P", str(Path(__file__).resolve()), str(script)]
+
+
 def main() -> int:
     """Run every pass of the file named by the only argument."""
     from pyosys import libyosys
