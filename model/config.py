@@ -292,7 +292,9 @@ class Config:
         if len(fracs) == 1:
             spread = dataclasses.replace(self.quantization, weight_frac=fracs * count)
             object.__setattr__(self, "quantization", spread)
-        rule = "one integer" + (f" or {count}" if count > 1 else "") + f", as the cell {self.network.cell} has gates"
+        rule = f"one integer or {count}, as the cell {self.network.cell} has gates"
+        if count == 1:
+            rule = f"one integer, as the cell {self.network.cell} has one gate"
         require(len(fracs) in (1, count), "quantization.weight_frac", rule, list(fracs))
 
     def _validate_relations(self):
