@@ -26,6 +26,8 @@ ARITHMETICS = ("carry_save", "multiplier")
 ACTIVATION_KINDS = ("pwl", "shift")
 BLOCK_SIZES = (1, 2, 4, 8, 16)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
+# Of a quantization point: keeps the model's exact sums within 64 bits.
+MAX_FRACTION_BITS = 32
 
 
 def _format(text: str):
@@ -118,6 +120,8 @@ class QuantizationConfig:
         for name, (low, high) in widths.items():
             fmt = getattr(self, name)
             require(low <= fmt.width <= high, f"quantization.{name}", f"from {low} to {high} bits wide", str(fmt))
+            rule = f"of at most {MAX_FRACTION_BITS} fraction bits"
+            require(fmt.fraction_bits <= MAX_FRACTION_BITS, f"quantization.{name}", rule, str(fmt))
         for name in ("preact", "gate", "cell"):
             fmt = getattr(self, name)
             require(fmt.fraction_bits >= 1, f"quantization.{name}", "of at least 1 fraction bit", str(fmt))
@@ -289,6 +293,8 @@ class Config:
             spread = dataclasses.replace(self.quantization, weight_frac=fracs * count)
             object.__setattr__(self, "quantization", spread)
         rule = f"one integer or {count}, as the cell {self.network.cell} has gates"
+        if count == 1:
+            rule = f"one integer, as the cell {self.network.cell} has one gate"
         require(len(fracs) in (1, count), "quantization.weight_frac", rule, list(fracs))
 
     def _validate_relations(self):
@@ -301,6 +307,10 @@ class Config:
         for gate, shift, frac in zip(self.gates, self.preact_shifts, self.quantization.weight_frac, strict=True):
             rule = f"such that preact drops 0 to 31 fraction bits of the accumulator (gate {gate})"
             require(0 <= shift <= 31, "quantization.weight_frac", rule, frac)
+        for gate in self.cell.peepholes:
+            rule = f"such that a sum with its product has at most 63 bits (gate {self.gates[gate]})"
+            good = self._peephole_sum_bits(gate) <= 63
+            require(good, "quantization.peephole", rule, str(self.quantization.peephole))
         if self.architecture.engine == "fast":
             rule = f"one of {', '.join(map(str, FAST_BLOCK_SIZES))} for engine fast"
             require(self.block_size in FAST_BLOCK_SIZES, "compression.block_size", rule, self.block_size)
@@ -487,6 +497,15 @@ class Config:
     def accumulator_bits(self) -> int:
         """Width of the accumulator (products and bias summed)."""
         return self.quantization.accumulator_bits or self.min_accumulator_bits
+
+    def _peephole_sum_bits(self, gate: int) -> int:
+        """Width of a gate's sum and its peephole's product at their common scale, with what rounding adds."""
+        q, sum_frac = self.quantization, self.accumulator_fracs[gate]
+        product_frac = q.peephole.fraction_bits + q.cell.fraction_bits
+        frac = max(sum_frac, product_frac)
+        bound = 1 << (self.min_accumulator_bits - 1 + frac - sum_frac)
+        bound += q.peephole.min * q.cell.min << (frac - product_frac)
+        return (bound + (1 << max(frac - q.preact.fraction_bits, 1) - 1)).bit_length() + 1
 
     def gate_table(self, gate: int) -> ActivationTable:
         """Table of the activation of a gate that has one, by its number."""

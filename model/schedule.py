@@ -24,7 +24,7 @@ from model.config import Config
 OUTPUT_BUFFER_LATENCY = 2
 # In front of a lane of the cell update: the slice, and again while the biases are read.
 SLICE_REGISTERS = 2
-# After this many steps a stream without stalls repeats itself.
+# After this many steps of every context a stream without stalls repeats itself.
 STEADY_STEPS = 4
 
 
@@ -214,9 +214,13 @@ class Schedule:
 
     @cached_property
     def initiation_interval(self) -> int:
-        """Cycles per step, sustained, with a source and a sink that never wait."""
-        line = self.timeline([STEADY_STEPS] * self.config.architecture.contexts)
-        return line.last_issue[-1] - line.last_issue[-2]
+        """Cycles per step, sustained, with a source and a sink that never wait.
+
+        Contexts may wait together and then follow each other closely: the mean over a turn of all, rounded up.
+        """
+        contexts = self.config.architecture.contexts
+        last = self.timeline([STEADY_STEPS] * contexts).last_issue
+        return -(-(last[-1] - last[-1 - contexts]) // contexts)
 
     @property
     def overhead(self) -> int:

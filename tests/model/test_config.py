@@ -72,6 +72,11 @@ WRONG = [
     ("quantization.x=8", InvalidTypeError, "quantization.x: format must be a string Qm.n, not 8"),
     ("quantization.x=Q9.9", InvalidValueError, "quantization.x must be from 2 to 16 bits wide, not 'Q9.9'"),
     (
+        "quantization.cell=Q-20.40",
+        InvalidValueError,
+        "quantization.cell must be of at most 32 fraction bits, not 'Q-20.40'",
+    ),
+    (
         "quantization.gate=Q1.7",
         InvalidValueError,
         "quantization.gate must be Q2.n or wider, as 1.0 is a gate value, not 'Q1.7'",
@@ -133,6 +138,15 @@ WRONG = [
 def test_wrong_setting(setting, kind, text):
     with pytest.raises(kind, match=f"^{re.escape(text)}$"):
         preset("char128").replace(dict([parse_setting(setting)]))
+
+
+def test_peepholes_keep_sums_exact():
+    """The product's scale is finer than the sum's: as long as both meet within 64 bits."""
+    config = preset("tiny").replace({"network.cell": "lstm_peephole", "quantization.cell": "Q-8.32"})
+    config.replace({"quantization.peephole": "Q-14.22"})
+    text = "quantization.peephole must be such that a sum with its product has at most 63 bits (gate I), not 'Q-24.32'"
+    with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
+        config.replace({"quantization.peephole": "Q-24.32"})
 
 
 def test_engine_fast_needs_blocks():

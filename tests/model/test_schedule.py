@@ -87,6 +87,15 @@ def test_contexts_need_no_lookahead():
     assert (shared.lookahead, shared.overhead) == (1, 0)
 
 
+def test_contexts_that_wait_together_are_counted():
+    """A tile that is the whole matrix: the contexts' steps follow each other closely, then all wait for h."""
+    whole = preset("tiny").replace({"architecture.tile_rows": 12, "architecture.tile_cols": 6})
+    shared = Schedule(whole.replace({"architecture.contexts": 2}))
+    last = shared.timeline([8, 8]).last_issue
+    assert last[-1] - last[-2] < shared.initiation_interval == -(-(last[-1] - last[-3]) // 2)
+    assert Schedule(whole).initiation_interval / 2 <= shared.initiation_interval < Schedule(whole).initiation_interval
+
+
 def test_the_papers_case():
     # 1,024 cycles at 600 MHz are the paper's 1.71 µs.
     assert Schedule(preset("lm512")).initiation_interval == 1024
