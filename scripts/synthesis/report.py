@@ -132,7 +132,7 @@ def comparison_rows(values: dict) -> list[tuple[str, str, str, str]]:
 
 def timing_assumptions(values: dict) -> str:
     """What the timing takes for granted."""
-    text = f"{values['memory']['timing']}; no wires"
+    text = f"{values['memory']['timing']}; wires, in the FO4 too, are the library's default wire load"
     if values["timing"]["equal_instances_left_out"]:
         text += "; of equal instances in one module two are timed, the others load their inputs"
     return text
