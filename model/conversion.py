@@ -386,7 +386,7 @@ def convert(
         },
         "saturated_weights": sum(saturated for _, saturated in parts),
         "saturated_inputs": int(((x < fmt.min * fmt.lsb - fmt.lsb / 2) | (x > fmt.max * fmt.lsb + fmt.lsb / 2)).sum()),
-        "formats": {name: str(getattr(config.quantization, name)) for name in ("x", "h", "preact", "gate", "cell")},
+        "formats": config.formats,
         "weight_frac": list(config.quantization.weight_frac),
         "bias_bits": config.quantization.bias_bits,
         "weight_bytes": config.weight_bytes,
