@@ -54,7 +54,7 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        several, contexts = config.network.num_layers > 1, config.architecture.contexts > 1
+        several_layers, several_contexts = config.network.num_layers > 1, config.architecture.contexts > 1
         controller = Controller(config)
         m.submodules.controller = shared(controller, platform)
         vectors = VectorMemory(config)
@@ -87,9 +87,9 @@ class Accelerator(wiring.Component):
             m.d.comb += vectors.x_block.eq(x_block & x_mask)
         m.d.comb += [
             vectors.read.eq(controller.issue),
-            *([vectors.layer.eq(controller.layer)] if several else []),
-            *([vectors.context.eq(controller.context), vectors.turn.eq(controller.turn)] if contexts else []),
-            *([cells.state_unit.eq(drain.state_unit)] if contexts else []),
+            *([vectors.layer.eq(controller.layer)] if several_layers else []),
+            *([vectors.context.eq(controller.context), vectors.turn.eq(controller.turn)] if several_contexts else []),
+            *([cells.state_unit.eq(drain.state_unit)] if several_contexts else []),
             vectors.group.eq(controller.group),
             vectors.half.eq(controller.half),
             vectors.first_step.eq(controller.first_step),
@@ -118,7 +118,7 @@ class Accelerator(wiring.Component):
             vectors.h_write.eq(cells.block_valid),
             vectors.h_block.eq(h_block),
             controller.h_written.eq(cells.block_valid),
-            output.write.eq(cells.block_valid & vectors.h_top if several else cells.block_valid),
+            output.write.eq(cells.block_valid & vectors.h_top if several_layers else cells.block_valid),
             output.block.eq(h_block),
             output.last_step.eq(cells.block_last_step),
             controller.h_sent.eq(self.h.valid & self.h.ready),

@@ -11,9 +11,9 @@ from model.schedule import Schedule, output_buffer_steps
 
 
 class Phase(enum.Enum):
-    """Part of a step, see ``model.schedule``."""
+    """Part of a layer's work, see ``model.schedule``."""
 
-    AHEAD = 0  # columns of x of the first row groups
+    AHEAD = 0  # early columns of the first row groups
     RESUME = 1  # the rest of their columns
     WHOLE = 2  # every other row group
 

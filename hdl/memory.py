@@ -4,7 +4,7 @@
 Amaranth's simulator ``amaranth.lib.memory`` stands in with the same timing.
 """
 
-from amaranth.hdl import ClockSignal, Instance, Module, Signal
+from amaranth.hdl import Assert, ClockSignal, Instance, Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -163,6 +163,9 @@ class Ram(wiring.Component):
             write.en.eq(self.write_en), write.addr.eq(self.write_addr), write.data.eq(self.write_data),
             read.en.eq(self.read_en), read.addr.eq(self.read_addr), self.read_data.eq(read.data),
         ]  # fmt: skip
+        # As CHESSRNN_CHECK in the Verilog: what a macro leaves undefined.
+        collides = self.write_en & self.read_en & (self.write_addr == self.read_addr)
+        m.d.sync += Assert(~collides, f"{spec.name}: read of a word that is being written")
         return m
 
 

@@ -1,4 +1,4 @@
-"""Memories of x and of every layer's h: double-buffered, one bank per tile column."""
+"""Memories of what the columns of every layer meet: double-buffered, one bank per tile column."""
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
@@ -8,7 +8,7 @@ from hdl.hierarchy import shared
 from hdl.memory import Ram, address_width
 from hdl.requantize import resize
 from model.config import Config
-from model.memory_image import is_own, vector_banks, vector_spec
+from model.memory_image import is_own, vector_banks, vector_name, vector_spec
 
 
 def group_shape(config: Config) -> range:
@@ -211,8 +211,7 @@ class VectorMemory(wiring.Component):
                 contexts = self.config.architecture.contexts if is_own(layer, part) else 1
                 writer = BankWriter(cols, first_bank, count, contexts)
                 writers[layer, part] = writer
-                name = {(0, "early"): "x", (0, "late"): "h"}.get((layer, part), f"layer{layer}_{part}")
-                m.submodules[f"{name}_writer"] = shared(writer, platform)
+                m.submodules[f"{vector_name(layer, part)}_writer"] = shared(writer, platform)
                 if (layer, part) == (0, "early"):
                     m.d.comb += writer.advance.eq(self.x_write)
                 else:

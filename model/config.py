@@ -216,9 +216,9 @@ class ArchitectureConfig:
         Independent streams that take turns, a step each, every one with a state of its own.  A stream's step then
         has the others' steps to become ready in, and less needs to go ahead.
     lookahead : int or None
-        Row groups whose x columns are worked on before the first column of h: work that does not wait for
-        the previous step and so covers its latency.  Their partial sums are parked.  ``None`` takes the
-        fewest that remove every stall (or the most that help).
+        Row groups of a layer whose early columns (of the first layer: x) are worked on before any late one: work
+        that does not wait and so covers the latency of what the late ones read.  Their partial sums are parked.
+        ``None`` takes the fewest with the least initiation interval.
     """
 
     tile_rows: int = 4
@@ -322,7 +322,7 @@ class Config:
         if ahead is not None:
             rule = f"from 1 to the number of row groups {self.num_row_groups}"
             require(1 <= ahead <= self.num_row_groups, "architecture.lookahead", rule, ahead)
-            rule = f"1 as no group of {self.architecture.tile_cols} block columns holds x alone"
+            rule = f"1 as no group of {self.architecture.tile_cols} block columns holds early ones (x) alone"
             can_go_ahead = any(blocks.early_groups for blocks in self.layer_blocks)
             require(ahead == 1 or can_go_ahead, "architecture.lookahead", rule, ahead)
         if self.activation.kind == "pwl":
@@ -440,6 +440,12 @@ class Config:
     def element_bits(self) -> int:
         """Width of a vector element on its way to the multipliers: the wider of x and h."""
         return max(self.quantization.x.width, self.quantization.h.width)
+
+    @property
+    def formats(self) -> dict[str, str]:
+        """Format of every quantization point of the cell, by name."""
+        names = ("x", "h", "preact", "gate", "cell", *(("peephole",) if self.cell.peepholes else ()))
+        return {name: str(getattr(self.quantization, name)) for name in names}
 
     # -- numerics ------------------------------------------------------------------------------------------
 

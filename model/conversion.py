@@ -403,10 +403,7 @@ def convert(
         **costs(slice(None)),
         "layers": [{"layer": layer.name, **costs(slice(n, n + 1))} for n, layer in enumerate(layers)],
         "saturated_inputs": int(((x < fmt.min * fmt.lsb - fmt.lsb / 2) | (x > fmt.max * fmt.lsb + fmt.lsb / 2)).sum()),
-        "formats": {
-            name: str(getattr(config.quantization, name))
-            for name in ("x", "h", "preact", "gate", "cell", *(("peephole",) if config.cell.peepholes else ()))
-        },
+        "formats": config.formats,
         "weight_frac": list(config.quantization.weight_frac),
         "bias_bits": config.quantization.bias_bits,
         "weight_bytes": config.weight_bytes,

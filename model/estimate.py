@@ -151,7 +151,9 @@ def estimate(config: Config) -> AreaEstimate:
     drain = (rows + config.num_gates - 1) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
     drain += config.num_gates * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)
 
-    products = q.gate.width * (q.cell.width + (config.cell.products - 1) * q.gate.width) * config.cell.has_state
+    # One product has the state for an operand, the others are taken as of two gates.
+    others = config.cell.products - 1
+    products = q.gate.width * (q.cell.width + others * q.gate.width) if config.cell.products else 0
     lane = products * GE_MULTIPLIER + 8 * config.product_sum_bits * GE_ADDER + 12 * q.cell.width * GE_REGISTER
     per_bit = 10 * GE_MULTIPLIER if config.activation.kind == "pwl" else 20
     tables = config.cell.num_activations * q.gate.width * per_bit

@@ -40,9 +40,9 @@ def weight_bank_name(row: int, col: int) -> str:
 
 
 BIAS_NAME = "bias"
+PEEPHOLE_NAME = "peephole"
 # The two vectors that a layer's columns meet: see model.config.LayerBlocks.
 PARTS = ("early", "late")
-PEEPHOLE_NAME = "peephole"
 
 
 def num_slices(config: Config, schedule: Schedule) -> int:
@@ -87,7 +87,7 @@ def initialised_memories(config: Config) -> list[MemorySpec]:
 
 
 def state_memories(config: Config) -> list[MemorySpec]:
-    """Every memory without initial contents; x, h and the output are double-buffered."""
+    """Every memory without initial contents."""
     k, q = config.block_size, config.quantization
     state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
     vectors = [
@@ -118,10 +118,15 @@ def vector_spec(config: Config, layer: int, part: str, bank: int) -> MemorySpec:
     """
     cols, blocks = config.architecture.tile_cols, config.layer_blocks[layer]
     groups = -(-blocks.early // cols) if part == "early" else -(-(blocks.early % cols + blocks.late) // cols)
-    name = {(0, "early"): "x", (0, "late"): "h"}.get((layer, part), f"layer{layer}_{part}")
+    name = vector_name(layer, part)
     fmt = config.quantization.x if name == "x" else config.quantization.h
     places = HALVES << (context_bits(config) if is_own(layer, part) else 0)
     return MemorySpec(f"{name}_c{bank}", places * groups, config.block_size * fmt.width)
+
+
+def vector_name(layer: int, part: str) -> str:
+    """Of the memory of a layer's early or late vector."""
+    return {(0, "early"): "x", (0, "late"): "h"}.get((layer, part), f"layer{layer}_{part}")
 
 
 def is_own(layer: int, part: str) -> bool:

@@ -13,7 +13,7 @@ def design_report(config: Config) -> dict:
     """
     schedule, arch, q = Schedule(config), config.architecture, config.quantization
     weights, state = initialised_memories(config), state_memories(config)
-    formats = ("x", "h", "preact", "gate", "cell", *(("peephole",) if config.cell.peepholes else ()))
+    parameters = {spec.name: spec.bits for spec in weights[config.num_banks :]}
     return {
         "name": config.name,
         "configuration": config.fingerprint,
@@ -53,7 +53,7 @@ def design_report(config: Config) -> dict:
         "numerics": {
             "weight_bits": q.weight_bits,
             "accumulator_bits": config.accumulator_bits,
-            "formats": {name: str(getattr(q, name)) for name in formats},
+            "formats": config.formats,
         },
         "memories": [
             {"name": spec.name, "words": spec.depth, "bits_per_word": spec.width, "bits": spec.bits}
@@ -61,7 +61,7 @@ def design_report(config: Config) -> dict:
         ],
         "memory_bits": {
             "weights": sum(spec.bits for spec in weights[: config.num_banks]),
-            "bias": sum(spec.bits for spec in weights[config.num_banks :]),
+            **parameters,
             "state": sum(spec.bits for spec in state),
             "total": sum(spec.bits for spec in (*weights, *state)),
         },
@@ -79,6 +79,7 @@ def table(report: dict) -> list[tuple[str, str]]:
     cycles, division, parallel = report["cycles"], report["division"], report["parallelism"]
     bits, compression = report["memory_bits"], report["compression"]
     bank = report["memories"][0]
+    kinds = " + ".join(f"{size} {kind}" for kind, size in bits.items() if kind != "total")
     rows = [
         ("configuration", f"{report['name']} {report['configuration']}"),
         (
@@ -99,7 +100,7 @@ def table(report: dict) -> list[tuple[str, str]]:
         ("weight bank", f"{bank['words']} words x {bank['bits_per_word']} bits = {bank['bits']} bits"),
         (
             "memory",
-            f"{bits['total']} bits = {bits['weights']} weights + {bits['bias']} bias + {bits['state']} state, buffers",
+            f"{bits['total']} bits = {kinds}, buffers",
         ),
         (
             "weights",

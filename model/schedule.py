@@ -3,8 +3,9 @@
 The hardware reads its latencies, its order of work and its derived parallelism from here, and the tests hold
 the emitted Verilog to the predicted cycle.
 
-A step is a sequence of *issues*, one tile of R × C blocks each.  With lookahead N the order is: the columns of
-x of row groups 0..N-1, then the rest of their columns, then every other row group whole.  An issue waits until
+A step is a sequence of *issues*, one tile of R × C blocks each, layer after layer.  With lookahead N the order of a
+layer is: the column groups of row groups 0..N-1 that hold early columns alone (``model.config.LayerBlocks``), then the
+rest of their columns, then every other row group whole.  An issue waits until
 
 - the blocks of x and of h that it reads have been written,
 - for the first of a step: the output buffer has room for the whole step,
@@ -135,7 +136,7 @@ class Schedule:
 
     @cached_property
     def lookahead(self) -> int:
-        """Row groups whose x columns go first: as given, or the fewest with the least initiation interval."""
+        """Row groups whose early columns go first: as given, or the fewest with the least initiation interval."""
         return self._choice[1]
 
     @property
@@ -319,7 +320,7 @@ def _derive(config: Config) -> tuple[int, int]:
     lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
     enough = [n for n in lanes if bundles * (k // n) <= cols] or lanes[-1:]
     pure = min((blocks.early_groups for blocks in config.layer_blocks if blocks.early_groups), default=0)
-    # Beyond this the x columns of a step alone cover any latency of the datapath.
+    # Beyond this the early columns of a layer alone cover any latency of the datapath.
     latency = _Trial(config, enough[0], 1).matvec_latency + _Trial(config, enough[0], 1).epilogue_latency()
     most = min(config.num_row_groups, -(-latency // pure) + 1) if pure else 1
     aheads = [given.lookahead] if given.lookahead else range(1, most + 1)

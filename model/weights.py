@@ -1,4 +1,4 @@
-"""Integer weights of one layer, and their order."""
+"""Integer weights of layers, and their order."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

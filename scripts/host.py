@@ -1,4 +1,4 @@
-"""Write text with a device: its LSTM steps over the serial line, the output layer here."""
+"""Write text with a device: its recurrent steps over the serial line, the output layer here."""
 
 import argparse
 import contextlib

@@ -15,7 +15,7 @@ from model.frames import (
     Reason,
 )
 from model.reference.network import NetworkReference
-from model.weights import LayerWeights
+from model.weights import NetworkWeights
 
 
 class HostLinkReference:
@@ -23,7 +23,7 @@ class HostLinkReference:
 
     Parameters
     ----------
-    weights : LayerWeights
+    weights : NetworkWeights
     identity : Identity
 
     Attributes
@@ -32,8 +32,8 @@ class HostLinkReference:
         As :class:`model.frames.Counters` counts them.
     """
 
-    def __init__(self, weights: LayerWeights, identity: Identity):
-        self.layer, self.identity = NetworkReference(weights), identity
+    def __init__(self, weights: NetworkWeights, identity: Identity):
+        self.network, self.identity = NetworkReference(weights), identity
         self.layout = LinkLayout(weights.config)
         self.decoder = FrameDecoder(self.layout.max_request_bytes)
         self.expected = 0
@@ -90,7 +90,7 @@ class HostLinkReference:
 
     def _step(self, frame: Frame) -> bytes:
         x, last = self.layout.unpack_x(frame.payload)
-        h, state = self.layer.run(np.asarray(x)[None, None], self.state)
+        h, state = self.network.run(np.asarray(x)[None, None], self.state)
         self.state = None if last else state
         self.last, self.expected = frame.sequence, self._next(frame.sequence)
         self.steps += 1

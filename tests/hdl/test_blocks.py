@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from hdl.activation import Activation
 from hdl.adder_tree import AdderTree
 from hdl.cell_lane import LANES
+from hdl.memory import Ram
 from hdl.pe import ProcessingElement
 from hdl.requantize import requantize
 from model import bilinear
@@ -18,7 +19,7 @@ from model.circulant import expand
 from model.config import Config
 from model.datapath import datapath_widths
 from model.fixed_point import requantize as golden_requantize
-from model.memory_image import pack
+from model.memory_image import MemorySpec, pack
 from model.qformat import QFormat
 from model.reference.activation import activate
 from model.reference.cell_update import UPDATES
@@ -159,3 +160,12 @@ def test_processing_element(engine, block_size, pipeline, rng):
     else:
         expected = (weights @ forms.T) * operands
     np.testing.assert_array_equal(partial, expected[:known])
+
+
+def test_a_memory_sees_a_read_of_what_is_being_written():
+    apart = [{"write_en": 1, "write_addr": 2, "write_data": 5, "read_en": 1, "read_addr": 3}]
+    later = [*apart, {"write_en": 0, "read_addr": 2}]
+    spec = MemorySpec("some", 4, 8)
+    assert pump(Ram(spec), later, ("read_data",), 1)[1] == {"read_data": 5}
+    with pytest.raises(AssertionError, match="some: read of a word that is being written"):
+        pump(Ram(spec), [apart[0] | {"read_addr": 2}], ("read_data",), 1)
