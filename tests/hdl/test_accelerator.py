@@ -124,7 +124,8 @@ def test_layers(layers, cell, settings, rng):
 )
 def test_contexts_take_turns(contexts, layers, settings, rng):
     """Streams of their own, dealt step by step: each as if it were alone, none waiting for its own last step."""
-    config = preset("tiny").replace({"network.num_layers": layers, "architecture.contexts": contexts})
+    fixed = {"network.num_layers": layers, "architecture.contexts": contexts, "architecture.arithmetic": "multiplier"}
+    config = preset("tiny").replace(fixed)
     config = config.replace({f"architecture.{name}": value for name, value in settings.items()})
     weights, q, k = random_weights(config, rng), config.quantization, config.block_size
     lengths = [(3, 1, 2), (1, 4, 1), (2, 2, 2)][:contexts]
