@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from model.config import Config
 from model.files import write_atomic
 from model.progress import Progress
+from model.resources import matvec_multipliers
 from scripts.cli import EXIT_MISMATCH, count, run_command, seed
 from sim.runner import SIMULATORS, Run, SimulationError, simulate
 from sim.scenarios import random_config, random_scenario
@@ -19,6 +21,8 @@ from sim.stalls import StallPattern
 from sim.verilog import emit
 
 FAILURES = Path("build") / "fuzz"
+# Products of unregistered compressors that Icarus still simulates in seconds.
+MAX_GLITCHING = 128
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -49,6 +53,16 @@ def make_runs(series: int, index: int) -> list[Run]:
     return [Run(scenario, name="unstalled"), Run(scenario, pattern(), pattern(), "stalled")]
 
 
+def simulator_of(config: Config, asked: str) -> str:
+    """The simulator that is asked for, but for designs that would take it minutes.
+
+    Icarus follows every glitch of a compressor, and without a register in front of it there are very many.
+    """
+    arch = config.architecture
+    glitches = arch.arithmetic == "carry_save" and not arch.pipeline.operand_register
+    return "verilator" if asked == "icarus" and glitches and matvec_multipliers(config) > MAX_GLITCHING else asked
+
+
 def check(series: int, index: int, simulator: str) -> dict:
     """Emit, simulate and judge one design; plain values, as it runs in a process of its own."""
     runs = make_runs(series, index)
@@ -57,7 +71,7 @@ def check(series: int, index: int, simulator: str) -> dict:
     with tempfile.TemporaryDirectory(prefix="chessrnn-fuzz-") as folder:
         try:
             emit(scenario.weights, Path(folder) / "build", f"fuzz, seed {series}, design {index}")
-            for result in simulate(Path(folder) / "build", runs, simulator):
+            for result in simulate(Path(folder) / "build", runs, simulator_of(scenario.config, simulator)):
                 problems += [f"{result.run.name}: {problem}" for problem in result.problems]
                 cycles += result.cycles
         except SimulationError as error:
