@@ -417,11 +417,6 @@ class Config:
         return self.layer_blocks[0].col_groups
 
     @property
-    def num_pure_input_groups(self) -> int:
-        """Column groups that hold blocks of x alone."""
-        return self.layer_blocks[0].early_groups
-
-    @property
     def num_banks(self) -> int:
         """R · C: one weight bank per processing element."""
         return self.architecture.tile_rows * self.architecture.tile_cols

@@ -102,6 +102,7 @@ def test_architecture_name_and_accumulator_do_not_count(tmp_path):
             "architecture.tile_rows": 2,
             "name": "other",
             "quantization.accumulator_bits": 40,
+            "quantization.peephole": "Q1.7",
             "architecture.engine": "fast",
         }
     )
@@ -129,6 +130,13 @@ def test_other_network_is_refused_by_field(tmp_path, setting, message):
         WeightImage.load(tmp_path / "image.safetensors", preset("tiny").replace(setting))
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+def test_peepholes_count_where_the_cell_has_them(tmp_path):
+    config = preset("tiny").replace({"network.cell": "lstm_peephole"})
+    make_image(config).save(tmp_path / "image.safetensors")
+    with pytest.raises(InvalidFileError, match=r"^quantization.peephole must be 'Q1.7' as configured, not 'Q2.6'"):
+        WeightImage.load(tmp_path / "image.safetensors", config.replace({"quantization.peephole": "Q1.7"}))
 
 
 def float_weights(tensors, metadata):
