@@ -12,6 +12,8 @@ import numpy as np
 
 from model.config import Config
 from model.errors import InvalidFileError
+from model.parts import CELL, PROJECTION, Vector
+from model.qformat import QFormat
 from model.schedule import Schedule, output_buffer_steps
 from model.weights import NetworkWeights
 
@@ -41,13 +43,14 @@ def weight_bank_name(row: int, col: int) -> str:
 
 BIAS_NAME = "bias"
 PEEPHOLE_NAME = "peephole"
-# The two vectors that a layer's columns meet: see model.config.LayerBlocks.
-PARTS = ("early", "late")
 
 
 def num_slices(config: Config, schedule: Schedule) -> int:
-    """Slices of ``cell_lanes`` hidden units in a step, those of every layer."""
-    return config.network.num_layers * config.num_hidden_blocks * config.block_size // schedule.cell_lanes
+    """Slices of ``cell_lanes`` units in a step, those of every part: what bias, peepholes and state have words for.
+
+    A projection has as many as its bundles, and uses none of those words.
+    """
+    return sum(part.row_blocks // config.num_gates for part in config.parts) * schedule.slices
 
 
 def bias_spec(config: Config, schedule: Schedule) -> MemorySpec:
@@ -90,48 +93,68 @@ def state_memories(config: Config) -> list[MemorySpec]:
     """Every memory without initial contents."""
     k, q = config.block_size, config.quantization
     state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
-    vectors = [
-        vector_spec(config, layer, part, bank)
-        for layer in range(config.network.num_layers)
-        for part in PARTS
-        for bank in vector_banks(config, layer, part)
-    ]
     return [
-        *vectors,
+        *(spec for memory in vector_stores(config) for spec in memory.banks),
         *state,
-        MemorySpec("output_buffer", output_buffer_steps(config) * config.num_hidden_blocks, k * q.h.width),
+        MemorySpec("output_buffer", output_buffer_steps(config) * config.num_output_blocks, k * q.h.width),
     ]
 
 
-def vector_banks(config: Config, layer: int, part: str) -> list[int]:
-    """Block columns of a tile that ever meet an early, a late block of a layer."""
-    cols, blocks = config.architecture.tile_cols, config.layer_blocks[layer]
-    if part == "early":
-        return list(range(min(cols, blocks.early)))
-    return sorted({(blocks.early + block) % cols for block in range(min(blocks.late, cols))})
+@dataclass(frozen=True)
+class VectorStore:
+    """Where a part's early or late vector is kept for its columns, a bank for each tile column that meets it.
 
-
-def vector_spec(config: Config, layer: int, part: str, bank: int) -> MemorySpec:
-    """A bank of the memory of a layer's early or late vector: a block per column group, two halves in turn.
-
-    A layer's own h is kept for every context.
+    Attributes
+    ----------
+    name : str
+        Of the memory; a bank's is ``<name>_c<column>``.
+    part : int
+    is_late : bool
+    vector : Vector
+    format : QFormat
+    first_bank : int
+        Tile column of the first block.
+    columns : tuple of int
+        Tile columns that have a bank.
+    banks : tuple of MemorySpec
+        A block per column group, two halves in turn; what belongs to the step before is kept for every context.
     """
-    cols, blocks = config.architecture.tile_cols, config.layer_blocks[layer]
-    groups = -(-blocks.early // cols) if part == "early" else -(-(blocks.early % cols + blocks.late) // cols)
-    name = vector_name(layer, part)
-    fmt = config.quantization.x if name == "x" else config.quantization.h
-    places = HALVES << (context_bits(config) if is_own(layer, part) else 0)
-    return MemorySpec(f"{name}_c{bank}", places * groups, config.block_size * fmt.width)
+
+    name: str
+    part: int
+    is_late: bool
+    vector: Vector
+    format: QFormat
+    first_bank: int
+    columns: tuple[int, ...]
+    banks: tuple[MemorySpec, ...]
 
 
-def vector_name(layer: int, part: str) -> str:
-    """Of the memory of a layer's early or late vector."""
-    return {(0, "early"): "x", (0, "late"): "h"}.get((layer, part), f"layer{layer}_{part}")
+def vector_stores(config: Config) -> list[VectorStore]:
+    """Every memory of a vector, part after part."""
+    return [
+        _vector_store(config, number, is_late, vector)
+        for number, part in enumerate(config.parts)
+        for is_late, vector in enumerate((part.early, part.late))
+        if vector.blocks
+    ]
 
 
-def is_own(layer: int, part: str) -> bool:
-    """Whether the vector is the layer's own h of the step before."""
-    return part == ("early" if layer else "late")
+def _vector_store(config: Config, number: int, is_late: bool, vector: Vector) -> VectorStore:
+    part, cols, points = config.parts[number], config.architecture.tile_cols, config.quantization
+    if part.kind == PROJECTION:
+        name = f"layer{part.layer}_projected"
+    elif part.layer:
+        name = f"layer{part.layer}_{'late' if is_late else 'early'}"
+    else:
+        name = "h" if is_late else "x"
+    first = part.early.blocks % cols if is_late else 0
+    columns = sorted({(first + block) % cols for block in range(min(vector.blocks, cols))})
+    places = HALVES << (context_bits(config) if vector.is_previous else 0)
+    fmt = points.x if vector.source is None else points.h
+    depth = places * -(-(first + vector.blocks) // cols)
+    banks = tuple(MemorySpec(f"{name}_c{column}", depth, config.block_size * fmt.width) for column in columns)
+    return VectorStore(name, number, bool(is_late), vector, fmt, first, tuple(columns), banks)
 
 
 def context_bits(config: Config) -> int:
@@ -157,26 +180,31 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
     schedule, arch = Schedule(config), config.architecture
     rows, cols = arch.tile_rows, arch.tile_cols
     grids = []
-    for number, layer in enumerate(weights.layers):
-        shape = (config.num_row_groups * rows, config.layer_blocks[number].col_groups * cols, config.block_size)
-        grid, blocks = np.zeros(shape, dtype=np.int64), layer.interleaved()
-        if number:
+    for part in config.parts:
+        layer = weights.layers[part.layer]
+        grid = np.zeros((part.row_groups * rows, part.col_groups * cols, config.block_size), dtype=np.int64)
+        blocks = layer.projection if part.kind == PROJECTION else layer.interleaved()
+        if part.kind == CELL and part.layer:
             # Its own h before the h of the layer below.
-            blocks = np.roll(blocks, config.num_hidden_blocks, axis=1)
+            blocks = np.roll(blocks, config.num_output_blocks, axis=1)
         grid[: blocks.shape[0], : blocks.shape[1]] = blocks
         grids.append(grid)
 
     def bank(row: int, col: int) -> list[int]:
         order = schedule.issues
-        blocks = [grids[issue.layer][issue.row * rows + row, issue.col * cols + col] for issue in order]
+        blocks = [grids[issue.part][issue.row * rows + row, issue.col * cols + col] for issue in order]
         return pack(np.stack(blocks), config.quantization.weight_bits)
 
     words = {weight_bank_name(r, c): bank(r, c) for r in range(rows) for c in range(cols)}
     words[BIAS_NAME], words[PEEPHOLE_NAME] = [], []
-    for layer in weights.layers:
-        words[BIAS_NAME] += pack(_per_slice(layer.bias, schedule), config.quantization.bias_bits)
+    for part in config.parts:
+        layer, used = weights.layers[part.layer], part.kind == CELL
+        unused = np.zeros((1, part.row_blocks // config.num_gates * config.block_size), dtype=np.int64)
+        bias = layer.bias if used else unused.repeat(config.num_gates, axis=0)
+        words[BIAS_NAME] += pack(_per_slice(bias, schedule), config.quantization.bias_bits)
         if config.cell.peepholes:
-            words[PEEPHOLE_NAME] += pack(_per_slice(layer.peephole, schedule), config.quantization.peephole.width)
+            peephole = layer.peephole if used else unused.repeat(len(config.cell.peepholes), axis=0)
+            words[PEEPHOLE_NAME] += pack(_per_slice(peephole, schedule), config.quantization.peephole.width)
     return {name: contents for name, contents in words.items() if contents}
 
 

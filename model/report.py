@@ -23,15 +23,16 @@ def design_report(config: Config) -> dict:
             "input_size": config.network.input_size,
             "hidden_size": config.network.hidden_size,
             "num_layers": config.network.num_layers,
+            "projection_size": config.network.projection_size,
         },
         "division": {
             "block_size": config.block_size,
             "num_row_blocks": config.num_row_blocks,
-            "num_col_blocks": sum(blocks.early + blocks.late for blocks in config.layer_blocks),
+            "num_col_blocks": sum(part.blocks for part in config.parts),
             "tile_rows": arch.tile_rows,
             "tile_cols": arch.tile_cols,
             "num_row_groups": config.num_row_groups,
-            "num_col_groups": sum(blocks.col_groups for blocks in config.layer_blocks),
+            "num_col_groups": sum(part.col_groups for part in config.parts),
             "engine": arch.engine,
         },
         "cycles": {

@@ -96,7 +96,7 @@ class RunResult:
     def h(self) -> np.ndarray:
         """(steps, H) integers."""
         scenario = self.run.scenario
-        whole = len(self.h_beats) // scenario.config.num_hidden_blocks * scenario.config.num_hidden_blocks
+        whole = len(self.h_beats) // scenario.config.num_output_blocks * scenario.config.num_output_blocks
         return scenario.h_values(self.h_beats[:whole])
 
     @property
@@ -201,7 +201,7 @@ def judge(run: Run, raw: dict) -> RunResult:
     issues = config.bank_words
     active, h_cycles = raw["active"], raw["h_cycles"]
     start = raw["x_cycles"][0] if raw["x_cycles"] else 0
-    blocks = config.num_hidden_blocks
+    blocks = config.num_output_blocks
     steps = min(len(active) // issues, scenario.num_steps)
     timeline = Timeline(
         first_issue=[active[step * issues] - start for step in range(steps)],
@@ -218,7 +218,7 @@ def judge(run: Run, raw: dict) -> RunResult:
 def _compare_beats(scenario: Scenario, received: list[int]) -> list[str]:
     expected = scenario.h_beats
     wrong = [index for index, pair in enumerate(zip(received, expected, strict=False)) if pair[0] != pair[1]]
-    blocks, bits = scenario.config.num_hidden_blocks, scenario.config.block_size * scenario.config.quantization.h.width
+    blocks, bits = scenario.config.num_output_blocks, scenario.config.block_size * scenario.config.quantization.h.width
     problems = []
     for index in wrong[:SHOWN_MISMATCHES]:
         got, must = received[index], expected[index]
