@@ -303,6 +303,9 @@ class Config:
             rule = f"such that a sum with its product has at most 63 bits (gate {self.gates[gate]})"
             good = self._peephole_sum_bits(gate) <= 63
             require(good, "quantization.peephole", rule, str(self.quantization.peephole))
+        if self.network.projection_size:
+            h = self.quantization.h
+            require(h.integer_bits >= 1, "quantization.h", "Q1.n or wider in front of a projection", str(h))
         if self.architecture.engine == "fast":
             rule = f"one of {', '.join(map(str, FAST_BLOCK_SIZES))} for engine fast"
             require(self.block_size in FAST_BLOCK_SIZES, "compression.block_size", rule, self.block_size)
@@ -439,6 +442,15 @@ class Config:
     def element_bits(self) -> int:
         """Width of a vector element on its way to the multipliers: the wider of x and h."""
         return max(self.quantization.x.width, self.quantization.h.width)
+
+    @property
+    def cell_output(self) -> QFormat:
+        """Format of what a cell makes: h, or in front of a projection as many bits, all but the sign behind the point.
+
+        Its magnitude is below 1, while that of what a projection makes of it is not bounded.
+        """
+        h = self.quantization.h
+        return QFormat(1, h.width - 1) if self.network.projection_size else h
 
     @property
     def formats(self) -> dict[str, str]:
