@@ -171,6 +171,8 @@ class LinkLayout:
     def __post_init__(self):
         contexts = self.config.architecture.contexts
         require(contexts == 1, "architecture.contexts", "1 behind the host link", contexts)
+        has_ports = self.config.architecture.state_ports
+        require(not has_ports, "architecture.state_ports", "false behind the host link", has_ports)
 
     @property
     def x_beat_bytes(self) -> int:
