@@ -69,6 +69,9 @@ class StageSettings:
     cell_limit : float or None
         Magnitude at which the cell state of a float LSTM saturates, as its integers will.  Without it the state of
         long sequences grows without bound, and with it the gradient, whose clipping then stops all learning.
+    reset_every : int or None
+        Updates after which a stream of the training text begins again from zero state, another stream at every
+        update; ``None``: never.  Networks that never begin do not learn to, and are tested from zero state.
     seed : int
     """
 
@@ -82,6 +85,7 @@ class StageSettings:
     distillation: float = 0.0
     pull: float = 0.0
     cell_limit: float | None = None
+    reset_every: int | None = None
     seed: int = 1
 
     def __post_init__(self):
@@ -92,6 +96,8 @@ class StageSettings:
         require(0 <= self.pull <= 1, "pull", "from 0 to 1", self.pull)
         limit = self.cell_limit
         require(limit is None or limit > 0, "cell_limit", "more than 0", limit)
+        every = self.reset_every
+        require(every is None or every >= 1, "reset_every", "at least 1", every)
 
     def rate(self, step: int) -> float:
         """Learning rate of an update."""
@@ -151,8 +157,9 @@ class Stage:
         if self.pull_sizes is None:
             # Checkpoints from before there was such a thing stay valid.
             del settings["pull"]
-        if self.settings.cell_limit is None:
-            del settings["cell_limit"]
+        for name in ("cell_limit", "reset_every"):
+            if settings[name] is None:
+                del settings[name]
         return {
             "kind": self.kind,
             "config": config,
@@ -289,7 +296,7 @@ class StageTrainer:
         batch = self.task.batch(self.step, self.settings.batch, self.rank, self.world)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.step)
-        logits, state = model(batch.inputs, self.state if batch.carries_state else None)
+        logits, state = model(batch.inputs, self._carried(self.state, batch))
         loss = self.task.loss(logits, batch)
         if self.teacher is not None:
             loss = self._distilled(loss, logits, batch)
@@ -311,10 +318,21 @@ class StageTrainer:
             self.state = tuple(part.detach() for part in state)
         return value
 
+    def _carried(self, state, batch):
+        """The state that an update begins with: where the last one ended, zero in streams that begin again."""
+        if state is None or not batch.carries_state:
+            return None
+        every = self.settings.reset_every
+        if every is None:
+            return state
+        stream = self.rank + self.world * torch.arange(state[0].shape[0])
+        goes_on = ((self.step + stream) % every != 0)[:, None]
+        return tuple(part * goes_on for part in state)
+
     def _distilled(self, loss, logits, batch) -> torch.Tensor:
         """Mixed with the divergence from the teacher's distribution of every step."""
         with torch.no_grad():
-            target, state = self.teacher(batch.inputs, self.teacher_state if batch.carries_state else None)
+            target, state = self.teacher(batch.inputs, self._carried(self.teacher_state, batch))
             self.teacher_state = state
             target = nn.functional.log_softmax(target.float(), dim=-1)
         found = nn.functional.log_softmax(logits.float(), dim=-1)

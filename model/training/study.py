@@ -39,6 +39,8 @@ class Budget:
         Peak of the other two.
     cell_limit : float or None
         Of the float stages: see :class:`model.training.pipeline.StageSettings`.
+    reset_every : int or None
+        Of texts: see the same.
     seed : int
     """
 
@@ -51,6 +53,7 @@ class Budget:
     learning_rate: float = 5e-3
     quantized_rate: float = 1.5e-3
     cell_limit: float | None = None
+    reset_every: int | None = None
     seed: int = 1
 
     def scaled(self, factor: float) -> "Budget":
@@ -69,7 +72,7 @@ class Budget:
         rate = self.learning_rate if stage in ("dense", "circulant") else self.quantized_rate
         return StageSettings(
             updates, self.batch, rate, warmup=min(50, -(-updates // 10)), distillation=distillation, seed=self.seed,
-            cell_limit=self.cell_limit, evaluate_every=min(self.evaluate_every, updates),
+            cell_limit=self.cell_limit, reset_every=self.reset_every, evaluate_every=min(self.evaluate_every, updates),
         )  # fmt: skip
 
 
