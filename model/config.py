@@ -28,6 +28,9 @@ BLOCK_SIZES = (1, 2, 4, 8, 16)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Of a quantization point: keeps the model's exact sums within 64 bits.
 MAX_FRACTION_BITS = 32
+MAX_SIZE = 65536
+# Of a network of both directions that does not say how long its sequences are.
+DEFAULT_SEQUENCE_STEPS = 64
 
 
 def _format(text: str):
@@ -48,16 +51,20 @@ class NetworkConfig:
         A name of ``model.cells.CELLS``.
     num_layers : int
         L.
+    bidirectional : bool
+        Every layer runs over the sequence in both directions, each with weights of its own, and gives both h.
     """
 
     input_size: int
     hidden_size: int
     cell: str = "lstm"
     num_layers: int = 1
+    bidirectional: bool = False
 
     def validate(self):
-        require(1 <= self.input_size <= 65536, "network.input_size", "from 1 to 65536", self.input_size)
-        require(1 <= self.hidden_size <= 65536, "network.hidden_size", "from 1 to 65536", self.hidden_size)
+        rule = f"from 1 to {MAX_SIZE}"
+        require(1 <= self.input_size <= MAX_SIZE, "network.input_size", rule, self.input_size)
+        require(1 <= self.hidden_size <= MAX_SIZE, "network.hidden_size", rule, self.hidden_size)
         require(1 <= self.num_layers <= 64, "network.num_layers", "from 1 to 64", self.num_layers)
         require(self.cell in CELLS, "network.cell", f"one of {', '.join(CELLS)}", self.cell)
 
@@ -219,6 +226,9 @@ class ArchitectureConfig:
         Row groups of a layer whose early columns (of the first layer: x) are worked on before any late one: work
         that does not wait and so covers the latency of what the late ones read.  Their partial sums are parked.
         ``None`` takes the fewest with the least initiation interval.
+    sequence_steps : int or None
+        Steps of the longest sequence that the memories of a bidirectional network hold; a longer one is cut there.
+        ``None`` is 64.
     """
 
     tile_rows: int = 4
@@ -228,6 +238,7 @@ class ArchitectureConfig:
     cell_lanes: int | None = None
     contexts: int = 1
     lookahead: int | None = None
+    sequence_steps: int | None = None
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
 
     def validate(self):
@@ -237,6 +248,8 @@ class ArchitectureConfig:
         require(1 <= self.contexts <= 64, "architecture.contexts", "from 1 to 64", self.contexts)
         rule = f"one of {', '.join(ARITHMETICS)}"
         require(self.arithmetic in ARITHMETICS, "architecture.arithmetic", rule, self.arithmetic)
+        steps = self.sequence_steps
+        require(steps is None or 1 <= steps <= MAX_SIZE, "architecture.sequence_steps", f"from 1 to {MAX_SIZE}", steps)
         self.pipeline.validate()
 
 
@@ -244,7 +257,7 @@ class LayerBlocks(NamedTuple):
     """How the columns of a layer's W are worked on: those that need not wait first.
 
     Layer 0 has x before its own h of the step before; the others have their own h before the h of the layer below,
-    which is only just being made.
+    which is only just being made.  With two directions every layer has its own h first.
 
     Attributes
     ----------
@@ -318,6 +331,7 @@ class Config:
         if lanes is not None:
             rule = f"a divisor of block_size {self.block_size}"
             require(lanes >= 1 and self.block_size % lanes == 0, "architecture.cell_lanes", rule, lanes)
+        self._validate_directions()
         ahead = self.architecture.lookahead
         if ahead is not None:
             rule = f"from 1 to the number of row groups {self.num_row_groups}"
@@ -343,6 +357,20 @@ class Config:
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
 
+    def _validate_directions(self):
+        """What two directions leave no choice of, and what they alone have."""
+        arch = self.architecture
+        if not self.network.bidirectional:
+            rule = "left out as network.bidirectional is false"
+            require(arch.sequence_steps is None, "architecture.sequence_steps", rule, arch.sequence_steps)
+            return
+        rule = "1 as the two directions of the network take turns"
+        require(arch.contexts == 1, "architecture.contexts", rule, arch.contexts)
+        require(arch.lookahead in (None, 1), "architecture.lookahead", rule, arch.lookahead)
+        if self.network.num_layers > 1:
+            rule = f"at most {MAX_SIZE // 2} as the layers above read both directions"
+            require(self._inner_input_size <= MAX_SIZE, "network.hidden_size", rule, self.network.hidden_size)
+
     # -- sizes ---------------------------------------------------------------------------------------------
 
     @property
@@ -365,12 +393,37 @@ class Config:
         """Rows of W per hidden unit."""
         return len(self.cell.gates)
 
+    @property
+    def directions(self) -> int:
+        """2 of a bidirectional network, else 1."""
+        return 2 if self.network.bidirectional else 1
+
+    @property
+    def turns(self) -> int:
+        """States that steps take turns with: those of the contexts, or of the two directions."""
+        return self.directions if self.network.bidirectional else self.architecture.contexts
+
+    @property
+    def sequence_steps(self) -> int:
+        """Steps of the longest sequence of a bidirectional network."""
+        return self.architecture.sequence_steps or DEFAULT_SEQUENCE_STEPS
+
     @cached_property
     def layer_blocks(self) -> tuple[LayerBlocks, ...]:
-        """Columns of every layer."""
-        cols, hidden = self.architecture.tile_cols, self.num_hidden_blocks
-        early = (self.num_input_blocks, *[hidden] * (self.network.num_layers - 1))
-        return tuple(LayerBlocks(n, hidden, -(-(n + hidden) // cols), n // cols) for n in early)
+        """Columns of every layer (with two directions: of either)."""
+        cols, hidden, inner = self.architecture.tile_cols, self.num_hidden_blocks, self.network.num_layers - 1
+        if self.network.bidirectional:
+            columns = [(hidden, late) for late in (self.num_input_blocks, *[2 * hidden] * inner)]
+        else:
+            columns = [(early, hidden) for early in (self.num_input_blocks, *[hidden] * inner)]
+        return tuple(LayerBlocks(n, late, -(-(n + late) // cols), n // cols) for n, late in columns)
+
+    @property
+    def _inner_input_size(self) -> int:
+        """Elements that the layers but the first read: the h of the layer below, each of two directions padded."""
+        if self.network.bidirectional:
+            return 2 * self.num_hidden_blocks * self.block_size
+        return self.network.hidden_size
 
     @property
     def max_tile_cols(self) -> int:
@@ -378,12 +431,19 @@ class Config:
         return min(blocks.early + blocks.late for blocks in self.layer_blocks)
 
     def layer(self, number: int) -> "Config":
-        """The network of one layer alone; the smallest architecture stands for the real one."""
-        if self.network.num_layers == 1:
+        """The network of one layer, of one direction, alone; the smallest architecture stands for the real one.
+
+        Where there are two directions, the input of another layer than the first is h of both, each padded to blocks.
+        """
+        if self.network.num_layers == 1 and not self.network.bidirectional:
             return self
-        settings = {"network.num_layers": 1, "architecture": _to_plain(ArchitectureConfig(1, 1))}
+        settings = {
+            "network.num_layers": 1,
+            "network.bidirectional": False,
+            "architecture": _to_plain(ArchitectureConfig(1, 1)),
+        }
         if number:
-            settings |= {"network.input_size": self.network.hidden_size, "quantization.x": str(self.quantization.h)}
+            settings |= {"network.input_size": self._inner_input_size, "quantization.x": str(self.quantization.h)}
         return self.replace(settings)
 
     @property
@@ -395,6 +455,16 @@ class Config:
     def num_hidden_blocks(self) -> int:
         """Blocks of h."""
         return circulant.num_blocks(self.network.hidden_size, self.block_size)
+
+    @property
+    def output_size(self) -> int:
+        """Elements of a step's output: h, of both directions where there are two."""
+        return self.directions * self.network.hidden_size
+
+    @property
+    def num_output_blocks(self) -> int:
+        """Blocks of a step's output."""
+        return self.directions * self.num_hidden_blocks
 
     @property
     def num_row_blocks(self) -> int:
@@ -423,8 +493,8 @@ class Config:
 
     @property
     def bank_words(self) -> int:
-        """Words of a weight bank, each one block: ⌈p/R⌉ · ⌈q/C⌉, summed over the layers."""
-        return self.num_row_groups * sum(blocks.col_groups for blocks in self.layer_blocks)
+        """Words of a weight bank, each one block: ⌈p/R⌉ · ⌈q/C⌉, summed over the layers and directions."""
+        return self.directions * self.num_row_groups * sum(blocks.col_groups for blocks in self.layer_blocks)
 
     @property
     def weight_word_bits(self) -> int:
@@ -480,7 +550,8 @@ class Config:
         """Greatest magnitude that W_x·x + W_h·h can take."""
         from_x = -self.network.input_size * self.quantization.x.min
         from_h = -self.network.hidden_size * self.quantization.h.min
-        from_below = max(from_x, from_h) if self.network.num_layers > 1 else from_x
+        from_inner = -self._inner_input_size * self.quantization.h.min
+        from_below = max(from_x, from_inner) if self.network.num_layers > 1 else from_x
         return (from_below + from_h) * -self.weight_min
 
     @property
@@ -531,7 +602,7 @@ class Config:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the compressed weights (padding included, biases not)."""
-        columns = sum(blocks.early + blocks.late for blocks in self.layer_blocks)
+        columns = self.directions * sum(blocks.early + blocks.late for blocks in self.layer_blocks)
         return -(-self.num_row_blocks * columns * self.weight_word_bits // 8)
 
     @property
@@ -543,8 +614,8 @@ class Config:
     def dense_weights(self) -> int:
         """Weights of the same network without compression; a gate that reads x or h alone has no others."""
         size_h = self.network.hidden_size
-        below = (self.network.input_size, *[size_h] * (self.network.num_layers - 1))
-        return sum(
+        below = (self.network.input_size, *[self.output_size] * (self.network.num_layers - 1))
+        return self.directions * sum(
             size_h * (gate.reads_x * size_x + gate.reads_h * size_h) for gate in self.cell.gates for size_x in below
         )
 
@@ -582,6 +653,8 @@ class Config:
             del values["quantization"]["peephole"]
         if self.network.num_layers == 1:
             del values["network"]["num_layers"]
+        if not self.network.bidirectional:
+            del values["network"]["bidirectional"], values["architecture"]["sequence_steps"]
         if self.architecture.contexts == 1:
             del values["architecture"]["contexts"]
         return values

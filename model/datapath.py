@@ -57,7 +57,7 @@ def datapath_widths(config: Config) -> DatapathWidths:
         x, h = bilinear.signed_interval(q.x.width), bilinear.signed_interval(q.h.width)
         layers = [[(config.num_input_blocks, x), (config.num_hidden_blocks, h)]]
         if config.network.num_layers > 1:
-            layers.append([(2 * config.num_hidden_blocks, h)])
+            layers.append([((1 + config.directions) * config.num_hidden_blocks, h)])
         operands, weights = bilinear.form_widths(k, element), bilinear.form_widths(k, weight)
         widths = [bilinear.accumulator_widths(k, weight_range, parts, sum_bits) for parts in layers]
         sums = [max(values) for values in zip(*widths, strict=True)]

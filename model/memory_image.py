@@ -43,11 +43,21 @@ BIAS_NAME = "bias"
 PEEPHOLE_NAME = "peephole"
 # The two vectors that a layer's columns meet: see model.config.LayerBlocks.
 PARTS = ("early", "late")
+# Of a bidirectional network: the input of its first layer, and in turn what a layer makes and the next one reads.
+SEQUENCE_X = "sequence_x"
+SEQUENCE_H = ("sequence_h0", "sequence_h1")
 
 
 def num_slices(config: Config, schedule: Schedule) -> int:
-    """Slices of ``cell_lanes`` hidden units in a step, those of every layer."""
-    return config.network.num_layers * config.num_hidden_blocks * config.block_size // schedule.cell_lanes
+    """Slices of ``cell_lanes`` hidden units in a step, those of every layer and direction."""
+    layers = config.network.num_layers * config.directions
+    return layers * config.num_hidden_blocks * config.block_size // schedule.cell_lanes
+
+
+def turn_slices(config: Config, schedule: Schedule) -> int:
+    """Slices after which the drain begins anew: of a step, or of a turn of both directions of one layer."""
+    slices = num_slices(config, schedule)
+    return slices // config.network.num_layers if config.network.bidirectional else slices
 
 
 def bias_spec(config: Config, schedule: Schedule) -> MemorySpec:
@@ -63,8 +73,11 @@ def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
 
 
 def cell_state_spec(config: Config, schedule: Schedule) -> MemorySpec:
-    """The memory of the state, of a cell that has one: a word for ``cell_lanes`` units, context after context."""
-    words = config.architecture.contexts * num_slices(config, schedule)
+    """The memory of the state, of a cell that has one: a word for ``cell_lanes`` units, context after context.
+
+    A bidirectional network keeps it for the layer at work alone, one direction after the other.
+    """
+    words = config.architecture.contexts * turn_slices(config, schedule)
     return MemorySpec("cell_state", words, schedule.cell_lanes * config.quantization.cell.width)
 
 
@@ -90,6 +103,8 @@ def state_memories(config: Config) -> list[MemorySpec]:
     """Every memory without initial contents."""
     k, q = config.block_size, config.quantization
     state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
+    if config.network.bidirectional:
+        return [*turn_memories(config), *state, *sequence_memories(config)]
     vectors = [
         vector_spec(config, layer, part, bank)
         for layer in range(config.network.num_layers)
@@ -101,6 +116,36 @@ def state_memories(config: Config) -> list[MemorySpec]:
         *state,
         MemorySpec("output_buffer", output_buffer_steps(config) * config.num_hidden_blocks, k * q.h.width),
     ]
+
+
+def turn_input_bits(config: Config) -> int:
+    """Width of an element of what a layer of a bidirectional network reads: x, and h where there are several layers."""
+    return config.quantization.x.width if config.network.num_layers == 1 else config.element_bits
+
+
+def turn_memories(config: Config) -> list[MemorySpec]:
+    """Banks of what the columns of a bidirectional network's layer meet: own h of both directions, then its input.
+
+    A block per column group, two halves in turn, those of h for each direction; the layers' inputs share a memory.
+    """
+    cols, own, k = config.architecture.tile_cols, config.num_hidden_blocks, config.block_size
+    inputs = max(blocks.late for blocks in config.layer_blocks)
+    groups = -(-own // cols), -(-(own % cols + inputs) // cols)
+    banks = range(min(cols, own)), sorted({(own + block) % cols for block in range(min(inputs, cols))})
+    widths = k * config.quantization.h.width, k * turn_input_bits(config)
+    depths = HALVES * config.directions * groups[0], HALVES * groups[1]
+    return [
+        MemorySpec(f"{name}_c{bank}", depth, width)
+        for name, depth, width, chosen in zip(("h", "input"), depths, widths, banks, strict=True)
+        for bank in chosen
+    ]
+
+
+def sequence_memories(config: Config) -> list[MemorySpec]:
+    """Memories of a bidirectional network's whole sequence: x, and twice the h of both directions."""
+    steps, k, q = config.sequence_steps, config.block_size, config.quantization
+    outputs = [MemorySpec(name, steps * config.num_output_blocks, k * q.h.width) for name in SEQUENCE_H]
+    return [MemorySpec(SEQUENCE_X, steps * config.num_input_blocks, k * q.x.width), *outputs]
 
 
 def vector_banks(config: Config, layer: int, part: str) -> list[int]:
@@ -156,19 +201,24 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
     config = weights.config
     schedule, arch = Schedule(config), config.architecture
     rows, cols = arch.tile_rows, arch.tile_cols
-    grids = []
+    grids, orders = [], []
     for number, layer in enumerate(weights.layers):
-        shape = (config.num_row_groups * rows, config.layer_blocks[number].col_groups * cols, config.block_size)
+        place = number // config.directions
+        shape = (config.num_row_groups * rows, config.layer_blocks[place].col_groups * cols, config.block_size)
         grid, blocks = np.zeros(shape, dtype=np.int64), layer.interleaved()
-        if number:
-            # Its own h before the h of the layer below.
+        if place or config.network.bidirectional:
+            # Its own h before the h of the layer below, or before any input.
             blocks = np.roll(blocks, config.num_hidden_blocks, axis=1)
         grid[: blocks.shape[0], : blocks.shape[1]] = blocks
         grids.append(grid)
+        orders.append(schedule.layer_issues(place))
 
     def bank(row: int, col: int) -> list[int]:
-        order = schedule.issues
-        blocks = [grids[issue.layer][issue.row * rows + row, issue.col * cols + col] for issue in order]
+        blocks = [
+            grid[issue.row * rows + row, issue.col * cols + col]
+            for grid, order in zip(grids, orders, strict=True)
+            for issue in order
+        ]
         return pack(np.stack(blocks), config.quantization.weight_bits)
 
     words = {weight_bank_name(r, c): bank(r, c) for r in range(rows) for c in range(cols)}

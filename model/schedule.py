@@ -11,7 +11,7 @@ rest of their columns, then every other row group whole.  An issue waits until
 - for the first of a step: the output buffer has room for the whole step,
 - for the last of a row group: the drain will be free when its sums arrive.
 
-Nothing else waits, so these rules give every cycle.
+Nothing else waits, so these rules give every cycle.  ``model.sequence_schedule`` has those of bidirectional networks.
 """
 
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from model.cells import Cell
 from model.config import Config
+from model.sequence_schedule import Engine, SequenceSchedule, pieces
 
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
@@ -115,6 +116,30 @@ class Timeline:
     last_issue: list[int]
     last_beat: list[int]
 
+    @property
+    def interval(self) -> float | None:
+        """Cycles per step: mean distance between the last issues of consecutive steps; ``None`` for one step."""
+        last = self.last_issue
+        return (last[-1] - last[0]) / (len(last) - 1) if len(last) > 1 else None
+
+
+@dataclass(frozen=True)
+class SequenceTimeline(Timeline):
+    """Cycles of a run of a bidirectional network.
+
+    Attributes
+    ----------
+    first_issue, last_issue : list of int
+        Of every step of every direction of every layer, in the order in which they are worked on.
+    last_beat : list of int
+        Per step of the output, cycle in which its last beat leaves.
+    """
+
+    @property
+    def interval(self) -> float | None:
+        """Cycles per step of x: all of the run, from the first beat of x to the last of h."""
+        return (self.last_beat[-1] + 1) / len(self.last_beat) if self.last_beat else None
+
 
 class Schedule:
     """Order, latencies and cycles of one configuration.
@@ -147,14 +172,16 @@ class Schedule:
 
     @cached_property
     def issues(self) -> tuple[Issue, ...]:
-        """Work of one step in order; also the order of words in every weight bank."""
-        return tuple(issue for layer in range(self.config.network.num_layers) for issue in self._layer_issues(layer))
+        """Work of one step (of both directions) in order; also the order of words in every weight bank."""
+        layers = [layer for layer in range(self.config.network.num_layers) for _ in range(self.config.directions)]
+        return tuple(issue for layer in layers for issue in self.layer_issues(layer))
 
     def ahead(self, layer: int) -> int:
         """Row groups whose early columns go first; 0: none does."""
         return self.lookahead if self.lookahead > 1 and self.config.layer_blocks[layer].early_groups else 0
 
-    def _layer_issues(self, layer: int) -> tuple[Issue, ...]:
+    def layer_issues(self, layer: int) -> tuple[Issue, ...]:
+        """Work of a step of a layer (of one direction) in order."""
         ahead, rows = self.ahead(layer), self.config.num_row_groups
         blocks = self.config.layer_blocks[layer]
         cols, pure = blocks.col_groups, blocks.early_groups if ahead else 0
@@ -217,8 +244,11 @@ class Schedule:
     def initiation_interval(self) -> int:
         """Cycles per step, sustained, with a source and a sink that never wait.
 
-        Contexts may wait together and then follow each other closely: the mean over a turn of all, rounded up.
+        Contexts may wait together and then follow each other closely: the mean over a turn of all, rounded up.  Of a
+        bidirectional network both directions of all layers, without what begins and ends a layer's pass.
         """
+        if self.config.network.bidirectional:
+            return self._sequences.interval(2 * STEADY_STEPS)
         contexts = self.config.architecture.contexts
         last = self.timeline([STEADY_STEPS] * contexts).last_issue
         return -(-(last[-1] - last[-1 - contexts]) // contexts)
@@ -239,6 +269,10 @@ class Schedule:
         The source offers a beat whenever the accelerator takes one; the sink always takes.
         """
         c = self.config
+        if c.network.bidirectional:
+            cycles = self._sequences.run(sequence_lengths)
+            last_beat = cycles.beats[c.num_output_blocks - 1 :: c.num_output_blocks]
+            return SequenceTimeline(cycles.first_issue, cycles.last_issue, last_beat)
         x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_hidden_blocks, c.architecture.tile_cols
         num_layers = c.network.num_layers
         tile_rows, row_blocks = c.architecture.tile_rows, c.num_row_blocks
@@ -301,6 +335,26 @@ class Schedule:
         return result
 
 
+    @property
+    def _sequences(self) -> SequenceSchedule:
+        """The prediction of a bidirectional network."""
+        issues = tuple(self.layer_issues(layer) for layer in range(self.config.network.num_layers))
+        latency = self.matvec_latency + self.epilogue_latency() - 1
+        return SequenceSchedule(self.config, Engine(issues, latency, self.bundle_cycles, self.drain_cycles))
+
+    def issue_counts(self, sequence_lengths: list[int]) -> list[int]:
+        """Issues of every step in the order of ``timeline``."""
+        config, rows = self.config, self.config.num_row_groups
+        if not config.network.bidirectional:
+            return [config.bank_words] * len(interleave(sequence_lengths, config.architecture.contexts))
+        return [
+            rows * blocks.col_groups
+            for steps in pieces(sequence_lengths, config.sequence_steps)
+            for blocks in config.layer_blocks
+            for _ in range(config.directions * steps)
+        ]
+
+
 class _Trial(Schedule):
     """A schedule with its derived numbers fixed: what the search for them evaluates."""
 
@@ -320,6 +374,8 @@ def _derive(config: Config) -> tuple[int, int]:
     lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
     enough = [n for n in lanes if bundles * (k // n) <= cols] or lanes[-1:]
     pure = min((blocks.early_groups for blocks in config.layer_blocks if blocks.early_groups), default=0)
+    if config.network.bidirectional:
+        pure = 0  # the other direction's step covers the latency
     # Beyond this the early columns of a layer alone cover any latency of the datapath.
     latency = _Trial(config, enough[0], 1).matvec_latency + _Trial(config, enough[0], 1).epilogue_latency()
     most = min(config.num_row_groups, -(-latency // pure) + 1) if pure else 1

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from model.config import Config
 from model.errors import InvalidFileError, UserError, require
-from model.weights import LayerWeights, NetworkWeights, of_layers
+from model.weights import LayerWeights, NetworkWeights, layer_configs, of_layers
 
 FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
@@ -68,6 +68,7 @@ class Head:
 
     def __post_init__(self):
         count, network, x = len(self.symbols), self.config.network, self.config.quantization.x
+        require(not network.bidirectional, "network.bidirectional", "false with a head", network.bidirectional)
         require(count >= 1, "head.symbols", "at least one character", self.symbols)
         require(len(set(self.symbols)) == count, "head.symbols", "different characters", self.symbols)
         require(-8 <= self.weight_frac <= 20, "head.weight_frac", "from -8 to 20", self.weight_frac)
@@ -178,8 +179,8 @@ class WeightImage:
             found = config
         try:
             layers = [
-                LayerWeights(found.layer(number), *(tensors[name] for name in names))
-                for number, names in enumerate(layer_tensors(found))
+                LayerWeights(layer, *(tensors[name] for name in names))
+                for layer, names in zip(layer_configs(found), layer_tensors(found), strict=True)
             ]
             weights = of_layers(found, layers)
             head = _head_of(path, found, tensors, metadata)
@@ -192,10 +193,14 @@ class WeightImage:
 
 
 def layer_tensors(config: Config) -> list[list[str]]:
-    """Per layer the names of its tensors: defining vectors, biases, peephole weights where the cell has them."""
+    """Per layer the names of its tensors: defining vectors, biases, peephole weights where the cell has them.
+
+    A bidirectional network has those of a layer's reverse direction after those of its forward one.
+    """
     kinds = ("defining", "bias", "peephole")[: 3 if config.cell.peepholes else 2]
     prefixes = [f"{config.network.cell}.{number}." if number else f"{config.network.cell}."
                 for number in range(config.network.num_layers)]  # fmt: skip
+    prefixes = [prefix + way for prefix in prefixes for way in ("", "reverse.")[: config.directions]]
     return [[prefix + kind for kind in kinds] for prefix in prefixes]
 
 
