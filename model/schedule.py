@@ -334,7 +334,6 @@ class Schedule:
             result.last_beat.append(beat_time[-1])
         return result
 
-
     @property
     def _sequences(self) -> SequenceSchedule:
         """The prediction of a bidirectional network."""
