@@ -14,7 +14,16 @@ from model.qformat import QFormat
 from model.reference.network import NetworkReference
 from model.resources import matvec_multipliers
 from model.schedule import Schedule, Timeline, interleave
-from model.weights import LayerWeights, NetworkWeights, drop_absent, of_layers, random_inputs, random_weights
+from model.sequence_schedule import pieces
+from model.weights import (
+    LayerWeights,
+    NetworkWeights,
+    drop_absent,
+    layer_configs,
+    of_layers,
+    random_inputs,
+    random_weights,
+)
 
 
 def to_beats(values: np.ndarray, block_size: int, bits: int) -> list[int]:
@@ -44,7 +53,8 @@ class Scenario:
     weights : LayerWeights or StackWeights
         With their configuration.
     sequences : tuple of int arrays (T, X)
-        Dealt to the contexts and streamed back to back; the state returns to zero between them.
+        Dealt to the contexts and streamed back to back; the state returns to zero between them.  A bidirectional
+        network ends them where its memories do.
     """
 
     weights: NetworkWeights
@@ -79,11 +89,25 @@ class Scenario:
 
     @cached_property
     def expected(self) -> tuple[np.ndarray, ...]:
-        """h of each sequence, (T, H), by the reference."""
+        """Output of each sequence, (T, H), of both directions (T, 2H), by the reference."""
         return tuple(self._golden(sequence) for sequence in self.sequences)
 
+    @cached_property
+    def _ends(self) -> set[tuple[int, int]]:
+        """(sequence, step) at which the accelerator's state returns to zero."""
+        longest = self.config.sequence_steps if self.config.network.bidirectional else max(self.lengths)
+        return {
+            (number, end - 1)
+            for number, length in enumerate(self.lengths)
+            for end in np.cumsum(pieces([length], longest)).tolist()
+        }
+
     def _golden(self, sequence: np.ndarray) -> np.ndarray:
-        return NetworkReference(self.weights).run(sequence[:, None])[0][:, 0]
+        network, longest = NetworkReference(self.weights), len(sequence)
+        if self.config.network.bidirectional:
+            longest = self.config.sequence_steps
+        parts = [sequence[start : start + longest] for start in range(0, len(sequence), longest)]
+        return np.concatenate([network.run(part[:, None])[0][:, 0] for part in parts])
 
     def in_order(self, values: Sequence[np.ndarray], idle: np.ndarray) -> np.ndarray:
         """Steps of every sequence as they are streamed, ``idle`` (1, N) for those of idle contexts."""
@@ -95,7 +119,7 @@ class Scenario:
 
     @cached_property
     def expected_steps(self) -> np.ndarray:
-        """h of every step (steps, H) as they are streamed."""
+        """Output of every step as they are streamed: (steps, H), of both directions (steps, 2H)."""
         return self.in_order(self.expected, self._golden(self._idle))
 
     def steps_of(self, number: int) -> list[int]:
@@ -107,6 +131,11 @@ class Scenario:
         """Predicted cycles without stalls."""
         return Schedule(self.config).timeline(self.lengths)
 
+    @property
+    def issue_counts(self) -> list[int]:
+        """Issues of every step of the timeline."""
+        return Schedule(self.config).issue_counts(self.lengths)
+
     @cached_property
     def x_beats(self) -> list[int]:
         """Payloads of stream x: ``{last, data}``."""
@@ -115,22 +144,25 @@ class Scenario:
     @cached_property
     def h_beats(self) -> list[int]:
         """Payloads that stream h must carry: ``{last, data}``."""
-        return self._beats(self.expected_steps, self.config.quantization.h.width)
+        # Each direction is padded to blocks by itself.
+        halves = self.expected_steps.reshape(-1, self.config.network.hidden_size)
+        return self._beats(halves, self.config.quantization.h.width)
 
-    def _beats(self, steps: np.ndarray, bits: int) -> list[int]:
+    def _beats(self, vectors: np.ndarray, bits: int) -> list[int]:
         k = self.config.block_size
-        words = to_beats(steps, k, bits)
-        per_step = len(words) // len(steps)
+        words = to_beats(vectors, k, bits)
+        per_step = len(words) // self.num_steps
         for place, (number, step) in enumerate(self.order):
-            if number < 0 or step == self.lengths[number] - 1:
+            if number < 0 or (number, step) in self._ends:
                 words[(place + 1) * per_step - 1] |= 1 << (k * bits)
         return words
 
     def h_values(self, beats: Sequence[int]) -> np.ndarray:
-        """Payloads of stream h → (steps, H) integers."""
+        """Payloads of stream h → (steps, H) integers, of both directions (steps, 2H)."""
         k, bits = self.config.block_size, self.config.quantization.h.width
         mask = (1 << (k * bits)) - 1
-        return from_beats([word & mask for word in beats], self.config.network.hidden_size, k, bits)
+        values = from_beats([word & mask for word in beats], self.config.network.hidden_size, k, bits)
+        return values.reshape(-1, self.config.output_size)
 
 
 def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence[int]) -> tuple[np.ndarray, ...]:
@@ -140,8 +172,7 @@ def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence
 
 def extreme_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Weights and biases at the ends of their ranges: sums reach the ends of the accumulator."""
-    layers = range(config.network.num_layers)
-    return of_layers(config, [_extreme_layer(config.layer(number), rng) for number in layers])
+    return of_layers(config, [_extreme_layer(layer, rng) for layer in layer_configs(config)])
 
 
 def _extreme_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
@@ -210,6 +241,7 @@ def _draw(rng: np.random.Generator) -> dict:
     rows, cols = between(1, gates * hidden_blocks), between(1, most_cols)
     groups = -(-gates * hidden_blocks // rows)
     kind = pick(*ACTIVATION_KINDS)
+    both = rng.random() < 0.15
     usual = rng.random() < 0.4
     quantization = {"weight_bits": between(2, 8)}
     if usual:
@@ -227,7 +259,13 @@ def _draw(rng: np.random.Generator) -> dict:
         }
     return {
         "name": "random",
-        "network": {"input_size": input_size, "hidden_size": hidden_size, "cell": cell, "num_layers": layers},
+        "network": {
+            "input_size": input_size,
+            "hidden_size": hidden_size,
+            "cell": cell,
+            "num_layers": layers,
+            "bidirectional": both,
+        },
         "compression": {"block_size": k},
         "quantization": quantization,
         "activation": {"kind": kind, "segments": pick(4, 8, 16) if kind == "pwl" else between(2, 8)},
@@ -236,9 +274,10 @@ def _draw(rng: np.random.Generator) -> dict:
             "tile_cols": cols,
             "engine": engine,
             "arithmetic": pick(*ARITHMETICS),
-            "contexts": pick(1, 1, 1, 2, 3),
+            "contexts": 1 if both else pick(1, 1, 1, 2, 3),
+            "sequence_steps": pick(None, between(1, 5)) if both else None,
             "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
-            "lookahead": pick(None, between(1, groups)),
+            "lookahead": None if both else pick(None, between(1, groups)),
             "pipeline": {
                 "memory_register": pick(False, True),
                 "operand_register": pick(False, True),
