@@ -10,8 +10,10 @@ from hdl.drain import Drain
 from hdl.hierarchy import shared
 from hdl.matvec import MatVec
 from hdl.output_buffer import OutputBuffer
+from hdl.parts import has_projection, select
 from hdl.vector_memory import VectorMemory
 from model.config import Config
+from model.parts import CELL, PROJECTION
 
 
 class Accelerator(wiring.Component):
@@ -54,7 +56,7 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        several_layers, several_contexts = config.network.num_layers > 1, config.architecture.contexts > 1
+        several_parts, several_contexts = len(config.parts) > 1, config.architecture.contexts > 1
         controller = Controller(config)
         m.submodules.controller = shared(controller, platform)
         vectors = VectorMemory(config)
@@ -87,7 +89,7 @@ class Accelerator(wiring.Component):
             m.d.comb += vectors.x_block.eq(x_block & x_mask)
         m.d.comb += [
             vectors.read.eq(controller.issue),
-            *([vectors.layer.eq(controller.layer)] if several_layers else []),
+            *([vectors.part.eq(controller.part)] if several_parts else []),
             *([vectors.context.eq(controller.context), vectors.turn.eq(controller.turn)] if several_contexts else []),
             *([cells.state_unit.eq(drain.state_unit)] if several_contexts else []),
             vectors.group.eq(controller.group),
@@ -104,13 +106,14 @@ class Accelerator(wiring.Component):
             cells.slice_valid.eq(drain.slice_valid),
             cells.first_step.eq(drain.slice_first_step),
             cells.last_step.eq(drain.slice_last_step),
+            *([cells.projected.eq(drain.slice_projected)] if has_projection(config) else []),
             self.matvec_active.eq(controller.issue),
         ]
 
-        h_block, h_mask = (
-            Signal.like(cells.block),
-            self._padding_mask(config.network.hidden_size, config.quantization.h.width),
-        )
+        h_block, bits = Signal.like(cells.block), config.quantization.h.width
+        number = vectors.h_part if several_parts else None
+        sizes = {CELL: config.network.hidden_size, PROJECTION: config.network.projection_size}
+        h_mask = select(number, [self._padding_mask(sizes[part.kind], bits) for part in config.parts])
         m.d.comb += h_block.eq(cells.block)
         with m.If(vectors.h_last):
             m.d.comb += h_block.eq(cells.block & h_mask)
@@ -118,7 +121,9 @@ class Accelerator(wiring.Component):
             vectors.h_write.eq(cells.block_valid),
             vectors.h_block.eq(h_block),
             controller.h_written.eq(cells.block_valid),
-            output.write.eq(cells.block_valid & vectors.h_top if several_layers else cells.block_valid),
+            output.write.eq(
+                cells.block_valid & (vectors.h_part == len(config.parts) - 1) if several_parts else cells.block_valid
+            ),
             output.block.eq(h_block),
             output.last_step.eq(cells.block_last_step),
             controller.h_sent.eq(self.h.valid & self.h.ready),

@@ -1,6 +1,6 @@
 """Cell update: from slices of sums to blocks of h."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,6 +8,8 @@ from hdl.cell_lane import LANES
 from hdl.drain import slice_layout, state_unit_port, unit_shape
 from hdl.hierarchy import shared
 from hdl.memory import Ram, Rom, delay
+from hdl.parts import has_projection
+from hdl.projection import Projection
 from model.config import Config
 from model.memory_image import MemorySpec, bias_spec, cell_state_spec, peephole_spec
 from model.schedule import Schedule
@@ -31,6 +33,8 @@ class CellUpdate(wiring.Component):
         One cycle later.
     first_step, last_step : In(1)
         With ``slice``: its sequence starts (state is zero), ends.
+    projected : In(1), where there are projections
+        With ``slice``: it is not of a cell.
     block_valid, block, block_last_step : Out
         A block of k elements of h.
 
@@ -55,6 +59,7 @@ class CellUpdate(wiring.Component):
                 "block_valid": Out(1),
                 "block": Out(config.block_size * config.quantization.h.width),
                 "block_last_step": Out(1),
+                **({"projected": In(1)} if has_projection(config) else {}),
             }
         )
 
@@ -78,14 +83,26 @@ class CellUpdate(wiring.Component):
             weights = self._parameters(m, platform, spec, peepholes, width)
             for index, cell in enumerate(cells):
                 m.d.comb += [cell.peephole[gate].eq(weights[gate][index].as_signed()) for gate in range(peepholes)]
+        of_cell = self.slice_valid & ~self.projected if has_projection(config) else self.slice_valid
         if config.cell.has_state:
-            self._state(m, platform, cells)
+            self._state(m, platform, cells, of_cell)
 
         latency = 1 + cells[0].latency
-        self._gather(
-            m, cells, delay(m, self.slice_valid, latency, "h_valid", reset_less=False),
-            delay(m, self.last_step, latency, "last_step"),
-        )  # fmt: skip
+        block_valid, block = self._gather(m, cells, delay(m, of_cell, latency, "h_valid", reset_less=False))
+        last_step = delay(m, self.last_step, latency, "last_step")
+        if has_projection(config):
+            projection = Projection(config)
+            m.submodules.projection = shared(projection, platform)
+            m.d.comb += [
+                projection.sums.eq(sums),
+                projection.valid.eq(delay(m, self.slice_valid & self.projected, 1, "projected", reset_less=False)),
+                projection.last_step.eq(delay(m, self.last_step, 1, "projected_last_step")),
+            ]
+            # The cell's way is the longer one, and its bundles come after the projection's: they never meet.
+            block_valid |= projection.block_valid
+            block = Mux(projection.block_valid, projection.block, block)
+            last_step = Mux(projection.block_valid, projection.block_last_step, last_step)
+        m.d.comb += [self.block_valid.eq(block_valid), self.block.eq(block), self.block_last_step.eq(last_step)]
         return m
 
     def _parameters(self, m, platform, spec: MemorySpec, rows: int, width: int) -> data.View:
@@ -96,14 +113,14 @@ class CellUpdate(wiring.Component):
         layout = data.ArrayLayout(data.ArrayLayout(width, self.schedule.cell_lanes), rows)
         return data.View(layout, delay(m, rom.data, 1, spec.name))
 
-    def _state(self, m, platform, cells: list) -> None:
+    def _state(self, m, platform, cells: list, slice_valid) -> None:
         """The state's memory: read in time for the lanes, written when they are done."""
         config, width, timing = self.config, self.config.quantization.cell.width, cells[0]
         state = Ram(cell_state_spec(config, self.schedule))
         m.submodules.cell_state = shared(state, platform)
         # The slice is one cycle ahead of the lanes' sums; a word is wanted two cycles after it is asked for.
         to_read, to_write = timing.read_latency - 1, timing.write_latency + 1
-        reading = delay(m, self.slice_valid, to_read, "read", reset_less=False)
+        reading = delay(m, slice_valid, to_read, "read", reset_less=False)
         at_read = delay(m, self.first_step, to_read, "first_step")
         unit = self.state_unit if config.turns > 1 else self.unit
         unit = delay(m, unit, 1 + to_read, "unit_read")
@@ -123,19 +140,17 @@ class CellUpdate(wiring.Component):
             bits = slice(index * width, (index + 1) * width)
             m.d.comb += [cell.c.eq(previous[bits].as_signed()), state.write_data[bits].eq(cell.c_next)]
 
-    def _gather(self, m, cells: list, h_valid, last_step) -> None:
-        """Slices of h to a block."""
-        slices = self.config.block_size // self.schedule.cell_lanes
+    def _gather(self, m, cells: list, h_valid) -> tuple:
+        """Slices of h to a block: when it is whole, and the block."""
+        slices = self.schedule.slices
         now = Cat(*(cell.h for cell in cells))
-        m.d.comb += self.block_last_step.eq(last_step)
         if slices == 1:
-            m.d.comb += [self.block.eq(now), self.block_valid.eq(h_valid)]
-            return
+            return h_valid, now
         # The last slice completes the block without a detour through a register.
-        earlier = Signal(len(self.block) - len(now), reset_less=True)
+        earlier = Signal(self.config.block_size * self.config.quantization.h.width - len(now), reset_less=True)
         count = Signal(range(slices))
         with m.If(h_valid):
             m.d.sync += [earlier.eq(Cat(earlier, now)[len(now) :]), count.eq(count + 1)]
             with m.If(count == slices - 1):
                 m.d.sync += count.eq(0)
-        m.d.comb += [self.block.eq(Cat(earlier, now)), self.block_valid.eq(h_valid & (count == slices - 1))]
+        return h_valid & (count == slices - 1), Cat(earlier, now)

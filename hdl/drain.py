@@ -2,7 +2,7 @@
 
 import math
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,11 +10,15 @@ from hdl.hierarchy import shared
 from hdl.matvec import issue_tags
 from hdl.memory import delay
 from hdl.packing import split
+from hdl.parts import has_projection, select, shapes
 from hdl.transform import InverseTransform
 from model.config import Config
 from model.datapath import datapath_widths
 from model.memory_image import num_slices, turn_slices
 from model.schedule import Schedule
+
+# What travels beside a bundle: the step's flags, the part's, then the beat.
+BEAT_MARK = 3
 
 
 def slice_layout(config: Config) -> data.ArrayLayout:
@@ -24,7 +28,7 @@ def slice_layout(config: Config) -> data.ArrayLayout:
 
 
 def unit_shape(config: Config) -> range:
-    """Number of a slice among all that have parameters of their own: those of a step, of both directions."""
+    """Number of a slice among all that have parameters of their own: those of a step, of all parts and directions."""
     return range(max(2, num_slices(config, Schedule(config))))
 
 
@@ -61,6 +65,8 @@ class Drain(wiring.Component):
         The gates of every unit, one cycle after ``select``.
     slice_valid, slice_first_step, slice_last_step : Out(1)
         With ``slice``; the latter two are its sequence's.
+    slice_projected : Out(1), where there are projections
+        With ``slice``: it is of a projection.
 
     Latency: from ``sums`` that load to their first ``select`` 1 cycle (direct) or 2 and the inverse transform's
     (fast) · Throughput: one slice per cycle · Numerics: the exact shift of the inverse transform
@@ -85,6 +91,7 @@ class Drain(wiring.Component):
                 "slice_valid": Out(1),
                 "slice_first_step": Out(1),
                 "slice_last_step": Out(1),
+                **({"slice_projected": Out(1)} if has_projection(config) else {}),
             }
         )
 
@@ -95,16 +102,22 @@ class Drain(wiring.Component):
         # Rows of an unfinished bundle number at most G - gcd(R, G), always a multiple of that divisor.
         step = math.gcd(rows, gates)
         places = rows + gates - step
-        last_rows = config.num_row_blocks - (config.num_row_groups - 1) * rows
-        slices = self.schedule.bundle_cycles
+        kinds = shapes(config)
+        shape = self.tags.part_shape if len(kinds) > 1 else None
+        last_rows = select(shape, [kind.last_rows for kind in kinds])
+        slices = self.schedule.slices
 
         slots = [Signal(len(self.sums[0]), name=f"slot_{i}", reset_less=True) for i in range(places)]
         level = Signal(range(places + 1))
-        beat = Signal(range(max(2, slices)))
+        cycles = max(self.schedule.bundle_cycles(part) for part in config.parts)
+        beat = Signal(range(max(2, cycles)))
         has_bundle, pop, load = Signal(), Signal(), Signal()
+        projected = Signal(reset_less=True)
+        # A bundle of a projection may keep the drain for longer than its slices.
+        last_beat = Mux(projected, cycles - 1, slices - 1) if has_projection(config) else slices - 1
         m.d.comb += [
             has_bundle.eq(level >= gates),
-            pop.eq(has_bundle & (beat == slices - 1)),
+            pop.eq(has_bundle & (beat == last_beat)),
             load.eq(self.tags.valid & self.tags.complete),
         ]
         with m.If(has_bundle):
@@ -127,21 +140,26 @@ class Drain(wiring.Component):
         first_step, last_step = Signal(reset_less=True), Signal(reset_less=True)
         with m.If(load):
             m.d.sync += [first_step.eq(self.tags.first_step), last_step.eq(self.tags.last_step)]
+            if has_projection(config):
+                m.d.sync += projected.eq(select(shape, [kind.is_projection for kind in kinds]))
 
+        has_slice = has_bundle & (beat < slices) if cycles > slices else has_bundle
+        marks = Cat(first_step, last_step, projected, beat)
         if config.architecture.engine == "fast":
-            bundle, select, beat, first_step, last_step = self._inverse(
-                m, slots, has_bundle, beat, first_step, last_step, platform
-            )
+            bundle, has_slice, marks = self._inverse(m, slots, has_slice, marks, platform)
         else:
-            bundle, select = [split(slots[gate], self.widths) for gate in range(gates)], has_bundle
+            bundle = [split(slots[gate], self.widths) for gate in range(gates)]
+        first_step, last_step, projected, beat = *marks[:BEAT_MARK], marks[BEAT_MARK:]
 
-        m.d.comb += self.select.eq(select)
+        m.d.comb += self.select.eq(has_slice)
         m.d.sync += [
-            self.slice_valid.eq(select),
+            self.slice_valid.eq(has_slice),
             self.slice_first_step.eq(first_step),
             self.slice_last_step.eq(last_step),
         ]
-        with m.If(select):
+        if has_projection(config):
+            m.d.sync += self.slice_projected.eq(projected)
+        with m.If(has_slice):
             m.d.sync += self.unit.eq(Mux(self.unit == self.units - 1, 0, self.unit + 1))
             contexts = config.architecture.contexts
             if contexts > 1:
@@ -155,28 +173,21 @@ class Drain(wiring.Component):
                             m.d.sync += self.slice[lane][gate].eq(bundle[gate][index * self.lanes + lane])
         return m
 
-    def _inverse(self, m, slots, has_bundle, beat, first_step, last_step, platform):
+    def _inverse(self, m, slots, has_slice, marks, platform):
         """The bundle behind the inverse transform, registered when its first slice would be selected."""
         width, k = self.config.product_sum_bits, self.config.block_size
         levels = self.config.architecture.pipeline.inverse_levels
         inverses = [InverseTransform(k, list(self.widths), width, levels) for _ in self.config.gates]
         latency = inverses[0].latency
-        has_bundle = delay(m, has_bundle, latency, "inverse_select", reset_less=False)
-        beat, first_step, last_step = (
-            delay(m, signal, latency, f"inverse_{name}")
-            for signal, name in ((beat, "beat"), (first_step, "first_step"), (last_step, "last_step"))
-        )
+        has_slice = delay(m, has_slice, latency, "inverse_select", reset_less=False)
+        marks = delay(m, marks, latency, "inverse_marks")
         bundle = []
         for gate, (name, inverse) in enumerate(zip(self.config.gates, inverses, strict=True)):
             m.submodules[f"inverse_{name}"] = shared(inverse, platform)
             m.d.comb += inverse.forms.as_value().eq(slots[gate])
             block = Signal(k * width, name=f"block_{name}", reset_less=True)
-            with m.If(has_bundle & (beat == 0)):
+            with m.If(has_slice & (marks[BEAT_MARK:] == 0)):
                 m.d.sync += block.eq(inverse.elements.as_value())
             bundle.append(split(block, (width,) * k))
-        select = delay(m, has_bundle, 1, "block_select", reset_less=False)
-        beat, first_step, last_step = (
-            delay(m, signal, 1, f"block_{name}")
-            for signal, name in ((beat, "beat"), (first_step, "first_step"), (last_step, "last_step"))
-        )
-        return bundle, select, beat, first_step, last_step
+        has_slice = delay(m, has_slice, 1, "block_select", reset_less=False)
+        return bundle, has_slice, delay(m, marks, 1, "block_marks")

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from hdl.hierarchy import shared
 from hdl.memory import Rom, address_width, delay
 from hdl.operand import OperandStage, WeightStage
+from hdl.parts import shape_bits
 from hdl.pass_address import PassAddress, layer_port
 from hdl.pe import ProcessingElement
 from hdl.row import row
@@ -18,7 +19,6 @@ from model.schedule import Schedule
 
 def issue_tags(config: Config) -> data.StructLayout:
     """What travels beside the operands of an issue."""
-    inner = {"inner": 1} if config.network.num_layers > 1 else {}  # of another layer than the first
     return data.StructLayout(
         {
             "valid": 1,
@@ -26,10 +26,10 @@ def issue_tags(config: Config) -> data.StructLayout:
             "resume": 1,
             "park": 1,
             "complete": 1,  # the sums go to the drain
-            "final": 1,  # last row group of its layer
+            "final": 1,  # last row group of its part
             "first_step": 1,  # first step of its sequence: the state is zero
             "last_step": 1,  # last step of its sequence
-            **inner,
+            **shape_bits(config),
         }
     )
 
@@ -88,8 +88,7 @@ class MatVec(wiring.Component):
         memory_register = int(arch.pipeline.memory_register)
 
         if config.network.bidirectional:
-            words = config.directions * config.num_row_groups
-            counts = [words * blocks.col_groups for blocks in config.layer_blocks]
+            counts = [config.directions * part.words for part in config.parts]
             address = PassAddress(config, "weight_address", counts)
             m.d.comb += [address.start.eq(self.start), address.first.eq(self.first)]
             if config.network.num_layers > 1:
@@ -137,8 +136,8 @@ class MatVec(wiring.Component):
                 sums.park.eq(self.sum_tags.park),
                 self.sums[row_index].eq(sums.sums),
             ]
-            if config.network.num_layers > 1:
-                m.d.comb += sums.inner.eq(self.sum_tags.inner)
+            if shape_bits(config):
+                m.d.comb += sums.part_shape.eq(self.sum_tags.part_shape)
             if carry_save:
                 m.d.comb += sums.operands.eq(Cat(*operands))
         return m

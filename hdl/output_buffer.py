@@ -47,7 +47,7 @@ class OutputBuffer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        blocks = self.config.num_hidden_blocks
+        blocks = self.config.num_output_blocks
         spec = next(s for s in state_memories(self.config) if s.name == "output_buffer")
         ram = Ram(spec)
         m.submodules.output_buffer = shared(ram, platform)

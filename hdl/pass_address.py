@@ -5,18 +5,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.memory import address_width
+from hdl.parts import select
 from model.config import Config
 
 
 def layer_port(config: Config, direction) -> dict:
     """The member ``layer`` of what handles several."""
     return {"layer": direction(range(config.network.num_layers))} if config.network.num_layers > 1 else {}
-
-
-def of_layer(config: Config, layer, values: list):
-    """What the layer at work has of these, one per layer; all layers but the first are alike."""
-    first, other = values[0], values[-1]
-    return first if first == other else Mux(layer == 0, first, other)
 
 
 class PassAddress(wiring.Component):
@@ -55,7 +50,7 @@ class PassAddress(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         several = len(self.words) > 1
-        words = of_layer(self.config, self.layer, self.words) if several else self.words[0]
+        words = select(self.layer if several else None, self.words)
         base, place = Signal.like(self.address), Signal(range(max(2, *self.words)))
         with m.If(self.advance):
             m.d.sync += [self.address.eq(self.address + 1), place.eq(place + 1)]

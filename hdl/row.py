@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,6 +11,7 @@ from hdl.carry_save import compress
 from hdl.dot_product import CarrySaveJoin, DotProduct
 from hdl.hierarchy import shared
 from hdl.packing import join, split
+from hdl.parts import select, shape_bits, shapes
 from hdl.requantize import resize
 from model.circulant import circulant_indices
 from model.config import Config
@@ -35,6 +36,8 @@ class Row(wiring.Component):
     valid, first, resume, park : In(1)
         ``latency`` cycles after the operands: this sum counts; starts from zero; starts from the oldest
         parked one; is to be parked.
+    part_shape : In, where there are several
+        Of the part that it belongs to (``hdl.parts``).
     sums : Out
         Packed values of widths ``datapath_widths(config).sum``, up to date in the cycle of ``valid``.
 
@@ -48,9 +51,7 @@ class Row(wiring.Component):
         self.config, self.lookahead = config, lookahead
         self.widths = datapath_widths(config)
         self.tile_cols = config.architecture.tile_cols
-        self.inner_layers = config.network.num_layers > 1
-        if self.inner_layers:
-            members = members | {"inner": In(1)}
+        members = members | {name: In(bits) for name, bits in shape_bits(config).items()}
         super().__init__(
             members
             | {
@@ -72,9 +73,9 @@ class Row(wiring.Component):
                 Signal.like(accumulator, name=f"total_{index}"),
             )
             # Every issue of a row group brings the offset along, and the first takes all of them off.
-            counts = [blocks.col_groups for blocks in self.config.layer_blocks[:2]]
-            offsets = [Const(-offset * count % (1 << width), width) for count in counts]
-            m.d.comb += start.eq(Mux(self.inner, offsets[1], offsets[0]) if self.inner_layers else offsets[0])
+            taken_off = [-offset * shape.col_groups % (1 << width) for shape in shapes(self.config)]
+            number = self.part_shape if len(taken_off) > 1 else None
+            m.d.comb += start.eq(select(number, taken_off))
             with m.If(~self.first):
                 m.d.comb += start.eq(accumulator)
             if self.lookahead > 1:

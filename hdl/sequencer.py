@@ -6,7 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.hierarchy import shared
 from hdl.memory import Ram
-from hdl.pass_address import layer_port, of_layer
+from hdl.parts import select
+from hdl.pass_address import layer_port
 from hdl.requantize import resize
 from model.config import Config
 from model.memory_image import SEQUENCE_H, sequence_memories, turn_input_bits
@@ -68,8 +69,8 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        x_blocks, own, layers = config.num_input_blocks, config.num_hidden_blocks, config.network.num_layers
-        both = config.num_output_blocks
+        x_blocks, own, layers = config.num_input_blocks, config.num_output_blocks, config.network.num_layers
+        both = config.num_stream_blocks
         x_spec, *h_specs = sequence_memories(config)
         memory_x, memory_h = Ram(x_spec), [Ram(spec) for spec in h_specs]
         m.submodules[x_spec.name] = shared(memory_x, platform)
@@ -137,7 +138,7 @@ class Sequencer(wiring.Component):
             Signal(range(max(2, x_spec.depth, h_specs[0].depth)), name=f"feed_{name}")
             for name in ("word", "forward", "backward")
         )
-        inputs = of_layer(config, layer, [blocks.late for blocks in config.layer_blocks])
+        inputs = select(layer, [part.late.blocks for part in config.parts])
         m.d.comb += self.promise.eq(feeding & self.room)
         m.d.sync += self.block_valid.eq(self.promise)
         with m.If(self.promise):

@@ -5,14 +5,11 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.matvec import issue_tags
-from hdl.pass_address import layer_port, of_layer
+from hdl.parts import part_shapes, select, shapes
+from hdl.pass_address import layer_port
+from hdl.vector_memory import group_shape
 from model.config import Config
 from model.schedule import Schedule
-
-
-def group_shape(config: Config) -> range:
-    """Number of a column group of any layer."""
-    return range(max(2, *(blocks.col_groups for blocks in config.layer_blocks)))
 
 
 class TurnController(wiring.Component):
@@ -69,12 +66,12 @@ class TurnController(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, several = self.config, self.config.network.num_layers > 1
-        own, rows, tile_cols = config.num_hidden_blocks, config.num_row_groups, config.architecture.tile_cols
+        own, rows, tile_cols = config.num_output_blocks, config.num_row_groups, config.architecture.tile_cols
         layer = self.layer if several else Const(0, 1)
-        most_cols = max(blocks.col_groups for blocks in config.layer_blocks)
-        most_inputs = max(blocks.late for blocks in config.layer_blocks)
-        cols = of_layer(config, layer, [blocks.col_groups for blocks in config.layer_blocks])
-        inputs = of_layer(config, layer, [blocks.late for blocks in config.layer_blocks])
+        most_cols = max(part.col_groups for part in config.parts)
+        most_inputs = max(part.late.blocks for part in config.parts)
+        cols = select(layer, [part.col_groups for part in config.parts])
+        inputs = select(layer, [part.late.blocks for part in config.parts])
 
         # -- where we are ----------------------------------------------------------------------------------
         row, col = Signal(range(max(2, rows))), self.group
@@ -106,7 +103,7 @@ class TurnController(wiring.Component):
             level.eq(level + self.input_written - taken),
         ]
         m.d.comb += [
-            self.input_room.eq(promised != of_layer(config, layer, [2 * b.late for b in config.layer_blocks])),
+            self.input_room.eq(promised != select(layer, [2 * part.late.blocks for part in config.parts])),
             # The first block tells that there is a step at all.
             input_ready.eq((level >= inputs) | ((level != 0) & (level + own >= reach))),
         ]
@@ -119,7 +116,7 @@ class TurnController(wiring.Component):
         m.d.comb += h_ready.eq(self.first_step | (missing <= own) | (missing + reach <= 2 * own))
 
         # -- drain: busy for a while after every complete row group ------------------------------------------
-        gap = self.schedule.drain_cycles
+        gap = self.schedule.drain_cycles(config.parts[0])
         drain_free = Signal(init=1)
         if gap > 1:
             cooldown = Signal(range(gap))
@@ -137,6 +134,7 @@ class TurnController(wiring.Component):
             self.tags.final.eq(step_ends),
             self.tags.first_step.eq(self.first_step),
         ]
-        if several:
-            m.d.sync += self.tags.inner.eq(layer != 0)
+        numbers = [shapes(config).index(shape) for shape in part_shapes(config)]
+        if max(numbers):
+            m.d.sync += self.tags.part_shape.eq(select(layer, numbers))
         return m

@@ -6,10 +6,10 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.hierarchy import shared
 from hdl.memory import Ram, address_width
-from hdl.pass_address import layer_port, of_layer
+from hdl.parts import select
+from hdl.pass_address import layer_port
 from hdl.requantize import resize
-from hdl.turn_controller import group_shape
-from hdl.vector_memory import BankWriter
+from hdl.vector_memory import BankWriter, group_shape
 from model.config import Config
 from model.memory_image import turn_input_bits, turn_memories
 
@@ -69,8 +69,8 @@ class TurnMemory(wiring.Component):
         m = Module()
         config, cols = self.config, self.config.architecture.tile_cols
         layer = self.layer if config.network.num_layers > 1 else Const(0, 1)
-        own, first = config.num_hidden_blocks, config.num_hidden_blocks % cols
-        pure = config.num_hidden_blocks // cols
+        own = config.num_output_blocks
+        pure, first = divmod(own, cols)
         specs = {spec.name: spec for spec in turn_memories(config)}
 
         h_writer = BankWriter(cols, 0, own, config.directions)
@@ -118,19 +118,18 @@ class TurnMemory(wiring.Component):
                     word = self._extend(own_banks[col], config.quantization.h.width)
                     m.d.comb += self.elements[col].eq(Mux(is_first_step, 0, word))
             if col in input_banks:
-                with m.Elif(group < of_layer(config, layer, self._limits(col))):
+                with m.Elif(group < select(layer, self._limits(col))):
                     m.d.comb += self.elements[col].eq(self._extend(input_banks[col], turn_input_bits(config)))
         return m
 
     def _limits(self, col: int) -> list[int]:
         """Per layer the column groups of which this column shows a block."""
         cols = self.config.architecture.tile_cols
-        return [-(-max(0, blocks.early + blocks.late - col) // cols) for blocks in self.config.layer_blocks]
+        return [-(-max(0, part.blocks - col) // cols) for part in self.config.parts]
 
     def _input_writer(self, m, layer, first: int) -> tuple[Signal, Signal]:
         """Bank (one-hot) and address of the next block of input: banks in turn, then groups; halves step by step."""
-        config, cols = self.config, self.config.architecture.tile_cols
-        inputs = [blocks.late for blocks in config.layer_blocks]
+        cols, inputs = self.config.architecture.tile_cols, [part.late.blocks for part in self.config.parts]
         groups = -(-(first + max(inputs)) // cols)
         count, half = Signal(range(max(2, *inputs))), Signal(name="write_half")
         bank, group = Signal(cols, init=1 << first, name="write_bank"), Signal(range(groups), name="write_group")
@@ -140,7 +139,7 @@ class TurnMemory(wiring.Component):
             m.d.sync += [count.eq(count + 1), bank.eq(bank.rotate_left(1))]
             with m.If(bank[-1]):
                 m.d.sync += group.eq(group + 1)
-            with m.If(count == of_layer(config, layer, inputs) - 1):
+            with m.If(count == select(layer, inputs) - 1):
                 m.d.sync += [count.eq(0), bank.eq(1 << first), group.eq(0), half.eq(~half)]
         return bank, address
 

@@ -1,30 +1,27 @@
-"""Memories of what the columns of every layer meet: double-buffered, one bank per tile column."""
+"""Memories of what the columns of every part meet: double-buffered, one bank per tile column."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.hierarchy import shared
 from hdl.memory import Ram, address_width
+from hdl.parts import part_port
 from hdl.requantize import resize
 from model.config import Config
-from model.memory_image import is_own, vector_banks, vector_name, vector_spec
+from model.memory_image import VectorStore, vector_stores
+from model.qformat import QFormat
 
 
 def group_shape(config: Config) -> range:
-    """Number of a column group of any layer."""
-    return range(max(2, *(blocks.col_groups for blocks in config.layer_blocks)))
+    """Number of a column group of any part."""
+    return range(max(2, *(part.col_groups for part in config.parts)))
 
 
 def context_ports(config: Config, direction) -> dict:
     """The members ``context`` and ``turn`` of what handles several."""
     contexts = config.architecture.contexts
     return {"context": direction(range(contexts)), "turn": direction(1)} if contexts > 1 else {}
-
-
-def layer_port(config: Config, direction) -> dict:
-    """The member ``layer`` of what handles several."""
-    return {"layer": direction(range(config.network.num_layers))} if config.network.num_layers > 1 else {}
 
 
 class BankWriter(wiring.Component):
@@ -95,10 +92,11 @@ class BankWriter(wiring.Component):
 
 
 class VectorMemory(wiring.Component):
-    """The columns of a layer for the tile: a block for every tile column, of the column group that is asked for.
+    """The columns of a part for the tile: a block for every tile column, of the column group that is asked for.
 
-    Early columns come before late ones (``model.config.LayerBlocks``), so h is kept where it is read: the first
-    layer's as its late columns, another layer's as its early ones, and each again as late columns of the layer above.
+    Early columns come before late ones (``model.parts``), and every vector is kept where it is read
+    (``model.memory_image.vector_stores``): the h of a layer as columns of its own next step, and again as those of the
+    layer above.
 
     Parameters
     ----------
@@ -112,11 +110,14 @@ class VectorMemory(wiring.Component):
         The next block of x is the last of its step.
     x_half : Out(1)
         Half that the next block of x goes to.
-    h_write, h_block, h_last : as for x, layer by layer
-    h_top : Out(1), where there are several layers
-        The next block of h is of the last layer.
+    h_write, h_block : In
+        Takes the next block that a part made, part by part.
+    h_last : Out(1)
+        The next of these is the last of its part.
+    h_part : Out, where there are several
+        The part that makes it.
     read : In(1)
-    layer : In, where there are several
+    part : In, where there are several
     group : In
         Column group.
     half : In(1)
@@ -124,7 +125,7 @@ class VectorMemory(wiring.Component):
     context, turn : In, where there are several contexts
         In place of ``half`` for what is left of the context's step before.
     first_step : In(1)
-        Read zeros for h of the step before.
+        Read zeros for what the step before made.
     elements : Out(ArrayLayout(k · element_bits, C))
         One cycle after ``read``; block columns beyond the matrix give zeros.
 
@@ -136,13 +137,12 @@ class VectorMemory(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         q, k = config.quantization, config.block_size
-        self.num_layers = config.network.num_layers
+        self.stores = vector_stores(config)
         super().__init__(
             {
                 "x_write": In(1), "x_block": In(k * q.x.width), "x_last": Out(1), "x_half": Out(1),
-                "h_write": In(1), "h_block": In(k * q.h.width), "h_last": Out(1),
-                **({"h_top": Out(1)} if self.num_layers > 1 else {}),
-                "read": In(1), **layer_port(config, In), **context_ports(config, In),
+                "h_write": In(1), "h_block": In(k * q.h.width), "h_last": Out(1), **part_port(config, Out, "h_part"),
+                "read": In(1), **part_port(config, In), **context_ports(config, In),
                 "group": In(group_shape(config)), "half": In(1),
                 "first_step": In(1),
                 "elements": Out(data.ArrayLayout(k * config.element_bits, config.architecture.tile_cols)),
@@ -151,120 +151,116 @@ class VectorMemory(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, layers = self.config, self.num_layers
-        # Whose h is being written.
-        source = Signal(range(layers)) if layers > 1 else None
-        writers = self._writers(m, platform, source)
-        m.d.comb += [self.x_last.eq(writers[0, "early"].last), self.x_half.eq(writers[0, "early"].half)]
-        own = [writers[layer, "early" if layer else "late"] for layer in range(layers)]
-        if layers == 1:
-            m.d.comb += self.h_last.eq(own[0].last)
-        else:
-            with m.Switch(source):
-                for layer, writer in enumerate(own):
-                    with m.Case(layer):
-                        m.d.comb += self.h_last.eq(writer.last)
-            m.d.comb += self.h_top.eq(source == layers - 1)
-            with m.If(self.h_write & self.h_last):
-                m.d.sync += source.eq(Mux(self.h_top, 0, source + 1))
-
+        numbers = range(len(self.config.parts))
+        writers = [self._writer(m, platform, store) for store in self.stores]
+        self._sources(m, writers)
         banks = {}
-        for layer in range(layers):
-            for part, read, group, place in self._reads(m, layer):
-                writer = writers[layer, part]
-                for col in vector_banks(config, layer, part):
-                    spec = vector_spec(config, layer, part, col)
-                    ram = Ram(spec)
-                    banks[layer, part, col] = ram
-                    m.submodules[spec.name] = shared(ram, platform)
-                    m.d.comb += [
-                        ram.write_en.eq(writer.advance & writer.bank[col]),
-                        ram.write_addr.eq(writer.address),
-                        ram.write_data.eq(self.x_block if (layer, part) == (0, "early") else self.h_block),
-                        ram.read_en.eq(read),
-                        ram.read_addr.eq(Cat(place, group)),
-                    ]
+        for store, writer in zip(self.stores, writers, strict=True):
+            read, address = self._read(m, store)
+            for column, spec in zip(store.columns, store.banks, strict=True):
+                ram = Ram(spec)
+                banks[store.part, store.is_late, column] = (store, ram)
+                m.submodules[spec.name] = shared(ram, platform)
+                m.d.comb += [
+                    ram.write_en.eq(writer.advance & writer.bank[column]),
+                    ram.write_addr.eq(writer.address),
+                    ram.write_data.eq(self.x_block if store.vector.source is None else self.h_block),
+                    ram.read_en.eq(read),
+                    ram.read_addr.eq(address),
+                ]
 
         # What each column shows depends on the group that was read, known one cycle later.
         group = Signal.like(self.group, reset_less=True)
         is_first_step = Signal(reset_less=True)
         with m.If(self.read):
             m.d.sync += [group.eq(self.group), is_first_step.eq(self.first_step)]
-        if layers == 1:
+        if len(numbers) == 1:
             self._show(m, banks, 0, group, is_first_step)
             return m
-        layer_read = Signal.like(self.layer, reset_less=True)
+        part = Signal.like(self.part, reset_less=True, name="part_read")
         with m.If(self.read):
-            m.d.sync += layer_read.eq(self.layer)
-        with m.Switch(layer_read):
-            for layer in range(layers):
-                with m.Case(layer):
-                    self._show(m, banks, layer, group, is_first_step)
+            m.d.sync += part.eq(self.part)
+        with m.Switch(part):
+            for number in numbers:
+                with m.Case(number):
+                    self._show(m, banks, number, group, is_first_step)
         return m
 
-    def _writers(self, m, platform, source) -> dict:
-        """A writer for every memory, by layer and part, that advances with what belongs there."""
-        cols, writers = self.config.architecture.tile_cols, {}
-        for layer, blocks in enumerate(self.config.layer_blocks):
-            parts = (("early", 0, blocks.early, layer), ("late", blocks.early % cols, blocks.late, max(layer - 1, 0)))
-            for part, first_bank, count, writes in parts:
-                contexts = self.config.architecture.contexts if is_own(layer, part) else 1
-                writer = BankWriter(cols, first_bank, count, contexts)
-                writers[layer, part] = writer
-                m.submodules[f"{vector_name(layer, part)}_writer"] = shared(writer, platform)
-                if (layer, part) == (0, "early"):
-                    m.d.comb += writer.advance.eq(self.x_write)
-                else:
-                    mine = self.h_write if source is None else self.h_write & (source == writes)
-                    m.d.comb += writer.advance.eq(mine)
-        return writers
+    def _writer(self, m, platform, store: VectorStore) -> BankWriter:
+        """The place of the next block in a memory; it advances with what belongs there."""
+        vector, config = store.vector, self.config
+        contexts = config.architecture.contexts if vector.is_previous else 1
+        writer = BankWriter(config.architecture.tile_cols, store.first_bank, vector.blocks, contexts)
+        m.submodules[f"{store.name}_writer"] = shared(writer, platform)
+        if vector.source is None:
+            m.d.comb += writer.advance.eq(self.x_write)
+        elif len(config.parts) > 1:
+            m.d.comb += writer.advance.eq(self.h_write & (self.h_part == vector.source))
+        else:
+            m.d.comb += writer.advance.eq(self.h_write)
+        return writer
 
-    def _reads(self, m, layer: int) -> list[tuple]:
-        """For the early and the late memory of a layer: when it is read, the group, and the place within a group."""
-        blocks, cols = self.config.layer_blocks[layer], self.config.architecture.tile_cols
-        pure, mixed = blocks.early_groups, blocks.early % cols
-        # A bank is only read for a group that it holds a part of, and h of the step before not at all in a first
+    def _sources(self, m, writers: list[BankWriter]) -> None:
+        """What the next blocks of x and of h are, by the writers that wait for them."""
+        # Any memory of a vector knows which of its blocks comes next.
+        by_source = {store.vector.source: writer for store, writer in zip(self.stores, writers, strict=True)}
+        x = by_source.pop(None)
+        m.d.comb += [self.x_last.eq(x.last), self.x_half.eq(x.half)]
+        if len(self.config.parts) == 1:
+            m.d.comb += self.h_last.eq(by_source[0].last)
+            return
+        with m.Switch(self.h_part):
+            for source, writer in by_source.items():
+                with m.Case(source):
+                    m.d.comb += self.h_last.eq(writer.last)
+        with m.If(self.h_write & self.h_last):
+            m.d.sync += self.h_part.eq(Mux(self.h_part == len(self.config.parts) - 1, 0, self.h_part + 1))
+
+    def _read(self, m, store: VectorStore) -> tuple[Value, Value]:
+        """When the banks of a memory are read, and where."""
+        part = self.config.parts[store.part]
+        pure, mixed = part.early_groups, part.early.blocks % self.config.architecture.tile_cols
+        # A bank is only read for a group that it holds a part of, and what the step before made not at all in a first
         # step: the address of any other read could be the one that is just being written.
-        name = f"layer{layer}_" if layer else ""
-        reads_early, reads_late = Signal(name=f"{name}reads_early"), Signal(name=f"{name}reads_late")
-        read = self.read & (self.layer == layer) if self.num_layers > 1 else self.read
-        early, late = read & (self.group < pure + (mixed > 0)), read & (self.group >= pure)
-        m.d.comb += [
-            reads_early.eq(early & ~self.first_step if layer else early),
-            reads_late.eq(late if layer else late & ~self.first_step),
-        ]
-        late_group = Signal.like(self.group, name=f"{name}late_group")
-        m.d.comb += late_group.eq(self.group - pure)
-        # x and the h of the layer below are this step's, a layer's own h the last step's.
-        before = ~self.half if self.config.architecture.contexts == 1 else Cat(~self.turn, self.context)
-        return [
-            ("early", reads_early, self.group, before if layer else self.half),
-            ("late", reads_late, late_group, self.half if layer else before),
-        ]
+        reads, group = self.read, self.group
+        if len(self.config.parts) > 1:
+            reads &= self.part == store.part
+        if store.is_late:
+            reads &= self.group >= pure
+            group = Signal.like(self.group, name=f"{store.name}_group")
+            m.d.comb += group.eq(self.group - pure)
+        else:
+            reads &= self.group < pure + (mixed > 0)
+        place = self.half
+        if store.vector.is_previous:
+            reads &= ~self.first_step
+            place = ~self.half if self.config.architecture.contexts == 1 else Cat(~self.turn, self.context)
+        enable = Signal(name=f"reads_{store.name}")
+        m.d.comb += enable.eq(reads)
+        return enable, Cat(place, group)
 
-    def _show(self, m, banks: dict, layer: int, group, is_first_step) -> None:
-        """The elements of a layer's columns."""
-        blocks, cols = self.config.layer_blocks[layer], self.config.architecture.tile_cols
-        pure, mixed, q = blocks.early_groups, blocks.early % cols, self.config.quantization
-        for col in range(cols):
-            early = self._extend(banks.get((layer, "early", col)), q.h if layer else q.x)
-            if layer:
-                early = Mux(is_first_step, 0, early)
-            with m.If(group < pure):
-                m.d.comb += self.elements[col].eq(early)
-            if col < mixed:
-                with m.Elif(group == pure):
-                    m.d.comb += self.elements[col].eq(early)
-            last_group, last_col = divmod(blocks.early + blocks.late - 1, cols)
-            limit = last_group if col <= last_col else last_group - 1
-            if (layer, "late", col) in banks and limit >= pure:
-                with m.Elif(group <= limit if layer else (group <= limit) & ~is_first_step):
-                    m.d.comb += self.elements[col].eq(self._extend(banks[layer, "late", col], q.h))
+    def _show(self, m, banks: dict, number: int, group, is_first_step) -> None:
+        """The elements of a part's columns."""
+        part, cols = self.config.parts[number], self.config.architecture.tile_cols
+        pure, mixed = part.early_groups, part.early.blocks % cols
+        last_group, last_column = divmod(part.blocks - 1, cols)
+        for column in range(cols):
+            # Early columns end with a group that may hold late ones as well; late ones end with the matrix.
+            early_end = pure + (column < mixed)
+            shown = Const(0)
+            for is_late, end in ((True, last_group + (column <= last_column)), (False, early_end)):
+                store, ram = banks.get((number, is_late, column), (None, None))
+                if store is None or (is_late and end <= early_end):
+                    continue
+                value, shows = self._extend(ram, store.format), group < end
+                if store.vector.is_previous:
+                    # What no late column shows is zero already.
+                    value, shows = (value, shows & ~is_first_step) if is_late else (Mux(is_first_step, 0, value), shows)
+                shown = Mux(shows, value, shown)
+            m.d.comb += self.elements[column].eq(shown)
 
-    def _extend(self, bank, fmt):
+    def _extend(self, bank: Ram, fmt: QFormat):
         """Every element of the bank's word at ``element_bits``."""
-        if bank is None:
-            return 0
-        word = bank.read_data
         bits, k = fmt.width, self.config.block_size
-        return Cat(*(resize(word[i * bits : (i + 1) * bits], self.config.element_bits) for i in range(k)))
+        words = (bank.read_data[i * bits : (i + 1) * bits] for i in range(k))
+        return Cat(*(resize(word, self.config.element_bits) for word in words))

@@ -52,6 +52,8 @@ class Cell:
         When the next state is there.
     products : int
         Multiplications of an update besides those of activations.
+    may_be_projected : bool
+        Whether a projection may follow.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Cell:
     state_read: tuple[int, int]
     state_written: tuple[int, int]
     products: int
+    may_be_projected: bool = False
 
     @property
     def gate_names(self) -> tuple[str, ...]:
@@ -96,6 +99,7 @@ CELLS = {
             state_read=(2, 1),
             state_written=(4, 1),
             products=3,
+            may_be_projected=True,
         ),
         # Gers and Schmidhuber 2000: I and F see the old cell state, O the new one; ONNX calls it P.
         Cell(
@@ -114,6 +118,7 @@ CELLS = {
             state_read=(1, 0),
             state_written=(5, 1),
             products=6,
+            may_be_projected=True,
         ),
         # Cho et al. 2014 in the form of torch.nn.GRU (ONNX: linear_before_reset = 1): the reset gate scales
         # W_h·h + b, so the candidate's two sums stay apart.

@@ -13,12 +13,12 @@ import typing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 from model import circulant
 from model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
 from model.cells import CELLS, Cell
 from model.errors import InvalidFileError, InvalidTypeError, InvalidValueError, require, require_type
+from model.parts import CELL, PROJECTION, Part, parts_of
 from model.qformat import QFormat
 
 ENGINES = ("direct", "fast")
@@ -51,6 +51,8 @@ class NetworkConfig:
         A name of ``model.cells.CELLS``.
     num_layers : int
         L.
+    projection_size : int
+        P, elements of h where a matrix reduces what the cell makes (``proj_size`` of ``torch.nn.LSTM``); 0: none does.
     bidirectional : bool
         Every layer runs over the sequence in both directions, each with weights of its own, and gives both h.
     """
@@ -59,6 +61,7 @@ class NetworkConfig:
     hidden_size: int
     cell: str = "lstm"
     num_layers: int = 1
+    projection_size: int = 0
     bidirectional: bool = False
 
     def validate(self):
@@ -67,6 +70,14 @@ class NetworkConfig:
         require(1 <= self.hidden_size <= MAX_SIZE, "network.hidden_size", rule, self.hidden_size)
         require(1 <= self.num_layers <= 64, "network.num_layers", "from 1 to 64", self.num_layers)
         require(self.cell in CELLS, "network.cell", f"one of {', '.join(CELLS)}", self.cell)
+        rule = f"0 (none) to {self.hidden_size}, the hidden size"
+        require(0 <= self.projection_size <= self.hidden_size, "network.projection_size", rule, self.projection_size)
+        if self.projection_size:
+            having = [name for name, cell in CELLS.items() if cell.may_be_projected]
+            rule = f"one of {', '.join(having)} where network.projection_size is given"
+            require(self.cell in having, "network.cell", rule, self.cell)
+            rule = "false where network.projection_size is given"
+            require(not self.bidirectional, "network.bidirectional", rule, self.bidirectional)
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,8 @@ class QuantizationConfig:
         Width of the accumulator; ``None`` derives the narrowest that cannot overflow.
     peephole : QFormat
         Format of the peephole weights, of cells that have them.
+    projection_frac : int
+        Fraction bits of the projection, where there is one.
     """
 
     x: QFormat = _format("Q1.7")
@@ -117,11 +130,14 @@ class QuantizationConfig:
     gate: QFormat = _format("Q2.10")
     cell: QFormat = _format("Q4.12")
     peephole: QFormat = _format("Q2.6")
+    projection_frac: int = 7
 
     def validate(self):
         require(2 <= self.weight_bits <= 8, "quantization.weight_bits", "from 2 to 8", self.weight_bits)
         for frac in self.weight_frac:
             require(-8 <= frac <= 20, "quantization.weight_frac", "from -8 to 20 for every gate", frac)
+        frac = self.projection_frac
+        require(0 <= frac <= 20, "quantization.projection_frac", "from 0 to 20", frac)
         require(8 <= self.bias_bits <= 32, "quantization.bias_bits", "from 8 to 32", self.bias_bits)
         widths = {"x": (2, 16), "h": (2, 16), "preact": (4, 16), "gate": (4, 16), "cell": (4, 24), "peephole": (2, 16)}
         for name, (low, high) in widths.items():
@@ -253,28 +269,6 @@ class ArchitectureConfig:
         self.pipeline.validate()
 
 
-class LayerBlocks(NamedTuple):
-    """How the columns of a layer's W are worked on: those that need not wait first.
-
-    Layer 0 has x before its own h of the step before; the others have their own h before the h of the layer below,
-    which is only just being made.  With two directions every layer has its own h first.
-
-    Attributes
-    ----------
-    early, late : int
-        Block columns of either kind.
-    col_groups : int
-        Column groups: ⌈(early + late) / C⌉.
-    early_groups : int
-        Column groups that hold early columns alone.
-    """
-
-    early: int
-    late: int
-    col_groups: int
-    early_groups: int
-
-
 @dataclass(frozen=True)
 class Config:
     """One design point: network, compression, quantization, activation, architecture.
@@ -337,7 +331,7 @@ class Config:
             rule = f"from 1 to the number of row groups {self.num_row_groups}"
             require(1 <= ahead <= self.num_row_groups, "architecture.lookahead", rule, ahead)
             rule = f"1 as no group of {self.architecture.tile_cols} block columns holds early ones (x) alone"
-            can_go_ahead = any(blocks.early_groups for blocks in self.layer_blocks)
+            can_go_ahead = any(part.early_groups for part in self.parts)
             require(ahead == 1 or can_go_ahead, "architecture.lookahead", rule, ahead)
         if self.activation.kind == "pwl":
             used = [(gate.function, "preact") for gate in self.cell.gates if gate.function]
@@ -393,6 +387,15 @@ class Config:
         """Rows of W per hidden unit."""
         return len(self.cell.gates)
 
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """What a step consists of, in order; a bidirectional network has a part for each layer, of either direction."""
+        projected = circulant.num_blocks(self.network.projection_size, self.block_size)
+        tile = self.architecture.tile_rows, self.architecture.tile_cols
+        layers, directions = self.network.num_layers, self.directions
+        sizes = self.num_input_blocks, self.num_hidden_blocks, projected
+        return parts_of(*sizes, self.num_gates, layers, tile, directions)
+
     @property
     def directions(self) -> int:
         """2 of a bidirectional network, else 1."""
@@ -408,27 +411,15 @@ class Config:
         """Steps of the longest sequence of a bidirectional network."""
         return self.architecture.sequence_steps or DEFAULT_SEQUENCE_STEPS
 
-    @cached_property
-    def layer_blocks(self) -> tuple[LayerBlocks, ...]:
-        """Columns of every layer (with two directions: of either)."""
-        cols, hidden, inner = self.architecture.tile_cols, self.num_hidden_blocks, self.network.num_layers - 1
-        if self.network.bidirectional:
-            columns = [(hidden, late) for late in (self.num_input_blocks, *[2 * hidden] * inner)]
-        else:
-            columns = [(early, hidden) for early in (self.num_input_blocks, *[hidden] * inner)]
-        return tuple(LayerBlocks(n, late, -(-(n + late) // cols), n // cols) for n, late in columns)
-
     @property
     def _inner_input_size(self) -> int:
         """Elements that the layers but the first read: the h of the layer below, each of two directions padded."""
-        if self.network.bidirectional:
-            return 2 * self.num_hidden_blocks * self.block_size
-        return self.network.hidden_size
+        return 2 * self.num_output_blocks * self.block_size if self.network.bidirectional else self.output_size
 
     @property
     def max_tile_cols(self) -> int:
-        """Block columns of the narrowest layer."""
-        return min(blocks.early + blocks.late for blocks in self.layer_blocks)
+        """Block columns of the narrowest part."""
+        return min(part.blocks for part in self.parts)
 
     def layer(self, number: int) -> "Config":
         """The network of one layer, of one direction, alone; the smallest architecture stands for the real one.
@@ -458,13 +449,23 @@ class Config:
 
     @property
     def output_size(self) -> int:
-        """Elements of a step's output: h, of both directions where there are two."""
-        return self.directions * self.network.hidden_size
+        """Elements of h as a layer hands it on: H, or P behind a projection."""
+        return self.network.projection_size or self.network.hidden_size
 
     @property
     def num_output_blocks(self) -> int:
+        """Blocks of h as a layer hands it on."""
+        return circulant.num_blocks(self.output_size, self.block_size)
+
+    @property
+    def stream_size(self) -> int:
+        """Elements of a step's output: h, of both directions where there are two."""
+        return self.directions * self.output_size
+
+    @property
+    def num_stream_blocks(self) -> int:
         """Blocks of a step's output."""
-        return self.directions * self.num_hidden_blocks
+        return self.directions * self.num_output_blocks
 
     @property
     def num_row_blocks(self) -> int:
@@ -474,7 +475,7 @@ class Config:
     @property
     def num_col_blocks(self) -> int:
         """q: block columns of layer 0's W, those of x first."""
-        return self.num_input_blocks + self.num_hidden_blocks
+        return self.num_input_blocks + self.num_output_blocks
 
     @property
     def num_row_groups(self) -> int:
@@ -484,7 +485,7 @@ class Config:
     @property
     def num_col_groups(self) -> int:
         """⌈q/C⌉ of layer 0."""
-        return self.layer_blocks[0].col_groups
+        return self.parts[0].col_groups
 
     @property
     def num_banks(self) -> int:
@@ -493,8 +494,8 @@ class Config:
 
     @property
     def bank_words(self) -> int:
-        """Words of a weight bank, each one block: ⌈p/R⌉ · ⌈q/C⌉, summed over the layers and directions."""
-        return self.directions * self.num_row_groups * sum(blocks.col_groups for blocks in self.layer_blocks)
+        """Words of a weight bank, each one block: ⌈p/R⌉ · ⌈q/C⌉, summed over the parts and directions."""
+        return self.directions * sum(part.words for part in self.parts)
 
     @property
     def weight_word_bits(self) -> int:
@@ -549,10 +550,11 @@ class Config:
     def product_sum_bound(self) -> int:
         """Greatest magnitude that W_x·x + W_h·h can take."""
         from_x = -self.network.input_size * self.quantization.x.min
-        from_h = -self.network.hidden_size * self.quantization.h.min
+        from_h = -self.output_size * self.quantization.h.min
         from_inner = -self._inner_input_size * self.quantization.h.min
         from_below = max(from_x, from_inner) if self.network.num_layers > 1 else from_x
-        return (from_below + from_h) * -self.weight_min
+        projected = -self.network.hidden_size * self.quantization.h.min if self.network.projection_size else 0
+        return max(from_below + from_h, projected) * -self.weight_min
 
     @property
     def product_sum_bits(self) -> int:
@@ -602,8 +604,10 @@ class Config:
     @property
     def weight_bytes(self) -> int:
         """Bytes of the compressed weights (padding included, biases not)."""
-        columns = self.directions * sum(blocks.early + blocks.late for blocks in self.layer_blocks)
-        return -(-self.num_row_blocks * columns * self.weight_word_bits // 8)
+        # The rows that fill a projection's last bundle are not counted.
+        rows = {CELL: self.num_row_blocks, PROJECTION: self.num_output_blocks}
+        blocks = self.directions * sum(rows[part.kind] * part.blocks for part in self.parts)
+        return -(-blocks * self.weight_word_bits // 8)
 
     @property
     def dense_float_bytes(self) -> int:
@@ -613,10 +617,11 @@ class Config:
     @property
     def dense_weights(self) -> int:
         """Weights of the same network without compression; a gate that reads x or h alone has no others."""
-        size_h = self.network.hidden_size
-        below = (self.network.input_size, *[self.output_size] * (self.network.num_layers - 1))
-        return self.directions * sum(
-            size_h * (gate.reads_x * size_x + gate.reads_h * size_h) for gate in self.cell.gates for size_x in below
+        size, size_h, projected = self.network.hidden_size, self.output_size, self.network.projection_size
+        below = (self.network.input_size, *[self.stream_size] * (self.network.num_layers - 1))
+        return self.directions * (
+            sum(size * (gate.reads_x * size_x + gate.reads_h * size_h) for gate in self.cell.gates for size_x in below)
+            + self.network.num_layers * projected * size
         )
 
     # -- conversion ----------------------------------------------------------------------------------------
@@ -653,6 +658,8 @@ class Config:
             del values["quantization"]["peephole"]
         if self.network.num_layers == 1:
             del values["network"]["num_layers"]
+        if not self.network.projection_size:
+            del values["network"]["projection_size"], values["quantization"]["projection_frac"]
         if not self.network.bidirectional:
             del values["network"]["bidirectional"], values["architecture"]["sequence_steps"]
         if self.architecture.contexts == 1:

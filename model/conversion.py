@@ -24,6 +24,9 @@ from model.reference.layer import LayerReference
 from model.weights import LayerWeights, NetworkWeights, of_layers
 
 MAX_BIAS_BITS = 32
+PROJECTION_CANDIDATES = range(13)
+# Matrices of a layer by their names in the report: torch.nn.LSTM calls the projection weight_hr.
+MATRICES = {"w_x": "w_x", "w_h": "w_h", "w_hr": "projection"}
 Layers = Sequence[RecurrentLayer]
 
 
@@ -66,14 +69,18 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
         A setting that contradicts the layers, the block size or the width of the weights.
     """
     layer = layers[0]
-    input_blocks, blocks = (circulant.num_blocks(size, block_size) for size in (layer.input_size, layer.hidden_size))
+    sizes = layer.input_size, layer.hidden_size, layer.state_size
+    input_blocks, blocks, state_blocks = (circulant.num_blocks(size, block_size) for size in sizes)
     rows = len(CELLS[hardware_cell(layer)].gates) * blocks
-    columns = blocks + (min(input_blocks, blocks) if len(layers) > 1 else input_blocks)
+    columns = state_blocks + (min(input_blocks, state_blocks) if len(layers) > 1 else input_blocks)
+    if layer.projection_size:
+        columns = min(columns, blocks)
     fixed = {
         "network.num_layers": len(layers),
         "network.input_size": layer.input_size,
         "network.hidden_size": layer.hidden_size,
         "network.cell": hardware_cell(layer),
+        "network.projection_size": layer.projection_size or 0,
         "compression.block_size": block_size,
         "quantization.weight_bits": weight_bits,
     }
@@ -87,6 +94,7 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
             "hidden_size": layer.hidden_size,
             "cell": hardware_cell(layer),
             "num_layers": len(layers),
+            "projection_size": layer.projection_size or 0,
         },
         "compression": {"block_size": block_size},
         "quantization": {"weight_bits": weight_bits},
@@ -117,10 +125,10 @@ def covering_format(fmt: QFormat, largest: float) -> QFormat:
 
 
 def project_layer(layer: RecurrentLayer, block_size: int) -> RecurrentLayer:
-    """The same layer with W_x and W_h of circulant blocks, gate by gate, as dense matrices."""
+    """The same layer with matrices of circulant blocks, gate by gate, as dense ones."""
 
-    def projected(matrix: np.ndarray) -> np.ndarray:
-        gates = matrix.reshape(-1, layer.hidden_size, matrix.shape[1])
+    def projected(matrix: np.ndarray, rows: int = layer.hidden_size) -> np.ndarray:
+        gates = matrix.reshape(-1, rows, matrix.shape[1])
         return np.concatenate(
             [
                 circulant.expand(circulant.project_padded(gate, block_size))[: gate.shape[0], : gate.shape[1]]
@@ -128,8 +136,11 @@ def project_layer(layer: RecurrentLayer, block_size: int) -> RecurrentLayer:
             ]
         )
 
-    weights = tuple(replace(w, w_x=projected(w.w_x), w_h=projected(w.w_h)) for w in layer.weights)
-    return replace(layer, weights=weights)
+    def of_direction(w: DirectionWeights) -> DirectionWeights:
+        behind = None if w.projection is None else projected(w.projection, len(w.projection))
+        return replace(w, w_x=projected(w.w_x), w_h=projected(w.w_h), projection=behind)
+
+    return replace(layer, weights=tuple(of_direction(w) for w in layer.weights))
 
 
 class Rows(NamedTuple):
@@ -176,7 +187,8 @@ def layer_of_rows(layer: RecurrentLayer, rows: Rows) -> RecurrentLayer:
     else:
         w_x, w_h, bias_x, bias_h = rows.w_x, rows.w_h, rows.bias, np.zeros_like(rows.bias)
     flat = (array.reshape(-1, *array.shape[2:]) for array in (w_x, w_h, bias_x, bias_h))
-    return replace(layer, weights=(DirectionWeights(*flat, peepholes=rows.peephole),))
+    behind = layer.weights[0].projection
+    return replace(layer, weights=(DirectionWeights(*flat, peepholes=rows.peephole, projection=behind),))
 
 
 def _defining(gates: np.ndarray, block_size: int) -> np.ndarray:
@@ -213,6 +225,14 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         inputs = run_layers(layers, x)[:-1]
         largest = max(_largest_state(layer, values) for layer, values in zip(layers, inputs, strict=True))
         config = config.replace({"quantization.cell": str(covering_format(points.cell, largest))})
+    if x is not None and "quantization.h" not in settings and config.network.projection_size:
+        # What a projection makes may be larger than what a cell does.
+        largest = max(float(np.abs(values).max()) for values in run_layers(layers, x)[1:])
+        config = config.replace({"quantization.h": str(covering_format(config.quantization.h, largest))})
+    if config.network.projection_size and "quantization.projection_frac" not in settings:
+        behind = [(_defining(layer.weights[0].projection[None], config.block_size), 0) for layer in layers]
+        fraction_bits = best_fraction_bits(behind, config.quantization.weight_bits, PROJECTION_CANDIDATES)
+        config = config.replace({"quantization.projection_frac": fraction_bits})
     rows = [hardware_rows(layer) for layer in layers]
     if config.cell.peepholes and "quantization.peephole" not in settings:
         weights = np.stack([part.peephole for part in rows])
@@ -261,7 +281,10 @@ def integer_weights(layer: RecurrentLayer, config: Config) -> tuple[LayerWeights
     if rows.peephole is not None:
         fmt = points.peephole
         peephole = per_unit(codes(rows.peephole, [fmt.fraction_bits] * 3, fmt.min, fmt.max))
-    return LayerWeights(config, np.concatenate(defining, axis=2), per_unit(bias), peephole), saturated
+    behind = layer.weights[0].projection
+    if behind is not None:
+        (behind,) = codes(_defining(behind[None], config.block_size), [points.projection_frac], *limits)
+    return LayerWeights(config, np.concatenate(defining, axis=2), per_unit(bias), peephole, behind), saturated
 
 
 def restored_layer(layer: RecurrentLayer, weights: LayerWeights) -> RecurrentLayer:
@@ -275,8 +298,12 @@ def restored_layer(layer: RecurrentLayer, weights: LayerWeights) -> RecurrentLay
         for fracs in (config.input_weight_fracs, points.weight_frac, config.accumulator_fracs)
     )
     peephole = None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], points.peephole)
-    w_x, w_h = dense[:, :, :size_x] * scale_x, dense[:, :, start : start + size_h] * scale_h
-    return layer_of_rows(layer, Rows(w_x, w_h, weights.bias[:, :size_h] * scale_b[:, :, 0], peephole))
+    w_x, w_h = dense[:, :, :size_x] * scale_x, dense[:, :, start : start + config.output_size] * scale_h
+    restored = layer_of_rows(layer, Rows(w_x, w_h, weights.bias[:, :size_h] * scale_b[:, :, 0], peephole))
+    if weights.projection is None:
+        return restored
+    behind = circulant.expand(weights.projection)[: config.output_size, :size_h] * 2.0**-points.projection_frac
+    return replace(restored, weights=(replace(restored.weights[0], projection=behind),))
 
 
 def one_direction(layer: RecurrentLayer, index: int) -> RecurrentLayer:
@@ -345,8 +372,8 @@ def convert(
     Returns
     -------
     Conversion
-        ``report`` has, relative to the root mean square of what is wanted: ``w_x``, ``w_h`` of all layers (projection,
-        and rounding after it), and of the last layer's h over all steps ``projected``, ``rounded_weights`` and
+        ``report`` has, relative to the root mean square of what is wanted: ``w_x``, ``w_h`` (and ``w_hr``) of all layers
+        (projection, and rounding after it), and of the last layer's h over all steps ``projected``, ``rounded_weights`` and
         ``integers``, each against the float layers; ``report["layers"]`` has the same of every layer: of h what it and
         those before it cost together.
 
@@ -383,15 +410,19 @@ def convert(
     }
     wanted = run_layers(layers, x)[1:]
 
-    def error(name: str, found: Layers, expected: Layers) -> float:
-        """Of one matrix of every layer."""
-        return relative_error(*(_joined([layer.weights[0] for layer in some], name) for some in (found, expected)))
+    def errors(found: Layers, expected: Layers) -> dict[str, float]:
+        """Of the matrices of every layer, by name."""
+        return {
+            name: relative_error(*(_joined([layer.weights[0] for layer in some], field) for some in (found, expected)))
+            for name, field in MATRICES.items()
+            if getattr(found[0].weights[0], field) is not None
+        }
 
     def costs(some: slice) -> dict:
         """Of some layers' matrices, and of the last one's h."""
         return {
-            "projection": {name: error(name, projected[some], layers[some]) for name in ("w_x", "w_h")},
-            "rounding": {name: error(name, restored[some], projected[some]) for name in ("w_x", "w_h")},
+            "projection": errors(projected[some], layers[some]),
+            "rounding": errors(restored[some], projected[some]),
             "output": {name: relative_error(found[some][-1], wanted[some][-1]) for name, found in outputs.items()},
             "saturated_weights": sum(saturated for _, saturated in parts[some]),
         }

@@ -55,11 +55,17 @@ def datapath_widths(config: Config) -> DatapathWidths:
         weight_range = bilinear.signed_interval(weight)
         q = config.quantization
         x, h = bilinear.signed_interval(q.x.width), bilinear.signed_interval(q.h.width)
-        layers = [[(config.num_input_blocks, x), (config.num_hidden_blocks, h)]]
-        if config.network.num_layers > 1:
-            layers.append([((1 + config.directions) * config.num_hidden_blocks, h)])
+        # What meets every part's rows: x as it comes, all else in the format of h.
+        columns = {
+            tuple(
+                (vector.blocks, x if vector.source is None else h)
+                for vector in (part.early, part.late)
+                if vector.blocks
+            )
+            for part in config.parts
+        }
         operands, weights = bilinear.form_widths(k, element), bilinear.form_widths(k, weight)
-        widths = [bilinear.accumulator_widths(k, weight_range, parts, sum_bits) for parts in layers]
+        widths = [bilinear.accumulator_widths(k, weight_range, list(parts), sum_bits) for parts in columns]
         sums = [max(values) for values in zip(*widths, strict=True)]
         products = bilinear.product_ranges(k, weight_range, bilinear.signed_interval(element))
         partial = [min(bilinear.width_for(*p), s) for p, s in zip(products, sums, strict=True)]

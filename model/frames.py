@@ -192,7 +192,7 @@ class LinkLayout:
     @property
     def answer_bytes(self) -> int:
         """Payload of a step's answer: the beats of h."""
-        return self.config.num_hidden_blocks * self.h_beat_bytes
+        return self.config.num_output_blocks * self.h_beat_bytes
 
     @property
     def max_request_bytes(self) -> int:
@@ -221,7 +221,7 @@ class LinkLayout:
 
     def pack_h(self, h: np.ndarray) -> bytes:
         """Payload of an answer: integers (H,) in the format of h."""
-        k, count = self.config.block_size, self.config.num_hidden_blocks
+        k, count = self.config.block_size, self.config.num_output_blocks
         padded = np.zeros(count * k, dtype=np.int64)
         padded[: len(h)] = h
         words = pack(padded.reshape(count, k), self.config.quantization.h.width)
@@ -232,7 +232,7 @@ class LinkLayout:
         if len(payload) != self.answer_bytes:
             raise FrameError(f"an answer must hold {self.answer_bytes} bytes of h, not {len(payload)}")
         h = _elements(payload, self.h_beat_bytes, self.config.block_size, self.config.quantization.h.width)
-        return h[: self.config.network.hidden_size]
+        return h[: self.config.output_size]
 
 
 def _elements(data: bytes, beat_bytes: int, count: int, bits: int) -> np.ndarray:
@@ -286,7 +286,7 @@ class Identity:
         layout = LinkLayout(config)
         q, network = config.quantization, config.network
         return cls(
-            config.block_size, q.x.width, q.h.width, network.input_size, network.hidden_size,
+            config.block_size, q.x.width, q.h.width, network.input_size, config.output_size,
             layout.step_bytes, layout.answer_bytes, round(clock_hz / 1000), config.fingerprint,
             config.model_fingerprint, weights_sha256[:16],
         )  # fmt: skip

@@ -12,6 +12,8 @@ import numpy as np
 
 from model.config import Config
 from model.errors import InvalidFileError
+from model.parts import CELL, PROJECTION, Vector
+from model.qformat import QFormat
 from model.schedule import Schedule, output_buffer_steps
 from model.weights import NetworkWeights
 
@@ -41,17 +43,17 @@ def weight_bank_name(row: int, col: int) -> str:
 
 BIAS_NAME = "bias"
 PEEPHOLE_NAME = "peephole"
-# The two vectors that a layer's columns meet: see model.config.LayerBlocks.
-PARTS = ("early", "late")
 # Of a bidirectional network: the input of its first layer, and in turn what a layer makes and the next one reads.
 SEQUENCE_X = "sequence_x"
 SEQUENCE_H = ("sequence_h0", "sequence_h1")
 
 
 def num_slices(config: Config, schedule: Schedule) -> int:
-    """Slices of ``cell_lanes`` hidden units in a step, those of every layer and direction."""
-    layers = config.network.num_layers * config.directions
-    return layers * config.num_hidden_blocks * config.block_size // schedule.cell_lanes
+    """Slices of ``cell_lanes`` units in a step, those of every part and direction: bias and peepholes have words for.
+
+    A projection has as many as its bundles, and uses none of those words.
+    """
+    return config.directions * sum(part.row_blocks // config.num_gates for part in config.parts) * schedule.slices
 
 
 def turn_slices(config: Config, schedule: Schedule) -> int:
@@ -105,17 +107,68 @@ def state_memories(config: Config) -> list[MemorySpec]:
     state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
     if config.network.bidirectional:
         return [*turn_memories(config), *state, *sequence_memories(config)]
-    vectors = [
-        vector_spec(config, layer, part, bank)
-        for layer in range(config.network.num_layers)
-        for part in PARTS
-        for bank in vector_banks(config, layer, part)
-    ]
     return [
-        *vectors,
+        *(spec for memory in vector_stores(config) for spec in memory.banks),
         *state,
-        MemorySpec("output_buffer", output_buffer_steps(config) * config.num_hidden_blocks, k * q.h.width),
+        MemorySpec("output_buffer", output_buffer_steps(config) * config.num_output_blocks, k * q.h.width),
     ]
+
+
+@dataclass(frozen=True)
+class VectorStore:
+    """Where a part's early or late vector is kept for its columns, a bank for each tile column that meets it.
+
+    Attributes
+    ----------
+    name : str
+        Of the memory; a bank's is ``<name>_c<column>``.
+    part : int
+    is_late : bool
+    vector : Vector
+    format : QFormat
+    first_bank : int
+        Tile column of the first block.
+    columns : tuple of int
+        Tile columns that have a bank.
+    banks : tuple of MemorySpec
+        A block per column group, two halves in turn; what belongs to the step before is kept for every context.
+    """
+
+    name: str
+    part: int
+    is_late: bool
+    vector: Vector
+    format: QFormat
+    first_bank: int
+    columns: tuple[int, ...]
+    banks: tuple[MemorySpec, ...]
+
+
+def vector_stores(config: Config) -> list[VectorStore]:
+    """Every memory of a vector, part after part."""
+    return [
+        _vector_store(config, number, is_late, vector)
+        for number, part in enumerate(config.parts)
+        for is_late, vector in enumerate((part.early, part.late))
+        if vector.blocks
+    ]
+
+
+def _vector_store(config: Config, number: int, is_late: bool, vector: Vector) -> VectorStore:
+    part, cols, points = config.parts[number], config.architecture.tile_cols, config.quantization
+    if part.kind == PROJECTION:
+        name = f"layer{part.layer}_projected"
+    elif part.layer:
+        name = f"layer{part.layer}_{'late' if is_late else 'early'}"
+    else:
+        name = "h" if is_late else "x"
+    first = part.early.blocks % cols if is_late else 0
+    columns = sorted({(first + block) % cols for block in range(min(vector.blocks, cols))})
+    places = HALVES << (context_bits(config) if vector.is_previous else 0)
+    fmt = points.x if vector.source is None else points.h
+    depth = places * -(-(first + vector.blocks) // cols)
+    banks = tuple(MemorySpec(f"{name}_c{column}", depth, config.block_size * fmt.width) for column in columns)
+    return VectorStore(name, number, bool(is_late), vector, fmt, first, tuple(columns), banks)
 
 
 def turn_input_bits(config: Config) -> int:
@@ -128,8 +181,8 @@ def turn_memories(config: Config) -> list[MemorySpec]:
 
     A block per column group, two halves in turn, those of h for each direction; the layers' inputs share a memory.
     """
-    cols, own, k = config.architecture.tile_cols, config.num_hidden_blocks, config.block_size
-    inputs = max(blocks.late for blocks in config.layer_blocks)
+    cols, own, k = config.architecture.tile_cols, config.num_output_blocks, config.block_size
+    inputs = max(part.late.blocks for part in config.parts)
     groups = -(-own // cols), -(-(own % cols + inputs) // cols)
     banks = range(min(cols, own)), sorted({(own + block) % cols for block in range(min(inputs, cols))})
     widths = k * config.quantization.h.width, k * turn_input_bits(config)
@@ -144,39 +197,8 @@ def turn_memories(config: Config) -> list[MemorySpec]:
 def sequence_memories(config: Config) -> list[MemorySpec]:
     """Memories of a bidirectional network's whole sequence: x, and twice the h of both directions."""
     steps, k, q = config.sequence_steps, config.block_size, config.quantization
-    outputs = [MemorySpec(name, steps * config.num_output_blocks, k * q.h.width) for name in SEQUENCE_H]
+    outputs = [MemorySpec(name, steps * config.num_stream_blocks, k * q.h.width) for name in SEQUENCE_H]
     return [MemorySpec(SEQUENCE_X, steps * config.num_input_blocks, k * q.x.width), *outputs]
-
-
-def vector_banks(config: Config, layer: int, part: str) -> list[int]:
-    """Block columns of a tile that ever meet an early, a late block of a layer."""
-    cols, blocks = config.architecture.tile_cols, config.layer_blocks[layer]
-    if part == "early":
-        return list(range(min(cols, blocks.early)))
-    return sorted({(blocks.early + block) % cols for block in range(min(blocks.late, cols))})
-
-
-def vector_spec(config: Config, layer: int, part: str, bank: int) -> MemorySpec:
-    """A bank of the memory of a layer's early or late vector: a block per column group, two halves in turn.
-
-    A layer's own h is kept for every context.
-    """
-    cols, blocks = config.architecture.tile_cols, config.layer_blocks[layer]
-    groups = -(-blocks.early // cols) if part == "early" else -(-(blocks.early % cols + blocks.late) // cols)
-    name = vector_name(layer, part)
-    fmt = config.quantization.x if name == "x" else config.quantization.h
-    places = HALVES << (context_bits(config) if is_own(layer, part) else 0)
-    return MemorySpec(f"{name}_c{bank}", places * groups, config.block_size * fmt.width)
-
-
-def vector_name(layer: int, part: str) -> str:
-    """Of the memory of a layer's early or late vector."""
-    return {(0, "early"): "x", (0, "late"): "h"}.get((layer, part), f"layer{layer}_{part}")
-
-
-def is_own(layer: int, part: str) -> bool:
-    """Whether the vector is the layer's own h of the step before."""
-    return part == ("early" if layer else "late")
 
 
 def context_bits(config: Config) -> int:
@@ -202,16 +224,18 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
     schedule, arch = Schedule(config), config.architecture
     rows, cols = arch.tile_rows, arch.tile_cols
     grids, orders = [], []
-    for number, layer in enumerate(weights.layers):
-        place = number // config.directions
-        shape = (config.num_row_groups * rows, config.layer_blocks[place].col_groups * cols, config.block_size)
-        grid, blocks = np.zeros(shape, dtype=np.int64), layer.interleaved()
-        if place or config.network.bidirectional:
-            # Its own h before the h of the layer below, or before any input.
-            blocks = np.roll(blocks, config.num_hidden_blocks, axis=1)
+    # Every part, of both directions where there are two, with its layer's weights.
+    ways = config.directions
+    pairs = [(part, weights.layers[ways * part.layer + way]) for part in config.parts for way in range(ways)]
+    for part, layer in pairs:
+        grid = np.zeros((part.row_groups * rows, part.col_groups * cols, config.block_size), dtype=np.int64)
+        blocks = layer.projection if part.kind == PROJECTION else layer.interleaved()
+        if part.kind == CELL and part.early.is_previous:
+            # Its own h before the h of the layer below.
+            blocks = np.roll(blocks, config.num_output_blocks, axis=1)
         grid[: blocks.shape[0], : blocks.shape[1]] = blocks
         grids.append(grid)
-        orders.append(schedule.layer_issues(place))
+        orders.append(schedule.part_issues(config.parts.index(part)))
 
     def bank(row: int, col: int) -> list[int]:
         blocks = [
@@ -223,10 +247,14 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
 
     words = {weight_bank_name(r, c): bank(r, c) for r in range(rows) for c in range(cols)}
     words[BIAS_NAME], words[PEEPHOLE_NAME] = [], []
-    for layer in weights.layers:
-        words[BIAS_NAME] += pack(_per_slice(layer.bias, schedule), config.quantization.bias_bits)
+    for part, layer in pairs:
+        used = part.kind == CELL
+        unused = np.zeros((1, part.row_blocks // config.num_gates * config.block_size), dtype=np.int64)
+        bias = layer.bias if used else unused.repeat(config.num_gates, axis=0)
+        words[BIAS_NAME] += pack(_per_slice(bias, schedule), config.quantization.bias_bits)
         if config.cell.peepholes:
-            words[PEEPHOLE_NAME] += pack(_per_slice(layer.peephole, schedule), config.quantization.peephole.width)
+            peephole = layer.peephole if used else unused.repeat(len(config.cell.peepholes), axis=0)
+            words[PEEPHOLE_NAME] += pack(_per_slice(peephole, schedule), config.quantization.peephole.width)
     return {name: contents for name, contents in words.items() if contents}
 
 

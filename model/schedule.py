@@ -3,11 +3,11 @@
 The hardware reads its latencies, its order of work and its derived parallelism from here, and the tests hold
 the emitted Verilog to the predicted cycle.
 
-A step is a sequence of *issues*, one tile of R × C blocks each, layer after layer.  With lookahead N the order of a
-layer is: the column groups of row groups 0..N-1 that hold early columns alone (``model.config.LayerBlocks``), then the
-rest of their columns, then every other row group whole.  An issue waits until
+A step is a sequence of *issues*, one tile of R × C blocks each, part after part (``model.parts``).  With lookahead N
+the order of a part is: the column groups of row groups 0..N-1 that hold early columns alone, then the rest of their
+columns, then every other row group whole.  An issue waits until
 
-- the blocks of x and of h that it reads have been written,
+- the blocks of the vectors that it reads have been written,
 - for the first of a step: the output buffer has room for the whole step,
 - for the last of a row group: the drain will be free when its sums arrive.
 
@@ -20,12 +20,15 @@ from typing import NamedTuple
 
 from model.cells import Cell
 from model.config import Config
+from model.parts import PROJECTION, Part, Vector
 from model.sequence_schedule import Engine, SequenceSchedule, pieces
 
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
 # In front of a lane of the cell update: the slice, and again while the biases are read.
 SLICE_REGISTERS = 2
+# Of a projection, from sums and biases to h: sum with bias, rounding.
+PROJECTION_LATENCY = 2
 # After this many steps of every context a stream without stalls repeats itself.
 STEADY_STEPS = 4
 
@@ -33,7 +36,7 @@ STEADY_STEPS = 4
 class Issue(NamedTuple):
     """One tile of work: which row group and column group, and what happens to its sums."""
 
-    layer: int
+    part: int
     row: int
     col: int
     first: bool  # the sum starts from zero
@@ -173,18 +176,17 @@ class Schedule:
     @cached_property
     def issues(self) -> tuple[Issue, ...]:
         """Work of one step (of both directions) in order; also the order of words in every weight bank."""
-        layers = [layer for layer in range(self.config.network.num_layers) for _ in range(self.config.directions)]
-        return tuple(issue for layer in layers for issue in self.layer_issues(layer))
+        numbers = [number for number in range(len(self.config.parts)) for _ in range(self.config.directions)]
+        return tuple(issue for number in numbers for issue in self.part_issues(number))
 
-    def ahead(self, layer: int) -> int:
-        """Row groups whose early columns go first; 0: none does."""
-        return self.lookahead if self.lookahead > 1 and self.config.layer_blocks[layer].early_groups else 0
+    def ahead(self, number: int) -> int:
+        """Row groups of a part whose early columns go first; 0: none does."""
+        return self.lookahead if self.lookahead > 1 and self.config.parts[number].early_groups else 0
 
-    def layer_issues(self, layer: int) -> tuple[Issue, ...]:
-        """Work of a step of a layer (of one direction) in order."""
-        ahead, rows = self.ahead(layer), self.config.num_row_groups
-        blocks = self.config.layer_blocks[layer]
-        cols, pure = blocks.col_groups, blocks.early_groups if ahead else 0
+    def part_issues(self, number: int) -> tuple[Issue, ...]:
+        """Work of one part (of one direction) in order."""
+        part, ahead = self.config.parts[number], self.ahead(number)
+        rows, cols, pure = part.row_groups, part.col_groups, part.early_groups if ahead else 0
         order = [
             *((row, col) for row in range(ahead) for col in range(pure)),
             *((row, col) for row in range(ahead) for col in range(pure, cols)),
@@ -192,7 +194,7 @@ class Schedule:
         ]
         return tuple(
             Issue(
-                layer, row, col,
+                number, row, col,
                 first=col == 0,
                 resume=row < ahead and col == pure,
                 park=row < ahead and col == pure - 1,
@@ -215,23 +217,40 @@ class Schedule:
             products = pipe.multiplier_stages + trees
         return 1 + pipe.memory_register + pipe.operand_register + products + 1
 
-    def epilogue_latency(self) -> int:
-        """Cycles from the drain holding the gate blocks of a hidden block to the first that can read their h."""
+    def epilogue_latency(self, part: Part | None = None) -> int:
+        """Cycles from the drain holding a bundle of a part to the first that can read the first block made of it.
+
+        Left out, the part is a cell.
+        """
         architecture, kind = self.config.architecture, self.config.activation.kind
         inverse = 0
         if architecture.engine == "fast":
             inverse = 1 + inverse_transform_latency(self.config.block_size, architecture.pipeline.inverse_levels)
-        return inverse + self.bundle_cycles - 1 + SLICE_REGISTERS + cell_latency(self.config.cell, kind) + 1
+        latency = cell_latency(self.config.cell, kind)
+        if part is not None and part.kind == PROJECTION:
+            latency = PROJECTION_LATENCY + 1
+        return inverse + self.slices - 1 + SLICE_REGISTERS + latency + 1
 
     @property
-    def bundle_cycles(self) -> int:
-        """Cycles that the drain spends on the gate blocks of one hidden block."""
+    def slices(self) -> int:
+        """Slices of ``cell_lanes`` units that a bundle is cut into."""
         return self.config.block_size // self.cell_lanes
 
-    @property
-    def drain_cycles(self) -> int:
-        """Cycles that must lie between the completions of two row groups."""
-        return -(-self.config.architecture.tile_rows // self.config.num_gates) * self.bundle_cycles
+    def bundle_cycles(self, part: Part) -> int:
+        """Cycles that the drain spends on a bundle: G block rows."""
+        # A bundle of a projection becomes G blocks, which are written one after the other.
+        return max(self.slices, self.config.num_gates) if part.kind == PROJECTION else self.slices
+
+    def drain_cycles(self, part: Part) -> int:
+        """Cycles that must lie between the completion of a row group of a part and the next."""
+        return -(-self.config.architecture.tile_rows // self.config.num_gates) * self.bundle_cycles(part)
+
+    def blocks_since(self, number: int, vector: Vector) -> int:
+        """Blocks made from the beginning of a vector's source up to the beginning of the part that reads it."""
+        made, source = [part.made for part in self.config.parts], vector.source
+        if not vector.is_previous:
+            return sum(made[source:number])
+        return (self.config.architecture.contexts - 1) * sum(made) + sum(made[source:]) + sum(made[:number])
 
     # -- cycles --------------------------------------------------------------------------------------------
 
@@ -271,23 +290,29 @@ class Schedule:
         c = self.config
         if c.network.bidirectional:
             cycles = self._sequences.run(sequence_lengths)
-            last_beat = cycles.beats[c.num_output_blocks - 1 :: c.num_output_blocks]
+            last_beat = cycles.beats[c.num_stream_blocks - 1 :: c.num_stream_blocks]
             return SequenceTimeline(cycles.first_issue, cycles.last_issue, last_beat)
-        x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_hidden_blocks, c.architecture.tile_cols
-        num_layers = c.network.num_layers
-        tile_rows, row_blocks = c.architecture.tile_rows, c.num_row_blocks
-        to_drain, to_memory = self.matvec_latency, self.epilogue_latency()
-        gap, gates = self.drain_cycles, c.num_gates
+        x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_output_blocks, c.architecture.tile_cols
+        tile_rows, gates = c.architecture.tile_rows, c.num_gates
+        to_drain = self.matvec_latency
+        per_step = sum(part.made for part in c.parts)
+        # Per part: what its blocks take, and where in a step they begin.
+        to_memory = [self.epilogue_latency(part) for part in c.parts]
+        bundle_cycles = [self.bundle_cycles(part) for part in c.parts]
+        gaps = [self.drain_cycles(part) for part in c.parts]
+        starts = [sum(part.made for part in c.parts[:number]) for number in range(len(c.parts))]
         needs = []
         for issue in self.issues:
-            reach, blocks = (issue.col + 1) * tile_cols, c.layer_blocks[issue.layer]
-            needs.append((min(reach, blocks.early), min(max(reach - blocks.early, 0), blocks.late)))
+            reach, part = (issue.col + 1) * tile_cols, c.parts[issue.part]
+            counts = min(reach, part.early.blocks), min(max(reach - part.early.blocks, 0), part.late.blocks)
+            wanted = [(vector, count) for vector, count in zip((part.early, part.late), counts, strict=True) if count]
+            needs.append(wanted)
 
         contexts, buffered = c.architecture.contexts, output_buffer_steps(c)
         steps = [index == 0 for _, index in interleave(sequence_lengths, contexts)]
         x_time: list[int] = []  # cycle of each beat of x
         beat_time: list[int] = []  # cycle of each beat of h
-        written: list[int] = []  # cycle from which each block of h can be read
+        written: list[int] = []  # cycle from which each block that a part makes can be read
         consumed: list[int] = []  # cycle of the last issue of each step
         result = Timeline([], [], [])
         now, ready_to_complete = -1, 0
@@ -298,34 +323,31 @@ class Schedule:
                 free = consumed[step - 2] + 1 if step >= 2 else 0
                 x_time.append(max(x_time[index - 1] + 1 if index else 0, free))
             for number, issue in enumerate(self.issues):
-                early, late = needs[number]
-                # Where the h of this layer's last step and the h of the layer below begin in ``written``.
-                own = ((step - contexts) * num_layers + issue.layer) * h_blocks
-                below = (step * num_layers + issue.layer - 1) * h_blocks
                 when = now + 1
-                if issue.layer == 0:
-                    when = max(when, x_time[step * x_blocks + early - 1] + 1)
-                    if late and not is_first:
-                        when = max(when, written[own + late - 1])
-                else:
-                    if not is_first:
-                        when = max(when, written[own + early - 1])
-                    if late:
-                        when = max(when, written[below + late - 1])
+                for vector, count in needs[number]:
+                    if vector.source is None:
+                        when = max(when, x_time[step * x_blocks + count - 1] + 1)
+                    elif not (vector.is_previous and is_first):
+                        made_in = step - contexts if vector.is_previous else step
+                        when = max(when, written[made_in * per_step + starts[vector.source] + count - 1])
                 if number == 0 and step >= buffered:
                     when = max(when, beat_time[(step - buffered + 1) * h_blocks - 1] + 1)
                 if issue.complete:
+                    part = c.parts[issue.part]
                     when = max(when, ready_to_complete)
-                    ready_to_complete = when + gap
-                    before = min(issue.row * tile_rows, row_blocks) // gates
-                    after = min((issue.row + 1) * tile_rows, row_blocks) // gates
-                    for bundle in range(after - before):
-                        ready = when + to_drain + bundle * self.bundle_cycles + to_memory
-                        written.append(ready)
-                        if issue.layer < num_layers - 1:
-                            continue
-                        beat = ready - 1 + OUTPUT_BUFFER_LATENCY
-                        beat_time.append(max(beat, beat_time[-1] + 1) if beat_time else beat)
+                    ready_to_complete = when + gaps[issue.part]
+                    before = min(issue.row * tile_rows, part.row_blocks) // gates
+                    after = min((issue.row + 1) * tile_rows, part.row_blocks) // gates
+                    first = when + to_drain + to_memory[issue.part]
+                    for bundle in range(before, after):
+                        ready = first + (bundle - before) * bundle_cycles[issue.part]
+                        # A projection's bundle is as many blocks, a cycle each.
+                        count = min(gates, part.made - gates * bundle) if part.kind == PROJECTION else 1
+                        times = range(ready, ready + count)
+                        written.extend(times)
+                        if issue.part == len(c.parts) - 1:
+                            for beat in (time - 1 + OUTPUT_BUFFER_LATENCY for time in times):
+                                beat_time.append(max(beat, beat_time[-1] + 1) if beat_time else beat)
                 if number == 0:
                     result.first_issue.append(when)
                 now = when
@@ -337,19 +359,20 @@ class Schedule:
     @property
     def _sequences(self) -> SequenceSchedule:
         """The prediction of a bidirectional network."""
-        issues = tuple(self.layer_issues(layer) for layer in range(self.config.network.num_layers))
-        latency = self.matvec_latency + self.epilogue_latency() - 1
-        return SequenceSchedule(self.config, Engine(issues, latency, self.bundle_cycles, self.drain_cycles))
+        issues = tuple(self.part_issues(number) for number in range(len(self.config.parts)))
+        # The parts differ in their columns alone.
+        part, latency = self.config.parts[0], self.matvec_latency + self.epilogue_latency() - 1
+        return SequenceSchedule(self.config, Engine(issues, latency, self.bundle_cycles(part), self.drain_cycles(part)))
 
     def issue_counts(self, sequence_lengths: list[int]) -> list[int]:
         """Issues of every step in the order of ``timeline``."""
-        config, rows = self.config, self.config.num_row_groups
+        config = self.config
         if not config.network.bidirectional:
             return [config.bank_words] * len(interleave(sequence_lengths, config.architecture.contexts))
         return [
-            rows * blocks.col_groups
+            part.words
             for steps in pieces(sequence_lengths, config.sequence_steps)
-            for blocks in config.layer_blocks
+            for part in config.parts
             for _ in range(config.directions * steps)
         ]
 
@@ -369,13 +392,13 @@ def _derive(config: Config) -> tuple[int, int]:
     if given.cell_lanes and given.lookahead:
         return given.cell_lanes, given.lookahead
     k, bundles = config.block_size, -(-given.tile_rows // config.num_gates)
-    cols = min(blocks.col_groups for blocks in config.layer_blocks)
+    cols = min(part.col_groups for part in config.parts)
     lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
     enough = [n for n in lanes if bundles * (k // n) <= cols] or lanes[-1:]
-    pure = min((blocks.early_groups for blocks in config.layer_blocks if blocks.early_groups), default=0)
+    pure = min((part.early_groups for part in config.parts if part.early_groups), default=0)
     if config.network.bidirectional:
         pure = 0  # the other direction's step covers the latency
-    # Beyond this the early columns of a layer alone cover any latency of the datapath.
+    # Beyond this the early columns of a part alone cover any latency of the datapath.
     latency = _Trial(config, enough[0], 1).matvec_latency + _Trial(config, enough[0], 1).epilogue_latency()
     most = min(config.num_row_groups, -(-latency // pure) + 1) if pure else 1
     aheads = [given.lookahead] if given.lookahead else range(1, most + 1)

@@ -93,7 +93,7 @@ class SequenceSchedule:
                 start = max(last_write + 1, output_idle)
             idle = start + 1
             first = start + LAUNCH_LATENCY
-            result.beats.extend(range(first, first + steps * config.num_output_blocks))
+            result.beats.extend(range(first, first + steps * config.num_stream_blocks))
             output_idle = result.beats[-1] + 1
         return result
 
@@ -109,9 +109,9 @@ class SequenceSchedule:
     def _pass(self, layer: int, steps: int, start: int, result: SequenceCycles) -> tuple[int, int]:
         """One pass that starts in a cycle: the cycles of the last read of its input, and of the last write of h."""
         config, engine = self.config, self.engine
-        blocks, cols = config.layer_blocks[layer], config.architecture.tile_cols
-        own, inputs, gates = blocks.early, blocks.late, config.num_gates
-        rows, row_blocks = config.architecture.tile_rows, config.num_row_blocks
+        part, cols = config.parts[layer], config.architecture.tile_cols
+        own, inputs, gates = part.early.blocks, part.late.blocks, config.num_gates
+        rows, row_blocks = config.architecture.tile_rows, part.row_blocks
         work = []
         for issue in engine.issues[layer]:
             reach = (issue.col + 1) * cols

@@ -42,7 +42,7 @@ class Head:
     ----------
     config : Config
         Of the layer between.
-    weight : int64 array (V, H)
+    weight : int64 array (V, H or P)
         8 bit, with ``weight_frac`` fraction bits.
     bias : int64 array (V,)
         32 bit, at the scale of the logits: ``weight_frac`` + fraction bits of h.
@@ -73,7 +73,7 @@ class Head:
         require(len(set(self.symbols)) == count, "head.symbols", "different characters", self.symbols)
         require(-8 <= self.weight_frac <= 20, "head.weight_frac", "from -8 to 20", self.weight_frac)
         wanted = {
-            "weight": ((count, network.hidden_size), HEAD_WEIGHT_BITS),
+            "weight": ((count, self.config.output_size), HEAD_WEIGHT_BITS),
             "bias": ((count,), HEAD_BIAS_BITS),
             "embedding": ((count, network.input_size), x.width),
         }
@@ -128,9 +128,12 @@ class WeightImage:
         """
         path = Path(path)
         q, bits, tensors = self.config.quantization, {}, {}
+        widths = {"defining": q.weight_bits, "bias": q.bias_bits, "peephole": q.peephole.width,
+                  "projection": q.weight_bits}  # fmt: skip
         for names, layer in zip(layer_tensors(self.config), self.weights.layers, strict=True):
-            bits |= dict(zip(names, (q.weight_bits, q.bias_bits, q.peephole.width), strict=False))
-            tensors |= dict(zip(names, (layer.defining, layer.bias, layer.peephole), strict=False))
+            for name in names:
+                kind = name.rpartition(".")[2]
+                bits[name], tensors[name] = widths[kind], getattr(layer, kind)
         metadata = {
             "format": FORMAT,
             "config": json.dumps(self.config.to_dict()),
@@ -179,7 +182,7 @@ class WeightImage:
             found = config
         try:
             layers = [
-                LayerWeights(layer, *(tensors[name] for name in names))
+                LayerWeights(layer, **{name.rpartition(".")[2]: tensors[name] for name in names})
                 for layer, names in zip(layer_configs(found), layer_tensors(found), strict=True)
             ]
             weights = of_layers(found, layers)
@@ -192,12 +195,18 @@ class WeightImage:
         return cls(weights, head, metadata.get("text_sha256", ""), metrics, metadata.get("command", ""))
 
 
+def tensor_kinds(config: Config) -> dict[str, bool]:
+    """Fields of :class:`LayerWeights`, and whether the network has them."""
+    has_projection = config.network.projection_size > 0
+    return {"defining": True, "bias": True, "peephole": bool(config.cell.peepholes), "projection": has_projection}
+
+
 def layer_tensors(config: Config) -> list[list[str]]:
-    """Per layer the names of its tensors: defining vectors, biases, peephole weights where the cell has them.
+    """Per layer the names of its tensors: defining vectors, biases, and what else the network has.
 
     A bidirectional network has those of a layer's reverse direction after those of its forward one.
     """
-    kinds = ("defining", "bias", "peephole")[: 3 if config.cell.peepholes else 2]
+    kinds = [kind for kind, has in tensor_kinds(config).items() if has]
     prefixes = [f"{config.network.cell}.{number}." if number else f"{config.network.cell}."
                 for number in range(config.network.num_layers)]  # fmt: skip
     prefixes = [prefix + way for prefix in prefixes for way in ("", "reverse.")[: config.directions]]
@@ -298,9 +307,11 @@ def _flat(values: dict, prefix: str = "") -> dict[str, object]:
 
 def compare(path: Path, wanted: Config, found: Config) -> None:
     """Refuse a file whose network differs from the configured one, by the first field that does."""
-    values = _flat(found.to_dict())
+    values, kinds = _flat(found.to_dict()), tensor_kinds(wanted)
+    formats = {"peephole": "quantization.peephole", "projection": "quantization.projection_frac"}
+    absent = {field for kind, field in formats.items() if not kinds[kind]}
     for name, value in _flat(wanted.to_dict()).items():
-        if name == "quantization.peephole" and not wanted.cell.peepholes:
+        if name in absent:
             continue  # as in Config.model_fingerprint
         if values.get(name) != value:
             raise InvalidFileError(f"{name} must be {value!r} as configured, not {values.get(name)!r} as in {path}")

@@ -18,12 +18,14 @@ class LayerWeights:
     ----------
     config : Config
         Gives sizes and formats.
-    defining : int64 array (G, H/k, (X+H)/k, k)
+    defining : int64 array (G, H/k, (X+H)/k, k), with P for the last H where there is a projection
         Defining vectors (first columns): gate of the cell · hidden block · block column (x first) · entry.
     bias : int64 array (G, H)
         At accumulator scale; H padded to a multiple of k.
     peephole : int64 array (P, H) or None
         Of the gates that have one, in the format of peephole; ``None`` for a cell without.
+    projection : int64 array (P/k, H/k, k) or None
+        Defining vectors of the projection, with ``projection_frac`` fraction bits; ``None`` without one.
 
     Raises
     ------
@@ -35,6 +37,7 @@ class LayerWeights:
     defining: np.ndarray
     bias: np.ndarray
     peephole: np.ndarray | None = None
+    projection: np.ndarray | None = None
 
     def __post_init__(self):
         c = self.config
@@ -48,6 +51,11 @@ class LayerWeights:
             wanted["peephole"] = ((len(c.cell.peepholes), padded), fmt.min, fmt.max)
         else:
             require(self.peephole is None, "weights.peephole", f"left out for cell {c.cell.name}", self.peephole)
+        if c.network.projection_size:
+            wanted["projection"] = ((c.num_output_blocks, blocks, c.block_size), c.weight_min, c.weight_max)
+        else:
+            given = self.projection is not None
+            require(not given, "weights.projection", "left out where network.projection_size is 0", self.projection)
         for name, (shape, low, high) in wanted.items():
             values = np.asarray(getattr(self, name))
             require(
@@ -147,7 +155,7 @@ def random_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
 
 def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
     k, gates = config.block_size, config.num_gates
-    terms = config.network.input_size + config.network.hidden_size
+    terms = config.network.input_size + config.output_size
     shape = (gates, config.num_hidden_blocks, config.num_col_blocks, k)
     # Aim at pre-activations of standard deviation 2 for inputs spread evenly over their range.
     spread = 2.0 * 2.0 ** np.array(config.accumulator_fracs) / (2.0 ** (config.element_bits - 1) * np.sqrt(terms / 3))
@@ -156,16 +164,22 @@ def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
     bias = np.rint(
         rng.normal(size=(gates, config.num_hidden_blocks * k)) * 2.0 ** np.array(config.accumulator_fracs)[:, None]
     )
-    peephole = None
+    peephole = projection = None
     if config.cell.peepholes:
         fmt = config.quantization.peephole
         shape = (len(config.cell.peepholes), config.num_hidden_blocks * k)
         peephole = rng.integers(fmt.min, fmt.max + 1, size=shape)
+    if config.network.projection_size:
+        # What is made of h keeps its magnitude.
+        spread = 2.0**config.quantization.projection_frac / np.sqrt(config.network.hidden_size / 3)
+        projection = np.rint(rng.normal(size=(config.num_output_blocks, config.num_hidden_blocks, k)) * spread)
+        projection = np.clip(projection, config.weight_min, config.weight_max).astype(np.int64)
     return LayerWeights(
         config,
         drop_absent(config, np.clip(defining, config.weight_min, config.weight_max).astype(np.int64)),
         np.clip(bias, low, high).astype(np.int64),
         peephole,
+        projection,
     )
 
 

@@ -196,7 +196,8 @@ def _costs(report: dict) -> list[tuple[str, str]]:
     rows = [
         (f"error of {title}", f"{_percent(projection[name])} by the projection, {_percent(rounding[name])} by rounding "
                               "after it")
-        for name, title in (("w_x", "W_x"), ("w_h", "W_h"))
+        for name, title in (("w_x", "W_x"), ("w_h", "W_h"), ("w_hr", "the projection matrix"))
+        if name in projection
     ]  # fmt: skip
     after = (
         f"{_percent(output['projected'])} projected, {_percent(output['rounded_weights'])} with rounded weights, "

@@ -97,7 +97,7 @@ class RunResult:
     def h(self) -> np.ndarray:
         """(steps, H) integers, of both directions (steps, 2H)."""
         scenario = self.run.scenario
-        blocks = scenario.config.num_output_blocks
+        blocks = scenario.config.num_stream_blocks
         return scenario.h_values(self.h_beats[: len(self.h_beats) // blocks * blocks])
 
     @property
@@ -203,7 +203,7 @@ def judge(run: Run, raw: dict) -> RunResult:
     issues = config.bank_words
     active, h_cycles = raw["active"], raw["h_cycles"]
     start = raw["x_cycles"][0] if raw["x_cycles"] else 0
-    blocks = config.num_output_blocks
+    blocks = config.num_stream_blocks
     ends = [end for end in accumulate(scenario.issue_counts) if end <= len(active)]
     timeline = type(scenario.timeline)(
         first_issue=[active[begin] - start for begin in [0, *ends[:-1]][: len(ends)]],
@@ -220,7 +220,7 @@ def judge(run: Run, raw: dict) -> RunResult:
 def _compare_beats(scenario: Scenario, received: list[int]) -> list[str]:
     expected = scenario.h_beats
     wrong = [index for index, pair in enumerate(zip(received, expected, strict=False)) if pair[0] != pair[1]]
-    blocks, bits = scenario.config.num_output_blocks, scenario.config.block_size * scenario.config.quantization.h.width
+    blocks, bits = scenario.config.num_stream_blocks, scenario.config.block_size * scenario.config.quantization.h.width
     problems = []
     for index in wrong[:SHOWN_MISMATCHES]:
         got, must = received[index], expected[index]

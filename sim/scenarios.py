@@ -145,8 +145,7 @@ class Scenario:
     def h_beats(self) -> list[int]:
         """Payloads that stream h must carry: ``{last, data}``."""
         # Each direction is padded to blocks by itself.
-        halves = self.expected_steps.reshape(-1, self.config.network.hidden_size)
-        return self._beats(halves, self.config.quantization.h.width)
+        return self._beats(self.expected_steps.reshape(-1, self.config.output_size), self.config.quantization.h.width)
 
     def _beats(self, vectors: np.ndarray, bits: int) -> list[int]:
         k = self.config.block_size
@@ -161,8 +160,8 @@ class Scenario:
         """Payloads of stream h → (steps, H) integers, of both directions (steps, 2H)."""
         k, bits = self.config.block_size, self.config.quantization.h.width
         mask = (1 << (k * bits)) - 1
-        values = from_beats([word & mask for word in beats], self.config.network.hidden_size, k, bits)
-        return values.reshape(-1, self.config.output_size)
+        values = from_beats([word & mask for word in beats], self.config.output_size, k, bits)
+        return values.reshape(-1, self.config.stream_size)
 
 
 def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence[int]) -> tuple[np.ndarray, ...]:
@@ -185,6 +184,9 @@ def _extreme_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
         drop_absent(config, defining),
         rng.choice([low, high], size=(gates, blocks * k)),
         rng.choice([fmt.min, fmt.max], size=(peepholes, blocks * k)) if peepholes else None,
+        rng.choice([config.weight_min, config.weight_max], size=(config.num_output_blocks, blocks, k))
+        if config.network.projection_size
+        else None,
     )
 
 
@@ -237,13 +239,15 @@ def _draw(rng: np.random.Generator) -> dict:
     input_size, hidden_size = between(1, size), between(1, size)
     input_blocks, hidden_blocks = -(-input_size // k), -(-hidden_size // k)
     layers = pick(1, 1, 2, 3)
-    most_cols = hidden_blocks + (input_blocks if layers == 1 else min(input_blocks, hidden_blocks))
+    projected = between(1, hidden_size) if CELLS[cell].may_be_projected and rng.random() < 0.25 else 0
+    output_blocks = -(-projected // k) or hidden_blocks
+    most_cols = output_blocks + (input_blocks if layers == 1 else min(input_blocks, output_blocks))
     rows, cols = between(1, gates * hidden_blocks), between(1, most_cols)
     groups = -(-gates * hidden_blocks // rows)
     kind = pick(*ACTIVATION_KINDS)
-    both = rng.random() < 0.15
+    both = not projected and rng.random() < 0.15
     usual = rng.random() < 0.4
-    quantization = {"weight_bits": between(2, 8)}
+    quantization = {"weight_bits": between(2, 8), "projection_frac": between(0, 9)}
     if usual:
         quantization["weight_frac"] = [between(5, 8) for _ in range(gates)]
     else:
@@ -264,6 +268,7 @@ def _draw(rng: np.random.Generator) -> dict:
             "hidden_size": hidden_size,
             "cell": cell,
             "num_layers": layers,
+            "projection_size": projected,
             "bidirectional": both,
         },
         "compression": {"block_size": k},

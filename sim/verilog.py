@@ -58,8 +58,8 @@ def weights_digest(weights: NetworkWeights) -> str:
     """SHA-256 of the integers, as little-endian int64: per layer defining vectors, biases, peephole weights."""
     digest = hashlib.sha256()
     for layer in weights.layers:
-        peephole = () if layer.peephole is None else (layer.peephole,)
-        for values in (layer.defining, layer.bias, *peephole):
+        others = [values for values in (layer.peephole, layer.projection) if values is not None]
+        for values in (layer.defining, layer.bias, *others):
             digest.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
     return digest.hexdigest()
 
@@ -78,10 +78,10 @@ def generator_digest() -> str:
 def ports(config: Config) -> list[dict]:
     """Name, direction, width and meaning of every port of the top module."""
     k, q = config.block_size, config.quantization
-    x_beats, h_beats = config.num_input_blocks, f"{config.num_hidden_blocks} beats make a step"
+    x_beats, h_beats = config.num_input_blocks, f"{config.num_output_blocks} beats make a step"
     x_end = "on the last beat of a step: the sequence ends, the state returns to zero"
     if config.network.bidirectional:
-        h_beats = f"{config.num_hidden_blocks} beats of the forward and as many of the reverse direction make a step"
+        h_beats = f"{config.num_output_blocks} beats of the forward and as many of the reverse direction make a step"
         x_end += f"; so it does at step {config.sequence_steps}"
     table = [
         ("clk", "input", 1, "clock, rising edge"),

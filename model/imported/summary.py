@@ -22,8 +22,6 @@ def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
         limits.append(f"cell {cell}")
     if layer.cell == "gru" and not layer.linear_before_reset:
         limits.append("linear_before_reset = 0")
-    if layer.projection_size is not None:
-        limits.append("projection")
     if layer.cell == "rnn" and layer.activation != "tanh":
         limits.append(f"activation {layer.activation}")
     if any(w.initial_h is not None or w.initial_c is not None for w in layer.weights) or layer.state_inputs:
@@ -36,6 +34,7 @@ def differences(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
     traits = {
         "cell": {hardware_cell(layer) for layer in layers},
         "hidden size": {layer.hidden_size for layer in layers},
+        "projection": {layer.projection_size for layer in layers},
     }
     return tuple(name for name, values in traits.items() if len(values) > 1)
 

@@ -26,6 +26,7 @@ class Trace(NamedTuple):
     cell : array (B, H)
         The state; of a cell without one it is h.
     h : array (B, H)
+        Of a layer with a projection (B, P): behind it.
     """
 
     preact: np.ndarray

@@ -5,7 +5,9 @@ Sources of the recurrences: ``model.cells``; forms and orders of gates are those
 
 import numpy as np
 
+from model import circulant
 from model.errors import require
+from model.fixed_point import requantize
 from model.reference.cell_update import UPDATES, Trace
 from model.reference.matvec import ExactMatrix
 from model.weights import LayerWeights
@@ -27,18 +29,23 @@ class LayerReference:
         self.config = config = weights.config
         q = config.quantization
         size_x, size_h, k = config.network.input_size, config.network.hidden_size, config.block_size
+        size_out = config.output_size
         dense = weights.dense().reshape(config.num_gates, config.num_hidden_blocks * k, -1)[:, :size_h]
         start_h = config.num_input_blocks * k
         dense = dense.reshape(config.num_gates * size_h, -1)
         self._w_x = ExactMatrix(dense[:, :size_x], -q.x.min)
-        self._w_h = ExactMatrix(dense[:, start_h : start_h + size_h], -q.h.min)
+        self._w_h = ExactMatrix(dense[:, start_h : start_h + size_out], -q.h.min)
         self._bias = weights.bias[:, :size_h].reshape(-1)
         self._peephole = None if weights.peephole is None else weights.peephole[:, :size_h]
+        self._projection = None
+        if weights.projection is not None:
+            self._projection = ExactMatrix(circulant.expand(weights.projection)[:size_out, :size_h], -q.h.min)
 
     def initial_state(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Zero (h, c), each (B, H); a cell without state of its own has its h again for c."""
-        shape = (batch, self.config.network.hidden_size)
-        return np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        """Zero (h, c), (B, P or H) and (B, H); a cell without state of its own has its h again for c."""
+        sizes = self.config.output_size, self.config.network.hidden_size
+        h, c = (np.zeros((batch, size), dtype=np.int64) for size in sizes)
+        return h, c
 
     def _check_inputs(self, x: np.ndarray) -> np.ndarray:
         x = np.asarray(x)
@@ -56,7 +63,12 @@ class LayerReference:
     def _step(self, from_x: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:
         total = from_x + self._w_h(h).astype(np.int64) + self._bias
         sums = total.reshape(h.shape[0], self.config.num_gates, -1).swapaxes(0, 1)
-        return UPDATES[self.config.network.cell](self.config, sums, c, self._peephole)
+        trace = UPDATES[self.config.network.cell](self.config, sums, c, self._peephole)
+        if self._projection is None:
+            return trace
+        points = self.config.quantization
+        products = self._projection(trace.h).astype(np.int64)
+        return trace._replace(h=requantize(products, points.projection_frac + points.h.fraction_bits, points.h))
 
     def run(self, x, state=None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Whole sequences.
@@ -64,16 +76,16 @@ class LayerReference:
         Parameters
         ----------
         x : integer array (T, B, X) in the format of x
-        state : (h, c) integer arrays (B, H), zero when left out
+        state : (h, c) integer arrays (B, P or H) and (B, H), zero when left out
 
         Returns
         -------
-        h : int64 array (T, B, H) in the format of h, and the final (h, c)
+        h : int64 array (T, B, P or H) in the format of h, and the final (h, c)
         """
         x = self._check_inputs(x)
         steps, batch, _ = x.shape
         h, c = self.initial_state(batch) if state is None else state
-        out = np.empty((steps, batch, self.config.network.hidden_size), dtype=np.int64)
+        out = np.empty((steps, batch, self.config.output_size), dtype=np.int64)
         from_x = self._w_x(x)
         for t in range(steps):
             trace = self._step(from_x[t].astype(np.int64), h, c)

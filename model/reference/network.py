@@ -65,7 +65,7 @@ class NetworkReference:
 
     def _both_directions(self, x) -> tuple[list[np.ndarray], list[State]]:
         outputs, final = [], []
-        padding = self.config.num_hidden_blocks * self.config.block_size - self.config.network.hidden_size
+        padding = self.config.num_output_blocks * self.config.block_size - self.config.output_size
         x = np.asarray(x)
         for forward, reverse in zip(self.layers[::2], self.layers[1::2], strict=True):
             h, end = forward.run(x)

@@ -29,7 +29,7 @@ def check(config, rng):
     run = run_accelerator(weights, x_beats, len(expected))
     assert run.beats == expected
     schedule, line = Schedule(config), Schedule(config).timeline(list(LENGTHS))
-    per_step, blocks, steps = schedule.ideal_interval, config.num_hidden_blocks, sum(LENGTHS)
+    per_step, blocks, steps = schedule.ideal_interval, config.num_output_blocks, sum(LENGTHS)
     # Every weight word is read once per step, at the predicted cycles.
     assert len(run.issue_cycles) == per_step * steps
     assert run.issue_cycles[::per_step] == line.first_issue
@@ -115,16 +115,39 @@ def test_layers(layers, cell, settings, rng):
 
 
 @pytest.mark.parametrize(
+    ("layers", "projection", "settings"),
+    [
+        (1, 5, {"engine": "direct", "tile_rows": 1, "tile_cols": 1}),
+        (1, 12, {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
+        (2, 10, {"engine": "direct", "tile_rows": 5, "tile_cols": 2, "cell_lanes": 2}),
+        (3, 6, {"engine": "fast", "tile_rows": 2, "tile_cols": 3, "arithmetic": "carry_save"}),
+        (2, 12, {"engine": "direct", "tile_rows": 12, "tile_cols": 3, "cell_lanes": 2, "lookahead": 1}),
+    ],
+)
+def test_projections(layers, projection, settings, rng):
+    """More rows than a bundle, fewer than a bundle, bundles that become more blocks than they have slices."""
+    config = preset("tiny").replace(
+        {"network.num_layers": layers, "network.projection_size": projection, "quantization.projection_frac": 6}
+        | {"network.hidden_size": 26, "compression.block_size": 2, "architecture.arithmetic": "multiplier"}
+        | {f"architecture.{name}": value for name, value in settings.items()}
+    )
+    check(config, rng)
+
+
+@pytest.mark.parametrize(
     ("contexts", "layers", "settings"),
     [
         (2, 1, {"engine": "fast", "tile_rows": 4, "tile_cols": 2}),
         (3, 1, {"engine": "direct", "tile_rows": 12, "tile_cols": 5}),
         (2, 2, {"engine": "direct", "tile_rows": 3, "tile_cols": 3, "lookahead": 1}),
+        (2, 2, {"engine": "fast", "tile_rows": 5, "tile_cols": 1, "projection_size": 6}),
     ],
 )
 def test_contexts_take_turns(contexts, layers, settings, rng):
     """Streams of their own, dealt step by step: each as if it were alone, none waiting for its own last step."""
     fixed = {"network.num_layers": layers, "architecture.contexts": contexts, "architecture.arithmetic": "multiplier"}
+    settings = dict(settings)
+    fixed["network.projection_size"] = settings.pop("projection_size", 0)
     config = preset("tiny").replace(fixed)
     config = config.replace({f"architecture.{name}": value for name, value in settings.items()})
     weights, q, k = random_weights(config, rng), config.quantization, config.block_size
@@ -140,11 +163,11 @@ def test_contexts_take_turns(contexts, layers, settings, rng):
         steps = range(0, len(streams[0]), blocks)
         return [beat for start in steps for stream in streams for beat in stream[start : start + blocks]]
 
-    x_beats, expected = dealt(x_beats, config.num_input_blocks), dealt(expected, config.num_hidden_blocks)
+    x_beats, expected = dealt(x_beats, config.num_input_blocks), dealt(expected, config.num_output_blocks)
     run = run_accelerator(weights, x_beats, len(expected))
     assert run.beats == expected
     line = Schedule(config).timeline([own[turn] for turn in range(3) for own in lengths])
-    per_step, blocks = config.bank_words, config.num_hidden_blocks
+    per_step, blocks = config.bank_words, config.num_output_blocks
     assert run.issue_cycles[::per_step] == line.first_issue
     assert run.beat_cycles[blocks - 1 :: blocks] == line.last_beat
     stalled = run_accelerator(weights, x_beats, len(expected), lambda: rng.random() < 0.6, lambda: rng.random() < 0.6)

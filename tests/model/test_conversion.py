@@ -174,13 +174,25 @@ def test_a_reverse_direction_is_a_layer_over_reversed_sequences(rng):
     np.testing.assert_array_equal(run_layer(reverse, x[::-1], lengths)[0][::-1], y[:, :, 4:])
 
 
+def test_a_projection_is_one_of_the_matrices(rng):
+    """Its own format, and an h that holds what it makes."""
+    layer = lstm(rng, 9, 12, projection=rng.normal(size=(5, 12)) * 2, w_h=rng.normal(size=(48, 5)) * 0.2)
+    x = rng.normal(size=(40, 3, 9))
+    result = convert([layer], 1, 8, calibration=x)
+    assert result.config.network.projection_size == 5
+    assert result.config.quantization.h == QFormat.parse("Q4.4")
+    assert result.report["projection"]["w_hr"] == 0
+    assert 0 < result.report["rounding"]["w_hr"] < 0.02
+    assert result.report["output"]["integers"] < 0.05
+    assert convert([layer], 4, 8, calibration=x).report["projection"]["w_hr"] > 0.1
+
+
 REFUSED = [
     (
-        {"projection": np.ones((3, 8)), "w_h": np.ones((32, 3))},
+        {"initial_c": np.ones((1, 8))},
         {},
-        "l0 must be a layer that the accelerator runs, not with proj",
+        "l0 must be a layer that the accelerator runs, not with first state other than zero",
     ),
-    ({"initial_c": np.ones((1, 8))}, {}, "not with first state other than zero"),
     ({}, {"settings": {"network.hidden_size": 9}}, "network.hidden_size must be 8 as in the model and the arguments"),
     ({}, {"settings": {"compression.block_size": 2}}, "compression.block_size must be 4 as in the model"),
     ({}, {"settings": {"quantization.bits": 2}}, "quantization.bits must be a field of the configuration"),

@@ -97,7 +97,7 @@ def test_payloads_carry_every_format(seed):
     np.testing.assert_array_equal(got, x)
     assert got_last == last
     fmt = config.quantization.h
-    h = rng.integers(fmt.min, fmt.max + 1, config.network.hidden_size)
+    h = rng.integers(fmt.min, fmt.max + 1, config.output_size)
     np.testing.assert_array_equal(layout.unpack_h(layout.pack_h(h)), h)
     identity = Identity.of(config, "ab" * 32, 25e6)
     assert Identity.unpack(identity.pack()) == identity

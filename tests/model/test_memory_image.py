@@ -17,6 +17,7 @@ from model.memory_image import (
     read_mem,
     weight_bank_name,
 )
+from model.parts import PROJECTION
 from model.schedule import Schedule
 from model.weights import random_weights
 from sim.scenarios import random_config
@@ -45,28 +46,36 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
         assert len(words[name]) == spec.depth
         assert max(words[name]).bit_length() <= spec.width
     arch, k, bits = config.architecture, config.block_size, config.quantization.weight_bits
-    columns = [blocks.early + blocks.late for blocks in config.layer_blocks]
-    rebuilt = [np.zeros((config.num_row_blocks, count, k), dtype=np.int64) for count in columns]
+    parts = config.parts
+    rebuilt = [np.zeros((part.row_blocks, part.blocks, k), dtype=np.int64) for part in parts]
     for address, issue in enumerate(Schedule(config).issues):
         for r in range(arch.tile_rows):
             for c in range(arch.tile_cols):
                 values = unpack(words[weight_bank_name(r, c)][address], k, bits)
                 row, col = issue.row * arch.tile_rows + r, issue.col * arch.tile_cols + c
-                if row < config.num_row_blocks and col < columns[issue.layer]:
-                    rebuilt[issue.layer][row, col] = values
+                if row < parts[issue.part].row_blocks and col < parts[issue.part].blocks:
+                    rebuilt[issue.part][row, col] = values
                 else:
                     assert not any(values)
-    for number, layer in enumerate(weights.layers):
-        blocks = layer.interleaved()
-        first = config.num_hidden_blocks
+    for part, found in zip(parts, rebuilt, strict=True):
+        layer = weights.layers[part.layer]
+        if part.kind == PROJECTION:
+            assert np.array_equal(found[: part.made], layer.projection)
+            assert not found[part.made :].any()
+            continue
+        blocks, first = layer.interleaved(), config.num_output_blocks
         # Layers above the first have their own h first.
-        expected = np.concatenate([blocks[:, first:], blocks[:, :first]], axis=1) if number else blocks
-        assert np.array_equal(rebuilt[number], expected)
+        expected = np.concatenate([blocks[:, first:], blocks[:, :first]], axis=1) if part.layer else blocks
+        assert np.array_equal(found, expected)
     schedule = Schedule(config)
     spec, lanes = bias_spec(config, schedule), schedule.cell_lanes
-    for address in range(spec.depth):
-        number, place = divmod(address, spec.depth // len(weights.layers))
-        layer = weights.layers[number]
+    places = [(part, place) for part in parts for place in range(part.row_blocks // config.num_gates * schedule.slices)]
+    assert len(places) == spec.depth
+    for address, (part, place) in enumerate(places):
+        layer = weights.layers[part.layer]
+        if part.kind == PROJECTION:
+            assert words[spec.name][address] == 0
+            continue
         found = unpack(words[spec.name][address], config.num_gates * lanes, config.quantization.bias_bits)
         assert found == layer.bias[:, place * lanes : (place + 1) * lanes].reshape(-1).tolist()
         if config.cell.peepholes:

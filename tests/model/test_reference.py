@@ -84,7 +84,7 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
     def entry(gate, row, col):
         return defining[gate][row // k][col // k][(row - col) % k]
 
-    h, c, out = [0] * size_h, [0] * size_h, []
+    h, c, out = [0] * config.output_size, [0] * size_h, []
     for step in x.tolist():
         next_h, next_c = [], []
         for unit in range(size_h):
@@ -100,6 +100,15 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
             next_h.append(new[0])
             next_c.append(new[1])
         h, c = next_h, next_c
+        if weights.projection is not None:
+            scale = Fraction(2) ** (q.projection_frac + q.h.fraction_bits)
+            rows = weights.projection.tolist()
+            h = [
+                requantized(
+                    sum(rows[row // k][col // k][(row - col) % k] * next_h[col] for col in range(size_h)) / scale, q.h
+                )
+                for row in range(config.output_size)
+            ]
         out.append(h)
         assert len(step) == size_x
     return out

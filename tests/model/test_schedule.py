@@ -15,12 +15,12 @@ configs = st.integers(0, 2**32 - 1).map(lambda seed: random_config(np.random.def
 def test_every_tile_is_worked_on_once(config: Config):
     issues = Schedule(config).issues
     grid = {
-        (layer, row, col)
-        for layer, blocks in enumerate(config.layer_blocks)
-        for row in range(config.num_row_groups)
-        for col in range(blocks.col_groups)
+        (number, row, col)
+        for number, part in enumerate(config.parts)
+        for row in range(part.row_groups)
+        for col in range(part.col_groups)
     }
-    assert {(issue.layer, issue.row, issue.col) for issue in issues} == grid
+    assert {(issue.part, issue.row, issue.col) for issue in issues} == grid
     assert len(issues) == len(grid) == config.bank_words
 
 
@@ -29,18 +29,18 @@ def test_sums_start_park_resume_and_complete(config: Config):
     parked, current, done = [], None, []
     for issue in Schedule(config).issues:
         if issue.first:
-            current = (issue.layer, issue.row, 0)
+            current = (issue.part, issue.row, 0)
         elif issue.resume:
             current = parked.pop(0)  # the oldest
-        assert current == (issue.layer, issue.row, issue.col)
-        current = (issue.layer, issue.row, issue.col + 1)
+        assert current == (issue.part, issue.row, issue.col)
+        current = (issue.part, issue.row, issue.col + 1)
         assert not (issue.park and issue.complete)
         if issue.park:
             parked.append(current)
         if issue.complete:
-            done.append((issue.layer, issue.row))
-            assert issue.col == config.layer_blocks[issue.layer].col_groups - 1
-    assert done == [(layer, row) for layer in range(len(config.layer_blocks)) for row in range(config.num_row_groups)]
+            done.append((issue.part, issue.row))
+            assert issue.col == config.parts[issue.part].col_groups - 1
+    assert done == [(number, row) for number, part in enumerate(config.parts) for row in range(part.row_groups)]
     assert not parked
 
 
@@ -56,7 +56,7 @@ def test_timeline_is_causal(config: Config, lengths):
         assert beat > last
     for earlier, later in zip(steps[:-1], steps[1:], strict=True):
         assert later[0] > earlier[1]
-        assert later[2] >= earlier[2] + config.num_hidden_blocks
+        assert later[2] >= earlier[2] + config.num_output_blocks
     assert schedule.initiation_interval >= schedule.ideal_interval
     assert schedule.overhead >= 0
 

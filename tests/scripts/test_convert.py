@@ -134,10 +134,16 @@ def test_a_gru_from_its_file_through_the_verilog(tmp_path, capsys, monkeypatch):
     assert load_build(tmp_path / "runs" / "gru" / "verilog").config.network.cell == "gru"
 
 
-def test_a_stack_of_grus_from_its_file_through_the_verilog(tmp_path, capsys, monkeypatch):
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize(
+    "make",
+    [lambda: torch.nn.GRU(6, 8, num_layers=2), lambda: torch.nn.LSTM(6, 8, num_layers=2, proj_size=5)],
+    ids=["gru", "projected_lstm"],
+)
+def test_a_stack_from_its_file_through_the_verilog(make, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(13)
-    network = torch.nn.GRU(6, 8, num_layers=2)
+    network = make()
     torch.save(network.state_dict(), "stack.pt")
     inputs = np.random.default_rng(14).normal(size=(40, 2, 6))
     np.save("inputs.npy", inputs)

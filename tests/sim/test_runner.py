@@ -34,7 +34,7 @@ def build(weights, tmp_path):
 def perfect(scenario: Scenario) -> dict:
     """The record of a bench on a flawless accelerator."""
     line, issues = scenario.timeline, scenario.config.bank_words
-    blocks = scenario.config.num_hidden_blocks
+    blocks = scenario.config.num_output_blocks
     active = []
     for first, last in zip(line.first_issue, line.last_issue, strict=True):
         active += [first, *range(last - issues + 2, last + 1)]

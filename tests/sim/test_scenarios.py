@@ -21,7 +21,7 @@ def test_beats_of_a_scenario(seed):
     scenario = random_scenario(config, rng)
     assert 1 in scenario.lengths
     last = config.block_size * config.quantization.h.width
-    blocks, h = config.num_hidden_blocks, scenario.h_values(scenario.h_beats)
+    blocks, h = config.num_output_blocks, scenario.h_values(scenario.h_beats)
     assert len(h) == scenario.num_steps
     ends = [index for index, beat in enumerate(scenario.h_beats) if beat >> last]
     assert all(index % blocks == blocks - 1 for index in ends)

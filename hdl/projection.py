@@ -1,0 +1,98 @@
+"""What becomes of a projection's sums: blocks of h."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.drain import slice_layout
+from hdl.requantize import requantize
+from model.config import Config
+from model.parts import PROJECTION
+from model.schedule import PROJECTION_LATENCY, Schedule
+
+
+class Projection(wiring.Component):
+    """``h = requantize(sum)``.
+
+    The block rows of a bundle are as many blocks of h, so the slices of a bundle make them all at once, and they leave
+    one after the other.  The drain leaves room for that (``Schedule.bundle_cycles``).
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    sums : In(ArrayLayout(ArrayLayout(signed(product_sum_bits), G), lanes))
+        A slice: element of the block, block of the bundle.
+    valid, last_step : In(1)
+        With ``sums``; the latter is its sequence's.
+    block_valid, block, block_last_step : Out
+        A block of k elements of h.
+
+    Latency: ``PROJECTION_LATENCY`` + 1 from the last slice of a bundle to its first block · Throughput: one block per
+    cycle · Numerics: one rounding, HALF_UP and saturating · Reference: ``model.reference.layer``
+    """
+
+    module_name = "projection"
+
+    def __init__(self, config: Config):
+        self.config = config
+        super().__init__(
+            {
+                "sums": In(slice_layout(config)), "valid": In(1), "last_step": In(1),
+                "block_valid": Out(1), "block": Out(config.block_size * config.quantization.h.width),
+                "block_last_step": Out(1),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        config, points = self.config, self.config.quantization
+        slices, gates = Schedule(config).slices, config.num_gates
+        made = next(part.made for part in config.parts if part.kind == PROJECTION)
+
+        # The sums are registered, then what they are rounded to.
+        sums = Signal(data.ArrayLayout(self.sums.shape().elem_shape, len(self.sums)), reset_less=True)
+        valid, rounded_valid, last_step, rounded_last_step = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += [
+            sums.eq(self.sums), valid.eq(self.valid), rounded_valid.eq(valid),
+            last_step.eq(self.last_step), rounded_last_step.eq(last_step),
+        ]  # fmt: skip
+        frac = points.projection_frac + points.h.fraction_bits
+        # Per block of the bundle, its elements of this slice.
+        pieces = []
+        for gate in range(gates):
+            piece = Signal(len(self.sums) * points.h.width, name=f"piece_{gate}", reset_less=True)
+            m.d.sync += piece.eq(Cat(*(requantize(sums[lane][gate], frac, points.h) for lane in range(len(self.sums)))))
+            pieces.append(piece)
+        assert PROJECTION_LATENCY == 2
+
+        count = Signal(range(max(2, slices)))
+        whole = Signal()
+        m.d.comb += whole.eq(rounded_valid & (count == slices - 1))
+        with m.If(rounded_valid):
+            m.d.sync += count.eq(Mux(count == slices - 1, 0, count + 1))
+        blocks = []
+        for gate, piece in enumerate(pieces):
+            earlier = Signal(config.block_size * points.h.width - len(piece), name=f"earlier_{gate}", reset_less=True)
+            with m.If(rounded_valid):
+                m.d.sync += earlier.eq(Cat(earlier, piece)[len(piece) :])
+            blocks.append(Cat(earlier, piece))
+
+        # Blocks that leave, and how many of a step's have not.
+        leaving = [Signal(len(self.block), name=f"leaving_{gate}", reset_less=True) for gate in range(gates)]
+        left, waiting = Signal(range(made + 1), init=made), Signal(range(gates + 1))
+        m.d.comb += [self.block_valid.eq(waiting != 0), self.block.eq(leaving[0])]
+        with m.If(self.block_valid):
+            m.d.sync += [now.eq(following) for now, following in zip(leaving[:-1], leaving[1:], strict=True)]
+            m.d.sync += [waiting.eq(waiting - 1), left.eq(Mux(left == 1, made, left - 1))]
+        with m.If(whole):
+            after = Signal.like(left)
+            m.d.comb += after.eq(Mux(self.block_valid, Mux(left == 1, made, left - 1), left))
+            m.d.sync += [
+                *(register.eq(block) for register, block in zip(leaving, blocks, strict=True)),
+                waiting.eq(Mux(after < gates, after, gates)),
+                self.block_last_step.eq(rounded_last_step),
+            ]
+        return m

@@ -1,0 +1,121 @@
+"""What a step consists of: matrix–vector products, one after the other on one engine.
+
+A *part* is a matrix of blocks with what becomes of its sums: the gates of a layer and their cell update, or a
+projection.  Its columns stand in two groups, those that need not wait first.
+"""
+
+from typing import NamedTuple
+
+# The gates of a layer, G block rows per hidden block; the sums go to the cell's lanes.
+CELL = "cell"
+# A matrix of its own behind the cell, block rows one after the other; the sums are rounded to h.
+PROJECTION = "projection"
+
+
+class Vector(NamedTuple):
+    """Columns of a part that meet one vector.
+
+    Attributes
+    ----------
+    blocks : int
+        Block columns; 0: there are none.
+    source : int or None
+        Number of the part that makes the vector; ``None``: x.
+    is_previous : bool
+        Made in the step before (zero in the first step of a sequence), else in this one.
+    """
+
+    blocks: int
+    source: int | None = None
+    is_previous: bool = False
+
+
+class Part(NamedTuple):
+    """One product of a step.
+
+    Attributes
+    ----------
+    kind : str
+        ``CELL`` or ``PROJECTION``.
+    layer : int
+    row_blocks : int
+        Block rows, a multiple of the cell's gates.
+    made : int
+        Blocks of the vector that it makes.
+    early, late : Vector
+        Columns in their order.
+    row_groups, col_groups : int
+        Groups of R block rows, of C block columns.
+    early_groups : int
+        Column groups that hold early columns alone.
+    """
+
+    kind: str
+    layer: int
+    row_blocks: int
+    made: int
+    early: Vector
+    late: Vector
+    row_groups: int
+    col_groups: int
+    early_groups: int
+
+    @property
+    def blocks(self) -> int:
+        """Block columns."""
+        return self.early.blocks + self.late.blocks
+
+    @property
+    def words(self) -> int:
+        """Words of a weight bank."""
+        return self.row_groups * self.col_groups
+
+
+def parts_of(
+    input_blocks: int,
+    hidden_blocks: int,
+    projection_blocks: int,
+    gates: int,
+    layers: int,
+    tile: tuple[int, int],
+    directions: int = 1,
+) -> tuple[Part, ...]:
+    """The parts of a step in order.
+
+    Layer 0 reads x before its own h of the step before; the others read their own h before the h of the layer below,
+    which is only just being made.  A projection reads what its cell makes, and makes the layer's h.
+
+    With two directions a part stands for either of its layer, and steps are of one layer alone: every layer reads its
+    own h, then x or both h of the layer below, so that only the number of the latter's blocks differs.
+
+    Parameters
+    ----------
+    input_blocks, hidden_blocks, projection_blocks : int
+        Blocks of x, of what a cell makes, of what a projection makes (0: there is none).
+    gates, layers : int
+    tile : (int, int)
+        R, C.
+    directions : int
+        1, or 2: without a projection.
+    """
+    rows, cols = tile
+    per_layer = 2 if projection_blocks else 1
+    h_blocks = projection_blocks or hidden_blocks
+
+    def part(kind: str, layer: int, row_blocks: int, made: int, early: Vector, late: Vector) -> Part:
+        columns = early.blocks + late.blocks
+        groups = -(-row_blocks // rows), -(-columns // cols), early.blocks // cols
+        return Part(kind, layer, row_blocks, made, early, late, *groups)
+
+    parts = []
+    for layer in range(layers):
+        cell, maker = layer * per_layer, layer * per_layer + per_layer - 1
+        own = Vector(h_blocks, maker, is_previous=True)
+        below = Vector(directions * h_blocks, maker - per_layer) if layer else Vector(input_blocks)
+        columns = (own, below) if layer or directions > 1 else (below, own)
+        parts.append(part(CELL, layer, gates * hidden_blocks, hidden_blocks, *columns))
+        if projection_blocks:
+            bundles = -(-projection_blocks // gates)
+            columns = Vector(0), Vector(hidden_blocks, cell)
+            parts.append(part(PROJECTION, layer, gates * bundles, projection_blocks, *columns))
+    return tuple(parts)
