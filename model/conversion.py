@@ -417,8 +417,8 @@ def convert(
     Conversion
         ``report`` has, relative to the root mean square of what is wanted: ``w_x``, ``w_h`` (and ``w_hr``) of all
         layers (projection, and rounding after it), and of the last layer's h over all steps ``projected``,
-        ``rounded_weights`` and ``integers``, each against the float layers; ``report["layers"]`` has the same of every layer: of h what it and
-        those before it cost together.
+        ``rounded_weights`` and ``integers``, each against the float layers; ``report["layers"]`` has the same of every
+        layer: of h what it and those before it cost together.
 
     Raises
     ------
