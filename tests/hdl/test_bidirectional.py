@@ -2,7 +2,6 @@
 
 from itertools import accumulate
 
-import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
