@@ -1,6 +1,6 @@
 """The accelerator: streams of x in, streams of h out."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,9 +11,11 @@ from hdl.hierarchy import shared
 from hdl.matvec import MatVec
 from hdl.output_buffer import OutputBuffer
 from hdl.parts import has_projection, select
+from hdl.state_access import StateAccess
 from hdl.vector_memory import VectorMemory
 from model.config import Config
 from model.parts import CELL, PROJECTION
+from model.state_beats import state_bits
 
 
 class Accelerator(wiring.Component):
@@ -30,9 +32,12 @@ class Accelerator(wiring.Component):
     x : In(stream.Signature(…))
         ``data``: a block of k elements, first lowest; ⌈X/k⌉ beats make a step, padding is ignored.
         ``last``: on a step's last beat ends the sequence, and the next step starts from zero state.
+        ``load``, with state ports: on the first beat of a sequence takes its state from ``state_in``.
     h : Out(stream.Signature(…))
         ``data``: a block of k elements, padding is zero; ⌈H/k⌉ beats make a step.
         ``last``: on the last beat of a sequence's last step.
+    state_in, state_out : In, Out(stream.Signature(…)), with ``architecture.state_ports``
+        State before a sequence that asks for it, and after every sequence: ``model.state_beats``.
     matvec_active : Out(1)
         The tile works in this cycle: a word is read from every weight bank.
 
@@ -45,11 +50,18 @@ class Accelerator(wiring.Component):
     def __init__(self, config: Config, contents: dict[str, list[int]] | None = None):
         self.config, self.contents = config, contents
         k, q = config.block_size, config.quantization
+        x_layout = {"data": k * q.x.width, "last": 1}
+        members = {}
+        if config.architecture.state_ports:
+            x_layout["load"] = 1
+            members["state_in"] = In(stream.Signature(state_bits(config)))
+            members["state_out"] = Out(stream.Signature(data.StructLayout({"data": state_bits(config), "last": 1})))
         super().__init__(
             {
-                "x": In(stream.Signature(data.StructLayout({"data": k * q.x.width, "last": 1}))),
+                "x": In(stream.Signature(data.StructLayout(x_layout))),
                 "h": Out(stream.Signature(data.StructLayout({"data": k * q.h.width, "last": 1}))),
                 "matvec_active": Out(1),
+                **members,
             }
         )
 
@@ -129,7 +141,32 @@ class Accelerator(wiring.Component):
             controller.h_sent.eq(self.h.valid & self.h.ready),
         ]
         wiring.connect(m, wiring.flipped(self.h), output.h)
+        if config.architecture.state_ports:
+            self._connect_state(m, platform, controller, vectors, cells, h_block)
         return m
+
+    def _connect_state(self, m, platform, controller, vectors, cells, h_block) -> None:
+        """The streams of the state; blocks of h on their way in go where those that are made go."""
+        state = StateAccess(self.config)
+        m.submodules.state = shared(state, platform)
+        m.d.comb += [
+            state.save.eq(controller.save), state.load.eq(controller.load),
+            controller.saved.eq(state.saved), controller.loaded.eq(state.loaded),
+            controller.x_load.eq(self.x.payload.load), state.h_data.eq(vectors.access_data),
+        ]  # fmt: skip
+        users = [vectors]
+        if self.config.cell.has_state:
+            users.append(cells)
+            m.d.comb += state.cell_data.eq(cells.access_data)
+        for user in users:
+            names = state.access.signature.members
+            m.d.comb += [getattr(user.access, name).eq(getattr(state.access, name)) for name in names]
+        with m.If(state.access.active):
+            given = state.access.write_data[: len(h_block)]
+            mask = self._padding_mask(self.config.output_size, self.config.quantization.h.width)
+            m.d.comb += h_block.eq(Mux(state.access.last_block, given & mask, given))
+        wiring.connect(m, wiring.flipped(self.state_in), state.state_in)
+        wiring.connect(m, wiring.flipped(self.state_out), state.state_out)
 
     def _padding_mask(self, size: int, width: int) -> int:
         """Ones over the elements of a step's last block that are not padding."""

@@ -35,7 +35,7 @@ class CellLane(wiring.Component):
         Wanted ``read_latency`` cycles after ``sums``.
     c_next : Out(signed), of a cell with a state
         ``write_latency`` cycles after ``sums``.
-    h : Out(signed), codes of the format of h
+    h : Out(signed), codes of ``Config.cell_output``
         ``latency`` cycles after ``sums``.
 
     Latency: see members · Throughput: 1 unit per cycle · Reference: ``model.reference.cell_update``
@@ -139,7 +139,7 @@ class LstmLane(CellLane):
         else:
             o = delay(m, o, 2 + self.activation, "o")
         product = Signal(signed(2 * q.gate.width))
-        m.d.sync += [product.eq(o * tanh), self.h.eq(requantize(product, 2 * q.gate.fraction_bits, q.h))]
+        m.d.sync += [product.eq(o * tanh), self.h.eq(requantize(product, 2 * q.gate.fraction_bits, config.cell_output))]
         return m
 
     def _with_peephole(self, m, gate: int, weight, state, total: tuple) -> tuple:

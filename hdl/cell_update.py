@@ -10,6 +10,7 @@ from hdl.hierarchy import shared
 from hdl.memory import Ram, Rom, delay
 from hdl.parts import has_projection
 from hdl.projection import Projection
+from hdl.state_access import state_access
 from model.config import Config
 from model.memory_image import MemorySpec, bias_spec, cell_state_spec, peephole_spec
 from model.schedule import Schedule
@@ -37,6 +38,8 @@ class CellUpdate(wiring.Component):
         With ``slice``: it is not of a cell.
     block_valid, block, block_last_step : Out
         A block of k elements of h.
+    access, access_data : where there are state ports
+        Reads and writes the cells' states, in place of all else (``hdl.state_access``).
 
     Latency: ``Schedule.epilogue_latency`` less the drain and the write · Throughput: one slice per cycle ·
     Reference: ``model.reference.cell_update``
@@ -60,8 +63,13 @@ class CellUpdate(wiring.Component):
                 "block": Out(config.block_size * config.quantization.h.width),
                 "block_last_step": Out(1),
                 **({"projected": In(1)} if has_projection(config) else {}),
+                **(self._access_ports() if config.architecture.state_ports and config.cell.has_state else {}),
             }
         )
+
+    def _access_ports(self) -> dict:
+        bits = cell_state_spec(self.config, self.schedule).width
+        return {"access": In(state_access(self.config)), "access_data": Out(bits)}
 
     def elaborate(self, platform):
         m = Module()
@@ -139,6 +147,15 @@ class CellUpdate(wiring.Component):
         for index, cell in enumerate(cells):
             bits = slice(index * width, (index + 1) * width)
             m.d.comb += [cell.c.eq(previous[bits].as_signed()), state.write_data[bits].eq(cell.c_next)]
+        if config.architecture.state_ports:
+            access = self.access
+            m.d.comb += self.access_data.eq(state.read_data)
+            with m.If(access.active):
+                m.d.comb += [
+                    state.read_en.eq(access.read_cell), state.read_addr.eq(access.unit),
+                    state.write_en.eq(access.write_cell), state.write_addr.eq(access.unit),
+                    state.write_data.eq(access.write_data),
+                ]  # fmt: skip
 
     def _gather(self, m, cells: list, h_valid) -> tuple:
         """Slices of h to a block: when it is whole, and the block."""

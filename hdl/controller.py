@@ -5,8 +5,8 @@ from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.matvec import issue_tags
-from hdl.parts import part_port, part_shapes, select, shape_bits, shapes
-from hdl.vector_memory import context_ports, group_shape
+from hdl.parts import group_shape, part_port, part_shapes, select, shape_bits, shapes
+from hdl.vector_memory import context_ports
 from model.config import Config
 from model.schedule import Schedule, output_buffer_steps
 
@@ -54,6 +54,14 @@ class Controller(wiring.Component):
         First step of its sequence.
     tags : Out(issue_tags)
         One cycle after ``issue``.
+    x_load : In(1), where there are state ports
+        The stream's ``load``, which counts on a step's first block.
+    save, load : Out(1), likewise
+        No step is under way, and a state must go out, come in.
+    saved, loaded : In(1), likewise
+        It has.
+    rests : Out(1), likewise
+        A step could begin, and everything that was made has been written.
 
     Latency: none · Throughput: one issue per cycle · Reference: ``model.schedule.Schedule.timeline``
     """
@@ -66,7 +74,7 @@ class Controller(wiring.Component):
         super().__init__(
             {
                 "x_written": In(1), "x_step_last": In(1), "x_half": In(1), "x_sequence_last": In(1), "x_room": Out(1),
-                "h_written": In(1), "h_sent": In(1),
+                "h_written": In(1), "h_sent": In(1), **state_ports(config),
                 "issue": Out(1), **part_port(config, Out), **context_ports(config, Out),
                 "group": Out(group_shape(config)), "half": Out(1),
                 "first_step": Out(1, init=config.architecture.contexts == 1), "tags": Out(issue_tags(config)),
@@ -133,7 +141,10 @@ class Controller(wiring.Component):
             m.d.sync += sequence_ends.bit_select(self.x_half, 1).eq(self.x_sequence_last)
         last_step = sequence_ends.bit_select(self.half, 1)
         contexts = config.architecture.contexts
-        if contexts == 1:
+        between_steps = Const(0)
+        if config.architecture.state_ports:
+            between_steps = self._state(m, step_begins, step_ends, last_step, x_level)
+        elif contexts == 1:
             with m.If(self.issue & step_ends):
                 m.d.sync += self.first_step.eq(last_step)
         else:
@@ -168,6 +179,9 @@ class Controller(wiring.Component):
                 ready &= (reach <= before) | there if before else there
             return ready
 
+        if config.architecture.state_ports:
+            m.d.comb += self.rests.eq(step_begins & (missing == 0))
+
         ready = Signal()
         with m.Switch(number if len(parts) > 1 else Const(0)):
             for index in range(len(parts)):
@@ -191,7 +205,7 @@ class Controller(wiring.Component):
             with m.Elif(cooldown != 0):
                 m.d.sync += cooldown.eq(cooldown - 1)
 
-        m.d.comb += self.issue.eq(ready & has_room & drain_free)
+        m.d.comb += self.issue.eq(ready & has_room & drain_free & ~between_steps)
         m.d.sync += [
             self.tags.valid.eq(self.issue),
             self.tags.first.eq(col == 0),
@@ -206,3 +220,30 @@ class Controller(wiring.Component):
             every = shapes(config)
             m.d.sync += self.tags.part_shape.eq(select(number, [every.index(shape) for shape in part_shapes(config)]))
         return m
+
+    def _state(self, m, step_begins, step_ends, last_step, x_level):
+        """A state goes out after a sequence, or comes in before one; whether the next step waits for either."""
+        loads, x_begins = Signal(2), Signal(init=1)
+        with m.If(self.x_written):
+            m.d.sync += x_begins.eq(self.x_step_last)
+            with m.If(x_begins):
+                m.d.sync += loads.bit_select(self.x_half, 1).eq(self.x_load)
+        starts, is_loaded, is_ended = Signal(init=1), Signal(), Signal()
+        m.d.comb += self.first_step.eq(starts & ~is_loaded)
+        with m.If(self.saved):
+            m.d.sync += is_ended.eq(0)
+        with m.If(self.loaded):
+            m.d.sync += is_loaded.eq(1)
+        with m.If(self.issue & step_ends):
+            m.d.sync += [starts.eq(last_step), is_ended.eq(last_step), is_loaded.eq(0)]
+        wants = self.first_step & loads.bit_select(self.half, 1) & (x_level != 0)
+        m.d.comb += [self.save.eq(self.rests & is_ended), self.load.eq(self.rests & wants & ~is_ended)]
+        return step_begins & (is_ended | wants)
+
+
+def state_ports(config: Config) -> dict:
+    """Members for the state's streams, where there are any."""
+    if not config.architecture.state_ports:
+        return {}
+    inputs = ("x_load", "saved", "loaded")
+    return {**dict.fromkeys(inputs, In(1)), **dict.fromkeys(("save", "load", "rests"), Out(1))}

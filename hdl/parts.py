@@ -50,6 +50,11 @@ def has_projection(config: Config) -> bool:
     return any(shape.is_projection for shape in shapes(config))
 
 
+def group_shape(config: Config) -> range:
+    """Number of a column group of any part."""
+    return range(max(2, *(part.col_groups for part in config.parts)))
+
+
 def part_port(config: Config, direction: type[In] | type[Out], name: str = "part") -> dict:
     """The number of a part, where there are several."""
     return {name: direction(range(len(config.parts)))} if len(config.parts) > 1 else {}

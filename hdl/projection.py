@@ -59,7 +59,7 @@ class Projection(wiring.Component):
             sums.eq(self.sums), valid.eq(self.valid), rounded_valid.eq(valid),
             last_step.eq(self.last_step), rounded_last_step.eq(last_step),
         ]  # fmt: skip
-        frac = points.projection_frac + points.h.fraction_bits
+        frac = points.projection_frac + config.cell_output.fraction_bits
         # Per block of the bundle, its elements of this slice.
         pieces = []
         for gate in range(gates):

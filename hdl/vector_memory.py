@@ -6,16 +6,12 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.hierarchy import shared
 from hdl.memory import Ram, address_width
-from hdl.parts import part_port
+from hdl.parts import group_shape, part_port
 from hdl.requantize import resize
+from hdl.state_access import state_access
 from model.config import Config
 from model.memory_image import VectorStore, vector_stores
 from model.qformat import QFormat
-
-
-def group_shape(config: Config) -> range:
-    """Number of a column group of any part."""
-    return range(max(2, *(part.col_groups for part in config.parts)))
 
 
 def context_ports(config: Config, direction) -> dict:
@@ -128,6 +124,8 @@ class VectorMemory(wiring.Component):
         Read zeros for what the step before made.
     elements : Out(ArrayLayout(k · element_bits, C))
         One cycle after ``read``; block columns beyond the matrix give zeros.
+    access, access_data : where there are state ports
+        Reads and writes what the step before made, in place of all else (``hdl.state_access``).
 
     Latency: 1 · Throughput: one read, one write of x, one of h per cycle · Numerics: sign extension
     """
@@ -146,6 +144,8 @@ class VectorMemory(wiring.Component):
                 "group": In(group_shape(config)), "half": In(1),
                 "first_step": In(1),
                 "elements": Out(data.ArrayLayout(k * config.element_bits, config.architecture.tile_cols)),
+                **({"access": In(state_access(config)), "access_data": Out(k * q.h.width)}
+                   if config.architecture.state_ports else {}),
             }
         )  # fmt: skip
 
@@ -168,6 +168,8 @@ class VectorMemory(wiring.Component):
                     ram.read_en.eq(read),
                     ram.read_addr.eq(address),
                 ]
+        if self.config.architecture.state_ports:
+            self._access(m, banks)
 
         # What each column shows depends on the group that was read, known one cycle later.
         group = Signal.like(self.group, reset_less=True)
@@ -238,6 +240,26 @@ class VectorMemory(wiring.Component):
         enable = Signal(name=f"reads_{store.name}")
         m.d.comb += enable.eq(reads)
         return enable, Cat(place, group)
+
+    def _access(self, m, banks: dict) -> None:
+        """What the step before made, read and written from outside."""
+        access = self.access
+        column, layer = Signal.like(access.column), Signal.like(access.layer)
+        with m.If(access.read_h):
+            m.d.sync += [column.eq(access.column), layer.eq(access.layer)]
+        for (number, _, index), (store, ram) in banks.items():
+            if not store.vector.is_previous:
+                continue
+            own = self.config.parts[number].layer
+            chosen = access.column[index] & (access.layer == own)
+            with m.If(access.active):
+                m.d.comb += [
+                    ram.write_en.eq(access.write_h & chosen), ram.read_en.eq(access.read_h & chosen),
+                    ram.write_addr.eq(Cat(~self.half, access.group)), ram.read_addr.eq(Cat(~self.half, access.group)),
+                    ram.write_data.eq(self.h_block),
+                ]  # fmt: skip
+            with m.If(column[index] & (layer == own)):
+                m.d.comb += self.access_data.eq(ram.read_data)
 
     def _show(self, m, banks: dict, number: int, group, is_first_step) -> None:
         """The elements of a part's columns."""

@@ -11,6 +11,7 @@ from hdl.hierarchy import VerilogPlatform, shared
 from hdl.memory import RAM_VERILOG, ROM_VERILOG
 from model.config import Config
 from model.memory_image import FINGERPRINT_LABEL
+from model.state_beats import state_bits
 
 TOP_MODULE = "accelerator"
 
@@ -21,11 +22,20 @@ class Top(wiring.Component):
     def __init__(self, config: Config):
         self.core = accelerator(config)
         k, q = config.block_size, config.quantization
+        self.has_state = config.architecture.state_ports
+        state = {}
+        if self.has_state:
+            bits = state_bits(config)
+            state = {
+                "x_load": In(1), "state_in_valid": In(1), "state_in_ready": Out(1), "state_in_data": In(bits),
+                "state_out_valid": Out(1), "state_out_ready": In(1), "state_out_data": Out(bits),
+                "state_out_last": Out(1),
+            }  # fmt: skip
         super().__init__(
             {
                 "x_valid": In(1), "x_ready": Out(1), "x_data": In(k * q.x.width), "x_last": In(1),
                 "h_valid": Out(1), "h_ready": In(1), "h_data": Out(k * q.h.width), "h_last": Out(1),
-                "matvec_active": Out(1),
+                "matvec_active": Out(1), **state,
             }
         )  # fmt: skip
 
@@ -40,6 +50,15 @@ class Top(wiring.Component):
             self.h_data.eq(core.h.payload.data), self.h_last.eq(core.h.payload.last),
             self.matvec_active.eq(core.matvec_active),
         ]  # fmt: skip
+        if self.has_state:
+            m.d.comb += [
+                core.x.payload.load.eq(self.x_load),
+                core.state_in.valid.eq(self.state_in_valid), self.state_in_ready.eq(core.state_in.ready),
+                core.state_in.payload.eq(self.state_in_data),
+                self.state_out_valid.eq(core.state_out.valid), core.state_out.ready.eq(self.state_out_ready),
+                self.state_out_data.eq(core.state_out.payload.data),
+                self.state_out_last.eq(core.state_out.payload.last),
+            ]  # fmt: skip
         return m
 
 

@@ -238,6 +238,8 @@ class ArchitectureConfig:
     contexts : int
         Independent streams that take turns, a step each, every one with a state of its own.  A stream's step then
         has the others' steps to become ready in, and less needs to go ahead.
+    state_ports : bool
+        Streams for the state: in before a sequence that asks for it, out after every sequence.
     lookahead : int or None
         Row groups of a layer whose early columns (of the first layer: x) are worked on before any late one: work
         that does not wait and so covers the latency of what the late ones read.  Their partial sums are parked.
@@ -253,6 +255,7 @@ class ArchitectureConfig:
     arithmetic: str = "carry_save"
     cell_lanes: int | None = None
     contexts: int = 1
+    state_ports: bool = False
     lookahead: int | None = None
     sequence_steps: int | None = None
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
@@ -262,6 +265,9 @@ class ArchitectureConfig:
         require(1 <= self.tile_cols <= 4096, "architecture.tile_cols", "from 1 to 4096", self.tile_cols)
         require(self.engine in ENGINES, "architecture.engine", f"one of {', '.join(ENGINES)}", self.engine)
         require(1 <= self.contexts <= 64, "architecture.contexts", "from 1 to 64", self.contexts)
+        if self.state_ports:
+            rule = "1 where architecture.state_ports is true"
+            require(self.contexts == 1, "architecture.contexts", rule, self.contexts)
         rule = f"one of {', '.join(ARITHMETICS)}"
         require(self.arithmetic in ARITHMETICS, "architecture.arithmetic", rule, self.arithmetic)
         steps = self.sequence_steps
@@ -318,6 +324,9 @@ class Config:
             rule = f"such that a sum with its product has at most 63 bits (gate {self.gates[gate]})"
             good = self._peephole_sum_bits(gate) <= 63
             require(good, "quantization.peephole", rule, str(self.quantization.peephole))
+        if self.network.projection_size:
+            h = self.quantization.h
+            require(h.integer_bits >= 1, "quantization.h", "Q1.n or wider in front of a projection", str(h))
         if self.architecture.engine == "fast":
             rule = f"one of {', '.join(map(str, FAST_BLOCK_SIZES))} for engine fast"
             require(self.block_size in FAST_BLOCK_SIZES, "compression.block_size", rule, self.block_size)
@@ -361,6 +370,8 @@ class Config:
         rule = "1 as the two directions of the network take turns"
         require(arch.contexts == 1, "architecture.contexts", rule, arch.contexts)
         require(arch.lookahead in (None, 1), "architecture.lookahead", rule, arch.lookahead)
+        rule = "false as network.bidirectional is true: the reverse direction begins at the end"
+        require(not arch.state_ports, "architecture.state_ports", rule, arch.state_ports)
         if self.network.num_layers > 1:
             rule = f"at most {MAX_SIZE // 2} as the layers above read both directions"
             require(self._inner_input_size <= MAX_SIZE, "network.hidden_size", rule, self.network.hidden_size)
@@ -506,6 +517,15 @@ class Config:
     def element_bits(self) -> int:
         """Width of a vector element on its way to the multipliers: the wider of x and h."""
         return max(self.quantization.x.width, self.quantization.h.width)
+
+    @property
+    def cell_output(self) -> QFormat:
+        """Format of what a cell makes: h, or in front of a projection as many bits, all but the sign behind the point.
+
+        Its magnitude is below 1, while that of what a projection makes of it is not bounded.
+        """
+        h = self.quantization.h
+        return QFormat(1, h.width - 1) if self.network.projection_size else h
 
     @property
     def formats(self) -> dict[str, str]:
@@ -664,6 +684,8 @@ class Config:
             del values["network"]["bidirectional"], values["architecture"]["sequence_steps"]
         if self.architecture.contexts == 1:
             del values["architecture"]["contexts"]
+        if not self.architecture.state_ports:
+            del values["architecture"]["state_ports"]
         return values
 
     def replace(self, settings: dict[str, object]) -> "Config":

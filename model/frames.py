@@ -173,6 +173,8 @@ class LinkLayout:
         require(contexts == 1, "architecture.contexts", "1 behind the host link", contexts)
         both = self.config.network.bidirectional
         require(not both, "network.bidirectional", "false behind the host link, which sends step by step", both)
+        has_ports = self.config.architecture.state_ports
+        require(not has_ports, "architecture.state_ports", "false behind the host link", has_ports)
 
     @property
     def x_beat_bytes(self) -> int:

@@ -165,7 +165,7 @@ def _vector_store(config: Config, number: int, is_late: bool, vector: Vector) ->
     first = part.early.blocks % cols if is_late else 0
     columns = sorted({(first + block) % cols for block in range(min(vector.blocks, cols))})
     places = HALVES << (context_bits(config) if vector.is_previous else 0)
-    fmt = points.x if vector.source is None else points.h
+    fmt = points.x if vector.source is None else config.cell_output if part.kind == PROJECTION else points.h
     depth = places * -(-(first + vector.blocks) // cols)
     banks = tuple(MemorySpec(f"{name}_c{column}", depth, config.block_size * fmt.width) for column in columns)
     return VectorStore(name, number, bool(is_late), vector, fmt, first, tuple(columns), banks)

@@ -14,6 +14,7 @@ columns, then every other row group whole.  An issue waits until
 Nothing else waits, so these rules give every cycle.  ``model.sequence_schedule`` has those of bidirectional networks.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -113,11 +114,14 @@ class Timeline:
         Per step, cycle of the first and of the last issue.
     last_beat : list of int
         Per step, cycle in which the last beat of h leaves.
+    last_state : list of int
+        Per sequence, cycle in which the last beat of its state leaves; empty without state ports.
     """
 
     first_issue: list[int]
     last_issue: list[int]
     last_beat: list[int]
+    last_state: list[int]
 
     @property
     def interval(self) -> float | None:
@@ -245,6 +249,13 @@ class Schedule:
         """Cycles that must lie between the completion of a row group of a part and the next."""
         return -(-self.config.architecture.tile_rows // self.config.num_gates) * self.bundle_cycles(part)
 
+    @property
+    def state_beats(self) -> int:
+        """Beats of the state of all layers: ``model.state_beats``."""
+        c = self.config
+        cells = c.num_hidden_blocks * self.slices if c.cell.has_state else 0
+        return c.network.num_layers * (c.num_output_blocks + cells)
+
     def blocks_since(self, number: int, vector: Vector) -> int:
         """Blocks made from the beginning of a vector's source up to the beginning of the part that reads it."""
         made, source = [part.made for part in self.config.parts], vector.source
@@ -282,16 +293,22 @@ class Schedule:
         """Cycles from the first beat of x of an idle accelerator to the last beat of h, both included."""
         return self.timeline([1]).last_beat[0] + 1
 
-    def timeline(self, sequence_lengths: list[int]) -> Timeline:
+    def timeline(self, sequence_lengths: list[int], loads: Sequence[bool] = ()) -> Timeline:
         """Every step's cycles for sequences back to back, dealt to the contexts; cycle 0 carries the first beat of x.
 
-        The source offers a beat whenever the accelerator takes one; the sink always takes.
+        The sources offer a beat whenever the accelerator takes one; the sinks always take.
+
+        Parameters
+        ----------
+        sequence_lengths : list of int
+        loads : sequence of bool, optional
+            With state ports: whether a sequence takes its state from the stream.
         """
         c = self.config
         if c.network.bidirectional:
             cycles = self._sequences.run(sequence_lengths)
             last_beat = cycles.beats[c.num_stream_blocks - 1 :: c.num_stream_blocks]
-            return SequenceTimeline(cycles.first_issue, cycles.last_issue, last_beat)
+            return SequenceTimeline(cycles.first_issue, cycles.last_issue, last_beat, [])
         x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_output_blocks, c.architecture.tile_cols
         tile_rows, gates = c.architecture.tile_rows, c.num_gates
         to_drain = self.matvec_latency
@@ -314,7 +331,8 @@ class Schedule:
         beat_time: list[int] = []  # cycle of each beat of h
         written: list[int] = []  # cycle from which each block that a part makes can be read
         consumed: list[int] = []  # cycle of the last issue of each step
-        result = Timeline([], [], [])
+        result = Timeline([], [], [], [])
+        loading = iter(loads)
         now, ready_to_complete = -1, 0
         for step, is_first in enumerate(steps):
             for block in range(x_blocks):
@@ -322,8 +340,15 @@ class Schedule:
                 # A half of the x memory is free again in the cycle after the last issue that read it.
                 free = consumed[step - 2] + 1 if step >= 2 else 0
                 x_time.append(max(x_time[index - 1] + 1 if index else 0, free))
+            rested = 0
+            if is_first and c.architecture.state_ports:
+                if step:
+                    rested = self._saved(max(now + 1, written[-1]), result)
+                if next(loading, False):
+                    # The state's beats, between a cycle before and a cycle after them.
+                    rested = max(rested, now + 1, x_time[step * x_blocks] + 1) + self.state_beats + 1
             for number, issue in enumerate(self.issues):
-                when = now + 1
+                when = max(now + 1, rested if number == 0 else 0)
                 for vector, count in needs[number]:
                     if vector.source is None:
                         when = max(when, x_time[step * x_blocks + count - 1] + 1)
@@ -354,6 +379,8 @@ class Schedule:
             consumed.append(now)
             result.last_issue.append(now)
             result.last_beat.append(beat_time[-1])
+        if c.architecture.state_ports:
+            self._saved(max(now + 1, written[-1]), result)
         return result
 
     @property
@@ -375,6 +402,12 @@ class Schedule:
             for part in config.parts
             for _ in range(config.directions * steps)
         ]
+
+    def _saved(self, rests: int, result: Timeline) -> int:
+        """First cycle after a state went out, from the one in which no step is under way."""
+        # A cycle to begin, one more for the memories.
+        result.last_state.append(rests + self.state_beats + 1)
+        return result.last_state[-1] + 1
 
 
 class _Trial(Schedule):

@@ -24,7 +24,7 @@ from scripts.cli import (
 from scripts.verilog import BUILD
 from scripts.weights import add_weight_arguments, weights_from
 from sim.runner import SIMULATORS, Run, RunResult, simulate
-from sim.scenarios import Scenario
+from sim.scenarios import Scenario, continued
 from sim.stalls import NONE, StallPattern
 from sim.verilog import emit, is_current
 
@@ -89,8 +89,10 @@ def main(argv: list[str] | None = None) -> int:
     else:
         x = random_inputs(config, rng, args.steps)
     pieces = np.split(x, np.cumsum(lengths)[:-1])
+    # With ports for it the state goes out of every sequence and into the next: the text goes on.
+    scenario = continued if config.architecture.state_ports else Scenario
     runs = [
-        Run(Scenario(chosen.weights, split(piece)), source, sink, name)
+        Run(scenario(chosen.weights, split(piece)), source, sink, name)
         for piece, (name, source, sink) in zip(pieces, shares, strict=True)
     ]
     if model is not None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from model.errors import MissingToolError, require
 from model.schedule import Schedule, Timeline
+from model.state_beats import state_bits
 from sim.scenarios import Scenario
 from sim.stalls import NONE, StallPattern
 from sim.verilog import VERILOG_FILE, load_build
@@ -175,13 +176,16 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     schedule = Schedule(build.config)
     # Between the streams of a bidirectional network lies a whole sequence.
     steps = max(max(run.scenario.lengths) for run in runs) if build.config.network.bidirectional else 1
-    patience = PATIENCE_FACTOR * (steps * schedule.initiation_interval + schedule.first_step_latency)
+    longest = steps * schedule.initiation_interval + schedule.first_step_latency + schedule.state_beats
+    patience = PATIENCE_FACTOR * longest
     job = {
         "runs": [
             {
                 "name": run.name,
                 "x": run.scenario.x_beats,
                 "h_count": len(run.scenario.h_beats),
+                "state_in": run.scenario.state_in_beats,
+                "state_count": run.scenario.num_state_beats,
                 "source": run.source.to_dict(),
                 "sink": run.sink.to_dict(),
                 "patience": patience,
@@ -199,16 +203,17 @@ def judge(run: Run, raw: dict) -> RunResult:
     """Compare a bench's record of a run with the reference and, without stalls, with the predicted cycles."""
     scenario, config = run.scenario, run.scenario.config
     problems = [raw["error"]] if raw["error"] else []
-    problems += _compare_beats(scenario, raw["h"])
+    problems += _compare_beats(scenario, raw["h"]) + _compare_states(scenario, raw["states"])
     issues = config.bank_words
     active, h_cycles = raw["active"], raw["h_cycles"]
     start = raw["x_cycles"][0] if raw["x_cycles"] else 0
-    blocks = config.num_stream_blocks
+    blocks, beats = config.num_stream_blocks, Schedule(config).state_beats
     ends = [end for end in accumulate(scenario.issue_counts) if end <= len(active)]
     timeline = type(scenario.timeline)(
         first_issue=[active[begin] - start for begin in [0, *ends[:-1]][: len(ends)]],
         last_issue=[active[end - 1] - start for end in ends],
         last_beat=[cycle - start for cycle in h_cycles[blocks - 1 :: blocks]],
+        last_state=[cycle - start for cycle in raw["state_cycles"][beats - 1 :: beats]],
     )
     if len(active) != issues * scenario.num_steps:
         problems.append(f"the tile worked {len(active)} cycles, not {issues} x {scenario.num_steps} steps")
@@ -233,9 +238,23 @@ def _compare_beats(scenario: Scenario, received: list[int]) -> list[str]:
     return problems
 
 
+def _compare_states(scenario: Scenario, received: list[int]) -> list[str]:
+    if len(received) != scenario.num_state_beats:
+        return [f"{len(received)} beats of states came, not {scenario.num_state_beats}"]
+    problems, last = [], state_bits(scenario.config)
+    per_state = Schedule(scenario.config).state_beats
+    if received and [beat >> last for beat in received] != ([0] * (per_state - 1) + [1]) * len(scenario.sequences):
+        problems.append("state_out_last is not on the last beat of every state")
+    for number, pair in enumerate(zip(scenario.states(received), scenario.expected_states, strict=False)):
+        for layer, ((h, c), (golden_h, golden_c)) in enumerate(zip(*pair, strict=True)):
+            if not (np.array_equal(h, golden_h) and np.array_equal(c, golden_c)):
+                problems.append(f"sequence {number}: the state of layer {layer} after it is not the reference's")
+    return problems
+
+
 def _compare_timeline(predicted: Timeline, measured: Timeline) -> list[str]:
     problems = []
-    for name in ("first_issue", "last_issue", "last_beat"):
+    for name in ("first_issue", "last_issue", "last_beat", "last_state"):
         must, got = getattr(predicted, name), getattr(measured, name)
         for step, pair in enumerate(zip(must, got, strict=False)):
             if pair[0] != pair[1]:

@@ -15,6 +15,7 @@ from model.reference.network import NetworkReference
 from model.resources import matvec_multipliers
 from model.schedule import Schedule, Timeline, interleave
 from model.sequence_schedule import pieces
+from model.state_beats import pack_state, state_bits, unpack_state
 from model.weights import (
     LayerWeights,
     NetworkWeights,
@@ -55,10 +56,13 @@ class Scenario:
     sequences : tuple of int arrays (T, X)
         Dealt to the contexts and streamed back to back; the state returns to zero between them.  A bidirectional
         network ends them where its memories do.
+    initial : tuple of (list of State, or None), optional
+        Of every sequence, with state ports: the state that it starts from, (P or H) and (H) of each layer.
     """
 
     weights: NetworkWeights
     sequences: tuple[np.ndarray, ...]
+    initial: tuple = ()
 
     def __post_init__(self):
         require(bool(self.sequences), "sequences", "at least one", self.sequences)
@@ -66,6 +70,11 @@ class Scenario:
             require(
                 sequence.ndim == 2 and len(sequence) > 0, "sequence", "of shape (steps, input_size)", sequence.shape
             )
+
+        if self.initial:
+            count, has_ports = len(self.sequences), self.config.architecture.state_ports
+            require(len(self.initial) == count, "initial", f"{count}, one per sequence", len(self.initial))
+            require(has_ports, "architecture.state_ports", "true for initial states", has_ports)
 
     @property
     def config(self) -> Config:
@@ -90,7 +99,51 @@ class Scenario:
     @cached_property
     def expected(self) -> tuple[np.ndarray, ...]:
         """Output of each sequence, (T, H), of both directions (T, 2H), by the reference."""
-        return tuple(self._golden(sequence) for sequence in self.sequences)
+        return tuple(h for h, _ in self._golden)
+
+    @cached_property
+    def _golden(self) -> list[tuple]:
+        """h and final state of each sequence."""
+        runs = zip(self.sequences, self.initial or [None] * len(self.sequences), strict=True)
+        return [self._run(sequence, state) for sequence, state in runs]
+
+    def _run(self, sequence: np.ndarray, state: list | None = None) -> tuple[np.ndarray, list]:
+        """h (T, H), and (h, c) of every layer after it; of both directions (T, 2H)."""
+        if self.config.network.bidirectional:
+            network, longest = NetworkReference(self.weights), self.config.sequence_steps
+            parts = [sequence[start : start + longest] for start in range(0, len(sequence), longest)]
+            return np.concatenate([network.run(part[:, None])[0][:, 0] for part in parts]), []
+        start = None if state is None else [(h[None], c[None]) for h, c in state]
+        h, final = NetworkReference(self.weights).run(sequence[:, None], start)
+        return h[:, 0], [(h[0], c[0]) for h, c in final]
+
+    @property
+    def loads(self) -> list[bool]:
+        """Which sequences take a state."""
+        return [state is not None for state in self.initial]
+
+    @cached_property
+    def state_in_beats(self) -> list[int]:
+        """Payloads of stream state_in."""
+        return [beat for state in self.initial if state is not None for beat in pack_state(self.config, state)]
+
+    @property
+    def num_state_beats(self) -> int:
+        """Payloads that stream state_out must carry."""
+        has_ports = self.config.architecture.state_ports
+        return len(self.sequences) * Schedule(self.config).state_beats if has_ports else 0
+
+    @cached_property
+    def expected_states(self) -> list[list]:
+        """Final (h, c) of every layer, of each sequence."""
+        return [state for _, state in self._golden]
+
+    def states(self, beats: Sequence[int]) -> list[list]:
+        """Payloads of stream state_out → (h, c) of every layer, of each state that is whole."""
+        count, mask = Schedule(self.config).state_beats, (1 << state_bits(self.config)) - 1
+        words = [beat & mask for beat in beats]
+        whole = range(0, len(words) - count + 1, count)
+        return [unpack_state(self.config, words[start : start + count]) for start in whole]
 
     @cached_property
     def _ends(self) -> set[tuple[int, int]]:
@@ -101,13 +154,6 @@ class Scenario:
             for number, length in enumerate(self.lengths)
             for end in np.cumsum(pieces([length], longest)).tolist()
         }
-
-    def _golden(self, sequence: np.ndarray) -> np.ndarray:
-        network, longest = NetworkReference(self.weights), len(sequence)
-        if self.config.network.bidirectional:
-            longest = self.config.sequence_steps
-        parts = [sequence[start : start + longest] for start in range(0, len(sequence), longest)]
-        return np.concatenate([network.run(part[:, None])[0][:, 0] for part in parts])
 
     def in_order(self, values: Sequence[np.ndarray], idle: np.ndarray) -> np.ndarray:
         """Steps of every sequence as they are streamed, ``idle`` (1, N) for those of idle contexts."""
@@ -120,7 +166,7 @@ class Scenario:
     @cached_property
     def expected_steps(self) -> np.ndarray:
         """Output of every step as they are streamed: (steps, H), of both directions (steps, 2H)."""
-        return self.in_order(self.expected, self._golden(self._idle))
+        return self.in_order(self.expected, self._run(self._idle)[0])
 
     def steps_of(self, number: int) -> list[int]:
         """Places of a sequence's steps in the stream."""
@@ -129,7 +175,7 @@ class Scenario:
     @cached_property
     def timeline(self) -> Timeline:
         """Predicted cycles without stalls."""
-        return Schedule(self.config).timeline(self.lengths)
+        return Schedule(self.config).timeline(self.lengths, self.loads)
 
     @property
     def issue_counts(self) -> list[int]:
@@ -138,8 +184,13 @@ class Scenario:
 
     @cached_property
     def x_beats(self) -> list[int]:
-        """Payloads of stream x: ``{last, data}``."""
-        return self._beats(self.in_order(self.sequences, self._idle), self.config.quantization.x.width)
+        """Payloads of stream x: ``{load, last, data}``."""
+        bits = self.config.quantization.x.width
+        words = self._beats(self.in_order(self.sequences, self._idle), bits)
+        for place, (number, step) in enumerate(self.order):
+            if step == 0 and self.initial and self.initial[number] is not None:
+                words[place * self.config.num_input_blocks] |= 2 << (self.config.block_size * bits)
+        return words
 
     @cached_property
     def h_beats(self) -> list[int]:
@@ -196,12 +247,35 @@ def random_scenario(config: Config, rng: np.random.Generator, max_steps: int = 1
     while sum(lengths) > max_steps:
         lengths.pop()
     rng.shuffle(lengths)
+    initial = ()
+    if config.architecture.state_ports:
+        initial = tuple(random_state(config, rng) if rng.random() < 0.6 else None for _ in lengths)
     if rng.random() < 0.25:
         fmt = config.quantization.x
         size = config.network.input_size
         sequences = tuple(rng.choice([fmt.min, fmt.max], size=(length, size)) for length in lengths)
-        return Scenario(extreme_weights(config, rng), sequences)
-    return Scenario(random_weights(config, rng), random_sequences(config, rng, lengths))
+        return Scenario(extreme_weights(config, rng), sequences, initial)
+    return Scenario(random_weights(config, rng), random_sequences(config, rng, lengths), initial)
+
+
+def continued(weights: NetworkWeights, sequences: Sequence[np.ndarray]) -> Scenario:
+    """Sequences that are one: each starts from the state that the one before ended with, through the state ports."""
+    initial, state = [], None
+    for sequence in sequences:
+        initial.append(None if state is None else [(h[0], c[0]) for h, c in state])
+        _, state = NetworkReference(weights).run(sequence[:, None], state)
+    return Scenario(weights, tuple(sequences), tuple(initial))
+
+
+def random_state(config: Config, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(h, c) of every layer, spread evenly over their formats."""
+    h, cell = config.quantization.h, config.quantization.cell
+    size_h, size = config.output_size, config.network.hidden_size
+
+    def of_layer() -> tuple[np.ndarray, np.ndarray]:
+        return rng.integers(h.min, h.max + 1, size_h), rng.integers(cell.min, cell.max + 1, size)
+
+    return [of_layer() for _ in range(config.network.num_layers)]
 
 
 # Most products of one emitted design that random configurations may have: keeps simulators quick.
@@ -279,7 +353,8 @@ def _draw(rng: np.random.Generator) -> dict:
             "tile_cols": cols,
             "engine": engine,
             "arithmetic": pick(*ARITHMETICS),
-            "contexts": 1 if both else pick(1, 1, 1, 2, 3),
+            "contexts": (contexts := 1 if both else pick(1, 1, 1, 2, 3)),
+            "state_ports": not both and contexts == 1 and rng.random() < 0.3,
             "sequence_steps": pick(None, between(1, 5)) if both else None,
             "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
             "lookahead": None if both else pick(None, between(1, groups)),

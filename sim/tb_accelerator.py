@@ -38,6 +38,7 @@ class Bench:
         self.dut = dut
         self.half = Timer(1, "ns")
         self.data_bits = {"x": len(dut.x_data), "h": len(dut.h_data)}
+        self.state = StatePorts(dut) if hasattr(dut, "x_load") else None
 
     async def cycle(self):
         """From the start of a cycle to its end, just before the next rising edge."""
@@ -49,7 +50,8 @@ class Bench:
     async def reset(self):
         """Idle streams and a synchronous reset."""
         dut = self.dut
-        for port in (dut.x_valid, dut.x_data, dut.x_last, dut.h_ready):
+        state = (dut.x_load, dut.state_in_valid, dut.state_in_data, dut.state_out_ready) if self.state else ()
+        for port in (dut.x_valid, dut.x_data, dut.x_last, dut.h_ready, *state):
             port.value = 0
         for level in [1] * RESET_CYCLES + [0]:
             await self.cycle()
@@ -61,7 +63,11 @@ class Bench:
         dut, half = self.dut, self.half
         source = Source("x", run["x"], StallPattern(**run["source"]))
         sink = Sink("h", run["h_count"], StallPattern(**run["sink"]))
-        watchdog = Watchdog((source, sink), run["patience"])
+        ends = [source, sink]
+        state = self.state
+        if state:
+            ends += state.start(run)
+        watchdog = Watchdog(tuple(ends), run["patience"])
         x_bits, h_bits = self.data_bits["x"], self.data_bits["h"]
         x_mask = (1 << x_bits) - 1
         clk, x_valid, x_data, x_last, x_ready = dut.clk, dut.x_valid, dut.x_data, dut.x_last, dut.x_ready
@@ -90,11 +96,15 @@ class Bench:
                 else:
                     x_valid.value = 1
                     x_data.value = payload & x_mask
-                    x_last.value = payload >> x_bits
+                    x_last.value = payload >> x_bits & 1
+                    if state:
+                        dut.x_load.value = payload >> (x_bits + 1)
                 offered = payload
             if ready != was_ready:
                 h_ready.value = ready
                 was_ready = ready
+            if state:
+                state.drive()
             await half
             try:
                 taken = payload is not None and source.observe(bool(x_ready.value))
@@ -106,7 +116,9 @@ class Bench:
                     h_cycles.append(cycle)
                 if matvec_active.value:
                     active.append(cycle)
-                if source.done and sink.done:
+                if state:
+                    given |= state.observe(cycle)
+                if all(end.done for end in ends):
                     tail += 1
                 else:
                     watchdog.observe(taken or given)
@@ -124,4 +136,41 @@ class Bench:
             "x_cycles": x_cycles,
             "h_cycles": h_cycles,
             "active": active,
+            "states": state.sink.received if state else [],
+            "state_cycles": state.cycles if state else [],
         }
+
+
+class StatePorts:
+    """The streams of the state, driven and watched beside those of x and h."""
+
+    def __init__(self, dut):
+        self.dut = dut
+        self.bits = len(dut.state_in_data)
+
+    def start(self, run: dict) -> list:
+        """Ends for a run."""
+        self.source = Source("state_in", run["state_in"], StallPattern(**run["source"]))
+        self.sink = Sink("state_out", run["state_count"], StallPattern(**run["sink"]))
+        self.cycles = []
+        return [self.source, self.sink]
+
+    def drive(self):
+        """What a cycle begins with."""
+        dut, payload = self.dut, self.source.offer()
+        dut.state_in_valid.value = payload is not None
+        if payload is not None:
+            dut.state_in_data.value = payload
+        dut.state_out_ready.value = self.sink.offer()
+
+    def observe(self, cycle: int) -> bool:
+        """What it ends with; true when a beat moved."""
+        dut = self.dut
+        taken = self.source.observe(bool(dut.state_in_ready.value))
+        output = None
+        if dut.state_out_valid.value:
+            output = int(dut.state_out_data.value) | int(dut.state_out_last.value) << self.bits
+        given = self.sink.observe(output)
+        if given:
+            self.cycles.append(cycle)
+        return taken or given

@@ -24,6 +24,8 @@ from model.memory_image import (
     read_mem,
 )
 from model.report import design_report
+from model.schedule import Schedule
+from model.state_beats import state_bits
 from model.weights import NetworkWeights
 from sim.scenarios import Scenario, random_sequences
 
@@ -107,6 +109,24 @@ def ports(config: Config) -> list[dict]:
         ("h_last", "output", 1, "on the last beat of the last step of a sequence"),
         ("matvec_active", "output", 1, "the tile works in this cycle: one word is read from every weight bank"),
     ]
+    if config.architecture.state_ports:
+        bits, beats = state_bits(config), Schedule(config).state_beats
+        data = f"{beats} beats are a state: of each layer the blocks of h, then its cells' states, first element lowest"
+        table += [
+            ("x_load", "input", 1, "on the first beat of a sequence: its state comes from state_in, else it is zero"),
+            ("state_in_valid", "input", 1, "a beat of a state is offered"),
+            ("state_in_ready", "output", 1, "it is taken in this cycle if it is offered"),
+            ("state_in_data", "input", bits, data),
+            (
+                "state_out_valid",
+                "output",
+                1,
+                "a beat of the state after a sequence is offered; the next waits for it",
+            ),
+            ("state_out_ready", "input", 1, "it is taken in this cycle if it is offered"),
+            ("state_out_data", "output", bits, data),
+            ("state_out_last", "output", 1, "on the last beat of a state"),
+        ]
     return [dict(zip(("name", "direction", "width", "meaning"), row, strict=True)) for row in table]
 
 

@@ -56,9 +56,9 @@ def next_cell(config: Config, i, f, g, c) -> np.ndarray:
 
 
 def next_hidden(config: Config, o, c) -> np.ndarray:
-    """h' = o·tanh(c'), one rounding to the format of h."""
+    """h' = o·tanh(c'), one rounding to the format of h (:attr:`Config.cell_output`)."""
     tanh_c = apply_table(c, config.cell_table)
-    return requantize(o * tanh_c, 2 * config.quantization.gate.fraction_bits, config.quantization.h)
+    return requantize(o * tanh_c, 2 * config.quantization.gate.fraction_bits, config.cell_output)
 
 
 def lstm(config: Config, sums, c, peephole=None) -> Trace:

@@ -39,7 +39,9 @@ class LayerReference:
         self._peephole = None if weights.peephole is None else weights.peephole[:, :size_h]
         self._projection = None
         if weights.projection is not None:
-            self._projection = ExactMatrix(circulant.expand(weights.projection)[:size_out, :size_h], -q.h.min)
+            self._projection = ExactMatrix(
+                circulant.expand(weights.projection)[:size_out, :size_h], -config.cell_output.min
+            )
 
     def initial_state(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Zero (h, c), (B, P or H) and (B, H); a cell without state of its own has its h again for c."""
@@ -68,7 +70,8 @@ class LayerReference:
             return trace
         points = self.config.quantization
         products = self._projection(trace.h).astype(np.int64)
-        return trace._replace(h=requantize(products, points.projection_frac + points.h.fraction_bits, points.h))
+        frac = points.projection_frac + self.config.cell_output.fraction_bits
+        return trace._replace(h=requantize(products, frac, points.h))
 
     def run(self, x, state=None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Whole sequences.

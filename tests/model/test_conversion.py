@@ -191,7 +191,7 @@ REFUSED = [
     (
         {"initial_c": np.ones((1, 8))},
         {},
-        "l0 must be a layer that the accelerator runs, not with first state other than zero",
+        "l0 must be a layer that the accelerator runs, not with first",
     ),
     ({}, {"settings": {"network.hidden_size": 9}}, "network.hidden_size must be 8 as in the model and the arguments"),
     ({}, {"settings": {"compression.block_size": 2}}, "compression.block_size must be 4 as in the model"),

@@ -15,6 +15,7 @@ from model.config import Config
 from model.errors import InvalidValueError
 from model.fixed_point import dequantize
 from model.presets import preset
+from model.qformat import QFormat
 from model.reference.layer import LayerReference
 from model.reference.network import NetworkReference
 from model.weights import LayerWeights, StackWeights, random_inputs, random_weights
@@ -54,6 +55,7 @@ def real(code, fmt) -> Fraction:
 def exact_update(config: Config, sums: list[Fraction], state: Fraction, peephole) -> tuple[int, int]:
     """Codes of h and of the state of one unit: the equations of each cell on real values."""
     q = config.quantization
+    behind = QFormat(1, q.h.width - 1) if config.network.projection_size else q.h
 
     def gate(number, extra=0):
         code = requantized(sums[number] + extra, q.preact)
@@ -71,7 +73,7 @@ def exact_update(config: Config, sums: list[Fraction], state: Fraction, peephole
     i, f, g = gate(0, p_i * state), gate(1, p_f * state), gate(2)
     code = requantized(f * state + i * g, q.cell)
     tanh = real(activated(code, config.cell_table), q.gate)
-    return requantized(gate(3, p_o * real(code, q.cell)) * tanh, q.h), code
+    return requantized(gate(3, p_o * real(code, q.cell)) * tanh, behind), code
 
 
 def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
@@ -101,7 +103,7 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
             next_c.append(new[1])
         h, c = next_h, next_c
         if weights.projection is not None:
-            scale = Fraction(2) ** (q.projection_frac + q.h.fraction_bits)
+            scale = Fraction(2) ** (q.projection_frac + q.h.width - 1)
             rows = weights.projection.tolist()
             h = [
                 requantized(

@@ -10,7 +10,7 @@ from model.weights import random_weights
 from scripts.fuzz import make_runs
 from scripts.weights import SHIPPED
 from sim.runner import Run, simulate
-from sim.scenarios import Scenario, random_sequences
+from sim.scenarios import Scenario, continued, random_sequences, random_state
 from sim.stalls import StallPattern
 from sim.verilog import emit
 
@@ -92,6 +92,23 @@ DESIGNS = {
         "tiny",
         {"network.num_layers": 2, "network.input_size": 22, "architecture.engine": "fast"},
     ),
+    # States in and out, of every layer, behind projections that fill no bundle.
+    "icarus-state-ports": (
+        "icarus",
+        "tiny",
+        {
+            "network.num_layers": 2,
+            "network.projection_size": 7,
+            "architecture.tile_cols": 2,
+            "architecture.state_ports": True,
+            "architecture.arithmetic": "multiplier",
+        },
+    ),
+    "verilator-gru-state-ports": (
+        "verilator",
+        "tiny",
+        {"network.cell": "gru", "quantization.weight_frac": 7, "architecture.state_ports": True},
+    ),
     "icarus-contexts": (
         "icarus",
         "tiny",
@@ -143,7 +160,10 @@ def test_design(name, tmp_path, rng):
     weights = random_weights(preset(base).replace(settings), rng)
     runs = []
     for source, sink in STALLS if base == "tiny" else STALLS[:2]:
-        scenario = Scenario(weights, random_sequences(weights.config, rng, LENGTHS))
+        initial = ()
+        if weights.config.architecture.state_ports:
+            initial = tuple(random_state(weights.config, rng) if number else None for number in range(len(LENGTHS)))
+        scenario = Scenario(weights, random_sequences(weights.config, rng, LENGTHS), initial)
         runs.append(Run(scenario, source, sink, f"x stalls {source}, h stalls {sink}"))
     assert problems(tmp_path / "build", weights, runs, simulator) == []
 
@@ -163,6 +183,17 @@ def test_a_wrong_weight_is_seen(tmp_path, rng):
     assert result.mismatches > 0
     assert any("h is" in problem for problem in result.problems)
     assert result.timeline == other.timeline
+
+
+def test_a_sequence_goes_on_where_another_ended(tmp_path, rng):
+    """Cut in three, handed on through the state ports, a sequence gives what it gives whole."""
+    weights = random_weights(preset("tiny").replace({"architecture.state_ports": True}), rng)
+    (x,) = random_sequences(weights.config, rng, [9])
+    scenario = continued(weights, np.split(x, [2, 3]))
+    emit(weights, tmp_path / "build", "a test")
+    (result,) = simulate(tmp_path / "build", [Run(scenario)], "icarus")
+    assert result.problems == []
+    assert np.array_equal(result.h, Scenario(weights, (x,)).expected[0])
 
 
 def test_characters_of_the_shipped_network(tmp_path):

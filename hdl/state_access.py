@@ -1,0 +1,146 @@
+"""State in and out: reads and writes the memories of h and of the cells' states while no step is under way."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import enum, stream, wiring
+from amaranth.lib.data import StructLayout
+from amaranth.lib.wiring import In, Out
+
+from hdl.parts import group_shape, select
+from model.config import Config
+from model.memory_image import num_slices
+from model.schedule import Schedule
+from model.state_beats import state_bits, state_segments
+
+
+class Activity(enum.Enum):
+    """What the memories are used for."""
+
+    STEPS = 0
+    SAVE = 1
+    LOAD = 2
+
+
+def state_access(config: Config) -> wiring.Signature:
+    """Access to the memories, as their users see it."""
+    return wiring.Signature(
+        {
+            "active": Out(1),
+            "layer": Out(range(max(2, config.network.num_layers))),
+            # Of h: tile column and column group of a block.
+            "column": Out(config.architecture.tile_cols), "group": Out(group_shape(config)),
+            "read_h": Out(1), "write_h": Out(1),
+            # Of a cell's state: the word.
+            "unit": Out(range(max(2, num_slices(config, Schedule(config))))), "read_cell": Out(1), "write_cell": Out(1),
+            "write_data": Out(state_bits(config)),
+            "last_block": Out(1),
+        }
+    )  # fmt: skip
+
+
+class StateAccess(wiring.Component):
+    """Streams the state of all layers out after a sequence, and in before one.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    save, load : In(1)
+        The controller waits for it, and no step is under way.
+    saved, loaded : Out(1)
+        Done: the cycle of the last beat.
+    state_in : In(stream.Signature(state_bits))
+        Beats in the order of ``model.state_beats``.
+    state_out : Out(stream.Signature(…))
+        ``data``: as ``state_in``; ``last``: on the last beat.
+    access : Out(state_access)
+    h_data, cell_data : In
+        What was read, one cycle later, for as long as nothing else is.
+
+    Latency: ``model.schedule`` · Throughput: one beat per cycle
+    """
+
+    module_name = "state_access"
+
+    def __init__(self, config: Config):
+        self.config = config
+        bits = state_bits(config)
+        k, points = config.block_size, config.quantization
+        cell = {"cell_data": In(Schedule(config).cell_lanes * points.cell.width)} if config.cell.has_state else {}
+        super().__init__(
+            {
+                "save": In(1), "load": In(1), "saved": Out(1), "loaded": Out(1),
+                "state_in": In(stream.Signature(bits)),
+                "state_out": Out(stream.Signature(StructLayout({"data": bits, "last": 1}))),
+                "access": Out(state_access(config)),
+                "h_data": In(k * points.h.width), **cell,
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        config, segments, access = self.config, state_segments(self.config), self.access
+        activity = Signal(Activity)
+        number, beat = Signal(range(max(2, len(segments)))), Signal(range(max(2, *(s.beats for s in segments))))
+        place = Signal.like(access.column, init=1 << segments[0].first)
+        advance, segment_ends, ends = Signal(), Signal(), Signal()
+        is_cell = Signal()
+        m.d.comb += [
+            segment_ends.eq(beat == select(number, [segment.beats - 1 for segment in segments])),
+            ends.eq(segment_ends & (number == len(segments) - 1)),
+            is_cell.eq(select(number, [segment.is_cell for segment in segments])),
+            access.active.eq(activity != Activity.STEPS),
+            access.layer.eq(select(number, [segment.layer for segment in segments])),
+            access.column.eq(place),
+            access.unit.eq(beat + select(number, [segment.first if segment.is_cell else 0 for segment in segments])),
+            access.last_block.eq(segment_ends),
+            access.write_data.eq(self.state_in.payload),
+        ]
+        following = segments[1:] + segments[:1]
+        with m.If(advance):
+            m.d.sync += [beat.eq(beat + 1), place.eq(place.rotate_left(1))]
+            with m.If(place[-1]):
+                m.d.sync += access.group.eq(access.group + 1)
+            with m.If(segment_ends):
+                first = [0 if segment.is_cell else 1 << segment.first for segment in following]
+                m.d.sync += [beat.eq(0), number.eq(Mux(ends, 0, number + 1))]
+                m.d.sync += [access.group.eq(0), place.eq(select(number, first))]
+
+        # What a beat of the output is: chosen when it is read.
+        shown_cell, shown_last = Signal(), Signal()
+        more = Signal()
+        data = self.h_data
+        if config.cell.has_state:
+            data = Mux(shown_cell, self.cell_data, self.h_data)
+        m.d.comb += [self.state_out.payload.data.eq(data), self.state_out.payload.last.eq(shown_last)]
+        taken = self.state_out.valid & self.state_out.ready
+        with m.Switch(activity):
+            with m.Case(Activity.STEPS):
+                with m.If(self.save):
+                    m.d.sync += [activity.eq(Activity.SAVE), more.eq(1)]
+                with m.Elif(self.load):
+                    m.d.sync += activity.eq(Activity.LOAD)
+            with m.Case(Activity.SAVE):
+                m.d.comb += [
+                    advance.eq(more & (~self.state_out.valid | self.state_out.ready)),
+                    access.read_h.eq(advance & ~is_cell), access.read_cell.eq(advance & is_cell),
+                    self.saved.eq(taken & shown_last),
+                ]  # fmt: skip
+                with m.If(advance):
+                    m.d.sync += [shown_cell.eq(is_cell), shown_last.eq(ends), self.state_out.valid.eq(1)]
+                    with m.If(ends):
+                        m.d.sync += more.eq(0)
+                with m.Elif(taken):
+                    m.d.sync += self.state_out.valid.eq(0)
+                with m.If(self.saved):
+                    m.d.sync += activity.eq(Activity.STEPS)
+            with m.Case(Activity.LOAD):
+                m.d.comb += [
+                    self.state_in.ready.eq(1), advance.eq(self.state_in.valid),
+                    access.write_h.eq(advance & ~is_cell), access.write_cell.eq(advance & is_cell),
+                    self.loaded.eq(advance & ends),
+                ]  # fmt: skip
+                with m.If(self.loaded):
+                    m.d.sync += activity.eq(Activity.STEPS)
+        return m
