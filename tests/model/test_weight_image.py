@@ -67,9 +67,9 @@ def test_round_trip(tmp_path, cell, layers, head, embedding):
 
 def test_both_directions_of_every_layer(tmp_path):
     config = preset("tiny").replace({"network.bidirectional": True, "network.num_layers": 2, "network.hidden_size": 10})
-    image, path = make_image(config, head=False), tmp_path / "image.safetensors"
+    image, path = WeightImage(random_weights(config, np.random.default_rng(1))), tmp_path / "image.safetensors"
     image.save(path)
-    assert list(parts(path)[0]) == sorted(
+    assert sorted(parts(path)[0]) == sorted(
         f"lstm.{place}{kind}" for place in ("", "reverse.", "1.", "1.reverse.") for kind in ("defining", "bias")
     )
     for got, expected in zip(WeightImage.load(path).weights.layers, image.weights.layers, strict=True):
