@@ -65,6 +65,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cell", choices=TRAINED_CELLS, default="lstm", help="default lstm")
     parser.add_argument("--scale", type=positive, default=1.0, help="factor of every number of updates; default 1")
     parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
+    parser.add_argument("--cell-limit", type=positive, metavar="C", help="at which float cell states saturate, as 8")
     parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: a tenth of the updates")
     parser.add_argument("--ablations", action="store_true", help="also block sizes apart, activations, scratch, tries")
     parser.add_argument("--rows", type=names, metavar="LIST", help="only these and the baseline; a wrong one lists all")
@@ -151,6 +152,8 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
         factor = args.scale * (QUICK if args.quick else 1.0)
         if args.learning_rate is not None:
             study = replace(study, budget=replace(study.budget, learning_rate=args.learning_rate))
+        if args.cell_limit is not None:
+            study = replace(study, budget=replace(study.budget, cell_limit=args.cell_limit))
         study = replace(study, cell=args.cell)
         # Networks of another cell lie apart.
         suffix = "" if args.cell == "lstm" else f"-{args.cell}"

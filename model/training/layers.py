@@ -131,10 +131,14 @@ def exact_plan(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -> tupl
 
 
 class _FloatStep:
-    """One step with true σ and tanh, nothing rounded.  Gates are (lanes, B, 4, blocks), states (lanes, B, blocks)."""
+    """One step with true σ and tanh, nothing rounded.  Gates are (lanes, B, 4, blocks), states (lanes, B, blocks).
 
-    def __init__(self, dtype: torch.dtype):
+    With a limit the cell state saturates at it, as that of the integers does at the ends of its format.
+    """
+
+    def __init__(self, dtype: torch.dtype, limit: float | None, steps: int):
         self.gate_dtype = self.cell_dtype = dtype
+        self.limit, self._passes = limit, [None] * steps
 
     def gates(self, t: int, total, out) -> None:
         torch.sigmoid(total, out=out)
@@ -142,6 +146,9 @@ class _FloatStep:
 
     def cell(self, t: int, i, f, g, c, out, tanh_out) -> None:
         torch.addcmul(i * g, f, c, out=out)
+        if self.limit is not None:
+            self._passes[t] = out.abs() < self.limit
+            out.clamp_(-self.limit, self.limit)
         torch.tanh(out, out=tanh_out)
 
     def hidden(self, o, tanh_c, out) -> None:
@@ -157,7 +164,7 @@ class _FloatStep:
         return 1 - tanh_c * tanh_c
 
     def cell_pass(self, t: int):
-        return None
+        return self._passes[t]
 
 
 class _QuantizedStep:
@@ -230,10 +237,10 @@ class _Recurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, from_x, defining, h, c, config, way, way_back):
+    def forward(ctx, from_x, defining, h, c, config, limit, way, way_back):
         (steps, batch, _), size, dtype, lanes = from_x.shape, h.shape[1], from_x.dtype, way.lanes
         shape = lanes, batch, size // lanes
-        step = _FloatStep(dtype) if config is None else _QuantizedStep(config, steps, shape, dtype)
+        step = _FloatStep(dtype, limit, steps) if config is None else _QuantizedStep(config, steps, shape, dtype)
         hiddens = torch.empty(steps + 1, *shape, dtype=dtype)
         cells = torch.empty(steps + 1, *shape, dtype=step.cell_dtype)
         gates = torch.empty(steps, lanes, batch, len(LSTM_GATES), shape[2], dtype=step.gate_dtype)
@@ -294,7 +301,7 @@ class _Recurrence(torch.autograd.Function):
                 d_weight.baddbmm_(way.lift(before).transpose(1, 2), lowered_all[:, :count].flatten(1, 2))
         d_defining = way.prepare_t(d_weight, defining.shape)
         d_from_x = d_preact.transpose(1, 2).reshape(steps, batch, -1)
-        return d_from_x, d_defining, from_lanes(dh), from_lanes(dc).to(grad_c.dtype), None, None, None
+        return d_from_x, d_defining, from_lanes(dh), from_lanes(dc).to(grad_c.dtype), None, None, None, None
 
 
 class Plan(NamedTuple):
@@ -335,12 +342,14 @@ class QuantLayer(nn.Module):
     weight_x, weight_h : list of G BlockCirculant
         W_x (H, X) and W_h (H, H) of the cell's gates; what a gate does not read is 0 and not trained.
     bias : (G, H)
+    cell_limit : float or None
+        Magnitude at which the cell state of a float LSTM saturates; ``None``: nowhere.
     """
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
         super().__init__()
         self.config = config
-        self.stage = "float"
+        self.stage, self.cell_limit = "float", None
         self.block_sizes = block_sizes or (config.block_size,) * 2
         size_x, size_h = config.network.input_size, config.network.hidden_size
         self.weight_x = nn.ModuleList(BlockCirculant(size_h, size_x, self.block_sizes[0]) for _ in config.gates)
@@ -478,5 +487,5 @@ class QuantLstm(QuantLayer):
             h, c = fake_quantize_to(h, points.h), fake_quantize_to(c.double(), points.cell)
         config = None if self.stage == "float" else self.config
         c = c if config else c.to(dtype)
-        out, c = _Recurrence.apply(from_x, plan.defining[1], h.to(dtype), c, config, *plan.ways[1])
+        out, c = _Recurrence.apply(from_x, plan.defining[1], h.to(dtype), c, config, self.cell_limit, *plan.ways[1])
         return out, (out[-1], c)

@@ -66,6 +66,9 @@ class StageSettings:
         Share of the distance from the nearest block-circulant weights that an update takes away, at the end of the
         stage; it grows linearly from 0.  This is the quadratic penalty of the alternating direction method (Boyd et al.
         2011), whose multipliers the growing weight makes needless, applied apart from the gradient.
+    cell_limit : float or None
+        Magnitude at which the cell state of a float LSTM saturates, as its integers will.  Without it the state of
+        long sequences grows without bound, and with it the gradient, whose clipping then stops all learning.
     seed : int
     """
 
@@ -78,6 +81,7 @@ class StageSettings:
     evaluate_every: int = 250
     distillation: float = 0.0
     pull: float = 0.0
+    cell_limit: float | None = None
     seed: int = 1
 
     def __post_init__(self):
@@ -86,6 +90,8 @@ class StageSettings:
         require(self.learning_rate > 0, "learning_rate", "more than 0", self.learning_rate)
         require(0 <= self.distillation <= 1, "distillation", "from 0 to 1", self.distillation)
         require(0 <= self.pull <= 1, "pull", "from 0 to 1", self.pull)
+        limit = self.cell_limit
+        require(limit is None or limit > 0, "cell_limit", "more than 0", limit)
 
     def rate(self, step: int) -> float:
         """Learning rate of an update."""
@@ -145,6 +151,8 @@ class Stage:
         if self.pull_sizes is None:
             # Checkpoints from before there was such a thing stay valid.
             del settings["pull"]
+        if self.settings.cell_limit is None:
+            del settings["cell_limit"]
         return {
             "kind": self.kind,
             "config": config,
@@ -218,7 +226,7 @@ class StageTrainer:
         if parent is not None:
             start_from(self.network, parent)
         self._set_initial(dict(stage.initial))
-        self.network.layer.stage = stage.kind
+        self.network.layer.stage, self.network.layer.cell_limit = stage.kind, self.settings.cell_limit
         self.step, self.state, self.teacher_state = 0, None, None
         self.best, self.best_state, self.seconds = math.inf, None, 0.0
         if stage.kind == "quantized":
@@ -329,7 +337,7 @@ class StageTrainer:
         """The network of this stage with the best parameters so far."""
         network = new_network(self.stage, self.task)
         network.load_state_dict(self.best_state or self.network.state_dict())
-        network.layer.stage = self.stage.kind
+        network.layer.stage, network.layer.cell_limit = self.stage.kind, self.settings.cell_limit
         network.layer.config, network.head_frac = self.network.config, self.network.head_frac
         return network
 

@@ -37,6 +37,8 @@ class Budget:
         Peak of the dense and the circulant stage.
     quantized_rate : float
         Peak of the other two.
+    cell_limit : float or None
+        Of the float stages: see :class:`model.training.pipeline.StageSettings`.
     seed : int
     """
 
@@ -48,6 +50,7 @@ class Budget:
     evaluate_every: int = 250
     learning_rate: float = 5e-3
     quantized_rate: float = 1.5e-3
+    cell_limit: float | None = None
     seed: int = 1
 
     def scaled(self, factor: float) -> "Budget":
@@ -66,7 +69,7 @@ class Budget:
         rate = self.learning_rate if stage in ("dense", "circulant") else self.quantized_rate
         return StageSettings(
             updates, self.batch, rate, warmup=min(50, -(-updates // 10)), distillation=distillation, seed=self.seed,
-            evaluate_every=min(self.evaluate_every, updates),
+            cell_limit=self.cell_limit, evaluate_every=min(self.evaluate_every, updates),
         )  # fmt: skip
 
 

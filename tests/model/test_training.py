@@ -121,6 +121,30 @@ def test_block_circulant_expands_and_projects_as_the_specification(block_size):
     torch.testing.assert_close(matrix.defining.detach(), before)
 
 
+def test_a_float_cell_state_saturates_at_its_limit():
+    """Against the same equations in autograd: values, and gradients that stop where the state is held."""
+    torch.manual_seed(5)
+    layer = QuantLstm(make_config(4, 6, 2)).double()
+    layer.cell_limit = 0.3
+    x = torch.randn(7, 3, 4, dtype=torch.float64, requires_grad=True)
+    h, (_, c) = layer(x)
+    twin, w_x, w_h, bias = x.detach().clone().requires_grad_(), *layer.dense()
+    state_h = state_c = torch.zeros(3, 6, dtype=torch.float64)
+    expected = []
+    for step in twin:
+        i, f, g, o = (step @ w_x.T + state_h @ w_h.T + bias).chunk(4, dim=1)
+        state_c = (f.sigmoid() * state_c + i.sigmoid() * g.tanh()).clamp(-0.3, 0.3)
+        state_h = o.sigmoid() * state_c.tanh()
+        expected.append(state_h)
+    expected = torch.stack(expected)
+    assert (state_c.abs() == 0.3).any()
+    torch.testing.assert_close(h, expected)
+    torch.testing.assert_close(c, state_c)
+    h.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(x.grad, twin.grad)
+
+
 def test_float_layer_equals_torch_lstm():
     torch.manual_seed(3)
     config = make_config(10, 13, 1)
