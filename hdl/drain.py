@@ -14,7 +14,7 @@ from hdl.parts import has_projection, select, shapes
 from hdl.transform import InverseTransform
 from model.config import Config
 from model.datapath import datapath_widths
-from model.memory_image import num_slices
+from model.memory_image import num_slices, turn_slices
 from model.schedule import Schedule
 
 # What travels beside a bundle: the step's flags, the part's, then the beat.
@@ -28,14 +28,14 @@ def slice_layout(config: Config) -> data.ArrayLayout:
 
 
 def unit_shape(config: Config) -> range:
-    """Number of a slice within its step, over all parts."""
+    """Number of a slice among all that have parameters of their own: those of a step, of all parts and directions."""
     return range(max(2, num_slices(config, Schedule(config))))
 
 
 def state_unit_port(config: Config, direction) -> dict:
-    """The member ``state_unit`` where contexts have states of their own."""
-    contexts = config.architecture.contexts
-    return {"state_unit": direction(range(contexts * num_slices(config, Schedule(config))))} if contexts > 1 else {}
+    """The member ``state_unit`` where contexts, or the directions of a layer, have states of their own."""
+    units = config.architecture.contexts * turn_slices(config, Schedule(config))
+    return {"state_unit": direction(range(units))} if config.turns > 1 else {}
 
 
 class Drain(wiring.Component):
@@ -58,7 +58,7 @@ class Drain(wiring.Component):
     select : Out(1)
         A slice is being selected: the bias memory reads ``unit``.
     unit : Out
-        Number of the slice within its step, with ``select``.
+        Number of the slice within its step, with ``select``; of a bidirectional network within a turn.
     state_unit : Out, where there are several contexts
         Number of the slice within a turn of all contexts.
     slice : Out(ArrayLayout(ArrayLayout(signed(product_sum_bits), G), lanes))
@@ -79,14 +79,14 @@ class Drain(wiring.Component):
         self.schedule = Schedule(config)
         self.widths = datapath_widths(config).sum
         self.lanes = self.schedule.cell_lanes
-        self.units = num_slices(config, self.schedule)
+        self.units = turn_slices(config, self.schedule)
         super().__init__(
             {
                 "sums": In(data.ArrayLayout(sum(self.widths), config.architecture.tile_rows)),
                 "tags": In(issue_tags(config)),
                 "select": Out(1),
-                "unit": Out(unit_shape(config)),
-                **state_unit_port(config, Out),
+                "unit": Out(range(max(2, self.units))),
+                **(state_unit_port(config, Out) if config.architecture.contexts > 1 else {}),
                 "slice": Out(slice_layout(config)),
                 "slice_valid": Out(1),
                 "slice_first_step": Out(1),

@@ -8,6 +8,7 @@ from hdl.hierarchy import shared
 from hdl.memory import Rom, address_width, delay
 from hdl.operand import OperandStage, WeightStage
 from hdl.parts import shape_bits
+from hdl.pass_address import PassAddress, layer_port
 from hdl.pe import ProcessingElement
 from hdl.row import row
 from model.config import Config
@@ -44,6 +45,8 @@ class MatVec(wiring.Component):
 
     Members
     -------
+    start, first, layer : In, of a bidirectional network
+        A pass: as those of ``hdl.pass_address``.
     issue : In(1)
         Read the next word of every bank (one cycle before ``elements``).
     tags : In(issue_tags)
@@ -67,8 +70,10 @@ class MatVec(wiring.Component):
         self.schedule = schedule
         self.latency = schedule.matvec_latency - 1
         arch = config.architecture
+        both = config.network.bidirectional
         super().__init__(
             {
+                **({"start": In(1), "first": In(1), **layer_port(config, In)} if both else {}),
                 "issue": In(1),
                 "tags": In(issue_tags(config)),
                 "elements": In(data.ArrayLayout(config.block_size * config.element_bits, arch.tile_cols)),
@@ -82,7 +87,14 @@ class MatVec(wiring.Component):
         config, arch = self.config, self.config.architecture
         memory_register = int(arch.pipeline.memory_register)
 
-        address = WeightAddress(config.bank_words)
+        if config.network.bidirectional:
+            counts = [config.directions * part.words for part in config.parts]
+            address = PassAddress(config, "weight_address", counts)
+            m.d.comb += [address.start.eq(self.start), address.first.eq(self.first)]
+            if config.network.num_layers > 1:
+                m.d.comb += address.layer.eq(self.layer)
+        else:
+            address = WeightAddress(config.bank_words)
         m.submodules.weight_address = shared(address, platform)
         m.d.comb += address.advance.eq(self.issue)
 

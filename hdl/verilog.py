@@ -6,7 +6,7 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.accelerator import Accelerator
+from hdl.bidirectional import accelerator
 from hdl.hierarchy import VerilogPlatform, shared
 from hdl.memory import RAM_VERILOG, ROM_VERILOG
 from model.config import Config
@@ -20,7 +20,7 @@ class Top(wiring.Component):
     """The accelerator with plain ports under the names that ``ports.json`` lists."""
 
     def __init__(self, config: Config):
-        self.core = Accelerator(config)
+        self.core = accelerator(config)
         k, q = config.block_size, config.quantization
         self.has_state = config.architecture.state_ports
         state = {}

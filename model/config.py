@@ -28,6 +28,9 @@ BLOCK_SIZES = (1, 2, 4, 8, 16)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Of a quantization point: keeps the model's exact sums within 64 bits.
 MAX_FRACTION_BITS = 32
+MAX_SIZE = 65536
+# Of a network of both directions that does not say how long its sequences are.
+DEFAULT_SEQUENCE_STEPS = 64
 
 
 def _format(text: str):
@@ -50,6 +53,8 @@ class NetworkConfig:
         L.
     projection_size : int
         P, elements of h where a matrix reduces what the cell makes (``proj_size`` of ``torch.nn.LSTM``); 0: none does.
+    bidirectional : bool
+        Every layer runs over the sequence in both directions, each with weights of its own, and gives both h.
     """
 
     input_size: int
@@ -57,10 +62,12 @@ class NetworkConfig:
     cell: str = "lstm"
     num_layers: int = 1
     projection_size: int = 0
+    bidirectional: bool = False
 
     def validate(self):
-        require(1 <= self.input_size <= 65536, "network.input_size", "from 1 to 65536", self.input_size)
-        require(1 <= self.hidden_size <= 65536, "network.hidden_size", "from 1 to 65536", self.hidden_size)
+        rule = f"from 1 to {MAX_SIZE}"
+        require(1 <= self.input_size <= MAX_SIZE, "network.input_size", rule, self.input_size)
+        require(1 <= self.hidden_size <= MAX_SIZE, "network.hidden_size", rule, self.hidden_size)
         require(1 <= self.num_layers <= 64, "network.num_layers", "from 1 to 64", self.num_layers)
         require(self.cell in CELLS, "network.cell", f"one of {', '.join(CELLS)}", self.cell)
         rule = f"0 (none) to {self.hidden_size}, the hidden size"
@@ -69,6 +76,8 @@ class NetworkConfig:
             having = [name for name, cell in CELLS.items() if cell.may_be_projected]
             rule = f"one of {', '.join(having)} where network.projection_size is given"
             require(self.cell in having, "network.cell", rule, self.cell)
+            rule = "false where network.projection_size is given"
+            require(not self.bidirectional, "network.bidirectional", rule, self.bidirectional)
 
 
 @dataclass(frozen=True)
@@ -235,6 +244,9 @@ class ArchitectureConfig:
         Row groups of a layer whose early columns (of the first layer: x) are worked on before any late one: work
         that does not wait and so covers the latency of what the late ones read.  Their partial sums are parked.
         ``None`` takes the fewest with the least initiation interval.
+    sequence_steps : int or None
+        Steps of the longest sequence that the memories of a bidirectional network hold; a longer one is cut there.
+        ``None`` is 64.
     """
 
     tile_rows: int = 4
@@ -245,6 +257,7 @@ class ArchitectureConfig:
     contexts: int = 1
     state_ports: bool = False
     lookahead: int | None = None
+    sequence_steps: int | None = None
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
 
     def validate(self):
@@ -257,6 +270,8 @@ class ArchitectureConfig:
             require(self.contexts == 1, "architecture.contexts", rule, self.contexts)
         rule = f"one of {', '.join(ARITHMETICS)}"
         require(self.arithmetic in ARITHMETICS, "architecture.arithmetic", rule, self.arithmetic)
+        steps = self.sequence_steps
+        require(steps is None or 1 <= steps <= MAX_SIZE, "architecture.sequence_steps", f"from 1 to {MAX_SIZE}", steps)
         self.pipeline.validate()
 
 
@@ -319,6 +334,7 @@ class Config:
         if lanes is not None:
             rule = f"a divisor of block_size {self.block_size}"
             require(lanes >= 1 and self.block_size % lanes == 0, "architecture.cell_lanes", rule, lanes)
+        self._validate_directions()
         ahead = self.architecture.lookahead
         if ahead is not None:
             rule = f"from 1 to the number of row groups {self.num_row_groups}"
@@ -344,6 +360,22 @@ class Config:
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
 
+    def _validate_directions(self):
+        """What two directions leave no choice of, and what they alone have."""
+        arch = self.architecture
+        if not self.network.bidirectional:
+            rule = "left out as network.bidirectional is false"
+            require(arch.sequence_steps is None, "architecture.sequence_steps", rule, arch.sequence_steps)
+            return
+        rule = "1 as the two directions of the network take turns"
+        require(arch.contexts == 1, "architecture.contexts", rule, arch.contexts)
+        require(arch.lookahead in (None, 1), "architecture.lookahead", rule, arch.lookahead)
+        rule = "false as network.bidirectional is true: the reverse direction begins at the end"
+        require(not arch.state_ports, "architecture.state_ports", rule, arch.state_ports)
+        if self.network.num_layers > 1:
+            rule = f"at most {MAX_SIZE // 2} as the layers above read both directions"
+            require(self._inner_input_size <= MAX_SIZE, "network.hidden_size", rule, self.network.hidden_size)
+
     # -- sizes ---------------------------------------------------------------------------------------------
 
     @property
@@ -368,12 +400,32 @@ class Config:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """What a step consists of, in order."""
+        """What a step consists of, in order; a bidirectional network has a part for each layer, of either direction."""
         projected = circulant.num_blocks(self.network.projection_size, self.block_size)
         tile = self.architecture.tile_rows, self.architecture.tile_cols
-        return parts_of(
-            self.num_input_blocks, self.num_hidden_blocks, projected, self.num_gates, self.network.num_layers, tile
-        )
+        layers, directions = self.network.num_layers, self.directions
+        sizes = self.num_input_blocks, self.num_hidden_blocks, projected
+        return parts_of(*sizes, self.num_gates, layers, tile, directions)
+
+    @property
+    def directions(self) -> int:
+        """2 of a bidirectional network, else 1."""
+        return 2 if self.network.bidirectional else 1
+
+    @property
+    def turns(self) -> int:
+        """States that steps take turns with: those of the contexts, or of the two directions."""
+        return self.directions if self.network.bidirectional else self.architecture.contexts
+
+    @property
+    def sequence_steps(self) -> int:
+        """Steps of the longest sequence of a bidirectional network."""
+        return self.architecture.sequence_steps or DEFAULT_SEQUENCE_STEPS
+
+    @property
+    def _inner_input_size(self) -> int:
+        """Elements that the layers but the first read: the h of the layer below, each of two directions padded."""
+        return 2 * self.num_output_blocks * self.block_size if self.network.bidirectional else self.output_size
 
     @property
     def max_tile_cols(self) -> int:
@@ -381,12 +433,19 @@ class Config:
         return min(part.blocks for part in self.parts)
 
     def layer(self, number: int) -> "Config":
-        """The network of one layer alone; the smallest architecture stands for the real one."""
-        if self.network.num_layers == 1:
+        """The network of one layer, of one direction, alone; the smallest architecture stands for the real one.
+
+        Where there are two directions, the input of another layer than the first is h of both, each padded to blocks.
+        """
+        if self.network.num_layers == 1 and not self.network.bidirectional:
             return self
-        settings = {"network.num_layers": 1, "architecture": _to_plain(ArchitectureConfig(1, 1))}
+        settings = {
+            "network.num_layers": 1,
+            "network.bidirectional": False,
+            "architecture": _to_plain(ArchitectureConfig(1, 1)),
+        }
         if number:
-            settings |= {"network.input_size": self.output_size, "quantization.x": str(self.quantization.h)}
+            settings |= {"network.input_size": self._inner_input_size, "quantization.x": str(self.quantization.h)}
         return self.replace(settings)
 
     @property
@@ -408,6 +467,16 @@ class Config:
     def num_output_blocks(self) -> int:
         """Blocks of h as a layer hands it on."""
         return circulant.num_blocks(self.output_size, self.block_size)
+
+    @property
+    def stream_size(self) -> int:
+        """Elements of a step's output: h, of both directions where there are two."""
+        return self.directions * self.output_size
+
+    @property
+    def num_stream_blocks(self) -> int:
+        """Blocks of a step's output."""
+        return self.directions * self.num_output_blocks
 
     @property
     def num_row_blocks(self) -> int:
@@ -436,8 +505,8 @@ class Config:
 
     @property
     def bank_words(self) -> int:
-        """Words of a weight bank, each one block: ⌈p/R⌉ · ⌈q/C⌉, summed over the parts."""
-        return sum(part.words for part in self.parts)
+        """Words of a weight bank, each one block: ⌈p/R⌉ · ⌈q/C⌉, summed over the parts and directions."""
+        return self.directions * sum(part.words for part in self.parts)
 
     @property
     def weight_word_bits(self) -> int:
@@ -502,7 +571,8 @@ class Config:
         """Greatest magnitude that W_x·x + W_h·h can take."""
         from_x = -self.network.input_size * self.quantization.x.min
         from_h = -self.output_size * self.quantization.h.min
-        from_below = max(from_x, from_h) if self.network.num_layers > 1 else from_x
+        from_inner = -self._inner_input_size * self.quantization.h.min
+        from_below = max(from_x, from_inner) if self.network.num_layers > 1 else from_x
         projected = -self.network.hidden_size * self.quantization.h.min if self.network.projection_size else 0
         return max(from_below + from_h, projected) * -self.weight_min
 
@@ -556,7 +626,7 @@ class Config:
         """Bytes of the compressed weights (padding included, biases not)."""
         # The rows that fill a projection's last bundle are not counted.
         rows = {CELL: self.num_row_blocks, PROJECTION: self.num_output_blocks}
-        blocks = sum(rows[part.kind] * part.blocks for part in self.parts)
+        blocks = self.directions * sum(rows[part.kind] * part.blocks for part in self.parts)
         return -(-blocks * self.weight_word_bits // 8)
 
     @property
@@ -568,8 +638,8 @@ class Config:
     def dense_weights(self) -> int:
         """Weights of the same network without compression; a gate that reads x or h alone has no others."""
         size, size_h, projected = self.network.hidden_size, self.output_size, self.network.projection_size
-        below = (self.network.input_size, *[size_h] * (self.network.num_layers - 1))
-        return (
+        below = (self.network.input_size, *[self.stream_size] * (self.network.num_layers - 1))
+        return self.directions * (
             sum(size * (gate.reads_x * size_x + gate.reads_h * size_h) for gate in self.cell.gates for size_x in below)
             + self.network.num_layers * projected * size
         )
@@ -610,6 +680,8 @@ class Config:
             del values["network"]["num_layers"]
         if not self.network.projection_size:
             del values["network"]["projection_size"], values["quantization"]["projection_frac"]
+        if not self.network.bidirectional:
+            del values["network"]["bidirectional"], values["architecture"]["sequence_steps"]
         if self.architecture.contexts == 1:
             del values["architecture"]["contexts"]
         if not self.architecture.state_ports:

@@ -18,9 +18,9 @@ from model.fixed_point import dequantize, quantize
 from model.format_choice import ELEMENT_CANDIDATES, best_fraction_bits, weight_candidates
 from model.imported.evaluate import run_layer
 from model.imported.network import DirectionWeights, RecurrentLayer
-from model.imported.summary import differences, hardware_cell, layer_limits
+from model.imported.summary import differences, direction_limits, hardware_cell, input_sizes, layer_limits
 from model.qformat import QFormat
-from model.reference.layer import LayerReference
+from model.reference.network import NetworkReference
 from model.weights import LayerWeights, NetworkWeights, of_layers
 
 MAX_BIAS_BITS = 32
@@ -72,7 +72,9 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
     sizes = layer.input_size, layer.hidden_size, layer.state_size
     input_blocks, blocks, state_blocks = (circulant.num_blocks(size, block_size) for size in sizes)
     rows = len(CELLS[hardware_cell(layer)].gates) * blocks
-    columns = state_blocks + (min(input_blocks, state_blocks) if len(layers) > 1 else input_blocks)
+    both = layer.num_directions == 2
+    below_blocks = layer.num_directions * state_blocks
+    columns = state_blocks + (min(input_blocks, below_blocks) if len(layers) > 1 else input_blocks)
     if layer.projection_size:
         columns = min(columns, blocks)
     fixed = {
@@ -81,6 +83,7 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
         "network.hidden_size": layer.hidden_size,
         "network.cell": hardware_cell(layer),
         "network.projection_size": layer.projection_size or 0,
+        "network.bidirectional": both,
         "compression.block_size": block_size,
         "quantization.weight_bits": weight_bits,
     }
@@ -95,6 +98,7 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
             "cell": hardware_cell(layer),
             "num_layers": len(layers),
             "projection_size": layer.projection_size or 0,
+            "bidirectional": both,
         },
         "compression": {"block_size": block_size},
         "quantization": {"weight_bits": weight_bits},
@@ -124,8 +128,19 @@ def covering_format(fmt: QFormat, largest: float) -> QFormat:
     return fmt
 
 
-def project_layer(layer: RecurrentLayer, block_size: int) -> RecurrentLayer:
-    """The same layer with matrices of circulant blocks, gate by gate, as dense ones."""
+def _split(matrix: np.ndarray, sizes: tuple[int, ...] | None) -> list[np.ndarray]:
+    """Columns of the last axis in pieces; in one, where the sizes are left out."""
+    return np.split(matrix, np.cumsum(sizes)[:-1], axis=-1) if sizes else [matrix]
+
+
+def project_layer(layer: RecurrentLayer, block_size: int, sizes: tuple[int, ...] | None = None) -> RecurrentLayer:
+    """The same layer with matrices of circulant blocks, gate by gate, as dense ones.
+
+    Parameters
+    ----------
+    sizes : tuple of int, optional
+        Of the layer's input, see :func:`model.imported.summary.input_sizes`.
+    """
 
     def projected(matrix: np.ndarray, rows: int = layer.hidden_size) -> np.ndarray:
         gates = matrix.reshape(-1, rows, matrix.shape[1])
@@ -138,7 +153,8 @@ def project_layer(layer: RecurrentLayer, block_size: int) -> RecurrentLayer:
 
     def of_direction(w: DirectionWeights) -> DirectionWeights:
         behind = None if w.projection is None else projected(w.projection, len(w.projection))
-        return replace(w, w_x=projected(w.w_x), w_h=projected(w.w_h), projection=behind)
+        w_x = np.concatenate([projected(piece) for piece in _split(w.w_x, sizes)], axis=1)
+        return replace(w, w_x=w_x, w_h=projected(w.w_h), projection=behind)
 
     return replace(layer, weights=tuple(of_direction(w) for w in layer.weights))
 
@@ -191,9 +207,10 @@ def layer_of_rows(layer: RecurrentLayer, rows: Rows) -> RecurrentLayer:
     return replace(layer, weights=(DirectionWeights(*flat, peepholes=rows.peephole, projection=behind),))
 
 
-def _defining(gates: np.ndarray, block_size: int) -> np.ndarray:
-    """Defining vectors (G, H/k, columns/k, k) of the gates (G, H, columns) of a matrix."""
-    return np.stack([circulant.project_padded(gate, block_size) for gate in gates])
+def _defining(gates: np.ndarray, block_size: int, sizes: tuple[int, ...] | None = None) -> np.ndarray:
+    """Defining vectors (G, H/k, columns/k, k) of the gates (G, H, columns) of a matrix, padded in pieces."""
+    pieces = [[circulant.project_padded(piece, block_size) for piece in _split(gate, sizes)] for gate in gates]
+    return np.stack([np.concatenate(gate, axis=1) for gate in pieces])
 
 
 def _largest_state(layer: RecurrentLayer, x: np.ndarray) -> float:
@@ -223,7 +240,11 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         config = config.replace({"quantization.x": str(input_format(points.x, x))})
     if x is not None and "quantization.cell" not in settings and layers[0].cell == "lstm":
         inputs = run_layers(layers, x)[:-1]
-        largest = max(_largest_state(layer, values) for layer, values in zip(layers, inputs, strict=True))
+        largest = max(
+            _largest_state(way, values[::-1] if index else values)
+            for layer, values in zip(layers, inputs, strict=True)
+            for index, way in enumerate(directions(layer))
+        )
         config = config.replace({"quantization.cell": str(covering_format(points.cell, largest))})
     if x is not None and "quantization.h" not in settings and config.network.projection_size:
         # What a projection makes may be larger than what a cell does.
@@ -233,7 +254,7 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         behind = [(_defining(layer.weights[0].projection[None], config.block_size), 0) for layer in layers]
         fraction_bits = best_fraction_bits(behind, config.quantization.weight_bits, PROJECTION_CANDIDATES)
         config = config.replace({"quantization.projection_frac": fraction_bits})
-    rows = [hardware_rows(layer) for layer in layers]
+    rows = [hardware_rows(way) for layer in layers for way in directions(layer)]
     if config.cell.peepholes and "quantization.peephole" not in settings:
         weights = np.stack([part.peephole for part in rows])
         config = config.replace({"quantization.peephole": str(input_format(points.peephole, weights))})
@@ -242,10 +263,11 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         allowed = weight_candidates(config)
         # Of every gate the matrices of all layers; the x of all but the first is the h of the layer below.
         groups = [[] for _ in config.gates]
+        sizes = [size for size in input_sizes(layers) for _ in range(config.directions)]
         for number, part in enumerate(rows):
-            more = 0 if number else points.h.fraction_bits - points.x.fraction_bits
-            for matrix, extra in ((part.w_x, more), (part.w_h, 0)):
-                for group, defining in zip(groups, _defining(matrix, config.block_size), strict=True):
+            more = points.h.fraction_bits - points.x.fraction_bits if number < config.directions else 0
+            for matrix, extra, pieces in ((part.w_x, more, sizes[number]), (part.w_h, 0, None)):
+                for group, defining in zip(groups, _defining(matrix, config.block_size, pieces), strict=True):
                     group.append((defining, extra))
         fracs = [best_fraction_bits(group, points.weight_bits, allowed) for group in groups]
         config = config.replace({"quantization.weight_frac": fracs})
@@ -258,8 +280,16 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
     return config
 
 
-def integer_weights(layer: RecurrentLayer, config: Config) -> tuple[LayerWeights, int]:
-    """Rounded weights (HALF_UP, saturating) of a projected layer, and how many of them saturated."""
+def integer_weights(
+    layer: RecurrentLayer, config: Config, sizes: tuple[int, ...] | None = None
+) -> tuple[LayerWeights, int]:
+    """Rounded weights (HALF_UP, saturating) of a projected layer of one direction, and how many of them saturated.
+
+    Parameters
+    ----------
+    sizes : tuple of int, optional
+        Of the layer's input, see :func:`input_sizes`.
+    """
     rows, points = hardware_rows(layer), config.quantization
     padded = config.num_hidden_blocks * config.block_size
     saturated = 0
@@ -274,8 +304,8 @@ def integer_weights(layer: RecurrentLayer, config: Config) -> tuple[LayerWeights
         return np.pad(values, ((0, 0), (0, padded - values.shape[1])))
 
     limits = config.weight_min, config.weight_max
-    parts = ((rows.w_x, config.input_weight_fracs), (rows.w_h, points.weight_frac))
-    defining = [codes(_defining(gates, config.block_size), fracs, *limits) for gates, fracs in parts]
+    parts = ((rows.w_x, config.input_weight_fracs, sizes), (rows.w_h, points.weight_frac, None))
+    defining = [codes(_defining(gates, config.block_size, pieces), fracs, *limits) for gates, fracs, pieces in parts]
     bias = codes(rows.bias, config.accumulator_fracs, *config.bias_format_min_max)
     peephole = None
     if rows.peephole is not None:
@@ -287,10 +317,18 @@ def integer_weights(layer: RecurrentLayer, config: Config) -> tuple[LayerWeights
     return LayerWeights(config, np.concatenate(defining, axis=2), per_unit(bias), peephole, behind), saturated
 
 
-def restored_layer(layer: RecurrentLayer, weights: LayerWeights) -> RecurrentLayer:
-    """A float layer with exactly the values of the integers."""
+def restored_layer(
+    layer: RecurrentLayer, weights: LayerWeights, sizes: tuple[int, ...] | None = None
+) -> RecurrentLayer:
+    """A float layer of one direction with exactly the values of the integers.
+
+    Parameters
+    ----------
+    sizes : tuple of int, optional
+        Of the layer's input, see :func:`input_sizes`.
+    """
     config, points = weights.config, weights.config.quantization
-    size_x, size_h, k = config.network.input_size, config.network.hidden_size, config.block_size
+    size_h, k = config.network.hidden_size, config.block_size
     dense = weights.dense().reshape(config.num_gates, config.num_hidden_blocks * k, -1)[:, :size_h].astype(np.float64)
     start = config.num_input_blocks * k
     scale_x, scale_h, scale_b = (
@@ -298,7 +336,10 @@ def restored_layer(layer: RecurrentLayer, weights: LayerWeights) -> RecurrentLay
         for fracs in (config.input_weight_fracs, points.weight_frac, config.accumulator_fracs)
     )
     peephole = None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], points.peephole)
-    w_x, w_h = dense[:, :, :size_x] * scale_x, dense[:, :, start : start + config.output_size] * scale_h
+    sizes, used = sizes or (config.network.input_size,), []
+    for size in sizes:
+        used += [True] * size + [False] * (circulant.num_blocks(size, k) * k - size)
+    w_x, w_h = dense[:, :, :start][:, :, used] * scale_x, dense[:, :, start : start + config.output_size] * scale_h
     restored = layer_of_rows(layer, Rows(w_x, w_h, weights.bias[:, :size_h] * scale_b[:, :, 0], peephole))
     if weights.projection is None:
         return restored
@@ -312,8 +353,13 @@ def one_direction(layer: RecurrentLayer, index: int) -> RecurrentLayer:
     return replace(layer, name=name, weights=(layer.weights[index],), direction="forward")
 
 
+def directions(layer: RecurrentLayer) -> list[RecurrentLayer]:
+    """Each direction of a layer as a layer of its own."""
+    return [one_direction(layer, index) for index in range(layer.num_directions)]
+
+
 def run_layers(layers: Layers, x: np.ndarray) -> list[np.ndarray]:
-    """x (T, B, X), then the h (T, B, H) of every layer."""
+    """x (T, B, X), then the h (T, B, H) of every layer, of both directions (T, B, 2H)."""
     lengths, values = np.full(x.shape[1], len(x)), [x]
     for layer in layers:
         values.append(run_layer(layer, values[-1], lengths)[0])
@@ -321,13 +367,10 @@ def run_layers(layers: Layers, x: np.ndarray) -> list[np.ndarray]:
 
 
 def _integer_outputs(weights: NetworkWeights, x: np.ndarray) -> list[np.ndarray]:
-    """h (T, B, H) of every layer in the reference's integers, as real numbers."""
+    """h (T, B, H) of every layer in the reference's integers, as real numbers; of both directions (T, B, 2H)."""
     points = weights.config.quantization
-    codes, outputs = quantize(x, points.x), []
-    for layer in weights.layers:
-        codes, _ = LayerReference(layer).run(codes)
-        outputs.append(dequantize(codes, points.h))
-    return outputs
+    outputs, _ = NetworkReference(weights).run_layers(quantize(x, points.x))
+    return [dequantize(codes, points.h) for codes in outputs]
 
 
 def _joined(weights: Sequence[DirectionWeights], name: str) -> np.ndarray:
@@ -356,7 +399,7 @@ def convert(
     Parameters
     ----------
     layers : sequence of RecurrentLayer
-        Of one direction (:func:`one_direction`), each reading the h of the one before.
+        Forward (:func:`one_direction`) or all bidirectional, each reading the h of the one before.
     block_size, weight_bits : int
         k and b.
     name : str
@@ -391,17 +434,28 @@ def convert(
             raise InvalidValueError(f"{what}, not with {', '.join(limits)}")
     unlike = differences(layers)
     require(not unlike, "layers", "alike to share one engine", ", ".join(unlike))
+    limits = direction_limits(layers)
+    require(not limits, "layers", "ones that the accelerator runs together", ", ".join(limits))
+    sizes = input_sizes(layers)
     if calibration is not None:
         fits = calibration.ndim == 3 and calibration.shape[2] == layers[0].input_size and calibration.size > 0
         rule = f"of shape (steps, batch, {layers[0].input_size})"
         require(fits, "calibration data", rule, calibration.shape)
-    projected = [project_layer(layer, block_size) for layer in layers]
+    projected = [project_layer(layer, block_size, size) for layer, size in zip(layers, sizes, strict=True)]
     config = base_config(layers, block_size, weight_bits, name, settings)
     config = choose_config(config, projected, calibration, settings)
-    parts = [integer_weights(layer, config.layer(number)) for number, layer in enumerate(projected)]
-    weights = of_layers(config, [part for part, _ in parts])
+    # Per layer, of each of its directions.
+    parts = [
+        [integer_weights(way, config.layer(number), sizes[number]) for way in directions(layer)]
+        for number, layer in enumerate(projected)
+    ]
+    weights = of_layers(config, [part for ways in parts for part, _ in ways])
     x = noise(config, rng or np.random.default_rng(0), 64, 8) if calibration is None else calibration
-    restored = [restored_layer(layer, part) for layer, (part, _) in zip(projected, parts, strict=True)]
+    restored = []
+    for layer, ways, size in zip(projected, parts, sizes, strict=True):
+        pairs = zip(directions(layer), ways, strict=True)
+        back = [restored_layer(way, part, size).weights[0] for way, (part, _) in pairs]
+        restored.append(replace(layer, weights=tuple(back)))
     fmt = config.quantization.x
     outputs = {
         "projected": run_layers(projected, x)[1:],
@@ -413,7 +467,9 @@ def convert(
     def errors(found: Layers, expected: Layers) -> dict[str, float]:
         """Of the matrices of every layer, by name."""
         return {
-            name: relative_error(*(_joined([layer.weights[0] for layer in some], field) for some in (found, expected)))
+            name: relative_error(
+                *(_joined([w for layer in some for w in layer.weights], field) for some in (found, expected))
+            )
             for name, field in MATRICES.items()
             if getattr(found[0].weights[0], field) is not None
         }
@@ -424,7 +480,7 @@ def convert(
             "projection": errors(projected[some], layers[some]),
             "rounding": errors(restored[some], projected[some]),
             "output": {name: relative_error(found[some][-1], wanted[some][-1]) for name, found in outputs.items()},
-            "saturated_weights": sum(saturated for _, saturated in parts[some]),
+            "saturated_weights": sum(saturated for ways in parts[some] for _, saturated in ways),
         }
 
     report = {

@@ -171,6 +171,8 @@ class LinkLayout:
     def __post_init__(self):
         contexts = self.config.architecture.contexts
         require(contexts == 1, "architecture.contexts", "1 behind the host link", contexts)
+        both = self.config.network.bidirectional
+        require(not both, "network.bidirectional", "false behind the host link, which sends step by step", both)
         has_ports = self.config.architecture.state_ports
         require(not has_ports, "architecture.state_ports", "false behind the host link", has_ports)
 

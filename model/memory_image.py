@@ -43,14 +43,23 @@ def weight_bank_name(row: int, col: int) -> str:
 
 BIAS_NAME = "bias"
 PEEPHOLE_NAME = "peephole"
+# Of a bidirectional network: the input of its first layer, and in turn what a layer makes and the next one reads.
+SEQUENCE_X = "sequence_x"
+SEQUENCE_H = ("sequence_h0", "sequence_h1")
 
 
 def num_slices(config: Config, schedule: Schedule) -> int:
-    """Slices of ``cell_lanes`` units in a step, those of every part: what bias, peepholes and state have words for.
+    """Slices of ``cell_lanes`` units in a step, those of every part and direction: bias and peepholes have words for.
 
     A projection has as many as its bundles, and uses none of those words.
     """
-    return sum(part.row_blocks // config.num_gates for part in config.parts) * schedule.slices
+    return config.directions * sum(part.row_blocks // config.num_gates for part in config.parts) * schedule.slices
+
+
+def turn_slices(config: Config, schedule: Schedule) -> int:
+    """Slices after which the drain begins anew: of a step, or of a turn of both directions of one layer."""
+    slices = num_slices(config, schedule)
+    return slices // config.network.num_layers if config.network.bidirectional else slices
 
 
 def bias_spec(config: Config, schedule: Schedule) -> MemorySpec:
@@ -66,8 +75,11 @@ def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
 
 
 def cell_state_spec(config: Config, schedule: Schedule) -> MemorySpec:
-    """The memory of the state, of a cell that has one: a word for ``cell_lanes`` units, context after context."""
-    words = config.architecture.contexts * num_slices(config, schedule)
+    """The memory of the state, of a cell that has one: a word for ``cell_lanes`` units, context after context.
+
+    A bidirectional network keeps it for the layer at work alone, one direction after the other.
+    """
+    words = config.architecture.contexts * turn_slices(config, schedule)
     return MemorySpec("cell_state", words, schedule.cell_lanes * config.quantization.cell.width)
 
 
@@ -93,6 +105,8 @@ def state_memories(config: Config) -> list[MemorySpec]:
     """Every memory without initial contents."""
     k, q = config.block_size, config.quantization
     state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
+    if config.network.bidirectional:
+        return [*turn_memories(config), *state, *sequence_memories(config)]
     return [
         *(spec for memory in vector_stores(config) for spec in memory.banks),
         *state,
@@ -157,6 +171,36 @@ def _vector_store(config: Config, number: int, is_late: bool, vector: Vector) ->
     return VectorStore(name, number, bool(is_late), vector, fmt, first, tuple(columns), banks)
 
 
+def turn_input_bits(config: Config) -> int:
+    """Width of an element of what a layer of a bidirectional network reads: x, and h where there are several layers."""
+    return config.quantization.x.width if config.network.num_layers == 1 else config.element_bits
+
+
+def turn_memories(config: Config) -> list[MemorySpec]:
+    """Banks of what the columns of a bidirectional network's layer meet: own h of both directions, then its input.
+
+    A block per column group, two halves in turn, those of h for each direction; the layers' inputs share a memory.
+    """
+    cols, own, k = config.architecture.tile_cols, config.num_output_blocks, config.block_size
+    inputs = max(part.late.blocks for part in config.parts)
+    groups = -(-own // cols), -(-(own % cols + inputs) // cols)
+    banks = range(min(cols, own)), sorted({(own + block) % cols for block in range(min(inputs, cols))})
+    widths = k * config.quantization.h.width, k * turn_input_bits(config)
+    depths = HALVES * config.directions * groups[0], HALVES * groups[1]
+    return [
+        MemorySpec(f"{name}_c{bank}", depth, width)
+        for name, depth, width, chosen in zip(("h", "input"), depths, widths, banks, strict=True)
+        for bank in chosen
+    ]
+
+
+def sequence_memories(config: Config) -> list[MemorySpec]:
+    """Memories of a bidirectional network's whole sequence: x, and twice the h of both directions."""
+    steps, k, q = config.sequence_steps, config.block_size, config.quantization
+    outputs = [MemorySpec(name, steps * config.num_stream_blocks, k * q.h.width) for name in SEQUENCE_H]
+    return [MemorySpec(SEQUENCE_X, steps * config.num_input_blocks, k * q.x.width), *outputs]
+
+
 def context_bits(config: Config) -> int:
     """Address bits that tell contexts apart."""
     return (config.architecture.contexts - 1).bit_length()
@@ -179,26 +223,32 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
     config = weights.config
     schedule, arch = Schedule(config), config.architecture
     rows, cols = arch.tile_rows, arch.tile_cols
-    grids = []
-    for part in config.parts:
-        layer = weights.layers[part.layer]
+    grids, orders = [], []
+    # Every part, of both directions where there are two, with its layer's weights.
+    ways = config.directions
+    pairs = [(part, weights.layers[ways * part.layer + way]) for part in config.parts for way in range(ways)]
+    for part, layer in pairs:
         grid = np.zeros((part.row_groups * rows, part.col_groups * cols, config.block_size), dtype=np.int64)
         blocks = layer.projection if part.kind == PROJECTION else layer.interleaved()
-        if part.kind == CELL and part.layer:
+        if part.kind == CELL and part.early.is_previous:
             # Its own h before the h of the layer below.
             blocks = np.roll(blocks, config.num_output_blocks, axis=1)
         grid[: blocks.shape[0], : blocks.shape[1]] = blocks
         grids.append(grid)
+        orders.append(schedule.part_issues(config.parts.index(part)))
 
     def bank(row: int, col: int) -> list[int]:
-        order = schedule.issues
-        blocks = [grids[issue.part][issue.row * rows + row, issue.col * cols + col] for issue in order]
+        blocks = [
+            grid[issue.row * rows + row, issue.col * cols + col]
+            for grid, order in zip(grids, orders, strict=True)
+            for issue in order
+        ]
         return pack(np.stack(blocks), config.quantization.weight_bits)
 
     words = {weight_bank_name(r, c): bank(r, c) for r in range(rows) for c in range(cols)}
     words[BIAS_NAME], words[PEEPHOLE_NAME] = [], []
-    for part in config.parts:
-        layer, used = weights.layers[part.layer], part.kind == CELL
+    for part, layer in pairs:
+        used = part.kind == CELL
         unused = np.zeros((1, part.row_blocks // config.num_gates * config.block_size), dtype=np.int64)
         bias = layer.bias if used else unused.repeat(config.num_gates, axis=0)
         words[BIAS_NAME] += pack(_per_slice(bias, schedule), config.quantization.bias_bits)

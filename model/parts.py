@@ -72,12 +72,21 @@ class Part(NamedTuple):
 
 
 def parts_of(
-    input_blocks: int, hidden_blocks: int, projection_blocks: int, gates: int, layers: int, tile: tuple[int, int]
+    input_blocks: int,
+    hidden_blocks: int,
+    projection_blocks: int,
+    gates: int,
+    layers: int,
+    tile: tuple[int, int],
+    directions: int = 1,
 ) -> tuple[Part, ...]:
     """The parts of a step in order.
 
     Layer 0 reads x before its own h of the step before; the others read their own h before the h of the layer below,
     which is only just being made.  A projection reads what its cell makes, and makes the layer's h.
+
+    With two directions a part stands for either of its layer, and steps are of one layer alone: every layer reads its
+    own h, then x or both h of the layer below, so that only the number of the latter's blocks differs.
 
     Parameters
     ----------
@@ -86,6 +95,8 @@ def parts_of(
     gates, layers : int
     tile : (int, int)
         R, C.
+    directions : int
+        1, or 2: without a projection.
     """
     rows, cols = tile
     per_layer = 2 if projection_blocks else 1
@@ -100,7 +111,8 @@ def parts_of(
     for layer in range(layers):
         cell, maker = layer * per_layer, layer * per_layer + per_layer - 1
         own = Vector(h_blocks, maker, is_previous=True)
-        columns = (own, Vector(h_blocks, maker - per_layer)) if layer else (Vector(input_blocks), own)
+        below = Vector(directions * h_blocks, maker - per_layer) if layer else Vector(input_blocks)
+        columns = (own, below) if layer or directions > 1 else (below, own)
         parts.append(part(CELL, layer, gates * hidden_blocks, hidden_blocks, *columns))
         if projection_blocks:
             bundles = -(-projection_blocks // gates)

@@ -9,7 +9,7 @@ from model.schedule import Schedule
 def design_report(config: Config) -> dict:
     """Cycles, parallelism, memories and compression of a configuration as plain JSON values.
 
-    Columns are counted over all layers.
+    Columns are counted over all layers, and both directions where there are two.
     """
     schedule, arch, q = Schedule(config), config.architecture, config.quantization
     weights, state = initialised_memories(config), state_memories(config)
@@ -24,15 +24,16 @@ def design_report(config: Config) -> dict:
             "hidden_size": config.network.hidden_size,
             "num_layers": config.network.num_layers,
             "projection_size": config.network.projection_size,
+            "bidirectional": config.network.bidirectional,
         },
         "division": {
             "block_size": config.block_size,
             "num_row_blocks": config.num_row_blocks,
-            "num_col_blocks": sum(part.blocks for part in config.parts),
+            "num_col_blocks": config.directions * sum(part.blocks for part in config.parts),
             "tile_rows": arch.tile_rows,
             "tile_cols": arch.tile_cols,
             "num_row_groups": config.num_row_groups,
-            "num_col_groups": sum(part.col_groups for part in config.parts),
+            "num_col_groups": config.directions * sum(part.col_groups for part in config.parts),
             "engine": arch.engine,
         },
         "cycles": {
@@ -42,6 +43,7 @@ def design_report(config: Config) -> dict:
             "first_step_latency": schedule.first_step_latency,
             "matvec_latency": schedule.matvec_latency,
             "epilogue_latency": schedule.epilogue_latency(),
+            **(_sequence_cycles(schedule) if config.network.bidirectional else {}),
         },
         "parallelism": {
             "macs_per_cycle": resources.macs_per_cycle(config),
@@ -75,6 +77,13 @@ def design_report(config: Config) -> dict:
     }
 
 
+def _sequence_cycles(schedule: Schedule) -> dict:
+    """What the longest sequence of a bidirectional network takes: alone, and each of many back to back."""
+    steps = schedule.config.sequence_steps
+    ends = schedule.timeline([steps] * 3).last_beat[steps - 1 :: steps]
+    return {"sequence_steps": steps, "sequence_latency": ends[0] + 1, "sequence_interval": ends[2] - ends[1]}
+
+
 def table(report: dict) -> list[tuple[str, str]]:
     """Names and values of what a reader looks for first."""
     cycles, division, parallel = report["cycles"], report["division"], report["parallelism"]
@@ -89,6 +98,7 @@ def table(report: dict) -> list[tuple[str, str]]:
             f"{division['num_col_groups']} column groups + {cycles['overhead']} overhead",
         ),
         ("first-step latency", f"{cycles['first_step_latency']} cycles"),
+        *_sequence_rows(cycles),
         (
             "products per cycle",
             f"{parallel['multipliers']} = {parallel['matvec_multipliers']} in {division['tile_rows']} x "
@@ -110,3 +120,10 @@ def table(report: dict) -> list[tuple[str, str]]:
         ),
     ]
     return rows
+
+
+def _sequence_rows(cycles: dict) -> list[tuple[str, str]]:
+    if "sequence_steps" not in cycles:
+        return []
+    text = f"{cycles['sequence_latency']} cycles from its first beat of x to its last of h"
+    return [(f"sequence of {cycles['sequence_steps']}", f"{text}, {cycles['sequence_interval']} each, back to back")]

@@ -11,7 +11,7 @@ columns, then every other row group whole.  An issue waits until
 - for the first of a step: the output buffer has room for the whole step,
 - for the last of a row group: the drain will be free when its sums arrive.
 
-Nothing else waits, so these rules give every cycle.
+Nothing else waits, so these rules give every cycle.  ``model.sequence_schedule`` has those of bidirectional networks.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from typing import NamedTuple
 from model.cells import Cell
 from model.config import Config
 from model.parts import PROJECTION, Part, Vector
+from model.sequence_schedule import Engine, SequenceSchedule, pieces
 
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
@@ -122,6 +123,30 @@ class Timeline:
     last_beat: list[int]
     last_state: list[int]
 
+    @property
+    def interval(self) -> float | None:
+        """Cycles per step: mean distance between the last issues of consecutive steps; ``None`` for one step."""
+        last = self.last_issue
+        return (last[-1] - last[0]) / (len(last) - 1) if len(last) > 1 else None
+
+
+@dataclass(frozen=True)
+class SequenceTimeline(Timeline):
+    """Cycles of a run of a bidirectional network.
+
+    Attributes
+    ----------
+    first_issue, last_issue : list of int
+        Of every step of every direction of every layer, in the order in which they are worked on.
+    last_beat : list of int
+        Per step of the output, cycle in which its last beat leaves.
+    """
+
+    @property
+    def interval(self) -> float | None:
+        """Cycles per step of x: all of the run, from the first beat of x to the last of h."""
+        return (self.last_beat[-1] + 1) / len(self.last_beat) if self.last_beat else None
+
 
 class Schedule:
     """Order, latencies and cycles of one configuration.
@@ -154,14 +179,16 @@ class Schedule:
 
     @cached_property
     def issues(self) -> tuple[Issue, ...]:
-        """Work of one step in order; also the order of words in every weight bank."""
-        return tuple(issue for number in range(len(self.config.parts)) for issue in self._part_issues(number))
+        """Work of one step (of both directions) in order; also the order of words in every weight bank."""
+        numbers = [number for number in range(len(self.config.parts)) for _ in range(self.config.directions)]
+        return tuple(issue for number in numbers for issue in self.part_issues(number))
 
     def ahead(self, number: int) -> int:
         """Row groups of a part whose early columns go first; 0: none does."""
         return self.lookahead if self.lookahead > 1 and self.config.parts[number].early_groups else 0
 
-    def _part_issues(self, number: int) -> tuple[Issue, ...]:
+    def part_issues(self, number: int) -> tuple[Issue, ...]:
+        """Work of one part (of one direction) in order."""
         part, ahead = self.config.parts[number], self.ahead(number)
         rows, cols, pure = part.row_groups, part.col_groups, part.early_groups if ahead else 0
         order = [
@@ -247,8 +274,11 @@ class Schedule:
     def initiation_interval(self) -> int:
         """Cycles per step, sustained, with a source and a sink that never wait.
 
-        Contexts may wait together and then follow each other closely: the mean over a turn of all, rounded up.
+        Contexts may wait together and then follow each other closely: the mean over a turn of all, rounded up.  Of a
+        bidirectional network both directions of all layers, without what begins and ends a layer's pass.
         """
+        if self.config.network.bidirectional:
+            return self._sequences.interval(2 * STEADY_STEPS)
         contexts = self.config.architecture.contexts
         last = self.timeline([STEADY_STEPS] * contexts).last_issue
         return -(-(last[-1] - last[-1 - contexts]) // contexts)
@@ -275,6 +305,10 @@ class Schedule:
             With state ports: whether a sequence takes its state from the stream.
         """
         c = self.config
+        if c.network.bidirectional:
+            cycles = self._sequences.run(sequence_lengths)
+            last_beat = cycles.beats[c.num_stream_blocks - 1 :: c.num_stream_blocks]
+            return SequenceTimeline(cycles.first_issue, cycles.last_issue, last_beat, [])
         x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_output_blocks, c.architecture.tile_cols
         tile_rows, gates = c.architecture.tile_rows, c.num_gates
         to_drain = self.matvec_latency
@@ -349,6 +383,26 @@ class Schedule:
             self._saved(max(now + 1, written[-1]), result)
         return result
 
+    @property
+    def _sequences(self) -> SequenceSchedule:
+        """The prediction of a bidirectional network."""
+        issues = tuple(self.part_issues(number) for number in range(len(self.config.parts)))
+        # The parts differ in their columns alone.
+        part, latency = self.config.parts[0], self.matvec_latency + self.epilogue_latency() - 1
+        return SequenceSchedule(self.config, Engine(issues, latency, self.bundle_cycles(part), self.drain_cycles(part)))
+
+    def issue_counts(self, sequence_lengths: list[int]) -> list[int]:
+        """Issues of every step in the order of ``timeline``."""
+        config = self.config
+        if not config.network.bidirectional:
+            return [config.bank_words] * len(interleave(sequence_lengths, config.architecture.contexts))
+        return [
+            part.words
+            for steps in pieces(sequence_lengths, config.sequence_steps)
+            for part in config.parts
+            for _ in range(config.directions * steps)
+        ]
+
     def _saved(self, rests: int, result: Timeline) -> int:
         """First cycle after a state went out, from the one in which no step is under way."""
         # A cycle to begin, one more for the memories.
@@ -375,6 +429,8 @@ def _derive(config: Config) -> tuple[int, int]:
     lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
     enough = [n for n in lanes if bundles * (k // n) <= cols] or lanes[-1:]
     pure = min((part.early_groups for part in config.parts if part.early_groups), default=0)
+    if config.network.bidirectional:
+        pure = 0  # the other direction's step covers the latency
     # Beyond this the early columns of a part alone cover any latency of the datapath.
     latency = _Trial(config, enough[0], 1).matvec_latency + _Trial(config, enough[0], 1).epilogue_latency()
     most = min(config.num_row_groups, -(-latency // pure) + 1) if pure else 1

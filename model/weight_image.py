@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from model.config import Config
 from model.errors import InvalidFileError, UserError, require
-from model.weights import LayerWeights, NetworkWeights, of_layers
+from model.weights import LayerWeights, NetworkWeights, layer_configs, of_layers
 
 FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
@@ -68,6 +68,7 @@ class Head:
 
     def __post_init__(self):
         count, network, x = len(self.symbols), self.config.network, self.config.quantization.x
+        require(not network.bidirectional, "network.bidirectional", "false with a head", network.bidirectional)
         require(count >= 1, "head.symbols", "at least one character", self.symbols)
         require(len(set(self.symbols)) == count, "head.symbols", "different characters", self.symbols)
         require(-8 <= self.weight_frac <= 20, "head.weight_frac", "from -8 to 20", self.weight_frac)
@@ -181,8 +182,8 @@ class WeightImage:
             found = config
         try:
             layers = [
-                LayerWeights(found.layer(number), **{name.rpartition(".")[2]: tensors[name] for name in names})
-                for number, names in enumerate(layer_tensors(found))
+                LayerWeights(layer, **{name.rpartition(".")[2]: tensors[name] for name in names})
+                for layer, names in zip(layer_configs(found), layer_tensors(found), strict=True)
             ]
             weights = of_layers(found, layers)
             head = _head_of(path, found, tensors, metadata)
@@ -201,10 +202,14 @@ def tensor_kinds(config: Config) -> dict[str, bool]:
 
 
 def layer_tensors(config: Config) -> list[list[str]]:
-    """Per layer the names of its tensors: defining vectors, biases, and what else the network has."""
+    """Per layer the names of its tensors: defining vectors, biases, and what else the network has.
+
+    A bidirectional network has those of a layer's reverse direction after those of its forward one.
+    """
     kinds = [kind for kind, has in tensor_kinds(config).items() if has]
     prefixes = [f"{config.network.cell}.{number}." if number else f"{config.network.cell}."
                 for number in range(config.network.num_layers)]  # fmt: skip
+    prefixes = [prefix + way for prefix in prefixes for way in ("", "reverse.")[: config.directions]]
     return [[prefix + kind for kind in kinds] for prefix in prefixes]
 
 

@@ -97,7 +97,7 @@ class StackWeights:
     config : Config
         Of all layers together.
     layers : tuple of LayerWeights
-        Of ``config.layer(0)``, ``config.layer(1)``, …
+        Of ``config.layer(0)``, ``config.layer(1)``, …; with two directions of each layer forward, then reverse.
 
     Raises
     ------
@@ -109,10 +109,12 @@ class StackWeights:
     layers: tuple[LayerWeights, ...]
 
     def __post_init__(self):
-        count = self.config.network.num_layers
+        directions = self.config.directions
+        count = directions * self.config.network.num_layers
         require(len(self.layers) == count, "weights.layers", f"{count}", len(self.layers))
         for number, layer in enumerate(self.layers):
-            wanted, found = self.config.layer(number).model_fingerprint, layer.config.model_fingerprint
+            wanted = self.config.layer(number // directions).model_fingerprint
+            found = layer.config.model_fingerprint
             require(wanted == found, f"weights.layers[{number}]", f"of configuration {wanted}", found)
 
 
@@ -121,8 +123,14 @@ NetworkWeights = LayerWeights | StackWeights
 
 
 def of_layers(config: Config, layers: Sequence[LayerWeights]) -> NetworkWeights:
-    """Weights of a network from those of its layers."""
-    return layers[0] if config.network.num_layers == 1 else StackWeights(config, tuple(layers))
+    """Weights of a network from those of its layers (of both directions of each, where there are two)."""
+    return layers[0] if len(layer_configs(config)) == 1 else StackWeights(config, tuple(layers))
+
+
+def layer_configs(config: Config) -> list[Config]:
+    """The configuration of every layer, twice where there are two directions: the order of ``StackWeights.layers``."""
+    layers = [config.layer(number) for number in range(config.network.num_layers)]
+    return [layer for layer in layers for _ in range(config.directions)]
 
 
 def absent_columns(config: Config) -> list[slice]:
@@ -142,8 +150,7 @@ def drop_absent(config: Config, defining: np.ndarray) -> np.ndarray:
 
 def random_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Weights that keep the pre-activations in their lively range, for tests and for timing."""
-    layers = range(config.network.num_layers)
-    return of_layers(config, [_random_layer(config.layer(number), rng) for number in layers])
+    return of_layers(config, [_random_layer(layer, rng) for layer in layer_configs(config)])
 
 
 def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:

@@ -22,6 +22,7 @@ from scripts.model_file import add_model_arguments, network_from
 
 EXAMPLES = """examples:
   python -m scripts.convert lstm.pt --calibrate inputs.npy
+  python -m scripts.convert bilstm.pt --calibrate inputs.npy --sim verilator --set architecture.sequence_steps=100
   python -m scripts.convert gru.pt --calibrate inputs.npy --sim verilator
   python -m scripts.convert model.onnx --k 16 --weight-bits 4 --set architecture.tile_rows=8
   python -m scripts.convert stack.safetensors --layer 1 --name second
@@ -49,7 +50,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--layer", type=int, metavar="N", help="one of several, from 0, those before it run in float; default all"
     )
-    parser.add_argument("--direction", choices=("forward", "reverse"), help="of a bidirectional layer")
+    parser.add_argument(
+        "--direction", choices=("forward", "reverse"), help="one of a bidirectional layer; default both"
+    )
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="SECTION.FIELD=VALUE",
         help="of the configuration, instead of what is chosen here, e.g. quantization.x=Q2.6; may be repeated",
@@ -91,27 +94,26 @@ def load_calibration(path: Path, size: int) -> np.ndarray:
     return values if values.ndim == 3 else values[:, None]
 
 
-def choose_layers(args: argparse.Namespace, network: RecurrentNetwork) -> tuple[int, int, int]:
-    """Number of the first layer that is meant, how many are, and the number of their direction.
+def choose_layers(args: argparse.Namespace, network: RecurrentNetwork) -> tuple[int, int, int | None]:
+    """Number of the first layer that is meant, how many are, and the number of their direction, ``None`` for both.
 
     Raises
     ------
     InvalidValueError
-        Layers of two directions, and the arguments do not choose one.
+        Layers of different directions, or one direction of several layers, and the arguments do not choose one.
     """
-    count = len(network.layers)
+    count, found = len(network.layers), {layer.direction for layer in network.layers}
     if args.layer is None and count > 1:
-        rule = f"given, from 0 to {count - 1}: the accelerator runs layers of the forward direction one after the other"
-        forward = all(layer.direction == "forward" for layer in network.layers)
-        require(forward and args.direction is None, "--layer", rule, None)
-        return 0, count, 0
+        rule = f"given, from 0 to {count - 1}"
+        require(args.direction is None, "--layer", f"{rule}: --direction is of one layer", None)
+        rule += ": the accelerator runs layers that are all forward, or all bidirectional"
+        require(found in ({"forward"}, {"bidirectional"}), "--layer", rule, None)
+        return 0, count, None if found == {"bidirectional"} else 0
     number = args.layer or 0
     require(0 <= number < count, "--layer", f"from 0 to {count - 1}", number)
     direction = network.layers[number].direction
     if direction == "bidirectional":
-        rule = "forward or reverse: the accelerator runs one direction"
-        require(args.direction is not None, "--direction", rule, None)
-        return number, 1, int(args.direction == "reverse")
+        return number, 1, None if args.direction is None else int(args.direction == "reverse")
     require(args.direction in (None, direction), "--direction", f"{direction} as in the model", args.direction)
     return number, 1, 0
 
@@ -161,8 +163,12 @@ def main(argv: list[str] | None = None) -> int:
         calibration = layer_inputs(network, number, reverse, inputs)
     settings = dict(parse_setting(text) for text in args.settings)
     rng = np.random.default_rng(args.seed)
-    chosen = [one_direction(layer, index) for layer in layers]
+    chosen = list(layers) if index is None else [one_direction(layer, index) for layer in layers]
     result = convert(chosen, args.k, args.weight_bits, name, settings, calibration, rng)
+    longest = result.config.sequence_steps
+    if result.config.network.bidirectional and calibration is not None and len(calibration) > longest:
+        cut = f"sequences of {len(calibration)} steps are cut after {longest}"
+        print(f"note: {cut}: --set architecture.sequence_steps={len(calibration)}", file=sys.stderr)
     for note in network.notes:
         print(f"note: {printable(note)}", file=sys.stderr)
 
@@ -212,9 +218,11 @@ def _print(report: dict, config: Config) -> None:
         for layer in report["layers"]
         for row in (("layer", printable(layer["layer"])), *((f"  {name}", text) for name, text in _costs(layer)))
     ]
+    both = " of both directions" if config.network.bidirectional else ""
     rows = [
         ("network", f"{config.network.cell}, {config.network.input_size} x {config.network.hidden_size}, "
-                    f"layers {config.network.num_layers}, k = {config.block_size}, "
+                    f"layers {config.network.num_layers}{both}, "
+                    f"k = {config.block_size}, "
                     f"{config.quantization.weight_bits} bit"),
         ("weights", f"{report['weight_bytes']:,} of {report['dense_float32_bytes']:,} bytes in dense float32: "
                     f"{report['removed_percent']:.1f} % removed"),

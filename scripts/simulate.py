@@ -158,7 +158,7 @@ def _print(results: list[RunResult], schedule: Schedule, wrong_characters: int |
         run = result.run
         interval = "-" if result.interval is None else f"{result.interval:.2f}"
         # A sequence's first step does not wait for h: the mean over all steps can be below the sustained interval.
-        predicted = f"{_predicted_interval(run):.2f}" if run.unstalled and result.interval is not None else "-"
+        predicted = f"{run.scenario.timeline.interval:.2f}" if run.unstalled and result.interval is not None else "-"
         used = "-" if result.utilisation is None else f"{100 * result.utilisation:.1f} %"
         speed = run.scenario.num_steps / result.seconds
         print(
@@ -178,11 +178,6 @@ def _print(results: list[RunResult], schedule: Schedule, wrong_characters: int |
     ]
     print()
     print_table(rows)
-
-
-def _predicted_interval(run: Run) -> float:
-    last = run.scenario.timeline.last_issue
-    return (last[-1] - last[0]) / (len(last) - 1)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
-from hdl.accelerator import Accelerator
+from hdl.bidirectional import accelerator
 from model.memory_image import memory_words, pack
 from model.weights import NetworkWeights
 
@@ -114,7 +114,7 @@ def run_accelerator(
         Nothing moved for ``DEADLOCK_CYCLES`` cycles; names the stream that waits.
     """
     config = weights.config
-    dut = Accelerator(config, memory_words(weights))
+    dut = accelerator(config, memory_words(weights))
     sim = Simulator(dut)
     sim.add_clock(CLOCK_PERIOD)
     result = Run([], [], [])

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -95,10 +96,10 @@ class RunResult:
 
     @property
     def h(self) -> np.ndarray:
-        """(steps, H) integers."""
+        """(steps, H) integers, of both directions (steps, 2H)."""
         scenario = self.run.scenario
-        whole = len(self.h_beats) // scenario.config.num_output_blocks * scenario.config.num_output_blocks
-        return scenario.h_values(self.h_beats[:whole])
+        blocks = scenario.config.num_stream_blocks
+        return scenario.h_values(self.h_beats[: len(self.h_beats) // blocks * blocks])
 
     @property
     def mismatches(self) -> int:
@@ -109,9 +110,8 @@ class RunResult:
 
     @property
     def interval(self) -> float | None:
-        """Cycles per step: mean distance between the last issues of consecutive steps; ``None`` for one step."""
-        last = self.timeline.last_issue
-        return (last[-1] - last[0]) / (len(last) - 1) if len(last) > 1 else None
+        """Cycles per step, as :attr:`model.schedule.Timeline.interval`; ``None`` for one step."""
+        return self.timeline.interval
 
     @property
     def first_step_latency(self) -> int | None:
@@ -120,7 +120,7 @@ class RunResult:
 
     @property
     def utilisation(self) -> float | None:
-        """Sustained share of cycles in which the tile works: between the last issues of the first and last step."""
+        """Share of cycles in which the tile works, of those that the interval counts."""
         interval = self.interval
         return self.run.scenario.config.bank_words / interval if interval else None
 
@@ -174,7 +174,10 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     directory = build.path.resolve()
     compiled = directory / "sim" / simulator
     schedule = Schedule(build.config)
-    patience = PATIENCE_FACTOR * (schedule.initiation_interval + schedule.first_step_latency + schedule.state_beats)
+    # Between the streams of a bidirectional network lies a whole sequence.
+    steps = max(max(run.scenario.lengths) for run in runs) if build.config.network.bidirectional else 1
+    longest = steps * schedule.initiation_interval + schedule.first_step_latency + schedule.state_beats
+    patience = PATIENCE_FACTOR * longest
     job = {
         "runs": [
             {
@@ -204,11 +207,11 @@ def judge(run: Run, raw: dict) -> RunResult:
     issues = config.bank_words
     active, h_cycles = raw["active"], raw["h_cycles"]
     start = raw["x_cycles"][0] if raw["x_cycles"] else 0
-    blocks, beats = config.num_output_blocks, Schedule(config).state_beats
-    steps = min(len(active) // issues, scenario.num_steps)
-    timeline = Timeline(
-        first_issue=[active[step * issues] - start for step in range(steps)],
-        last_issue=[active[(step + 1) * issues - 1] - start for step in range(steps)],
+    blocks, beats = config.num_stream_blocks, Schedule(config).state_beats
+    ends = [end for end in accumulate(scenario.issue_counts) if end <= len(active)]
+    timeline = type(scenario.timeline)(
+        first_issue=[active[begin] - start for begin in [0, *ends[:-1]][: len(ends)]],
+        last_issue=[active[end - 1] - start for end in ends],
         last_beat=[cycle - start for cycle in h_cycles[blocks - 1 :: blocks]],
         last_state=[cycle - start for cycle in raw["state_cycles"][beats - 1 :: beats]],
     )
@@ -222,7 +225,7 @@ def judge(run: Run, raw: dict) -> RunResult:
 def _compare_beats(scenario: Scenario, received: list[int]) -> list[str]:
     expected = scenario.h_beats
     wrong = [index for index, pair in enumerate(zip(received, expected, strict=False)) if pair[0] != pair[1]]
-    blocks, bits = scenario.config.num_output_blocks, scenario.config.block_size * scenario.config.quantization.h.width
+    blocks, bits = scenario.config.num_stream_blocks, scenario.config.block_size * scenario.config.quantization.h.width
     problems = []
     for index in wrong[:SHOWN_MISMATCHES]:
         got, must = received[index], expected[index]

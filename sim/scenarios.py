@@ -14,8 +14,17 @@ from model.qformat import QFormat
 from model.reference.network import NetworkReference
 from model.resources import matvec_multipliers
 from model.schedule import Schedule, Timeline, interleave
+from model.sequence_schedule import pieces
 from model.state_beats import pack_state, state_bits, unpack_state
-from model.weights import LayerWeights, NetworkWeights, drop_absent, of_layers, random_inputs, random_weights
+from model.weights import (
+    LayerWeights,
+    NetworkWeights,
+    drop_absent,
+    layer_configs,
+    of_layers,
+    random_inputs,
+    random_weights,
+)
 
 
 def to_beats(values: np.ndarray, block_size: int, bits: int) -> list[int]:
@@ -45,7 +54,8 @@ class Scenario:
     weights : LayerWeights or StackWeights
         With their configuration.
     sequences : tuple of int arrays (T, X)
-        Dealt to the contexts and streamed back to back; the state returns to zero between them.
+        Dealt to the contexts and streamed back to back; the state returns to zero between them.  A bidirectional
+        network ends them where its memories do.
     initial : tuple of (list of State, or None), optional
         Of every sequence, with state ports: the state that it starts from, (P or H) and (H) of each layer.
     """
@@ -88,7 +98,7 @@ class Scenario:
 
     @cached_property
     def expected(self) -> tuple[np.ndarray, ...]:
-        """h of each sequence, (T, H), by the reference."""
+        """Output of each sequence, (T, H), of both directions (T, 2H), by the reference."""
         return tuple(h for h, _ in self._golden)
 
     @cached_property
@@ -98,7 +108,11 @@ class Scenario:
         return [self._run(sequence, state) for sequence, state in runs]
 
     def _run(self, sequence: np.ndarray, state: list | None = None) -> tuple[np.ndarray, list]:
-        """h (T, H), and (h, c) of every layer after it."""
+        """h (T, H), and (h, c) of every layer after it; of both directions (T, 2H)."""
+        if self.config.network.bidirectional:
+            network, longest = NetworkReference(self.weights), self.config.sequence_steps
+            parts = [sequence[start : start + longest] for start in range(0, len(sequence), longest)]
+            return np.concatenate([network.run(part[:, None])[0][:, 0] for part in parts]), []
         start = None if state is None else [(h[None], c[None]) for h, c in state]
         h, final = NetworkReference(self.weights).run(sequence[:, None], start)
         return h[:, 0], [(h[0], c[0]) for h, c in final]
@@ -131,6 +145,16 @@ class Scenario:
         whole = range(0, len(words) - count + 1, count)
         return [unpack_state(self.config, words[start : start + count]) for start in whole]
 
+    @cached_property
+    def _ends(self) -> set[tuple[int, int]]:
+        """(sequence, step) at which the accelerator's state returns to zero."""
+        longest = self.config.sequence_steps if self.config.network.bidirectional else max(self.lengths)
+        return {
+            (number, end - 1)
+            for number, length in enumerate(self.lengths)
+            for end in np.cumsum(pieces([length], longest)).tolist()
+        }
+
     def in_order(self, values: Sequence[np.ndarray], idle: np.ndarray) -> np.ndarray:
         """Steps of every sequence as they are streamed, ``idle`` (1, N) for those of idle contexts."""
         return np.stack([idle[0] if number < 0 else values[number][step] for number, step in self.order])
@@ -141,7 +165,7 @@ class Scenario:
 
     @cached_property
     def expected_steps(self) -> np.ndarray:
-        """h of every step (steps, H) as they are streamed."""
+        """Output of every step as they are streamed: (steps, H), of both directions (steps, 2H)."""
         return self.in_order(self.expected, self._run(self._idle)[0])
 
     def steps_of(self, number: int) -> list[int]:
@@ -152,6 +176,11 @@ class Scenario:
     def timeline(self) -> Timeline:
         """Predicted cycles without stalls."""
         return Schedule(self.config).timeline(self.lengths, self.loads)
+
+    @property
+    def issue_counts(self) -> list[int]:
+        """Issues of every step of the timeline."""
+        return Schedule(self.config).issue_counts(self.lengths)
 
     @cached_property
     def x_beats(self) -> list[int]:
@@ -166,22 +195,24 @@ class Scenario:
     @cached_property
     def h_beats(self) -> list[int]:
         """Payloads that stream h must carry: ``{last, data}``."""
-        return self._beats(self.expected_steps, self.config.quantization.h.width)
+        # Each direction is padded to blocks by itself.
+        return self._beats(self.expected_steps.reshape(-1, self.config.output_size), self.config.quantization.h.width)
 
-    def _beats(self, steps: np.ndarray, bits: int) -> list[int]:
+    def _beats(self, vectors: np.ndarray, bits: int) -> list[int]:
         k = self.config.block_size
-        words = to_beats(steps, k, bits)
-        per_step = len(words) // len(steps)
+        words = to_beats(vectors, k, bits)
+        per_step = len(words) // self.num_steps
         for place, (number, step) in enumerate(self.order):
-            if number < 0 or step == self.lengths[number] - 1:
+            if number < 0 or (number, step) in self._ends:
                 words[(place + 1) * per_step - 1] |= 1 << (k * bits)
         return words
 
     def h_values(self, beats: Sequence[int]) -> np.ndarray:
-        """Payloads of stream h → (steps, H) integers."""
+        """Payloads of stream h → (steps, H) integers, of both directions (steps, 2H)."""
         k, bits = self.config.block_size, self.config.quantization.h.width
         mask = (1 << (k * bits)) - 1
-        return from_beats([word & mask for word in beats], self.config.output_size, k, bits)
+        values = from_beats([word & mask for word in beats], self.config.output_size, k, bits)
+        return values.reshape(-1, self.config.stream_size)
 
 
 def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence[int]) -> tuple[np.ndarray, ...]:
@@ -191,8 +222,7 @@ def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence
 
 def extreme_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Weights and biases at the ends of their ranges: sums reach the ends of the accumulator."""
-    layers = range(config.network.num_layers)
-    return of_layers(config, [_extreme_layer(config.layer(number), rng) for number in layers])
+    return of_layers(config, [_extreme_layer(layer, rng) for layer in layer_configs(config)])
 
 
 def _extreme_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
@@ -289,6 +319,7 @@ def _draw(rng: np.random.Generator) -> dict:
     rows, cols = between(1, gates * hidden_blocks), between(1, most_cols)
     groups = -(-gates * hidden_blocks // rows)
     kind = pick(*ACTIVATION_KINDS)
+    both = not projected and rng.random() < 0.15
     usual = rng.random() < 0.4
     quantization = {"weight_bits": between(2, 8), "projection_frac": between(0, 9)}
     if usual:
@@ -312,6 +343,7 @@ def _draw(rng: np.random.Generator) -> dict:
             "cell": cell,
             "num_layers": layers,
             "projection_size": projected,
+            "bidirectional": both,
         },
         "compression": {"block_size": k},
         "quantization": quantization,
@@ -321,10 +353,11 @@ def _draw(rng: np.random.Generator) -> dict:
             "tile_cols": cols,
             "engine": engine,
             "arithmetic": pick(*ARITHMETICS),
-            "contexts": (contexts := pick(1, 1, 1, 2, 3)),
-            "state_ports": contexts == 1 and rng.random() < 0.3,
+            "contexts": (contexts := 1 if both else pick(1, 1, 1, 2, 3)),
+            "state_ports": not both and contexts == 1 and rng.random() < 0.3,
+            "sequence_steps": pick(None, between(1, 5)) if both else None,
             "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
-            "lookahead": pick(None, between(1, groups)),
+            "lookahead": None if both else pick(None, between(1, groups)),
             "pipeline": {
                 "memory_register": pick(False, True),
                 "operand_register": pick(False, True),

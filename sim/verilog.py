@@ -80,7 +80,11 @@ def generator_digest() -> str:
 def ports(config: Config) -> list[dict]:
     """Name, direction, width and meaning of every port of the top module."""
     k, q = config.block_size, config.quantization
-    x_beats, h_beats = config.num_input_blocks, config.num_output_blocks
+    x_beats, h_beats = config.num_input_blocks, f"{config.num_output_blocks} beats make a step"
+    x_end = "on the last beat of a step: the sequence ends, the state returns to zero"
+    if config.network.bidirectional:
+        h_beats = f"{config.num_output_blocks} beats of the forward and as many of the reverse direction make a step"
+        x_end += f"; so it does at step {config.sequence_steps}"
     table = [
         ("clk", "input", 1, "clock, rising edge"),
         ("rst", "input", 1, "synchronous reset, active high"),
@@ -93,15 +97,14 @@ def ports(config: Config) -> list[dict]:
             f"{k} elements of x in format {q.x}, the first in the lowest bits; {x_beats} beats make a step; "
             "padding is ignored",
         ),
-        ("x_last", "input", 1, "on the last beat of a step: the sequence ends, the state returns to zero"),
+        ("x_last", "input", 1, x_end),
         ("h_valid", "output", 1, "a beat of h is offered"),
         ("h_ready", "input", 1, "the beat of h is taken in this cycle if it is offered"),
         (
             "h_data",
             "output",
             k * q.h.width,
-            f"{k} elements of h in format {q.h}, the first in the lowest bits; {h_beats} beats make a step; "
-            "padding is zero",
+            f"{k} elements of h in format {q.h}, the first in the lowest bits; {h_beats}; padding is zero",
         ),
         ("h_last", "output", 1, "on the last beat of the last step of a sequence"),
         ("matvec_active", "output", 1, "the tile works in this cycle: one word is read from every weight bank"),

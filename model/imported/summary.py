@@ -34,6 +34,7 @@ def differences(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
     traits = {
         "cell": {hardware_cell(layer) for layer in layers},
         "hidden size": {layer.hidden_size for layer in layers},
+        "direction": {layer.direction for layer in layers},
         "projection": {layer.projection_size for layer in layers},
     }
     return tuple(name for name, values in traits.items() if len(values) > 1)
@@ -42,19 +43,39 @@ def differences(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
 def network_limits(network: RecurrentNetwork) -> tuple[str, ...]:
     """What keeps the network as a whole from it, beside the limits of its layers."""
     limits = [f"layers of different {name}" for name in differences(network.layers)]
-    directions = {layer.direction for layer in network.layers} - {"forward"}
-    return (*limits, *(f"direction {name}" for name in sorted(directions)))
+    return (*limits, *direction_limits(network.layers))
 
 
-def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int) -> int:
+def direction_limits(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
+    """What of the layers' directions the accelerator does not run: it knows forward ones, or both of every layer."""
+    found = {layer.direction for layer in layers}
+    if found != {"bidirectional"}:
+        return tuple(f"direction {name}" for name in sorted(found - {"forward"}))
+    projected = any(layer.projection_size is not None for layer in layers)
+    return ("projection of both directions",) if projected else ()
+
+
+def input_sizes(layers: Sequence[RecurrentLayer]) -> list[tuple[int, ...]]:
+    """Per layer the elements of its input that are padded to blocks together: each direction's h by itself."""
+    return [(layer.hidden_size,) * 2 if number and layer.num_directions == 2 else (layer.input_size,)
+            for number, layer in enumerate(layers)]  # fmt: skip
+
+
+def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int, sizes: tuple[int, ...] = ()) -> int:
     """Bytes of the layer's matrices as the accelerator stores them, padding included, biases not.
 
     A GRU's candidate has a row of its own for x and for h, half of it zeros.
+
+    Parameters
+    ----------
+    sizes : tuple of int, optional
+        Of the layer's input, see :func:`input_sizes`.
     """
     hidden, state = (num_blocks(size, block_size) for size in (layer.hidden_size, layer.state_size))
     cell = CELLS.get(hardware_cell(layer))
     rows = len(CELL_GATES[layer.cell] if cell is None else cell.gates)
-    blocks = rows * hidden * (num_blocks(layer.input_size, block_size) + state)
+    inputs = sum(num_blocks(size, block_size) for size in sizes or (layer.input_size,))
+    blocks = rows * hidden * (inputs + state)
     if layer.projection_size is not None:
         blocks += state * hidden
     return -(-layer.num_directions * blocks * block_size * weight_bits // 8)
@@ -63,9 +84,9 @@ def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int) -
 def summary(network: RecurrentNetwork, block_size: int, weight_bits: int) -> dict:
     """Everything that ``scripts.inspect_model`` prints, as plain JSON values."""
     layers = []
-    for layer in network.layers:
+    for layer, sizes in zip(network.layers, input_sizes(network.layers), strict=True):
         dense = FLOAT_BYTES * layer.num_weights
-        small = compressed_bytes(layer, block_size, weight_bits)
+        small = compressed_bytes(layer, block_size, weight_bits, sizes)
         layers.append(
             {
                 "name": layer.name,

@@ -95,4 +95,6 @@ def make_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> Qu
     cell, layers = config.network.cell, config.network.num_layers
     require(cell in TRAINED_CELLS, "network.cell", f"one of {', '.join(TRAINED_CELLS)} to be trained", cell)
     require(layers == 1, "network.num_layers", "1 to be trained", layers)
+    both = config.network.bidirectional
+    require(not both, "network.bidirectional", "false to be trained", both)
     return (QuantLstm if cell == "lstm" else QuantCell)(config, block_sizes)

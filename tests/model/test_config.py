@@ -140,6 +140,36 @@ def test_wrong_setting(setting, kind, text):
         preset("char128").replace(dict([parse_setting(setting)]))
 
 
+BOTH = {"network.bidirectional": True}
+WRONG_DIRECTIONS = [
+    ({"architecture.sequence_steps": 9}, "left out as network.bidirectional is false, not 9"),
+    (BOTH | {"architecture.sequence_steps": 0}, "from 1 to 65536, not 0"),
+    (BOTH | {"architecture.contexts": 2}, "1 as the two directions of the network take turns, not 2"),
+    (BOTH | {"architecture.lookahead": 2}, "1 as the two directions of the network take turns, not 2"),
+    (BOTH | {"architecture.state_ports": True}, "true: the reverse direction begins at the end, not True"),
+    (BOTH | {"network.projection_size": 8}, "false where network.projection_size is given, not True"),
+    (
+        BOTH | {"network.hidden_size": 40000, "network.num_layers": 2},
+        "network.hidden_size must be at most 32768 as the layers above read both directions, not 40000",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), WRONG_DIRECTIONS, ids=[text for _, text in WRONG_DIRECTIONS])
+def test_what_two_directions_exclude(settings, text):
+    with pytest.raises(InvalidValueError, match=f"{re.escape(text)}$"):
+        preset("char128").replace(settings)
+
+
+def test_fingerprints_of_both_directions():
+    one = preset("tiny")
+    both, longer = one.replace(BOTH), one.replace(BOTH | {"architecture.sequence_steps": 100})
+    assert len({one.model_fingerprint, both.model_fingerprint}) == 2
+    assert both.model_fingerprint == longer.model_fingerprint
+    assert both.fingerprint != longer.fingerprint
+    assert (both.sequence_steps, longer.sequence_steps) == (64, 100)
+
+
 def test_peepholes_keep_sums_exact():
     """The product's scale is finer than the sum's: as long as both meet within 64 bits."""
     config = preset("tiny").replace({"network.cell": "lstm_peephole", "quantization.cell": "Q-8.32"})
@@ -172,7 +202,7 @@ def test_wrong_table(values, kind, text):
 def test_unknown_key_names_the_known_ones():
     with pytest.raises(
         InvalidValueError,
-        match=r"^network\.size must be one of input_size, hidden_size, .*, not an",
+        match=r"^network\.size must be one of input_size, hidden_size, .*, bidirectional, not an unknown",
     ):
         Config.from_dict({"network": {"input_size": 4, "hidden_size": 4, "size": 1}})
 

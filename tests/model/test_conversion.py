@@ -174,6 +174,44 @@ def test_a_reverse_direction_is_a_layer_over_reversed_sequences(rng):
     np.testing.assert_array_equal(run_layer(reverse, x[::-1], lengths)[0][::-1], y[:, :, 4:])
 
 
+@pytest.mark.parametrize("k", [1, 4])
+def test_both_directions_of_a_stack(k, rng):
+    """Each half of what a layer above reads is projected by itself, in the order of the directions."""
+    layers = [
+        replace(
+            lstm(rng, size, 6),
+            direction="bidirectional",
+            weights=lstm(rng, size, 6).weights + lstm(rng, size, 6).weights,
+        )
+        for size in (5, 12)
+    ]
+    x = rng.normal(size=(20, 3, 5))
+    result = convert(layers, k, 8, calibration=x)
+    assert (result.config.network.bidirectional, len(result.weights.layers)) == (True, 4)
+    assert len(result.report["layers"]) == 2
+    for part, way in zip(result.weights.layers[2:], layers[1].weights, strict=True):
+        halves = [np.stack([circulant.project_padded(gate, k) for gate in half.reshape(4, 6, 6)])
+                  for half in np.split(way.w_x, 2, axis=1)]  # fmt: skip
+        exact = np.concatenate(halves, axis=2) * 2.0 ** np.array(part.config.input_weight_fracs)[:, None, None, None]
+        assert np.abs(part.defining[:, :, : exact.shape[2]] - exact).max() <= 0.5
+    # Dense weights are followed closely, and each half of h is its own direction's.
+    if k == 1:
+        assert result.report["projection"] == {"w_x": 0, "w_h": 0}
+        assert result.report["output"]["integers"] < 0.05
+
+
+def test_directions_that_do_not_go_together_are_refused(rng):
+    forward = lstm(rng, 5, 4)
+    both = replace(lstm(rng, 4, 4), direction="bidirectional", weights=lstm(rng, 4, 4).weights * 2)
+    with pytest.raises(InvalidValueError, match="^layers must be alike to share one engine, not 'direction'$"):
+        convert([forward, both], 1, 8)
+    behind = {"projection": rng.normal(size=(3, 4)), "w_h": rng.normal(size=(16, 3))}
+    projected = replace(both, weights=lstm(rng, 4, 4, **behind).weights * 2)
+    text = "^layers must be ones that the accelerator runs together, not 'projection of both directions'$"
+    with pytest.raises(InvalidValueError, match=text):
+        convert([projected], 1, 8)
+
+
 def test_a_projection_is_one_of_the_matrices(rng):
     """Its own format, and an h that holds what it makes."""
     layer = lstm(rng, 9, 12, projection=rng.normal(size=(5, 12)) * 2, w_h=rng.normal(size=(48, 5)) * 0.2)

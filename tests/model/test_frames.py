@@ -88,7 +88,8 @@ def test_silence_ends_a_frame_and_not_the_line():
 @given(st.integers(0, 2**32 - 1))
 def test_payloads_carry_every_format(seed):
     rng = np.random.default_rng(seed)
-    config = random_config(rng).replace({"architecture.contexts": 1})
+    settings = {"architecture.contexts": 1, "network.bidirectional": False, "architecture.sequence_steps": None}
+    config = random_config(rng).replace(settings | {"architecture.state_ports": False})
     layout, last = LinkLayout(config), bool(rng.integers(2))
     x = random_inputs(config, rng, 1)[0]
     payload = layout.pack_x(x, last)
@@ -167,3 +168,18 @@ def test_device_answers_a_repeated_step_without_computing_it(rng):
 def test_bauds_that_the_clock_does_not_give(clock, baud, match):
     with pytest.raises(InvalidValueError, match=match):
         LinkConfig.from_baud(clock, baud)
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ({"architecture.contexts": 2}, "architecture.contexts must be 1 behind the host link, not 2"),
+        (
+            {"network.bidirectional": True},
+            "network.bidirectional must be false behind the host link, which sends step by step, not True",
+        ),
+    ],
+)
+def test_what_the_link_does_not_carry_is_refused(setting, text):
+    with pytest.raises(InvalidValueError, match=f"^{text}$"):
+        LinkLayout(preset("tiny").replace(setting))

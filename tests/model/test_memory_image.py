@@ -1,4 +1,5 @@
 import re
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -46,33 +47,42 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
         assert len(words[name]) == spec.depth
         assert max(words[name]).bit_length() <= spec.width
     arch, k, bits = config.architecture, config.block_size, config.quantization.weight_bits
-    parts = config.parts
+    # Every part, of both directions where there are two.
+    parts = [part for part in config.parts for _ in range(config.directions)]
+    layers = [weights.layers[config.directions * part.layer + way] for part in config.parts
+              for way in range(config.directions)]  # fmt: skip
     rebuilt = [np.zeros((part.row_blocks, part.blocks, k), dtype=np.int64) for part in parts]
-    for address, issue in enumerate(Schedule(config).issues):
-        for r in range(arch.tile_rows):
-            for c in range(arch.tile_cols):
-                values = unpack(words[weight_bank_name(r, c)][address], k, bits)
-                row, col = issue.row * arch.tile_rows + r, issue.col * arch.tile_cols + c
-                if row < parts[issue.part].row_blocks and col < parts[issue.part].blocks:
-                    rebuilt[issue.part][row, col] = values
-                else:
-                    assert not any(values)
+    issues = iter(enumerate(Schedule(config).issues))
     for part, found in zip(parts, rebuilt, strict=True):
-        layer = weights.layers[part.layer]
+        for address, issue in islice(issues, part.words):
+            assert config.parts[issue.part] is part
+            for r in range(arch.tile_rows):
+                for c in range(arch.tile_cols):
+                    values = unpack(words[weight_bank_name(r, c)][address], k, bits)
+                    row, col = issue.row * arch.tile_rows + r, issue.col * arch.tile_cols + c
+                    if row < part.row_blocks and col < part.blocks:
+                        found[row, col] = values
+                    else:
+                        assert not any(values)
+    for part, layer, found in zip(parts, layers, rebuilt, strict=True):
         if part.kind == PROJECTION:
             assert np.array_equal(found[: part.made], layer.projection)
             assert not found[part.made :].any()
             continue
-        blocks, first = layer.interleaved(), config.num_output_blocks
-        # Layers above the first have their own h first.
-        expected = np.concatenate([blocks[:, first:], blocks[:, :first]], axis=1) if part.layer else blocks
+        blocks, inputs = layer.interleaved(), layer.config.num_input_blocks
+        # Layers above the first, and all of two directions, have their own h first.
+        own_first = part.layer or config.network.bidirectional
+        expected = np.concatenate([blocks[:, inputs:], blocks[:, :inputs]], axis=1) if own_first else blocks
         assert np.array_equal(found, expected)
     schedule = Schedule(config)
     spec, lanes = bias_spec(config, schedule), schedule.cell_lanes
-    places = [(part, place) for part in parts for place in range(part.row_blocks // config.num_gates * schedule.slices)]
+    places = [
+        (part, layer, place)
+        for part, layer in zip(parts, layers, strict=True)
+        for place in range(part.row_blocks // config.num_gates * schedule.slices)
+    ]
     assert len(places) == spec.depth
-    for address, (part, place) in enumerate(places):
-        layer = weights.layers[part.layer]
+    for address, (part, layer, place) in enumerate(places):
         if part.kind == PROJECTION:
             assert words[spec.name][address] == 0
             continue

@@ -116,6 +116,18 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
     return out
 
 
+def both_directions_exactly(weights: StackWeights, x: np.ndarray) -> list[list[int]]:
+    """Layers that read both h of the layer below, each padded to blocks by itself."""
+    size, k, steps = weights.config.network.hidden_size, weights.config.block_size, x.tolist()
+    padding = [0] * (-size % k)
+    for forward, reverse in zip(weights.layers[::2], weights.layers[1::2], strict=True):
+        ahead = run_exactly(forward, np.array(steps))
+        back = run_exactly(reverse, np.array(steps[::-1]))[::-1]
+        outputs = [one + other for one, other in zip(ahead, back, strict=True)]
+        steps = [one + padding + other + padding for one, other in zip(ahead, back, strict=True)]
+    return outputs
+
+
 @settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.booleans())
 def test_equals_exact_arithmetic(seed, extreme):
@@ -124,6 +136,9 @@ def test_equals_exact_arithmetic(seed, extreme):
     weights = (extreme_weights if extreme else random_weights)(config, rng)
     x = random_inputs(config, rng, 3)
     h, state = NetworkReference(weights).run(x[:, None])
+    if config.network.bidirectional:
+        assert h[:, 0].tolist() == both_directions_exactly(weights, x)
+        return
     # In two parts, the state handed on.
     first, between = NetworkReference(weights).run(x[:1, None])
     rest, end = NetworkReference(weights).run(x[1:, None], between)
@@ -263,6 +278,19 @@ def test_follows_the_real_recurrence(cell, rng):
         sums = (sums + weights.bias[:, :size_h]) * scale[:, None]
         h, c = FLOAT_CELLS[cell](sums, c, h, peephole)
         np.testing.assert_allclose(h, expected, atol=0.02)
+
+
+def test_directions_are_layers_of_their_own(rng):
+    config = preset("tiny").replace({"network.bidirectional": True, "network.hidden_size": 10})
+    weights, x = random_weights(config, rng), random_inputs(config, rng, 5, 2)
+    h, state = NetworkReference(weights).run(x)
+    forward, reverse = (LayerReference(layer) for layer in weights.layers)
+    assert h.shape == (5, 2, 20)
+    assert np.array_equal(h[..., :10], forward.run(x)[0])
+    assert np.array_equal(h[..., 10:], reverse.run(x[::-1])[0][::-1])
+    text = r"^state must be left out for a bidirectional network, not 'list'$"
+    with pytest.raises(InvalidValueError, match=text):
+        NetworkReference(weights).run(x, state)
 
 
 def test_other_layers_are_refused(rng):

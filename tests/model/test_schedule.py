@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from model.config import Config
 from model.presets import preset
 from model.schedule import Schedule, adder_tree_latency, interleave
+from model.sequence_schedule import pieces
 from sim.scenarios import random_config
 
 configs = st.integers(0, 2**32 - 1).map(lambda seed: random_config(np.random.default_rng(seed)))
@@ -21,7 +24,7 @@ def test_every_tile_is_worked_on_once(config: Config):
         for col in range(part.col_groups)
     }
     assert {(issue.part, issue.row, issue.col) for issue in issues} == grid
-    assert len(issues) == len(grid) == config.bank_words
+    assert len(issues) == config.directions * len(grid) == config.bank_words
 
 
 @given(configs)
@@ -40,7 +43,12 @@ def test_sums_start_park_resume_and_complete(config: Config):
         if issue.complete:
             done.append((issue.part, issue.row))
             assert issue.col == config.parts[issue.part].col_groups - 1
-    assert done == [(number, row) for number, part in enumerate(config.parts) for row in range(part.row_groups)]
+    assert done == [
+        (number, row)
+        for number, part in enumerate(config.parts)
+        for _ in range(config.directions)
+        for row in range(part.row_groups)
+    ]
     assert not parked
 
 
@@ -48,6 +56,9 @@ def test_sums_start_park_resume_and_complete(config: Config):
 def test_timeline_is_causal(config: Config, lengths):
     schedule = Schedule(config)
     line = schedule.timeline(lengths)
+    assert schedule.initiation_interval >= schedule.ideal_interval
+    if config.network.bidirectional:
+        return
     assert len(line.first_issue) == len(line.last_issue) == len(line.last_beat)
     assert len(line.last_beat) == len(interleave(lengths, config.architecture.contexts))
     steps = list(zip(line.first_issue, line.last_issue, line.last_beat, strict=True))
@@ -57,8 +68,32 @@ def test_timeline_is_causal(config: Config, lengths):
     for earlier, later in zip(steps[:-1], steps[1:], strict=True):
         assert later[0] > earlier[1]
         assert later[2] >= earlier[2] + config.num_output_blocks
-    assert schedule.initiation_interval >= schedule.ideal_interval
     assert schedule.overhead >= 0
+
+
+@given(configs, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 4))
+def test_a_sequence_of_both_directions_passes_layer_by_layer(config: Config, lengths, longest):
+    settings = {"network.bidirectional": True, "network.projection_size": 0, "architecture.sequence_steps": longest}
+    fixed = {"architecture.contexts": 1, "architecture.lookahead": None, "architecture.state_ports": False}
+    config = config.replace(settings | fixed | {"architecture.tile_rows": 1, "architecture.tile_cols": 1})
+    schedule, blocks = Schedule(config), config.num_stream_blocks
+    line, layers = schedule.timeline(lengths), config.network.num_layers
+    cut = pieces(lengths, longest)
+    assert sum(cut) == sum(lengths) == len(line.last_beat)
+    counts = schedule.issue_counts(lengths)
+    assert len(counts) == len(line.first_issue) == len(line.last_issue) == 2 * layers * sum(lengths)
+    assert sum(counts) == config.bank_words * sum(lengths)
+    work = list(zip(line.first_issue, line.last_issue, counts, strict=True))
+    assert all(last - first >= count - 1 for first, last, count in work)
+    assert all(later[0] > earlier[1] for earlier, later in pairwise(work))
+    # The output of a sequence comes without a pause, after its last layer and before the next one's second.
+    place = done = 0
+    for steps in cut:
+        assert place == 0 or layers == 1 or line.first_issue[place + 2 * steps] > line.last_beat[done - 1]
+        place, done = place + 2 * layers * steps, done + steps
+        beats = line.last_beat[done - steps : done]
+        assert beats == list(range(beats[0], beats[0] + steps * blocks, blocks))
+        assert beats[0] - blocks > line.last_issue[place - 1]
 
 
 @given(configs)
@@ -106,3 +141,9 @@ def test_the_papers_case():
 )
 def test_adder_tree_latency(terms, levels, registers):
     assert adder_tree_latency(terms, levels) == registers
+
+
+def test_the_other_direction_hides_the_latency():
+    """Where a step takes longer than the datapath's latency nothing waits, whatever comes first."""
+    config = preset("char128").replace({"network.bidirectional": True, "architecture.lookahead": None})
+    assert (Schedule(config).lookahead, Schedule(config).overhead) == (1, 0)

@@ -65,6 +65,21 @@ def test_round_trip(tmp_path, cell, layers, head, embedding):
             np.testing.assert_array_equal(found.head.embedding, image.head.embedding)
 
 
+def test_both_directions_of_every_layer(tmp_path):
+    config = preset("tiny").replace({"network.bidirectional": True, "network.num_layers": 2, "network.hidden_size": 10})
+    image, path = WeightImage(random_weights(config, np.random.default_rng(1))), tmp_path / "image.safetensors"
+    image.save(path)
+    assert sorted(parts(path)[0]) == sorted(
+        f"lstm.{place}{kind}" for place in ("", "reverse.", "1.", "1.reverse.") for kind in ("defining", "bias")
+    )
+    for got, expected in zip(WeightImage.load(path).weights.layers, image.weights.layers, strict=True):
+        np.testing.assert_array_equal(got.defining, expected.defining)
+    with pytest.raises(InvalidFileError, match="network.bidirectional must be False as configured, not True"):
+        WeightImage.load(path, config.replace({"network.bidirectional": False}))
+    with pytest.raises(InvalidValueError, match="^network.bidirectional must be false with a head, not True$"):
+        make_image(config)
+
+
 def test_narrowest_types_and_no_leftovers(tmp_path):
     make_image().save(tmp_path / "image.safetensors")
     tensors, _ = parts(tmp_path / "image.safetensors")

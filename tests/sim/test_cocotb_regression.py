@@ -114,6 +114,19 @@ DESIGNS = {
         "tiny",
         {"architecture.contexts": 2, "network.num_layers": 2, "architecture.tile_rows": 3},
     ),
+    # Whole sequences, layer by layer; the longest is cut.
+    "icarus-both-directions": (
+        "icarus",
+        "tiny",
+        {
+            "network.bidirectional": True,
+            "network.num_layers": 2,
+            "network.hidden_size": 7,
+            "architecture.sequence_steps": 3,
+            "architecture.engine": "fast",
+            "architecture.arithmetic": "multiplier",
+        },
+    ),
     "icarus-three-layers": (
         "icarus",
         "tiny",

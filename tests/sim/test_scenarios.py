@@ -21,7 +21,8 @@ def test_beats_of_a_scenario(seed):
     scenario = random_scenario(config, rng)
     assert 1 in scenario.lengths
     last = config.block_size * config.quantization.h.width
-    blocks, h = config.num_output_blocks, scenario.h_values(scenario.h_beats)
+    blocks, h = config.num_stream_blocks, scenario.h_values(scenario.h_beats)
+    longest = config.sequence_steps if config.network.bidirectional else max(scenario.lengths)
     assert len(h) == scenario.num_steps
     ends = [index for index, beat in enumerate(scenario.h_beats) if beat >> last]
     assert all(index % blocks == blocks - 1 for index in ends)
@@ -29,5 +30,6 @@ def test_beats_of_a_scenario(seed):
         places = scenario.steps_of(number)
         assert len(places) == length
         assert {place % config.architecture.contexts for place in places} == {number % config.architecture.contexts}
-        assert [place * blocks + blocks - 1 in ends for place in places] == [False] * (length - 1) + [True]
+        found = [place * blocks + blocks - 1 in ends for place in places]
+        assert found == [step % longest == longest - 1 or step == length - 1 for step in range(length)]
         assert np.array_equal(h[places], scenario.expected[number])

@@ -1,0 +1,128 @@
+"""The accelerator of a bidirectional network, and the choice between it and the one of a single direction."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.accelerator import Accelerator
+from hdl.cell_update import CellUpdate
+from hdl.drain import Drain
+from hdl.hierarchy import shared
+from hdl.matvec import MatVec
+from hdl.pass_address import PassAddress
+from hdl.sequencer import Sequencer
+from hdl.turn_controller import TurnController
+from hdl.turn_memory import TurnMemory
+from model.config import Config
+from model.memory_image import num_slices, turn_slices
+from model.schedule import Schedule
+
+
+class BidirectionalAccelerator(wiring.Component):
+    """Layers of both directions, one after the other over the whole sequence; the directions take turns, a step each.
+
+    While a direction's step drains, is activated and written, the other's is worked on: nothing waits where a step
+    takes longer than that.
+
+    Parameters
+    ----------
+    config : Config
+        Of a bidirectional network.
+    contents : dict of str to list of int, optional
+        Words of the initialised memories (``model.memory_image.memory_words``), for Amaranth's simulator.
+
+    Members
+    -------
+    x : In(stream.Signature(…))
+        ``data``: a block of k elements, first lowest; ⌈X/k⌉ beats make a step, padding is ignored.
+        ``last``: on a step's last beat ends the sequence; so does the step number ``sequence_steps``.
+    h : Out(stream.Signature(…))
+        ``data``: a block of k elements, padding is zero; ⌈H/k⌉ beats of the forward direction and as many of the
+        reverse one make a step.  ``last``: on the last beat of a sequence.
+    matvec_active : Out(1)
+        The tile works in this cycle: a word is read from every weight bank.
+
+    Latency, throughput: ``model.schedule.Schedule.timeline``, to the cycle · Numerics: ``model.config`` ·
+    Reference: ``model.reference.network.NetworkReference``
+    """
+
+    module_name = "layer"
+
+    def __init__(self, config: Config, contents: dict[str, list[int]] | None = None):
+        self.config, self.contents = config, contents
+        k, q = config.block_size, config.quantization
+        super().__init__(
+            {
+                "x": In(stream.Signature(data.StructLayout({"data": k * q.x.width, "last": 1}))),
+                "h": Out(stream.Signature(data.StructLayout({"data": k * q.h.width, "last": 1}))),
+                "matvec_active": Out(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        config, layers, schedule = self.config, self.config.network.num_layers, Schedule(self.config)
+        sequencer, controller, vectors = Sequencer(config), TurnController(config), TurnMemory(config)
+        matvec, drain, cells = MatVec(config, self.contents), Drain(config), CellUpdate(config, self.contents)
+        units = [turn_slices(config, schedule)] * layers
+        unit = PassAddress(config, "unit_address", units)
+        parts = {
+            "sequencer": sequencer, "controller": controller, "vectors": vectors, "matvec": matvec, "drain": drain,
+            "cells": cells, "unit_address": unit,
+        }  # fmt: skip
+        for name, part in parts.items():
+            m.submodules[name] = shared(part, platform)
+        assert sum(units) == num_slices(config, schedule)
+
+        for part in (controller, matvec, unit):
+            m.d.comb += part.start.eq(sequencer.start)
+        for part in (matvec, unit):
+            m.d.comb += part.first.eq(sequencer.first)
+        if layers > 1:
+            m.d.comb += [part.layer.eq(sequencer.layer) for part in (controller, vectors, matvec, unit)]
+        h_block = Signal.like(cells.block)
+        used = (config.network.hidden_size - 1) % config.block_size + 1
+        mask = (1 << (used * config.quantization.h.width)) - 1
+        m.d.comb += [
+            h_block.eq(Mux(vectors.h_last, cells.block & mask, cells.block)),
+            sequencer.room.eq(controller.input_room),
+            controller.input_promised.eq(sequencer.promise),
+            controller.input_written.eq(sequencer.block_valid),
+            controller.h_written.eq(cells.block_valid),
+            vectors.input_write.eq(sequencer.block_valid),
+            vectors.input_block.eq(sequencer.block),
+            vectors.h_write.eq(cells.block_valid),
+            vectors.h_block.eq(h_block),
+            vectors.read.eq(controller.issue),
+            vectors.group.eq(controller.group),
+            vectors.half.eq(controller.half),
+            vectors.direction.eq(controller.direction),
+            vectors.turn.eq(controller.turn),
+            vectors.first_step.eq(controller.first_step),
+            matvec.issue.eq(controller.issue),
+            matvec.tags.eq(controller.tags),
+            matvec.elements.eq(vectors.elements),
+            drain.sums.eq(matvec.sums),
+            drain.tags.eq(matvec.sum_tags),
+            # Parameters are those of the layer, the state that of its two directions.
+            unit.advance.eq(drain.select),
+            cells.unit.eq(unit.address),
+            cells.state_unit.eq(drain.unit),
+            cells.select.eq(drain.select),
+            cells.slice.eq(drain.slice),
+            cells.slice_valid.eq(drain.slice_valid),
+            cells.first_step.eq(drain.slice_first_step),
+            cells.last_step.eq(drain.slice_last_step),
+            sequencer.h_write.eq(cells.block_valid),
+            sequencer.h_block.eq(h_block),
+            self.matvec_active.eq(controller.issue),
+        ]
+        wiring.connect(m, wiring.flipped(self.x), sequencer.x)
+        wiring.connect(m, wiring.flipped(self.h), sequencer.h)
+        return m
+
+
+def accelerator(config: Config, contents: dict[str, list[int]] | None = None) -> wiring.Component:
+    """The accelerator of the configuration's directions."""
+    kind = BidirectionalAccelerator if config.network.bidirectional else Accelerator
+    return kind(config, contents)

@@ -1,0 +1,64 @@
+"""Addresses of what belongs to one layer of a bidirectional network, walked through again and again."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.memory import address_width
+from hdl.parts import select
+from model.config import Config
+
+
+def layer_port(config: Config, direction) -> dict:
+    """The member ``layer`` of what handles several."""
+    return {"layer": direction(range(config.network.num_layers))} if config.network.num_layers > 1 else {}
+
+
+class PassAddress(wiring.Component):
+    """Address of a memory that holds words layer after layer; a pass reads those of one layer once per turn.
+
+    Parameters
+    ----------
+    config : Config
+        Of a bidirectional network.
+    name : str
+        Of the module.
+    words : list of int
+        Of each layer, both directions.
+
+    Members
+    -------
+    start : In(1)
+        A pass begins in the next cycle.
+    first : In(1)
+        With ``start``: it is of the first layer, else of the one after the last pass's.
+    layer : In, where there are several
+        Layer of the pass.
+    advance : In(1)
+    address : Out
+    """
+
+    def __init__(self, config: Config, name: str, words: list[int]):
+        self.config, self.module_name, self.words = config, name, words
+        super().__init__(
+            {
+                "start": In(1), "first": In(1), **layer_port(config, In), "advance": In(1),
+                "address": Out(address_width(sum(words))),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        several = len(self.words) > 1
+        words = select(self.layer if several else None, self.words)
+        base, place = Signal.like(self.address), Signal(range(max(2, *self.words)))
+        with m.If(self.advance):
+            m.d.sync += [self.address.eq(self.address + 1), place.eq(place + 1)]
+            with m.If(place == words - 1):
+                m.d.sync += [self.address.eq(base), place.eq(0)]
+        if several:
+            following = Signal.like(base)
+            m.d.comb += following.eq(Mux(self.first, 0, base + words))
+            with m.If(self.start):
+                m.d.sync += [self.address.eq(following), base.eq(following)]
+        return m
