@@ -18,7 +18,7 @@ from model import circulant
 from model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
 from model.cells import CELLS, Cell
 from model.errors import InvalidFileError, InvalidTypeError, InvalidValueError, require, require_type
-from model.parts import CELL, PROJECTION, Part, parts_of
+from model.parts import PROJECTION, Part, parts_of
 from model.qformat import QFormat
 
 ENGINES = ("direct", "fast")
@@ -324,13 +324,9 @@ class Config:
                 rule = f"fine enough for {self.activation.segments} segments of {function}"
                 good = pwl_offset_bits(function, self.activation.segments, fmt) >= 0
                 require(good, f"quantization.{name}", rule, str(fmt))
-        rule = f"at most the number of block rows {self.num_row_blocks}"
-        require(
-            self.architecture.tile_rows <= self.num_row_blocks,
-            "architecture.tile_rows",
-            rule,
-            self.architecture.tile_rows,
-        )
+        rule = f"at most the number of block rows {self.max_tile_rows}"
+        rows = self.architecture.tile_rows
+        require(rows <= self.max_tile_rows, "architecture.tile_rows", rule, rows)
         rule = f"at most the number of block columns {self.max_tile_cols}"
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
@@ -357,14 +353,23 @@ class Config:
         """Rows of W per hidden unit."""
         return len(self.cell.gates)
 
+    @property
+    def bundle_rows(self) -> int:
+        """Rows of W per hidden unit that are finished together: the gates of a stage of the cell."""
+        return self.num_gates // self.cell.stages
+
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """What a step consists of, in order."""
         projected = circulant.num_blocks(self.network.projection_size, self.block_size)
         tile = self.architecture.tile_rows, self.architecture.tile_cols
-        return parts_of(
-            self.num_input_blocks, self.num_hidden_blocks, projected, self.num_gates, self.network.num_layers, tile
-        )
+        stages, layers = self.cell.stage_gates, self.network.num_layers
+        return parts_of(self.num_input_blocks, self.num_hidden_blocks, projected, stages, layers, tile)
+
+    @property
+    def max_tile_rows(self) -> int:
+        """Block rows of the gates that are worked on together."""
+        return self.bundle_rows * self.num_hidden_blocks
 
     @property
     def max_tile_cols(self) -> int:
@@ -412,8 +417,8 @@ class Config:
 
     @property
     def num_row_groups(self) -> int:
-        """⌈p/R⌉."""
-        return -(-self.num_row_blocks // self.architecture.tile_rows)
+        """⌈p/R⌉ of every stage of the cell."""
+        return -(-self.max_tile_rows // self.architecture.tile_rows)
 
     @property
     def num_col_groups(self) -> int:
@@ -537,8 +542,7 @@ class Config:
     def weight_bytes(self) -> int:
         """Bytes of the compressed weights (padding included, biases not)."""
         # The rows that fill a projection's last bundle are not counted.
-        rows = {CELL: self.num_row_blocks, PROJECTION: self.num_output_blocks}
-        blocks = sum(rows[part.kind] * part.blocks for part in self.parts)
+        blocks = sum((part.made if part.kind == PROJECTION else part.row_blocks) * part.blocks for part in self.parts)
         return -(-blocks * self.weight_word_bits // 8)
 
     @property

@@ -71,7 +71,8 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
     layer = layers[0]
     sizes = layer.input_size, layer.hidden_size, layer.state_size
     input_blocks, blocks, state_blocks = (circulant.num_blocks(size, block_size) for size in sizes)
-    rows = len(CELLS[hardware_cell(layer)].gates) * blocks
+    cell = CELLS[hardware_cell(layer)]
+    rows = len(cell.stage_gates[0]) * blocks
     columns = state_blocks + (min(input_blocks, state_blocks) if len(layers) > 1 else input_blocks)
     if layer.projection_size:
         columns = min(columns, blocks)
@@ -163,13 +164,13 @@ class Rows(NamedTuple):
 def hardware_rows(layer: RecurrentLayer) -> Rows:
     """The rows of a layer of one direction.
 
-    The candidate of a GRU takes two: NX reads x alone, NH reads h alone, since r stands between them.
+    The candidate of ``gru`` takes two: NX reads x alone, NH reads h alone, since r stands between them.
     """
     (w,) = layer.weights
     w_x, w_h, bias_x, bias_h = (
         array.reshape(-1, layer.hidden_size, *array.shape[1:]) for array in (w.w_x, w.w_h, w.bias_x, w.bias_h)
     )
-    if layer.cell != "gru":
+    if hardware_cell(layer) != "gru":
         return Rows(w_x, w_h, bias_x + bias_h, w.peepholes)
     return Rows(
         np.concatenate([w_x, np.zeros_like(w_x[:1])]),
@@ -181,7 +182,7 @@ def hardware_rows(layer: RecurrentLayer) -> Rows:
 
 def layer_of_rows(layer: RecurrentLayer, rows: Rows) -> RecurrentLayer:
     """Inverse of :func:`hardware_rows`: the layer with the values of the rows, biases of one gate as one."""
-    if layer.cell == "gru":
+    if hardware_cell(layer) == "gru":
         w_x, w_h = rows.w_x[:3], rows.w_h[[0, 1, 3]]
         bias_x, bias_h = rows.bias[:3], np.concatenate([np.zeros_like(rows.bias[:2]), rows.bias[3:]])
     else:
