@@ -56,10 +56,9 @@ class ResetFirstLane(wiring.Component):
     def __init__(self, config: Config, sum_width: int):
         self.config = config
         cell, q = config.cell, config.quantization
-        self.activation = activation_latency(config.activation.kind)
+        activation = activation_latency(config.activation.kind)
         self.read_latency, self.write_latency = (
-            registers + activations * self.activation
-            for registers, activations in (cell.state_read, cell.state_written)
+            registers + activations * activation for registers, activations in (cell.state_read, cell.state_written)
         )
         self.latency = cell_latency(cell, config.activation.kind)
         super().__init__(
@@ -110,8 +109,8 @@ class ResetFirstLane(wiring.Component):
 class StagedUpdate(CellUpdate):
     """As its base, for slices that hold one gate: part after part those of R, of Z, of N.
 
-    What R makes are the blocks that N's matrix reads; z is held until N of the same unit comes, which is never less than
-    the time that z takes: N's product waits for all that R makes, and Z's goes before it.
+    R makes the blocks that N's matrix reads.  z is held until N of the same unit comes, which is never too early: where
+    the issues between the two do not suffice, N waits for R's way to the memory, which is longer than that of z.
 
     Reference: ``model.reference.cell_update.gru_reset_first``
     """
@@ -144,7 +143,7 @@ class StagedUpdate(CellUpdate):
         return m
 
     def _place(self, m) -> tuple:
-        """Of a slice: its stage, its number among the units of its layer, and among those of all layers and contexts."""
+        """Of a slice: its stage, its number within its layer, and within all layers of all contexts."""
         layers = self.config.architecture.contexts * self.config.network.num_layers
         units = self.config.num_hidden_blocks * self.schedule.slices
         stage, unit = Signal(range(3)), Signal(range(max(2, units)))

@@ -63,21 +63,27 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
             assert np.array_equal(found[: part.made], layer.projection)
             assert not found[part.made :].any()
             continue
-        blocks, first = layer.interleaved(), config.num_output_blocks
-        # Layers above the first have their own h first.
-        expected = np.concatenate([blocks[:, first:], blocks[:, :first]], axis=1) if part.layer else blocks
-        assert np.array_equal(found, expected)
+        for row, blocks in enumerate(found):
+            unit, place = divmod(row, len(part.gates))
+            wanted = layer.defining[part.gates[place], unit]
+            if part.early.is_previous:
+                # Its own h before the h of the layer below.
+                first = config.num_input_blocks if part.layer == 0 else config.num_output_blocks
+                wanted = np.concatenate([wanted[first:], wanted[:first]])
+            assert np.array_equal(blocks, wanted)
     schedule = Schedule(config)
     spec, lanes = bias_spec(config, schedule), schedule.cell_lanes
-    places = [(part, place) for part in parts for place in range(part.row_blocks // config.num_gates * schedule.slices)]
+    bundle = config.bundle_rows
+    places = [(part, place) for part in parts for place in range(part.row_blocks // bundle * schedule.slices)]
     assert len(places) == spec.depth
     for address, (part, place) in enumerate(places):
         layer = weights.layers[part.layer]
         if part.kind == PROJECTION:
             assert words[spec.name][address] == 0
             continue
-        found = unpack(words[spec.name][address], config.num_gates * lanes, config.quantization.bias_bits)
-        assert found == layer.bias[:, place * lanes : (place + 1) * lanes].reshape(-1).tolist()
+        found = unpack(words[spec.name][address], bundle * lanes, config.quantization.bias_bits)
+        bias = layer.bias[list(part.gates), place * lanes : (place + 1) * lanes]
+        assert found == bias.reshape(-1).tolist()
         if config.cell.peepholes:
             count, bits = len(config.cell.peepholes) * lanes, config.quantization.peephole.width
             found = unpack(words[peephole_spec(config, schedule).name][address], count, bits)
