@@ -54,6 +54,8 @@ class Cell:
         Multiplications of an update besides those of activations.
     may_be_projected : bool
         Whether a projection may follow.
+    sum_format : str
+        Name of the format that a sum is rounded to.
     stages : int
         Products that its gates are worked on in, one after the other, as many gates in each: more than one where a
         gate reads what another one makes.
@@ -70,6 +72,7 @@ class Cell:
     state_written: tuple[int, int]
     products: int
     may_be_projected: bool = False
+    sum_format: str = "preact"
     stages: int = 1
 
     @property
@@ -177,6 +180,20 @@ CELLS = {
             state_read=(0, 0),
             state_written=(0, 0),
             products=0,
+        ),
+        # torch.nn.RNN with relu: nothing to approximate, and nothing that bounds h but its format.
+        Cell(
+            "rnn_relu",
+            "Elman RNN with relu",
+            (Gate("H", None),),
+            functions=(),
+            has_state=False,
+            registers=2,
+            activations=0,
+            state_read=(0, 0),
+            state_written=(0, 0),
+            products=0,
+            sum_format="h",
         ),
     )
 }

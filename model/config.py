@@ -297,7 +297,8 @@ class Config:
             require(needed <= given <= 64, "quantization.accumulator_bits", rule, given)
         require(needed <= 48, "network sizes and formats", "such that the accumulator has at most 48 bits", needed)
         for gate, shift, frac in zip(self.gates, self.preact_shifts, self.quantization.weight_frac, strict=True):
-            rule = f"such that preact drops 0 to 31 fraction bits of the accumulator (gate {gate})"
+            target = self.cell.sum_format
+            rule = f"such that {target} drops 0 to 31 fraction bits of the accumulator (gate {gate})"
             require(0 <= shift <= 31, "quantization.weight_frac", rule, frac)
         for gate in self.cell.peepholes:
             rule = f"such that a sum with its product has at most 63 bits (gate {self.gates[gate]})"
@@ -481,8 +482,9 @@ class Config:
 
     @property
     def preact_shifts(self) -> tuple[int, ...]:
-        """Right shift from the accumulator to preact for each gate."""
-        return tuple(frac - self.quantization.preact.fraction_bits for frac in self.accumulator_fracs)
+        """Right shift from the accumulator to what its sum is rounded to, for each gate."""
+        target = getattr(self.quantization, self.cell.sum_format)
+        return tuple(frac - target.fraction_bits for frac in self.accumulator_fracs)
 
     @property
     def product_sum_bound(self) -> int:

@@ -226,8 +226,9 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         inputs = run_layers(layers, x)[:-1]
         largest = max(_largest_state(layer, values) for layer, values in zip(layers, inputs, strict=True))
         config = config.replace({"quantization.cell": str(covering_format(points.cell, largest))})
-    if x is not None and "quantization.h" not in settings and config.network.projection_size:
-        # What a projection makes may be larger than what a cell does.
+    unbounded = config.network.projection_size or config.network.cell == "rnn_relu"
+    if x is not None and "quantization.h" not in settings and unbounded:
+        # Nothing bounds what a projection or relu makes, but other cells' h.
         largest = max(float(np.abs(values).max()) for values in run_layers(layers, x)[1:])
         config = config.replace({"quantization.h": str(covering_format(config.quantization.h, largest))})
     if config.network.projection_size and "quantization.projection_frac" not in settings:

@@ -15,6 +15,8 @@ def hardware_cell(layer: RecurrentLayer) -> str:
         return "lstm_peephole"
     if layer.cell == "gru" and not layer.linear_before_reset:
         return "gru_reset_first"
+    if layer.cell == "rnn" and layer.activation == "relu":
+        return "rnn_relu"
     return layer.cell
 
 
@@ -24,8 +26,6 @@ def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
     cell = hardware_cell(layer)
     if cell not in CELLS:
         limits.append(f"cell {cell}")
-    if layer.cell == "rnn" and layer.activation != "tanh":
-        limits.append(f"activation {layer.activation}")
     if any(w.initial_h is not None or w.initial_c is not None for w in layer.weights) or layer.state_inputs:
         limits.append("first state other than zero")
     return tuple(limits)

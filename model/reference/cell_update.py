@@ -134,6 +134,12 @@ def rnn(config: Config, sums, state, peephole=None) -> Trace:
     return Trace(preact[None], gate[None], h, h)
 
 
-UPDATES = {"lstm": lstm, "lstm_peephole": lstm, "gru": gru, "rnn": rnn}
+def rnn_relu(config: Config, sums, state, peephole=None) -> Trace:
+    """h' = max(0, sum); it stands for every point between."""
+    h = np.maximum(requantize(sums[0], config.accumulator_fracs[0], config.quantization.h), 0)
+    return Trace(h[None], h[None], h, h)
+
+
+UPDATES = {"lstm": lstm, "lstm_peephole": lstm, "gru": gru, "rnn": rnn, "rnn_relu": rnn_relu}
 # Of cells of several stages, where a gate's sum waits for what another gate makes.
 STAGED_UPDATES = {"gru_reset_first": gru_reset_first}

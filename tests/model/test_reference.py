@@ -59,6 +59,8 @@ def exact_update(config: Config, sums: list[Fraction], state: Fraction, peephole
         code = requantized(sums[number] + extra, q.preact)
         return real(activated(code, config.gate_table(number)), q.gate)
 
+    if config.network.cell == "rnn_relu":
+        return requantized(max(sums[0], Fraction(0)), q.h), 0
     if config.network.cell == "rnn":
         return requantized(gate(0), q.h), 0
     if config.network.cell == "gru_reset_first":
@@ -232,6 +234,7 @@ FLOAT_CELLS = {
     "gru": lambda s, c, h, p: _gru(s, c),
     "gru_reset_first": lambda s, c, h, p: _gru_reset_first(s, c),
     "rnn": lambda s, c, h, p: (np.tanh(s[0]), c),
+    "rnn_relu": lambda s, c, h, p: (np.maximum(s[0], 0), c),
 }
 
 
