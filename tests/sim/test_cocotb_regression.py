@@ -100,13 +100,19 @@ DESIGNS = {
     "icarus-reset-first": (
         "icarus",
         "tiny",
-        {"network.cell": "gru_reset_first", "architecture.engine": "fast", "architecture.tile_rows": 2},
+        {
+            "network.cell": "gru_reset_first",
+            "quantization.weight_frac": 7,
+            "architecture.engine": "fast",
+            "architecture.tile_rows": 2,
+        },
     ),
-    "verilator-reset-first-stack": (
-        "verilator",
+    "icarus-reset-first-stack": (
+        "icarus",
         "tiny",
         {
             "network.cell": "gru_reset_first",
+            "quantization.weight_frac": 7,
             "network.num_layers": 2,
             "architecture.contexts": 2,
             "architecture.tile_rows": 2,
