@@ -3,7 +3,7 @@
 A class per recurrence; what they have in common is their place between the drain and the vector memory.
 """
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -205,4 +205,17 @@ class RnnLane(CellLane):
         return m
 
 
-LANES = {"lstm": LstmLane, "lstm_peephole": LstmLane, "gru": GruLane, "rnn": RnnLane}
+class ReluLane(CellLane):
+    """``h' = requantize(max(0, sum))``.
+
+    Reference: ``model.reference.cell_update.rnn_relu``
+    """
+
+    def elaborate(self, platform):
+        m = Module()
+        total, fmt = self._total(m, 0), self.config.quantization.h
+        m.d.sync += self.h.eq(Mux(total[-1], 0, requantize(total, self.config.accumulator_fracs[0], fmt)))
+        return m
+
+
+LANES = {"lstm": LstmLane, "lstm_peephole": LstmLane, "gru": GruLane, "rnn": RnnLane, "rnn_relu": ReluLane}

@@ -71,7 +71,8 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
     layer = layers[0]
     sizes = layer.input_size, layer.hidden_size, layer.state_size
     input_blocks, blocks, state_blocks = (circulant.num_blocks(size, block_size) for size in sizes)
-    rows = len(CELLS[hardware_cell(layer)].gates) * blocks
+    cell = CELLS[hardware_cell(layer)]
+    rows = len(cell.stage_gates[0]) * blocks
     both = layer.num_directions == 2
     below_blocks = layer.num_directions * state_blocks
     columns = state_blocks + (min(input_blocks, below_blocks) if len(layers) > 1 else input_blocks)
@@ -179,13 +180,13 @@ class Rows(NamedTuple):
 def hardware_rows(layer: RecurrentLayer) -> Rows:
     """The rows of a layer of one direction.
 
-    The candidate of a GRU takes two: NX reads x alone, NH reads h alone, since r stands between them.
+    The candidate of ``gru`` takes two: NX reads x alone, NH reads h alone, since r stands between them.
     """
     (w,) = layer.weights
     w_x, w_h, bias_x, bias_h = (
         array.reshape(-1, layer.hidden_size, *array.shape[1:]) for array in (w.w_x, w.w_h, w.bias_x, w.bias_h)
     )
-    if layer.cell != "gru":
+    if hardware_cell(layer) != "gru":
         return Rows(w_x, w_h, bias_x + bias_h, w.peepholes)
     return Rows(
         np.concatenate([w_x, np.zeros_like(w_x[:1])]),
@@ -197,7 +198,7 @@ def hardware_rows(layer: RecurrentLayer) -> Rows:
 
 def layer_of_rows(layer: RecurrentLayer, rows: Rows) -> RecurrentLayer:
     """Inverse of :func:`hardware_rows`: the layer with the values of the rows, biases of one gate as one."""
-    if layer.cell == "gru":
+    if hardware_cell(layer) == "gru":
         w_x, w_h = rows.w_x[:3], rows.w_h[[0, 1, 3]]
         bias_x, bias_h = rows.bias[:3], np.concatenate([np.zeros_like(rows.bias[:2]), rows.bias[3:]])
     else:
@@ -246,8 +247,9 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
             for index, way in enumerate(directions(layer))
         )
         config = config.replace({"quantization.cell": str(covering_format(points.cell, largest))})
-    if x is not None and "quantization.h" not in settings and config.network.projection_size:
-        # What a projection makes may be larger than what a cell does.
+    unbounded = config.network.projection_size or config.network.cell == "rnn_relu"
+    if x is not None and "quantization.h" not in settings and unbounded:
+        # Nothing bounds what a projection or relu makes, but other cells' h.
         largest = max(float(np.abs(values).max()) for values in run_layers(layers, x)[1:])
         config = config.replace({"quantization.h": str(covering_format(config.quantization.h, largest))})
     if config.network.projection_size and "quantization.projection_frac" not in settings:

@@ -141,15 +141,15 @@ def estimate(config: Config) -> AreaEstimate:
         stage += transform_adders(k, False) * (config.element_bits + 2) * GE_ADDER
         per_block = transform_adders(k, True) * (config.product_sum_bits + 2) * GE_ADDER
         held = 1 + inverse_transform_latency(k, pipe.inverse_levels)
-        inverse = config.num_gates * (per_block + held * k * config.product_sum_bits * GE_ENABLED_REGISTER)
+        inverse = config.bundle_rows * (per_block + held * k * config.product_sum_bits * GE_ENABLED_REGISTER)
 
     parked = schedule.lookahead if schedule.lookahead > 1 else 0
     accumulator = row_sums
     accumulator += sum(widths.sum) * (GE_ADDER + GE_ENABLED_REGISTER + GE_MULTIPLEXER)
     accumulator += parked * sum(widths.sum) * GE_ENABLED_REGISTER
 
-    drain = (rows + config.num_gates - 1) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
-    drain += config.num_gates * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)
+    drain = (rows + config.bundle_rows - 1) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
+    drain += config.bundle_rows * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)
 
     # One product has the state for an operand, the others are taken as of two gates.
     others = config.cell.products - 1

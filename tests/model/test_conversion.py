@@ -151,11 +151,34 @@ def test_errors_are_told_layer_by_layer(rng):
     }
 
 
-def test_a_gru_that_resets_before_the_product_is_refused(rng):
-    weights = DirectionWeights(rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), np.zeros(6), np.zeros(6))
-    layer = RecurrentLayer("l0", "gru", (weights,), linear_before_reset=False)
-    with pytest.raises(InvalidValueError, match="that the accelerator runs, not with linear_before_reset = 0"):
-        convert([layer], 1, 8)
+def other_layer(rng, cell, size_x, size_h, scale=0.4, **options):
+    rows = size_h * {"gru": 3, "rnn": 1}[cell]
+    arrays = (rng.normal(size=shape) * scale for shape in ((rows, size_x), (rows, size_h), rows, rows))
+    return RecurrentLayer("l0", cell, (DirectionWeights(*arrays),), **options)
+
+
+def test_a_gru_that_resets_before_the_product(rng):
+    layers = [other_layer(rng, "gru", size, 8, linear_before_reset=False) for size in (6, 8)]
+    result = convert(layers, 1, 8, calibration=rng.normal(size=(60, 3, 6)))
+    assert result.config.network.cell == "gru_reset_first"
+    # Three matrices, no zeros between them.
+    assert result.config.weight_bytes == 3 * 8 * (6 + 8 + 8 + 8)
+    assert result.report["output"]["projected"] == 0
+    assert result.report["output"]["integers"] < 0.05
+
+
+def test_what_relu_makes_fits_its_format(rng):
+    layer = other_layer(rng, "rnn", 6, 8, 0.3, activation="relu")
+    x = rng.normal(size=(60, 3, 6))
+    result = convert([layer], 1, 8, calibration=x)
+    assert result.config.network.cell == "rnn_relu"
+    largest = run_layer(layer, x, np.full(3, 60))[0].max()
+    fmt = result.config.quantization.h
+    assert fmt.width == 8
+    assert 1 < largest <= fmt.max * fmt.lsb
+    assert result.report["output"]["integers"] < 0.05
+    with pytest.raises(InvalidValueError, match="quantization.weight_frac must be such that h drops 0 to 31 fraction"):
+        convert([layer], 1, 8, settings={"quantization.weight_frac": -1}, calibration=x)
 
 
 def test_formats():
