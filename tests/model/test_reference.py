@@ -251,7 +251,8 @@ FLOAT_CELLS = {
     "gru": lambda s, c, h, p: _gru(s, c),
     "gru_reset_first": lambda s, c, h, p: _gru_reset_first(s, c),
     "rnn": lambda s, c, h, p: (np.tanh(s[0]), c),
-    "rnn_relu": lambda s, c, h, p: (np.maximum(s[0], 0), c),
+    # Here h has a format that ends at 1.
+    "rnn_relu": lambda s, c, h, p: (np.clip(s[0], 0, 1), c),
 }
 
 

@@ -115,6 +115,7 @@ DESIGNS = {
             "quantization.weight_frac": 7,
             "network.num_layers": 2,
             "architecture.contexts": 2,
+            "architecture.arithmetic": "multiplier",
             "architecture.tile_rows": 2,
             "architecture.tile_cols": 3,
         },
