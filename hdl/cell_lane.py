@@ -3,14 +3,15 @@
 A class per recurrence; what they have in common is their place between the drain and the vector memory.
 """
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.activation import Activation
 from hdl.hierarchy import shared
 from hdl.memory import delay
-from hdl.requantize import requantize, resize
+from hdl.multiplier import Multiplier
+from hdl.requantize import drop, half_lsb, requantize, resize
 from model.config import Config
 from model.schedule import activation_latency, cell_latency
 
@@ -71,12 +72,25 @@ class CellLane(wiring.Component):
         m.d.sync += total.eq(resize(self.sums[gate] + self.bias[gate], len(total)))
         return total
 
-    def _preact(self, m: Module, gate: int, total, frac: int) -> Signal:
-        """Sum of ``frac`` fraction bits in the format of preact, registered."""
-        fmt = self.config.quantization.preact
-        preact = Signal(signed(fmt.width), name=f"preact_{self.config.gates[gate]}")
-        m.d.sync += preact.eq(requantize(total, frac, fmt))
+    def _preact(self, m: Module, gate: int, value) -> Signal:
+        """A value in the format of preact, registered."""
+        preact = Signal(signed(self.config.quantization.preact.width), name=f"preact_{self.config.gates[gate]}")
+        m.d.sync += preact.eq(value)
         return preact
+
+    def _rounded(self, m: Module, gate: int) -> Signal:
+        """Sum with bias in the format of preact: half an LSB comes along with the bias, which spares an adder."""
+        frac, fmt = self.config.accumulator_fracs[gate], self.config.quantization.preact
+        total = Signal(signed(self.config.accumulator_bits + 1), name=f"total_{self.config.gates[gate]}")
+        m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half_lsb(frac, fmt))
+        return self._preact(m, gate, drop(total, frac, fmt))
+
+    def _product(self, m: Module, platform, name: str, a, b) -> Value:
+        """``a · b``, registered: a block of its own, so that it is synthesized as hard as it alone needs."""
+        multiplier = Multiplier(len(a), len(b), 1)
+        m.submodules[f"product_{name}"] = shared(multiplier, platform)
+        m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
+        return multiplier.product
 
     def _activated(self, m: Module, platform, name: str, table, value):
         """Result of an activation."""
@@ -104,9 +118,9 @@ class LstmLane(CellLane):
     def elaborate(self, platform):
         m = Module()
         config, q, gates = self.config, self.config.quantization, []
-        totals = [(self._total(m, gate), config.accumulator_fracs[gate]) for gate in range(len(config.gates))]
         c = self.c
         if config.cell.peepholes:
+            totals = [(self._total(m, gate), config.accumulator_fracs[gate]) for gate in range(len(config.gates))]
             peephole = dict(zip(config.cell.peepholes, self.peephole, strict=True))
             # A cycle for p·c, which is there before f·c is.
             totals = [(delay(m, total, 1, f"sum_{config.gates[gate]}"), frac)
@@ -115,31 +129,32 @@ class LstmLane(CellLane):
                 weight = delay(m, peephole[gate], self.read_latency, f"peephole_{config.gates[gate]}")
                 totals[gate] = self._with_peephole(m, gate, weight, c, totals[gate])
             c = delay(m, c, self.activation + 2, "c")
-        for gate in range(3):
-            preact = self._preact(m, gate, *totals[gate])
+            preacts = [self._preact(m, gate, requantize(*totals[gate], q.preact)) for gate in range(3)]
+        else:
+            preacts = [self._rounded(m, gate) for gate in range(4)]
+        for gate, preact in enumerate(preacts[:3]):
             gates.append(self._activated(m, platform, config.gates[gate], config.gate_table(gate), preact))
         i, f, g = gates
 
-        forget = Signal(signed(q.gate.width + q.cell.width))
-        update = Signal(signed(2 * q.gate.width))
-        m.d.sync += [forget.eq(f * c), update.eq(i * g)]
+        forget, update = self._product(m, platform, "forget", f, c), self._product(m, platform, "update", i, g)
         total = aligned((forget, q.gate.fraction_bits + q.cell.fraction_bits), (update, 2 * q.gate.fraction_bits))
         m.d.sync += self.c_next.eq(requantize(*total, q.cell))
 
-        total_o, name = totals[3], config.gates[3]
+        name = config.gates[3]
         if config.cell.peepholes:
             weight = delay(m, peephole[3], self.write_latency, f"peephole_{name}")
-            late = delay(m, total_o[0], self.write_latency - 1, f"late_{name}")
-            total_o = self._with_peephole(m, 3, weight, self.c_next, (late, total_o[1]))
-        o = self._activated(m, platform, name, config.gate_table(3), self._preact(m, 3, *total_o))
+            late = delay(m, totals[3][0], self.write_latency - 1, f"late_{name}")
+            total = self._with_peephole(m, 3, weight, self.c_next, (late, totals[3][1]))
+            preacts.append(self._preact(m, 3, requantize(*total, q.preact)))
+        o = self._activated(m, platform, name, config.gate_table(3), preacts[3])
         tanh = self._activated(m, platform, "cell", config.cell_table, self.c_next)
         # The two activations meet: without peepholes o is the earlier one, with them tanh(c').
         if config.cell.peepholes:
             tanh = delay(m, tanh, 2, "tanh")
         else:
             o = delay(m, o, 2 + self.activation, "o")
-        product = Signal(signed(2 * q.gate.width))
-        m.d.sync += [product.eq(o * tanh), self.h.eq(requantize(product, 2 * q.gate.fraction_bits, q.h))]
+        product = self._product(m, platform, "h", o, tanh)
+        m.d.sync += self.h.eq(requantize(product, 2 * q.gate.fraction_bits, q.h))
         return m
 
     def _with_peephole(self, m, gate: int, weight, state, total: tuple) -> tuple:
@@ -161,7 +176,7 @@ class GruLane(CellLane):
     def elaborate(self, platform):
         m = Module()
         config, q = self.config, self.config.quantization
-        preacts = [self._preact(m, gate, self._total(m, gate), config.accumulator_fracs[gate]) for gate in range(4)]
+        preacts = [self._rounded(m, gate) for gate in range(4)]
         r, z = (
             self._activated(m, platform, config.gates[gate], config.gate_table(gate), preacts[gate]) for gate in (0, 1)
         )
@@ -170,18 +185,15 @@ class GruLane(CellLane):
             delay(m, preacts[number], cycles, f"late_{config.gates[number]}")
             for number, cycles in ((2, self.activation + 1), (3, self.activation))
         )
-        scaled = Signal(signed(q.gate.width + q.preact.width))
+        scaled = self._product(m, platform, "scaled", r, nh)
         candidate = Signal(signed(q.preact.width))
-        m.d.sync += [
-            scaled.eq(r * nh),
-            candidate.eq(requantize(*aligned((nx, preact), (scaled, preact + gate)), q.preact)),
-        ]
+        m.d.sync += candidate.eq(requantize(*aligned((nx, preact), (scaled, preact + gate)), q.preact))
         n = self._activated(m, platform, "candidate", config.candidate_table, candidate)
 
         z = delay(m, z, self.activation + 2, "z")
+        kept = self._product(m, platform, "kept", z, self.c)
         renewed = Signal(signed(2 * q.gate.width + 1))
-        kept = Signal(signed(q.gate.width + q.cell.width))
-        m.d.sync += [renewed.eq(((1 << gate) - z) * n), kept.eq(z * self.c)]
+        m.d.sync += renewed.eq(((1 << gate) - z) * n)
         total = aligned((renewed, 2 * gate), (kept, gate + q.cell.fraction_bits))
         m.d.sync += [
             self.c_next.eq(requantize(*total, q.cell)),
@@ -199,8 +211,7 @@ class RnnLane(CellLane):
     def elaborate(self, platform):
         m = Module()
         config, q = self.config, self.config.quantization
-        preact = self._preact(m, 0, self._total(m, 0), config.accumulator_fracs[0])
-        gate = self._activated(m, platform, config.gates[0], config.gate_table(0), preact)
+        gate = self._activated(m, platform, config.gates[0], config.gate_table(0), self._rounded(m, 0))
         m.d.sync += self.h.eq(requantize(gate, q.gate.fraction_bits, q.h))
         return m
 

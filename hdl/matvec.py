@@ -93,10 +93,14 @@ class MatVec(wiring.Component):
             m.d.comb += stage.elements.eq(delay(m, self.elements[col], memory_register, f"elements_c{col}"))
             operands.append(stage.operand)
 
-        tags = delay(m, self.tags.as_value(), self.latency - 1, "tags", reset_less=False)
-        m.d.comb += self.sum_tags.as_value().eq(tags)
+        rows = [row(config, self.schedule.lookahead) for _ in range(arch.tile_rows)]
+        # Registered in the rows too, by every value for itself.
+        registered = rows[0].tag_register
+        early = delay(m, self.tags.as_value(), self.latency - 1 - registered, "tags", reset_less=False)
+        m.d.comb += self.sum_tags.as_value().eq(delay(m, early, registered, "sum_tags", reset_less=False))
+        early = data.View(issue_tags(config), early)
         carry_save = arch.arithmetic == "carry_save"
-        for row_index in range(arch.tile_rows):
+        for row_index, sums in enumerate(rows):
             blocks = []
             for col in range(arch.tile_cols):
                 spec = MemorySpec(weight_bank_name(row_index, col), config.bank_words, config.weight_word_bits)
@@ -114,18 +118,17 @@ class MatVec(wiring.Component):
                 else:
                     m.d.comb += element.operand.eq(operands[col])
                     blocks.append(element.partial)
-            sums = row(config, self.schedule.lookahead)
             m.submodules[f"row_{row_index}"] = shared(sums, platform)
             m.d.comb += [
                 sums.blocks.eq(Cat(*blocks)),
-                sums.valid.eq(self.sum_tags.valid),
-                sums.first.eq(self.sum_tags.first),
-                sums.resume.eq(self.sum_tags.resume),
-                sums.park.eq(self.sum_tags.park),
+                sums.valid.eq(early.valid),
+                sums.first.eq(early.first),
+                sums.resume.eq(early.resume),
+                sums.park.eq(early.park),
                 self.sums[row_index].eq(sums.sums),
             ]
             if config.network.num_layers > 1:
-                m.d.comb += sums.inner.eq(self.sum_tags.inner)
+                m.d.comb += sums.inner.eq(early.inner)
             if carry_save:
                 m.d.comb += sums.operands.eq(Cat(*operands))
         return m

@@ -12,7 +12,7 @@ from model.area import logic_area_90nm, memory_area_90nm
 from model.config import Config
 from model.datapath import datapath_widths, num_digits
 from model.memory_image import parameter_memories, state_memories
-from model.schedule import Schedule, adder_tree_latency, inverse_transform_latency
+from model.schedule import Schedule, adder_tree_latency, inverse_transform_latency, joined_sums
 
 # Gate equivalents per bit, or per bit of one operand times bit of the other.
 GE_MULTIPLIER = 8.5
@@ -112,14 +112,12 @@ def _carry_save_products(config: Config) -> tuple[float, float]:
     products = sums = 0.0
     for weight, operand in zip(widths.weight, widths.operand, strict=True):
         products += widths.terms * num_digits(operand) * (weight + 1) * GE_BOOTH_BIT
-        words, width = 2 * arch.tile_cols * widths.terms, weight + operand + 3
-        while True:
-            groups = -(-words // (2 * group))
-            sums += 2 * groups * width * GE_REGISTER
-            if groups == 1:
-                break
-            words = 2 * groups
-            sums += (words - 2) * width * GE_ADDER
+        groups, width = -(-arch.tile_cols * widths.terms // group), weight + operand + 3
+        sums += 2 * groups * width * GE_REGISTER
+        while groups > 1:
+            joins = -(-groups // joined_sums(group))
+            sums += 2 * (groups - joins) * width * GE_ADDER + 2 * joins * width * GE_REGISTER
+            groups = joins
         # Joins the accumulator to the two words.
         sums += width * GE_ADDER
     return products, sums
