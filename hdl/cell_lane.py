@@ -8,6 +8,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.activation import Activation
+from hdl.carry_save import CarrySaveSum
+from hdl.dot_product import CarrySaveProduct
 from hdl.hierarchy import shared
 from hdl.memory import delay
 from hdl.multiplier import Multiplier
@@ -85,12 +87,43 @@ class CellLane(wiring.Component):
         m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half_lsb(frac, fmt))
         return self._preact(m, gate, drop(total, frac, fmt))
 
-    def _product(self, m: Module, platform, name: str, a, b) -> Value:
-        """``a · b``, registered: a block of its own, so that it is synthesized as hard as it alone needs."""
-        multiplier = Multiplier(len(a), len(b), 1)
-        m.submodules[f"product_{name}"] = shared(multiplier, platform)
-        m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
-        return multiplier.product
+    def _rounded_products(self, m: Module, platform, name: str, fmt, products, addend=None) -> Value:
+        """Σ a · b (+ addend) in the format ``fmt``, the products registered, the addend of that later cycle.
+
+        Parameters
+        ----------
+        products : list of (name, a, b, fraction bits of the product)
+        addend : (value, fraction bits), optional
+        """
+        frac = max(bits for *_, bits in [*products, *([addend] if addend else [])])
+        half = half_lsb(frac, fmt)
+        if self.config.architecture.arithmetic == "multiplier":
+            terms = [addend] if addend else []
+            for part, a, b, bits in products:
+                multiplier = Multiplier(len(a), len(b), 1)
+                m.submodules[f"product_{part}"] = shared(multiplier, platform)
+                m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
+                terms.append((multiplier.product, bits))
+            return requantize(*aligned(*terms), fmt)
+        # No carry propagates in the products: once, when they are added.  Each of at most three terms and the half
+        # LSB is less than half of the range.
+        widths = [len(a) + len(b) + frac - bits for _, a, b, bits in products]
+        widths += [len(addend[0]) + frac - addend[1]] if addend else []
+        width = max(widths) + 2
+        total = CarrySaveSum(m, (1 << width) - 1, name)
+        for part, a, b, bits in products:
+            # With the first product that has the fraction bits of the sum.
+            added, half = (half, 0) if bits == frac else (0, half)
+            product = CarrySaveProduct(len(a), len(b), width - (frac - bits), added)
+            m.submodules[f"product_{part}"] = shared(product, platform)
+            m.d.comb += [product.a.eq(a), product.b.eq(b)]
+            total.add(product.save, frac - bits)
+            total.add(product.carry, frac - bits)
+        if addend:
+            value, bits = addend
+            total.add(resize(value, width - (frac - bits)).as_unsigned(), frac - bits)
+        save, carry = total.words()
+        return drop((save + carry + half)[:width].as_signed(), frac, fmt)
 
     def _activated(self, m: Module, platform, name: str, table, value):
         """Result of an activation."""
@@ -136,9 +169,9 @@ class LstmLane(CellLane):
             gates.append(self._activated(m, platform, config.gates[gate], config.gate_table(gate), preact))
         i, f, g = gates
 
-        forget, update = self._product(m, platform, "forget", f, c), self._product(m, platform, "update", i, g)
-        total = aligned((forget, q.gate.fraction_bits + q.cell.fraction_bits), (update, 2 * q.gate.fraction_bits))
-        m.d.sync += self.c_next.eq(requantize(*total, q.cell))
+        gate = q.gate.fraction_bits
+        products = [("forget", f, c, gate + q.cell.fraction_bits), ("update", i, g, 2 * gate)]
+        m.d.sync += self.c_next.eq(self._rounded_products(m, platform, "state", q.cell, products))
 
         name = config.gates[3]
         if config.cell.peepholes:
@@ -153,8 +186,7 @@ class LstmLane(CellLane):
             tanh = delay(m, tanh, 2, "tanh")
         else:
             o = delay(m, o, 2 + self.activation, "o")
-        product = self._product(m, platform, "h", o, tanh)
-        m.d.sync += self.h.eq(requantize(product, 2 * q.gate.fraction_bits, q.h))
+        m.d.sync += self.h.eq(self._rounded_products(m, platform, "output", q.h, [("h", o, tanh, 2 * gate)]))
         return m
 
     def _with_peephole(self, m, gate: int, weight, state, total: tuple) -> tuple:
@@ -185,18 +217,18 @@ class GruLane(CellLane):
             delay(m, preacts[number], cycles, f"late_{config.gates[number]}")
             for number, cycles in ((2, self.activation + 1), (3, self.activation))
         )
-        scaled = self._product(m, platform, "scaled", r, nh)
         candidate = Signal(signed(q.preact.width))
-        m.d.sync += candidate.eq(requantize(*aligned((nx, preact), (scaled, preact + gate)), q.preact))
+        products = [("scaled", r, nh, preact + gate)]
+        m.d.sync += candidate.eq(self._rounded_products(m, platform, "sum", q.preact, products, (nx, preact)))
         n = self._activated(m, platform, "candidate", config.candidate_table, candidate)
 
         z = delay(m, z, self.activation + 2, "z")
-        kept = self._product(m, platform, "kept", z, self.c)
-        renewed = Signal(signed(2 * q.gate.width + 1))
-        m.d.sync += renewed.eq(((1 << gate) - z) * n)
-        total = aligned((renewed, 2 * gate), (kept, gate + q.cell.fraction_bits))
+        products = [
+            ("renewed", (1 << gate) - z, n, 2 * gate),
+            ("kept", z, self.c, gate + q.cell.fraction_bits),
+        ]
         m.d.sync += [
-            self.c_next.eq(requantize(*total, q.cell)),
+            self.c_next.eq(self._rounded_products(m, platform, "state", q.cell, products)),
             self.h.eq(requantize(self.c_next, q.cell.fraction_bits, q.h)),
         ]
         return m
