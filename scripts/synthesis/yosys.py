@@ -15,7 +15,7 @@ from sim import yosys_process
 
 GENERIC_GATES = "NAND,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4,OAI4"
 
-# From small to fast; {D} is the delay target, which "loose" and "medium" differ in.  "dense" also takes full adders
+# From small to fast; {D} is the delay target, which "loose" and "medium" differ in alone.  "dense" also takes full adders
 # where the library has one: ABC neither uses such a cell nor looks through it.
 ABC_SCRIPTS = {
     "dense": (
