@@ -1,6 +1,6 @@
 """Matrix–vector engine: a tile of R × C processing elements, its weight banks and accumulators."""
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -155,8 +155,10 @@ class WeightAddress(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # The next address is there before anyone knows that it is wanted, which comes late.
+        following = Signal(len(self.address), init=min(1, self.words - 1))
         with m.If(self.advance):
-            m.d.sync += self.address.eq(self.address + 1)
-            with m.If(self.address == self.words - 1):
-                m.d.sync += self.address.eq(0)
+            m.d.sync += [self.address.eq(following), following.eq(following + 1)]
+            with m.If(following == self.words - 1):
+                m.d.sync += following.eq(0)
         return m

@@ -20,8 +20,9 @@ GE_ADDER = 7.0
 GE_REGISTER = 5.7
 GE_ENABLED_REGISTER = 8.0
 GE_MULTIPLEXER = 2.3
-# A bit of a Booth row: its selection and the full adder in which it disappears.
-GE_BOOTH_BIT = 10.8
+# A bit of a Booth row: its selection and the full adder in which it disappears; a full adder that need not be as quick.
+GE_BOOTH_BIT = 10.5
+GE_FULL_ADDER = 5.2
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _carry_save_products(config: Config) -> tuple[float, float]:
         sums += 2 * groups * width * GE_REGISTER
         while groups > 1:
             joins = -(-groups // joined_sums(group))
-            sums += 2 * (groups - joins) * width * GE_ADDER + 2 * joins * width * GE_REGISTER
+            sums += 2 * (groups - joins) * width * GE_FULL_ADDER + 2 * joins * width * GE_REGISTER
             groups = joins
         # Joins the accumulator to the two words.
         sums += width * GE_ADDER

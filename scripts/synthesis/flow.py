@@ -20,6 +20,8 @@ TARGET_FO4 = 40.0
 LOGIC_SHARE = {"dense": 0.6, "small": 0.6, "loose": 1.5, "medium": 0.75, "fast": 0.6}
 # Clock period that ABC works towards where OpenSTA is missing and the FO4 of the library therefore unknown.
 UNKNOWN_PERIOD_PS = 1700.0
+# Modules come on the longest paths one after the other, and go from effort to effort.
+MOST_ROUNDS = 2 * len(EFFORTS)
 # A module with less of a too long path than this is not the one to blame.
 BLAME_SHARE = 0.1
 
@@ -102,7 +104,7 @@ def synthesize(
     choices = Choices(prepared, liberty, plain, period_ps, folder, EFFORTS, announce)
     efforts = choices.smallest()
     best = None
-    for number in range(len(EFFORTS)):
+    for number in range(MOST_ROUNDS):
         netlist = choices.netlist(efforts)
         netlist.repair(liberty)
         if not timed:
