@@ -13,7 +13,7 @@ from model.area import (
 )
 from scripts.synthesis.treemap import treemap
 
-SHOWN_STAGES = 20
+SHOWN_STAGES = 25
 # Roles that stand for everything below them.
 PARTS = ("pe", "weight", "row", "operand", "drain", "cell_update", "vectors", "controller", "output")
 

@@ -10,7 +10,7 @@ from scripts.synthesis.timing import Stage
 from scripts.synthesis.units import role_of
 from scripts.synthesis.yosys import yosys_version
 
-REPORTED_STAGES = 200
+REPORTED_STAGES, REPORTED_MEMORY_STAGES = 200, 5
 
 
 def nand2_area(result: Synthesis) -> float:
@@ -75,9 +75,16 @@ def timing_values(result: Synthesis, target_fo4: float) -> dict | None:
                 "cells": stage.cells,
                 "fo4_by_module": {module: spent / fo4 for module, spent in stage.spent.items() if spent > 0.005 * fo4},
             }
-            for stage in timing.stages[:REPORTED_STAGES]
+            for stage in _reported(timing.stages)
         ],
     }
+
+
+def _reported(stages: list[Stage]) -> list[Stage]:
+    """The longest of logic and of those from memories, longest first."""
+    logic = [stage for stage in stages if not stage.from_memory][:REPORTED_STAGES]
+    memory = [stage for stage in stages if stage.from_memory][:REPORTED_MEMORY_STAGES]
+    return sorted([*logic, *memory], key=lambda stage: -stage.period)
 
 
 def _place(stage: Stage | None, fo4: float) -> dict | None:

@@ -10,8 +10,8 @@ from scripts.synthesis.liberty import Liberty
 from scripts.synthesis.memory_macro import MemoryModel
 from scripts.synthesis.netlist import MEMORY_MODULES, Netlist
 
-# Stages whose longest path is looked at cell by cell.
-DETAILED_STAGES = 60
+# Stages whose longest path is looked at cell by cell: of logic, and from memories, which are many and alike.
+DETAILED_STAGES, DETAILED_MEMORY_STAGES = 60, 5
 # What a path spends in a memory, in place of a module's name; what a memory's name as the place of a pin begins with.
 MEMORY = "memory"
 MEMORY_PLACE = "memory "
@@ -140,8 +140,10 @@ def analyse(
             key = tuple(_place(pin, netlist, types, registers) for pin in (endpoint.start, endpoint.end))
             grouped[key] = max(grouped.get(key, (-1.0, "")), (needed, endpoint.end))
         ordered.extend(sorted(grouped.items(), key=lambda item: (-item[1][0], item[0])))
-        # The longest of all, and that of every module.
-        wanted = {pin for _, (_, pin) in ordered[:DETAILED_STAGES]}
+        # The longest of logic and from memories, and that of every module.
+        logic = [pin for (start, _), (_, pin) in ordered if not start[1].startswith(MEMORY_PLACE)]
+        memory = [pin for (start, _), (_, pin) in ordered if start[1].startswith(MEMORY_PLACE)]
+        wanted = {*logic[:DETAILED_STAGES], *memory[:DETAILED_MEMORY_STAGES]}
         last: dict[str, str] = {}
         for (_, end), (_, pin) in ordered:
             last.setdefault(end[0], pin)

@@ -15,8 +15,8 @@ from sim import yosys_process
 
 GENERIC_GATES = "NAND,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4,OAI4"
 
-# From small to fast; {D} is the delay target, which "loose" and "medium" differ in alone.  "dense" also takes full adders
-# where the library has one: ABC neither uses such a cell nor looks through it.
+# From small to fast; {D} is the delay target, and all that "loose" and "medium" differ in.  "dense" also takes full
+# adders where the library has one: ABC neither uses such a cell nor looks through it.
 ABC_SCRIPTS = {
     "dense": (
         "strash", "&get -n", "&fraig -x", "&put", "scorr", "dc2", "strash", "&get -n", "&dch -f", "&nf", "&put",

@@ -152,13 +152,16 @@ def test_fo4_is_without_wires_and_a_path_is_not(library, library_file, tmp_path)
 
 
 def test_paths_of_logic_and_from_memories_are_told_apart(library, tmp_path):
-    text = MEMORY + """
+    text = (
+        MEMORY
+        + """
         module both(input clk, input [2:0] a, output reg [7:0] y);
           wire [7:0] d, e;
           holder h(.clk(clk), .a(a), .d(d), .e(e));
           reg [7:0] x;
           always @(posedge clk) begin x <= d; y <= x * x; end
         endmodule"""
+    )
     timing = synthesize(text, "both", library, tmp_path, ports_fraction=0.0).timing
     memory, logic = timing.longest(from_memory=True), timing.longest(from_memory=False)
     assert (memory.start, memory.end) == (("holder", "memory one"), ("holder", "memory two"))
