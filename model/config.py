@@ -191,7 +191,7 @@ class PipelineConfig:
     inverse_levels : int
         Levels of two-input adders between registers of the inverse transform of the fast engine; 0 is no register.
     compressor_terms : int
-        Arithmetic ``carry_save``: products that are compressed between two registers.
+        Arithmetic ``carry_save``: products that are compressed between two registers; of their sums, twice as many.
     multiplier_stages : int
         Arithmetic ``multiplier``: registers of a multiplier, 0 combinational, 1 product registered, 2 also inside.
     adder_levels : int
@@ -202,7 +202,7 @@ class PipelineConfig:
     memory_register: bool = True
     operand_register: bool = True
     inverse_levels: int = 2
-    compressor_terms: int = 8
+    compressor_terms: int = 2
     multiplier_stages: int = 1
     adder_levels: int = 2
 

@@ -75,11 +75,17 @@ def adder_tree_latency(terms: int, levels_per_register: int) -> int:
 
 
 def dot_product_latency(terms: int, group: int) -> int:
-    """Registers of a sum of products in carry-save form: groups of ``group`` terms, then of ``group`` groups, …"""
+    """Registers of a sum of products in carry-save form: groups of ``group`` terms, then joins of them."""
     level, stages = -(-terms // group), 1
     while level > 1:
-        level, stages = -(-level // group), stages + 1
+        level, stages = -(-level // joined_sums(group)), stages + 1
     return stages
+
+
+def joined_sums(group: int) -> int:
+    """Sums in carry-save form that are joined between two registers: of two words each, where a product has a row
+    for every Booth digit, and so at least twice as many as products."""
+    return 2 * group
 
 
 def transform_stages(depth: int, levels_per_register: int) -> int:

@@ -95,9 +95,14 @@ def small_config(**architecture):
 
 
 @pytest.mark.parametrize("cell", LANES)
-@pytest.mark.parametrize("kind", ["pwl", "shift"])
-def test_cell_lane(kind, cell, rng):
-    settings = {"activation.kind": kind, "activation.segments": 8 if kind == "pwl" else 4, "network.cell": cell}
+@pytest.mark.parametrize(("kind", "segments", "arithmetic"), [("pwl", 8, "carry_save"), ("shift", 4, "multiplier")])
+def test_cell_lane(kind, segments, arithmetic, cell, rng):
+    settings = {
+        "activation.kind": kind,
+        "activation.segments": segments,
+        "network.cell": cell,
+        "architecture.arithmetic": arithmetic,
+    }
     gates, peepholes = len(CELLS[cell].gates), len(CELLS[cell].peepholes)
     config = small_config().replace({"quantization.weight_frac": [4, 5, 3, 4][:gates], **settings})
     q, count = config.quantization, 200
