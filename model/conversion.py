@@ -14,6 +14,7 @@ from model import circulant
 from model.cells import CELLS
 from model.config import FAST_BLOCK_SIZES, Config
 from model.errors import InvalidValueError, require
+from model.first_state import begins_elsewhere, first_states
 from model.fixed_point import dequantize, quantize
 from model.format_choice import ELEMENT_CANDIDATES, best_fraction_bits, weight_candidates
 from model.imported.evaluate import run_layer
@@ -42,11 +43,14 @@ class Conversion:
         Errors of every step as plain JSON values; see :func:`convert`.
     inputs : float64 array (T, B, X)
         What they were measured on.
+    state : list of (h, c) or None
+        That they begin with, integers (B, P or H) and (B, H) of every layer; ``None`` is zero.
     """
 
     weights: NetworkWeights
     report: dict
     inputs: np.ndarray
+    state: list[tuple[np.ndarray, np.ndarray]] | None = None
 
     @property
     def config(self) -> Config:
@@ -107,6 +111,7 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
             "engine": "fast" if block_size in FAST_BLOCK_SIZES else "direct",
             "tile_rows": min(4, rows),
             "tile_cols": min(4, columns),
+            "state_ports": begins_elsewhere(layers),
         },
     }
     return Config.from_dict(values).replace(settings)
@@ -204,8 +209,9 @@ def layer_of_rows(layer: RecurrentLayer, rows: Rows) -> RecurrentLayer:
     else:
         w_x, w_h, bias_x, bias_h = rows.w_x, rows.w_h, rows.bias, np.zeros_like(rows.bias)
     flat = (array.reshape(-1, *array.shape[2:]) for array in (w_x, w_h, bias_x, bias_h))
-    behind = layer.weights[0].projection
-    return replace(layer, weights=(DirectionWeights(*flat, peepholes=rows.peephole, projection=behind),))
+    names = ("w_x", "w_h", "bias_x", "bias_h")
+    changed = dict(zip(names, flat, strict=True))
+    return replace(layer, weights=(replace(layer.weights[0], **changed, peepholes=rows.peephole),))
 
 
 def _defining(gates: np.ndarray, block_size: int, sizes: tuple[int, ...] | None = None) -> np.ndarray:
@@ -368,10 +374,10 @@ def run_layers(layers: Layers, x: np.ndarray) -> list[np.ndarray]:
     return values
 
 
-def _integer_outputs(weights: NetworkWeights, x: np.ndarray) -> list[np.ndarray]:
+def _integer_outputs(weights: NetworkWeights, x: np.ndarray, state: list | None) -> list[np.ndarray]:
     """h (T, B, H) of every layer in the reference's integers, as real numbers; of both directions (T, B, 2H)."""
     points = weights.config.quantization
-    outputs, _ = NetworkReference(weights).run_layers(quantize(x, points.x))
+    outputs, _ = NetworkReference(weights).run_layers(quantize(x, points.x), state)
     return [dequantize(codes, points.h) for codes in outputs]
 
 
@@ -385,6 +391,12 @@ def noise(config: Config, rng: np.random.Generator, steps: int, batch: int) -> n
     fmt = config.quantization.x
     codes = rng.integers(fmt.min, fmt.max + 1, size=(steps, batch, config.network.input_size))
     return dequantize(codes, fmt)
+
+
+def _batch_of(layers: Layers) -> int:
+    """Sequences that the file has first states for; 0: any number."""
+    parts = (part for layer in layers for w in layer.weights for part in (w.initial_h, w.initial_c))
+    return max((len(part) for part in parts if part is not None and len(part) > 1), default=0)
 
 
 def convert(
@@ -452,7 +464,10 @@ def convert(
         for number, layer in enumerate(projected)
     ]
     weights = of_layers(config, [part for ways in parts for part, _ in ways])
-    x = noise(config, rng or np.random.default_rng(0), 64, 8) if calibration is None else calibration
+    x = calibration
+    if x is None:
+        x = noise(config, rng or np.random.default_rng(0), 64, _batch_of(layers) or 8)
+    state = first_states(config, layers, x.shape[1])
     restored = []
     for layer, ways, size in zip(projected, parts, sizes, strict=True):
         pairs = zip(directions(layer), ways, strict=True)
@@ -462,7 +477,7 @@ def convert(
     outputs = {
         "projected": run_layers(projected, x)[1:],
         "rounded_weights": run_layers(restored, x)[1:],
-        "integers": _integer_outputs(weights, x),
+        "integers": _integer_outputs(weights, x, state),
     }
     wanted = run_layers(layers, x)[1:]
 
@@ -499,4 +514,4 @@ def convert(
         "dense_float32_bytes": config.dense_float_bytes,
         "removed_percent": round(100 * (1 - config.weight_bytes / config.dense_float_bytes), 2),
     }
-    return Conversion(weights, report, x)
+    return Conversion(weights, report, x, state)

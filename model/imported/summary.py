@@ -26,7 +26,9 @@ def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
     cell = hardware_cell(layer)
     if cell not in CELLS:
         limits.append(f"cell {cell}")
-    if any(w.initial_h is not None or w.initial_c is not None for w in layer.weights) or layer.state_inputs:
+    elsewhere = layer.state_inputs or any(w.initial_h is not None or w.initial_c is not None for w in layer.weights)
+    # What has state ports: see model.config.
+    if elsewhere and (layer.num_directions == 2 or CELLS[cell].stages > 1):
         limits.append("first state other than zero")
     return tuple(limits)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -175,6 +176,34 @@ def test_a_stack_from_its_file_through_the_verilog(make, tmp_path, capsys, monke
     h = NetworkReference(image.weights).run(codes)[0] * image.config.quantization.h.lsb
     wanted, _ = network(torch.from_numpy(inputs).float())
     assert np.abs(h - wanted.detach().numpy()).max() < 0.1
+
+
+class Exported(torch.nn.Module):
+    """What people export: an LSTM that begins with a state of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(6, 8)
+        self.register_buffer("h", torch.rand(1, 1, 8) - 0.5)
+        self.register_buffer("c", torch.randn(1, 1, 8))
+
+    def forward(self, x):
+        return self.lstm(x, (self.h, self.c))[0]
+
+
+def test_an_lstm_that_pytorch_exported_through_the_verilog(tmp_path, capsys, monkeypatch):
+    """With its first state, which goes in through the state ports before every sequence."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Exported().eval(), (torch.zeros(9, 1, 6),), "lstm.onnx", dynamo=False)
+    np.save("inputs.npy", np.random.default_rng(16).normal(size=(9, 1, 6)))
+    arguments = ["lstm.onnx", "--k", 2, "--calibrate", "inputs.npy", "--set", "architecture.tile_rows=2"]
+    status, out, _ = command(convert, [*arguments, "--sim", "icarus", "--steps", 9], capsys)
+    assert status == 0
+    assert out.count("9 steps in runs/lstm/verilog/, 0 mismatches of h") == 2
+    assert load_build(tmp_path / "runs" / "lstm" / "verilog").config.architecture.state_ports
 
 
 def test_one_of_several_layers(saved, tmp_path, capsys):
