@@ -476,3 +476,10 @@ def test_only_the_training_package_imports_torch():
                 names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
                 names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
                 assert not any(name.split(".")[0] == "torch" for name in names), file
+
+
+@pytest.mark.parametrize("field", ["num_layers", "bidirectional"])
+def test_networks_that_are_not_trained_are_refused(field):
+    config = preset("tiny").replace({f"network.{field}": 2 if field == "num_layers" else True})
+    with pytest.raises(InvalidValueError, match=rf"^network\.{field} must be (1|false) to be trained, not (2|True)$"):
+        make_layer(config)

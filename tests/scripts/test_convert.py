@@ -151,7 +151,7 @@ def test_a_gru_from_its_file_through_the_verilog(cell, tmp_path, capsys, monkeyp
     [
         lambda: torch.nn.GRU(6, 8, num_layers=2),
         lambda: torch.nn.LSTM(6, 8, num_layers=2, proj_size=5),
-        lambda: torch.nn.LSTM(6, 7, num_layers=2, bidirectional=True),
+        lambda: torch.nn.LSTM(6, 5, num_layers=2, bidirectional=True),
     ],
     ids=["gru", "projected_lstm", "bidirectional_lstm"],
 )
