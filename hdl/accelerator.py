@@ -6,11 +6,12 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.cell_update import CellUpdate
 from hdl.controller import Controller
-from hdl.drain import Drain
+from hdl.drain import Drain, state_unit_port
 from hdl.hierarchy import shared
 from hdl.matvec import MatVec
 from hdl.output_buffer import OutputBuffer
 from hdl.parts import has_projection, select
+from hdl.staged_update import StagedUpdate
 from hdl.state_access import StateAccess
 from hdl.vector_memory import VectorMemory
 from model.config import Config
@@ -77,7 +78,7 @@ class Accelerator(wiring.Component):
         m.submodules.matvec = shared(matvec, platform)
         drain = Drain(config)
         m.submodules.drain = shared(drain, platform)
-        cells = CellUpdate(config, self.contents)
+        cells = (StagedUpdate if config.cell.stages > 1 else CellUpdate)(config, self.contents)
         m.submodules.cells = shared(cells, platform)
         output = OutputBuffer(config)
         m.submodules.output = shared(output, platform)
@@ -103,7 +104,7 @@ class Accelerator(wiring.Component):
             vectors.read.eq(controller.issue),
             *([vectors.part.eq(controller.part)] if several_parts else []),
             *([vectors.context.eq(controller.context), vectors.turn.eq(controller.turn)] if several_contexts else []),
-            *([cells.state_unit.eq(drain.state_unit)] if several_contexts else []),
+            *([cells.state_unit.eq(drain.state_unit)] if state_unit_port(config, In) else []),
             vectors.group.eq(controller.group),
             vectors.half.eq(controller.half),
             vectors.first_step.eq(controller.first_step),

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
-# Levels of a full adder in relative delay; the order in which words are taken is all that it decides.
-ADDER_DELAY = 2
+# Exclusive ors of a full adder, and on the way of the word that comes last; the order in which words are taken is all
+# that they decide.
+ADDER_DELAY, LAST_DELAY = 2, 1
 
 
 class Word(NamedTuple):
@@ -97,7 +98,7 @@ class CarrySaveSum:
         others = sorted((word for word in self._words if word is not first), key=misfit)
         taken = [first, *others[:2]]
         self._words = [word for word in self._words if all(word is not used for used in taken)]
-        return taken
+        return sorted(taken, key=lambda word: word.delay)
 
     def _gap(self, position: int) -> Value:
         """A bit that waits for this position, or 0."""
@@ -112,7 +113,8 @@ class CarrySaveSum:
         low, high = max(word.offset for word in words), min(word.end for word in words)
         start, end = min(word.offset for word in words), max(word.end for word in words)
         high = max(high, low)
-        delay = max(word.delay for word in words) + ADDER_DELAY
+        *_, before, last = (word.delay for word in words)
+        delay = max(before + ADDER_DELAY, last + LAST_DELAY)
         save: list[Value] = []
         carry: list[Value | None] = []  # None: a gap
         for position in range(start, low):

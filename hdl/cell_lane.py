@@ -3,14 +3,17 @@
 A class per recurrence; what they have in common is their place between the drain and the vector memory.
 """
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.activation import Activation
+from hdl.carry_save import CarrySaveSum
+from hdl.dot_product import CarrySaveProduct
 from hdl.hierarchy import shared
 from hdl.memory import delay
-from hdl.requantize import requantize, resize
+from hdl.multiplier import Multiplier
+from hdl.requantize import drop, half_lsb, requantize, resize
 from model.config import Config
 from model.schedule import activation_latency, cell_latency
 
@@ -71,12 +74,56 @@ class CellLane(wiring.Component):
         m.d.sync += total.eq(resize(self.sums[gate] + self.bias[gate], len(total)))
         return total
 
-    def _preact(self, m: Module, gate: int, total, frac: int) -> Signal:
-        """Sum of ``frac`` fraction bits in the format of preact, registered."""
-        fmt = self.config.quantization.preact
-        preact = Signal(signed(fmt.width), name=f"preact_{self.config.gates[gate]}")
-        m.d.sync += preact.eq(requantize(total, frac, fmt))
+    def _preact(self, m: Module, gate: int, value) -> Signal:
+        """A value in the format of preact, registered."""
+        preact = Signal(signed(self.config.quantization.preact.width), name=f"preact_{self.config.gates[gate]}")
+        m.d.sync += preact.eq(value)
         return preact
+
+    def _rounded(self, m: Module, gate: int) -> Signal:
+        """Sum with bias in the format of preact: half an LSB comes along with the bias, which spares an adder."""
+        frac, fmt = self.config.accumulator_fracs[gate], self.config.quantization.preact
+        total = Signal(signed(self.config.accumulator_bits + 1), name=f"total_{self.config.gates[gate]}")
+        m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half_lsb(frac, fmt))
+        return self._preact(m, gate, drop(total, frac, fmt))
+
+    def _rounded_products(self, m: Module, platform, name: str, fmt, products, addend=None) -> Value:
+        """Σ a · b (+ addend) in the format ``fmt``, the products registered, the addend of that later cycle.
+
+        Parameters
+        ----------
+        products : list of (name, a, b, fraction bits of the product)
+        addend : (value, fraction bits), optional
+        """
+        frac = max(bits for *_, bits in [*products, *([addend] if addend else [])])
+        half = half_lsb(frac, fmt)
+        if self.config.architecture.arithmetic == "multiplier":
+            terms = [addend] if addend else []
+            for part, a, b, bits in products:
+                multiplier = Multiplier(len(a), len(b), 1)
+                m.submodules[f"product_{part}"] = shared(multiplier, platform)
+                m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
+                terms.append((multiplier.product, bits))
+            return requantize(*aligned(*terms), fmt)
+        # No carry propagates in the products: once, when they are added.  Each of at most three terms and the half
+        # LSB is less than half of the range.
+        widths = [len(a) + len(b) + frac - bits for _, a, b, bits in products]
+        widths += [len(addend[0]) + frac - addend[1]] if addend else []
+        width = max(widths) + 2
+        total = CarrySaveSum(m, (1 << width) - 1, name)
+        for part, a, b, bits in products:
+            # With the first product that has the fraction bits of the sum.
+            added, half = (half, 0) if bits == frac else (0, half)
+            product = CarrySaveProduct(len(a), len(b), width - (frac - bits), added)
+            m.submodules[f"product_{part}"] = shared(product, platform)
+            m.d.comb += [product.a.eq(a), product.b.eq(b)]
+            total.add(product.save, frac - bits)
+            total.add(product.carry, frac - bits)
+        if addend:
+            value, bits = addend
+            total.add(resize(value, width - (frac - bits)).as_unsigned(), frac - bits)
+        save, carry = total.words()
+        return drop((save + carry + half)[:width].as_signed(), frac, fmt)
 
     def _activated(self, m: Module, platform, name: str, table, value):
         """Result of an activation."""
@@ -104,9 +151,9 @@ class LstmLane(CellLane):
     def elaborate(self, platform):
         m = Module()
         config, q, gates = self.config, self.config.quantization, []
-        totals = [(self._total(m, gate), config.accumulator_fracs[gate]) for gate in range(len(config.gates))]
         c = self.c
         if config.cell.peepholes:
+            totals = [(self._total(m, gate), config.accumulator_fracs[gate]) for gate in range(len(config.gates))]
             peephole = dict(zip(config.cell.peepholes, self.peephole, strict=True))
             # A cycle for p·c, which is there before f·c is.
             totals = [(delay(m, total, 1, f"sum_{config.gates[gate]}"), frac)
@@ -115,31 +162,32 @@ class LstmLane(CellLane):
                 weight = delay(m, peephole[gate], self.read_latency, f"peephole_{config.gates[gate]}")
                 totals[gate] = self._with_peephole(m, gate, weight, c, totals[gate])
             c = delay(m, c, self.activation + 2, "c")
-        for gate in range(3):
-            preact = self._preact(m, gate, *totals[gate])
+            preacts = [self._preact(m, gate, requantize(*totals[gate], q.preact)) for gate in range(3)]
+        else:
+            preacts = [self._rounded(m, gate) for gate in range(4)]
+        for gate, preact in enumerate(preacts[:3]):
             gates.append(self._activated(m, platform, config.gates[gate], config.gate_table(gate), preact))
         i, f, g = gates
 
-        forget = Signal(signed(q.gate.width + q.cell.width))
-        update = Signal(signed(2 * q.gate.width))
-        m.d.sync += [forget.eq(f * c), update.eq(i * g)]
-        total = aligned((forget, q.gate.fraction_bits + q.cell.fraction_bits), (update, 2 * q.gate.fraction_bits))
-        m.d.sync += self.c_next.eq(requantize(*total, q.cell))
+        gate = q.gate.fraction_bits
+        products = [("forget", f, c, gate + q.cell.fraction_bits), ("update", i, g, 2 * gate)]
+        m.d.sync += self.c_next.eq(self._rounded_products(m, platform, "state", q.cell, products))
 
-        total_o, name = totals[3], config.gates[3]
+        name = config.gates[3]
         if config.cell.peepholes:
             weight = delay(m, peephole[3], self.write_latency, f"peephole_{name}")
-            late = delay(m, total_o[0], self.write_latency - 1, f"late_{name}")
-            total_o = self._with_peephole(m, 3, weight, self.c_next, (late, total_o[1]))
-        o = self._activated(m, platform, name, config.gate_table(3), self._preact(m, 3, *total_o))
+            late = delay(m, totals[3][0], self.write_latency - 1, f"late_{name}")
+            total = self._with_peephole(m, 3, weight, self.c_next, (late, totals[3][1]))
+            preacts.append(self._preact(m, 3, requantize(*total, q.preact)))
+        o = self._activated(m, platform, name, config.gate_table(3), preacts[3])
         tanh = self._activated(m, platform, "cell", config.cell_table, self.c_next)
         # The two activations meet: without peepholes o is the earlier one, with them tanh(c').
         if config.cell.peepholes:
             tanh = delay(m, tanh, 2, "tanh")
         else:
             o = delay(m, o, 2 + self.activation, "o")
-        product = Signal(signed(2 * q.gate.width))
-        m.d.sync += [product.eq(o * tanh), self.h.eq(requantize(product, 2 * q.gate.fraction_bits, config.cell_output))]
+        h = self._rounded_products(m, platform, "output", config.cell_output, [("h", o, tanh, 2 * gate)])
+        m.d.sync += self.h.eq(h)
         return m
 
     def _with_peephole(self, m, gate: int, weight, state, total: tuple) -> tuple:
@@ -161,7 +209,7 @@ class GruLane(CellLane):
     def elaborate(self, platform):
         m = Module()
         config, q = self.config, self.config.quantization
-        preacts = [self._preact(m, gate, self._total(m, gate), config.accumulator_fracs[gate]) for gate in range(4)]
+        preacts = [self._rounded(m, gate) for gate in range(4)]
         r, z = (
             self._activated(m, platform, config.gates[gate], config.gate_table(gate), preacts[gate]) for gate in (0, 1)
         )
@@ -170,21 +218,18 @@ class GruLane(CellLane):
             delay(m, preacts[number], cycles, f"late_{config.gates[number]}")
             for number, cycles in ((2, self.activation + 1), (3, self.activation))
         )
-        scaled = Signal(signed(q.gate.width + q.preact.width))
         candidate = Signal(signed(q.preact.width))
-        m.d.sync += [
-            scaled.eq(r * nh),
-            candidate.eq(requantize(*aligned((nx, preact), (scaled, preact + gate)), q.preact)),
-        ]
+        products = [("scaled", r, nh, preact + gate)]
+        m.d.sync += candidate.eq(self._rounded_products(m, platform, "sum", q.preact, products, (nx, preact)))
         n = self._activated(m, platform, "candidate", config.candidate_table, candidate)
 
         z = delay(m, z, self.activation + 2, "z")
-        renewed = Signal(signed(2 * q.gate.width + 1))
-        kept = Signal(signed(q.gate.width + q.cell.width))
-        m.d.sync += [renewed.eq(((1 << gate) - z) * n), kept.eq(z * self.c)]
-        total = aligned((renewed, 2 * gate), (kept, gate + q.cell.fraction_bits))
+        products = [
+            ("renewed", (1 << gate) - z, n, 2 * gate),
+            ("kept", z, self.c, gate + q.cell.fraction_bits),
+        ]
         m.d.sync += [
-            self.c_next.eq(requantize(*total, q.cell)),
+            self.c_next.eq(self._rounded_products(m, platform, "state", q.cell, products)),
             self.h.eq(requantize(self.c_next, q.cell.fraction_bits, q.h)),
         ]
         return m
@@ -199,10 +244,22 @@ class RnnLane(CellLane):
     def elaborate(self, platform):
         m = Module()
         config, q = self.config, self.config.quantization
-        preact = self._preact(m, 0, self._total(m, 0), config.accumulator_fracs[0])
-        gate = self._activated(m, platform, config.gates[0], config.gate_table(0), preact)
+        gate = self._activated(m, platform, config.gates[0], config.gate_table(0), self._rounded(m, 0))
         m.d.sync += self.h.eq(requantize(gate, q.gate.fraction_bits, q.h))
         return m
 
 
-LANES = {"lstm": LstmLane, "lstm_peephole": LstmLane, "gru": GruLane, "rnn": RnnLane}
+class ReluLane(CellLane):
+    """``h' = requantize(max(0, sum))``.
+
+    Reference: ``model.reference.cell_update.rnn_relu``
+    """
+
+    def elaborate(self, platform):
+        m = Module()
+        total, fmt = self._total(m, 0), self.config.quantization.h
+        m.d.sync += self.h.eq(Mux(total[-1], 0, requantize(total, self.config.accumulator_fracs[0], fmt)))
+        return m
+
+
+LANES = {"lstm": LstmLane, "lstm_peephole": LstmLane, "gru": GruLane, "rnn": RnnLane, "rnn_relu": ReluLane}

@@ -1,10 +1,10 @@
 """Sum of products in carry-save form."""
 
-from amaranth.hdl import Module, signed
+from amaranth.hdl import Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from hdl.booth import digits_layout, row_offset, select
+from hdl.booth import digits_layout, recode, row_offset, select
 from hdl.carry_save import CarrySaveSum
 from model.datapath import num_digits
 
@@ -71,6 +71,56 @@ class DotProduct(wiring.Component):
                 digit = self.digits[term][index]
                 total.add(select(digit, self.weights[term]), 2 * index, SELECT_DELAY)
                 total.add_bit(digit.negative, 2 * index)
+        save, carry = total.words()
+        m.d.sync += [self.save.eq(save), self.carry.eq(carry)]
+        return m
+
+
+class CarrySaveProduct(wiring.Component):
+    """``save + carry = a · b + added`` modulo 2^width, both operands signed numbers.
+
+    Parameters
+    ----------
+    width_a, width_b : int
+        Bits of the operands.
+    width : int
+        Bits of the words: what they are added to must not need more.
+    added : int
+        Such as half of what a later rounding drops; it costs nothing beside the offset of the rows.
+
+    Members
+    -------
+    a : In(signed(width_a))
+    b : In(signed(width_b))
+    save, carry : Out(width)
+
+    Latency: 1 · Throughput: 1 per cycle · Numerics: exact modulo 2^width · Reference: integer product
+    """
+
+    reset_less = True
+    latency = 1
+
+    def __init__(self, width_a: int, width_b: int, width: int, added: int = 0):
+        self.width_a, self.width_b, self.width, self.added = width_a, width_b, width, added
+        super().__init__({"a": In(signed(width_a)), "b": In(signed(width_b)), "save": Out(width), "carry": Out(width)})
+
+    @property
+    def module_name(self) -> str:
+        return f"carry_save_product_{self.width_a}x{self.width_b}_o{self.width}_a{self.added}"
+
+    def elaborate(self, platform):
+        m = Module()
+        # The words wrap, so the offset of the rows comes off by adding what it lacks to 2^width.
+        total = CarrySaveSum(m, (1 << self.width) - 1)
+        digits = Signal(digits_layout(self.width_a))
+        m.d.comb += digits.as_value().eq(recode(self.a))
+        constant = self.added
+        for index in range(num_digits(self.width_a)):
+            digit = digits[index]
+            total.add(select(digit, self.b), 2 * index, SELECT_DELAY)
+            total.add_bit(digit.negative, 2 * index)
+            constant -= row_offset(self.width_b) << (2 * index)
+        total.add(Const(constant % (1 << self.width), self.width))
         save, carry = total.words()
         m.d.sync += [self.save.eq(save), self.carry.eq(carry)]
         return m

@@ -22,8 +22,8 @@ BEAT_MARK = 3
 
 
 def slice_layout(config: Config) -> data.ArrayLayout:
-    """Sums of a slice: [unit][gate]."""
-    unit = data.ArrayLayout(signed(config.product_sum_bits), config.num_gates)
+    """Sums of a slice: [unit][gate of the stage]."""
+    unit = data.ArrayLayout(signed(config.product_sum_bits), config.bundle_rows)
     return data.ArrayLayout(unit, Schedule(config).cell_lanes)
 
 
@@ -33,18 +33,23 @@ def unit_shape(config: Config) -> range:
 
 
 def state_unit_port(config: Config, direction) -> dict:
-    """The member ``state_unit`` where contexts, or the directions of a layer, have states of their own."""
+    """The member ``state_unit`` where contexts, or the directions of a layer, have states of their own.
+
+    A cell of several stages counts them itself.
+    """
+    if config.turns == 1 or config.cell.stages > 1:
+        return {}
     units = config.architecture.contexts * turn_slices(config, Schedule(config))
-    return {"state_unit": direction(range(units))} if config.turns > 1 else {}
+    return {"state_unit": direction(range(units))}
 
 
 class Drain(wiring.Component):
     """Takes R sums at once, gives ``cell_lanes`` hidden units per cycle.
 
     Block rows are interleaved (row G·u + g is gate g of hidden block u), so G neighbours make a *bundle*: the
-    gates of one hidden block.  R need not be a multiple of G: rows that do not fill a bundle stay until the
-    next row group brings the rest.  A bundle is cut into slices of ``cell_lanes`` units; in engine ``fast`` it
-    first passes the inverse transform.
+    gates of one hidden block, of a cell of several stages those of a stage.  R need not be a multiple of G: rows that
+    do not fill a bundle stay until the next row group brings the rest.  A bundle is cut into slices of ``cell_lanes``
+    units; in engine ``fast`` it first passes the inverse transform.
 
     Parameters
     ----------
@@ -97,7 +102,7 @@ class Drain(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, gates = self.config, self.config.num_gates
+        config, gates = self.config, self.config.bundle_rows
         rows = config.architecture.tile_rows
         # Rows of an unfinished bundle number at most G - gcd(R, G), always a multiple of that divisor.
         step = math.gcd(rows, gates)
@@ -162,7 +167,7 @@ class Drain(wiring.Component):
         with m.If(has_slice):
             m.d.sync += self.unit.eq(Mux(self.unit == self.units - 1, 0, self.unit + 1))
             contexts = config.architecture.contexts
-            if contexts > 1:
+            if state_unit_port(config, Out):
                 last = self.state_unit == contexts * self.units - 1
                 m.d.sync += self.state_unit.eq(Mux(last, 0, self.state_unit + 1))
         with m.Switch(beat):
@@ -177,12 +182,14 @@ class Drain(wiring.Component):
         """The bundle behind the inverse transform, registered when its first slice would be selected."""
         width, k = self.config.product_sum_bits, self.config.block_size
         levels = self.config.architecture.pipeline.inverse_levels
-        inverses = [InverseTransform(k, list(self.widths), width, levels) for _ in self.config.gates]
+        # Stages take turns at the rows of the first.
+        names = self.config.gates[: self.config.bundle_rows]
+        inverses = [InverseTransform(k, list(self.widths), width, levels) for _ in names]
         latency = inverses[0].latency
         has_slice = delay(m, has_slice, latency, "inverse_select", reset_less=False)
         marks = delay(m, marks, latency, "inverse_marks")
         bundle = []
-        for gate, (name, inverse) in enumerate(zip(self.config.gates, inverses, strict=True)):
+        for gate, (name, inverse) in enumerate(zip(names, inverses, strict=True)):
             m.submodules[f"inverse_{name}"] = shared(inverse, platform)
             m.d.comb += inverse.forms.as_value().eq(slots[gate])
             block = Signal(k * width, name=f"block_{name}", reset_less=True)

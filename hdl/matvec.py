@@ -1,6 +1,6 @@
 """Matrix–vector engine: a tile of R × C processing elements, its weight banks and accumulators."""
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -105,10 +105,14 @@ class MatVec(wiring.Component):
             m.d.comb += stage.elements.eq(delay(m, self.elements[col], memory_register, f"elements_c{col}"))
             operands.append(stage.operand)
 
-        tags = delay(m, self.tags.as_value(), self.latency - 1, "tags", reset_less=False)
-        m.d.comb += self.sum_tags.as_value().eq(tags)
+        rows = [row(config, self.schedule.lookahead) for _ in range(arch.tile_rows)]
+        # Registered in the rows too, by every value for itself.
+        registered = rows[0].tag_register
+        early = delay(m, self.tags.as_value(), self.latency - 1 - registered, "tags", reset_less=False)
+        m.d.comb += self.sum_tags.as_value().eq(delay(m, early, registered, "sum_tags", reset_less=False))
+        early = data.View(issue_tags(config), early)
         carry_save = arch.arithmetic == "carry_save"
-        for row_index in range(arch.tile_rows):
+        for row_index, sums in enumerate(rows):
             blocks = []
             for col in range(arch.tile_cols):
                 spec = MemorySpec(weight_bank_name(row_index, col), config.bank_words, config.weight_word_bits)
@@ -126,18 +130,17 @@ class MatVec(wiring.Component):
                 else:
                     m.d.comb += element.operand.eq(operands[col])
                     blocks.append(element.partial)
-            sums = row(config, self.schedule.lookahead)
             m.submodules[f"row_{row_index}"] = shared(sums, platform)
             m.d.comb += [
                 sums.blocks.eq(Cat(*blocks)),
-                sums.valid.eq(self.sum_tags.valid),
-                sums.first.eq(self.sum_tags.first),
-                sums.resume.eq(self.sum_tags.resume),
-                sums.park.eq(self.sum_tags.park),
+                sums.valid.eq(early.valid),
+                sums.first.eq(early.first),
+                sums.resume.eq(early.resume),
+                sums.park.eq(early.park),
                 self.sums[row_index].eq(sums.sums),
             ]
             if shape_bits(config):
-                m.d.comb += sums.part_shape.eq(self.sum_tags.part_shape)
+                m.d.comb += sums.part_shape.eq(early.part_shape)
             if carry_save:
                 m.d.comb += sums.operands.eq(Cat(*operands))
         return m
@@ -164,8 +167,10 @@ class WeightAddress(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # The next address is there before anyone knows that it is wanted, which comes late.
+        following = Signal(len(self.address), init=min(1, self.words - 1))
         with m.If(self.advance):
-            m.d.sync += self.address.eq(self.address + 1)
-            with m.If(self.address == self.words - 1):
-                m.d.sync += self.address.eq(0)
+            m.d.sync += [self.address.eq(following), following.eq(following + 1)]
+            with m.If(following == self.words - 1):
+                m.d.sync += following.eq(0)
         return m

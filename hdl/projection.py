@@ -49,7 +49,7 @@ class Projection(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, points = self.config, self.config.quantization
-        slices, gates = Schedule(config).slices, config.num_gates
+        slices, gates = Schedule(config).slices, config.bundle_rows
         made = next(part.made for part in config.parts if part.kind == PROJECTION)
 
         # The sums are registered, then what they are rounded to.

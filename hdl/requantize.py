@@ -22,12 +22,19 @@ def requantize(value: Value, fraction_bits: int, fmt: QFormat) -> Value:
 
     Reference: ``model.fixed_point.requantize``.
     """
+    return drop(value + half_lsb(fraction_bits, fmt), fraction_bits, fmt)
+
+
+def half_lsb(fraction_bits: int, fmt: QFormat) -> int:
+    """What makes :func:`drop` round HALF_UP, in units of 2^-fraction_bits."""
     shift = fraction_bits - fmt.fraction_bits
-    if shift > 0:
-        value = (value + (1 << (shift - 1))) >> shift
-    elif shift < 0:
-        value = value << -shift
-    return saturate(value, fmt)
+    return 1 << (shift - 1) if shift > 0 else 0
+
+
+def drop(value: Value, fraction_bits: int, fmt: QFormat) -> Value:
+    """Signed ``value`` with ``fraction_bits`` fraction bits → ``fmt``, rounded down, then saturated."""
+    shift = fraction_bits - fmt.fraction_bits
+    return saturate(value >> shift if shift >= 0 else value << -shift, fmt)
 
 
 def resize(value: Value, width: int) -> Value:

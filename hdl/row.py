@@ -1,22 +1,102 @@
 """Rows of the tile: the sum over C blocks per cycle, and over the column groups of a row group."""
 
+import zlib
+from collections.abc import Sequence
 from itertools import pairwise
 
-from amaranth.hdl import Module, Signal, signed
-from amaranth.lib import wiring
+from amaranth.hdl import Module, Shape, Signal, signed
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.adder_tree import AdderTree
 from hdl.carry_save import compress
 from hdl.dot_product import CarrySaveJoin, DotProduct
 from hdl.hierarchy import shared
+from hdl.memory import delay
 from hdl.packing import join, split
 from hdl.parts import select, shape_bits, shapes
 from hdl.requantize import resize
 from model.circulant import circulant_indices
 from model.config import Config
 from model.datapath import DIGIT_BITS, datapath_widths, num_digits
-from model.schedule import adder_tree_latency, dot_product_latency
+from model.schedule import adder_tree_latency, dot_product_latency, joined_sums
+
+
+class Accumulator(wiring.Component):
+    """One value of the sums of a row: adds what comes in a cycle.
+
+    What happens to the sum is registered here, once for every value: the choice of what the sum starts from is on the
+    longest way, and would be late if one register chose for all values of all rows.
+
+    Parameters
+    ----------
+    width : int
+        Bits of the sum.
+    words : sequence of Shape
+        Of the one or two words whose sum is added.
+    offsets : sequence of int
+        What the sum starts from, for every shape of a part (``hdl.parts``).
+    parked : int
+        Partial sums that can be parked, oldest out first; 0: none.
+    tag_register : bool
+        Whether the tags come one cycle before the words.
+
+    Members
+    -------
+    valid, first, resume, park, part_shape : In
+        As those of :class:`Row`; ``resume`` and ``park`` where sums are parked, ``part_shape`` where offsets differ.
+    words : In(StructLayout)
+        Fields w0, w1.
+    total : Out(signed(width))
+        Up to date in the cycle of ``words``.
+
+    Latency: 0 · Throughput: 1 per cycle · Numerics: exact modulo 2^width
+    """
+
+    reset_less = True
+
+    def __init__(self, width: int, words: Sequence[Shape], offsets: Sequence[int], parked: int, tag_register: bool):
+        self.width, self.word_shapes, self.offsets, self.parked = width, tuple(words), tuple(offsets), parked
+        self.tag_register = tag_register
+        self.tags = dict.fromkeys(["valid", "first", *(["resume", "park"] if parked else [])], 1)
+        if len(set(offsets)) > 1:
+            self.tags["part_shape"] = (len(offsets) - 1).bit_length()
+        super().__init__(
+            {
+                **{name: In(bits) for name, bits in self.tags.items()},
+                "words": In(data.StructLayout({f"w{number}": shape for number, shape in enumerate(self.word_shapes)})),
+                "total": Out(signed(width)),
+            }
+        )
+
+    @property
+    def module_name(self) -> str:
+        words = "_".join(f"{'s' if shape.signed else 'u'}{shape.width}" for shape in self.word_shapes)
+        digest = zlib.crc32(repr(self.offsets).encode())
+        return f"accumulator_w{self.width}_{words}_p{self.parked}_t{int(self.tag_register)}_{digest:08x}"
+
+    def elaborate(self, platform):
+        m = Module()
+        width, total = self.width, self.total
+        tags = {name: delay(m, getattr(self, name), int(self.tag_register), name) for name in self.tags}
+        words = [self.words[f"w{number}"] for number in range(len(self.word_shapes))]
+        accumulator, start = Signal(signed(width)), Signal(signed(width))
+        m.d.comb += start.eq(select(tags.get("part_shape"), [offset % (1 << width) for offset in self.offsets]))
+        with m.If(~tags["first"]):
+            m.d.comb += start.eq(accumulator)
+        if self.parked:
+            parked = [Signal.like(accumulator, name=f"parked_{number}") for number in range(self.parked)]
+            with m.If(tags["resume"]):
+                m.d.comb += start.eq(parked[-1])
+            # All are parked before the first resumes, so one shift serves both ends.
+            with m.If(tags["valid"] & (tags["park"] | tags["resume"])):
+                m.d.sync += [parked[0].eq(total), *(b.eq(a) for a, b in pairwise(parked))]
+        # The start comes last, as it is chosen first.
+        words = compress(m, *words, start, width, "join") if len(words) == 2 else (*words, start)
+        m.d.comb += total.eq(resize(words[0] + words[1], width))
+        with m.If(tags["valid"]):
+            m.d.sync += accumulator.eq(total)
+        return m
 
 
 class Row(wiring.Component):
@@ -34,12 +114,17 @@ class Row(wiring.Component):
     Members
     -------
     valid, first, resume, park : In(1)
-        ``latency`` cycles after the operands: this sum counts; starts from zero; starts from the oldest
+        ``latency - tag_register`` cycles after the operands: this sum counts; starts from zero; starts from the oldest
         parked one; is to be parked.
     part_shape : In, where there are several
         Of the part that it belongs to (``hdl.parts``).
     sums : Out
-        Packed values of widths ``datapath_widths(config).sum``, up to date in the cycle of ``valid``.
+        Packed values of widths ``datapath_widths(config).sum``, ``latency`` cycles after the operands.
+
+    Attributes
+    ----------
+    tag_register : int
+        1 where there is a register in front of the sums, and so one cycle for the tags to be registered in.
 
     Latency: see the classes below · Throughput: 1 per cycle · Numerics: exact modulo the proven width ·
     Reference: ``model.reference.matvec``
@@ -51,6 +136,7 @@ class Row(wiring.Component):
         self.config, self.lookahead = config, lookahead
         self.widths = datapath_widths(config)
         self.tile_cols = config.architecture.tile_cols
+        self.tag_register = min(1, self.latency)
         members = members | {name: In(bits) for name, bits in shape_bits(config).items()}
         super().__init__(
             members
@@ -64,35 +150,18 @@ class Row(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # Every issue of a row group brings the offset along, and the first takes all of them off.
+        counts = [shape.col_groups for shape in shapes(self.config)]
+        parked = self.lookahead if self.lookahead > 1 else 0
         sums = []
         for index, width in enumerate(self.widths.sum):
             words, offset = self.addends(m, index, width, platform)
-            accumulator = Signal(signed(width), name=f"accumulator_{index}")
-            start, total = (
-                Signal.like(accumulator, name=f"start_{index}"),
-                Signal.like(accumulator, name=f"total_{index}"),
-            )
-            # Every issue of a row group brings the offset along, and the first takes all of them off.
-            taken_off = [-offset * shape.col_groups % (1 << width) for shape in shapes(self.config)]
-            number = self.part_shape if len(taken_off) > 1 else None
-            m.d.comb += start.eq(select(number, taken_off))
-            with m.If(~self.first):
-                m.d.comb += start.eq(accumulator)
-            if self.lookahead > 1:
-                parked = [Signal.like(accumulator, name=f"parked_{index}_{i}") for i in range(self.lookahead)]
-                with m.If(self.resume):
-                    m.d.comb += start.eq(parked[-1])
-                # All are parked before the first resumes, so one shift serves both ends.
-                with m.If(self.valid & (self.park | self.resume)):
-                    m.d.sync += [parked[0].eq(total), *(b.eq(a) for a, b in pairwise(parked))]
-            if len(words) == 2:
-                words = compress(m, start, *words, width, f"join_{index}")
-            else:
-                words = (start, *words)
-            m.d.comb += total.eq(resize(words[0] + words[1], width))
-            with m.If(self.valid):
-                m.d.sync += accumulator.eq(total)
-            sums.append(total)
+            kinds, offsets = [word.shape() for word in words], [-offset * count for count in counts]
+            value = Accumulator(width, kinds, offsets, parked, bool(self.tag_register))
+            m.submodules[f"accumulator_{index}"] = shared(value, platform)
+            m.d.comb += [getattr(value, name).eq(getattr(self, name)) for name in value.tags]
+            m.d.comb += [value.words[f"w{number}"].eq(word) for number, word in enumerate(words)]
+            sums.append(value.total)
         m.d.comb += self.sums.eq(join(sums))
         return m
 
@@ -138,6 +207,7 @@ class CarrySaveRow(Row):
     def __init__(self, config: Config, lookahead: int):
         widths, cols = datapath_widths(config), config.architecture.tile_cols
         self.group = config.architecture.pipeline.compressor_terms
+        self.joined = joined_sums(self.group)
         self.latency = dot_product_latency(cols * widths.terms, self.group)
         super().__init__(
             config, lookahead, {"blocks": In(cols * sum(widths.weight)), "operands": In(cols * widths.operand_bits)}
@@ -174,8 +244,8 @@ class CarrySaveRow(Row):
         while len(level) > 1:
             depth += 1
             joined = []
-            for number, start in enumerate(range(0, len(level), self.group)):
-                part = level[start : start + self.group]
+            for number, start in enumerate(range(0, len(level), self.joined)):
+                part = level[start : start + self.joined]
                 largest, offset = sum(p[2] for p in part), sum(p[3] for p in part)
                 node = CarrySaveJoin(len(part), max(len(p[0]) for p in part), largest)
                 m.submodules[f"join_{index}_{depth}_{number}"] = shared(node, platform)

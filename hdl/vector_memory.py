@@ -1,12 +1,15 @@
 """Memories of what the columns of every part meet: double-buffered, one bank per tile column."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.hierarchy import shared
 from hdl.memory import Ram, address_width
-from hdl.parts import group_shape, part_port
+from hdl.parts import group_shape, part_port, select
 from hdl.requantize import resize
 from hdl.state_access import state_access
 from model.config import Config
@@ -159,7 +162,7 @@ class VectorMemory(wiring.Component):
             read, address = self._read(m, store)
             for column, spec in zip(store.columns, store.banks, strict=True):
                 ram = Ram(spec)
-                banks[store.part, store.is_late, column] = (store, ram)
+                banks |= {(part, store.is_late, column): (store, ram) for part in store.parts}
                 m.submodules[spec.name] = shared(ram, platform)
                 m.d.comb += [
                     ram.write_en.eq(writer.advance & writer.bank[column]),
@@ -215,18 +218,22 @@ class VectorMemory(wiring.Component):
             for source, writer in by_source.items():
                 with m.Case(source):
                     m.d.comb += self.h_last.eq(writer.last)
+        # Parts that make nothing are passed over; the last one always makes something.
+        made = [bool(part.made) for part in self.config.parts]
+        ahead = [made.index(True, number + 1) - number for number in range(len(made) - 1)]
         with m.If(self.h_write & self.h_last):
-            m.d.sync += self.h_part.eq(Mux(self.h_part == len(self.config.parts) - 1, 0, self.h_part + 1))
+            following = self.h_part + select(self.h_part, [*ahead, 1])
+            m.d.sync += self.h_part.eq(Mux(self.h_part == len(made) - 1, 0, following))
 
     def _read(self, m, store: VectorStore) -> tuple[Value, Value]:
         """When the banks of a memory are read, and where."""
-        part = self.config.parts[store.part]
+        part = self.config.parts[store.parts[0]]
         pure, mixed = part.early_groups, part.early.blocks % self.config.architecture.tile_cols
         # A bank is only read for a group that it holds a part of, and what the step before made not at all in a first
         # step: the address of any other read could be the one that is just being written.
         reads, group = self.read, self.group
         if len(self.config.parts) > 1:
-            reads &= self.part == store.part
+            reads &= reduce(or_, (self.part == number for number in store.parts))
         if store.is_late:
             reads &= self.group >= pure
             group = Signal.like(self.group, name=f"{store.name}_group")

@@ -54,6 +54,11 @@ class Cell:
         Multiplications of an update besides those of activations.
     may_be_projected : bool
         Whether a projection may follow.
+    sum_format : str
+        Name of the format that a sum is rounded to.
+    stages : int
+        Products that its gates are worked on in, one after the other, as many gates in each: more than one where a
+        gate reads what another one makes.
     """
 
     name: str
@@ -67,6 +72,8 @@ class Cell:
     state_written: tuple[int, int]
     products: int
     may_be_projected: bool = False
+    sum_format: str = "preact"
+    stages: int = 1
 
     @property
     def gate_names(self) -> tuple[str, ...]:
@@ -79,9 +86,16 @@ class Cell:
         return tuple(number for number, gate in enumerate(self.gates) if gate.has_peephole)
 
     @property
+    def stage_gates(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of the gates of every stage."""
+        count = len(self.gates) // self.stages
+        return tuple(tuple(range(stage * count, (stage + 1) * count)) for stage in range(self.stages))
+
+    @property
     def num_activations(self) -> int:
-        """Activations that an update evaluates."""
-        return sum(gate.function is not None for gate in self.gates) + len(self.functions)
+        """Activations of a lane: of every gate, but stages take turns at one of each function."""
+        functions = [gate.function for gate in self.gates if gate.function is not None]
+        return len(functions if self.stages == 1 else set(functions)) + len(self.functions)
 
 
 CELLS = {
@@ -139,6 +153,21 @@ CELLS = {
             state_written=(6, 2),
             products=3,
         ),
+        # Cho et al. 2014 as published (ONNX: linear_before_reset = 0): the reset gate scales h, so the candidate's
+        # product waits for it.
+        Cell(
+            "gru_reset_first",
+            "GRU, reset gate first",
+            (Gate("R", "sigmoid"), Gate("Z", "sigmoid"), Gate("N", "tanh")),
+            functions=(),
+            has_state=True,
+            registers=5,
+            activations=1,
+            state_read=(2, 1),
+            state_written=(4, 1),
+            products=2,
+            stages=3,
+        ),
         # Elman 1990, torch.nn.RNN with tanh.
         Cell(
             "rnn",
@@ -151,6 +180,20 @@ CELLS = {
             state_read=(0, 0),
             state_written=(0, 0),
             products=0,
+        ),
+        # torch.nn.RNN with relu: nothing to approximate, and nothing that bounds h but its format.
+        Cell(
+            "rnn_relu",
+            "Elman RNN with relu",
+            (Gate("H", None),),
+            functions=(),
+            has_state=False,
+            registers=2,
+            activations=0,
+            state_read=(0, 0),
+            state_written=(0, 0),
+            products=0,
+            sum_format="h",
         ),
     )
 }

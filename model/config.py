@@ -18,7 +18,7 @@ from model import circulant
 from model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
 from model.cells import CELLS, Cell
 from model.errors import InvalidFileError, InvalidTypeError, InvalidValueError, require, require_type
-from model.parts import CELL, PROJECTION, Part, parts_of
+from model.parts import PROJECTION, Part, parts_of
 from model.qformat import QFormat
 
 ENGINES = ("direct", "fast")
@@ -191,7 +191,7 @@ class PipelineConfig:
     inverse_levels : int
         Levels of two-input adders between registers of the inverse transform of the fast engine; 0 is no register.
     compressor_terms : int
-        Arithmetic ``carry_save``: products that are compressed between two registers.
+        Arithmetic ``carry_save``: products that are compressed between two registers; of their sums, twice as many.
     multiplier_stages : int
         Arithmetic ``multiplier``: registers of a multiplier, 0 combinational, 1 product registered, 2 also inside.
     adder_levels : int
@@ -202,7 +202,7 @@ class PipelineConfig:
     memory_register: bool = True
     operand_register: bool = True
     inverse_levels: int = 2
-    compressor_terms: int = 8
+    compressor_terms: int = 2
     multiplier_stages: int = 1
     adder_levels: int = 2
 
@@ -318,7 +318,8 @@ class Config:
             require(needed <= given <= 64, "quantization.accumulator_bits", rule, given)
         require(needed <= 48, "network sizes and formats", "such that the accumulator has at most 48 bits", needed)
         for gate, shift, frac in zip(self.gates, self.preact_shifts, self.quantization.weight_frac, strict=True):
-            rule = f"such that preact drops 0 to 31 fraction bits of the accumulator (gate {gate})"
+            target = self.cell.sum_format
+            rule = f"such that {target} drops 0 to 31 fraction bits of the accumulator (gate {gate})"
             require(0 <= shift <= 31, "quantization.weight_frac", rule, frac)
         for gate in self.cell.peepholes:
             rule = f"such that a sum with its product has at most 63 bits (gate {self.gates[gate]})"
@@ -349,13 +350,9 @@ class Config:
                 rule = f"fine enough for {self.activation.segments} segments of {function}"
                 good = pwl_offset_bits(function, self.activation.segments, fmt) >= 0
                 require(good, f"quantization.{name}", rule, str(fmt))
-        rule = f"at most the number of block rows {self.num_row_blocks}"
-        require(
-            self.architecture.tile_rows <= self.num_row_blocks,
-            "architecture.tile_rows",
-            rule,
-            self.architecture.tile_rows,
-        )
+        rule = f"at most the number of block rows {self.max_tile_rows}"
+        rows = self.architecture.tile_rows
+        require(rows <= self.max_tile_rows, "architecture.tile_rows", rule, rows)
         rule = f"at most the number of block columns {self.max_tile_cols}"
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
@@ -363,6 +360,10 @@ class Config:
     def _validate_directions(self):
         """What two directions leave no choice of, and what they alone have."""
         arch = self.architecture
+        if self.cell.stages > 1:
+            rule = f"false for cell {self.cell.name}, whose gates are worked on one after the other"
+            require(not self.network.bidirectional, "network.bidirectional", rule, self.network.bidirectional)
+            require(not arch.state_ports, "architecture.state_ports", rule, arch.state_ports)
         if not self.network.bidirectional:
             rule = "left out as network.bidirectional is false"
             require(arch.sequence_steps is None, "architecture.sequence_steps", rule, arch.sequence_steps)
@@ -398,6 +399,11 @@ class Config:
         """Rows of W per hidden unit."""
         return len(self.cell.gates)
 
+    @property
+    def bundle_rows(self) -> int:
+        """Rows of W per hidden unit that are finished together: the gates of a stage of the cell."""
+        return self.num_gates // self.cell.stages
+
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """What a step consists of, in order; a bidirectional network has a part for each layer, of either direction."""
@@ -405,7 +411,7 @@ class Config:
         tile = self.architecture.tile_rows, self.architecture.tile_cols
         layers, directions = self.network.num_layers, self.directions
         sizes = self.num_input_blocks, self.num_hidden_blocks, projected
-        return parts_of(*sizes, self.num_gates, layers, tile, directions)
+        return parts_of(*sizes, self.cell.stage_gates, layers, tile, directions)
 
     @property
     def directions(self) -> int:
@@ -426,6 +432,11 @@ class Config:
     def _inner_input_size(self) -> int:
         """Elements that the layers but the first read: the h of the layer below, each of two directions padded."""
         return 2 * self.num_output_blocks * self.block_size if self.network.bidirectional else self.output_size
+
+    @property
+    def max_tile_rows(self) -> int:
+        """Block rows of the gates that are worked on together."""
+        return self.bundle_rows * self.num_hidden_blocks
 
     @property
     def max_tile_cols(self) -> int:
@@ -490,8 +501,8 @@ class Config:
 
     @property
     def num_row_groups(self) -> int:
-        """⌈p/R⌉."""
-        return -(-self.num_row_blocks // self.architecture.tile_rows)
+        """⌈p/R⌉ of every stage of the cell."""
+        return -(-self.max_tile_rows // self.architecture.tile_rows)
 
     @property
     def num_col_groups(self) -> int:
@@ -563,8 +574,9 @@ class Config:
 
     @property
     def preact_shifts(self) -> tuple[int, ...]:
-        """Right shift from the accumulator to preact for each gate."""
-        return tuple(frac - self.quantization.preact.fraction_bits for frac in self.accumulator_fracs)
+        """Right shift from the accumulator to what its sum is rounded to, for each gate."""
+        target = getattr(self.quantization, self.cell.sum_format)
+        return tuple(frac - target.fraction_bits for frac in self.accumulator_fracs)
 
     @property
     def product_sum_bound(self) -> int:
@@ -625,8 +637,8 @@ class Config:
     def weight_bytes(self) -> int:
         """Bytes of the compressed weights (padding included, biases not)."""
         # The rows that fill a projection's last bundle are not counted.
-        rows = {CELL: self.num_row_blocks, PROJECTION: self.num_output_blocks}
-        blocks = self.directions * sum(rows[part.kind] * part.blocks for part in self.parts)
+        rows = ((part.made if part.kind == PROJECTION else part.row_blocks) * part.blocks for part in self.parts)
+        blocks = self.directions * sum(rows)
         return -(-blocks * self.weight_word_bits // 8)
 
     @property

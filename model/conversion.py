@@ -14,6 +14,7 @@ from model import circulant
 from model.cells import CELLS
 from model.config import FAST_BLOCK_SIZES, Config
 from model.errors import InvalidValueError, require
+from model.first_state import begins_elsewhere, first_states
 from model.fixed_point import dequantize, quantize
 from model.format_choice import ELEMENT_CANDIDATES, best_fraction_bits, weight_candidates
 from model.imported.evaluate import run_layer
@@ -42,11 +43,14 @@ class Conversion:
         Errors of every step as plain JSON values; see :func:`convert`.
     inputs : float64 array (T, B, X)
         What they were measured on.
+    state : list of (h, c) or None
+        That they begin with, integers (B, P or H) and (B, H) of every layer; ``None`` is zero.
     """
 
     weights: NetworkWeights
     report: dict
     inputs: np.ndarray
+    state: list[tuple[np.ndarray, np.ndarray]] | None = None
 
     @property
     def config(self) -> Config:
@@ -71,7 +75,8 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
     layer = layers[0]
     sizes = layer.input_size, layer.hidden_size, layer.state_size
     input_blocks, blocks, state_blocks = (circulant.num_blocks(size, block_size) for size in sizes)
-    rows = len(CELLS[hardware_cell(layer)].gates) * blocks
+    cell = CELLS[hardware_cell(layer)]
+    rows = len(cell.stage_gates[0]) * blocks
     both = layer.num_directions == 2
     below_blocks = layer.num_directions * state_blocks
     columns = state_blocks + (min(input_blocks, below_blocks) if len(layers) > 1 else input_blocks)
@@ -106,6 +111,7 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
             "engine": "fast" if block_size in FAST_BLOCK_SIZES else "direct",
             "tile_rows": min(4, rows),
             "tile_cols": min(4, columns),
+            "state_ports": begins_elsewhere(layers),
         },
     }
     return Config.from_dict(values).replace(settings)
@@ -179,13 +185,13 @@ class Rows(NamedTuple):
 def hardware_rows(layer: RecurrentLayer) -> Rows:
     """The rows of a layer of one direction.
 
-    The candidate of a GRU takes two: NX reads x alone, NH reads h alone, since r stands between them.
+    The candidate of ``gru`` takes two: NX reads x alone, NH reads h alone, since r stands between them.
     """
     (w,) = layer.weights
     w_x, w_h, bias_x, bias_h = (
         array.reshape(-1, layer.hidden_size, *array.shape[1:]) for array in (w.w_x, w.w_h, w.bias_x, w.bias_h)
     )
-    if layer.cell != "gru":
+    if hardware_cell(layer) != "gru":
         return Rows(w_x, w_h, bias_x + bias_h, w.peepholes)
     return Rows(
         np.concatenate([w_x, np.zeros_like(w_x[:1])]),
@@ -197,14 +203,15 @@ def hardware_rows(layer: RecurrentLayer) -> Rows:
 
 def layer_of_rows(layer: RecurrentLayer, rows: Rows) -> RecurrentLayer:
     """Inverse of :func:`hardware_rows`: the layer with the values of the rows, biases of one gate as one."""
-    if layer.cell == "gru":
+    if hardware_cell(layer) == "gru":
         w_x, w_h = rows.w_x[:3], rows.w_h[[0, 1, 3]]
         bias_x, bias_h = rows.bias[:3], np.concatenate([np.zeros_like(rows.bias[:2]), rows.bias[3:]])
     else:
         w_x, w_h, bias_x, bias_h = rows.w_x, rows.w_h, rows.bias, np.zeros_like(rows.bias)
     flat = (array.reshape(-1, *array.shape[2:]) for array in (w_x, w_h, bias_x, bias_h))
-    behind = layer.weights[0].projection
-    return replace(layer, weights=(DirectionWeights(*flat, peepholes=rows.peephole, projection=behind),))
+    names = ("w_x", "w_h", "bias_x", "bias_h")
+    changed = dict(zip(names, flat, strict=True))
+    return replace(layer, weights=(replace(layer.weights[0], **changed, peepholes=rows.peephole),))
 
 
 def _defining(gates: np.ndarray, block_size: int, sizes: tuple[int, ...] | None = None) -> np.ndarray:
@@ -246,8 +253,9 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
             for index, way in enumerate(directions(layer))
         )
         config = config.replace({"quantization.cell": str(covering_format(points.cell, largest))})
-    if x is not None and "quantization.h" not in settings and config.network.projection_size:
-        # What a projection makes may be larger than what a cell does.
+    unbounded = config.network.projection_size or config.network.cell == "rnn_relu"
+    if x is not None and "quantization.h" not in settings and unbounded:
+        # Nothing bounds what a projection or relu makes, but other cells' h.
         largest = max(float(np.abs(values).max()) for values in run_layers(layers, x)[1:])
         config = config.replace({"quantization.h": str(covering_format(config.quantization.h, largest))})
     if config.network.projection_size and "quantization.projection_frac" not in settings:
@@ -366,10 +374,10 @@ def run_layers(layers: Layers, x: np.ndarray) -> list[np.ndarray]:
     return values
 
 
-def _integer_outputs(weights: NetworkWeights, x: np.ndarray) -> list[np.ndarray]:
+def _integer_outputs(weights: NetworkWeights, x: np.ndarray, state: list | None) -> list[np.ndarray]:
     """h (T, B, H) of every layer in the reference's integers, as real numbers; of both directions (T, B, 2H)."""
     points = weights.config.quantization
-    outputs, _ = NetworkReference(weights).run_layers(quantize(x, points.x))
+    outputs, _ = NetworkReference(weights).run_layers(quantize(x, points.x), state)
     return [dequantize(codes, points.h) for codes in outputs]
 
 
@@ -383,6 +391,12 @@ def noise(config: Config, rng: np.random.Generator, steps: int, batch: int) -> n
     fmt = config.quantization.x
     codes = rng.integers(fmt.min, fmt.max + 1, size=(steps, batch, config.network.input_size))
     return dequantize(codes, fmt)
+
+
+def _batch_of(layers: Layers) -> int:
+    """Sequences that the file has first states for; 0: any number."""
+    parts = (part for layer in layers for w in layer.weights for part in (w.initial_h, w.initial_c))
+    return max((len(part) for part in parts if part is not None and len(part) > 1), default=0)
 
 
 def convert(
@@ -450,7 +464,10 @@ def convert(
         for number, layer in enumerate(projected)
     ]
     weights = of_layers(config, [part for ways in parts for part, _ in ways])
-    x = noise(config, rng or np.random.default_rng(0), 64, 8) if calibration is None else calibration
+    x = calibration
+    if x is None:
+        x = noise(config, rng or np.random.default_rng(0), 64, _batch_of(layers) or 8)
+    state = first_states(config, layers, x.shape[1])
     restored = []
     for layer, ways, size in zip(projected, parts, sizes, strict=True):
         pairs = zip(directions(layer), ways, strict=True)
@@ -460,7 +477,7 @@ def convert(
     outputs = {
         "projected": run_layers(projected, x)[1:],
         "rounded_weights": run_layers(restored, x)[1:],
-        "integers": _integer_outputs(weights, x),
+        "integers": _integer_outputs(weights, x, state),
     }
     wanted = run_layers(layers, x)[1:]
 
@@ -497,4 +514,4 @@ def convert(
         "dense_float32_bytes": config.dense_float_bytes,
         "removed_percent": round(100 * (1 - config.weight_bytes / config.dense_float_bytes), 2),
     }
-    return Conversion(weights, report, x)
+    return Conversion(weights, report, x, state)

@@ -12,7 +12,7 @@ from model.area import logic_area_90nm, memory_area_90nm
 from model.config import Config
 from model.datapath import datapath_widths, num_digits
 from model.memory_image import parameter_memories, state_memories
-from model.schedule import Schedule, adder_tree_latency, inverse_transform_latency
+from model.schedule import Schedule, adder_tree_latency, inverse_transform_latency, joined_sums
 
 # Gate equivalents per bit, or per bit of one operand times bit of the other.
 GE_MULTIPLIER = 8.5
@@ -20,8 +20,9 @@ GE_ADDER = 7.0
 GE_REGISTER = 5.7
 GE_ENABLED_REGISTER = 8.0
 GE_MULTIPLEXER = 2.3
-# A bit of a Booth row: its selection and the full adder in which it disappears.
-GE_BOOTH_BIT = 10.8
+# A bit of a Booth row: its selection and the full adder in which it disappears; a full adder that need not be as quick.
+GE_BOOTH_BIT = 10.5
+GE_FULL_ADDER = 5.2
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,12 @@ def _carry_save_products(config: Config) -> tuple[float, float]:
     products = sums = 0.0
     for weight, operand in zip(widths.weight, widths.operand, strict=True):
         products += widths.terms * num_digits(operand) * (weight + 1) * GE_BOOTH_BIT
-        words, width = 2 * arch.tile_cols * widths.terms, weight + operand + 3
-        while True:
-            groups = -(-words // (2 * group))
-            sums += 2 * groups * width * GE_REGISTER
-            if groups == 1:
-                break
-            words = 2 * groups
-            sums += (words - 2) * width * GE_ADDER
+        groups, width = -(-arch.tile_cols * widths.terms // group), weight + operand + 3
+        sums += 2 * groups * width * GE_REGISTER
+        while groups > 1:
+            joins = -(-groups // joined_sums(group))
+            sums += 2 * (groups - joins) * width * GE_FULL_ADDER + 2 * joins * width * GE_REGISTER
+            groups = joins
         # Joins the accumulator to the two words.
         sums += width * GE_ADDER
     return products, sums
@@ -141,15 +140,15 @@ def estimate(config: Config) -> AreaEstimate:
         stage += transform_adders(k, False) * (config.element_bits + 2) * GE_ADDER
         per_block = transform_adders(k, True) * (config.product_sum_bits + 2) * GE_ADDER
         held = 1 + inverse_transform_latency(k, pipe.inverse_levels)
-        inverse = config.num_gates * (per_block + held * k * config.product_sum_bits * GE_ENABLED_REGISTER)
+        inverse = config.bundle_rows * (per_block + held * k * config.product_sum_bits * GE_ENABLED_REGISTER)
 
     parked = schedule.lookahead if schedule.lookahead > 1 else 0
     accumulator = row_sums
     accumulator += sum(widths.sum) * (GE_ADDER + GE_ENABLED_REGISTER + GE_MULTIPLEXER)
     accumulator += parked * sum(widths.sum) * GE_ENABLED_REGISTER
 
-    drain = (rows + config.num_gates - 1) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
-    drain += config.num_gates * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)
+    drain = (rows + config.bundle_rows - 1) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
+    drain += config.bundle_rows * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)
 
     # One product has the state for an operand, the others are taken as of two gates.
     others = config.cell.products - 1

@@ -61,7 +61,7 @@ def engines(config: Config) -> list[str]:
 def candidates(config: Config, names: list[str] | None = None) -> Iterator[Config]:
     """Every useful tile and engine; lanes and lookahead are derived for each."""
     for engine in names or engines(config):
-        for rows in useful_sizes(config.num_row_blocks):
+        for rows in useful_sizes(config.max_tile_rows):
             for cols in useful_sizes(config.max_tile_cols):
                 yield config.replace(
                     {

@@ -30,7 +30,7 @@ def best_fraction_bits(groups: list[tuple[np.ndarray, int]], bits: int, candidat
 
 
 def weight_candidates(config: Config) -> list[int]:
-    """Fraction bits that ``weight_frac`` may have: the accumulator must not be coarser than preact."""
+    """Fraction bits that ``weight_frac`` may have: a sum must not be coarser than what it is rounded to."""
     points = config.quantization
-    least = points.preact.fraction_bits - points.h.fraction_bits
+    least = getattr(points, config.cell.sum_format).fraction_bits - points.h.fraction_bits
     return [frac for frac in CANDIDATES if frac >= least] or [least]

@@ -53,7 +53,7 @@ def num_slices(config: Config, schedule: Schedule) -> int:
 
     A projection has as many as its bundles, and uses none of those words.
     """
-    return config.directions * sum(part.row_blocks // config.num_gates for part in config.parts) * schedule.slices
+    return config.directions * sum(part.row_blocks // config.bundle_rows for part in config.parts) * schedule.slices
 
 
 def turn_slices(config: Config, schedule: Schedule) -> int:
@@ -63,9 +63,9 @@ def turn_slices(config: Config, schedule: Schedule) -> int:
 
 
 def bias_spec(config: Config, schedule: Schedule) -> MemorySpec:
-    """The bias memory: a word serves the gates of ``cell_lanes`` hidden units."""
-    lanes = schedule.cell_lanes
-    return MemorySpec(BIAS_NAME, num_slices(config, schedule), config.num_gates * lanes * config.quantization.bias_bits)
+    """The bias memory: a word serves the gates of ``cell_lanes`` hidden units, stage by stage."""
+    width = config.bundle_rows * schedule.cell_lanes * config.quantization.bias_bits
+    return MemorySpec(BIAS_NAME, num_slices(config, schedule), width)
 
 
 def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
@@ -77,10 +77,17 @@ def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
 def cell_state_spec(config: Config, schedule: Schedule) -> MemorySpec:
     """The memory of the state, of a cell that has one: a word for ``cell_lanes`` units, context after context.
 
-    A bidirectional network keeps it for the layer at work alone, one direction after the other.
+    The stages of a cell share it.  A bidirectional network keeps it for the layer at work alone, one direction after
+    the other.
     """
-    words = config.architecture.contexts * turn_slices(config, schedule)
+    words = config.architecture.contexts * turn_slices(config, schedule) // config.cell.stages
     return MemorySpec("cell_state", words, schedule.cell_lanes * config.quantization.cell.width)
+
+
+def held_gate_spec(config: Config, schedule: Schedule) -> MemorySpec:
+    """The memory of a gate that waits for a later stage of its layer: a word for ``cell_lanes`` units."""
+    words = config.num_hidden_blocks * schedule.slices
+    return MemorySpec("held_gate", words, schedule.cell_lanes * config.quantization.gate.width)
 
 
 def parameter_memories(config: Config) -> list[MemorySpec]:
@@ -107,6 +114,8 @@ def state_memories(config: Config) -> list[MemorySpec]:
     state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
     if config.network.bidirectional:
         return [*turn_memories(config), *state, *sequence_memories(config)]
+    if config.cell.stages > 1:
+        state.append(held_gate_spec(config, Schedule(config)))
     return [
         *(spec for memory in vector_stores(config) for spec in memory.banks),
         *state,
@@ -122,7 +131,8 @@ class VectorStore:
     ----------
     name : str
         Of the memory; a bank's is ``<name>_c<column>``.
-    part : int
+    parts : tuple of int
+        Those that find it in the same columns.
     is_late : bool
     vector : Vector
     format : QFormat
@@ -135,7 +145,7 @@ class VectorStore:
     """
 
     name: str
-    part: int
+    parts: tuple[int, ...]
     is_late: bool
     vector: Vector
     format: QFormat
@@ -146,18 +156,21 @@ class VectorStore:
 
 def vector_stores(config: Config) -> list[VectorStore]:
     """Every memory of a vector, part after part."""
-    return [
-        _vector_store(config, number, is_late, vector)
-        for number, part in enumerate(config.parts)
-        for is_late, vector in enumerate((part.early, part.late))
-        if vector.blocks
-    ]
+    readers: dict[tuple, list[int]] = {}
+    for number, part in enumerate(config.parts):
+        for is_late, vector, before in ((False, part.early, 0), (True, part.late, part.early.blocks)):
+            if vector.blocks:
+                readers.setdefault((is_late, vector, before), []).append(number)
+    return [_vector_store(config, tuple(numbers), is_late, vector) for (is_late, vector, _), numbers in readers.items()]
 
 
-def _vector_store(config: Config, number: int, is_late: bool, vector: Vector) -> VectorStore:
-    part, cols, points = config.parts[number], config.architecture.tile_cols, config.quantization
+def _vector_store(config: Config, numbers: tuple[int, ...], is_late: bool, vector: Vector) -> VectorStore:
+    part, cols, points = config.parts[numbers[0]], config.architecture.tile_cols, config.quantization
+    is_last_stage = config.cell.stages > 1 and part.gates == config.cell.stage_gates[-1]
     if part.kind == PROJECTION:
         name = f"layer{part.layer}_projected"
+    elif is_last_stage:
+        name = f"layer{part.layer}_{'scaled' if is_late else 'below'}"
     elif part.layer:
         name = f"layer{part.layer}_{'late' if is_late else 'early'}"
     else:
@@ -168,7 +181,7 @@ def _vector_store(config: Config, number: int, is_late: bool, vector: Vector) ->
     fmt = points.x if vector.source is None else config.cell_output if part.kind == PROJECTION else points.h
     depth = places * -(-(first + vector.blocks) // cols)
     banks = tuple(MemorySpec(f"{name}_c{column}", depth, config.block_size * fmt.width) for column in columns)
-    return VectorStore(name, number, bool(is_late), vector, fmt, first, tuple(columns), banks)
+    return VectorStore(name, numbers, is_late, vector, fmt, first, tuple(columns), banks)
 
 
 def turn_input_bits(config: Config) -> int:
@@ -229,7 +242,7 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
     pairs = [(part, weights.layers[ways * part.layer + way]) for part in config.parts for way in range(ways)]
     for part, layer in pairs:
         grid = np.zeros((part.row_groups * rows, part.col_groups * cols, config.block_size), dtype=np.int64)
-        blocks = layer.projection if part.kind == PROJECTION else layer.interleaved()
+        blocks = layer.projection if part.kind == PROJECTION else layer.interleaved(part.gates)
         if part.kind == CELL and part.early.is_previous:
             # Its own h before the h of the layer below.
             blocks = np.roll(blocks, config.num_output_blocks, axis=1)
@@ -249,8 +262,8 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
     words[BIAS_NAME], words[PEEPHOLE_NAME] = [], []
     for part, layer in pairs:
         used = part.kind == CELL
-        unused = np.zeros((1, part.row_blocks // config.num_gates * config.block_size), dtype=np.int64)
-        bias = layer.bias if used else unused.repeat(config.num_gates, axis=0)
+        unused = np.zeros((1, part.row_blocks // config.bundle_rows * config.block_size), dtype=np.int64)
+        bias = layer.bias[list(part.gates)] if used else unused.repeat(config.bundle_rows, axis=0)
         words[BIAS_NAME] += pack(_per_slice(bias, schedule), config.quantization.bias_bits)
         if config.cell.peepholes:
             peephole = layer.peephole if used else unused.repeat(len(config.cell.peepholes), axis=0)

@@ -1,12 +1,12 @@
 """What a step consists of: matrix–vector products, one after the other on one engine.
 
-A *part* is a matrix of blocks with what becomes of its sums: the gates of a layer and their cell update, or a
+A *part* is a matrix of blocks with what becomes of its sums: gates of a layer and their share of the cell update, or a
 projection.  Its columns stand in two groups, those that need not wait first.
 """
 
 from typing import NamedTuple
 
-# The gates of a layer, G block rows per hidden block; the sums go to the cell's lanes.
+# Gates of a layer, a block row each per hidden block; the sums go to the cell's lanes.
 CELL = "cell"
 # A matrix of its own behind the cell, block rows one after the other; the sums are rounded to h.
 PROJECTION = "projection"
@@ -38,8 +38,10 @@ class Part(NamedTuple):
     kind : str
         ``CELL`` or ``PROJECTION``.
     layer : int
+    gates : tuple of int
+        Numbers of the cell's gates whose rows these are; empty for a projection.
     row_blocks : int
-        Block rows, a multiple of the cell's gates.
+        Block rows, a multiple of a bundle's.
     made : int
         Blocks of the vector that it makes.
     early, late : Vector
@@ -52,6 +54,7 @@ class Part(NamedTuple):
 
     kind: str
     layer: int
+    gates: tuple[int, ...]
     row_blocks: int
     made: int
     early: Vector
@@ -75,7 +78,7 @@ def parts_of(
     input_blocks: int,
     hidden_blocks: int,
     projection_blocks: int,
-    gates: int,
+    stages: tuple[tuple[int, ...], ...],
     layers: int,
     tile: tuple[int, int],
     directions: int = 1,
@@ -83,7 +86,9 @@ def parts_of(
     """The parts of a step in order.
 
     Layer 0 reads x before its own h of the step before; the others read their own h before the h of the layer below,
-    which is only just being made.  A projection reads what its cell makes, and makes the layer's h.
+    which is only just being made.  A projection reads what its cell makes, and makes the layer's h.  Of a cell of
+    several stages the first makes what the last reads in place of the layer's own h, the last makes the layer's h, and
+    the others make nothing that a matrix reads.
 
     With two directions a part stands for either of its layer, and steps are of one layer alone: every layer reads its
     own h, then x or both h of the layer below, so that only the number of the latter's blocks differs.
@@ -92,30 +97,37 @@ def parts_of(
     ----------
     input_blocks, hidden_blocks, projection_blocks : int
         Blocks of x, of what a cell makes, of what a projection makes (0: there is none).
-    gates, layers : int
+    stages : tuple of tuple of int
+        Gates of the cell (``Cell.stage_gates``).
+    layers : int
     tile : (int, int)
         R, C.
     directions : int
         1, or 2: without a projection.
     """
     rows, cols = tile
-    per_layer = 2 if projection_blocks else 1
-    h_blocks = projection_blocks or hidden_blocks
+    per_layer = len(stages) + (1 if projection_blocks else 0)
+    h_blocks, bundle_rows = projection_blocks or hidden_blocks, len(stages[0])
 
-    def part(kind: str, layer: int, row_blocks: int, made: int, early: Vector, late: Vector) -> Part:
-        columns = early.blocks + late.blocks
-        groups = -(-row_blocks // rows), -(-columns // cols), early.blocks // cols
-        return Part(kind, layer, row_blocks, made, early, late, *groups)
+    def part(kind: str, layer: int, gates: tuple[int, ...], row_blocks: int, made: int, columns: tuple) -> Part:
+        early, late = columns
+        blocks = early.blocks + late.blocks
+        groups = -(-row_blocks // rows), -(-blocks // cols), early.blocks // cols
+        return Part(kind, layer, gates, row_blocks, made, early, late, *groups)
 
     parts = []
     for layer in range(layers):
-        cell, maker = layer * per_layer, layer * per_layer + per_layer - 1
+        first, maker = layer * per_layer, layer * per_layer + per_layer - 1
         own = Vector(h_blocks, maker, is_previous=True)
         below = Vector(directions * h_blocks, maker - per_layer) if layer else Vector(input_blocks)
-        columns = (own, below) if layer or directions > 1 else (below, own)
-        parts.append(part(CELL, layer, gates * hidden_blocks, hidden_blocks, *columns))
+        for stage, gates in enumerate(stages):
+            columns = (own, below) if layer or directions > 1 else (below, own)
+            if stage and stage == len(stages) - 1:
+                columns = below, Vector(hidden_blocks, first)
+            made = hidden_blocks if stage in (0, len(stages) - 1) else 0
+            parts.append(part(CELL, layer, gates, len(gates) * hidden_blocks, made, columns))
         if projection_blocks:
-            bundles = -(-projection_blocks // gates)
-            columns = Vector(0), Vector(hidden_blocks, cell)
-            parts.append(part(PROJECTION, layer, gates * bundles, projection_blocks, *columns))
+            bundles = -(-projection_blocks // bundle_rows)
+            columns = Vector(0), Vector(hidden_blocks, first)
+            parts.append(part(PROJECTION, layer, (), bundle_rows * bundles, projection_blocks, columns))
     return tuple(parts)

@@ -75,11 +75,17 @@ def adder_tree_latency(terms: int, levels_per_register: int) -> int:
 
 
 def dot_product_latency(terms: int, group: int) -> int:
-    """Registers of a sum of products in carry-save form: groups of ``group`` terms, then of ``group`` groups, …"""
+    """Registers of a sum of products in carry-save form: groups of ``group`` terms, then joins of them."""
     level, stages = -(-terms // group), 1
     while level > 1:
-        level, stages = -(-level // group), stages + 1
+        level, stages = -(-level // joined_sums(group)), stages + 1
     return stages
+
+
+def joined_sums(group: int) -> int:
+    """Sums in carry-save form that are joined between two registers: of two words each, where a product has a row
+    for every Booth digit, and so at least twice as many as products."""
+    return 2 * group
 
 
 def transform_stages(depth: int, levels_per_register: int) -> int:
@@ -241,13 +247,13 @@ class Schedule:
         return self.config.block_size // self.cell_lanes
 
     def bundle_cycles(self, part: Part) -> int:
-        """Cycles that the drain spends on a bundle: G block rows."""
-        # A bundle of a projection becomes G blocks, which are written one after the other.
-        return max(self.slices, self.config.num_gates) if part.kind == PROJECTION else self.slices
+        """Cycles that the drain spends on a bundle: the block rows of a hidden block that are finished together."""
+        # A bundle of a projection becomes as many blocks as it has rows, which are written one after the other.
+        return max(self.slices, self.config.bundle_rows) if part.kind == PROJECTION else self.slices
 
     def drain_cycles(self, part: Part) -> int:
         """Cycles that must lie between the completion of a row group of a part and the next."""
-        return -(-self.config.architecture.tile_rows // self.config.num_gates) * self.bundle_cycles(part)
+        return -(-self.config.architecture.tile_rows // self.config.bundle_rows) * self.bundle_cycles(part)
 
     @property
     def state_beats(self) -> int:
@@ -310,7 +316,7 @@ class Schedule:
             last_beat = cycles.beats[c.num_stream_blocks - 1 :: c.num_stream_blocks]
             return SequenceTimeline(cycles.first_issue, cycles.last_issue, last_beat, [])
         x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_output_blocks, c.architecture.tile_cols
-        tile_rows, gates = c.architecture.tile_rows, c.num_gates
+        tile_rows, bundle_rows = c.architecture.tile_rows, c.bundle_rows
         to_drain = self.matvec_latency
         per_step = sum(part.made for part in c.parts)
         # Per part: what its blocks take, and where in a step they begin.
@@ -361,13 +367,15 @@ class Schedule:
                     part = c.parts[issue.part]
                     when = max(when, ready_to_complete)
                     ready_to_complete = when + gaps[issue.part]
-                    before = min(issue.row * tile_rows, part.row_blocks) // gates
-                    after = min((issue.row + 1) * tile_rows, part.row_blocks) // gates
+                    before = min(issue.row * tile_rows, part.row_blocks) // bundle_rows
+                    after = min((issue.row + 1) * tile_rows, part.row_blocks) // bundle_rows
                     first = when + to_drain + to_memory[issue.part]
                     for bundle in range(before, after):
                         ready = first + (bundle - before) * bundle_cycles[issue.part]
-                        # A projection's bundle is as many blocks, a cycle each.
-                        count = min(gates, part.made - gates * bundle) if part.kind == PROJECTION else 1
+                        count = int(part.made > 0)
+                        if part.kind == PROJECTION:
+                            # Its bundle is as many blocks as it has rows, a cycle each.
+                            count = min(bundle_rows, part.made - bundle_rows * bundle)
                         times = range(ready, ready + count)
                         written.extend(times)
                         if issue.part == len(c.parts) - 1:
@@ -424,7 +432,7 @@ def _derive(config: Config) -> tuple[int, int]:
     given = config.architecture
     if given.cell_lanes and given.lookahead:
         return given.cell_lanes, given.lookahead
-    k, bundles = config.block_size, -(-given.tile_rows // config.num_gates)
+    k, bundles = config.block_size, -(-given.tile_rows // config.bundle_rows)
     cols = min(part.col_groups for part in config.parts)
     lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
     enough = [n for n in lanes if bundles * (k // n) <= cols] or lanes[-1:]

@@ -49,7 +49,7 @@ def state_segments(config: Config) -> list[Segment]:
             count, lanes = part.made * schedule.slices, schedule.cell_lanes
             if config.cell.has_state:
                 segments.append(Segment(part.layer, True, count, lanes, points.cell.width, slices))
-        slices += part.row_blocks // config.num_gates * schedule.slices
+        slices += part.row_blocks // config.bundle_rows * schedule.slices
     return segments
 
 

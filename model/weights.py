@@ -83,9 +83,10 @@ class LayerWeights:
         gates, rows, cols, k = self.defining.shape
         return circulant.expand(self.defining.reshape(gates * rows, cols, k))
 
-    def interleaved(self) -> np.ndarray:
-        """Defining vectors (p, q, k) in hardware order: block row G·u + g is gate g of hidden block u."""
-        return self.defining.transpose(1, 0, 2, 3).reshape(self.config.num_row_blocks, self.config.num_col_blocks, -1)
+    def interleaved(self, gates: Sequence[int]) -> np.ndarray:
+        """Defining vectors (rows, q, k) of some G gates in hardware order: row G·u + g is gate g of hidden block u."""
+        rows = self.defining[list(gates)].transpose(1, 0, 2, 3)
+        return rows.reshape(-1, *rows.shape[2:])
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,10 @@ def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source
             sequences.append(sequence[:left])
             left -= len(sequences[-1])
     emit(result.weights, folder, source)
-    scenario = Scenario(result.weights, tuple(sequences))
+    initial = ()
+    if result.state is not None:
+        initial = tuple([(h[number], c[number]) for h, c in result.state] for number in range(len(sequences)))
+    scenario = Scenario(result.weights, tuple(sequences), initial)
     stalls = (StallPattern("random", 0.3, seed=args.seed + n) for n in range(2))
     runs = [Run(scenario, name="no stalls"), Run(scenario, *stalls, name="random stalls")]
     print(f"simulating {len(runs)} x {scenario.num_steps} steps with {args.sim}", file=sys.stderr)

@@ -17,7 +17,7 @@ from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, positi
 from scripts.synthesis.flow import TARGET_FO4, Synthesis
 from scripts.synthesis.job import folder_of, run, write
 from scripts.synthesis.library import load_libraries
-from scripts.synthesis.report import comparison_rows, gate_level_text, tree
+from scripts.synthesis.report import comparison_rows, gate_level_text, lengths, tree
 from scripts.synthesis.units import ROLES, modules_of
 from scripts.synthesis.yosys import module_names
 from scripts.verilog import BUILD
@@ -163,11 +163,12 @@ def show(values: dict, place: Path) -> None:
         rows.append(("cells", f"{values['logic']['area_mm2']:.4f} mm2 in {values['library']['name']}"))
     if timing:
         rows += [
-            ("longest path", f"{timing['period_fo4']:.1f} FO4 of {timing['fo4_ps']:.1f} ps"),
+            ("longest path", f"{lengths(timing)}, of {timing['fo4_ps']:.1f} ps"),
             ("clock", f"{timing['max_clock_mhz']:.0f} MHz"),
             (
                 "stages too long",
-                f"{timing['stages_over_target']} of {timing['stages']} over {timing['target_fo4']:g} FO4",
+                f"{timing['stages_over_target']} of {timing['stages']} over {timing['target_fo4']:g} FO4, "
+                f"{timing['logic_stages_over_target']} of them logic",
             ),
         ]
     else:

@@ -316,8 +316,9 @@ def _draw(rng: np.random.Generator) -> dict:
     projected = between(1, hidden_size) if CELLS[cell].may_be_projected and rng.random() < 0.25 else 0
     output_blocks = -(-projected // k) or hidden_blocks
     most_cols = output_blocks + (input_blocks if layers == 1 else min(input_blocks, output_blocks))
-    rows, cols = between(1, gates * hidden_blocks), between(1, most_cols)
-    groups = -(-gates * hidden_blocks // rows)
+    row_blocks = gates // CELLS[cell].stages * hidden_blocks
+    rows, cols = between(1, row_blocks), between(1, most_cols)
+    groups = -(-row_blocks // rows)
     kind = pick(*ACTIVATION_KINDS)
     both = not projected and rng.random() < 0.15
     usual = rng.random() < 0.4

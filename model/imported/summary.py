@@ -11,7 +11,13 @@ FLOAT_BYTES = 4
 
 def hardware_cell(layer: RecurrentLayer) -> str:
     """Name of the layer's cell in ``model.cells.CELLS``, should it be there."""
-    return "lstm_peephole" if layer.cell == "lstm" and layer.peephole else layer.cell
+    if layer.cell == "lstm" and layer.peephole:
+        return "lstm_peephole"
+    if layer.cell == "gru" and not layer.linear_before_reset:
+        return "gru_reset_first"
+    if layer.cell == "rnn" and layer.activation == "relu":
+        return "rnn_relu"
+    return layer.cell
 
 
 def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
@@ -20,11 +26,9 @@ def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
     cell = hardware_cell(layer)
     if cell not in CELLS:
         limits.append(f"cell {cell}")
-    if layer.cell == "gru" and not layer.linear_before_reset:
-        limits.append("linear_before_reset = 0")
-    if layer.cell == "rnn" and layer.activation != "tanh":
-        limits.append(f"activation {layer.activation}")
-    if any(w.initial_h is not None or w.initial_c is not None for w in layer.weights) or layer.state_inputs:
+    elsewhere = layer.state_inputs or any(w.initial_h is not None or w.initial_c is not None for w in layer.weights)
+    # What has state ports: see model.config.
+    if elsewhere and (layer.num_directions == 2 or CELLS[cell].stages > 1):
         limits.append("first state other than zero")
     return tuple(limits)
 
@@ -64,7 +68,7 @@ def input_sizes(layers: Sequence[RecurrentLayer]) -> list[tuple[int, ...]]:
 def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int, sizes: tuple[int, ...] = ()) -> int:
     """Bytes of the layer's matrices as the accelerator stores them, padding included, biases not.
 
-    A GRU's candidate has a row of its own for x and for h, half of it zeros.
+    The candidate of ``gru`` has a row of its own for x and for h, half of it zeros.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ A sum has its bias, is exact, and stands at the scale of the accumulator.  What 
 :func:`requantize` below is one rounding, HALF_UP and saturating, and there are no others.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ class Trace(NamedTuple):
     ----------
     preact : array (G, B, H)
     gate : array (A, B, H)
-        Activated gates; a GRU's are R, Z and the candidate N.
+        Activated gates; those of ``gru`` are R, Z and the candidate N.
     cell : array (B, H)
         The state; of a cell without one it is h.
     h : array (B, H)
@@ -99,6 +100,31 @@ def gru(config: Config, sums, s, peephole=None) -> Trace:
     return Trace(np.stack(preacts), np.stack([r, z, n]), s, requantize(s, state, q.h))
 
 
+def gru_reset_first(config: Config, sums, s, candidate: Callable[[np.ndarray], np.ndarray]) -> Trace:
+    """r, z = σ(preact); n = tanh(preact of what W_h makes of r·s); s' = (1 - z)·n + z·s; h' = s'.
+
+    Parameters
+    ----------
+    sums : array (2, B, H)
+        Of R and Z.
+    candidate : callable
+        From r·s in the format of h to the sum of N.
+    """
+    q = config.quantization
+    gate, state = q.gate.fraction_bits, q.cell.fraction_bits
+
+    def activated(number: int, total) -> tuple[np.ndarray, np.ndarray]:
+        preact = requantize(total, config.accumulator_fracs[number], q.preact)
+        return preact, apply_table(preact, config.gate_table(number))
+
+    preact_r, r = activated(0, sums[0])
+    preact_z, z = activated(1, sums[1])
+    preact_n, n = activated(2, candidate(requantize(r * s, gate + state, q.h)))
+    one = 1 << gate
+    s = requantize(*_aligned(((one - z) * n, 2 * gate), (z * s, gate + state)), q.cell)
+    return Trace(np.stack([preact_r, preact_z, preact_n]), np.stack([r, z, n]), s, requantize(s, state, q.h))
+
+
 def rnn(config: Config, sums, state, peephole=None) -> Trace:
     """h' = tanh(preact)."""
     q = config.quantization
@@ -108,4 +134,12 @@ def rnn(config: Config, sums, state, peephole=None) -> Trace:
     return Trace(preact[None], gate[None], h, h)
 
 
-UPDATES = {"lstm": lstm, "lstm_peephole": lstm, "gru": gru, "rnn": rnn}
+def rnn_relu(config: Config, sums, state, peephole=None) -> Trace:
+    """h' = max(0, sum); it stands for every point between."""
+    h = np.maximum(requantize(sums[0], config.accumulator_fracs[0], config.quantization.h), 0)
+    return Trace(h[None], h[None], h, h)
+
+
+UPDATES = {"lstm": lstm, "lstm_peephole": lstm, "gru": gru, "rnn": rnn, "rnn_relu": rnn_relu}
+# Of cells of several stages, where a gate's sum waits for what another gate makes.
+STAGED_UPDATES = {"gru_reset_first": gru_reset_first}

@@ -8,7 +8,7 @@ import numpy as np
 from model import circulant
 from model.errors import require
 from model.fixed_point import requantize
-from model.reference.cell_update import UPDATES, Trace
+from model.reference.cell_update import STAGED_UPDATES, UPDATES, Trace
 from model.reference.matvec import ExactMatrix
 from model.weights import LayerWeights
 
@@ -34,7 +34,10 @@ class LayerReference:
         start_h = config.num_input_blocks * k
         dense = dense.reshape(config.num_gates * size_h, -1)
         self._w_x = ExactMatrix(dense[:, :size_x], -q.x.min)
-        self._w_h = ExactMatrix(dense[:, start_h : start_h + size_out], -q.h.min)
+        w_h = dense[:, start_h : start_h + size_out]
+        # Of a cell of several stages the last one's rows meet another vector.
+        apart = (config.num_gates - config.bundle_rows if config.cell.stages > 1 else config.num_gates) * size_h
+        self._w_h, self._w_last = ExactMatrix(w_h[:apart], -q.h.min), ExactMatrix(w_h[apart:], -q.h.min)
         self._bias = weights.bias[:, :size_h].reshape(-1)
         self._peephole = None if weights.peephole is None else weights.peephole[:, :size_h]
         self._projection = None
@@ -63,6 +66,8 @@ class LayerReference:
         return x
 
     def _step(self, from_x: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:
+        if self.config.cell.stages > 1:
+            return self._staged_step(from_x + self._bias, h, c)
         total = from_x + self._w_h(h).astype(np.int64) + self._bias
         sums = total.reshape(h.shape[0], self.config.num_gates, -1).swapaxes(0, 1)
         trace = UPDATES[self.config.network.cell](self.config, sums, c, self._peephole)
@@ -72,6 +77,14 @@ class LayerReference:
         products = self._projection(trace.h).astype(np.int64)
         frac = points.projection_frac + self.config.cell_output.fraction_bits
         return trace._replace(h=requantize(products, frac, points.h))
+
+    def _staged_step(self, given: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:
+        """A step whose last gate's product waits: ``given`` (B, G·H) are the sums but for W_h·h."""
+        size = self.config.network.hidden_size
+        first, last = given[:, :-size], given[:, -size:]
+        sums = (first + self._w_h(h).astype(np.int64)).reshape(h.shape[0], -1, size).swapaxes(0, 1)
+        update = STAGED_UPDATES[self.config.network.cell]
+        return update(self.config, sums, c, lambda scaled: last + self._w_last(scaled).astype(np.int64))
 
     def run(self, x, state=None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Whole sequences.

@@ -6,10 +6,11 @@ from model.report import design_report
 from model.schedule import Schedule
 from scripts.synthesis import opensta
 from scripts.synthesis.flow import Synthesis
+from scripts.synthesis.timing import Stage
 from scripts.synthesis.units import role_of
 from scripts.synthesis.yosys import yosys_version
 
-REPORTED_STAGES = 200
+REPORTED_STAGES, REPORTED_MEMORY_STAGES = 200, 5
 
 
 def nand2_area(result: Synthesis) -> float:
@@ -59,22 +60,39 @@ def timing_values(result: Synthesis, target_fo4: float) -> dict | None:
         "target_fo4": target_fo4,
         "period_ps": period * 1e12,
         "period_fo4": period / fo4,
+        "logic": _place(timing.longest(from_memory=False), fo4),
+        "memory": _place(timing.longest(from_memory=True), fo4),
         "max_clock_mhz": 1e-6 / period if period else None,
         "stages": len(timing.stages),
         "stages_over_target": sum(stage.period > target_fo4 * fo4 for stage in timing.stages),
+        "logic_stages_over_target": sum(
+            stage.period > target_fo4 * fo4 and not stage.from_memory for stage in timing.stages
+        ),
         "equal_instances_left_out": timing.reduced,
         "paths": [
             {
-                "from": list(stage.start),
-                "to": list(stage.end),
-                "ps": stage.period * 1e12,
-                "fo4": stage.period / fo4,
+                **_place(stage, fo4),
                 "cells": stage.cells,
                 "fo4_by_module": {module: spent / fo4 for module, spent in stage.spent.items() if spent > 0.005 * fo4},
             }
-            for stage in timing.stages[:REPORTED_STAGES]
+            for stage in _reported(timing.stages)
         ],
     }
+
+
+def _reported(stages: list[Stage]) -> list[Stage]:
+    """The longest of logic and of those from memories, longest first."""
+    logic = [stage for stage in stages if not stage.from_memory][:REPORTED_STAGES]
+    memory = [stage for stage in stages if stage.from_memory][:REPORTED_MEMORY_STAGES]
+    return sorted([*logic, *memory], key=lambda stage: -stage.period)
+
+
+def _place(stage: Stage | None, fo4: float) -> dict | None:
+    """Where a path begins and ends, and how long it is."""
+    if stage is None:
+        return None
+    period = stage.period
+    return {"from": list(stage.start), "to": list(stage.end), "ps": period * 1e12, "fo4": period / fo4}
 
 
 def memory_values(result: Synthesis) -> dict:

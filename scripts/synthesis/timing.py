@@ -10,10 +10,11 @@ from scripts.synthesis.liberty import Liberty
 from scripts.synthesis.memory_macro import MemoryModel
 from scripts.synthesis.netlist import MEMORY_MODULES, Netlist
 
-# Stages whose longest path is looked at cell by cell.
-DETAILED_STAGES = 60
-# What a path spends in a memory, in place of a module's name.
+# Stages whose longest path is looked at cell by cell: of logic, and from memories, which are many and alike.
+DETAILED_STAGES, DETAILED_MEMORY_STAGES = 60, 5
+# What a path spends in a memory, in place of a module's name; what a memory's name as the place of a pin begins with.
 MEMORY = "memory"
+MEMORY_PLACE = "memory "
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Stage:
     spent: dict[str, float]
     cells: int
 
+    @property
+    def from_memory(self) -> bool:
+        """It begins in a memory, whose own delay no logic changes."""
+        return self.start[1].startswith(MEMORY_PLACE)
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -66,6 +72,16 @@ class Timing:
     def period(self) -> float:
         """Shortest clock period, seconds; 0 where nothing is timed."""
         return self.stages[0].period if self.stages else 0.0
+
+    def longest(self, from_memory: bool) -> Stage | None:
+        """The longest of the paths that begin in a memory, or of the others."""
+        return next((stage for stage in self.stages if stage.from_memory == from_memory), None)
+
+    @property
+    def lengths(self) -> tuple[float, float]:
+        """Periods of the longest path of logic and of the longest of all: what mapping can shorten comes first."""
+        logic = self.longest(from_memory=False)
+        return logic.period if logic else 0.0, self.period
 
     def by_module(self) -> dict[str, Stage]:
         """Module → the longest path that ends in it or spends time in it."""
@@ -124,8 +140,10 @@ def analyse(
             key = tuple(_place(pin, netlist, types, registers) for pin in (endpoint.start, endpoint.end))
             grouped[key] = max(grouped.get(key, (-1.0, "")), (needed, endpoint.end))
         ordered.extend(sorted(grouped.items(), key=lambda item: (-item[1][0], item[0])))
-        # The longest of all, and that of every module.
-        wanted = {pin for _, (_, pin) in ordered[:DETAILED_STAGES]}
+        # The longest of logic and from memories, and that of every module.
+        logic = [pin for (start, _), (_, pin) in ordered if not start[1].startswith(MEMORY_PLACE)]
+        memory = [pin for (start, _), (_, pin) in ordered if start[1].startswith(MEMORY_PLACE)]
+        wanted = {*logic[:DETAILED_STAGES], *memory[:DETAILED_MEMORY_STAGES]}
         last: dict[str, str] = {}
         for (_, end), (_, pin) in ordered:
             last.setdefault(end[0], pin)
@@ -155,7 +173,7 @@ def _place(pin: str, netlist: Netlist, types, registers) -> tuple[str, str]:
     kind = types.get((module, parts[-2]))
     if kind in MEMORY_MODULES:
         # Banks of a tile differ in nothing but their numbers.
-        return module, "memory " + re.sub(r"\d+", "*", parts[-2])
+        return module, MEMORY_PLACE + re.sub(r"\d+", "*", parts[-2])
     net = registers[module].get(parts[-2], parts[-2])
     return module, re.sub(r"\[\d+\]$", "", net)
 

@@ -9,7 +9,7 @@ ROLES = {
     "pe": ("pe_*",),
     "weight": ("weight_direct_*", "weight_fast_*"),
     "dot_product": ("dot_product_*",),
-    "multiplier": ("multiplier_*",),
+    "multiplier": ("multiplier_*", "carry_save_product_*"),
     "adder_tree": ("adder_tree_*",),
     "row": ("row",),
     "operand": ("operand_*",),

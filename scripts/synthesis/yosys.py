@@ -15,8 +15,8 @@ from sim import yosys_process
 
 GENERIC_GATES = "NAND,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4,OAI4"
 
-# From small to fast; {D} is the delay target.  "dense" also takes full adders where the library has one: ABC
-# neither uses such a cell nor looks through it.
+# From small to fast; {D} is the delay target, and all that "loose" and "medium" differ in.  "dense" also takes full
+# adders where the library has one: ABC neither uses such a cell nor looks through it.
 ABC_SCRIPTS = {
     "dense": (
         "strash", "&get -n", "&fraig -x", "&put", "scorr", "dc2", "strash", "&get -n", "&dch -f", "&nf", "&put",
@@ -25,6 +25,10 @@ ABC_SCRIPTS = {
     "small": (
         "strash", "&get -n", "&fraig -x", "&put", "scorr", "dc2", "strash", "&get -n", "&dch -f", "&nf", "&put",
         "buffer -c -N 12", "topo", "upsize -D {D}", "dnsize -D {D}", "stime -p",
+    ),
+    "loose": (
+        "strash", "ifraig", "scorr", "dc2", "dch -f", "map -B 0.9 -D {D}", "buffer -c -N 10", "topo",
+        "upsize -D {D}", "dnsize -D {D}", "stime -p",
     ),
     "medium": (
         "strash", "ifraig", "scorr", "dc2", "dch -f", "map -B 0.9 -D {D}", "buffer -c -N 10", "topo",

@@ -103,6 +103,8 @@ def test_every_cell(cell, engine, arithmetic, rows, cols, rng):
         (2, "lstm_peephole", {"engine": "direct", "arithmetic": "carry_save", "tile_rows": 1, "tile_cols": 2}),
         (4, "rnn", {"engine": "fast", "tile_rows": 3, "tile_cols": 5}),
         (2, "lstm", {"engine": "direct", "tile_rows": 12, "tile_cols": 3}),
+        (2, "gru_reset_first", {"engine": "fast", "tile_rows": 2, "tile_cols": 2}),
+        (3, "gru_reset_first", {"engine": "direct", "tile_rows": 3, "tile_cols": 1, "cell_lanes": 2, "lookahead": 1}),
     ],
 )
 def test_layers(layers, cell, settings, rng):
@@ -134,6 +136,16 @@ def test_projections(layers, projection, settings, rng):
     check(config, rng)
 
 
+@pytest.mark.parametrize("settings", [{"tile_cols": 2}, {"engine": "fast", "tile_cols": 1}])
+def test_a_gate_that_waits_waits_long_enough(settings, rng):
+    """One hidden block in one cycle or two: Z's result is held before N asks for it."""
+    fields = {"network.input_size": 4, "network.hidden_size": 4, "network.cell": "gru_reset_first"}
+    fields |= {"architecture.tile_rows": 1, "architecture.cell_lanes": 4, "architecture.arithmetic": "multiplier"}
+    pipeline = {f"pipeline.{name}": value for name, value in PIPELINES[0].items()}
+    settings = {f"architecture.{name}": value for name, value in {**settings, **pipeline}.items()}
+    check(preset("tiny").replace({**fields, **settings, "quantization.weight_frac": 7}), rng)
+
+
 @pytest.mark.parametrize(
     ("contexts", "layers", "settings"),
     [
@@ -141,6 +153,7 @@ def test_projections(layers, projection, settings, rng):
         (3, 1, {"engine": "direct", "tile_rows": 12, "tile_cols": 5}),
         (2, 2, {"engine": "direct", "tile_rows": 3, "tile_cols": 3, "lookahead": 1}),
         (2, 2, {"engine": "fast", "tile_rows": 5, "tile_cols": 1, "projection_size": 6}),
+        (3, 2, {"engine": "direct", "tile_rows": 2, "tile_cols": 3, "cell": "gru_reset_first"}),
     ],
 )
 def test_contexts_take_turns(contexts, layers, settings, rng):
@@ -148,6 +161,7 @@ def test_contexts_take_turns(contexts, layers, settings, rng):
     fixed = {"network.num_layers": layers, "architecture.contexts": contexts, "architecture.arithmetic": "multiplier"}
     settings = dict(settings)
     fixed["network.projection_size"] = settings.pop("projection_size", 0)
+    fixed |= {"network.cell": settings.pop("cell", "lstm"), "architecture.tile_rows": 1, "quantization.weight_frac": 7}
     config = preset("tiny").replace(fixed)
     config = config.replace({f"architecture.{name}": value for name, value in settings.items()})
     weights, q, k = random_weights(config, rng), config.quantization, config.block_size

@@ -12,6 +12,7 @@ from hdl.cell_lane import LANES
 from hdl.memory import Ram
 from hdl.pe import ProcessingElement
 from hdl.requantize import requantize
+from hdl.staged_update import ResetFirstLane
 from model import bilinear
 from model.activation_tables import activation_table
 from model.cells import CELLS
@@ -22,7 +23,7 @@ from model.fixed_point import requantize as golden_requantize
 from model.memory_image import MemorySpec, pack
 from model.qformat import QFormat
 from model.reference.activation import activate
-from model.reference.cell_update import UPDATES
+from model.reference.cell_update import STAGED_UPDATES, UPDATES
 from sim.pysim import pump
 
 
@@ -93,10 +94,15 @@ def small_config(**architecture):
     )
 
 
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("kind", ["pwl", "shift"])
-def test_cell_lane(kind, cell, rng):
-    settings = {"activation.kind": kind, "activation.segments": 8 if kind == "pwl" else 4, "network.cell": cell}
+@pytest.mark.parametrize("cell", LANES)
+@pytest.mark.parametrize(("kind", "segments", "arithmetic"), [("pwl", 8, "carry_save"), ("shift", 4, "multiplier")])
+def test_cell_lane(kind, segments, arithmetic, cell, rng):
+    settings = {
+        "activation.kind": kind,
+        "activation.segments": segments,
+        "network.cell": cell,
+        "architecture.arithmetic": arithmetic,
+    }
     gates, peepholes = len(CELLS[cell].gates), len(CELLS[cell].peepholes)
     config = small_config().replace({"quantization.weight_frac": [4, 5, 3, 4][:gates], **settings})
     q, count = config.quantization, 200
@@ -122,6 +128,44 @@ def test_cell_lane(kind, cell, rng):
     if config.cell.has_state:
         c_next = [g["c_next"] for g in pump(lane, stimuli, ("c_next",), lane.write_latency)][:known]
         np.testing.assert_array_equal(c_next, expected.cell[:known])
+
+
+@pytest.mark.parametrize("fracs", [[4, 5, 3], [4, 4, 4]])
+@pytest.mark.parametrize("kind", ["pwl", "shift"])
+def test_reset_first_lane(kind, fracs, rng):
+    """A unit after the other: its R, its Z, then the N of the same unit, back to back."""
+    settings = {"activation.kind": kind, "activation.segments": 8 if kind == "pwl" else 4}
+    config = small_config().replace({"network.cell": "gru_reset_first", "quantization.weight_frac": fracs, **settings})
+    q, count = config.quantization, 100
+    lane = ResetFirstLane(config, config.product_sum_bits)
+    limit = 1 << (config.product_sum_bits - 1)
+    sums = rng.integers(-limit, limit, size=(3, count))
+    sums[:, 20:] //= 16
+    bias = rng.integers(-(1 << 12), 1 << 12, size=(3, count))
+    c = rng.integers(q.cell.min, q.cell.max + 1, size=count)
+    met = []
+
+    def candidate(scaled):
+        met.append(scaled)
+        return sums[2] + bias[2]
+
+    expected = STAGED_UPDATES["gru_reset_first"](config, sums + bias, c, candidate)
+    z = expected.gate[1].tolist()
+    stimuli = []
+    for t in range(3 * count):
+        unit, stage = divmod(t, 3)
+        late = max(t - lane.read_latency, 0) // 3
+        stimuli.append({"sum": int(sums[stage, unit]), "bias": int(bias[stage, unit]), "stage": stage})
+        stimuli[t] |= {"c": int(c[late]), "held": z[late]}
+    known = count - lane.latency // 3 - 1
+
+    def found(port, latency, stage):
+        return [g[port] for g in pump(lane, stimuli, (port,), latency)][stage::3][:known]
+
+    assert found("h", lane.latency, 0) == met[0][:known].tolist()
+    assert found("gate", lane.read_latency, 1) == z[:known]
+    assert found("c_next", lane.write_latency, 2) == expected.cell[:known].tolist()
+    assert found("h", lane.latency, 2) == expected.h[:known].tolist()
 
 
 PIPELINES = [

@@ -11,7 +11,7 @@ from amaranth.sim import Simulator
 
 from hdl.booth import digits_layout, recode, select
 from hdl.carry_save import CarrySaveSum, compress
-from hdl.dot_product import CarrySaveJoin, DotProduct
+from hdl.dot_product import CarrySaveJoin, CarrySaveProduct, DotProduct
 from model import bilinear
 from model.datapath import DIGIT_BITS, num_digits
 from sim.pysim import pump
@@ -181,3 +181,14 @@ def test_compress():
     simulator = Simulator(m)
     simulator.add_testbench(testbench)
     simulator.run()
+
+
+@pytest.mark.parametrize(("width_a", "width_b"), [(2, 2), (3, 5), (4, 3), (6, 4)])
+def test_product_of_every_pair(width_a, width_b):
+    ranges = [range(-(1 << (width - 1)), 1 << (width - 1)) for width in (width_a, width_b)]
+    pairs = list(itertools.product(*ranges))
+    width, added = width_a + width_b + 2, 5
+    dut = CarrySaveProduct(width_a, width_b, width, added)
+    got = pump(dut, [{"a": a, "b": b} for a, b in pairs], ("save", "carry"), 1)
+    words = [(g["save"] + g["carry"]) % (1 << width) for g in got]
+    assert words == [(a * b + added) % (1 << width) for a, b in pairs]

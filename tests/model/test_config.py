@@ -26,7 +26,7 @@ def test_json_round_trip(seed):
 @given(seeds)
 def test_random_configs_are_sound(seed):
     config = random_config(np.random.default_rng(seed))
-    assert config.num_row_groups * config.architecture.tile_rows >= config.num_row_blocks
+    assert config.num_row_groups * config.architecture.tile_rows >= config.max_tile_rows
     assert config.num_col_groups * config.architecture.tile_cols >= config.num_col_blocks
     assert 1 << (config.accumulator_bits - 1) > config.product_sum_bound
 
@@ -51,7 +51,7 @@ WRONG = [
     (
         "network.cell=hopfield",
         InvalidValueError,
-        "network.cell must be one of lstm, lstm_peephole, gru, rnn, not 'hopfield'",
+        "network.cell must be one of lstm, lstm_peephole, gru, gru_reset_first, rnn, rnn_relu, not 'hopfield'",
     ),
     (
         "compression.block_size=3",

@@ -19,9 +19,11 @@ from model.conversion import (
     project_layer,
 )
 from model.errors import InvalidValueError
+from model.fixed_point import dequantize
 from model.format_choice import best_fraction_bits
 from model.imported.evaluate import run_layer
-from model.imported.network import DirectionWeights, RecurrentLayer
+from model.imported.network import CELL_GATES, DirectionWeights, RecurrentLayer
+from model.imported.summary import layer_limits
 from model.qformat import QFormat
 from model.reference.layer import LayerReference
 from model.training.export import layer_weights
@@ -151,11 +153,34 @@ def test_errors_are_told_layer_by_layer(rng):
     }
 
 
-def test_a_gru_that_resets_before_the_product_is_refused(rng):
-    weights = DirectionWeights(rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), np.zeros(6), np.zeros(6))
-    layer = RecurrentLayer("l0", "gru", (weights,), linear_before_reset=False)
-    with pytest.raises(InvalidValueError, match="that the accelerator runs, not with linear_before_reset = 0"):
-        convert([layer], 1, 8)
+def other_layer(rng, cell, size_x, size_h, scale=0.4, **options):
+    rows = size_h * {"gru": 3, "rnn": 1}[cell]
+    arrays = (rng.normal(size=shape) * scale for shape in ((rows, size_x), (rows, size_h), rows, rows))
+    return RecurrentLayer("l0", cell, (DirectionWeights(*arrays),), **options)
+
+
+def test_a_gru_that_resets_before_the_product(rng):
+    layers = [other_layer(rng, "gru", size, 8, linear_before_reset=False) for size in (6, 8)]
+    result = convert(layers, 1, 8, calibration=rng.normal(size=(60, 3, 6)))
+    assert result.config.network.cell == "gru_reset_first"
+    # Three matrices, no zeros between them.
+    assert result.config.weight_bytes == 3 * 8 * (6 + 8 + 8 + 8)
+    assert result.report["output"]["projected"] == 0
+    assert result.report["output"]["integers"] < 0.05
+
+
+def test_what_relu_makes_fits_its_format(rng):
+    layer = other_layer(rng, "rnn", 6, 8, 0.3, activation="relu")
+    x = rng.normal(size=(60, 3, 6))
+    result = convert([layer], 1, 8, calibration=x)
+    assert result.config.network.cell == "rnn_relu"
+    largest = run_layer(layer, x, np.full(3, 60))[0].max()
+    fmt = result.config.quantization.h
+    assert fmt.width == 8
+    assert 1 < largest <= fmt.max * fmt.lsb
+    assert result.report["output"]["integers"] < 0.05
+    with pytest.raises(InvalidValueError, match="quantization.weight_frac must be such that h drops 0 to 31 fraction"):
+        convert([layer], 1, 8, settings={"quantization.weight_frac": -1}, calibration=x)
 
 
 def test_formats():
@@ -225,12 +250,37 @@ def test_a_projection_is_one_of_the_matrices(rng):
     assert convert([layer], 4, 8, calibration=x).report["projection"]["w_hr"] > 0.1
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_first_states_are_those_of_the_file(cell, rng):
+    """One for every sequence, through the state ports; the dense network follows the float one from its first step."""
+    gates = len(CELL_GATES[cell])
+    shapes = {"w_x": (8 * gates, 5), "w_h": (8 * gates, 8), "bias_x": (8 * gates,), "bias_h": (8 * gates,)}
+    arrays = {name: rng.normal(size=shape) * 0.3 for name, shape in shapes.items()}
+    arrays["initial_h"] = rng.uniform(-0.9, 0.9, size=(3, 8))
+    if cell == "lstm":
+        arrays["initial_c"] = rng.normal(size=(1, 8))
+    layer = RecurrentLayer("l0", cell, (DirectionWeights(**arrays),))
+    assert not layer_limits(layer)
+    result = convert([layer], 1, 8, calibration=rng.normal(size=(4, 3, 5)))
+    assert result.config.architecture.state_ports
+    assert result.report["output"]["integers"] < 0.05
+    h, c = result.state[0]
+    np.testing.assert_allclose(dequantize(h, result.config.quantization.h), arrays["initial_h"], atol=2**-7)
+    if cell == "lstm":
+        given = arrays["initial_c"].repeat(3, axis=0)
+        np.testing.assert_allclose(dequantize(c, result.config.quantization.cell), given, atol=2**-12)
+    with pytest.raises(InvalidValueError, match="batch must be 3 as in initial_h, not 2"):
+        convert([layer], 1, 8, calibration=rng.normal(size=(4, 2, 5)))
+
+
+def test_first_states_of_both_directions_are_refused(rng):
+    both = lstm(rng, 8, 8, initial_c=np.ones((1, 8)))
+    both = replace(both, direction="bidirectional", weights=both.weights * 2)
+    with pytest.raises(InvalidValueError, match="l0 must be a layer .* not with first state other than zero"):
+        convert([both], 4, 8)
+
+
 REFUSED = [
-    (
-        {"initial_c": np.ones((1, 8))},
-        {},
-        "l0 must be a layer that the accelerator runs, not with first",
-    ),
     ({}, {"settings": {"network.hidden_size": 9}}, "network.hidden_size must be 8 as in the model and the arguments"),
     ({}, {"settings": {"compression.block_size": 2}}, "compression.block_size must be 4 as in the model"),
     ({}, {"settings": {"quantization.bits": 2}}, "quantization.bits must be a field of the configuration"),

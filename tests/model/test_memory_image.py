@@ -69,25 +69,29 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
             assert np.array_equal(found[: part.made], layer.projection)
             assert not found[part.made :].any()
             continue
-        blocks, inputs = layer.interleaved(), layer.config.num_input_blocks
-        # Layers above the first, and all of two directions, have their own h first.
-        own_first = part.layer or config.network.bidirectional
-        expected = np.concatenate([blocks[:, inputs:], blocks[:, :inputs]], axis=1) if own_first else blocks
-        assert np.array_equal(found, expected)
+        for row, blocks in enumerate(found):
+            unit, place = divmod(row, len(part.gates))
+            wanted = layer.defining[part.gates[place], unit]
+            if part.early.is_previous:
+                # Its own h before x, before the h of the layer below.
+                first = layer.config.num_input_blocks
+                wanted = np.concatenate([wanted[first:], wanted[:first]])
+            assert np.array_equal(blocks, wanted)
     schedule = Schedule(config)
     spec, lanes = bias_spec(config, schedule), schedule.cell_lanes
     places = [
         (part, layer, place)
         for part, layer in zip(parts, layers, strict=True)
-        for place in range(part.row_blocks // config.num_gates * schedule.slices)
+        for place in range(part.row_blocks // config.bundle_rows * schedule.slices)
     ]
     assert len(places) == spec.depth
     for address, (part, layer, place) in enumerate(places):
         if part.kind == PROJECTION:
             assert words[spec.name][address] == 0
             continue
-        found = unpack(words[spec.name][address], config.num_gates * lanes, config.quantization.bias_bits)
-        assert found == layer.bias[:, place * lanes : (place + 1) * lanes].reshape(-1).tolist()
+        found = unpack(words[spec.name][address], config.bundle_rows * lanes, config.quantization.bias_bits)
+        bias = layer.bias[list(part.gates), place * lanes : (place + 1) * lanes]
+        assert found == bias.reshape(-1).tolist()
         if config.cell.peepholes:
             count, bits = len(config.cell.peepholes) * lanes, config.quantization.peephole.width
             found = unpack(words[peephole_spec(config, schedule).name][address], count, bits)

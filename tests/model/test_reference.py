@@ -61,8 +61,14 @@ def exact_update(config: Config, sums: list[Fraction], state: Fraction, peephole
         code = requantized(sums[number] + extra, q.preact)
         return real(activated(code, config.gate_table(number)), q.gate)
 
+    if config.network.cell == "rnn_relu":
+        return requantized(max(sums[0], Fraction(0)), q.h), 0
     if config.network.cell == "rnn":
         return requantized(gate(0), q.h), 0
+    if config.network.cell == "gru_reset_first":
+        z, n = gate(1), gate(2)
+        code = requantized((1 - z) * n + z * state, q.cell)
+        return requantized(real(code, q.cell), q.h), code
     if config.network.cell == "gru":
         r, z = gate(0), gate(1)
         nx, nh = (real(requantized(total, q.preact), q.preact) for total in sums[2:])
@@ -87,16 +93,23 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
         return defining[gate][row // k][col // k][(row - col) % k]
 
     h, c, out = [0] * config.output_size, [0] * size_h, []
+
+    def exact_sum(gate, unit, step, recurrent):
+        total = int(weights.bias[gate, unit])
+        total += sum(entry(gate, unit, col) * value for col, value in enumerate(step))
+        total += sum(entry(gate, unit, first_h + col) * value for col, value in enumerate(recurrent))
+        return Fraction(total) / Fraction(2) ** (q.weight_frac[gate] + q.h.fraction_bits)
+
     for step in x.tolist():
         next_h, next_c = [], []
+        # What the rows of every gate meet.
+        met = [h] * config.num_gates
+        if config.network.cell == "gru_reset_first":
+            r = [requantized(exact_sum(0, unit, step, h), q.preact) for unit in range(size_h)]
+            r = [real(activated(code, config.gate_table(0)), q.gate) for code in r]
+            met[2] = [requantized(factor * real(code, q.cell), q.h) for factor, code in zip(r, c, strict=True)]
         for unit in range(size_h):
-            sums = []
-            for gate in range(config.num_gates):
-                frac = q.weight_frac[gate] + q.h.fraction_bits
-                total = int(weights.bias[gate, unit])
-                total += sum(entry(gate, unit, col) * value for col, value in enumerate(step))
-                total += sum(entry(gate, unit, first_h + col) * value for col, value in enumerate(h))
-                sums.append(Fraction(total) / Fraction(2) ** frac)
+            sums = [exact_sum(gate, unit, step, met[gate]) for gate in range(config.num_gates)]
             peephole = None if weights.peephole is None else [real(w, q.peephole) for w in weights.peephole[:, unit]]
             new = exact_update(config, sums, real(c[unit], q.cell), peephole)
             next_h.append(new[0])
@@ -236,7 +249,10 @@ FLOAT_CELLS = {
     "lstm": lambda s, c, h, p: _lstm(s, c, (0, 0, 0)),
     "lstm_peephole": lambda s, c, h, p: _lstm(s, c, p),
     "gru": lambda s, c, h, p: _gru(s, c),
+    "gru_reset_first": lambda s, c, h, p: _gru_reset_first(s, c),
     "rnn": lambda s, c, h, p: (np.tanh(s[0]), c),
+    # Here h has a format that ends at 1.
+    "rnn_relu": lambda s, c, h, p: (np.clip(s[0], 0, 1), c),
 }
 
 
@@ -252,6 +268,12 @@ def _lstm(s, c, p):
 def _gru(s, c):
     r, z = _sigmoid(s[0]), _sigmoid(s[1])
     h = (1 - z) * np.tanh(s[2] + r * s[3]) + z * c
+    return h, h
+
+
+def _gru_reset_first(s, c):
+    z = _sigmoid(s[1])
+    h = (1 - z) * np.tanh(s[2]) + z * c
     return h, h
 
 
@@ -274,8 +296,11 @@ def test_follows_the_real_recurrence(cell, rng):
     peephole = None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], q.peephole)
     h, c = np.zeros(size_h), np.zeros(size_h)
     for step, expected in zip(x, found, strict=True):
-        sums = dense[:, :, :size_x] @ step + dense[:, :, start : start + size_h] @ (h * 2.0**q.h.fraction_bits)
-        sums = (sums + weights.bias[:, :size_h]) * scale[:, None]
+        given = (dense[:, :, :size_x] @ step + weights.bias[:, :size_h]) * scale[:, None]
+        recurrent = dense[:, :, start : start + size_h] * (scale * 2.0**q.h.fraction_bits)[:, None, None]
+        sums = given + recurrent @ h
+        if cell == "gru_reset_first":
+            sums[2] = given[2] + recurrent[2] @ (_sigmoid(sums[0]) * h)
         h, c = FLOAT_CELLS[cell](sums, c, h, peephole)
         np.testing.assert_allclose(h, expected, atol=0.02)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from model.config import Config
 from model.presets import preset
-from model.schedule import Schedule, adder_tree_latency, interleave
+from model.schedule import Schedule, adder_tree_latency, dot_product_latency, interleave
 from model.sequence_schedule import pieces
 from sim.scenarios import random_config
 
@@ -134,6 +134,15 @@ def test_contexts_that_wait_together_are_counted():
 def test_the_papers_case():
     # 1,024 cycles at 600 MHz are the paper's 1.71 µs.
     assert Schedule(preset("lm512")).initiation_interval == 1024
+
+
+@pytest.mark.parametrize(
+    ("terms", "group", "registers"),
+    [(1, 2, 1), (2, 2, 1), (3, 2, 2), (8, 2, 2), (9, 2, 3), (32, 2, 3), (32, 4, 2), (33, 4, 3), (64, 64, 1)],
+)
+def test_dot_product_latency(terms, group, registers):
+    # Groups of products, then joins of twice as many sums.
+    assert dot_product_latency(terms, group) == registers
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -86,14 +87,21 @@ def test_file_to_verilog(saved, tmp_path, capsys):
 
 
 def saved_cell(cell, folder):
-    """A file as its users have it: a state_dict of plain PyTorch, or an ONNX node with peepholes."""
+    """A file as its users have it: a state_dict of plain PyTorch, or an ONNX node of what PyTorch lacks."""
     torch.manual_seed(9)
-    if cell != "lstm_peephole":
+    if cell in ("gru", "rnn"):
         torch.save({"gru": torch.nn.GRU, "rnn": torch.nn.RNN}[cell](6, 8).state_dict(), folder / f"{cell}.pt")
         return folder / f"{cell}.pt"
     rng = np.random.default_rng(10)
-    shapes = {"W": (1, 32, 6), "R": (1, 32, 8), "B": (1, 64), "P": (1, 24)}
-    node = helper.make_node("LSTM", ["x", "W", "R", "B", "", "", "", "P"], ["y"], hidden_size=8)
+    operator, inputs, rows, attributes = {
+        "lstm_peephole": ("LSTM", ["x", "W", "R", "B", "", "", "", "P"], 32, {}),
+        # Nothing given: the operator's default is the reset gate before the product.
+        "gru_reset_first": ("GRU", ["x", "W", "R", "B"], 24, {}),
+        "rnn_relu": ("RNN", ["x", "W", "R", "B"], 8, {"activations": ["Relu"]}),
+    }[cell]
+    shapes = {"W": (1, rows, 6), "R": (1, rows, 8), "B": (1, 2 * rows)}
+    shapes |= {"P": (1, 24)} if "P" in inputs else {}
+    node = helper.make_node(operator, inputs, ["y"], hidden_size=8, **attributes)
     graph = helper.make_graph(
         [node],
         "g",
@@ -101,11 +109,11 @@ def saved_cell(cell, folder):
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array((rng.normal(size=s) * 0.4).astype(np.float32), n) for n, s in shapes.items()],
     )
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / "lstm_peephole.onnx")
-    return folder / "lstm_peephole.onnx"
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), folder / f"{cell}.onnx")
+    return folder / f"{cell}.onnx"
 
 
-@pytest.mark.parametrize("cell", ["gru", "rnn", "lstm_peephole"])
+@pytest.mark.parametrize("cell", ["gru", "rnn", "lstm_peephole", "gru_reset_first", "rnn_relu"])
 def test_every_cell_from_file_to_integers(cell, tmp_path, capsys):
     path = saved_cell(cell, tmp_path)
     inputs = np.random.default_rng(11).normal(size=(50, 2, 6))
@@ -123,17 +131,18 @@ def test_every_cell_from_file_to_integers(cell, tmp_path, capsys):
     assert json.loads(command(inspect_model, [path, "--json"], capsys)[1])["supported"]
 
 
-def test_a_gru_from_its_file_through_the_verilog(tmp_path, capsys, monkeypatch):
-    path = saved_cell("gru", tmp_path)
+@pytest.mark.parametrize("cell", ["gru", "gru_reset_first"])
+def test_a_gru_from_its_file_through_the_verilog(cell, tmp_path, capsys, monkeypatch):
+    path = saved_cell(cell, tmp_path)
     np.save(tmp_path / "inputs.npy", np.random.default_rng(12).normal(size=(9, 3, 6)))
     monkeypatch.chdir(tmp_path)
     arguments = [path, "--k", 2, "--calibrate", "inputs.npy", "--set", "architecture.tile_rows=2"]
     status, out, _ = command(convert, [*arguments, "--sim", "icarus", "--steps", 21], capsys)
     assert status == 0
-    assert out.count("21 steps in runs/gru/verilog/, 0 mismatches of h") == 2
-    report = json.loads((tmp_path / "runs" / "gru" / "report.json").read_text())
+    assert out.count(f"21 steps in runs/{cell}/verilog/, 0 mismatches of h") == 2
+    report = json.loads((tmp_path / "runs" / cell / "report.json").read_text())
     assert [(run["steps"], run["problems"]) for run in report["simulation"]["runs"]] == [(21, [])] * 2
-    assert load_build(tmp_path / "runs" / "gru" / "verilog").config.network.cell == "gru"
+    assert load_build(tmp_path / "runs" / cell / "verilog").config.network.cell == cell
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -167,6 +176,34 @@ def test_a_stack_from_its_file_through_the_verilog(make, tmp_path, capsys, monke
     h = NetworkReference(image.weights).run(codes)[0] * image.config.quantization.h.lsb
     wanted, _ = network(torch.from_numpy(inputs).float())
     assert np.abs(h - wanted.detach().numpy()).max() < 0.1
+
+
+class Exported(torch.nn.Module):
+    """What people export: an LSTM that begins with a state of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(6, 8)
+        self.register_buffer("h", torch.rand(1, 1, 8) - 0.5)
+        self.register_buffer("c", torch.randn(1, 1, 8))
+
+    def forward(self, x):
+        return self.lstm(x, (self.h, self.c))[0]
+
+
+def test_an_lstm_that_pytorch_exported_through_the_verilog(tmp_path, capsys, monkeypatch):
+    """With its first state, which goes in through the state ports before every sequence."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(15)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(Exported().eval(), (torch.zeros(9, 1, 6),), "lstm.onnx", dynamo=False)
+    np.save("inputs.npy", np.random.default_rng(16).normal(size=(9, 1, 6)))
+    arguments = ["lstm.onnx", "--k", 2, "--calibrate", "inputs.npy", "--set", "architecture.tile_rows=2"]
+    status, out, _ = command(convert, [*arguments, "--sim", "icarus", "--steps", 9], capsys)
+    assert status == 0
+    assert out.count("9 steps in runs/lstm/verilog/, 0 mismatches of h") == 2
+    assert load_build(tmp_path / "runs" / "lstm" / "verilog").config.architecture.state_ports
 
 
 def test_one_of_several_layers(saved, tmp_path, capsys):

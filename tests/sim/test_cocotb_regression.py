@@ -86,6 +86,40 @@ DESIGNS = {
         "tiny",
         {"network.cell": "rnn", "quantization.weight_frac": 7, "architecture.tile_rows": 2},
     ),
+    "icarus-rnn-relu": (
+        "icarus",
+        "tiny",
+        {
+            "network.cell": "rnn_relu",
+            "quantization.weight_frac": 7,
+            "quantization.h": "Q3.5",
+            "architecture.tile_rows": 2,
+        },
+    ),
+    # A step of three products, the last waiting for the first.
+    "icarus-reset-first": (
+        "icarus",
+        "tiny",
+        {
+            "network.cell": "gru_reset_first",
+            "quantization.weight_frac": 7,
+            "architecture.engine": "fast",
+            "architecture.tile_rows": 2,
+        },
+    ),
+    "icarus-reset-first-stack": (
+        "icarus",
+        "tiny",
+        {
+            "network.cell": "gru_reset_first",
+            "quantization.weight_frac": 7,
+            "network.num_layers": 2,
+            "architecture.contexts": 2,
+            "architecture.arithmetic": "multiplier",
+            "architecture.tile_rows": 2,
+            "architecture.tile_cols": 3,
+        },
+    ),
     # Layers on one engine, their numbers of column groups different.
     "verilator-two-layers": (
         "verilator",

@@ -1,0 +1,193 @@
+"""Cell update of the GRU whose reset gate stands before the matrix product: a stage of one gate after the other."""
+
+from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from hdl.activation import Activation
+from hdl.cell_lane import aligned
+from hdl.cell_update import CellUpdate
+from hdl.hierarchy import shared
+from hdl.memory import Ram, delay
+from hdl.requantize import requantize, resize
+from model.config import Config
+from model.memory_image import bias_spec, cell_state_spec, held_gate_spec
+from model.schedule import activation_latency, cell_latency
+
+# Stages in the order of the gates.
+RESET, UPDATE, CANDIDATE = range(3)
+
+
+class ResetFirstLane(wiring.Component):
+    """One gate of one hidden unit per cycle: ``g = σ, σ, tanh (requantize(sum + bias))`` for R, Z, N.
+
+    R: ``h = requantize(r·s)``; Z: ``gate = z``; N: ``s' = requantize((1 - z)·n + z·s)``, ``h = requantize(s')``.
+
+    Parameters
+    ----------
+    config : Config
+    sum_width : int
+        Bits of a matrix–vector sum.
+
+    Members
+    -------
+    sum : In(signed(sum_width))
+    bias : In(signed(bias_bits))
+    stage : In(range(3))
+        With ``sum``: whose it is.
+    c : In(signed), codes of the format of cell
+        The state, for R and N.  Wanted ``read_latency`` cycles after ``sum``.
+    held : In(signed), codes of the format of gate
+        z, for N.  Wanted with ``c``.
+    gate : Out(signed), codes of the format of gate
+        ``read_latency`` cycles after ``sum``.
+    c_next : Out(signed)
+        Of N, ``write_latency`` cycles after ``sum``.
+    h : Out(signed), codes of the format of h
+        Of R what N's matrix reads, of N the unit's h; ``latency`` cycles after ``sum``.
+
+    Latency: see members, equal for every gate: what is made leaves in the order of the sums · Throughput: 1 gate per
+    cycle · Reference: ``model.reference.cell_update.gru_reset_first``
+    """
+
+    reset_less = True
+    module_name = "reset_first_lane"
+
+    def __init__(self, config: Config, sum_width: int):
+        self.config = config
+        cell, q = config.cell, config.quantization
+        activation = activation_latency(config.activation.kind)
+        self.read_latency, self.write_latency = (
+            registers + activations * activation for registers, activations in (cell.state_read, cell.state_written)
+        )
+        self.latency = cell_latency(cell, config.activation.kind)
+        super().__init__(
+            {
+                "sum": In(signed(sum_width)), "bias": In(signed(q.bias_bits)), "stage": In(range(3)),
+                "c": In(signed(q.cell.width)), "held": In(signed(q.gate.width)),
+                "gate": Out(signed(q.gate.width)), "c_next": Out(signed(q.cell.width)), "h": Out(signed(q.h.width)),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        config, q = self.config, self.config.quantization
+        gate, state = q.gate.fraction_bits, q.cell.fraction_bits
+        total, preact = Signal(signed(config.accumulator_bits)), Signal(signed(q.preact.width))
+        stage = delay(m, self.stage, 1, "stage")
+        # Gates of one scale share a rounding.
+        roundings = {frac: requantize(total, frac, q.preact) for frac in config.accumulator_fracs}
+        rounded = [roundings[frac] for frac in config.accumulator_fracs]
+        m.d.sync += [
+            total.eq(resize(self.sum + self.bias, len(total))),
+            preact.eq(rounded[0] if len(roundings) == 1 else Array(rounded)[stage]),
+        ]
+        activated = []
+        for number in (UPDATE, CANDIDATE):
+            table = config.gate_table(number)
+            activation = Activation(table)
+            m.submodules[table.function] = shared(activation, platform)
+            m.d.comb += activation.x.eq(preact)
+            activated.append(activation.y)
+        sigmoid, n = activated
+
+        is_reset = delay(m, stage == RESET, self.read_latency - 1, "is_reset")
+        scale = Signal(signed(q.gate.width))
+        renewed = Signal(signed(2 * q.gate.width + 1))
+        kept = Signal(signed(q.gate.width + q.cell.width))
+        m.d.comb += [self.gate.eq(sigmoid), scale.eq(Mux(is_reset, sigmoid, self.held))]
+        m.d.sync += [renewed.eq(((1 << gate) - self.held) * n), kept.eq(scale * self.c)]
+        # R waits a cycle for N's second rounding.
+        scaled = Signal(signed(q.h.width))
+        total_n = aligned((renewed, 2 * gate), (kept, gate + state))
+        m.d.sync += [scaled.eq(requantize(kept, gate + state, q.h)), self.c_next.eq(requantize(*total_n, q.cell))]
+        was_reset = delay(m, is_reset, 2, "was_reset")
+        m.d.sync += self.h.eq(Mux(was_reset, scaled, requantize(self.c_next, state, q.h)))
+        return m
+
+
+class StagedUpdate(CellUpdate):
+    """As its base, for slices that hold one gate: part after part those of R, of Z, of N.
+
+    R makes the blocks that N's matrix reads.  z is held until N of the same unit comes, which is never too early: where
+    the issues between the two do not suffice, N waits for R's way to the memory, which is longer than that of z.
+
+    Reference: ``model.reference.cell_update.gru_reset_first``
+    """
+
+    module_name = "staged_update"
+
+    def elaborate(self, platform):
+        m = Module()
+        config, q = self.config, self.config.quantization
+        lanes = self.schedule.cell_lanes
+        ((*biases,),) = self._parameters(m, platform, bias_spec(config, self.schedule), 1, q.bias_bits)
+        cells = [ResetFirstLane(config, config.product_sum_bits) for _ in range(lanes)]
+        stage, unit, state_unit = self._place(m)
+        sums, lane_stage = delay(m, self.slice.as_value(), 1, "sums"), delay(m, stage, 1, "lane_stage")
+        for index, (cell, bias) in enumerate(zip(cells, biases, strict=True)):
+            m.submodules[f"lane_{index}"] = shared(cell, platform)
+            width = config.product_sum_bits
+            m.d.comb += [
+                cell.sum.eq(sums[index * width : (index + 1) * width].as_signed()),
+                cell.bias.eq(bias.as_signed()),
+                cell.stage.eq(lane_stage),
+            ]
+        self._memories(m, platform, cells, stage, unit, state_unit)
+
+        latency = 1 + cells[0].latency
+        makes = self.slice_valid & (stage != UPDATE)
+        block_valid, block = self._gather(m, cells, delay(m, makes, latency, "h_valid", reset_less=False))
+        last_step = delay(m, self.last_step, latency, "last_step")
+        m.d.comb += [self.block_valid.eq(block_valid), self.block.eq(block), self.block_last_step.eq(last_step)]
+        return m
+
+    def _place(self, m) -> tuple:
+        """Of a slice: its stage, its number within its layer, and within all layers of all contexts."""
+        layers = self.config.architecture.contexts * self.config.network.num_layers
+        units = self.config.num_hidden_blocks * self.schedule.slices
+        stage, unit = Signal(range(3)), Signal(range(max(2, units)))
+        # First unit of the layer, of this context.
+        base = Signal(range(max(2, layers * units)))
+        with m.If(self.slice_valid):
+            m.d.sync += unit.eq(unit + 1)
+            with m.If(unit == units - 1):
+                m.d.sync += [unit.eq(0), stage.eq(stage + 1)]
+                with m.If(stage == CANDIDATE):
+                    m.d.sync += [stage.eq(RESET), base.eq(Mux(base == (layers - 1) * units, 0, base + units))]
+        return stage, unit, (base + unit)[: len(base)]
+
+    def _memories(self, m, platform, cells: list, stage, unit, state_unit) -> None:
+        """The state's, read for R and N and written by N; that of z, written by Z and read for N."""
+        timing, points = cells[0], self.config.quantization
+        # The slice is one cycle ahead of the lanes' sums; a word is wanted two cycles after it is asked for.
+        to_read, to_hold, to_write = timing.read_latency - 1, timing.read_latency + 1, timing.write_latency + 1
+        flags = {
+            "reads": self.slice_valid & (stage != UPDATE) & ~self.first_step,
+            "reads_held": self.slice_valid & (stage == CANDIDATE),
+            "holds": self.slice_valid & (stage == UPDATE),
+            "writes": self.slice_valid & (stage == CANDIDATE),
+        }
+        cycles = {"reads": to_read, "reads_held": to_read, "holds": to_hold, "writes": to_write}
+        at = {name: delay(m, flag, cycles[name], name, reset_less=False) for name, flag in flags.items()}
+        unit_read, state_read = delay(m, unit, to_read, "unit_read"), delay(m, state_unit, to_read, "state_read")
+        state, held = Ram(cell_state_spec(self.config, self.schedule)), Ram(held_gate_spec(self.config, self.schedule))
+        m.submodules.cell_state = shared(state, platform)
+        m.submodules.held_gate = shared(held, platform)
+        m.d.comb += [
+            state.read_en.eq(at["reads"]), state.read_addr.eq(state_read),
+            state.write_en.eq(at["writes"]),
+            state.write_addr.eq(delay(m, state_read, to_write - to_read, "state_write")),
+            held.read_en.eq(at["reads_held"]), held.read_addr.eq(unit_read),
+            held.write_en.eq(at["holds"]), held.write_addr.eq(delay(m, unit_read, to_hold - to_read, "unit_hold")),
+        ]  # fmt: skip
+        is_first = delay(m, self.first_step, to_read + 1, "first_step_state")
+        previous, waited = Signal(len(state.read_data), reset_less=True), Signal(len(held.read_data), reset_less=True)
+        m.d.sync += [previous.eq(Mux(is_first, 0, state.read_data)), waited.eq(held.read_data)]
+        for index, cell in enumerate(cells):
+            of_state = slice(index * points.cell.width, (index + 1) * points.cell.width)
+            of_gate = slice(index * points.gate.width, (index + 1) * points.gate.width)
+            m.d.comb += [
+                cell.c.eq(previous[of_state].as_signed()), state.write_data[of_state].eq(cell.c_next),
+                cell.held.eq(waited[of_gate].as_signed()), held.write_data[of_gate].eq(cell.gate),
+            ]  # fmt: skip
