@@ -65,6 +65,7 @@ def check(config, rng, lengths=LENGTHS, make=random_weights, stalled=True):
         ("lstm", 2, (10, 6), {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
         ("lstm_peephole", 2, (4, 8), {"engine": "fast", "tile_rows": 4, "tile_cols": 3}),
         ("gru", 3, (3, 4), {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
+        ("rnn_relu", 1, (3, 4), {"tile_rows": 1}),
         ("rnn", 2, (9, 5), {"engine": "fast", "arithmetic": "carry_save", "tile_rows": 2}),
     ],
 )
