@@ -167,7 +167,7 @@ class Drain(wiring.Component):
         with m.If(has_slice):
             m.d.sync += self.unit.eq(Mux(self.unit == self.units - 1, 0, self.unit + 1))
             contexts = config.architecture.contexts
-            if state_unit_port(config, Out):
+            if contexts > 1 and state_unit_port(config, Out):
                 last = self.state_unit == contexts * self.units - 1
                 m.d.sync += self.state_unit.eq(Mux(last, 0, self.state_unit + 1))
         with m.Switch(beat):

@@ -55,8 +55,10 @@ def direction_limits(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
     found = {layer.direction for layer in layers}
     if found != {"bidirectional"}:
         return tuple(f"direction {name}" for name in sorted(found - {"forward"}))
-    projected = any(layer.projection_size is not None for layer in layers)
-    return ("projection of both directions",) if projected else ()
+    limits = ["projection"] if any(layer.projection_size is not None for layer in layers) else []
+    cells = dict.fromkeys(hardware_cell(layer) for layer in layers)
+    limits += [f"cell {cell}" for cell in cells if cell in CELLS and CELLS[cell].stages > 1]
+    return tuple(f"{limit} of both directions" for limit in limits)
 
 
 def input_sizes(layers: Sequence[RecurrentLayer]) -> list[tuple[int, ...]]:

@@ -235,6 +235,10 @@ def test_directions_that_do_not_go_together_are_refused(rng):
     text = "^layers must be ones that the accelerator runs together, not 'projection of both directions'$"
     with pytest.raises(InvalidValueError, match=text):
         convert([projected], 1, 8)
+    gru = DirectionWeights(*(rng.normal(size=shape) for shape in ((12, 4), (12, 4), 12, 12)))
+    staged = RecurrentLayer("l0", "gru", (gru, gru), "bidirectional", linear_before_reset=False)
+    with pytest.raises(InvalidValueError, match="not 'cell gru_reset_first of both directions'$"):
+        convert([staged], 1, 8)
 
 
 def test_a_projection_is_one_of_the_matrices(rng):
