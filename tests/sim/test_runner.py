@@ -44,6 +44,8 @@ def perfect(scenario: Scenario) -> dict:
         "cycles": 100,
         "seconds": 1.0,
         "h": list(scenario.h_beats),
+        "states": [],
+        "state_cycles": [],
         "x_cycles": [0],
         "h_cycles": h_cycles,
         "active": active,
