@@ -60,7 +60,7 @@ class Controller(wiring.Component):
         No step is under way, and a state must go out, come in.
     saved, loaded : In(1), likewise
         It has.
-    rests : Out(1), likewise
+    at_rest : Out(1), likewise
         A step could begin, and everything that was made has been written.
 
     Latency: none · Throughput: one issue per cycle · Reference: ``model.schedule.Schedule.timeline``
@@ -180,7 +180,7 @@ class Controller(wiring.Component):
             return ready
 
         if config.architecture.state_ports:
-            m.d.comb += self.rests.eq(step_begins & (missing == 0))
+            m.d.comb += self.at_rest.eq(step_begins & (missing == 0))
 
         ready = Signal()
         with m.Switch(number if len(parts) > 1 else Const(0)):
@@ -237,7 +237,7 @@ class Controller(wiring.Component):
         with m.If(self.issue & step_ends):
             m.d.sync += [starts.eq(last_step), is_ended.eq(last_step), is_loaded.eq(0)]
         wants = self.first_step & loads.bit_select(self.half, 1) & (x_level != 0)
-        m.d.comb += [self.save.eq(self.rests & is_ended), self.load.eq(self.rests & wants & ~is_ended)]
+        m.d.comb += [self.save.eq(self.at_rest & is_ended), self.load.eq(self.at_rest & wants & ~is_ended)]
         return step_begins & (is_ended | wants)
 
 
@@ -246,4 +246,4 @@ def state_ports(config: Config) -> dict:
     if not config.architecture.state_ports:
         return {}
     inputs = ("x_load", "saved", "loaded")
-    return {**dict.fromkeys(inputs, In(1)), **dict.fromkeys(("save", "load", "rests"), Out(1))}
+    return {**dict.fromkeys(inputs, In(1)), **dict.fromkeys(("save", "load", "at_rest"), Out(1))}

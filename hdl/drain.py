@@ -85,13 +85,15 @@ class Drain(wiring.Component):
         self.widths = datapath_widths(config).sum
         self.lanes = self.schedule.cell_lanes
         self.units = turn_slices(config, self.schedule)
+        # Two directions count their states in ``unit``, which begins anew after each layer.
+        self.state_unit_port = state_unit_port(config, Out) if config.architecture.contexts > 1 else {}
         super().__init__(
             {
                 "sums": In(data.ArrayLayout(sum(self.widths), config.architecture.tile_rows)),
                 "tags": In(issue_tags(config)),
                 "select": Out(1),
                 "unit": Out(range(max(2, self.units))),
-                **(state_unit_port(config, Out) if config.architecture.contexts > 1 else {}),
+                **self.state_unit_port,
                 "slice": Out(slice_layout(config)),
                 "slice_valid": Out(1),
                 "slice_first_step": Out(1),
@@ -167,7 +169,7 @@ class Drain(wiring.Component):
         with m.If(has_slice):
             m.d.sync += self.unit.eq(Mux(self.unit == self.units - 1, 0, self.unit + 1))
             contexts = config.architecture.contexts
-            if contexts > 1 and state_unit_port(config, Out):
+            if self.state_unit_port:
                 last = self.state_unit == contexts * self.units - 1
                 m.d.sync += self.state_unit.eq(Mux(last, 0, self.state_unit + 1))
         with m.Switch(beat):

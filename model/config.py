@@ -353,7 +353,10 @@ class Config:
         rule = f"at most the number of block rows {self.max_tile_rows}"
         rows = self.architecture.tile_rows
         require(rows <= self.max_tile_rows, "architecture.tile_rows", rule, rows)
-        rule = f"at most the number of block columns {self.max_tile_cols}"
+        of_what = "the number of block columns"
+        if self.network.projection_size:
+            of_what += ", those of the projection too,"
+        rule = f"at most {of_what} {self.max_tile_cols}"
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
 
@@ -365,7 +368,7 @@ class Config:
             require(not self.network.bidirectional, "network.bidirectional", rule, self.network.bidirectional)
             require(not arch.state_ports, "architecture.state_ports", rule, arch.state_ports)
         if not self.network.bidirectional:
-            rule = "left out as network.bidirectional is false"
+            rule = "left out (null) as network.bidirectional is false"
             require(arch.sequence_steps is None, "architecture.sequence_steps", rule, arch.sequence_steps)
             return
         rule = "1 as the two directions of the network take turns"

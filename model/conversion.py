@@ -92,6 +92,9 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
         "compression.block_size": block_size,
         "quantization.weight_bits": weight_bits,
     }
+    if begins_elsewhere(layers):
+        # The file's first state comes in through them.
+        fixed["architecture.state_ports"] = True
     for path, value in fixed.items():
         if path in settings:
             require(settings[path] == value, path, f"{value!r} as in the model and the arguments", settings[path])

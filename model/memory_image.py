@@ -168,7 +168,7 @@ def _vector_store(config: Config, numbers: tuple[int, ...], is_late: bool, vecto
     part, cols, points = config.parts[numbers[0]], config.architecture.tile_cols, config.quantization
     is_last_stage = config.cell.stages > 1 and part.gates == config.cell.stage_gates[-1]
     if part.kind == PROJECTION:
-        name = f"layer{part.layer}_projected"
+        name = f"layer{part.layer}_unprojected"
     elif is_last_stage:
         name = f"layer{part.layer}_{'scaled' if is_late else 'below'}"
     elif part.layer:

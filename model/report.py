@@ -90,13 +90,13 @@ def table(report: dict) -> list[tuple[str, str]]:
     bits, compression = report["memory_bits"], report["compression"]
     bank = report["memories"][0]
     kinds = " + ".join(f"{size} {kind}" for kind, size in bits.items() if kind != "total")
+    tiles = f"{division['num_row_groups']} row groups x {division['num_col_groups']} column groups"
+    if division["num_row_groups"] * division["num_col_groups"] != cycles["ideal_interval"]:
+        # Products of other numbers of rows beside the gates of a layer.
+        tiles = f"{cycles['ideal_interval']} tiles"
     rows = [
         ("configuration", f"{report['name']} {report['configuration']}"),
-        (
-            "cycles per step",
-            f"{cycles['initiation_interval']} predicted = {division['num_row_groups']} row groups x "
-            f"{division['num_col_groups']} column groups + {cycles['overhead']} overhead",
-        ),
+        ("cycles per step", f"{cycles['initiation_interval']} predicted = {tiles} + {cycles['overhead']} overhead"),
         ("first-step latency", f"{cycles['first_step_latency']} cycles"),
         *_sequence_rows(cycles),
         (

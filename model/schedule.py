@@ -28,7 +28,7 @@ from model.sequence_schedule import Engine, SequenceSchedule, pieces
 OUTPUT_BUFFER_LATENCY = 2
 # In front of a lane of the cell update: the slice, and again while the biases are read.
 SLICE_REGISTERS = 2
-# Of a projection, from sums and biases to h: sum with bias, rounding.
+# Of a projection, from sums to h: the sums registered, what they are rounded to.
 PROJECTION_LATENCY = 2
 # After this many steps of every context a stream without stalls repeats itself.
 STEADY_STEPS = 4

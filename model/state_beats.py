@@ -69,6 +69,16 @@ def pack_state(config: Config, state: list[tuple[np.ndarray, np.ndarray]]) -> li
     return words
 
 
+def state_text(config: Config, state: list[tuple[np.ndarray, np.ndarray]]) -> str:
+    """Beats of the states (B, P or H) and (B, H) of B sequences, hexadecimal, a line each, after a comment each."""
+    digits, lines = -(-state_bits(config) // 4), []
+    for number in range(len(state[0][0])):
+        lines.append(f"// sequence {number}: payloads of state_in, in order")
+        words = pack_state(config, [(h[number], c[number]) for h, c in state])
+        lines += [f"{word:0{digits}x}" for word in words]
+    return "\n".join(lines) + "\n"
+
+
 def unpack_state(config: Config, words: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Inverse of :func:`pack_state`; a cell without a state of its own gets its h again."""
     sizes, start, state = (config.output_size, config.network.hidden_size), 0, []

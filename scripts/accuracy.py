@@ -209,7 +209,11 @@ def task_makers(args: argparse.Namespace, names: list[str]) -> tuple[dict[str, C
 def main(argv: list[str] | None = None) -> int:
     """Parse, train and measure, write the report."""
     args = parse(argv)
-    chosen_tasks(args)
+    names = set(chosen_tasks(args))
+    limit, rule = args.cell_limit, "left out for cells other than lstm"
+    require(limit is None or args.cell == "lstm", "--cell-limit", rule, limit)
+    every, rule = args.reset_every, "left out without a task on text"
+    require(every is None or bool(names & {"characters", "words"}), "--reset-every", rule, every)
     try:
         import torch
     except ImportError:

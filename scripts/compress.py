@@ -149,6 +149,7 @@ def main(argv: list[str] | None = None) -> int:
         import torch
     except ImportError:
         raise MissingToolError("torch must be installed to train: pip install torch==2.13.0") from None
+    from model.training.cells import require_trainable
     from model.training.export import sequence_model, weight_image
     from model.training.pipeline import Interrupted, is_main_process, run_stage
     from model.training.processes import start_processes
@@ -158,6 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_flush_denormal(True)
     start_processes()
     config = config_from(args)
+    require_trainable(config)
     if args.export is not None:
         require(args.task == "characters", "--export", "left out but for the task characters", str(args.export))
     task = make_task(args)

@@ -16,6 +16,7 @@ from model.files import write_atomic
 from model.fixed_point import quantize
 from model.imported.evaluate import run_layer
 from model.imported.network import RecurrentNetwork
+from model.state_beats import state_text
 from model.weight_image import WeightImage
 from scripts.cli import EXIT_MISMATCH, count, print_table, printable, run_command, seed
 from scripts.model_file import add_model_arguments, network_from
@@ -182,6 +183,9 @@ def main(argv: list[str] | None = None) -> int:
     WeightImage(result.weights, metrics=result.report, command=command).save(image)
     write_atomic(config, result.config.to_json())
     report = {"command": command, **result.report, "weights": str(image), "config": str(config)}
+    if result.state is not None:
+        report["first_state"] = str(folder / f"{name}.state.hex")
+        write_atomic(Path(report["first_state"]), state_text(result.config, result.state))
     problems = []
     if args.sim is not None:
         report["simulation"], problems = simulated(result, folder / "verilog", args, str(image))
@@ -236,6 +240,7 @@ def _print(report: dict, config: Config) -> None:
         ("weight_frac", f"{report['weight_frac']}, bias {report['bias_bits']} bit"),
         ("weight image", report["weights"]),
         ("configuration", report["config"]),
+        *([("first state", report["first_state"])] if "first_state" in report else []),
     ]  # fmt: skip
     for one in report.get("simulation", {}).get("runs", []):
         text = f"{one['steps']} steps in {report['simulation']['verilog']}/, {one['mismatches']} mismatches of h"

@@ -90,11 +90,17 @@ class QuantCell(QuantLayer):
         return torch.stack(out), (out[-1], c)
 
 
+def require_trainable(config: Config) -> None:
+    """Refuse what training does not know, by name."""
+    network = config.network
+    rule = f"one of {', '.join(TRAINED_CELLS)} to be trained"
+    require(network.cell in TRAINED_CELLS, "network.cell", rule, network.cell)
+    for name, known in (("num_layers", 1), ("bidirectional", False), ("projection_size", 0)):
+        value = getattr(network, name)
+        require(value == known, f"network.{name}", f"{str(known).lower()} to be trained", value)
+
+
 def make_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> QuantLayer:
     """The trainable layer of a configuration's cell."""
-    cell, layers = config.network.cell, config.network.num_layers
-    require(cell in TRAINED_CELLS, "network.cell", f"one of {', '.join(TRAINED_CELLS)} to be trained", cell)
-    require(layers == 1, "network.num_layers", "1 to be trained", layers)
-    both = config.network.bidirectional
-    require(not both, "network.bidirectional", "false to be trained", both)
-    return (QuantLstm if cell == "lstm" else QuantCell)(config, block_sizes)
+    require_trainable(config)
+    return (QuantLstm if config.network.cell == "lstm" else QuantCell)(config, block_sizes)

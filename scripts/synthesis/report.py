@@ -15,7 +15,9 @@ from scripts.synthesis.treemap import treemap
 
 SHOWN_STAGES = 25
 # Roles that stand for everything below them.
-PARTS = ("pe", "weight", "row", "operand", "drain", "cell_update", "vectors", "controller", "output")
+PARTS = (
+    "pe", "weight", "row", "operand", "drain", "cell_update", "vectors", "state", "sequencer", "controller", "output",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from model.imported.evaluate import run
 from model.imported.load import load_network
 from model.reference.layer import LayerReference
 from model.reference.network import NetworkReference
+from model.schedule import Schedule
 from model.weight_image import WeightImage
 from scripts import convert, inspect_model, verilog
 from scripts.cli import run_command
@@ -203,7 +204,13 @@ def test_an_lstm_that_pytorch_exported_through_the_verilog(tmp_path, capsys, mon
     status, out, _ = command(convert, [*arguments, "--sim", "icarus", "--steps", 9], capsys)
     assert status == 0
     assert out.count("9 steps in runs/lstm/verilog/, 0 mismatches of h") == 2
-    assert load_build(tmp_path / "runs" / "lstm" / "verilog").config.architecture.state_ports
+    config = load_build(tmp_path / "runs" / "lstm" / "verilog").config
+    assert config.architecture.state_ports
+    beats = (tmp_path / "runs" / "lstm" / "lstm.state.hex").read_text().splitlines()
+    assert len(beats) == 1 + Schedule(config).state_beats
+    status, _, err = command(convert, [*arguments, "--set", "architecture.state_ports=false"], capsys)
+    assert status == 2
+    assert "architecture.state_ports must be True as in the model and the arguments, not False" in err
 
 
 def test_one_of_several_layers(saved, tmp_path, capsys):
