@@ -11,7 +11,16 @@ from model.char_model import ngram_bits_per_character
 from model.corpus import load_corpus
 from model.errors import InvalidFileError, MissingToolError, require
 from model.files import write_atomic
-from scripts.cli import EXIT_INTERRUPTED, add_config_arguments, config_from, count, print_table, run_command, seed
+from scripts.cli import (
+    EXIT_INTERRUPTED,
+    add_config_arguments,
+    config_from,
+    count,
+    positive,
+    print_table,
+    run_command,
+    seed,
+)
 
 EXAMPLES = """examples:
   python -m scripts.compress --export weights/char128.safetensors
@@ -54,6 +63,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quantized", type=count, default=7500, metavar="N", help="updates; default 7500")
     parser.add_argument("--batch", type=count, default=64, help="sequences of an update; default 64")
     parser.add_argument("--segment", type=count, default=64, help="steps of truncated back-propagation; default 64")
+    parser.add_argument("--cell-limit", type=positive, metavar="C", help="at which the float LSTM's state saturates")
+    parser.add_argument("--reset-every", type=count, metavar="N", help="updates between zero states of a text's stream")
     parser.add_argument("--learning-rate", type=float, default=1e-2, help="peak, of the float stages; default 0.01")
     parser.add_argument("--retraining-rate", type=float, default=3e-3, help="peak, of the others; default 0.003")
     parser.add_argument("--distillation", type=float, default=0.0, help="share of the dense teacher; default 0")
@@ -109,7 +120,7 @@ def make_stages(args: argparse.Namespace, config, task):
     def settings(updates: int, rate: float, distillation: float = args.distillation) -> StageSettings:
         return StageSettings(
             updates, args.batch, rate, warmup=min(200, -(-updates // 10)), distillation=distillation, seed=args.seed,
-            evaluate_every=min(args.evaluate_every, updates),
+            evaluate_every=min(args.evaluate_every, updates), cell_limit=args.cell_limit, reset_every=args.reset_every,
         )  # fmt: skip
 
     initial = () if args.state_dict is None else load_initial(args.state_dict, config, task, args.lstm_only)
