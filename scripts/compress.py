@@ -171,6 +171,8 @@ def main(argv: list[str] | None = None) -> int:
     start_processes()
     config = config_from(args)
     require_trainable(config)
+    limit, rule = args.cell_limit, "left out for cells other than lstm"
+    require(limit is None or config.network.cell == "lstm", "--cell-limit", rule, limit)
     if args.export is not None:
         require(args.task == "characters", "--export", "left out but for the task characters", str(args.export))
     task = make_task(args)

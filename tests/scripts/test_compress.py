@@ -7,6 +7,7 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -215,6 +216,25 @@ def test_a_state_dict_of_another_cell_is_brought_in(cell, text, tmp_path):
         load_initial(path, preset("tiny"), task)
 
 
+def test_streams_begin_again_in_turn():
+    """A stream every update; over two processes those that one process would have."""
+    batch, state = SimpleNamespace(carries_state=True), (torch.ones(8, 2), torch.ones(8, 3))
+
+    def begun(rank, world, step=6):
+        trainer = SimpleNamespace(settings=StageSettings(reset_every=4), rank=rank, world=world, step=step)
+        parts = StageTrainer._carried(trainer, tuple(part[rank::world] for part in state), batch)
+        assert all(((part == 0).all(dim=1) | (part == 1).all(dim=1)).all() for part in parts)
+        return [rank + world * int(row) for row in (parts[0][:, 0] == 0).nonzero()]
+
+    assert begun(0, 1) == [2, 6]
+    assert begun(0, 1, step=7) == [1, 5]
+    assert sorted(begun(0, 2) + begun(1, 2)) == [2, 6]
+    plain, both = StageSettings(), StageSettings(reset_every=4, cell_limit=8.0)
+    stages = [Stage("s", "float", preset("tiny"), settings) for settings in (plain, both)]
+    assert "reset_every" not in stages[0].description()["settings"]
+    assert stages[1].description()["settings"]["cell_limit"] == 8.0
+
+
 def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
     assert compress.main(arguments(text, updates=(2, 2, 2, 2))) == 0
     checkpoint = tmp_path / "runs" / "tiny" / "1-dense.pt"
@@ -240,6 +260,9 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
             ["--set", "network.cell=lstm_peephole", "--runs", str(tmp_path / "other")],
             "network.cell must be one of lstm, gru, rnn to be trained, not 'lstm_peephole'",
         ),
+        (["--set", "network.projection_size=5"], "network.projection_size must be 0 to be trained, not 5"),
+        (["--set", "network.bidirectional=true"], "network.bidirectional must be false to be trained, not True"),
+        (["--set", "network.cell=gru", "--cell-limit", "8"], "--cell-limit must be left out for cells other than lstm"),
         (["--learning-rate", "-1"], "learning_rate must be more than 0, not -1.0"),
         (["--batch", "100000"], "batch must be at most"),
         (["--dense", "0"], "--dense must be at least 1 without --state-dict, not 0"),
