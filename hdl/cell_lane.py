@@ -116,7 +116,7 @@ class CellLane(wiring.Component):
             added, half = (half, 0) if bits == frac else (0, half)
             product = CarrySaveProduct(len(a), len(b), width - (frac - bits), added)
             m.submodules[f"product_{part}"] = shared(product, platform)
-            m.d.comb += [product.a.eq(a), product.b.eq(b)]
+            m.d.comb += [product.multiplier.eq(a), product.multiplicand.eq(b)]
             total.add(product.save, frac - bits)
             total.add(product.carry, frac - bits)
         if addend:

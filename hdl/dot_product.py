@@ -77,7 +77,7 @@ class DotProduct(wiring.Component):
 
 
 class CarrySaveProduct(wiring.Component):
-    """``save + carry = a · b + added`` modulo 2^width, both operands signed numbers.
+    """``save + carry = multiplier · multiplicand + added`` modulo 2^width, both operands signed numbers.
 
     Parameters
     ----------
@@ -90,8 +90,9 @@ class CarrySaveProduct(wiring.Component):
 
     Members
     -------
-    a : In(signed(width_a))
-    b : In(signed(width_b))
+    multiplier : In(signed(width_a))
+        It is recoded into Booth digits.
+    multiplicand : In(signed(width_b))
     save, carry : Out(width)
 
     Latency: 1 · Throughput: 1 per cycle · Numerics: exact modulo 2^width · Reference: integer product
@@ -102,7 +103,14 @@ class CarrySaveProduct(wiring.Component):
 
     def __init__(self, width_a: int, width_b: int, width: int, added: int = 0):
         self.width_a, self.width_b, self.width, self.added = width_a, width_b, width, added
-        super().__init__({"a": In(signed(width_a)), "b": In(signed(width_b)), "save": Out(width), "carry": Out(width)})
+        super().__init__(
+            {
+                "multiplier": In(signed(width_a)),
+                "multiplicand": In(signed(width_b)),
+                "save": Out(width),
+                "carry": Out(width),
+            }
+        )
 
     @property
     def module_name(self) -> str:
@@ -113,11 +121,11 @@ class CarrySaveProduct(wiring.Component):
         # The words wrap, so the offset of the rows comes off by adding what it lacks to 2^width.
         total = CarrySaveSum(m, (1 << self.width) - 1)
         digits = Signal(digits_layout(self.width_a))
-        m.d.comb += digits.as_value().eq(recode(self.a))
+        m.d.comb += digits.as_value().eq(recode(self.multiplier))
         constant = self.added
         for index in range(num_digits(self.width_a)):
             digit = digits[index]
-            total.add(select(digit, self.b), 2 * index, SELECT_DELAY)
+            total.add(select(digit, self.multiplicand), 2 * index, SELECT_DELAY)
             total.add_bit(digit.negative, 2 * index)
             constant -= row_offset(self.width_b) << (2 * index)
         total.add(Const(constant % (1 << self.width), self.width))

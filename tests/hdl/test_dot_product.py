@@ -189,6 +189,6 @@ def test_product_of_every_pair(width_a, width_b):
     pairs = list(itertools.product(*ranges))
     width, added = width_a + width_b + 2, 5
     dut = CarrySaveProduct(width_a, width_b, width, added)
-    got = pump(dut, [{"a": a, "b": b} for a, b in pairs], ("save", "carry"), 1)
+    got = pump(dut, [{"multiplier": a, "multiplicand": b} for a, b in pairs], ("save", "carry"), 1)
     words = [(g["save"] + g["carry"]) % (1 << width) for g in got]
     assert words == [(a * b + added) % (1 << width) for a, b in pairs]

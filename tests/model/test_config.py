@@ -142,7 +142,7 @@ def test_wrong_setting(setting, kind, text):
 
 BOTH = {"network.bidirectional": True}
 WRONG_DIRECTIONS = [
-    ({"architecture.sequence_steps": 9}, "left out as network.bidirectional is false, not 9"),
+    ({"architecture.sequence_steps": 9}, "left out (null) as network.bidirectional is false, not 9"),
     (BOTH | {"architecture.sequence_steps": 0}, "from 1 to 65536, not 0"),
     (BOTH | {"architecture.contexts": 2}, "1 as the two directions of the network take turns, not 2"),
     (BOTH | {"architecture.lookahead": 2}, "1 as the two directions of the network take turns, not 2"),
