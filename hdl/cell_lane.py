@@ -102,7 +102,7 @@ class CellLane(wiring.Component):
             for part, a, b, bits in products:
                 multiplier = Multiplier(len(a), len(b), 1)
                 m.submodules[f"product_{part}"] = shared(multiplier, platform)
-                m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
+                m.d.comb += [multiplier.left.eq(a), multiplier.right.eq(b)]
                 terms.append((multiplier.product, bits))
             return requantize(*aligned(*terms), fmt)
         # No carry propagates in the products: once, when they are added.  Each of at most three terms and the half

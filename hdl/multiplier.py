@@ -20,8 +20,8 @@ class Multiplier(wiring.Component):
 
     Members
     -------
-    a : In(signed(width_a))
-    b : In(signed(width_b))
+    left : In(signed(width_a))
+    right : In(signed(width_b))
     product : Out(signed(width_a + width_b))
 
     Latency: ``stages`` · Throughput: 1 per cycle · Numerics: exact · Reference: integer product
@@ -34,7 +34,7 @@ class Multiplier(wiring.Component):
         self.width_a, self.width_b = width_a, width_b
         self.latency = stages
         super().__init__(
-            {"a": In(signed(width_a)), "b": In(signed(width_b)), "product": Out(signed(width_a + width_b))}
+            {"left": In(signed(width_a)), "right": In(signed(width_b)), "product": Out(signed(width_a + width_b))}
         )
 
     @property
@@ -45,9 +45,9 @@ class Multiplier(wiring.Component):
         m = Module()
         if self.latency < 2:
             domain = m.d.sync if self.latency else m.d.comb
-            domain += self.product.eq(self.a * self.b)
+            domain += self.product.eq(self.left * self.right)
             return m
-        cut, whole = (self.a, self.b) if self.width_a >= self.width_b else (self.b, self.a)
+        cut, whole = (self.left, self.right) if self.width_a >= self.width_b else (self.right, self.left)
         half = len(cut) // 2
         low, high = cut[:half], cut[half:].as_signed()  # low is unsigned: the sign is high's
         low_product = Signal(signed(len(whole) + half))

@@ -76,7 +76,7 @@ class ProcessingElement(wiring.Component):
     def _multiply(self, m, a, b, name: str, platform):
         multiplier = Multiplier(len(a), len(b), self.config.architecture.pipeline.multiplier_stages)
         m.submodules[name] = shared(multiplier, platform)
-        m.d.comb += [multiplier.a.eq(a), multiplier.b.eq(b)]
+        m.d.comb += [multiplier.left.eq(a), multiplier.right.eq(b)]
         return multiplier.product
 
     def _fast(self, m, weights, operands, platform):

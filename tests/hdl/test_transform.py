@@ -105,8 +105,8 @@ def test_multiplier(a, b, stages):
     async def testbench(ctx):
         for cycle in range(len(pairs) + stages):
             if cycle < len(pairs):
-                ctx.set(dut.a, pairs[cycle][0])
-                ctx.set(dut.b, pairs[cycle][1])
+                ctx.set(dut.left, pairs[cycle][0])
+                ctx.set(dut.right, pairs[cycle][1])
             if cycle >= stages:
                 left, right = pairs[cycle - stages]
                 assert ctx.get(dut.product) == left * right
