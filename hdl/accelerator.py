@@ -4,12 +4,14 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.block_stream import block_stream
 from hdl.cell_update import CellUpdate
 from hdl.controller import Controller
-from hdl.drain import Drain, state_unit_port
+from hdl.drain import Drain
 from hdl.hierarchy import shared
 from hdl.matvec import MatVec
 from hdl.output_buffer import OutputBuffer
+from hdl.packing import padding_mask
 from hdl.parts import has_projection, select
 from hdl.staged_update import StagedUpdate
 from hdl.state_access import StateAccess
@@ -50,21 +52,17 @@ class Accelerator(wiring.Component):
 
     def __init__(self, config: Config, contents: dict[str, list[int]] | None = None):
         self.config, self.contents = config, contents
-        k, q = config.block_size, config.quantization
-        x_layout = {"data": k * q.x.width, "last": 1}
-        members = {}
+        q, members, flags = config.quantization, {}, ()
         if config.architecture.state_ports:
-            x_layout["load"] = 1
+            flags = ("load",)
             members["state_in"] = In(stream.Signature(state_bits(config)))
             members["state_out"] = Out(stream.Signature(data.StructLayout({"data": state_bits(config), "last": 1})))
         super().__init__(
             {
-                "x": In(stream.Signature(data.StructLayout(x_layout))),
-                "h": Out(stream.Signature(data.StructLayout({"data": k * q.h.width, "last": 1}))),
-                "matvec_active": Out(1),
-                **members,
+                "x": In(block_stream(config, q.x, *flags)), "h": Out(block_stream(config, q.h)),
+                "matvec_active": Out(1), **members,
             }
-        )
+        )  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
@@ -86,7 +84,7 @@ class Accelerator(wiring.Component):
         x_taken = Signal()
         x_block, x_mask = (
             self.x.payload.data,
-            self._padding_mask(config.network.input_size, config.quantization.x.width),
+            padding_mask(config.network.input_size, config.block_size, config.quantization.x.width),
         )
         m.d.comb += [
             self.x.ready.eq(controller.x_room),
@@ -104,7 +102,7 @@ class Accelerator(wiring.Component):
             vectors.read.eq(controller.issue),
             *([vectors.part.eq(controller.part)] if several_parts else []),
             *([vectors.context.eq(controller.context), vectors.turn.eq(controller.turn)] if several_contexts else []),
-            *([cells.state_unit.eq(drain.state_unit)] if state_unit_port(config, In) else []),
+            *([cells.state_unit.eq(drain.state_unit)] if drain.state_unit_port else []),
             vectors.group.eq(controller.group),
             vectors.half.eq(controller.half),
             vectors.first_step.eq(controller.first_step),
@@ -126,7 +124,7 @@ class Accelerator(wiring.Component):
         h_block, bits = Signal.like(cells.block), config.quantization.h.width
         number = vectors.h_part if several_parts else None
         sizes = {CELL: config.network.hidden_size, PROJECTION: config.network.projection_size}
-        h_mask = select(number, [self._padding_mask(sizes[part.kind], bits) for part in config.parts])
+        h_mask = select(number, [padding_mask(sizes[part.kind], config.block_size, bits) for part in config.parts])
         m.d.comb += h_block.eq(cells.block)
         with m.If(vectors.h_last):
             m.d.comb += h_block.eq(cells.block & h_mask)
@@ -164,12 +162,7 @@ class Accelerator(wiring.Component):
             m.d.comb += [getattr(user.access, name).eq(getattr(state.access, name)) for name in names]
         with m.If(state.access.active):
             given = state.access.write_data[: len(h_block)]
-            mask = self._padding_mask(self.config.output_size, self.config.quantization.h.width)
+            mask = padding_mask(self.config.output_size, self.config.block_size, self.config.quantization.h.width)
             m.d.comb += h_block.eq(Mux(state.access.last_block, given & mask, given))
         wiring.connect(m, wiring.flipped(self.state_in), state.state_in)
         wiring.connect(m, wiring.flipped(self.state_out), state.state_out)
-
-    def _padding_mask(self, size: int, width: int) -> int:
-        """Ones over the elements of a step's last block that are not padding."""
-        used = (size - 1) % self.config.block_size + 1
-        return (1 << (used * width)) - 1

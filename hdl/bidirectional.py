@@ -1,14 +1,16 @@
 """The accelerator of a bidirectional network, and the choice between it and the one of a single direction."""
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from hdl.accelerator import Accelerator
+from hdl.block_stream import block_stream
 from hdl.cell_update import CellUpdate
 from hdl.drain import Drain
 from hdl.hierarchy import shared
 from hdl.matvec import MatVec
+from hdl.packing import padding_mask
 from hdl.pass_address import PassAddress
 from hdl.sequencer import Sequencer
 from hdl.turn_controller import TurnController
@@ -50,13 +52,9 @@ class BidirectionalAccelerator(wiring.Component):
 
     def __init__(self, config: Config, contents: dict[str, list[int]] | None = None):
         self.config, self.contents = config, contents
-        k, q = config.block_size, config.quantization
+        q = config.quantization
         super().__init__(
-            {
-                "x": In(stream.Signature(data.StructLayout({"data": k * q.x.width, "last": 1}))),
-                "h": Out(stream.Signature(data.StructLayout({"data": k * q.h.width, "last": 1}))),
-                "matvec_active": Out(1),
-            }
+            {"x": In(block_stream(config, q.x)), "h": Out(block_stream(config, q.h)), "matvec_active": Out(1)}
         )
 
     def elaborate(self, platform):
@@ -81,8 +79,7 @@ class BidirectionalAccelerator(wiring.Component):
         if layers > 1:
             m.d.comb += [part.layer.eq(sequencer.layer) for part in (controller, vectors, matvec, unit)]
         h_block = Signal.like(cells.block)
-        used = (config.network.hidden_size - 1) % config.block_size + 1
-        mask = (1 << (used * config.quantization.h.width)) - 1
+        mask = padding_mask(config.network.hidden_size, config.block_size, config.quantization.h.width)
         m.d.comb += [
             h_block.eq(Mux(vectors.h_last, cells.block & mask, cells.block)),
             sequencer.room.eq(controller.input_room),

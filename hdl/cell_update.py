@@ -13,7 +13,7 @@ from hdl.projection import Projection
 from hdl.state_access import state_access
 from model.config import Config
 from model.memory_image import MemorySpec, bias_spec, cell_state_spec, peephole_spec
-from model.schedule import Schedule
+from model.schedule import PROJECTION_LATENCY, Schedule
 
 
 class CellUpdate(wiring.Component):
@@ -107,6 +107,7 @@ class CellUpdate(wiring.Component):
                 projection.last_step.eq(delay(m, self.last_step, 1, "projected_last_step")),
             ]
             # The cell's way is the longer one, and its bundles come after the projection's: they never meet.
+            assert cells[0].latency >= PROJECTION_LATENCY + config.bundle_rows
             block_valid |= projection.block_valid
             block = Mux(projection.block_valid, projection.block, block)
             last_step = Mux(projection.block_valid, projection.block_last_step, last_step)

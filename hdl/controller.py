@@ -4,6 +4,7 @@ from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.drain import drain_is_free
 from hdl.matvec import issue_tags
 from hdl.parts import group_shape, part_port, part_shapes, select, shape_bits, shapes
 from hdl.vector_memory import context_ports
@@ -196,14 +197,7 @@ class Controller(wiring.Component):
 
         # -- drain: busy for a while after every complete row group ------------------------------------------
         gaps = [self.schedule.drain_cycles(part) for part in parts]
-        drain_free = Signal(init=1)
-        if max(gaps) > 1:
-            cooldown = Signal(range(max(gaps)))
-            m.d.comb += drain_free.eq(~complete | (cooldown == 0))
-            with m.If(self.issue & complete):
-                m.d.sync += cooldown.eq(select(number, gaps) - 1)
-            with m.Elif(cooldown != 0):
-                m.d.sync += cooldown.eq(cooldown - 1)
+        drain_free = drain_is_free(m, self.issue, complete, number, gaps)
 
         m.d.comb += self.issue.eq(ready & has_room & drain_free & ~between_steps)
         m.d.sync += [

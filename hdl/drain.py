@@ -43,6 +43,29 @@ def state_unit_port(config: Config, direction) -> dict:
     return {"state_unit": direction(range(units))}
 
 
+def drain_is_free(m: Module, issue, complete, number, gaps: list[int]) -> Signal:
+    """Whether an issue of a controller may complete a row group: some cycles after the last one, by its part's number.
+
+    Parameters
+    ----------
+    issue, complete : Value
+        An issue is made; it completes a row group.
+    number : Value or None
+        Of its part; ``None`` where there is one.
+    gaps : list of int
+        ``Schedule.drain_cycles`` of every part.
+    """
+    free = Signal(init=1, name="drain_free")
+    if max(gaps) > 1:
+        cooldown = Signal(range(max(gaps)), name="cooldown")
+        m.d.comb += free.eq(~complete | (cooldown == 0))
+        with m.If(issue & complete):
+            m.d.sync += cooldown.eq(select(number, gaps) - 1)
+        with m.Elif(cooldown != 0):
+            m.d.sync += cooldown.eq(cooldown - 1)
+    return free
+
+
 class Drain(wiring.Component):
     """Takes R sums at once, gives ``cell_lanes`` hidden units per cycle.
 

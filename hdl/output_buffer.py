@@ -1,9 +1,10 @@
 """Output stream of h: room for all steps that can be under way, so that the datapath never has to wait for the sink."""
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.block_stream import block_stream
 from hdl.hierarchy import shared
 from hdl.memory import Ram
 from model.config import Config
@@ -41,7 +42,7 @@ class OutputBuffer(wiring.Component):
                 "write": In(1),
                 "block": In(bits),
                 "last_step": In(1),
-                "h": Out(stream.Signature(data.StructLayout({"data": bits, "last": 1}))),
+                "h": Out(block_stream(config, config.quantization.h)),
             }
         )
 

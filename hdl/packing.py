@@ -2,6 +2,8 @@
 
 from amaranth.hdl import Cat, Value
 
+from hdl.requantize import resize
+
 
 def split(packed: Value, widths) -> list[Value]:
     """The signed values of ``packed``."""
@@ -15,3 +17,14 @@ def split(packed: Value, widths) -> list[Value]:
 def join(values) -> Value:
     """Inverse of :func:`split`."""
     return Cat(*values)
+
+
+def widened(packed: Value, bits: int, width: int) -> Value:
+    """Signed values of ``bits`` bits, sign-extended to ``width`` bits each."""
+    return join(resize(value, width) for value in split(packed, [bits] * (len(packed) // bits)))
+
+
+def padding_mask(size: int, block_size: int, bits: int) -> int:
+    """Ones over the elements, of ``bits`` bits, of the last block of ``size`` elements that are not padding."""
+    used = (size - 1) % block_size + 1
+    return (1 << (used * bits)) - 1

@@ -1,14 +1,15 @@
 """Sequencer of a bidirectional network: keeps whole sequences and leads every layer over them, both ways at once."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.block_stream import block_stream
 from hdl.hierarchy import shared
 from hdl.memory import Ram
+from hdl.packing import padding_mask, widened
 from hdl.parts import select
 from hdl.pass_address import layer_port
-from hdl.requantize import resize
 from model.config import Config
 from model.memory_image import SEQUENCE_H, sequence_memories, turn_input_bits
 
@@ -58,8 +59,8 @@ class Sequencer(wiring.Component):
         k, q = config.block_size, config.quantization
         super().__init__(
             {
-                "x": In(stream.Signature(data.StructLayout({"data": k * q.x.width, "last": 1}))),
-                "h": Out(stream.Signature(data.StructLayout({"data": k * q.h.width, "last": 1}))),
+                "x": In(block_stream(config, q.x)),
+                "h": Out(block_stream(config, q.h)),
                 "start": Out(1), "first": Out(1), **layer_port(config, Out),
                 "room": In(1), "promise": Out(1), "block_valid": Out(1), "block": Out(k * turn_input_bits(config)),
                 "h_write": In(1), "h_block": In(k * q.h.width),
@@ -85,8 +86,7 @@ class Sequencer(wiring.Component):
         x_full, x_word, x_base = Signal(), pointer("x_word", x_spec), pointer("x_base", x_spec)
         x_count, h_base, release = Signal(range(max(2, x_blocks))), pointer("h_base"), Signal()
         taken, step_ends, sequence_ends = Signal(), Signal(), Signal()
-        used = (config.network.input_size - 1) % config.block_size + 1
-        mask = (1 << (used * config.quantization.x.width)) - 1
+        mask = padding_mask(config.network.input_size, config.block_size, config.quantization.x.width)
         longest = (config.sequence_steps - 1) * x_blocks
         m.d.comb += [
             self.x.ready.eq(~x_full),
@@ -198,15 +198,11 @@ class Sequencer(wiring.Component):
                 ram.read_en.eq(reads_out | feeds if layers > 1 else reads_out),
                 ram.read_addr.eq(Mux(reads_out, out_word, word) if layers > 1 else out_word),
             ]
-        from_x = self._extend(memory_x.read_data, config.quantization.x.width)
+        width, bits = turn_input_bits(config), config.quantization.h.width
+        from_x = widened(memory_x.read_data, config.quantization.x.width, width)
         if layers == 1:
             m.d.comb += self.block.eq(from_x)
         else:
             h_data = Mux(target, memory_h[0].read_data, memory_h[1].read_data)
-            m.d.comb += self.block.eq(Mux(layer == 0, from_x, self._extend(h_data, config.quantization.h.width)))
+            m.d.comb += self.block.eq(Mux(layer == 0, from_x, widened(h_data, bits, width)))
         return m
-
-    def _extend(self, word, bits: int):
-        """Elements of a word at the width of the engine's input."""
-        width = turn_input_bits(self.config)
-        return Cat(*(resize(word[i * bits : (i + 1) * bits], width) for i in range(self.config.block_size)))

@@ -4,6 +4,7 @@ from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.drain import drain_is_free
 from hdl.matvec import issue_tags
 from hdl.parts import part_shapes, select, shapes
 from hdl.pass_address import layer_port
@@ -117,14 +118,7 @@ class TurnController(wiring.Component):
 
         # -- drain: busy for a while after every complete row group ------------------------------------------
         gap = self.schedule.drain_cycles(config.parts[0])
-        drain_free = Signal(init=1)
-        if gap > 1:
-            cooldown = Signal(range(gap))
-            m.d.comb += drain_free.eq(~complete | (cooldown == 0))
-            with m.If(self.issue & complete):
-                m.d.sync += cooldown.eq(gap - 1)
-            with m.Elif(cooldown != 0):
-                m.d.sync += cooldown.eq(cooldown - 1)
+        drain_free = drain_is_free(m, self.issue, complete, None, [gap])
 
         m.d.comb += self.issue.eq(input_ready & h_ready & drain_free)
         m.d.sync += [

@@ -6,9 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.hierarchy import shared
 from hdl.memory import Ram, address_width
+from hdl.packing import widened
 from hdl.parts import select
 from hdl.pass_address import layer_port
-from hdl.requantize import resize
 from hdl.vector_memory import BankWriter, group_shape
 from model.config import Config
 from model.memory_image import turn_input_bits, turn_memories
@@ -115,11 +115,12 @@ class TurnMemory(wiring.Component):
             shows_own = group < pure + (col < first)
             with m.If(shows_own):
                 if col in own_banks:
-                    word = self._extend(own_banks[col], config.quantization.h.width)
+                    word = widened(own_banks[col].read_data, config.quantization.h.width, config.element_bits)
                     m.d.comb += self.elements[col].eq(Mux(is_first_step, 0, word))
             if col in input_banks:
                 with m.Elif(group < select(layer, self._limits(col))):
-                    m.d.comb += self.elements[col].eq(self._extend(input_banks[col], turn_input_bits(config)))
+                    word = widened(input_banks[col].read_data, turn_input_bits(config), config.element_bits)
+                    m.d.comb += self.elements[col].eq(word)
         return m
 
     def _limits(self, col: int) -> list[int]:
@@ -142,8 +143,3 @@ class TurnMemory(wiring.Component):
             with m.If(count == select(layer, inputs) - 1):
                 m.d.sync += [count.eq(0), bank.eq(1 << first), group.eq(0), half.eq(~half)]
         return bank, address
-
-    def _extend(self, ram: Ram, bits: int):
-        """Every element of the word at ``element_bits``."""
-        word, k = ram.read_data, self.config.block_size
-        return Cat(*(resize(word[i * bits : (i + 1) * bits].as_signed(), self.config.element_bits) for i in range(k)))

@@ -9,12 +9,11 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.hierarchy import shared
 from hdl.memory import Ram, address_width
+from hdl.packing import widened
 from hdl.parts import group_shape, part_port, select
-from hdl.requantize import resize
 from hdl.state_access import state_access
 from model.config import Config
 from model.memory_image import VectorStore, vector_stores
-from model.qformat import QFormat
 
 
 def context_ports(config: Config, direction) -> dict:
@@ -281,15 +280,9 @@ class VectorMemory(wiring.Component):
                 store, ram = banks.get((number, is_late, column), (None, None))
                 if store is None or (is_late and end <= early_end):
                     continue
-                value, shows = self._extend(ram, store.format), group < end
+                value, shows = widened(ram.read_data, store.format.width, self.config.element_bits), group < end
                 if store.vector.is_previous:
                     # What no late column shows is zero already.
                     value, shows = (value, shows & ~is_first_step) if is_late else (Mux(is_first_step, 0, value), shows)
                 shown = Mux(shows, value, shown)
             m.d.comb += self.elements[column].eq(shown)
-
-    def _extend(self, bank: Ram, fmt: QFormat):
-        """Every element of the bank's word at ``element_bits``."""
-        bits, k = fmt.width, self.config.block_size
-        words = (bank.read_data[i * bits : (i + 1) * bits] for i in range(k))
-        return Cat(*(resize(word, self.config.element_bits) for word in words))
