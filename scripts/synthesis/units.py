@@ -9,6 +9,7 @@ ROLES = {
     "pe": ("pe_*",),
     "weight": ("weight_direct_*", "weight_fast_*"),
     "dot_product": ("dot_product_*",),
+    "join": ("carry_save_join_*",),
     "multiplier": ("multiplier_*", "carry_save_product_*"),
     "adder_tree": ("adder_tree_*",),
     "accumulator": ("accumulator_*",),
@@ -27,6 +28,7 @@ ROLES = {
     "state": ("state_access*",),
     "sequencer": ("sequencer*",),
     "output": ("output_buffer*",),
+    "address": ("weight_address", "unit_address", "bank_writer_*"),
 }
 
 

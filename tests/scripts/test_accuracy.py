@@ -166,6 +166,16 @@ def test_wrong_arguments_are_refused(text, tmp_path, capsys):
         (["--tasks", "phones", "--fsdd", "x"], InvalidFileError, "--cmudict must be given"),
         (["--tasks", "poems", "--text", "x"], InvalidValueError, "--tasks must be made of characters, words"),
         (["--fsdd", str(tmp_path / "none")], InvalidFileError, "--fsdd must be the folder of recordings of https"),
+        (
+            ["--text", str(text), "--cell", "gru", "--cell-limit", "8"],
+            InvalidValueError,
+            "--cell-limit must be left out for cells other than lstm, not 8.0",
+        ),
+        (
+            ["--fsdd", str(tmp_path), "--reset-every", "4"],
+            InvalidValueError,
+            "--reset-every must be left out without a task on text, not 4",
+        ),
         (["--text", str(text), "--test-percent", "90"], InvalidValueError, "test share must be more than 0 and at mo"),
     ):
         with pytest.raises(kind, match=message):

@@ -1,8 +1,13 @@
 """Reports: sums that must agree, the drawing, the units."""
 
+import re
+
 import pytest
 
+from hdl.memory import RAM_MODULE, ROM_MODULE
+from hdl.verilog import generate
 from model.errors import InvalidValueError
+from model.presets import preset
 from scripts.synthesis.treemap import squarify
 from scripts.synthesis.units import modules_of, role_of
 
@@ -19,6 +24,22 @@ def test_squarify_fills_the_rectangle(areas):
         for x2, y2, w2, h2 in places[:i]:
             overlap = (min(x + w, x2 + w2) - max(x, x2), min(y + h, y2 + h2) - max(y, y2))
             assert min(overlap) <= 1e-6
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"network.projection_size": 7, "architecture.state_ports": True, "architecture.tile_cols": 2},
+        {"network.bidirectional": True, "architecture.arithmetic": "multiplier"},
+        {"network.cell": "gru_reset_first", "quantization.weight_frac": 7, "architecture.engine": "fast"},
+    ],
+)
+def test_every_module_has_a_role(settings):
+    text = generate(preset("tiny").replace({"architecture.tile_rows": 2, **settings}))
+    modules = re.findall(r"^module (\S+?)\s*[(;]", text, re.MULTILINE)
+    # The whole, and the memories behind their wrappers.
+    whole = {"accelerator", "layer", ROM_MODULE, RAM_MODULE}
+    assert {name for name in modules if role_of(name) is None} <= whole
 
 
 def test_roles():
