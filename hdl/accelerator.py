@@ -11,6 +11,7 @@ from hdl.drain import Drain
 from hdl.hierarchy import shared
 from hdl.matvec import MatVec
 from hdl.output_buffer import OutputBuffer
+from hdl.output_layer import OutputLayer, result_layout
 from hdl.packing import padding_mask
 from hdl.parts import has_projection, select
 from hdl.staged_update import StagedUpdate
@@ -41,6 +42,8 @@ class Accelerator(wiring.Component):
         ``last``: on the last beat of a sequence's last step.
     state_in, state_out : In, Out(stream.Signature(…)), with ``architecture.state_ports``
         State before a sequence that asks for it, and after every sequence: ``model.state_beats``.
+    y : Out(stream.Signature(…)), with ``architecture.output_layer``
+        ``hdl.output_layer``: the number of the largest logit, for every step.
     matvec_active : Out(1)
         The tile works in this cycle: a word is read from every weight bank.
 
@@ -57,6 +60,8 @@ class Accelerator(wiring.Component):
             flags = ("load",)
             members["state_in"] = In(stream.Signature(state_bits(config)))
             members["state_out"] = Out(stream.Signature(data.StructLayout({"data": state_bits(config), "last": 1})))
+        if config.architecture.output_layer:
+            members["y"] = Out(stream.Signature(result_layout(config)))
         super().__init__(
             {
                 "x": In(block_stream(config, q.x, *flags)), "h": Out(block_stream(config, q.h)),
@@ -139,10 +144,24 @@ class Accelerator(wiring.Component):
             output.last_step.eq(cells.block_last_step),
             controller.h_sent.eq(self.h.valid & self.h.ready),
         ]
-        wiring.connect(m, wiring.flipped(self.h), output.h)
+        if config.architecture.output_layer:
+            self._connect_output_layer(m, platform, output)
+        else:
+            wiring.connect(m, wiring.flipped(self.h), output.h)
         if config.architecture.state_ports:
             self._connect_state(m, platform, controller, vectors, cells, h_block)
         return m
+
+    def _connect_output_layer(self, m, platform, output) -> None:
+        """A beat of h goes to the sink and to the output layer in the same cycle."""
+        layer = OutputLayer(self.config, self.contents)
+        m.submodules.output_layer = shared(layer, platform)
+        m.d.comb += [
+            self.h.payload.eq(output.h.payload), layer.h.payload.eq(output.h.payload),
+            self.h.valid.eq(output.h.valid & layer.h.ready), layer.h.valid.eq(output.h.valid & self.h.ready),
+            output.h.ready.eq(self.h.ready & layer.h.ready),
+        ]  # fmt: skip
+        wiring.connect(m, wiring.flipped(self.y), layer.y)
 
     def _connect_state(self, m, platform, controller, vectors, cells, h_block) -> None:
         """The streams of the state; blocks of h on their way in go where those that are made go."""

@@ -11,6 +11,7 @@ from hdl.hierarchy import VerilogPlatform, shared
 from hdl.memory import RAM_VERILOG, ROM_VERILOG
 from model.config import Config
 from model.memory_image import FINGERPRINT_LABEL
+from model.output_layer import output_plan
 from model.state_beats import state_bits
 
 TOP_MODULE = "accelerator"
@@ -31,11 +32,19 @@ class Top(wiring.Component):
                 "state_out_valid": Out(1), "state_out_ready": In(1), "state_out_data": Out(bits),
                 "state_out_last": Out(1),
             }  # fmt: skip
+        self.has_output_layer = bool(config.architecture.output_layer)
+        results = {}
+        if self.has_output_layer:
+            plan = output_plan(config)
+            results = {
+                "y_valid": Out(1), "y_ready": In(1), "y_index": Out(plan.index_bits), "y_logit": Out(plan.logit_bits),
+                "y_last": Out(1),
+            }  # fmt: skip
         super().__init__(
             {
                 "x_valid": In(1), "x_ready": Out(1), "x_data": In(k * q.x.width), "x_last": In(1),
                 "h_valid": Out(1), "h_ready": In(1), "h_data": Out(k * q.h.width), "h_last": Out(1),
-                "matvec_active": Out(1), **state,
+                "matvec_active": Out(1), **state, **results,
             }
         )  # fmt: skip
 
@@ -58,6 +67,11 @@ class Top(wiring.Component):
                 self.state_out_valid.eq(core.state_out.valid), core.state_out.ready.eq(self.state_out_ready),
                 self.state_out_data.eq(core.state_out.payload.data),
                 self.state_out_last.eq(core.state_out.payload.last),
+            ]  # fmt: skip
+        if self.has_output_layer:
+            m.d.comb += [
+                self.y_valid.eq(core.y.valid), core.y.ready.eq(self.y_ready), self.y_index.eq(core.y.payload.index),
+                self.y_logit.eq(core.y.payload.logit), self.y_last.eq(core.y.payload.last),
             ]  # fmt: skip
         return m
 

@@ -18,6 +18,7 @@ from model import circulant
 from model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
 from model.cells import CELLS, Cell
 from model.errors import InvalidFileError, InvalidTypeError, InvalidValueError, require, require_type
+from model.output_layer import output_plan
 from model.parts import PROJECTION, Part, parts_of
 from model.qformat import QFormat
 
@@ -247,6 +248,10 @@ class ArchitectureConfig:
     sequence_steps : int or None
         Steps of the longest sequence that the memories of a bidirectional network hold; a longer one is cut there.
         ``None`` is 64.
+    output_layer : int
+        V outputs of a dense layer on chip that reads h, of which it tells the largest; 0 leaves them to the host.
+    output_lanes : int or None
+        Of them that are summed at a time; ``None`` takes the fewest that keep up with the layers.
     """
 
     tile_rows: int = 4
@@ -258,6 +263,8 @@ class ArchitectureConfig:
     state_ports: bool = False
     lookahead: int | None = None
     sequence_steps: int | None = None
+    output_layer: int = 0
+    output_lanes: int | None = None
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
 
     def validate(self):
@@ -272,6 +279,11 @@ class ArchitectureConfig:
         require(self.arithmetic in ARITHMETICS, "architecture.arithmetic", rule, self.arithmetic)
         steps = self.sequence_steps
         require(steps is None or 1 <= steps <= MAX_SIZE, "architecture.sequence_steps", f"from 1 to {MAX_SIZE}", steps)
+        outputs, lanes = self.output_layer, self.output_lanes
+        rule = f"0 (none), or from 2 to {MAX_SIZE}"
+        require(outputs == 0 or 2 <= outputs <= MAX_SIZE, "architecture.output_layer", rule, outputs)
+        rule = "left out (null) as architecture.output_layer is 0"
+        require(lanes is None or outputs > 0, "architecture.output_lanes", rule, lanes)
         self.pipeline.validate()
 
 
@@ -359,6 +371,7 @@ class Config:
         rule = f"at most {of_what} {self.max_tile_cols}"
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
+        output_plan(self)
 
     def _validate_directions(self):
         """What two directions leave no choice of, and what they alone have."""
@@ -371,6 +384,8 @@ class Config:
             rule = "left out (null) as network.bidirectional is false"
             require(arch.sequence_steps is None, "architecture.sequence_steps", rule, arch.sequence_steps)
             return
+        rule = "0 as network.bidirectional is true"
+        require(arch.output_layer == 0, "architecture.output_layer", rule, arch.output_layer)
         rule = "1 as the two directions of the network take turns"
         require(arch.contexts == 1, "architecture.contexts", rule, arch.contexts)
         require(arch.lookahead in (None, 1), "architecture.lookahead", rule, arch.lookahead)
@@ -701,6 +716,8 @@ class Config:
             del values["architecture"]["contexts"]
         if not self.architecture.state_ports:
             del values["architecture"]["state_ports"]
+        if not self.architecture.output_layer:
+            del values["architecture"]["output_layer"], values["architecture"]["output_lanes"]
         return values
 
     def replace(self, settings: dict[str, object]) -> "Config":

@@ -175,6 +175,8 @@ class LinkLayout:
         require(not both, "network.bidirectional", "false behind the host link, which sends step by step", both)
         has_ports = self.config.architecture.state_ports
         require(not has_ports, "architecture.state_ports", "false behind the host link", has_ports)
+        outputs = self.config.architecture.output_layer
+        require(outputs == 0, "architecture.output_layer", "0 behind the host link, which carries h", outputs)
 
     @property
     def x_beat_bytes(self) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from model.config import Config
-from model.errors import InvalidFileError
+from model.errors import InvalidFileError, require
+from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer, output_plan
 from model.parts import CELL, PROJECTION, Vector
 from model.qformat import QFormat
 from model.schedule import Schedule, output_buffer_steps
@@ -43,6 +44,7 @@ def weight_bank_name(row: int, col: int) -> str:
 
 BIAS_NAME = "bias"
 PEEPHOLE_NAME = "peephole"
+OUTPUT_WEIGHTS, OUTPUT_BIAS, OUTPUT_H = "output_weights", "output_bias", "output_h"
 # Of a bidirectional network: the input of its first layer, and in turn what a layer makes and the next one reads.
 SEQUENCE_X = "sequence_x"
 SEQUENCE_H = ("sequence_h0", "sequence_h1")
@@ -97,6 +99,22 @@ def parameter_memories(config: Config) -> list[MemorySpec]:
     return [bias_spec(config, schedule), *peephole]
 
 
+def output_layer_memories(config: Config) -> list[MemorySpec]:
+    """Every memory that a file fills for the output layer: a word serves its lanes, of weights for a block of h."""
+    plan = output_plan(config)
+    if plan is None:
+        return []
+    return [
+        MemorySpec(OUTPUT_WEIGHTS, plan.cycles, plan.lanes * config.block_size * WEIGHT_BITS),
+        MemorySpec(OUTPUT_BIAS, plan.groups, plan.lanes * BIAS_BITS),
+    ]
+
+
+def output_vector_spec(config: Config) -> MemorySpec:
+    """The memory of what the output layer reads: h of two steps."""
+    return MemorySpec(OUTPUT_H, HALVES * config.num_output_blocks, config.block_size * config.quantization.h.width)
+
+
 def initialised_memories(config: Config) -> list[MemorySpec]:
     """Every memory that a file fills, weight banks first."""
     arch = config.architecture
@@ -105,7 +123,7 @@ def initialised_memories(config: Config) -> list[MemorySpec]:
         for row in range(arch.tile_rows)
         for col in range(arch.tile_cols)
     ]
-    return [*banks, *parameter_memories(config)]
+    return [*banks, *parameter_memories(config), *output_layer_memories(config)]
 
 
 def state_memories(config: Config) -> list[MemorySpec]:
@@ -120,6 +138,7 @@ def state_memories(config: Config) -> list[MemorySpec]:
         *(spec for memory in vector_stores(config) for spec in memory.banks),
         *state,
         MemorySpec("output_buffer", output_buffer_steps(config) * config.num_output_blocks, k * q.h.width),
+        *([output_vector_spec(config)] if config.architecture.output_layer else []),
     ]
 
 
@@ -268,7 +287,26 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
         if config.cell.peepholes:
             peephole = layer.peephole if used else unused.repeat(len(config.cell.peepholes), axis=0)
             words[PEEPHOLE_NAME] += pack(_per_slice(peephole, schedule), config.quantization.peephole.width)
+    if config.architecture.output_layer:
+        require(weights.output is not None, "weights.output", "given with architecture.output_layer", None)
+        words |= _output_words(config, weights.output)
     return {name: contents for name, contents in words.items() if contents}
+
+
+def _output_words(config: Config, layer: OutputLayer) -> dict[str, list[int]]:
+    """Group after group, block after block; lanes beyond the outputs, and elements beyond those of h, are zero."""
+    plan, k = output_plan(config), config.block_size
+    wanted = plan.outputs, config.output_size
+    require(layer.weight.shape == wanted, "weights.output", f"of shape {wanted}", layer.weight.shape)
+    weight = np.zeros((plan.groups * plan.lanes, plan.blocks * k), dtype=np.int64)
+    weight[: wanted[0], : wanted[1]] = layer.weight
+    weight = weight.reshape(plan.groups, plan.lanes, plan.blocks, k).transpose(0, 2, 1, 3)
+    bias = np.zeros(plan.groups * plan.lanes, dtype=np.int64)
+    bias[: wanted[0]] = layer.bias
+    return {
+        OUTPUT_WEIGHTS: pack(weight.reshape(plan.cycles, plan.lanes * k), WEIGHT_BITS),
+        OUTPUT_BIAS: pack(bias.reshape(plan.groups, plan.lanes), BIAS_BITS),
+    }
 
 
 def _per_slice(values: np.ndarray, schedule: Schedule) -> np.ndarray:

@@ -3,6 +3,7 @@
 from model import resources
 from model.config import Config
 from model.memory_image import initialised_memories, state_memories
+from model.output_layer import output_plan
 from model.schedule import Schedule
 
 
@@ -44,11 +45,13 @@ def design_report(config: Config) -> dict:
             "matvec_latency": schedule.matvec_latency,
             "epilogue_latency": schedule.epilogue_latency(),
             **(_sequence_cycles(schedule) if config.network.bidirectional else {}),
+            **({"output_latency": output_plan(config).latency} if arch.output_layer else {}),
         },
         "parallelism": {
             "macs_per_cycle": resources.macs_per_cycle(config),
             "matvec_multipliers": resources.matvec_multipliers(config),
             "cell_multipliers": resources.cell_multipliers(config),
+            **({"output_multipliers": resources.output_multipliers(config)} if arch.output_layer else {}),
             "multipliers": resources.multipliers(config),
             "cell_lanes": schedule.cell_lanes,
             "lookahead": schedule.lookahead,
@@ -99,11 +102,17 @@ def table(report: dict) -> list[tuple[str, str]]:
         ("cycles per step", f"{cycles['initiation_interval']} predicted = {tiles} + {cycles['overhead']} overhead"),
         ("first-step latency", f"{cycles['first_step_latency']} cycles"),
         *_sequence_rows(cycles),
+        *(
+            [("output layer", f"{cycles['output_latency']} cycles from a step's last beat of h to its result")]
+            if "output_latency" in cycles
+            else []
+        ),
         (
             "products per cycle",
             f"{parallel['multipliers']} = {parallel['matvec_multipliers']} in {division['tile_rows']} x "
             f"{division['tile_cols']} processing elements (engine {division['engine']}) + "
-            f"{parallel['cell_multipliers']} in the cell update",
+            f"{parallel['cell_multipliers']} in the cell update"
+            + (f" + {parallel['output_multipliers']} in the output layer" if "output_multipliers" in parallel else ""),
         ),
         ("multiply-accumulates", f"{parallel['macs_per_cycle']} per cycle, counted on the uncompressed network"),
         ("cell lanes", str(parallel["cell_lanes"])),

@@ -3,6 +3,7 @@
 from model.bilinear import num_products
 from model.config import Config
 from model.memory_image import initialised_memories, state_memories
+from model.output_layer import output_plan
 from model.schedule import Schedule
 
 
@@ -24,9 +25,15 @@ def cell_multipliers(config: Config) -> int:
     return Schedule(config).cell_lanes * per_lane
 
 
+def output_multipliers(config: Config) -> int:
+    """Multipliers of the output layer, if there is one on chip."""
+    plan = output_plan(config)
+    return plan.lanes * config.block_size if plan else 0
+
+
 def multipliers(config: Config) -> int:
     """All multipliers of the accelerator."""
-    return matvec_multipliers(config) + cell_multipliers(config)
+    return matvec_multipliers(config) + cell_multipliers(config) + output_multipliers(config)
 
 
 def macs_per_cycle(config: Config) -> int:

@@ -1,32 +1,13 @@
 """A whole network in integers around the bit-accurate layer: inputs → x, h → logits.  What accuracy is measured on."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from model.errors import require
 from model.fixed_point import quantize
+from model.output_layer import OutputLayer
 from model.reference.matvec import ExactMatrix
 from model.reference.network import NetworkReference
 from model.weights import LayerWeights
-
-
-@dataclass(frozen=True)
-class OutputLayer:
-    """logits = weight · h + bias, in integers, on the host.
-
-    Attributes
-    ----------
-    weight : int64 array (V, H)
-        8 bit, with ``weight_frac`` fraction bits.
-    bias : int64 array (V,)
-        At the scale of the logits: ``weight_frac`` + fraction bits of h.
-    weight_frac : int
-    """
-
-    weight: np.ndarray
-    bias: np.ndarray
-    weight_frac: int
 
 
 class SequenceModel:

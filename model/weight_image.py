@@ -12,13 +12,14 @@ from safetensors.numpy import save
 
 from model.config import Config
 from model.errors import InvalidFileError, UserError, require
-from model.weights import LayerWeights, NetworkWeights, layer_configs, of_layers
+from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer
+from model.weights import LayerWeights, NetworkWeights, layer_configs, of_layers, with_output
 
 FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
 HEAD_TENSORS = ("head.weight", "head.bias")
 EMBEDDING_TENSOR = "head.embedding"
-HEAD_WEIGHT_BITS, HEAD_BIAS_BITS = 8, 32
+HEAD_WEIGHT_BITS, HEAD_BIAS_BITS = WEIGHT_BITS, BIAS_BITS
 # What does not change a result: see Config.model_fingerprint.
 IGNORED_FIELDS = ("name", "architecture", "quantization.accumulator_bits")
 
@@ -36,7 +37,9 @@ def _check_integers(values: np.ndarray, shape: tuple[int, ...], low: int, high: 
 
 @dataclass(frozen=True)
 class Head:
-    """Output layer, applied on the host in integers: logits = weight · h + bias; and the embedding that feeds x.
+    """Output layer, in integers: logits = weight · h + bias; and the embedding that feeds x.
+
+    The host applies both; with ``architecture.output_layer`` the accelerator applies the output layer too.
 
     Attributes
     ----------
@@ -187,6 +190,11 @@ class WeightImage:
             ]
             weights = of_layers(found, layers)
             head = _head_of(path, found, tensors, metadata)
+            outputs = found.architecture.output_layer
+            if outputs:
+                given = len(head.weight) if head is not None else 0
+                require(given == outputs, "architecture.output_layer", f"{given} as in the file", outputs)
+                weights = with_output(weights, OutputLayer(head.weight, head.bias, head.weight_frac))
         except InvalidFileError:
             raise
         except UserError as error:

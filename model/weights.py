@@ -1,13 +1,14 @@
 """Integer weights of layers, and their order."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from model import circulant
 from model.config import Config
 from model.errors import InvalidValueError, require
+from model.output_layer import OutputLayer, random_output_layer
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,8 @@ class LayerWeights:
         Of the gates that have one, in the format of peephole; ``None`` for a cell without.
     projection : int64 array (P/k, H/k, k) or None
         Defining vectors of the projection, with ``projection_frac`` fraction bits; ``None`` without one.
+    output : OutputLayer or None
+        That of ``architecture.output_layer``, behind the last layer.
 
     Raises
     ------
@@ -38,6 +41,7 @@ class LayerWeights:
     bias: np.ndarray
     peephole: np.ndarray | None = None
     projection: np.ndarray | None = None
+    output: OutputLayer | None = None
 
     def __post_init__(self):
         c = self.config
@@ -99,6 +103,8 @@ class StackWeights:
         Of all layers together.
     layers : tuple of LayerWeights
         Of ``config.layer(0)``, ``config.layer(1)``, …; with two directions of each layer forward, then reverse.
+    output : OutputLayer or None
+        That of ``architecture.output_layer``, behind the last layer.
 
     Raises
     ------
@@ -108,6 +114,7 @@ class StackWeights:
 
     config: Config
     layers: tuple[LayerWeights, ...]
+    output: OutputLayer | None = None
 
     def __post_init__(self):
         directions = self.config.directions
@@ -126,6 +133,11 @@ NetworkWeights = LayerWeights | StackWeights
 def of_layers(config: Config, layers: Sequence[LayerWeights]) -> NetworkWeights:
     """Weights of a network from those of its layers (of both directions of each, where there are two)."""
     return layers[0] if len(layer_configs(config)) == 1 else StackWeights(config, tuple(layers))
+
+
+def with_output(weights: NetworkWeights, output: OutputLayer) -> NetworkWeights:
+    """With an output layer on chip."""
+    return replace(weights, output=output)
 
 
 def layer_configs(config: Config) -> list[Config]:
@@ -151,7 +163,8 @@ def drop_absent(config: Config, defining: np.ndarray) -> np.ndarray:
 
 def random_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Weights that keep the pre-activations in their lively range, for tests and for timing."""
-    return of_layers(config, [_random_layer(layer, rng) for layer in layer_configs(config)])
+    weights = of_layers(config, [_random_layer(layer, rng) for layer in layer_configs(config)])
+    return with_output(weights, random_output_layer(config, rng)) if config.architecture.output_layer else weights
 
 
 def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:

@@ -66,11 +66,16 @@ class Run(NamedTuple):
         Packed data and ``last`` of every beat of h.
     beat_cycles, issue_cycles : list of int
         Cycle of every beat of h, of every issue; cycle 0 takes the first beat of x.
+    results : list of (int, int, int)
+        Number, logit and ``last`` of every result of an output layer.
+    result_cycles : list of int
     """
 
     beats: list[tuple[int, int]]
     beat_cycles: list[int]
     issue_cycles: list[int]
+    results: list[tuple[int, int, int]]
+    result_cycles: list[int]
 
 
 def beats_of(sequences: list[np.ndarray], block_size: int, bits: int, padding: Callable | None = None):
@@ -117,11 +122,13 @@ def run_accelerator(
     dut = accelerator(config, memory_words(weights))
     sim = Simulator(dut)
     sim.add_clock(CLOCK_PERIOD)
-    result = Run([], [], [])
+    result = Run([], [], [], [], [])
+    has_results = bool(config.architecture.output_layer)
+    results = count // config.num_stream_blocks if has_results else 0
 
     async def bench(ctx):
         sent, cycle, start, idle, offered = 0, 0, None, 0, False
-        while len(result.beats) < count:
+        while len(result.beats) < count or len(result.results) < results:
             # An offered beat stays until it is taken.
             offered = offered or (sent < len(x_beats) and offer())
             ready = accept()
@@ -138,6 +145,14 @@ def run_accelerator(
                 result.beats.append((ctx.get(dut.h.payload.data), ctx.get(dut.h.payload.last)))
                 result.beat_cycles.append(cycle - start)
                 idle = 0
+            if has_results:
+                ready = accept()
+                ctx.set(dut.y.ready, int(ready))
+                if ready and ctx.get(dut.y.valid):
+                    y = ctx.get(dut.y.payload)
+                    result.results.append((y.index, y.logit, y.last))
+                    result.result_cycles.append(cycle - start)
+                    idle = 0
             if ctx.get(dut.matvec_active):
                 result.issue_cycles.append(cycle - start)
             if idle > DEADLOCK_CYCLES:

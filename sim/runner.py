@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from model.errors import MissingToolError, require
+from model.output_layer import output_plan
 from model.schedule import Schedule, Timeline
 from model.state_beats import state_bits
 from sim.scenarios import Scenario
@@ -177,6 +178,8 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     # Between the streams of a bidirectional network lies a whole sequence.
     steps = max(max(run.scenario.lengths) for run in runs) if build.config.network.bidirectional else 1
     longest = steps * schedule.initiation_interval + schedule.first_step_latency + schedule.state_beats
+    plan = output_plan(build.config)
+    longest += plan.latency if plan else 0
     patience = PATIENCE_FACTOR * longest
     job = {
         "runs": [
@@ -186,6 +189,7 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
                 "h_count": len(run.scenario.h_beats),
                 "state_in": run.scenario.state_in_beats,
                 "state_count": run.scenario.num_state_beats,
+                "y_count": len(run.scenario.y_beats),
                 "source": run.source.to_dict(),
                 "sink": run.sink.to_dict(),
                 "patience": patience,
@@ -204,6 +208,7 @@ def judge(run: Run, raw: dict) -> RunResult:
     scenario, config = run.scenario, run.scenario.config
     problems = [raw["error"]] if raw["error"] else []
     problems += _compare_beats(scenario, raw["h"]) + _compare_states(scenario, raw["states"])
+    problems += _compare_results(scenario, raw["y"])
     issues = config.bank_words
     active, h_cycles = raw["active"], raw["h_cycles"]
     start = raw["x_cycles"][0] if raw["x_cycles"] else 0
@@ -219,6 +224,7 @@ def judge(run: Run, raw: dict) -> RunResult:
         problems.append(f"the tile worked {len(active)} cycles, not {issues} x {scenario.num_steps} steps")
     if run.unstalled:
         problems += _compare_timeline(scenario.timeline, timeline)
+        problems += _compare_result_cycles(scenario, [cycle - start for cycle in raw["y_cycles"]])
     return RunResult(run, raw["h"], raw["cycles"], timeline, len(active), raw["seconds"], problems)
 
 
@@ -250,6 +256,25 @@ def _compare_states(scenario: Scenario, received: list[int]) -> list[str]:
             if not (np.array_equal(h, golden_h) and np.array_equal(c, golden_c)):
                 problems.append(f"sequence {number}: the state of layer {layer} after it is not the reference's")
     return problems
+
+
+def _compare_results(scenario: Scenario, received: list[int]) -> list[str]:
+    expected, plan = scenario.y_beats, output_plan(scenario.config)
+    if len(received) != len(expected):
+        return [f"{len(received)} results came, not {len(expected)}"]
+    for step, (got, must) in enumerate(zip(received, expected, strict=True)):
+        if got != must:
+            index = (1 << plan.index_bits) - 1
+            return [f"step {step}: y_index is {got & index}, not {must & index} (with the rest {got:#x}, {must:#x})"]
+    return []
+
+
+def _compare_result_cycles(scenario: Scenario, cycles: list[int]) -> list[str]:
+    plan = output_plan(scenario.config)
+    for step, (cycle, last) in enumerate(zip(cycles, scenario.timeline.last_beat, strict=False)):
+        if cycle != last + plan.latency:
+            return [f"step {step}: result in cycle {cycle}, not in the predicted {last + plan.latency}"]
+    return []
 
 
 def _compare_timeline(predicted: Timeline, measured: Timeline) -> list[str]:

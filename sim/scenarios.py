@@ -10,6 +10,7 @@ from model.cells import CELLS
 from model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, Config
 from model.errors import UserError, require
 from model.memory_image import pack
+from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer, output_plan
 from model.qformat import QFormat
 from model.reference.network import NetworkReference
 from model.resources import matvec_multipliers
@@ -24,6 +25,7 @@ from model.weights import (
     of_layers,
     random_inputs,
     random_weights,
+    with_output,
 )
 
 
@@ -198,13 +200,29 @@ class Scenario:
         # Each direction is padded to blocks by itself.
         return self._beats(self.expected_steps.reshape(-1, self.config.output_size), self.config.quantization.h.width)
 
+    @cached_property
+    def y_beats(self) -> list[int]:
+        """Payloads that stream y must carry: ``{last, logit, index}``; none without an output layer on chip."""
+        plan = output_plan(self.config)
+        if plan is None:
+            return []
+        index, logit = self.weights.output.choose(self.expected_steps)
+        logits = pack(logit[:, None], plan.logit_bits)
+        words = [int(number) | word << plan.index_bits for number, word in zip(index, logits, strict=True)]
+        last = 1 << (plan.index_bits + plan.logit_bits)
+        return [word | last * (place in self._last_places) for place, word in enumerate(words)]
+
+    @cached_property
+    def _last_places(self) -> set[int]:
+        """Places in the stream of the steps after which a state returns to zero."""
+        return {place for place, step in enumerate(self.order) if step[0] < 0 or step in self._ends}
+
     def _beats(self, vectors: np.ndarray, bits: int) -> list[int]:
         k = self.config.block_size
         words = to_beats(vectors, k, bits)
         per_step = len(words) // self.num_steps
-        for place, (number, step) in enumerate(self.order):
-            if number < 0 or (number, step) in self._ends:
-                words[(place + 1) * per_step - 1] |= 1 << (k * bits)
+        for place in self._last_places:
+            words[(place + 1) * per_step - 1] |= 1 << (k * bits)
         return words
 
     def h_values(self, beats: Sequence[int]) -> np.ndarray:
@@ -222,7 +240,13 @@ def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence
 
 def extreme_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Weights and biases at the ends of their ranges: sums reach the ends of the accumulator."""
-    return of_layers(config, [_extreme_layer(layer, rng) for layer in layer_configs(config)])
+    weights = of_layers(config, [_extreme_layer(layer, rng) for layer in layer_configs(config)])
+    outputs = config.architecture.output_layer
+    if not outputs:
+        return weights
+    ends = [[-(1 << (bits - 1)), (1 << (bits - 1)) - 1] for bits in (WEIGHT_BITS, BIAS_BITS)]
+    layer = OutputLayer(rng.choice(ends[0], (outputs, config.output_size)), rng.choice(ends[1], outputs), 0)
+    return with_output(weights, layer)
 
 
 def _extreme_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
@@ -357,6 +381,7 @@ def _draw(rng: np.random.Generator) -> dict:
             "contexts": (contexts := 1 if both else pick(1, 1, 1, 2, 3)),
             "state_ports": not both and contexts == 1 and rng.random() < 0.3,
             "sequence_steps": pick(None, between(1, 5)) if both else None,
+            "output_layer": between(2, 40) if not both and rng.random() < 0.2 else 0,
             "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
             "lookahead": None if both else pick(None, between(1, groups)),
             "pipeline": {

@@ -38,7 +38,8 @@ class Bench:
         self.dut = dut
         self.half = Timer(1, "ns")
         self.data_bits = {"x": len(dut.x_data), "h": len(dut.h_data)}
-        self.state = StatePorts(dut) if hasattr(dut, "x_load") else None
+        self.others = [kind(dut) for kind, port in OTHER_PORTS if hasattr(dut, port)]
+        self.loads = hasattr(dut, "x_load")
 
     async def cycle(self):
         """From the start of a cycle to its end, just before the next rising edge."""
@@ -50,8 +51,8 @@ class Bench:
     async def reset(self):
         """Idle streams and a synchronous reset."""
         dut = self.dut
-        state = (dut.x_load, dut.state_in_valid, dut.state_in_data, dut.state_out_ready) if self.state else ()
-        for port in (dut.x_valid, dut.x_data, dut.x_last, dut.h_ready, *state):
+        others = [port for other in self.others for port in other.inputs]
+        for port in (dut.x_valid, dut.x_data, dut.x_last, dut.h_ready, *others):
             port.value = 0
         for level in [1] * RESET_CYCLES + [0]:
             await self.cycle()
@@ -64,9 +65,9 @@ class Bench:
         source = Source("x", run["x"], StallPattern(**run["source"]))
         sink = Sink("h", run["h_count"], StallPattern(**run["sink"]))
         ends = [source, sink]
-        state = self.state
-        if state:
-            ends += state.start(run)
+        others, loads = self.others, self.loads
+        for other in others:
+            ends += other.start(run)
         watchdog = Watchdog(tuple(ends), run["patience"])
         x_bits, h_bits = self.data_bits["x"], self.data_bits["h"]
         x_mask = (1 << x_bits) - 1
@@ -97,14 +98,14 @@ class Bench:
                     x_valid.value = 1
                     x_data.value = payload & x_mask
                     x_last.value = payload >> x_bits & 1
-                    if state:
+                    if loads:
                         dut.x_load.value = payload >> (x_bits + 1)
                 offered = payload
             if ready != was_ready:
                 h_ready.value = ready
                 was_ready = ready
-            if state:
-                state.drive()
+            for other in others:
+                other.drive()
             await half
             try:
                 taken = payload is not None and source.observe(bool(x_ready.value))
@@ -116,8 +117,8 @@ class Bench:
                     h_cycles.append(cycle)
                 if matvec_active.value:
                     active.append(cycle)
-                if state:
-                    given |= state.observe(cycle)
+                for other in others:
+                    given |= other.observe(cycle)
                 if all(end.done for end in ends):
                     tail += 1
                 else:
@@ -136,9 +137,11 @@ class Bench:
             "x_cycles": x_cycles,
             "h_cycles": h_cycles,
             "active": active,
-            "states": state.sink.received if state else [],
-            "state_cycles": state.cycles if state else [],
-        }
+            "states": [],
+            "state_cycles": [],
+            "y": [],
+            "y_cycles": [],
+        } | {key: value for other in others for key, value in other.results().items()}
 
 
 class StatePorts:
@@ -147,6 +150,7 @@ class StatePorts:
     def __init__(self, dut):
         self.dut = dut
         self.bits = len(dut.state_in_data)
+        self.inputs = (dut.x_load, dut.state_in_valid, dut.state_in_data, dut.state_out_ready)
 
     def start(self, run: dict) -> list:
         """Ends for a run."""
@@ -174,3 +178,43 @@ class StatePorts:
         if given:
             self.cycles.append(cycle)
         return taken or given
+
+    def results(self) -> dict:
+        """What came, and when."""
+        return {"states": self.sink.received, "state_cycles": self.cycles}
+
+
+class ResultPort:
+    """The stream of the output layer's results."""
+
+    def __init__(self, dut):
+        self.dut, self.inputs = dut, (dut.y_ready,)
+        self.index_bits, self.last = len(dut.y_index), len(dut.y_index) + len(dut.y_logit)
+
+    def start(self, run: dict) -> list:
+        """Ends for a run."""
+        self.sink, self.cycles = Sink("y", run["y_count"], StallPattern(**run["sink"])), []
+        return [self.sink]
+
+    def drive(self):
+        """What a cycle begins with."""
+        self.dut.y_ready.value = self.sink.offer()
+
+    def observe(self, cycle: int) -> bool:
+        """What it ends with; true when a result moved."""
+        dut, output = self.dut, None
+        if dut.y_valid.value:
+            logit = dut.y_logit.value.to_unsigned()
+            output = int(dut.y_index.value) | logit << self.index_bits | int(dut.y_last.value) << self.last
+        given = self.sink.observe(output)
+        if given:
+            self.cycles.append(cycle)
+        return given
+
+    def results(self) -> dict:
+        """What came, and when."""
+        return {"y": self.sink.received, "y_cycles": self.cycles}
+
+
+# Of streams that not every accelerator has, and a port that tells.
+OTHER_PORTS = ((StatePorts, "x_load"), (ResultPort, "y_valid"))

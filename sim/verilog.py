@@ -23,6 +23,7 @@ from model.memory_image import (
     memory_words,
     read_mem,
 )
+from model.output_layer import output_plan
 from model.report import design_report
 from model.schedule import Schedule
 from model.state_beats import state_bits
@@ -57,11 +58,15 @@ class Build:
 
 
 def weights_digest(weights: NetworkWeights) -> str:
-    """SHA-256 of the integers, as little-endian int64: per layer defining vectors, biases, peephole weights."""
+    """SHA-256 of the integers, as little-endian int64: per layer defining vectors, biases, peephole weights;
+    those of an output layer."""
     digest = hashlib.sha256()
     for layer in weights.layers:
         others = [values for values in (layer.peephole, layer.projection) if values is not None]
         for values in (layer.defining, layer.bias, *others):
+            digest.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
+    if weights.output is not None:
+        for values in (weights.output.weight, weights.output.bias):
             digest.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
     return digest.hexdigest()
 
@@ -126,6 +131,21 @@ def ports(config: Config) -> list[dict]:
             ("state_out_ready", "input", 1, "it is taken in this cycle if it is offered"),
             ("state_out_data", "output", bits, data),
             ("state_out_last", "output", 1, "on the last beat of a state"),
+        ]
+    plan = output_plan(config)
+    if plan is not None:
+        logit = "its logit, two's complement, at the scale of the output layer's biases"
+        table += [
+            ("y_valid", "output", 1, "the result of a step is offered"),
+            ("y_ready", "input", 1, "it is taken in this cycle if it is offered"),
+            (
+                "y_index",
+                "output",
+                plan.index_bits,
+                f"the largest of {plan.outputs} logits, the first of equals",
+            ),
+            ("y_logit", "output", plan.logit_bits, logit),
+            ("y_last", "output", 1, "on the result of a sequence's last step"),
         ]
     return [dict(zip(("name", "direction", "width", "meaning"), row, strict=True)) for row in table]
 

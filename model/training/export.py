@@ -9,7 +9,8 @@ from model import format_choice
 from model.config import Config
 from model.errors import InvalidValueError
 from model.format_choice import CANDIDATES
-from model.sequence_model import OutputLayer, SequenceModel
+from model.output_layer import OutputLayer
+from model.sequence_model import SequenceModel
 from model.training.layers import QuantLayer
 from model.training.network import SequenceNetwork
 from model.training.quantizers import quantize
