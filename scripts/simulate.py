@@ -168,11 +168,14 @@ def _print(results: list[RunResult], schedule: Schedule, wrong_characters: int |
     steps = sum(result.run.scenario.num_steps for result in results)
     words = sum(result.issues for result in results) / steps
     seconds = sum(result.seconds for result in results)
+    # Every problem with them is among those that are printed.
+    results_checked = sum(len(result.run.scenario.y_beats) for result in results if not result.problems)
     rows = [
         ("steps checked", steps),
         ("mismatches", sum(result.mismatches for result in results)),
         ("wrong next characters", "no character model" if wrong_characters is None else wrong_characters),
         ("first-step latency", f"{results[0].first_step_latency} cycles, predicted {schedule.first_step_latency}"),
+        *([("results of the output layer", results_checked)] if results_checked else []),
         ("weight words read", f"{words:g} per bank and step, stored {schedule.ideal_interval}"),
         ("simulation", f"{seconds:.1f} s, {steps / seconds:.0f} steps/s"),
     ]

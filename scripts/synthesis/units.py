@@ -28,6 +28,7 @@ ROLES = {
     "state": ("state_access*",),
     "sequencer": ("sequencer*",),
     "output": ("output_buffer*",),
+    "output_layer": ("output_layer*", "output_lane*"),
     "address": ("weight_address", "unit_address", "bank_writer_*"),
 }
 

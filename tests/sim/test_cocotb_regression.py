@@ -143,6 +143,18 @@ DESIGNS = {
         "tiny",
         {"network.cell": "gru", "quantization.weight_frac": 7, "architecture.state_ports": True},
     ),
+    # An output layer on chip, whose lanes do not divide its outputs.
+    "icarus-output-layer": (
+        "icarus",
+        "tiny",
+        {
+            "network.num_layers": 2,
+            "architecture.tile_rows": 3,
+            "architecture.contexts": 2,
+            "architecture.output_layer": 11,
+            "architecture.output_lanes": 4,
+        },
+    ),
     "icarus-contexts": (
         "icarus",
         "tiny",

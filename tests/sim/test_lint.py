@@ -11,7 +11,7 @@ DESIGNS = {
     "default": ("char128", {}),
     "multipliers": ("tiny", {"architecture.arithmetic": "multiplier", "architecture.engine": "fast"}),
     "layers, contexts": ("tiny", {"network.num_layers": 2, "network.cell": "gru", "architecture.contexts": 3}),
-    "peephole": ("tiny", {"network.cell": "lstm_peephole"}),
+    "peephole": ("tiny", {"network.cell": "lstm_peephole", "architecture.output_layer": 7}),
     "rnn": ("tiny", {"network.cell": "rnn", "quantization.weight_frac": 7, "architecture.tile_rows": 2}),
     "shift": ("tiny", {"activation.kind": "shift", "activation.segments": 4, "architecture.tile_cols": 5}),
 }

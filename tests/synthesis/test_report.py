@@ -32,6 +32,7 @@ def test_squarify_fills_the_rectangle(areas):
         {"network.projection_size": 7, "architecture.state_ports": True, "architecture.tile_cols": 2},
         {"network.bidirectional": True, "architecture.arithmetic": "multiplier"},
         {"network.cell": "gru_reset_first", "quantization.weight_frac": 7, "architecture.engine": "fast"},
+        {"architecture.output_layer": 10},
     ],
 )
 def test_every_module_has_a_role(settings):
