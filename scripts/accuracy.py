@@ -13,7 +13,7 @@ from model.cells import TRAINED_CELLS
 from model.corpus import load_corpus
 from model.errors import InvalidFileError, MissingToolError, require
 from model.files import write_atomic
-from scripts.cli import EXIT_INTERRUPTED, count, positive, run_command, seed
+from scripts.cli import EXIT_INTERRUPTED, count, positive, run_command, seed, share
 
 EXAMPLES = """examples:
   python -m scripts.accuracy --text tinyshakespeare.txt --test-percent 10
@@ -68,6 +68,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cell-limit", type=positive, metavar="C", help="at which float cell states saturate, as 8")
     parser.add_argument(
         "--reset-every", type=count, metavar="N", help="updates between zero states of a stream of text; default never"
+    )
+    parser.add_argument(
+        "--dropout", type=share, default=0.0, metavar="P", help="of the output layer's input; default 0"
     )
     parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: a tenth of the updates")
     parser.add_argument("--ablations", action="store_true", help="also block sizes apart, activations, scratch, tries")
@@ -159,7 +162,7 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
             study = replace(study, budget=replace(study.budget, cell_limit=args.cell_limit))
         if args.reset_every is not None and study.split == "text":
             study = replace(study, budget=replace(study.budget, reset_every=args.reset_every))
-        study = replace(study, cell=args.cell)
+        study = replace(study, cell=args.cell, budget=replace(study.budget, dropout=args.dropout))
         # Networks of another cell lie apart.
         suffix = "" if args.cell == "lstm" else f"-{args.cell}"
         tables = [(n, study.table(hidden, factor, n, args.ablations, args.rows)) for n in args.seeds]

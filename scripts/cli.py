@@ -102,6 +102,14 @@ def positive(text: str) -> float:
     return value
 
 
+def share(text: str) -> float:
+    """``argparse`` type of a number from 0 to below 1."""
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to below 1, not {text}")
+    return value
+
+
 def temperature(text: str) -> float:
     """``argparse`` type of a finite number from 0."""
     value = float(text)

@@ -20,6 +20,7 @@ from scripts.cli import (
     print_table,
     run_command,
     seed,
+    share,
 )
 
 EXAMPLES = """examples:
@@ -65,6 +66,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--segment", type=count, default=64, help="steps of truncated back-propagation; default 64")
     parser.add_argument("--cell-limit", type=positive, metavar="C", help="at which the float LSTM's state saturates")
     parser.add_argument("--reset-every", type=count, metavar="N", help="updates between zero states of a text's stream")
+    parser.add_argument(
+        "--dropout", type=share, default=0.0, metavar="P", help="of the output layer's input; default 0"
+    )
     parser.add_argument("--learning-rate", type=float, default=1e-2, help="peak, of the float stages; default 0.01")
     parser.add_argument("--retraining-rate", type=float, default=3e-3, help="peak, of the others; default 0.003")
     parser.add_argument("--distillation", type=float, default=0.0, help="share of the dense teacher; default 0")
@@ -121,6 +125,7 @@ def make_stages(args: argparse.Namespace, config, task):
         return StageSettings(
             updates, args.batch, rate, warmup=min(200, -(-updates // 10)), distillation=distillation, seed=args.seed,
             evaluate_every=min(args.evaluate_every, updates), cell_limit=args.cell_limit, reset_every=args.reset_every,
+            dropout=args.dropout,
         )  # fmt: skip
 
     initial = () if args.state_dict is None else load_initial(args.state_dict, config, task, args.lstm_only)

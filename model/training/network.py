@@ -1,5 +1,7 @@
 """The trainable network of every task: optional embedding, layer, output layer."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import nn
@@ -8,6 +10,18 @@ from model.config import Config
 from model.training.cells import make_layer
 from model.training.quantizers import fake_quantize
 from model.weight_image import HEAD_BIAS_BITS, HEAD_WEIGHT_BITS
+
+
+class Dropout(NamedTuple):
+    """Share of the elements that become zero, and what draws them."""
+
+    share: float
+    generator: torch.Generator
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        """Those that stay grow, so that the mean does."""
+        stays = torch.rand(values.shape, generator=self.generator) >= self.share
+        return values * (stays / (1 - self.share)).to(values.dtype)
 
 
 class SequenceNetwork(nn.Module):
@@ -95,8 +109,11 @@ class SequenceNetwork(nn.Module):
         weight = fake_quantize(self.head_weight, self.head_frac, -half, half - 1)
         return weight, fake_quantize(self.head_bias, bias_frac, -bias_half, bias_half - 1)
 
-    def forward(self, inputs: torch.Tensor, state=None):
-        """Symbol codes (T, B), or vectors (T, B, X) → real logits (T, B, V), and the final (h, c)."""
+    def forward(self, inputs: torch.Tensor, state=None, dropout: Dropout | None = None):
+        """Symbol codes (T, B), or vectors (T, B, X) → real logits (T, B, V), and the final (h, c).
+
+        ``dropout`` thins out what the output layer reads.
+        """
         plan = self.layer.plan()
         if self.embedding is None:
             from_x = self.layer.project_input(inputs, plan)
@@ -106,6 +123,8 @@ class SequenceNetwork(nn.Module):
         else:
             from_x = self.layer.project_input(nn.functional.embedding(inputs, self.embedding), plan)
         h, state = self.layer.recur(from_x, plan, state)
+        if dropout is not None:
+            h = dropout(h)
         weight, bias = self._head()
         return nn.functional.linear(h, weight.to(h.dtype), bias.to(h.dtype)), state
 

@@ -19,7 +19,7 @@ from model.errors import InvalidFileError, UserError, require
 from model.progress import Progress
 from model.training.export import choose_formats, refine_formats
 from model.training.layers import STAGES
-from model.training.network import SequenceNetwork
+from model.training.network import Dropout, SequenceNetwork
 from model.training.tasks.base import Task
 
 
@@ -72,6 +72,9 @@ class StageSettings:
     reset_every : int or None
         Updates after which a stream of the training text begins again from zero state, another stream at every
         update; ``None``: never.  Networks that never begin do not learn to, and are tested from zero state.
+    dropout : float
+        Share of what the output layer reads that is zero in an update, drawn anew for every element; the recurrence
+        itself loses nothing (Zaremba et al. 2014).
     seed : int
     """
 
@@ -86,6 +89,7 @@ class StageSettings:
     pull: float = 0.0
     cell_limit: float | None = None
     reset_every: int | None = None
+    dropout: float = 0.0
     seed: int = 1
 
     def __post_init__(self):
@@ -98,6 +102,7 @@ class StageSettings:
         require(limit is None or limit > 0, "cell_limit", "more than 0", limit)
         every = self.reset_every
         require(every is None or every >= 1, "reset_every", "at least 1", every)
+        require(0 <= self.dropout < 1, "dropout", "from 0 to below 1", self.dropout)
 
     def rate(self, step: int) -> float:
         """Learning rate of an update."""
@@ -157,8 +162,8 @@ class Stage:
         if self.pull_sizes is None:
             # Checkpoints from before there was such a thing stay valid.
             del settings["pull"]
-        for name in ("cell_limit", "reset_every"):
-            if settings[name] is None:
+        for name in ("cell_limit", "reset_every", "dropout"):
+            if not settings[name]:
                 del settings[name]
         return {
             "kind": self.kind,
@@ -296,7 +301,7 @@ class StageTrainer:
         batch = self.task.batch(self.step, self.settings.batch, self.rank, self.world)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.step)
-        logits, state = model(batch.inputs, self._carried(self.state, batch))
+        logits, state = model(batch.inputs, self._carried(self.state, batch), self._dropout())
         loss = self.task.loss(logits, batch)
         if self.teacher is not None:
             loss = self._distilled(loss, logits, batch)
@@ -317,6 +322,13 @@ class StageTrainer:
             self.network.clamp_parameters()
             self.state = tuple(part.detach() for part in state)
         return value
+
+    def _dropout(self) -> Dropout | None:
+        """Of this update and process, the same however often the stage was interrupted."""
+        if not self.settings.dropout:
+            return None
+        number = (self.settings.seed * self.settings.updates + self.step) * self.world + self.rank
+        return Dropout(self.settings.dropout, torch.Generator().manual_seed(number))
 
     def _carried(self, state, batch):
         """The state that an update begins with: where the last one ended, zero in streams that begin again."""

@@ -41,6 +41,8 @@ class Budget:
         Of the float stages: see :class:`model.training.pipeline.StageSettings`.
     reset_every : int or None
         Of texts: see the same.
+    dropout : float
+        Of all stages: see the same.
     seed : int
     """
 
@@ -54,6 +56,7 @@ class Budget:
     quantized_rate: float = 1.5e-3
     cell_limit: float | None = None
     reset_every: int | None = None
+    dropout: float = 0.0
     seed: int = 1
 
     def scaled(self, factor: float) -> "Budget":
@@ -72,7 +75,8 @@ class Budget:
         rate = self.learning_rate if stage in ("dense", "circulant") else self.quantized_rate
         return StageSettings(
             updates, self.batch, rate, warmup=min(50, -(-updates // 10)), distillation=distillation, seed=self.seed,
-            cell_limit=self.cell_limit, reset_every=self.reset_every, evaluate_every=min(self.evaluate_every, updates),
+            cell_limit=self.cell_limit, reset_every=self.reset_every, dropout=self.dropout,
+            evaluate_every=min(self.evaluate_every, updates),
         )  # fmt: skip
 
 
@@ -86,11 +90,15 @@ class Row:
     stage : Stage
     note : str
         What is unusual about it.
+    best_of_stages : bool
+        Measured is the stage that validates best, not the last: a network that overfits needs fewer updates than it is
+        given.
     """
 
     label: str
     stage: Stage
     note: str = ""
+    best_of_stages: bool = False
 
 
 class Rows:
@@ -127,11 +135,11 @@ class Rows:
         return Stage("dense-start", "float", self.config(), self.budget.settings("dense"))
 
     def baseline(self) -> Row:
-        """Dense float, trained on for as long as any compressed network."""
+        """Dense float, trained on for as long as any compressed network; the best that it was after any stage."""
         stage = self.dense()
         for index, name in enumerate(("circulant", "approximate", "quantized"), 1):
             stage = Stage(f"dense-{index}", "float", self.config(), self.budget.settings(name), parent=stage)
-        return Row("dense float", replace(stage, name="dense"))
+        return Row("dense float", replace(stage, name="dense"), best_of_stages=True)
 
     def single_cosine(self) -> Row:
         """Dense float for as many updates without a warm restart of the learning rate."""
@@ -365,20 +373,23 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = 
         Figures by name; ``None`` for what is not finished and must not be trained now.
     """
     stage = row.stage
-    key = hashlib.sha256(
-        json.dumps([task.name, task.fingerprint, stage.description()], sort_keys=True).encode()
-    ).hexdigest()  # fmt: skip
+    identity = [task.name, task.fingerprint, stage.description(), *(["best of stages"] if row.best_of_stages else [])]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     path = folder / f"{stage.name}.json"
     known = _known(path)
     if known.get("key") == key:
-        return known | {"label": row.label, "note": row.note}
+        return known | {"label": row.label, "note": known["note"] if row.best_of_stages else row.note}
     if not train:
         return None
-    network = run_stage(stage, task, folder)
+    network, note = run_stage(stage, task, folder), row.note
+    if row.best_of_stages:
+        stage, network = best_of_stages(stage, task, folder)
+        if stage is not row.stage:
+            note = f"best after {stage.total_updates:,} updates"
     result = {
         "label": row.label,
-        "note": row.note,
-        "name": stage.name,
+        "note": note,
+        "name": row.stage.name,
         "task": task.name,
         "block_sizes": list(network.layer.block_sizes),
         "hidden_size": stage.config.network.hidden_size,
@@ -388,13 +399,23 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = 
         "arithmetic": "integer reference" if stage.kind == "quantized" else "float32",
         "weight_bytes": weight_bytes(stage),
         "removed_percent": round(removed_percent(stage, hidden_size), 2),
-        "updates": stage.total_updates,
+        "updates": row.stage.total_updates,
         "figures": task.measure(measured_model(network), "test"),
         "key": key,
     }
     if is_main_process():
         write_atomic(path, json.dumps(result, indent=2) + "\n")
     return result
+
+
+def best_of_stages(stage: Stage, task: Task, folder: Path) -> tuple[Stage, SequenceNetwork]:
+    """Of a stage and those that it comes from the one whose network validates best, the earlier of equals."""
+    stages = [stage]
+    while stages[0].parent:
+        stages.insert(0, stages[0].parent)
+    networks = [run_stage(each, task, folder) for each in stages]
+    scores = [task.measure(network, "validation")[task.metric] for network in networks]
+    return min(zip(scores, range(len(stages)), stages, networks, strict=True))[2:]
 
 
 def measured_model(network: SequenceNetwork):

@@ -235,6 +235,24 @@ def test_streams_begin_again_in_turn():
     assert stages[1].description()["settings"]["cell_limit"] == 8.0
 
 
+def test_dropout_is_that_of_the_update(rng):
+    """Drawn from seed, update and process alone, so that an interrupted stage goes on as it would have."""
+
+    def drawn(step, **settings):
+        trainer = SimpleNamespace(settings=StageSettings(**settings), rank=0, world=1, step=step)
+        dropout = StageTrainer._dropout(trainer)
+        return None if dropout is None else dropout(torch.ones(40, 50))
+
+    assert drawn(3) is None
+    once, again, other = drawn(3, dropout=0.25), drawn(3, dropout=0.25), drawn(4, dropout=0.25)
+    assert torch.equal(once, again) and not torch.equal(once, other)
+    assert set(once.unique().tolist()) == {0.0, float(torch.tensor(1 / 0.75))}
+    assert 0.7 < float((once > 0).double().mean()) < 0.8
+    plain, dropped = (Stage("s", "float", preset("tiny"), StageSettings(dropout=p)) for p in (0.0, 0.5))
+    assert "dropout" not in plain.description()["settings"]
+    assert dropped.description()["settings"]["dropout"] == 0.5
+
+
 def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
     assert compress.main(arguments(text, updates=(2, 2, 2, 2))) == 0
     checkpoint = tmp_path / "runs" / "tiny" / "1-dense.pt"
