@@ -60,6 +60,8 @@ def engines(config: Config) -> list[str]:
 
 def candidates(config: Config, names: list[str] | None = None) -> Iterator[Config]:
     """Every useful tile and engine; lanes and lookahead are derived for each."""
+    outputs, rule = config.architecture.output_layer, "0 to be explored, as the estimate does not count it"
+    require(outputs == 0, "architecture.output_layer", rule, outputs)
     for engine in names or engines(config):
         for rows in useful_sizes(config.max_tile_rows):
             for cols in useful_sizes(config.max_tile_cols):

@@ -111,7 +111,7 @@ def output_plan(config: "Config") -> OutputPlan | None:
     rule = f"such that a step takes at least {blocks} cycles, as the output layer does"
     require(groups >= 1, "architecture.tile_rows and tile_cols", rule, config.bank_words)
     least = -(-outputs // groups)
-    rule = f"from {least} to {outputs}, or the output layer could not keep up"
+    rule = f"from {least}, or the output layer could not keep up, to {outputs}"
     require(lanes is None or least <= lanes <= outputs, "architecture.output_lanes", rule, lanes)
     lanes = lanes or least
     largest = (1 << (BIAS_BITS - 1)) + config.output_size * -config.quantization.h.min * (1 << (WEIGHT_BITS - 1))

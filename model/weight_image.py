@@ -116,6 +116,11 @@ class WeightImage:
     metrics: dict = field(default_factory=dict)
     command: str = ""
 
+    def __post_init__(self):
+        outputs, given = self.config.architecture.output_layer, len(self.head.weight) if self.head is not None else 0
+        rule = f"0 or {given}, the outputs of the head" if given else "0 without a head"
+        require(outputs in (0, given), "architecture.output_layer", rule, outputs)
+
     @property
     def config(self) -> Config:
         """Configuration of the network."""

@@ -112,6 +112,8 @@ def make_stages(args: argparse.Namespace, config, task):
     if task.num_features is not None:
         rule = f"{task.num_features}, as many as features of the task {args.task}"
         require(config.network.input_size == task.num_features, "network.input_size", rule, config.network.input_size)
+    outputs, given = config.architecture.output_layer, task.num_outputs if args.task == "characters" else 0
+    require(outputs in (0, given), "architecture.output_layer", f"0 or {given}" if given else "0", outputs)
     sizes = (args.block_size_x or config.block_size, args.block_size_h or config.block_size)
     dense_config = config.replace({"compression.block_size": 1, "architecture.engine": "direct",
                                    "architecture.tile_rows": 1, "architecture.tile_cols": 1,

@@ -193,7 +193,9 @@ class ResultPort:
 
     def start(self, run: dict) -> list:
         """Ends for a run."""
-        self.sink, self.cycles = Sink("y", run["y_count"], StallPattern(**run["sink"])), []
+        # Away in other cycles than the sink of h.
+        stalls = StallPattern(**run["sink"] | {"seed": run["sink"]["seed"] + 1})
+        self.sink, self.cycles = Sink("y", run["y_count"], stalls), []
         return [self.sink]
 
     def drive(self):

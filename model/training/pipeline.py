@@ -8,6 +8,7 @@ and everything it came from; it is resumed when it is of the same stage and refu
 import dataclasses
 import math
 import os
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -327,8 +328,8 @@ class StageTrainer:
         """Of this update and process, the same however often the stage was interrupted."""
         if not self.settings.dropout:
             return None
-        number = (self.settings.seed * self.settings.updates + self.step) * self.world + self.rank
-        return Dropout(self.settings.dropout, torch.Generator().manual_seed(number))
+        parts = self.settings.seed, self.stage.name, self.step, self.rank, self.world
+        return Dropout(self.settings.dropout, torch.Generator().manual_seed(zlib.crc32(repr(parts).encode())))
 
     def _carried(self, state, batch):
         """The state that an update begins with: where the last one ended, zero in streams that begin again."""

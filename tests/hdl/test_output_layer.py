@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from model.errors import UserError
+from model.explore import candidates
 from model.output_layer import output_plan
 from model.presets import preset
 from model.reference.network import NetworkReference
 from model.schedule import Schedule
+from model.weight_image import WeightImage
 from model.weights import random_inputs, random_weights
 from sim.pysim import beats_of, run_accelerator
 
@@ -89,13 +91,27 @@ def test_lanes_without_output_never_win(rng):
     [
         ({"output_layer": 1}, "architecture.output_layer must be 0 (none), or from 2 to 65536, not 1"),
         ({"output_lanes": 2}, "architecture.output_lanes must be left out (null) as architecture.output_layer is 0"),
-        ({"output_layer": 7, "output_lanes": 8}, "architecture.output_lanes must be from 1 to 7, or the output layer"),
+        (
+            {"output_layer": 7, "output_lanes": 8},
+            "output_lanes must be from 1, or the output layer could not keep up, to 7, not 8",
+        ),
         ({"output_layer": 64, "output_lanes": 2}, "architecture.output_lanes must be from"),
     ],
 )
 def test_refusals(settings, message):
     with pytest.raises(UserError, match=re.escape(message)):
         small(**settings)
+
+
+def test_an_image_without_such_a_head_is_refused(rng):
+    weights = random_weights(small(output_layer=7), rng)
+    with pytest.raises(UserError, match="architecture.output_layer must be 0 without a head, not 7"):
+        WeightImage(weights)
+
+
+def test_no_exploration():
+    with pytest.raises(UserError, match="architecture.output_layer must be 0 to be explored"):
+        next(candidates(small(output_layer=7)))
 
 
 def test_too_short_a_step():

@@ -89,7 +89,7 @@ def test_silence_ends_a_frame_and_not_the_line():
 def test_payloads_carry_every_format(seed):
     rng = np.random.default_rng(seed)
     settings = {"architecture.contexts": 1, "network.bidirectional": False, "architecture.sequence_steps": None}
-    config = random_config(rng).replace(settings | {"architecture.state_ports": False})
+    config = random_config(rng).replace(settings | {"architecture.state_ports": False, "architecture.output_layer": 0})
     layout, last = LinkLayout(config), bool(rng.integers(2))
     x = random_inputs(config, rng, 1)[0]
     payload = layout.pack_x(x, last)

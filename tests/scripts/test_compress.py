@@ -239,7 +239,8 @@ def test_dropout_is_that_of_the_update(rng):
     """Drawn from seed, update and process alone, so that an interrupted stage goes on as it would have."""
 
     def drawn(step, **settings):
-        trainer = SimpleNamespace(settings=StageSettings(**settings), rank=0, world=1, step=step)
+        stage = SimpleNamespace(name="1-dense")
+        trainer = SimpleNamespace(settings=StageSettings(**settings), stage=stage, rank=0, world=1, step=step)
         dropout = StageTrainer._dropout(trainer)
         return None if dropout is None else dropout(torch.ones(40, 50))
 

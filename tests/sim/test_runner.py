@@ -46,6 +46,8 @@ def perfect(scenario: Scenario) -> dict:
         "h": list(scenario.h_beats),
         "states": [],
         "state_cycles": [],
+        "y": [],
+        "y_cycles": [],
         "x_cycles": [0],
         "h_cycles": h_cycles,
         "active": active,
