@@ -9,9 +9,10 @@ from hdl.cell_update import CellUpdate
 from hdl.controller import Controller
 from hdl.drain import Drain
 from hdl.hierarchy import shared
+from hdl.largest import result_layout
 from hdl.matvec import MatVec
 from hdl.output_buffer import OutputBuffer
-from hdl.output_layer import OutputLayer, result_layout
+from hdl.output_layer import OutputLayer
 from hdl.packing import padding_mask
 from hdl.parts import has_projection, select
 from hdl.staged_update import StagedUpdate
@@ -43,7 +44,7 @@ class Accelerator(wiring.Component):
     state_in, state_out : In, Out(stream.Signature(…)), with ``architecture.state_ports``
         State before a sequence that asks for it, and after every sequence: ``model.state_beats``.
     y : Out(stream.Signature(…)), with ``architecture.output_layer``
-        ``hdl.output_layer``: the number of the largest logit, for every step.
+        ``hdl.largest``: the number of the largest logit, for every step.
     matvec_active : Out(1)
         The tile works in this cycle: a word is read from every weight bank.
 

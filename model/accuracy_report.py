@@ -52,6 +52,7 @@ def mean_rows(studies: list[list[dict]]) -> list[dict]:
         for name in ("value", "loss"):
             row[name] = sum(r[name] for r in same) / len(same)
         row["losses"] = [r["loss"] for r in same]
+        row["note"] = " / ".join(dict.fromkeys(r["note"] for r in same if r["note"]))
         result.append(row)
     return result
 

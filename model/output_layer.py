@@ -32,11 +32,24 @@ class OutputLayer:
     bias : int64 array (V,)
         32 bit, at the scale of the logits: ``weight_frac`` + fraction bits of h.
     weight_frac : int
+
+    Raises
+    ------
+    InvalidValueError
+        A value beyond its bits, or as many biases as there are not outputs.
     """
 
     weight: np.ndarray
     bias: np.ndarray
     weight_frac: int
+
+    def __post_init__(self):
+        require(self.bias.shape == self.weight.shape[:1], "output.bias", "one per row of the weight", self.bias.shape)
+        for name, bits in (("weight", WEIGHT_BITS), ("bias", BIAS_BITS)):
+            values, half = getattr(self, name), 1 << (bits - 1)
+            outside = values[(values < -half) | (values >= half)]
+            rule = f"from {-half} to {half - 1}"
+            require(outside.size == 0, f"output.{name}", rule, int(outside.flat[0]) if outside.size else None)
 
     def choose(self, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Integers (..., H) → number of the largest logit, the first of equals, and that logit, both (...)."""
@@ -123,5 +136,5 @@ def random_output_layer(config: "Config", rng: np.random.Generator) -> OutputLay
     outputs, size = config.architecture.output_layer, config.output_size
     half = 1 << (WEIGHT_BITS - 1)
     weight = rng.integers(-half, half, size=(outputs, size), dtype=np.int64)
-    spread = half * (1 << (config.quantization.h.width - 1))
+    spread = min(half * (1 << (config.quantization.h.width - 1)), (1 << (BIAS_BITS - 1)) - 1)
     return OutputLayer(weight, rng.integers(-spread, spread, size=outputs, dtype=np.int64), WEIGHT_BITS - 1)

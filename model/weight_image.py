@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,12 @@ from safetensors.numpy import save
 from model.config import Config
 from model.errors import InvalidFileError, UserError, require
 from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer
-from model.weights import LayerWeights, NetworkWeights, layer_configs, of_layers, with_output
+from model.weights import LayerWeights, NetworkWeights, layer_configs, of_layers
 
 FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
 HEAD_TENSORS = ("head.weight", "head.bias")
 EMBEDDING_TENSOR = "head.embedding"
-HEAD_WEIGHT_BITS, HEAD_BIAS_BITS = WEIGHT_BITS, BIAS_BITS
 # What does not change a result: see Config.model_fingerprint.
 IGNORED_FIELDS = ("name", "architecture", "quantization.accumulator_bits")
 
@@ -76,8 +75,8 @@ class Head:
         require(len(set(self.symbols)) == count, "head.symbols", "different characters", self.symbols)
         require(-8 <= self.weight_frac <= 20, "head.weight_frac", "from -8 to 20", self.weight_frac)
         wanted = {
-            "weight": ((count, self.config.output_size), HEAD_WEIGHT_BITS),
-            "bias": ((count,), HEAD_BIAS_BITS),
+            "weight": ((count, self.config.output_size), WEIGHT_BITS),
+            "bias": ((count,), BIAS_BITS),
             "embedding": ((count, network.input_size), x.width),
         }
         for name, (shape, bits) in wanted.items():
@@ -151,7 +150,7 @@ class WeightImage:
             "command": self.command,
         }
         if self.head is not None:
-            bits |= {"head.weight": HEAD_WEIGHT_BITS, "head.bias": HEAD_BIAS_BITS}
+            bits |= {"head.weight": WEIGHT_BITS, "head.bias": BIAS_BITS}
             tensors |= {"head.weight": self.head.weight, "head.bias": self.head.bias}
             metadata |= {
                 "head_weight_frac": json.dumps(self.head.weight_frac),
@@ -199,7 +198,7 @@ class WeightImage:
             if outputs:
                 given = len(head.weight) if head is not None else 0
                 require(given == outputs, "architecture.output_layer", f"{given} as in the file", outputs)
-                weights = with_output(weights, OutputLayer(head.weight, head.bias, head.weight_frac))
+                weights = replace(weights, output=OutputLayer(head.weight, head.bias, head.weight_frac))
         except InvalidFileError:
             raise
         except UserError as error:

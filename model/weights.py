@@ -135,11 +135,6 @@ def of_layers(config: Config, layers: Sequence[LayerWeights]) -> NetworkWeights:
     return layers[0] if len(layer_configs(config)) == 1 else StackWeights(config, tuple(layers))
 
 
-def with_output(weights: NetworkWeights, output: OutputLayer) -> NetworkWeights:
-    """With an output layer on chip."""
-    return replace(weights, output=output)
-
-
 def layer_configs(config: Config) -> list[Config]:
     """The configuration of every layer, twice where there are two directions: the order of ``StackWeights.layers``."""
     layers = [config.layer(number) for number in range(config.network.num_layers)]
@@ -164,7 +159,7 @@ def drop_absent(config: Config, defining: np.ndarray) -> np.ndarray:
 def random_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Weights that keep the pre-activations in their lively range, for tests and for timing."""
     weights = of_layers(config, [_random_layer(layer, rng) for layer in layer_configs(config)])
-    return with_output(weights, random_output_layer(config, rng)) if config.architecture.output_layer else weights
+    return replace(weights, output=random_output_layer(config, rng)) if config.architecture.output_layer else weights
 
 
 def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:

@@ -105,6 +105,7 @@ def run_accelerator(
     count: int,
     offer: Callable[[], bool] = lambda: True,
     accept: Callable[[], bool] = lambda: True,
+    accept_result: Callable[[], bool] | None = None,
 ) -> Run:
     """Feed beats of x until ``count`` beats of h have come.
 
@@ -112,6 +113,8 @@ def run_accelerator(
     ----------
     offer, accept : callable
         Asked once per cycle: does the source offer its next beat, does the sink take one?
+    accept_result : callable, optional
+        The same of an output layer's results; ``accept`` when left out.
 
     Raises
     ------
@@ -146,7 +149,7 @@ def run_accelerator(
                 result.beat_cycles.append(cycle - start)
                 idle = 0
             if has_results:
-                ready = accept()
+                ready = (accept_result or accept)()
                 ctx.set(dut.y.ready, int(ready))
                 if ready and ctx.get(dut.y.valid):
                     y = ctx.get(dut.y.payload)

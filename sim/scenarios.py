@@ -1,7 +1,7 @@
 """A scenario: configuration, weights, sequences of x, and what must come out, when."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,7 +25,6 @@ from model.weights import (
     of_layers,
     random_inputs,
     random_weights,
-    with_output,
 )
 
 
@@ -246,7 +245,7 @@ def extreme_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
         return weights
     ends = [[-(1 << (bits - 1)), (1 << (bits - 1)) - 1] for bits in (WEIGHT_BITS, BIAS_BITS)]
     layer = OutputLayer(rng.choice(ends[0], (outputs, config.output_size)), rng.choice(ends[1], outputs), 0)
-    return with_output(weights, layer)
+    return replace(weights, output=layer)
 
 
 def _extreme_layer(config: Config, rng: np.random.Generator) -> LayerWeights:

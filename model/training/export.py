@@ -9,12 +9,12 @@ from model import format_choice
 from model.config import Config
 from model.errors import InvalidValueError
 from model.format_choice import CANDIDATES
-from model.output_layer import OutputLayer
+from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer
 from model.sequence_model import SequenceModel
 from model.training.layers import QuantLayer
 from model.training.network import SequenceNetwork
 from model.training.quantizers import quantize
-from model.weight_image import HEAD_BIAS_BITS, HEAD_WEIGHT_BITS, Head, WeightImage
+from model.weight_image import Head, WeightImage
 from model.weights import LayerWeights
 
 
@@ -34,7 +34,7 @@ def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
         best_fraction_bits([(w_x.defining, more), (w_h.defining, 0)], bits, allowed)
         for w_x, w_h in zip(layer.weight_x, layer.weight_h, strict=True)
     ]
-    head_frac = best_fraction_bits([(network.head_weight, 0)], HEAD_WEIGHT_BITS)
+    head_frac = best_fraction_bits([(network.head_weight, 0)], WEIGHT_BITS)
     return config.replace({"quantization.weight_frac": fracs}), head_frac
 
 
@@ -105,7 +105,7 @@ def _head_integers(network: SequenceNetwork) -> tuple[np.ndarray, np.ndarray, np
     """Weight and bias of the output layer, and the embedding."""
     config = network.config
     x = config.quantization.x
-    half, bias_half = 1 << (HEAD_WEIGHT_BITS - 1), 1 << (HEAD_BIAS_BITS - 1)
+    half, bias_half = 1 << (WEIGHT_BITS - 1), 1 << (BIAS_BITS - 1)
     bias_frac = network.head_frac + config.quantization.h.fraction_bits
     embedding = network.embedding
     return (

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from model.config import Config
+from model.output_layer import BIAS_BITS, WEIGHT_BITS
 from model.training.cells import make_layer
 from model.training.quantizers import fake_quantize
-from model.weight_image import HEAD_BIAS_BITS, HEAD_WEIGHT_BITS
 
 
 class Dropout(NamedTuple):
@@ -60,7 +60,7 @@ class SequenceNetwork(nn.Module):
         self.embedding = None if num_symbols is None else nn.Parameter(torch.randn(num_symbols, size_x) * 0.3)
         self.head_weight = nn.Parameter(torch.randn(num_outputs, size_h) * 0.05)
         self.head_bias = nn.Parameter(torch.zeros(num_outputs))
-        self.head_frac = HEAD_WEIGHT_BITS - 1
+        self.head_frac = WEIGHT_BITS - 1
 
     @property
     def config(self) -> Config:
@@ -98,13 +98,13 @@ class SequenceNetwork(nn.Module):
         ):
             for matrix, frac in zip(part, fracs, strict=True):
                 matrix.defining.clamp_(low * 2.0**-frac, high * 2.0**-frac)
-        half = 1 << (HEAD_WEIGHT_BITS - 1)
+        half = 1 << (WEIGHT_BITS - 1)
         self.head_weight.clamp_(-half * 2.0**-self.head_frac, (half - 1) * 2.0**-self.head_frac)
 
     def _head(self) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.quantized:
             return self.head_weight, self.head_bias
-        half, bias_half = 1 << (HEAD_WEIGHT_BITS - 1), 1 << (HEAD_BIAS_BITS - 1)
+        half, bias_half = 1 << (WEIGHT_BITS - 1), 1 << (BIAS_BITS - 1)
         bias_frac = self.head_frac + self.config.quantization.h.fraction_bits
         weight = fake_quantize(self.head_weight, self.head_frac, -half, half - 1)
         return weight, fake_quantize(self.head_bias, bias_frac, -bias_half, bias_half - 1)

@@ -358,7 +358,7 @@ class StageTrainer:
     def _validate(self) -> str:
         """Keep the parameters if they are the best; the figures as text."""
         figures = self.task.measure(self.network, "validation")
-        score = figures[self.task.metric] + 1e-3 * figures.get("loss", 0.0)
+        score = self.task.score(figures)
         if score < self.best:
             self.best = score
             self.best_state = {name: value.clone() for name, value in self.network.state_dict().items()}

@@ -383,9 +383,10 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = 
         return None
     network, note = run_stage(stage, task, folder), row.note
     if row.best_of_stages:
+        last = task.measure(network, "test")[task.metric]
         stage, network = best_of_stages(stage, task, folder)
         if stage is not row.stage:
-            note = f"best after {stage.total_updates:,} updates"
+            note = f"best after {stage.total_updates:,} updates; {last:.3f} after all"
     result = {
         "label": row.label,
         "note": note,
@@ -414,7 +415,7 @@ def best_of_stages(stage: Stage, task: Task, folder: Path) -> tuple[Stage, Seque
     while stages[0].parent:
         stages.insert(0, stages[0].parent)
     networks = [run_stage(each, task, folder) for each in stages]
-    scores = [task.measure(network, "validation")[task.metric] for network in networks]
+    scores = [task.score(task.measure(network, "validation")) for network in networks]
     return min(zip(scores, range(len(stages)), stages, networks, strict=True))[2:]
 
 

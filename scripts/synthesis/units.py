@@ -28,7 +28,7 @@ ROLES = {
     "state": ("state_access*",),
     "sequencer": ("sequencer*",),
     "output": ("output_buffer*",),
-    "output_layer": ("output_layer*", "output_lane*"),
+    "output_layer": ("output_layer*", "output_lane*", "step_memory*", "largest*", "result_queue*"),
     "address": ("weight_address", "unit_address", "bank_writer_*"),
 }
 

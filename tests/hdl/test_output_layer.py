@@ -6,14 +6,16 @@ import re
 import numpy as np
 import pytest
 
+from model.char_model import CharModel
 from model.errors import UserError
 from model.explore import candidates
-from model.output_layer import output_plan
+from model.output_layer import OutputLayer, output_plan
 from model.presets import preset
 from model.reference.network import NetworkReference
 from model.schedule import Schedule
 from model.weight_image import WeightImage
 from model.weights import random_inputs, random_weights
+from scripts.weights import SHIPPED
 from sim.pysim import beats_of, run_accelerator
 
 LENGTHS = (3, 1, 1, 2)
@@ -101,6 +103,42 @@ def test_lanes_without_output_never_win(rng):
 def test_refusals(settings, message):
     with pytest.raises(UserError, match=re.escape(message)):
         small(**settings)
+
+
+def test_results_that_are_not_taken_hold_up_h_and_are_not_lost(rng):
+    config = small(output_layer=7)
+    weights = random_weights(config, rng)
+    q, x = config.quantization, random_inputs(config, rng, output_plan(config).buffered + 12)
+    h = NetworkReference(weights).run(x[:, None])[0][:, 0]
+    expected = beats_of([h], config.block_size, q.h.width)
+    held, cycle = 40 * config.bank_words, iter(range(1 << 30))
+    run = run_accelerator(
+        weights, beats_of([x], config.block_size, q.x.width), len(expected), accept_result=lambda: next(cycle) > held
+    )
+    assert run.beats == expected
+    assert [index for index, _, _ in run.results] == weights.output.choose(h)[0].tolist()
+    # All came, and the last of h only after the first result was taken.
+    assert min(run.result_cycles) < run.beat_cycles[-1]
+    assert sum(cycle < min(run.result_cycles) for cycle in run.beat_cycles) < len(expected) - config.num_output_blocks
+
+
+def test_the_choice_is_the_character_models(rng):
+    image = WeightImage.load(
+        SHIPPED / "char128.safetensors", preset("char128").replace({"architecture.output_layer": 96})
+    )
+    fmt, model = image.config.quantization.h, CharModel(image)
+    h = rng.integers(fmt.min, fmt.max + 1, (500, image.config.output_size))
+    index, logit = image.weights.output.choose(h)
+    assert np.array_equal(index, model.predict(h))
+    assert np.array_equal(logit, model.logits(h).max(axis=-1))
+
+
+@pytest.mark.parametrize(("field", "value"), [("weight", 128), ("bias", -(1 << 31) - 1)])
+def test_values_beyond_their_bits_are_refused(field, value):
+    values = {"weight": np.zeros((3, 4), dtype=np.int64), "bias": np.zeros(3, dtype=np.int64)}
+    values[field].flat[1] = value
+    with pytest.raises(UserError, match=rf"output.{field} must be from -\d+ to \d+, not {value}"):
+        OutputLayer(**values, weight_frac=7)
 
 
 def test_an_image_without_such_a_head_is_refused(rng):

@@ -7,8 +7,10 @@ import torch
 
 from model.accuracy_report import loss_text, markdown_table, mean_rows
 from model.errors import InvalidFileError, InvalidValueError
+from model.training import study
 from model.training.layers import QuantLstm
 from model.training.study import STUDIES, Budget, Rows, Study, removed_percent, tried_rows, weight_bytes
+from model.training.tasks.digits import DigitTask
 from scripts import accuracy, train_speed
 from scripts.cli import run_command
 
@@ -77,6 +79,32 @@ def test_held_out_speakers_and_seeds_are_averaged(recordings, capsys):
     assert {path.parent.name for path in folder.glob("runs/*/dense.json")} == {
         "digits-anna-warp-3", "digits-anna-warp-4", "digits-bert-warp-3", "digits-bert-warp-4",
     }  # fmt: skip
+
+
+def test_the_baseline_is_the_best_of_its_stages(monkeypatch):
+    """By validation, the loss deciding among equals, then the earlier stage."""
+    stage = Rows(8, 8, Budget(4, 3, 2, 1)).baseline().stage
+    monkeypatch.setattr(study, "run_stage", lambda stage, task, folder: stage.name)
+
+    def best(**figures):
+        figures = {name.replace("_", "-"): value for name, value in figures.items()}
+
+        class Validation(DigitTask):
+            def __init__(self):
+                pass
+
+            def measure(self, network, split):
+                assert split == "validation"
+                error, loss = figures[network]
+                return {self.metric: error, "loss": loss}
+
+        found, network = study.best_of_stages(stage, Validation(), None)
+        assert found.name == network
+        return network, found.total_updates
+
+    assert best(dense_start=(3, 1), dense_1=(2, 1), dense_2=(4, 1), dense=(5, 1)) == ("dense-1", 7)
+    assert best(dense_start=(2, 1), dense_1=(2, 1), dense_2=(2, 0.5), dense=(3, 1)) == ("dense-2", 9)
+    assert best(dense_start=(2, 1), dense_1=(2, 1), dense_2=(2, 1), dense=(2, 1)) == ("dense-start", 4)
 
 
 def test_tries_are_trained(text, capsys):

@@ -81,7 +81,7 @@ def test_another_cell_is_trained(text, tmp_path, capsys):
 def test_interrupted_run_resumes_to_the_same_result(text, capsys, monkeypatch):
     def weights(name):
         path = text.parent / f"{name}.safetensors"
-        return compress.main(arguments(text, "--name", name, "--export", str(path))), path
+        return compress.main(arguments(text, "--name", name, "--dropout", "0.2", "--export", str(path))), path
 
     status, straight = weights("straight")
     assert status == 0
@@ -282,6 +282,7 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
         (["--set", "network.projection_size=5"], "network.projection_size must be 0 to be trained, not 5"),
         (["--set", "network.bidirectional=true"], "network.bidirectional must be false to be trained, not True"),
         (["--set", "network.cell=gru", "--cell-limit", "8"], "--cell-limit must be left out for cells other than lstm"),
+        (["--set", "architecture.output_layer=7"], "architecture.output_layer must be 0 or 96, not 7"),
         (["--learning-rate", "-1"], "learning_rate must be more than 0, not -1.0"),
         (["--batch", "100000"], "batch must be at most"),
         (["--dense", "0"], "--dense must be at least 1 without --state-dict, not 0"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from model.errors import InvalidFileError, InvalidValueError
+from model.output_layer import output_plan
 from model.presets import preset
 from model.weights import random_weights
 from sim.runner import Run, judge, simulate
@@ -85,6 +86,26 @@ def test_mistakes_are_seen(scenario, field, change, text, mismatches):
     result = judge(Run(scenario), raw)
     assert any(problem.startswith(text) for problem in result.problems), result.problems
     assert result.mismatches == mismatches
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "text"),
+    [
+        ("y", lambda y: [y[0] ^ 1, *y[1:]], "step 0: y_index is "),
+        ("y", lambda y: [*y[:-1], y[-1] ^ 1 << 8], "step 3: y_index is "),
+        ("y", lambda y: y[:-1], "3 results came, not 4"),
+        ("y_cycles", lambda c: [*c[:-1], c[-1] + 1], "step 3: result in cycle "),
+    ],
+)
+def test_mistakes_of_an_output_layer_are_seen(field, change, text, rng):
+    config = preset("tiny").replace({"architecture.output_layer": 7})
+    scenario = Scenario(random_weights(config, rng), random_sequences(config, rng, (3, 1)))
+    raw = perfect(scenario)
+    raw["y"] = list(scenario.y_beats)
+    raw["y_cycles"] = [cycle + output_plan(config).latency for cycle in scenario.timeline.last_beat]
+    assert judge(Run(scenario), raw).problems == []
+    raw[field] = change(raw[field])
+    assert any(problem.startswith(text) for problem in judge(Run(scenario), raw).problems)
 
 
 def test_cycles_are_free_under_stalls(scenario):

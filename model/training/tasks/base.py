@@ -65,3 +65,7 @@ class Task(ABC):
     @abstractmethod
     def measure(self, model, split: str) -> dict[str, float]:
         """Figures by name over the whole ``"validation"`` or ``"test"`` split."""
+
+    def score(self, figures: dict[str, float]) -> float:
+        """What the best network has least of: the metric, and of networks that are equal in it the loss."""
+        return figures[self.metric] + 1e-3 * figures.get("loss", 0.0)
