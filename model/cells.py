@@ -198,5 +198,3 @@ CELLS = {
     )
 }
 LSTM_GATES = CELLS["lstm"].gate_names
-# What ``model.training`` knows.
-TRAINED_CELLS = ("lstm", "gru", "rnn")

@@ -1,12 +1,12 @@
-"""From float layers to the accelerator's integers without retraining, and what each step costs.
+"""From float layers to the accelerator's integers, and what each step costs.
 
 Steps: least-squares projection onto block-circulant matrices, formats by least squared error (powers of two),
-rounding.  Retraining (``scripts.compress``) recovers much of the loss; this is what a network loses without it.
+rounding.  Retraining between them (``model.training.imitation``) recovers much of the loss.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Protocol
 
 import numpy as np
 
@@ -16,8 +16,17 @@ from model.config import FAST_BLOCK_SIZES, Config
 from model.errors import InvalidValueError, require
 from model.first_state import begins_elsewhere, first_states
 from model.fixed_point import dequantize, quantize
-from model.format_choice import ELEMENT_CANDIDATES, best_fraction_bits, weight_candidates
-from model.imported.evaluate import run_layer
+from model.format_choice import PROJECTION_CANDIDATES, best_fraction_bits, closest_format, weight_candidates
+from model.hardware_rows import (
+    Blocks,
+    blocks_of_layer,
+    defining_vectors,
+    directions,
+    hardware_rows,
+    layer_of_blocks,
+    project_layer,
+)
+from model.imported.evaluate import relative_error, run_layer, run_layers
 from model.imported.network import DirectionWeights, RecurrentLayer
 from model.imported.summary import differences, direction_limits, hardware_cell, input_sizes, layer_limits
 from model.qformat import QFormat
@@ -25,7 +34,6 @@ from model.reference.network import NetworkReference
 from model.weights import LayerWeights, NetworkWeights, of_layers
 
 MAX_BIAS_BITS = 32
-PROJECTION_CANDIDATES = range(13)
 # Matrices of a layer by their names in the report: torch.nn.LSTM calls the projection weight_hr.
 MATRICES = {"w_x": "w_x", "w_h": "w_h", "w_hr": "projection"}
 Layers = Sequence[RecurrentLayer]
@@ -56,12 +64,6 @@ class Conversion:
     def config(self) -> Config:
         """Configuration of the layers."""
         return self.weights.config
-
-
-def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Root of the mean square of the difference over that of what is wanted; 0 where both are zero."""
-    difference, scale = np.sqrt(np.mean((found - wanted) ** 2)), np.sqrt(np.mean(wanted**2))
-    return float(difference / scale) if scale else float(difference)
 
 
 def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, settings: dict) -> Config:
@@ -126,102 +128,11 @@ def _with_width(fmt: QFormat, fraction_bits: int) -> QFormat:
     return QFormat(fmt.width - fraction_bits, fraction_bits)
 
 
-def input_format(fmt: QFormat, x: np.ndarray) -> QFormat:
-    """The format of the same width with the least squared error over x."""
-    return _with_width(fmt, best_fraction_bits([(x, 0)], fmt.width, ELEMENT_CANDIDATES))
-
-
 def covering_format(fmt: QFormat, largest: float) -> QFormat:
     """The format of the same width with the fewest integer bits, at least those of ``fmt``, that holds a magnitude."""
     while fmt.fraction_bits > 1 and largest > fmt.max * fmt.lsb:
         fmt = _with_width(fmt, fmt.fraction_bits - 1)
     return fmt
-
-
-def _split(matrix: np.ndarray, sizes: tuple[int, ...] | None) -> list[np.ndarray]:
-    """Columns of the last axis in pieces; in one, where the sizes are left out."""
-    return np.split(matrix, np.cumsum(sizes)[:-1], axis=-1) if sizes else [matrix]
-
-
-def project_layer(layer: RecurrentLayer, block_size: int, sizes: tuple[int, ...] | None = None) -> RecurrentLayer:
-    """The same layer with matrices of circulant blocks, gate by gate, as dense ones.
-
-    Parameters
-    ----------
-    sizes : tuple of int, optional
-        Of the layer's input, see :func:`model.imported.summary.input_sizes`.
-    """
-
-    def projected(matrix: np.ndarray, rows: int = layer.hidden_size) -> np.ndarray:
-        gates = matrix.reshape(-1, rows, matrix.shape[1])
-        return np.concatenate(
-            [
-                circulant.expand(circulant.project_padded(gate, block_size))[: gate.shape[0], : gate.shape[1]]
-                for gate in gates
-            ]
-        )
-
-    def of_direction(w: DirectionWeights) -> DirectionWeights:
-        behind = None if w.projection is None else projected(w.projection, len(w.projection))
-        w_x = np.concatenate([projected(piece) for piece in _split(w.w_x, sizes)], axis=1)
-        return replace(w, w_x=w_x, w_h=projected(w.w_h), projection=behind)
-
-    return replace(layer, weights=tuple(of_direction(w) for w in layer.weights))
-
-
-class Rows(NamedTuple):
-    """A float layer as rows of the accelerator's W, gate by gate of ``config.gates``.
-
-    Attributes
-    ----------
-    w_x : (G, H, X)
-    w_h : (G, H, H)
-    bias : (G, H)
-    peephole : (3, H) or None
-    """
-
-    w_x: np.ndarray
-    w_h: np.ndarray
-    bias: np.ndarray
-    peephole: np.ndarray | None
-
-
-def hardware_rows(layer: RecurrentLayer) -> Rows:
-    """The rows of a layer of one direction.
-
-    The candidate of ``gru`` takes two: NX reads x alone, NH reads h alone, since r stands between them.
-    """
-    (w,) = layer.weights
-    w_x, w_h, bias_x, bias_h = (
-        array.reshape(-1, layer.hidden_size, *array.shape[1:]) for array in (w.w_x, w.w_h, w.bias_x, w.bias_h)
-    )
-    if hardware_cell(layer) != "gru":
-        return Rows(w_x, w_h, bias_x + bias_h, w.peepholes)
-    return Rows(
-        np.concatenate([w_x, np.zeros_like(w_x[:1])]),
-        np.concatenate([w_h[:2], np.zeros_like(w_h[:1]), w_h[2:]]),
-        np.concatenate([bias_x[:2] + bias_h[:2], bias_x[2:], bias_h[2:]]),
-        None,
-    )
-
-
-def layer_of_rows(layer: RecurrentLayer, rows: Rows) -> RecurrentLayer:
-    """Inverse of :func:`hardware_rows`: the layer with the values of the rows, biases of one gate as one."""
-    if hardware_cell(layer) == "gru":
-        w_x, w_h = rows.w_x[:3], rows.w_h[[0, 1, 3]]
-        bias_x, bias_h = rows.bias[:3], np.concatenate([np.zeros_like(rows.bias[:2]), rows.bias[3:]])
-    else:
-        w_x, w_h, bias_x, bias_h = rows.w_x, rows.w_h, rows.bias, np.zeros_like(rows.bias)
-    flat = (array.reshape(-1, *array.shape[2:]) for array in (w_x, w_h, bias_x, bias_h))
-    names = ("w_x", "w_h", "bias_x", "bias_h")
-    changed = dict(zip(names, flat, strict=True))
-    return replace(layer, weights=(replace(layer.weights[0], **changed, peepholes=rows.peephole),))
-
-
-def _defining(gates: np.ndarray, block_size: int, sizes: tuple[int, ...] | None = None) -> np.ndarray:
-    """Defining vectors (G, H/k, columns/k, k) of the gates (G, H, columns) of a matrix, padded in pieces."""
-    pieces = [[circulant.project_padded(piece, block_size) for piece in _split(gate, sizes)] for gate in gates]
-    return np.stack([np.concatenate(gate, axis=1) for gate in pieces])
 
 
 def _largest_state(layer: RecurrentLayer, x: np.ndarray) -> float:
@@ -248,7 +159,7 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
     """
     points = config.quantization
     if x is not None and "quantization.x" not in settings:
-        config = config.replace({"quantization.x": str(input_format(points.x, x))})
+        config = config.replace({"quantization.x": str(closest_format(points.x, x))})
     if x is not None and "quantization.cell" not in settings and layers[0].cell == "lstm":
         inputs = run_layers(layers, x)[:-1]
         largest = max(
@@ -263,13 +174,13 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         largest = max(float(np.abs(values).max()) for values in run_layers(layers, x)[1:])
         config = config.replace({"quantization.h": str(covering_format(config.quantization.h, largest))})
     if config.network.projection_size and "quantization.projection_frac" not in settings:
-        behind = [(_defining(layer.weights[0].projection[None], config.block_size), 0) for layer in layers]
+        behind = [(defining_vectors(layer.weights[0].projection[None], config.block_size), 0) for layer in layers]
         fraction_bits = best_fraction_bits(behind, config.quantization.weight_bits, PROJECTION_CANDIDATES)
         config = config.replace({"quantization.projection_frac": fraction_bits})
     rows = [hardware_rows(way) for layer in layers for way in directions(layer)]
     if config.cell.peepholes and "quantization.peephole" not in settings:
         weights = np.stack([part.peephole for part in rows])
-        config = config.replace({"quantization.peephole": str(input_format(points.peephole, weights))})
+        config = config.replace({"quantization.peephole": str(closest_format(points.peephole, weights))})
     if "quantization.weight_frac" not in settings:
         points = config.quantization
         allowed = weight_candidates(config)
@@ -279,7 +190,7 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         for number, part in enumerate(rows):
             more = points.h.fraction_bits - points.x.fraction_bits if number < config.directions else 0
             for matrix, extra, pieces in ((part.w_x, more, sizes[number]), (part.w_h, 0, None)):
-                for group, defining in zip(groups, _defining(matrix, config.block_size, pieces), strict=True):
+                for group, defining in zip(groups, defining_vectors(matrix, config.block_size, pieces), strict=True):
                     group.append((defining, extra))
         fracs = [best_fraction_bits(group, points.weight_bits, allowed) for group in groups]
         config = config.replace({"quantization.weight_frac": fracs})
@@ -302,7 +213,7 @@ def integer_weights(
     sizes : tuple of int, optional
         Of the layer's input, see :func:`input_sizes`.
     """
-    rows, points = hardware_rows(layer), config.quantization
+    blocks, points = blocks_of_layer(layer, config.block_size, sizes), config.quantization
     padded = config.num_hidden_blocks * config.block_size
     saturated = 0
 
@@ -316,16 +227,14 @@ def integer_weights(
         return np.pad(values, ((0, 0), (0, padded - values.shape[1])))
 
     limits = config.weight_min, config.weight_max
-    parts = ((rows.w_x, config.input_weight_fracs, sizes), (rows.w_h, points.weight_frac, None))
-    defining = [codes(_defining(gates, config.block_size, pieces), fracs, *limits) for gates, fracs, pieces in parts]
-    bias = codes(rows.bias, config.accumulator_fracs, *config.bias_format_min_max)
-    peephole = None
-    if rows.peephole is not None:
+    defining = codes(blocks.w_x, config.input_weight_fracs, *limits), codes(blocks.w_h, points.weight_frac, *limits)
+    bias = codes(blocks.bias, config.accumulator_fracs, *config.bias_format_min_max)
+    peephole, behind = blocks.peephole, blocks.projection
+    if peephole is not None:
         fmt = points.peephole
-        peephole = per_unit(codes(rows.peephole, [fmt.fraction_bits] * 3, fmt.min, fmt.max))
-    behind = layer.weights[0].projection
+        peephole = per_unit(codes(peephole, [fmt.fraction_bits] * 3, fmt.min, fmt.max))
     if behind is not None:
-        (behind,) = codes(_defining(behind[None], config.block_size), [points.projection_frac], *limits)
+        behind = codes(behind, [points.projection_frac], *limits)
     return LayerWeights(config, np.concatenate(defining, axis=2), per_unit(bias), peephole, behind), saturated
 
 
@@ -340,42 +249,19 @@ def restored_layer(
         Of the layer's input, see :func:`input_sizes`.
     """
     config, points = weights.config, weights.config.quantization
-    size_h, k = config.network.hidden_size, config.block_size
-    dense = weights.dense().reshape(config.num_gates, config.num_hidden_blocks * k, -1)[:, :size_h].astype(np.float64)
-    start = config.num_input_blocks * k
-    scale_x, scale_h, scale_b = (
-        2.0 ** -np.array(fracs, dtype=np.float64)[:, None, None]
-        for fracs in (config.input_weight_fracs, points.weight_frac, config.accumulator_fracs)
+    size_h, start = config.network.hidden_size, config.num_input_blocks
+
+    def reals(codes: np.ndarray, fracs: tuple[int, ...]) -> np.ndarray:
+        return codes * 2.0 ** -np.array(fracs, dtype=np.float64).reshape(-1, *[1] * (codes.ndim - 1))
+
+    blocks = Blocks(
+        reals(weights.defining[:, :, :start], config.input_weight_fracs),
+        reals(weights.defining[:, :, start:], points.weight_frac),
+        reals(weights.bias[:, :size_h], config.accumulator_fracs),
+        None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], points.peephole),
+        None if weights.projection is None else weights.projection * 2.0**-points.projection_frac,
     )
-    peephole = None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], points.peephole)
-    sizes, used = sizes or (config.network.input_size,), []
-    for size in sizes:
-        used += [True] * size + [False] * (circulant.num_blocks(size, k) * k - size)
-    w_x, w_h = dense[:, :, :start][:, :, used] * scale_x, dense[:, :, start : start + config.output_size] * scale_h
-    restored = layer_of_rows(layer, Rows(w_x, w_h, weights.bias[:, :size_h] * scale_b[:, :, 0], peephole))
-    if weights.projection is None:
-        return restored
-    behind = circulant.expand(weights.projection)[: config.output_size, :size_h] * 2.0**-points.projection_frac
-    return replace(restored, weights=(replace(restored.weights[0], projection=behind),))
-
-
-def one_direction(layer: RecurrentLayer, index: int) -> RecurrentLayer:
-    """One direction of a layer as a forward layer: what the accelerator runs, on reversed sequences for ``index`` 1."""
-    name = layer.name + (" reverse" if index or layer.direction == "reverse" else "")
-    return replace(layer, name=name, weights=(layer.weights[index],), direction="forward")
-
-
-def directions(layer: RecurrentLayer) -> list[RecurrentLayer]:
-    """Each direction of a layer as a layer of its own."""
-    return [one_direction(layer, index) for index in range(layer.num_directions)]
-
-
-def run_layers(layers: Layers, x: np.ndarray) -> list[np.ndarray]:
-    """x (T, B, X), then the h (T, B, H) of every layer, of both directions (T, B, 2H)."""
-    lengths, values = np.full(x.shape[1], len(x)), [x]
-    for layer in layers:
-        values.append(run_layer(layer, values[-1], lengths)[0])
-    return values
+    return layer_of_blocks(layer, blocks, sizes)
 
 
 def _integer_outputs(weights: NetworkWeights, x: np.ndarray, state: list | None) -> list[np.ndarray]:
@@ -403,6 +289,18 @@ def _batch_of(layers: Layers) -> int:
     return max((len(part) for part in parts if part is not None and len(part) > 1), default=0)
 
 
+class Retraining(Protocol):
+    """What :class:`model.training.imitation.Imitation` does: circulant float layers, then ones to be rounded."""
+
+    held_out: np.ndarray
+
+    def circulant(self, layers: Layers, projected: Layers, config: Config) -> list[RecurrentLayer]:
+        """Before formats are chosen."""
+
+    def rounded(self, layers: Layers, circulant: Layers, config: Config) -> list[RecurrentLayer]:
+        """With the formats of ``config``."""
+
+
 def convert(
     layers: Layers,
     block_size: int,
@@ -411,8 +309,9 @@ def convert(
     settings: dict | None = None,
     calibration: np.ndarray | None = None,
     rng: np.random.Generator | None = None,
+    retraining: Retraining | None = None,
 ) -> Conversion:
-    """Project, choose formats, round, and measure.
+    """Project, choose formats, round, and measure; retrain before the last two, where that is asked for.
 
     Parameters
     ----------
@@ -429,13 +328,16 @@ def convert(
         errors are measured on noise over the format of x.
     rng : Generator, optional
         Of the noise.
+    retraining : Retraining, optional
+        Errors are then measured on the inputs that it holds out.
 
     Returns
     -------
     Conversion
         ``report`` has, relative to the root mean square of what is wanted: ``w_x``, ``w_h`` (and ``w_hr``) of all
         layers (projection, and rounding after it), and of the last layer's h over all steps ``projected``,
-        ``rounded_weights`` and ``integers``, each against the float layers; ``report["layers"]`` has the same of every
+        ``retrained`` (in float; only with ``retraining``), ``rounded_weights`` and ``integers``, each against the float
+        layers; ``report["layers"]`` has the same of every
         layer: of h what it and those before it cost together.
 
     Raises
@@ -461,25 +363,29 @@ def convert(
         require(fits, "calibration data", rule, calibration.shape)
     projected = [project_layer(layer, block_size, size) for layer, size in zip(layers, sizes, strict=True)]
     config = base_config(layers, block_size, weight_bits, name, settings)
-    config = choose_config(config, projected, calibration, settings)
+    stages = {"projected": projected}
+    if retraining is not None:
+        stages["retrained"] = retraining.circulant(layers, projected, config)
+    config = choose_config(config, list(stages.values())[-1], calibration, settings)
+    final = list(stages.values())[-1] if retraining is None else retraining.rounded(layers, stages["retrained"], config)
     # Per layer, of each of its directions.
     parts = [
         [integer_weights(way, config.layer(number), sizes[number]) for way in directions(layer)]
-        for number, layer in enumerate(projected)
+        for number, layer in enumerate(final)
     ]
     weights = of_layers(config, [part for ways in parts for part, _ in ways])
-    x = calibration
+    x = calibration if retraining is None else retraining.held_out
     if x is None:
         x = noise(config, rng or np.random.default_rng(0), 64, _batch_of(layers) or 8)
     state = first_states(config, layers, x.shape[1])
     restored = []
-    for layer, ways, size in zip(projected, parts, sizes, strict=True):
+    for layer, ways, size in zip(final, parts, sizes, strict=True):
         pairs = zip(directions(layer), ways, strict=True)
         back = [restored_layer(way, part, size).weights[0] for way, (part, _) in pairs]
         restored.append(replace(layer, weights=tuple(back)))
     fmt = config.quantization.x
     outputs = {
-        "projected": run_layers(projected, x)[1:],
+        **{name: run_layers(some, x)[1:] for name, some in stages.items()},
         "rounded_weights": run_layers(restored, x)[1:],
         "integers": _integer_outputs(weights, x, state),
     }
@@ -499,14 +405,17 @@ def convert(
         """Of some layers' matrices, and of the last one's h."""
         return {
             "projection": errors(projected[some], layers[some]),
-            "rounding": errors(restored[some], projected[some]),
+            "rounding": errors(restored[some], final[some]),
             "output": {name: relative_error(found[some][-1], wanted[some][-1]) for name, found in outputs.items()},
             "saturated_weights": sum(saturated for ways in parts[some] for _, saturated in ways),
         }
 
+    measured_on = "noise over the format of x" if calibration is None else "calibration data"
+    if retraining is not None:
+        measured_on = "calibration data held out from retraining"
     report = {
         "layer": ", ".join(layer.name for layer in layers),
-        "measured_on": "noise over the format of x" if calibration is None else "calibration data",
+        "measured_on": measured_on,
         "steps": x.shape[0] * x.shape[1],
         **costs(slice(None)),
         "layers": [{"layer": layer.name, **costs(slice(n, n + 1))} for n, layer in enumerate(layers)],

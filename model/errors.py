@@ -4,6 +4,8 @@ Commands print these as one line and exit with status 2; every other exception i
 its traceback.  The grammar of a message is ``<field> must be <rule>, not <value!r>``.
 """
 
+from pathlib import Path
+
 
 class UserError(Exception):
     """Base of everything that is the input's fault."""
@@ -23,6 +25,21 @@ class InvalidFileError(UserError):
 
 class MissingToolError(UserError):
     """A program or package that the command needs is not installed."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C, after the checkpoint was written.
+
+    Attributes
+    ----------
+    path : Path
+        The checkpoint.
+    step : int
+    """
+
+    def __init__(self, path: Path, step: int):
+        super().__init__(f"interrupted at step {step}: {path} is complete, the same command continues")
+        self.path, self.step = path, step
 
 
 def require(condition: bool, field: str, rule: str, value: object) -> None:

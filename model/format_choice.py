@@ -3,10 +3,12 @@
 import numpy as np
 
 from model.config import Config
+from model.qformat import QFormat
 
 # Fraction bits that are tried for a weight, and for a vector element: there the finest of equals comes first.
 CANDIDATES = range(-2, 13)
 ELEMENT_CANDIDATES = range(12, -9, -1)
+PROJECTION_CANDIDATES = range(13)
 
 
 def squared_error(values: np.ndarray, frac: int, bits: int) -> float:
@@ -34,3 +36,9 @@ def weight_candidates(config: Config) -> list[int]:
     points = config.quantization
     least = getattr(points, config.cell.sum_format).fraction_bits - points.h.fraction_bits
     return [frac for frac in CANDIDATES if frac >= least] or [least]
+
+
+def closest_format(fmt: QFormat, values: np.ndarray) -> QFormat:
+    """The format of the same width with the least squared error over some values."""
+    fraction_bits = best_fraction_bits([(values, 0)], fmt.width, ELEMENT_CANDIDATES)
+    return QFormat(fmt.width - fraction_bits, fraction_bits)

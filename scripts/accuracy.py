@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from model.accuracy_report import loss_text, markdown, mean_rows
-from model.cells import TRAINED_CELLS
+from model.cells import CELLS
 from model.corpus import load_corpus
-from model.errors import InvalidFileError, MissingToolError, require
+from model.errors import Interrupted, InvalidFileError, MissingToolError, require
 from model.files import write_atomic
 from scripts.cli import EXIT_INTERRUPTED, count, positive, run_command, seed, share
 
@@ -62,7 +62,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--speakers", default=EVERY_SPEAKER, metavar="LIST", help="held out; default all of them")
     parser.add_argument("--hidden-language", type=count, default=256, help="H of the language tasks; default 256")
     parser.add_argument("--hidden-speech", type=count, default=128, help="H of the speech tasks; default 128")
-    parser.add_argument("--cell", choices=TRAINED_CELLS, default="lstm", help="default lstm")
+    parser.add_argument("--cell", choices=tuple(CELLS), default="lstm", help="default lstm")
     parser.add_argument("--scale", type=positive, default=1.0, help="factor of every number of updates; default 1")
     parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
     parser.add_argument("--cell-limit", type=positive, metavar="C", help="at which float cell states saturate, as 8")
@@ -221,7 +221,7 @@ def main(argv: list[str] | None = None) -> int:
         import torch
     except ImportError:
         raise MissingToolError("torch must be installed to train: pip install torch==2.13.0") from None
-    from model.training.pipeline import Interrupted, is_main_process
+    from model.training.pipeline import is_main_process
     from model.training.processes import start_processes
     from model.training.study import run_rows
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from model.char_model import ngram_bits_per_character
 from model.corpus import load_corpus
-from model.errors import InvalidFileError, MissingToolError, require
+from model.errors import Interrupted, InvalidFileError, MissingToolError, require
 from model.files import write_atomic
 from scripts.cli import (
     EXIT_INTERRUPTED,
@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
         raise MissingToolError("torch must be installed to train: pip install torch==2.13.0") from None
     from model.training.cells import require_trainable
     from model.training.export import sequence_model, weight_image
-    from model.training.pipeline import Interrupted, is_main_process, run_stage
+    from model.training.pipeline import is_main_process, run_stage
     from model.training.processes import start_processes
     from model.training.study import removed_percent, weight_bytes
 
@@ -179,7 +179,7 @@ def main(argv: list[str] | None = None) -> int:
     config = config_from(args)
     require_trainable(config)
     limit, rule = args.cell_limit, "left out for cells other than lstm"
-    require(limit is None or config.network.cell == "lstm", "--cell-limit", rule, limit)
+    require(limit is None or config.network.cell.startswith("lstm"), "--cell-limit", rule, limit)
     if args.export is not None:
         require(args.task == "characters", "--export", "left out but for the task characters", str(args.export))
     task = make_task(args)

@@ -10,6 +10,7 @@ With a = W_x·x + b_x and u = W_h·h + b_h, row blocks in the order of ``network
 - ``rnn``: h' = tanh(a + u) or relu(a + u).  (``torch.nn.RNN``; ONNX operator RNN; Elman 1990.)
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -181,3 +182,17 @@ def run(
 def gate_names(layer: RecurrentLayer) -> tuple[str, ...]:
     """Gates of the layer's cell in the order of its rows."""
     return CELL_GATES[layer.cell]
+
+
+def run_layers(layers: Sequence[RecurrentLayer], x: np.ndarray) -> list[np.ndarray]:
+    """x (T, B, X), then the h (T, B, H) of every layer, of both directions (T, B, 2H)."""
+    lengths, values = np.full(x.shape[1], len(x)), [x]
+    for layer in layers:
+        values.append(run_layer(layer, values[-1], lengths)[0])
+    return values
+
+
+def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Root of the mean square of the difference over that of what is wanted; 0 where both are zero."""
+    difference, scale = np.sqrt(np.mean((found - wanted) ** 2)), np.sqrt(np.mean(wanted**2))
+    return float(difference / scale) if scale else float(difference)

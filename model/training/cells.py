@@ -1,21 +1,47 @@
-"""Trainable layers of the other cells, out of autograd's own operations: plain and exact rather than fast."""
+"""Trainable layers of every cell, out of autograd's own operations: plain and exact rather than fast."""
 
 import torch
 from torch import nn
 
 from model import circulant
-from model.cells import TRAINED_CELLS
 from model.config import Config
 from model.errors import require
 from model.training.layers import Plan, QuantLayer, QuantLstm, exact_plan
-from model.training.quantizers import activation, fake_quantize_to
+from model.training.quantizers import activation, fake_quantize, fake_quantize_to
+
+# Of the steps below ``config`` is None in float; else their arithmetic is that of the integers, and their twins are the
+# functions of the same names in ``model.reference.cell_update``.
 
 
-def gru_step(config: Config | None, sums, state) -> tuple[torch.Tensor, torch.Tensor]:
-    """h and the next state of a GRU; integers' arithmetic where there is a configuration.
+def lstm_step(config: Config | None, sums, c, peephole, limit: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """o·tanh(c') and c' of an LSTM.
 
-    Twin: ``model.reference.cell_update.gru``.
+    Parameters
+    ----------
+    peephole : (3, H) or None
+        Of I, F and O.
+    limit : float or None
+        Magnitude at which the cell state of the float network saturates.
     """
+    p_i, p_f, p_o = (0.0, 0.0, 0.0) if peephole is None else peephole
+    if config is None:
+        i, f, g = torch.sigmoid(sums[0] + p_i * c), torch.sigmoid(sums[1] + p_f * c), torch.tanh(sums[2])
+        c = f * c + i * g
+        c = c if limit is None else c.clamp(-limit, limit)
+        return torch.sigmoid(sums[3] + p_o * c) * torch.tanh(c), c
+    points = config.quantization
+
+    def gate(number: int, total) -> torch.Tensor:
+        return activation(fake_quantize_to(total, points.preact), config.gate_table(number))
+
+    i, f, g = gate(0, sums[0] + p_i * c), gate(1, sums[1] + p_f * c), gate(2, sums[2])
+    c = fake_quantize_to(f * c + i * g, points.cell)
+    o = gate(3, sums[3] + p_o * c)
+    return fake_quantize_to(o * activation(c, config.cell_table), config.cell_output), c
+
+
+def gru_step(config: Config | None, sums, state, *_) -> tuple[torch.Tensor, torch.Tensor]:
+    """h and the next state of a GRU."""
     if config is None:
         r, z = torch.sigmoid(sums[0]), torch.sigmoid(sums[1])
         n = torch.tanh(sums[2] + r * sums[3])
@@ -29,8 +55,34 @@ def gru_step(config: Config | None, sums, state) -> tuple[torch.Tensor, torch.Te
     return fake_quantize_to(state, points.h), state
 
 
-def rnn_step(config: Config | None, sums, state) -> tuple[torch.Tensor, torch.Tensor]:
-    """h of an Elman RNN, twice.  Twin: ``model.reference.cell_update.rnn``."""
+def gru_reset_first_step(config: Config | None, sums, state, candidate) -> tuple[torch.Tensor, torch.Tensor]:
+    """h and the next state of a GRU whose reset gate scales h.
+
+    Parameters
+    ----------
+    sums : list of (B, H)
+        Of R and Z.
+    candidate : callable
+        From r·s to the sum of N.
+    """
+    if config is None:
+        r, z = torch.sigmoid(sums[0]), torch.sigmoid(sums[1])
+        n = torch.tanh(candidate(r * state))
+        state = (1 - z) * n + z * state
+        return state, state
+    points = config.quantization
+
+    def gate(number: int, total) -> torch.Tensor:
+        return activation(fake_quantize_to(total, points.preact), config.gate_table(number))
+
+    r, z = gate(0, sums[0]), gate(1, sums[1])
+    n = gate(2, candidate(fake_quantize_to(r * state, points.h)))
+    state = fake_quantize_to((1 - z) * n + z * state, points.cell)
+    return fake_quantize_to(state, points.h), state
+
+
+def rnn_step(config: Config | None, sums, *_) -> tuple[torch.Tensor, torch.Tensor]:
+    """h of an Elman RNN, twice."""
     if config is None:
         h = torch.tanh(sums[0])
         return h, h
@@ -40,7 +92,16 @@ def rnn_step(config: Config | None, sums, state) -> tuple[torch.Tensor, torch.Te
     return h, h
 
 
-STEPS = {"gru": gru_step, "rnn": rnn_step}
+def rnn_relu_step(config: Config | None, sums, *_) -> tuple[torch.Tensor, torch.Tensor]:
+    """h of an Elman RNN with relu, twice."""
+    total = sums[0] if config is None else fake_quantize_to(sums[0], config.quantization.h)
+    h = torch.relu(total)
+    return h, h
+
+
+STEPS = {"lstm": lstm_step, "lstm_peephole": lstm_step, "gru": gru_step, "rnn": rnn_step, "rnn_relu": rnn_relu_step}
+# Of cells of several stages.
+STAGED_STEPS = {"gru_reset_first": gru_reset_first_step}
 
 
 def expanded(defining: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
@@ -51,7 +112,7 @@ def expanded(defining: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
 
 
 class QuantCell(QuantLayer):
-    """A layer of one of :data:`STEPS`; otherwise as :class:`model.training.layers.QuantLstm`."""
+    """A layer of any cell, projected or not; otherwise as :class:`model.training.layers.QuantLstm`."""
 
     def plan(self) -> Plan:
         """Weights and type of a forward pass with the present weights."""
@@ -70,32 +131,60 @@ class QuantCell(QuantLayer):
     def recur(
         self, from_x: torch.Tensor, plan: Plan, state=None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """The steps, on what :meth:`project_input` returned: h (T, B, H), and the final (h, state)."""
-        size, points = self.config.network.hidden_size, self.config.quantization
+        """The steps, on what :meth:`project_input` returned: h (T, B, P or H), and the final (h, state)."""
+        size, width, points = self.config.network.hidden_size, self.config.output_size, self.config.quantization
         config, kind = (None, plan.dtype) if self.stage == "float" else (self.config, torch.float64)
-        h, c = (
-            (torch.zeros(from_x.shape[1], size, dtype=kind),) * 2
-            if state is None
-            else (part.to(kind) for part in state)
-        )
+        batch, cell = from_x.shape[1], self.config.cell
+        h, c = (torch.zeros(batch, width), torch.zeros(batch, size)) if state is None else state
+        h, c = h.to(kind), c.to(kind)
         if config is not None:
             h = fake_quantize_to(h, points.h)
-            c = fake_quantize_to(c, points.cell) if config.cell.has_state else h
-        step = STEPS[self.config.network.cell]
-        weight, out = expanded(plan.defining[1], size, size).to(plan.dtype), []
+            c = fake_quantize_to(c, points.cell) if cell.has_state else h
+        step = self._staged_step if cell.stages > 1 else self._step
+        weight = expanded(plan.defining[1], size, width).to(plan.dtype)
+        peephole, behind = self._codes_of_the_rest(kind)
+        out = []
         for now in from_x:
-            total = now + nn.functional.linear(h.to(plan.dtype), weight)
-            h, c = step(config, total.to(kind).unflatten(1, (self.config.num_gates, size)).unbind(1), c)
+            h, c = step(config, now, h, c, weight, peephole)
+            if behind is not None:
+                h = nn.functional.linear(h, behind)
+                h = h if config is None else fake_quantize_to(h, points.h)
             out.append(h.to(plan.dtype))
         return torch.stack(out), (out[-1], c)
+
+    def _step(self, config, now, h, c, weight, peephole):
+        total = (now + nn.functional.linear(h.to(weight.dtype), weight)).to(h.dtype)
+        sums = total.unflatten(1, (self.config.num_gates, -1)).unbind(1)
+        return STEPS[self.config.network.cell](config, sums, c, peephole, self.cell_limit)
+
+    def _staged_step(self, config, now, h, c, weight, peephole):
+        """The last gate's product is of what another gate makes."""
+        size = self.config.network.hidden_size
+        first = now[:, :-size] + nn.functional.linear(h.to(weight.dtype), weight[:-size])
+
+        def candidate(scaled: torch.Tensor) -> torch.Tensor:
+            return (now[:, -size:] + nn.functional.linear(scaled.to(weight.dtype), weight[-size:])).to(h.dtype)
+
+        sums = first.to(h.dtype).unflatten(1, (-1, size)).unbind(1)
+        return STAGED_STEPS[self.config.network.cell](config, sums, c, candidate)
+
+    def _codes_of_the_rest(self, kind: torch.dtype) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Peephole weights (3, H) and projection (P, H) as the layer multiplies them, or ``None``."""
+        config, points = self.config, self.config.quantization
+        peephole, behind = self.peephole, None if self.projection is None else self.projection.defining
+        if peephole is not None:
+            peephole = (fake_quantize_to(peephole, points.peephole) if self.quantized else peephole).to(kind)
+        if behind is not None:
+            if self.quantized:
+                behind = fake_quantize(behind, points.projection_frac, config.weight_min, config.weight_max)
+            behind = expanded(behind[None], config.output_size, config.network.hidden_size).to(kind)
+        return peephole, behind
 
 
 def require_trainable(config: Config) -> None:
     """Refuse what training does not know, by name."""
     network = config.network
-    rule = f"one of {', '.join(TRAINED_CELLS)} to be trained"
-    require(network.cell in TRAINED_CELLS, "network.cell", rule, network.cell)
-    for name, known in (("num_layers", 1), ("bidirectional", False), ("projection_size", 0)):
+    for name, known in (("num_layers", 1), ("bidirectional", False)):
         value = getattr(network, name)
         require(value == known, f"network.{name}", f"{str(known).lower()} to be trained", value)
 
@@ -103,4 +192,5 @@ def require_trainable(config: Config) -> None:
 def make_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> QuantLayer:
     """The trainable layer of a configuration's cell."""
     require_trainable(config)
-    return (QuantLstm if config.network.cell == "lstm" else QuantCell)(config, block_sizes)
+    plain = config.network.cell == "lstm" and not config.network.projection_size
+    return (QuantLstm if plain else QuantCell)(config, block_sizes)

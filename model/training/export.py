@@ -8,7 +8,7 @@ import torch
 from model import format_choice
 from model.config import Config
 from model.errors import InvalidValueError
-from model.format_choice import CANDIDATES
+from model.format_choice import CANDIDATES, PROJECTION_CANDIDATES
 from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer
 from model.sequence_model import SequenceModel
 from model.training.layers import QuantLayer
@@ -25,7 +25,7 @@ def best_fraction_bits(groups: list[tuple[torch.Tensor, int]], bits: int, candid
 
 
 def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
-    """The configuration with ``weight_frac`` chosen per gate from the weights, and the head's fraction bits."""
+    """The configuration with the formats that the weights ask for, and the head's fraction bits."""
     layer, config = network.layer, network.config
     bits, points = config.quantization.weight_bits, config.quantization
     more = points.h.fraction_bits - points.x.fraction_bits
@@ -34,8 +34,15 @@ def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
         best_fraction_bits([(w_x.defining, more), (w_h.defining, 0)], bits, allowed)
         for w_x, w_h in zip(layer.weight_x, layer.weight_h, strict=True)
     ]
+    chosen = {"quantization.weight_frac": fracs}
+    if layer.peephole is not None:
+        weights = layer.peephole.detach().double().numpy()
+        chosen["quantization.peephole"] = str(format_choice.closest_format(points.peephole, weights))
+    if layer.projection is not None:
+        values = [(layer.projection.defining, 0)]
+        chosen["quantization.projection_frac"] = best_fraction_bits(values, bits, PROJECTION_CANDIDATES)
     head_frac = best_fraction_bits([(network.head_weight, 0)], WEIGHT_BITS)
-    return config.replace({"quantization.weight_frac": fracs}), head_frac
+    return config.replace(chosen), head_frac
 
 
 @torch.no_grad()
@@ -71,7 +78,7 @@ def _expanded(layer: QuantLayer) -> QuantLayer:
     config = layer.config.replace({"compression.block_size": 1, "architecture.engine": "direct"})
     dense = type(layer)(config, (1, 1))
     dense.stage = layer.stage
-    dense.set_dense(*layer.dense())
+    dense.project(layer)
     return dense
 
 
@@ -97,7 +104,16 @@ def layer_weights(layer) -> LayerWeights:
     bias = np.zeros((len(gates), config.num_hidden_blocks * config.block_size), dtype=np.int64)
     fracs = torch.tensor(config.accumulator_fracs)[:, None]
     bias[:, : config.network.hidden_size] = quantize(layer.bias, fracs, *config.bias_format_min_max).long().numpy()
-    return LayerWeights(config, defining, bias)
+    peephole = behind = None
+    if layer.peephole is not None:
+        fmt = config.quantization.peephole
+        peephole = np.zeros((len(config.cell.peepholes), bias.shape[1]), dtype=np.int64)
+        codes = quantize(layer.peephole, fmt.fraction_bits, fmt.min, fmt.max)
+        peephole[:, : config.network.hidden_size] = codes.long().numpy()
+    if layer.projection is not None:
+        codes = quantize(layer.projection.defining, config.quantization.projection_frac, low, high)
+        behind = codes.long().numpy()
+    return LayerWeights(config, defining, bias, peephole, behind)
 
 
 @torch.no_grad()

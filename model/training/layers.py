@@ -342,6 +342,10 @@ class QuantLayer(nn.Module):
     weight_x, weight_h : list of G BlockCirculant
         W_x (H, X) and W_h (H, H) of the cell's gates; what a gate does not read is 0 and not trained.
     bias : (G, H)
+    peephole : (3, H) or None
+        Of the gates that have one.
+    projection : BlockCirculant or None
+        W_hr (P, H) behind the cell.
     cell_limit : float or None
         Magnitude at which the cell state of a float LSTM saturates; ``None``: nowhere.
     """
@@ -353,7 +357,8 @@ class QuantLayer(nn.Module):
         self.block_sizes = block_sizes or (config.block_size,) * 2
         size_x, size_h = config.network.input_size, config.network.hidden_size
         self.weight_x = nn.ModuleList(BlockCirculant(size_h, size_x, self.block_sizes[0]) for _ in config.gates)
-        self.weight_h = nn.ModuleList(BlockCirculant(size_h, size_h, self.block_sizes[1]) for _ in config.gates)
+        size_out = config.output_size
+        self.weight_h = nn.ModuleList(BlockCirculant(size_h, size_out, self.block_sizes[1]) for _ in config.gates)
         for gate, w_x, w_h in zip(config.cell.gates, self.weight_x, self.weight_h, strict=True):
             for matrix, is_read in ((w_x, gate.reads_x), (w_h, gate.reads_h)):
                 if not is_read:
@@ -362,6 +367,11 @@ class QuantLayer(nn.Module):
         if "F" in config.gates:
             # An open forget gate at the start lets gradients reach back (Jozefowicz et al. 2015).
             self.bias.data[config.gates.index("F")] = 1.0
+        self.peephole = self.projection = None
+        if config.cell.peepholes:
+            self.peephole = nn.Parameter(torch.zeros(len(config.cell.peepholes), size_h))
+        if config.network.projection_size:
+            self.projection = BlockCirculant(size_out, size_h, self.block_sizes[1])
 
     @property
     def quantized(self) -> bool:
@@ -374,7 +384,7 @@ class QuantLayer(nn.Module):
 
     @torch.no_grad()
     def set_dense(self, weight_ih: torch.Tensor, weight_hh: torch.Tensor, bias: torch.Tensor) -> None:
-        """Project dense weights, gate after gate as ``torch.nn.LSTM`` has them: (G·H, X), (G·H, H), (G·H,)."""
+        """Project dense weights, gate after gate as ``torch.nn.LSTM`` has them: (G·H, X), (G·H, P or H), (G·H,)."""
         for part, matrix in ((self.weight_x, weight_ih), (self.weight_h, weight_hh)):
             for block_circulant, gate in zip(part, matrix.chunk(self.config.num_gates), strict=True):
                 block_circulant.set_dense(gate)
@@ -389,12 +399,31 @@ class QuantLayer(nn.Module):
             self.bias.reshape(-1).clone(),
         )
 
+    @torch.no_grad()
+    def project(self, other: "QuantLayer") -> None:
+        """Take the parameters of a layer with other block sizes, projected."""
+        self.set_dense(*other.dense())
+        if self.peephole is not None:
+            self.peephole.copy_(other.peephole)
+        if self.projection is not None:
+            self.projection.set_dense(other.projection.dense())
+
     def pull_to_circulant(self, block_sizes: tuple[int, int], share: float) -> None:
         """Bring dense W_x and W_h nearer to blocks of these sizes: see :meth:`BlockCirculant.pull_to_circulant`."""
         require(self.block_sizes == (1, 1), "block sizes", "1 where weights are pulled to others", self.block_sizes)
         for part, block_size in zip((self.weight_x, self.weight_h), block_sizes, strict=True):
             for matrix in part:
                 matrix.pull_to_circulant(block_size, share)
+
+    @torch.no_grad()
+    def clamp_the_rest(self) -> None:
+        """Bring peepholes and projection back into the range of their formats."""
+        config, points = self.config, self.config.quantization
+        if self.peephole is not None:
+            self.peephole.clamp_(points.peephole.min * points.peephole.lsb, points.peephole.max * points.peephole.lsb)
+        if self.projection is not None:
+            lsb = 2.0**-points.projection_frac
+            self.projection.defining.clamp_(config.weight_min * lsb, config.weight_max * lsb)
 
     def defining(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Defining vectors (G, P, Q, k) of W_x and of W_h, fake-quantized when the layer is."""

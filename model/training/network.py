@@ -30,8 +30,8 @@ class SequenceNetwork(nn.Module):
     Parameters
     ----------
     config : Config
-    num_outputs : int
-        V.
+    num_outputs : int or None
+        V; ``None``: there is no output layer, the results are h.
     num_symbols : int or None
         Rows of the embedding; ``None`` takes real vectors as inputs.
     block_sizes : (int, int), optional
@@ -41,8 +41,8 @@ class SequenceNetwork(nn.Module):
     -------
     embedding : (num_symbols, X) or None
     layer : QuantLayer
-    head_weight : (V, H)
-    head_bias : (V,)
+    head_weight : (V, P or H) or None
+    head_bias : (V,) or None
     head_frac : int
         Fraction bits of the quantized ``head_weight``.
     """
@@ -50,16 +50,18 @@ class SequenceNetwork(nn.Module):
     def __init__(
         self,
         config: Config,
-        num_outputs: int,
+        num_outputs: int | None,
         num_symbols: int | None = None,
         block_sizes: tuple[int, int] | None = None,
     ):
         super().__init__()
         self.layer = make_layer(config, block_sizes)
-        size_x, size_h = config.network.input_size, config.network.hidden_size
+        size_x, size_h = config.network.input_size, config.output_size
         self.embedding = None if num_symbols is None else nn.Parameter(torch.randn(num_symbols, size_x) * 0.3)
-        self.head_weight = nn.Parameter(torch.randn(num_outputs, size_h) * 0.05)
-        self.head_bias = nn.Parameter(torch.zeros(num_outputs))
+        self.head_weight = self.head_bias = None
+        if num_outputs is not None:
+            self.head_weight = nn.Parameter(torch.randn(num_outputs, size_h) * 0.05)
+            self.head_bias = nn.Parameter(torch.zeros(num_outputs))
         self.head_frac = WEIGHT_BITS - 1
 
     @property
@@ -77,7 +79,7 @@ class SequenceNetwork(nn.Module):
         """Whether the forward pass is the integers'."""
         return self.layer.quantized
 
-    def start_quantization(self, config: Config, head_frac: int) -> None:
+    def start_quantization(self, config: Config, head_frac: int = WEIGHT_BITS - 1) -> None:
         """Switch the forward pass to integers with the formats of ``config``."""
         self.layer.config, self.layer.quantized, self.head_frac = config, True, head_frac
         self.clamp_parameters()
@@ -98,8 +100,10 @@ class SequenceNetwork(nn.Module):
         ):
             for matrix, frac in zip(part, fracs, strict=True):
                 matrix.defining.clamp_(low * 2.0**-frac, high * 2.0**-frac)
-        half = 1 << (WEIGHT_BITS - 1)
-        self.head_weight.clamp_(-half * 2.0**-self.head_frac, (half - 1) * 2.0**-self.head_frac)
+        self.layer.clamp_the_rest()
+        if self.head_weight is not None:
+            half = 1 << (WEIGHT_BITS - 1)
+            self.head_weight.clamp_(-half * 2.0**-self.head_frac, (half - 1) * 2.0**-self.head_frac)
 
     def _head(self) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.quantized:
@@ -110,7 +114,7 @@ class SequenceNetwork(nn.Module):
         return weight, fake_quantize(self.head_bias, bias_frac, -bias_half, bias_half - 1)
 
     def forward(self, inputs: torch.Tensor, state=None, dropout: Dropout | None = None):
-        """Symbol codes (T, B), or vectors (T, B, X) → real logits (T, B, V), and the final (h, c).
+        """Symbol codes (T, B), or vectors (T, B, X) → real logits (T, B, V) or h, and the final (h, c).
 
         ``dropout`` thins out what the output layer reads.
         """
@@ -125,6 +129,8 @@ class SequenceNetwork(nn.Module):
         h, state = self.layer.recur(from_x, plan, state)
         if dropout is not None:
             h = dropout(h)
+        if self.head_weight is None:
+            return h, state
         weight, bias = self._head()
         return nn.functional.linear(h, weight.to(h.dtype), bias.to(h.dtype)), state
 

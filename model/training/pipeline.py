@@ -16,7 +16,7 @@ import torch
 from torch import distributed, nn
 
 from model.config import Config
-from model.errors import InvalidFileError, UserError, require
+from model.errors import Interrupted, InvalidFileError, UserError, require
 from model.progress import Progress
 from model.training.export import choose_formats, refine_formats
 from model.training.layers import STAGES
@@ -26,21 +26,6 @@ from model.training.tasks.base import Task
 
 class DivergedError(UserError):
     """The loss is no longer a number."""
-
-
-class Interrupted(Exception):
-    """Ctrl-C, after the checkpoint was written.
-
-    Attributes
-    ----------
-    path : Path
-        The checkpoint.
-    step : int
-    """
-
-    def __init__(self, path: Path, step: int):
-        super().__init__(f"interrupted at step {step}: {path} is complete, the same command continues")
-        self.path, self.step = path, step
 
 
 @dataclass(frozen=True)
@@ -132,9 +117,12 @@ class Stage:
     parent : Stage or None
         Where the parameters come from: projected when the parent is dense, else copied.  ``None``: random.
     initial : tuple of (str, tensor)
-        Parameters by name from elsewhere, for a stage without parent.
+        Parameters by name from elsewhere, for a stage without parent.  ``weight_x``, ``weight_h`` and ``bias`` of the
+        layer are dense and are projected; a name of the network's own parameters takes the values as they are.
+    has_formats : bool
+        Of a quantized stage: its configuration's formats stay, none is chosen from the weights.
     teacher : Stage or None
-        Of the distillation.
+        Of the distillation: the best that its network was after it or a stage that it comes from.
     pull_sizes : (int, int), optional
         k of W_x and W_h that a dense stage with ``pull`` is brought near to.
     """
@@ -148,6 +136,7 @@ class Stage:
     initial: tuple[tuple[str, torch.Tensor], ...] = field(default=(), compare=False)
     teacher: "Stage | None" = None
     pull_sizes: tuple[int, int] | None = None
+    has_formats: bool = False
 
     def __post_init__(self):
         require(self.kind in STAGES, "stage", f"one of {', '.join(STAGES)}", self.kind)
@@ -175,6 +164,7 @@ class Stage:
             "parent": self.parent.description() if self.parent else None,
             "teacher": self.teacher.description() if self.teacher else None,
             **({"pull_sizes": list(self.pull_sizes)} if self.pull_sizes else {}),
+            **({"has_formats": True} if self.has_formats else {}),
         }
 
     @property
@@ -195,7 +185,7 @@ def start_from(network: SequenceNetwork, parent: SequenceNetwork) -> None:
     if sizes[0] == sizes[1]:
         network.load_state_dict(parent.state_dict())
         return
-    network.layer.set_dense(*parent.layer.dense())
+    network.layer.project(parent.layer)
     with torch.no_grad():
         for name in ("embedding", "head_weight", "head_bias"):
             if getattr(network, name) is not None:
@@ -242,7 +232,9 @@ class StageTrainer:
         self.network.layer.stage, self.network.layer.cell_limit = stage.kind, self.settings.cell_limit
         self.step, self.state, self.teacher_state = 0, None, None
         self.best, self.best_state, self.seconds = math.inf, None, 0.0
-        if stage.kind == "quantized":
+        if stage.kind == "quantized" and stage.has_formats:
+            self.network.start_quantization(stage.config)
+        elif stage.kind == "quantized":
             self.network.start_quantization(*choose_formats(self.network))
             batch = task.batch(0, self.settings.batch)
             refine_formats(self.network, lambda: float(task.loss(self.network(batch.inputs)[0], batch)))
@@ -252,12 +244,15 @@ class StageTrainer:
 
     @torch.no_grad()
     def _set_initial(self, values: dict[str, torch.Tensor]) -> None:
-        """Parameters from elsewhere: the layer's are projected, the others taken as they are."""
+        """Parameters from elsewhere: dense ones of the layer are projected, the others taken as they are."""
+        values, layer = dict(values), self.network.layer
         if "weight_x" in values:
-            self.network.layer.set_dense(*(values[name] for name in ("weight_x", "weight_h", "bias")))
-        for name in ("embedding", "head_weight", "head_bias"):
-            if name in values:
-                getattr(self.network, name).copy_(values[name])
+            layer.set_dense(*(values.pop(name) for name in ("weight_x", "weight_h", "bias")))
+        if "projection" in values:
+            layer.projection.set_dense(values.pop("projection"))
+        parameters = dict(self.network.named_parameters())
+        for name, value in values.items():
+            parameters[name].copy_(value)
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -334,7 +329,7 @@ class StageTrainer:
     def _carried(self, state, batch):
         """The state that an update begins with: where the last one ended, zero in streams that begin again."""
         if state is None or not batch.carries_state:
-            return None
+            return batch.state
         every = self.settings.reset_every
         if every is None:
             return state
@@ -394,6 +389,7 @@ class StageTrainer:
         content = {
             "stage": self._description(),
             "weight_frac": list(self.network.config.quantization.weight_frac),
+            "formats": self._chosen_formats(),
             "head_frac": self.network.head_frac,
             "step": self.step,
             "best": self.best,
@@ -411,6 +407,16 @@ class StageTrainer:
         except OSError as error:
             raise InvalidFileError(f"{self.path} must be writable: {error.strerror or error}") from None
 
+    def _chosen_formats(self) -> dict[str, object]:
+        """Beside ``weight_frac``, of what the cell has."""
+        layer, points = self.network.layer, self.network.config.quantization
+        formats = {}
+        if layer.peephole is not None:
+            formats["quantization.peephole"] = str(points.peephole)
+        if layer.projection is not None:
+            formats["quantization.projection_frac"] = points.projection_frac
+        return formats
+
     def _resume(self) -> None:
         """Continue where the checkpoint left it."""
         try:
@@ -420,8 +426,8 @@ class StageTrainer:
             reason = str(error).partition("\n")[0]
             raise InvalidFileError(f"{self.path} must be a whole checkpoint: {reason}") from None
         compare(self.path, self._description(), found)
-        frac = {"quantization.weight_frac": content["weight_frac"]}
-        self.network.layer.config = self.stage.config.replace(frac)
+        formats = {"quantization.weight_frac": content["weight_frac"], **content.get("formats", {})}
+        self.network.layer.config = self.stage.config.replace(formats)
         self.network.head_frac = content["head_frac"]
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -460,8 +466,18 @@ def run_stage(stage: Stage, task: Task, folder: Path) -> SequenceNetwork:
         With the best parameters of the stage.
     """
     parent = run_stage(stage.parent, task, folder) if stage.parent else None
-    teacher = run_stage(stage.teacher, task, folder) if stage.teacher else None
+    teacher = best_of_stages(stage.teacher, task, folder)[1] if stage.teacher else None
     trainer = StageTrainer(stage, task, folder, parent, teacher)
     if trainer.step < stage.settings.updates:
         trainer.run()
     return trainer.best_network()
+
+
+def best_of_stages(stage: Stage, task: Task, folder: Path) -> tuple[Stage, SequenceNetwork]:
+    """Of a stage and those that it comes from the one whose network validates best, the earlier of equals."""
+    stages = [stage]
+    while stages[0].parent:
+        stages.insert(0, stages[0].parent)
+    networks = [run_stage(each, task, folder) for each in stages]
+    scores = [task.score(task.measure(network, "validation")) for network in networks]
+    return min(zip(scores, range(len(stages)), stages, networks, strict=True))[2:]

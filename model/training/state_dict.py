@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.cells import TRAINED_CELLS
 from model.config import Config
-from model.conversion import hardware_rows
 from model.errors import InvalidFileError, require
+from model.hardware_rows import hardware_rows
 from model.imported.network import CELL_GATES, DirectionWeights, RecurrentLayer
 from model.imported.state_dict import recurrent_groups
 from model.training.tasks.base import Task
 from model.training.torch_file import load_tensors
+
+# What PyTorch has modules of.
+PYTORCH_CELLS = ("lstm", "gru", "rnn", "rnn_relu")
 
 
 def _checked(path: Path, name: str, value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
@@ -30,9 +32,9 @@ def _layer_names(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, str]
         raise InvalidFileError(f"{path} must hold one tensor called weight_ih_l0, not {len(groups)}")
     places = next(iter(groups.values()), {})
     more = [name for place, names in places.items() for kind, name in names.items()
-            if place != (0, False) or kind == "weight_hr"]  # fmt: skip
+            if place != (0, False)]  # fmt: skip
     if more:
-        raise InvalidFileError(f"{path} must hold one layer of one direction without projection, not {more[0]!r}")
+        raise InvalidFileError(f"{path} must hold one layer of one direction, not {more[0]!r}")
     names = places.get((0, False), {})
     for kind in ("weight_ih", "weight_hh"):
         if kind not in names:
@@ -61,21 +63,31 @@ def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False
         Missing, damaged, without one unidirectional layer, or of other sizes.
     """
     cell, tensors = config.network.cell, load_tensors(path)
-    require(cell in TRAINED_CELLS, "network.cell", f"one of {', '.join(TRAINED_CELLS)} with a state_dict", cell)
-    size_x, size_h = config.network.input_size, config.network.hidden_size
-    rows = len(CELL_GATES[cell]) * size_h
+    require(cell in PYTORCH_CELLS, "network.cell", f"one of {', '.join(PYTORCH_CELLS)} with a state_dict", cell)
+    size_x, size_h, size_out = config.network.input_size, config.network.hidden_size, config.output_size
+    kind_of_cell, _, activation = cell.partition("_")
+    rows = len(CELL_GATES[kind_of_cell]) * size_h
     names = _layer_names(path, tensors)
-    shapes = {"weight_ih": (rows, size_x), "weight_hh": (rows, size_h), "bias_ih": (rows,), "bias_hh": (rows,)}
+    shapes = {"weight_ih": (rows, size_x), "weight_hh": (rows, size_out), "bias_ih": (rows,), "bias_hh": (rows,)}
     found = {
         kind: _checked(path, names[kind], tensors.pop(names[kind]), shape).double().numpy()
         if kind in names
         else np.zeros(shape)
         for kind, shape in shapes.items()
     }
+    size_p, behind = config.network.projection_size, None
+    if (size_p > 0) != ("weight_hr" in names):
+        rule = f"{'in' if size_p else 'left out of'} {path} where network.projection_size is {size_p}"
+        raise InvalidFileError(f"weight_hr_l0 must be {rule}")
+    if size_p:
+        behind = _checked(path, names["weight_hr"], tensors.pop(names["weight_hr"]), (size_out, size_h))
     # The candidate of a GRU takes two rows of the accelerator's W.
-    layer = RecurrentLayer(str(path), cell, (DirectionWeights(*found.values()),))
+    weights = DirectionWeights(*found.values(), projection=None if behind is None else behind.double().numpy())
+    layer = RecurrentLayer(str(path), kind_of_cell, (weights,), activation=activation or "tanh")
     parts = dict(zip(("weight_x", "weight_h", "bias"), hardware_rows(layer), strict=False))
     initial = [(name, torch.tensor(part, dtype=torch.float32).flatten(0, 1)) for name, part in parts.items()]
+    if behind is not None:
+        initial.append(("projection", behind.float()))
     if lstm_only:
         return tuple(initial)
     matrices = {key: value for key, value in tensors.items() if value.ndim == 2}
@@ -86,7 +98,7 @@ def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False
     heads = [key for key in matrices if key.removesuffix("weight") + "bias" in tensors and key.endswith("weight")]
     if heads:
         bias_name = heads[0].removesuffix("weight") + "bias"
-        shape = (task.num_outputs, size_h)
+        shape = (task.num_outputs, size_out)
         initial.append(("head_weight", _checked(path, heads[0], matrices[heads[0]], shape)))
         initial.append(("head_bias", _checked(path, bias_name, tensors[bias_name], shape[:1])))
     return tuple(initial)

@@ -14,7 +14,7 @@ from model.errors import require
 from model.files import write_atomic
 from model.training.export import sequence_model
 from model.training.network import SequenceNetwork
-from model.training.pipeline import Stage, StageSettings, is_main_process, run_stage
+from model.training.pipeline import Stage, StageSettings, best_of_stages, is_main_process, run_stage
 from model.training.tasks import fsdd
 from model.training.tasks.base import Task
 
@@ -407,16 +407,6 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = 
     if is_main_process():
         write_atomic(path, json.dumps(result, indent=2) + "\n")
     return result
-
-
-def best_of_stages(stage: Stage, task: Task, folder: Path) -> tuple[Stage, SequenceNetwork]:
-    """Of a stage and those that it comes from the one whose network validates best, the earlier of equals."""
-    stages = [stage]
-    while stages[0].parent:
-        stages.insert(0, stages[0].parent)
-    networks = [run_stage(each, task, folder) for each in stages]
-    scores = [task.score(task.measure(network, "validation")) for network in networks]
-    return min(zip(scores, range(len(stages)), stages, networks, strict=True))[2:]
 
 
 def measured_model(network: SequenceNetwork):

@@ -9,18 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import circulant
-from model.conversion import (
-    convert,
-    covering_format,
-    hardware_rows,
-    input_format,
-    layer_of_rows,
-    one_direction,
-    project_layer,
-)
+from model.conversion import convert, covering_format
 from model.errors import InvalidValueError
 from model.fixed_point import dequantize
-from model.format_choice import best_fraction_bits
+from model.format_choice import best_fraction_bits, closest_format
+from model.hardware_rows import hardware_rows, layer_of_rows, one_direction, project_layer
 from model.imported.evaluate import run_layer
 from model.imported.network import CELL_GATES, DirectionWeights, RecurrentLayer
 from model.imported.summary import layer_limits
@@ -185,7 +178,7 @@ def test_what_relu_makes_fits_its_format(rng):
 
 def test_formats():
     assert best_fraction_bits([(np.array([0.25, -0.75]), 0)], 8) == 2
-    assert input_format(QFormat.parse("Q1.7"), np.array([[[3.5, -1.0]]])) == QFormat.parse("Q3.5")
+    assert closest_format(QFormat.parse("Q1.7"), np.array([[[3.5, -1.0]]])) == QFormat.parse("Q3.5")
     assert covering_format(QFormat.parse("Q4.12"), 7.9) == QFormat.parse("Q4.12")
     assert covering_format(QFormat.parse("Q4.12"), 9.0) == QFormat.parse("Q5.11")
 

@@ -211,6 +211,16 @@ CASES = [
     make_config(12, 16, 4, network__cell="gru", quantization__weight_bits=4, quantization__weight_frac=[2, 3, 2, 1]),
     make_config(17, 20, 8, network__cell="gru", activation__kind="shift", activation__segments=5),
     make_config(10, 13, 4, network__cell="rnn", quantization__h="Q1.5", quantization__weight_frac=6),
+    make_config(10, 13, 4, network__cell="rnn_relu", quantization__h="Q3.5", quantization__weight_frac=6),
+    make_config(10, 13, 4, network__cell="lstm_peephole"),
+    make_config(12, 16, 1, network__cell="lstm_peephole", quantization__peephole="Q1.5", quantization__cell="Q4.20",
+                quantization__weight_frac=[4, 3, 4, 5]),
+    make_config(10, 13, 4, network__projection_size=6),
+    make_config(9, 17, 8, network__cell="lstm_peephole", network__projection_size=11, quantization__h="Q3.5",
+                quantization__projection_frac=4, quantization__weight_bits=5, quantization__weight_frac=3),
+    make_config(10, 13, 4, network__cell="gru_reset_first", quantization__weight_frac=[5, 6, 4]),
+    make_config(17, 20, 8, network__cell="gru_reset_first", quantization__x="Q1.15", quantization__h="Q1.15",
+                quantization__bias_bits=32, quantization__weight_frac=6),
 ]  # fmt: skip
 
 
@@ -223,7 +233,7 @@ def test_integers_equal_the_reference(config, spread):
     points = config.quantization
     torch.manual_seed(1)
     x = torch.randn(40, 3, config.network.input_size) * 0.7
-    h, c = (torch.randn(3, config.network.hidden_size) * size for size in (0.6, 4.0))
+    h, c = torch.randn(3, config.output_size) * 0.6, torch.randn(3, config.network.hidden_size) * 4.0
     out, (h_last, c_last) = layer(x, (h, c))
     reference = LayerReference(layer_weights(layer))
     start = fixed_point.quantize(h.numpy(), points.h), fixed_point.quantize(c.numpy(), points.cell)

@@ -7,7 +7,7 @@ import torch
 
 from model.accuracy_report import loss_text, markdown_table, mean_rows
 from model.errors import InvalidFileError, InvalidValueError
-from model.training import study
+from model.training import pipeline, study
 from model.training.layers import QuantLstm
 from model.training.study import STUDIES, Budget, Rows, Study, removed_percent, tried_rows, weight_bytes
 from model.training.tasks.digits import DigitTask
@@ -84,7 +84,7 @@ def test_held_out_speakers_and_seeds_are_averaged(recordings, capsys):
 def test_the_baseline_is_the_best_of_its_stages(monkeypatch):
     """By validation, the loss deciding among equals, then the earlier stage."""
     stage = Rows(8, 8, Budget(4, 3, 2, 1)).baseline().stage
-    monkeypatch.setattr(study, "run_stage", lambda stage, task, folder: stage.name)
+    monkeypatch.setattr(pipeline, "run_stage", lambda stage, task, folder: stage.name)
 
     def best(**figures):
         figures = {name.replace("_", "-"): value for name, value in figures.items()}

@@ -14,11 +14,11 @@ import torch
 
 from model.char_model import CharModel
 from model.corpus import SYMBOLS, load_corpus
-from model.errors import InvalidFileError, InvalidValueError
+from model.errors import Interrupted, InvalidFileError, InvalidValueError
 from model.presets import preset
 from model.progress import Progress
 from model.training.export import sequence_model
-from model.training.pipeline import DivergedError, Interrupted, Stage, StageSettings, StageTrainer, run_stage
+from model.training.pipeline import DivergedError, Stage, StageSettings, StageTrainer, run_stage
 from model.training.state_dict import load_initial
 from model.training.tasks.language import CharacterTask
 from model.weight_image import WeightImage
@@ -275,11 +275,7 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
         with pytest.raises(InvalidFileError, match="must be a whole checkpoint"):
             compress.main(arguments(text, updates=(2, 2, 2, 2)))
     for more, message in (
-        (
-            ["--set", "network.cell=lstm_peephole", "--runs", str(tmp_path / "other")],
-            "network.cell must be one of lstm, gru, rnn to be trained, not 'lstm_peephole'",
-        ),
-        (["--set", "network.projection_size=5"], "network.projection_size must be 0 to be trained, not 5"),
+        (["--set", "network.num_layers=2"], "network.num_layers must be 1 to be trained, not 2"),
         (["--set", "network.bidirectional=true"], "network.bidirectional must be false to be trained, not True"),
         (["--set", "network.cell=gru", "--cell-limit", "8"], "--cell-limit must be left out for cells other than lstm"),
         (["--set", "architecture.output_layer=7"], "architecture.output_layer must be 0 or 96, not 7"),

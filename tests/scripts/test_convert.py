@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from model.imported.load import load_network
 from model.reference.layer import LayerReference
 from model.reference.network import NetworkReference
 from model.schedule import Schedule
+from model.training.pipeline import StageTrainer
 from model.weight_image import WeightImage
 from scripts import convert, inspect_model, verilog
 from scripts.cli import run_command
@@ -242,9 +244,48 @@ def test_a_layer_of_both_directions(saved, tmp_path, capsys):
     assert "are cut" not in command(convert, longer, capsys)[2]
 
 
+def test_retraining_from_the_file_survives_ctrl_c(saved, tmp_path, capsys, monkeypatch):
+    """To the same integers as in one go, and through the simulator."""
+    path = saved(layers=2)
+    np.save(tmp_path / "x.npy", np.random.default_rng(1).normal(size=(20, 10, 10)))
+    common = [path, "--k", 4, "--weight-bits", 5, "--calibrate", tmp_path / "x.npy", "--retrain", 20, "--json"]
+    status, out, _ = command(convert, [*common, "--output", tmp_path / "straight"], capsys)
+    assert status == 0
+    straight = json.loads(out)
+    assert set(straight["output"]) == {"projected", "retrained", "rounded_weights", "integers"}
+    update = StageTrainer._update
+    for name, stop in (("0-float", 3), ("1-float", 0), ("1-quantized", 5)):
+
+        def interrupted(self, model, name=name, stop=stop):
+            if (self.stage.name, self.step) == (name, stop):
+                raise KeyboardInterrupt
+            return update(self, model)
+
+        monkeypatch.setattr(StageTrainer, "_update", interrupted)
+        status, out, err = command(convert, [*common, "--output", tmp_path / "broken"], capsys)
+        assert (status, out) == (130, "")
+        assert re.search(rf"convert: interrupted at step {stop}: .*{name}.pt is complete, the same command", err)
+        assert not (tmp_path / "broken" / "a.safetensors").exists()
+    monkeypatch.setattr(StageTrainer, "_update", update)
+    simulated = [*common, "--output", tmp_path / "broken", "--sim", "icarus", "--steps", 12]
+    status, out, _ = command(convert, simulated, capsys)
+    assert status == 0
+    resumed = json.loads(out)
+    assert [run["mismatches"] for run in resumed["simulation"]["runs"]] == [0, 0]
+    assert resumed["output"] == straight["output"]
+    found, wanted = (WeightImage.load(Path(result["weights"])).weights for result in (resumed, straight))
+    for layer, other in zip(found.layers, wanted.layers, strict=True):
+        np.testing.assert_array_equal(layer.defining, other.defining)
+    # Other settings are not mixed with what is there.
+    status, _, err = command(convert, [*common, "--seed", 2, "--output", tmp_path / "broken"], capsys)
+    assert status == 2
+    assert "settings.seed must be 2 as asked for, not 1 as in" in err
+
+
 def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys):
     one, two = saved("one.pt"), saved("two.pt", layers=2, bidirectional=True)
     np.save(tmp_path / "narrow.npy", np.zeros((4, 9)))
+    np.save(tmp_path / "few.npy", np.zeros((4, 2, 10)))
     np.save(tmp_path / "text.npy", np.array(["a"]))
     np.save(tmp_path / "nan.npy", np.full((4, 10), np.nan))
     np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
@@ -267,6 +308,8 @@ def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys)
         ([one, "--calibrate", tmp_path / "text.npy"], "must be a .npy file of numbers, not of <U1"),
         ([one, "--calibrate", tmp_path / "narrow.npy"], "must be of shape (steps, batch, 10) or (steps, 10)"),
         ([one, "--calibrate", tmp_path / "nan.npy"], "must be made of finite numbers, not nan"),
+        ([one, "--retrain", 5], "--calibrate must be given with --retrain, not None"),
+        ([one, "--retrain", 5, "--calibrate", tmp_path / "few.npy"], "must have at least 10 steps or sequences to"),
         ([tmp_path / "none.pt"], "must be a state_dict (.pt or .safetensors), not a missing file"),
     ):
         status, out, err = command(convert, [*arguments, "--output", tmp_path / "out"], capsys)

@@ -20,11 +20,14 @@ class Batch(NamedTuple):
         Whatever the task's loss takes.
     carries_state : bool
         The sequences continue those of the batch before.
+    state : (h, c) or None
+        That other sequences begin with; ``None`` is zero.
     """
 
     inputs: torch.Tensor
     targets: object
     carries_state: bool
+    state: tuple[torch.Tensor, torch.Tensor] | None = None
 
 
 class Task(ABC):
@@ -33,8 +36,8 @@ class Task(ABC):
     name : str
     metric : str
         The figure of :meth:`measure` that is compared; less is better.
-    num_outputs : int
-        V.
+    num_outputs : int or None
+        V; ``None``: h itself is the result.
     num_symbols : int or None
         Rows of the embedding; ``None`` where inputs are real vectors.
     num_features : int or None
@@ -45,7 +48,7 @@ class Task(ABC):
 
     name: str
     metric: str
-    num_outputs: int
+    num_outputs: int | None
     num_symbols: int | None = None
     num_features: int | None = None
     fingerprint: str

@@ -1,0 +1,139 @@
+"""Retraining without labels: every layer of an imported network learns to do what its float original does.
+
+The layers are trained one after the other, each on what those before it make once they are compressed, so that it also
+mends what they lost.  Twice over: as float circulant blocks, then, when the formats are chosen, in integers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.circulant import num_blocks
+from model.config import Config
+from model.hardware_rows import Blocks, blocks_of_layer, directions, layer_of_blocks
+from model.imported.evaluate import run_layer
+from model.imported.network import RecurrentLayer
+from model.imported.summary import input_sizes
+from model.training.layers import QuantLayer
+from model.training.pipeline import Stage, StageSettings, run_stage
+from model.training.tasks.imitation import ImitationTask, first_state, outputs
+
+Layers = Sequence[RecurrentLayer]
+# Of the updates, where there is a circulant stage.
+CIRCULANT_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class Imitation:
+    """Retraining of the layers of a network; ``retraining`` of :func:`model.conversion.convert`.
+
+    Parameters
+    ----------
+    inputs : array (T, B, X)
+        That are learnt from.
+    held_out : array (T, B, X)
+        That decide which parameters are the best.
+    updates : int
+        Of every layer and direction.
+    folder : Path
+        Of the checkpoints.
+    batch, segment : int
+        Sequences of an update, and steps of truncated back-propagation.
+    learning_rate, quantized_rate : float
+        Peaks of the two stages.
+    seed : int
+    """
+
+    inputs: np.ndarray
+    held_out: np.ndarray
+    updates: int
+    folder: Path
+    batch: int = 32
+    segment: int = 32
+    learning_rate: float = 5e-3
+    quantized_rate: float = 1.5e-3
+    seed: int = 1
+
+    def circulant(self, layers: Layers, projected: Layers, config: Config) -> list[RecurrentLayer]:
+        """Float layers with circulant matrices that do what ``layers`` do, from the projected ones."""
+        if config.block_size == 1:
+            return list(projected)
+        updates = max(1, round(self.updates * CIRCULANT_SHARE))
+        return self._trained("float", layers, projected, config, updates, self.learning_rate)
+
+    def rounded(self, layers: Layers, circulant: Layers, config: Config) -> list[RecurrentLayer]:
+        """The same once their integers, with the formats of ``config``, were trained: still to be rounded to them."""
+        used = 0 if config.block_size == 1 else max(1, round(self.updates * CIRCULANT_SHARE))
+        updates = max(1, self.updates - used)
+        return self._trained("quantized", layers, circulant, config, updates, self.quantized_rate)
+
+    def _trained(
+        self, kind: str, layers: Layers, start: Layers, config: Config, updates: int, rate: float
+    ) -> list[RecurrentLayer]:
+        settings = StageSettings(
+            updates, self.batch, rate, warmup=min(50, -(-updates // 10)), seed=self.seed,
+            evaluate_every=max(1, min(100, updates // 10)),
+        )  # fmt: skip
+        # What the layer is fed in the float network, and what in the compressed one; of both data.
+        fed, given = [self.inputs, self.held_out], [self.inputs, self.held_out]
+        trained = []
+        for number, (layer, sizes) in enumerate(zip(layers, input_sizes(layers), strict=True)):
+            of_layer = config.layer(number)
+            ways, made = [], []
+            for index, way in enumerate(directions(layer)):
+                turn = slice(None, None, -1 if index else 1)
+                data = [padded(values[turn], sizes, of_layer) for values in given]
+                task = ImitationTask(
+                    way, fed[0][turn], data[0], (fed[1][turn], data[1]), self.batch, self.segment
+                )  # fmt: skip
+                blocks = blocks_of_layer(directions(start[number])[index], config.block_size, sizes)
+                name = f"{number}{'-reverse' if index else ''}-{kind}"
+                stage = Stage(
+                    name, kind, of_layer, settings, initial=parameters_of(blocks), has_formats=kind == "quantized"
+                )  # fmt: skip
+                network = run_stage(stage, task, self.folder)
+                ways.append(layer_of_blocks(way, blocks_of(network.layer), sizes).weights[0])
+                made.append([outputs(network, values, first_state(way, values.shape[1]))[turn] for values in data])
+            trained.append(replace(layer, weights=tuple(ways)))
+            given = [np.concatenate(parts, axis=2) for parts in zip(*made, strict=True)]
+            fed = [run_layer(layer, values, np.full(values.shape[1], len(values)))[0] for values in fed]
+        return trained
+
+
+def padded(values: np.ndarray, sizes: tuple[int, ...], config: Config) -> np.ndarray:
+    """Input (T, B, …) of a layer with zeros behind each of the pieces that are padded to blocks by themselves."""
+    if len(sizes) == 1:
+        return values
+    k, pieces = config.block_size, np.split(values, np.cumsum(sizes)[:-1], axis=2)
+    return np.concatenate(
+        [np.pad(piece, ((0, 0), (0, 0), (0, num_blocks(size, k) * k - size)))
+         for piece, size in zip(pieces, sizes, strict=True)], axis=2,
+    )  # fmt: skip
+
+
+def parameters_of(blocks: Blocks) -> tuple[tuple[str, torch.Tensor], ...]:
+    """Initial parameters of a stage."""
+    named = {"layer.bias": blocks.bias}
+    for name, part in (("weight_x", blocks.w_x), ("weight_h", blocks.w_h)):
+        named |= {f"layer.{name}.{gate}.defining": values for gate, values in enumerate(part)}
+    if blocks.peephole is not None:
+        named["layer.peephole"] = blocks.peephole
+    if blocks.projection is not None:
+        named["layer.projection.defining"] = blocks.projection
+    return tuple((name, torch.tensor(values, dtype=torch.float32)) for name, values in named.items())
+
+
+@torch.no_grad()
+def blocks_of(layer: QuantLayer) -> Blocks:
+    """The parameters of a trained layer, unrounded."""
+
+    def reals(values: torch.Tensor) -> np.ndarray:
+        return values.detach().double().numpy()
+
+    w_x, w_h = (np.stack([reals(matrix.defining) for matrix in part]) for part in (layer.weight_x, layer.weight_h))
+    peephole = None if layer.peephole is None else reals(layer.peephole)
+    behind = None if layer.projection is None else reals(layer.projection.defining)
+    return Blocks(w_x, w_h, reals(layer.bias), peephole, behind)
