@@ -181,16 +181,119 @@ class QuantCell(QuantLayer):
         return peephole, behind
 
 
+class QuantStack(nn.Module):
+    """Several layers, each reading the h of the one below; otherwise as a :class:`model.training.layers.QuantLayer`.
+
+    Parameters
+    ----------
+    config : Config
+        Of all layers.
+    block_sizes : (int, int), optional
+        k of W_x and of W_h where they differ from the configuration's.
+
+    Members
+    -------
+    layers : list of QuantLayer
+        Each with the configuration of its layer alone.
+    """
+
+    def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
+        super().__init__()
+        count = config.network.num_layers
+        self.layers = nn.ModuleList(one_layer(config.layer(number), block_sizes) for number in range(count))
+        self._config = config
+
+    @property
+    def config(self) -> Config:
+        """Of all layers."""
+        return self._config
+
+    @config.setter
+    def config(self, config: Config) -> None:
+        self._config = config
+        for number, layer in enumerate(self.layers):
+            layer.config = config.layer(number)
+
+    @property
+    def block_sizes(self) -> tuple[int, int]:
+        """k of W_x and of W_h."""
+        return self.layers[0].block_sizes
+
+    @property
+    def stage(self) -> str:
+        """Stage of every layer."""
+        return self.layers[0].stage
+
+    @stage.setter
+    def stage(self, value: str) -> None:
+        for layer in self.layers:
+            layer.stage = value
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the forward pass is the integers'."""
+        return self.layers[0].quantized
+
+    @quantized.setter
+    def quantized(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.quantized = value
+
+    @property
+    def cell_limit(self) -> float | None:
+        """Magnitude at which the cell states of float LSTMs saturate."""
+        return self.layers[0].cell_limit
+
+    @cell_limit.setter
+    def cell_limit(self, value: float | None) -> None:
+        for layer in self.layers:
+            layer.cell_limit = value
+
+    def project(self, other: "QuantStack") -> None:
+        """Take the parameters of layers with other block sizes, projected."""
+        for layer, theirs in zip(self.layers, other.layers, strict=True):
+            layer.project(theirs)
+
+    def pull_to_circulant(self, block_sizes: tuple[int, int], share: float) -> None:
+        """Bring the dense matrices of every layer nearer to blocks of these sizes."""
+        for layer in self.layers:
+            layer.pull_to_circulant(block_sizes, share)
+
+    def plan(self) -> list[Plan]:
+        """Of every layer."""
+        return [layer.plan() for layer in self.layers]
+
+    def project_input(self, x: torch.Tensor, plan: list[Plan]) -> torch.Tensor:
+        """(..., X) → what the first layer multiplies x to."""
+        return self.layers[0].project_input(x, plan[0])
+
+    def recur(
+        self, from_x: torch.Tensor, plan: list[Plan], state=None
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """The steps of all layers: h of the last (T, B, P or H), and the final h and c of all, (L, B, …) each."""
+        h, final = None, []
+        for number, (layer, of_layer) in enumerate(zip(self.layers, plan, strict=True)):
+            given = layer.project_input(h, of_layer) if number else from_x
+            start = None if state is None else tuple(part[number] for part in state)
+            h, end = layer.recur(given, of_layer, start)
+            final.append(end)
+        # The layers may carry their sums in different types.
+        return h, tuple(torch.stack([part.double() for part in parts]) for parts in zip(*final, strict=True))
+
+
 def require_trainable(config: Config) -> None:
     """Refuse what training does not know, by name."""
-    network = config.network
-    for name, known in (("num_layers", 1), ("bidirectional", False)):
-        value = getattr(network, name)
-        require(value == known, f"network.{name}", f"{str(known).lower()} to be trained", value)
+    both = config.network.bidirectional
+    require(not both, "network.bidirectional", "false to be trained", both)
 
 
-def make_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> QuantLayer:
+def one_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> QuantLayer:
     """The trainable layer of a configuration's cell."""
-    require_trainable(config)
     plain = config.network.cell == "lstm" and not config.network.projection_size
     return (QuantLstm if plain else QuantCell)(config, block_sizes)
+
+
+def make_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> "QuantLayer | QuantStack":
+    """What a configuration has of trainable layers."""
+    require_trainable(config)
+    return (QuantStack if config.network.num_layers > 1 else one_layer)(config, block_sizes)

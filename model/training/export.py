@@ -15,7 +15,7 @@ from model.training.layers import QuantLayer
 from model.training.network import SequenceNetwork
 from model.training.quantizers import quantize
 from model.weight_image import Head, WeightImage
-from model.weights import LayerWeights
+from model.weights import LayerWeights, NetworkWeights, StackWeights
 
 
 def best_fraction_bits(groups: list[tuple[torch.Tensor, int]], bits: int, candidates=CANDIDATES) -> int:
@@ -26,20 +26,21 @@ def best_fraction_bits(groups: list[tuple[torch.Tensor, int]], bits: int, candid
 
 def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
     """The configuration with the formats that the weights ask for, and the head's fraction bits."""
-    layer, config = network.layer, network.config
+    layers, config = network.layer.layers, network.config
     bits, points = config.quantization.weight_bits, config.quantization
     more = points.h.fraction_bits - points.x.fraction_bits
+    groups = [[] for _ in config.gates]
+    for number, layer in enumerate(layers):
+        for group, w_x, w_h in zip(groups, layer.weight_x, layer.weight_h, strict=True):
+            # The x of all layers but the first is an h.
+            group += [(w_x.defining, 0 if number else more), (w_h.defining, 0)]
     allowed = format_choice.weight_candidates(config)
-    fracs = [
-        best_fraction_bits([(w_x.defining, more), (w_h.defining, 0)], bits, allowed)
-        for w_x, w_h in zip(layer.weight_x, layer.weight_h, strict=True)
-    ]
-    chosen = {"quantization.weight_frac": fracs}
-    if layer.peephole is not None:
-        weights = layer.peephole.detach().double().numpy()
+    chosen = {"quantization.weight_frac": [best_fraction_bits(group, bits, allowed) for group in groups]}
+    if layers[0].peephole is not None:
+        weights = torch.stack([layer.peephole for layer in layers]).detach().double().numpy()
         chosen["quantization.peephole"] = str(format_choice.closest_format(points.peephole, weights))
-    if layer.projection is not None:
-        values = [(layer.projection.defining, 0)]
+    if layers[0].projection is not None:
+        values = [(layer.projection.defining, 0) for layer in layers]
         chosen["quantization.projection_frac"] = best_fraction_bits(values, bits, PROJECTION_CANDIDATES)
     head_frac = best_fraction_bits([(network.head_weight, 0)], WEIGHT_BITS)
     return config.replace(chosen), head_frac
@@ -116,6 +117,17 @@ def layer_weights(layer) -> LayerWeights:
     return LayerWeights(config, defining, bias, peephole, behind)
 
 
+def network_weights(network: SequenceNetwork) -> NetworkWeights:
+    """Integers of all layers: see :func:`layer_weights`."""
+    layers = [layer_weights(layer) for layer in network.layer.layers]
+    if len(layers) == 1:
+        return layers[0]
+    config, k = network.config, layers[0].config.block_size
+    if k != config.block_size:
+        config = config.replace({"compression.block_size": k, "architecture.engine": "direct"})
+    return StackWeights(config, tuple(layers))
+
+
 @torch.no_grad()
 def _head_integers(network: SequenceNetwork) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Weight and bias of the output layer, and the embedding."""
@@ -134,7 +146,7 @@ def _head_integers(network: SequenceNetwork) -> tuple[np.ndarray, np.ndarray, np
 def sequence_model(network: SequenceNetwork) -> SequenceModel:
     """The network on the integer reference."""
     weight, bias, embedding = _head_integers(network)
-    return SequenceModel(layer_weights(network.layer), OutputLayer(weight, bias, network.head_frac), embedding)
+    return SequenceModel(network_weights(network), OutputLayer(weight, bias, network.head_frac), embedding)
 
 
 def weight_image(network: SequenceNetwork, symbols: str, **metadata) -> WeightImage:
@@ -144,4 +156,4 @@ def weight_image(network: SequenceNetwork, symbols: str, **metadata) -> WeightIm
         raise InvalidValueError(f"block sizes of W_x and W_h must be equal in a weight image, not {block_sizes!r}")
     weight, bias, embedding = _head_integers(network)
     head = Head(network.config, weight, bias, network.head_frac, symbols, embedding)
-    return WeightImage(layer_weights(network.layer), head, **metadata)
+    return WeightImage(network_weights(network), head, **metadata)

@@ -374,6 +374,11 @@ class QuantLayer(nn.Module):
             self.projection = BlockCirculant(size_out, size_h, self.block_sizes[1])
 
     @property
+    def layers(self) -> list["QuantLayer"]:
+        """As a network of one layer."""
+        return [self]
+
+    @property
     def quantized(self) -> bool:
         """Whether the forward pass is the integers'."""
         return self.stage == "quantized"
@@ -416,14 +421,17 @@ class QuantLayer(nn.Module):
                 matrix.pull_to_circulant(block_size, share)
 
     @torch.no_grad()
-    def clamp_the_rest(self) -> None:
-        """Bring peepholes and projection back into the range of their formats."""
+    def clamp_parameters(self) -> None:
+        """Bring the weights back into the range of their formats, beyond which they would get no gradient."""
         config, points = self.config, self.config.quantization
+        parts = [(self.weight_x, config.input_weight_fracs), (self.weight_h, points.weight_frac)]
+        if self.projection is not None:
+            parts.append(([self.projection], [points.projection_frac]))
+        for matrices, fracs in parts:
+            for matrix, frac in zip(matrices, fracs, strict=True):
+                matrix.defining.clamp_(config.weight_min * 2.0**-frac, config.weight_max * 2.0**-frac)
         if self.peephole is not None:
             self.peephole.clamp_(points.peephole.min * points.peephole.lsb, points.peephole.max * points.peephole.lsb)
-        if self.projection is not None:
-            lsb = 2.0**-points.projection_frac
-            self.projection.defining.clamp_(config.weight_min * lsb, config.weight_max * lsb)
 
     def defining(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Defining vectors (G, P, Q, k) of W_x and of W_h, fake-quantized when the layer is."""

@@ -1,4 +1,4 @@
-"""The trainable network of every task: optional embedding, layer, output layer."""
+"""The trainable network of every task: optional embedding, recurrent layers, output layer."""
 
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ class SequenceNetwork(nn.Module):
     Members
     -------
     embedding : (num_symbols, X) or None
-    layer : QuantLayer
+    layer : QuantLayer or QuantStack
     head_weight : (V, P or H) or None
     head_bias : (V,) or None
     head_frac : int
@@ -66,12 +66,12 @@ class SequenceNetwork(nn.Module):
 
     @property
     def config(self) -> Config:
-        """Configuration of the layer."""
+        """Configuration of the layers."""
         return self.layer.config
 
     @property
     def stage(self) -> str:
-        """Stage of the layer: one of ``layers.STAGES``."""
+        """Stage of the layers: one of ``layers.STAGES``."""
         return self.layer.stage
 
     @property
@@ -87,20 +87,13 @@ class SequenceNetwork(nn.Module):
     @torch.no_grad()
     def clamp_parameters(self) -> None:
         """Bring every parameter back into the range of its format, beyond which it would get no gradient."""
-        config = self.config
-        x = config.quantization.x
+        x = self.config.quantization.x
         if self.embedding is not None:
             self.embedding.clamp_(x.min * x.lsb, x.max * x.lsb)
         if not self.quantized:
             return
-        low, high = config.weight_min, config.weight_max
-        for part, fracs in (
-            (self.layer.weight_x, config.input_weight_fracs),
-            (self.layer.weight_h, config.quantization.weight_frac),
-        ):
-            for matrix, frac in zip(part, fracs, strict=True):
-                matrix.defining.clamp_(low * 2.0**-frac, high * 2.0**-frac)
-        self.layer.clamp_the_rest()
+        for layer in self.layer.layers:
+            layer.clamp_parameters()
         if self.head_weight is not None:
             half = 1 << (WEIGHT_BITS - 1)
             self.head_weight.clamp_(-half * 2.0**-self.head_frac, (half - 1) * 2.0**-self.head_frac)

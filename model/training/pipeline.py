@@ -117,8 +117,9 @@ class Stage:
     parent : Stage or None
         Where the parameters come from: projected when the parent is dense, else copied.  ``None``: random.
     initial : tuple of (str, tensor)
-        Parameters by name from elsewhere, for a stage without parent.  ``weight_x``, ``weight_h`` and ``bias`` of the
-        layer are dense and are projected; a name of the network's own parameters takes the values as they are.
+        Parameters by name from elsewhere, for a stage without parent.  ``weight_x``, ``weight_h``, ``bias`` and
+        ``projection`` of the layer (``weight_x.1`` of the second one) are dense and are projected; a name of the
+        network's own parameters takes the values as they are.
     has_formats : bool
         Of a quantized stage: its configuration's formats stay, none is chosen from the weights.
     teacher : Stage or None
@@ -245,11 +246,13 @@ class StageTrainer:
     @torch.no_grad()
     def _set_initial(self, values: dict[str, torch.Tensor]) -> None:
         """Parameters from elsewhere: dense ones of the layer are projected, the others taken as they are."""
-        values, layer = dict(values), self.network.layer
-        if "weight_x" in values:
-            layer.set_dense(*(values.pop(name) for name in ("weight_x", "weight_h", "bias")))
-        if "projection" in values:
-            layer.projection.set_dense(values.pop("projection"))
+        values = dict(values)
+        for number, layer in enumerate(self.network.layer.layers):
+            place = f".{number}" if number else ""
+            if f"weight_x{place}" in values:
+                layer.set_dense(*(values.pop(f"{name}{place}") for name in ("weight_x", "weight_h", "bias")))
+            if f"projection{place}" in values:
+                layer.projection.set_dense(values.pop(f"projection{place}"))
         parameters = dict(self.network.named_parameters())
         for name, value in values.items():
             parameters[name].copy_(value)
@@ -333,7 +336,7 @@ class StageTrainer:
         every = self.settings.reset_every
         if every is None:
             return state
-        stream = self.rank + self.world * torch.arange(state[0].shape[0])
+        stream = self.rank + self.world * torch.arange(state[0].shape[-2])
         goes_on = ((self.step + stream) % every != 0)[:, None]
         return tuple(part * goes_on for part in state)
 
@@ -409,7 +412,7 @@ class StageTrainer:
 
     def _chosen_formats(self) -> dict[str, object]:
         """Beside ``weight_frac``, of what the cell has."""
-        layer, points = self.network.layer, self.network.config.quantization
+        layer, points = self.network.layer.layers[0], self.network.config.quantization
         formats = {}
         if layer.peephole is not None:
             formats["quantization.peephole"] = str(points.peephole)

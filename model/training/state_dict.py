@@ -1,4 +1,4 @@
-"""A float layer that was trained elsewhere: a PyTorch state_dict, as the trainer's parameters."""
+"""Float layers that were trained elsewhere: a PyTorch state_dict, as the trainer's parameters."""
 
 from pathlib import Path
 
@@ -25,27 +25,54 @@ def _checked(path: Path, name: str, value: torch.Tensor, shape: tuple[int, ...])
     return value
 
 
-def _layer_names(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, str]:
-    """Kind (``weight_ih``, …) → name of the tensors of the one layer."""
+def _layer_names(path: Path, tensors: dict[str, torch.Tensor], count: int) -> list[dict[str, str]]:
+    """Kind (``weight_ih``, …) → name of the tensors, of each of ``count`` layers."""
     groups = recurrent_groups(tensors)
     if len(groups) > 1:
         raise InvalidFileError(f"{path} must hold one tensor called weight_ih_l0, not {len(groups)}")
     places = next(iter(groups.values()), {})
-    more = [name for place, names in places.items() for kind, name in names.items()
-            if place != (0, False)]  # fmt: skip
+    wanted = [(number, False) for number in range(count)]
+    more = [name for place, names in places.items() if place not in wanted for name in names.values()]
     if more:
-        raise InvalidFileError(f"{path} must hold one layer of one direction, not {more[0]!r}")
-    names = places.get((0, False), {})
-    for kind in ("weight_ih", "weight_hh"):
-        if kind not in names:
-            raise InvalidFileError(f"{path} must hold one tensor called {kind}_l0, not 0")
-    return names
+        layers = "one layer" if count == 1 else f"{count} layers"
+        raise InvalidFileError(f"{path} must hold {layers} of one direction, not {more[0]!r}")
+    for place in wanted:
+        for kind in ("weight_ih", "weight_hh"):
+            if kind not in places.get(place, {}):
+                raise InvalidFileError(f"{path} must hold one tensor called {kind}_l{place[0]}, not 0")
+    return [places[place] for place in wanted]
+
+
+def _load_layer(path: Path, names: dict[str, str], tensors: dict[str, torch.Tensor], config: Config):
+    """Parameters by name of one layer, whose tensors are taken away; ``config`` is the layer's own."""
+    cell, _, activation = config.network.cell.partition("_")
+    size_x, size_h, size_out = config.network.input_size, config.network.hidden_size, config.output_size
+    rows, size_p = len(CELL_GATES[cell]) * size_h, config.network.projection_size
+    if (size_p > 0) != ("weight_hr" in names):
+        rule = f"{'in' if size_p else 'left out of'} {path} where network.projection_size is {size_p}"
+        raise InvalidFileError(f"weight_hr_l0 must be {rule}")
+    shapes = {"weight_ih": (rows, size_x), "weight_hh": (rows, size_out), "bias_ih": (rows,), "bias_hh": (rows,)}
+    if size_p:
+        shapes["weight_hr"] = size_out, size_h
+    found = {
+        kind: _checked(path, names[kind], tensors.pop(names[kind]), shape).double().numpy()
+        if kind in names
+        else np.zeros(shape)
+        for kind, shape in shapes.items()
+    }
+    behind = found.pop("weight_hr", None)
+    # The candidate of a GRU takes two rows of the accelerator's W.
+    weights = DirectionWeights(*found.values(), projection=behind)
+    layer = RecurrentLayer(str(path), cell, (weights,), activation=activation or "tanh")
+    parts = zip(("weight_x", "weight_h", "bias"), hardware_rows(layer), strict=False)
+    initial = [(name, torch.tensor(part, dtype=torch.float32).flatten(0, 1)) for name, part in parts]
+    return initial if behind is None else [*initial, ("projection", torch.tensor(behind, dtype=torch.float32))]
 
 
 def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False):
     """Parameters by name, as ``pipeline.Stage.initial`` takes them.
 
-    The layer is found by the names of ``torch.nn.LSTM``, ``GRU`` and ``RNN`` behind any prefix.  The embedding is the
+    The layers are found by the names of ``torch.nn.LSTM``, ``GRU`` and ``RNN`` behind any prefix.  The embedding is the
     matrix that is called like one (``emb`` or ``encoder``); the output layer is the other matrix with a bias.
 
     Parameters
@@ -55,39 +82,21 @@ def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False
     task : Task
         Numbers of symbols and outputs.
     lstm_only : bool
-        Take the layer alone: the rest is trained from scratch.
+        Take the layers alone: the rest is trained from scratch.
 
     Raises
     ------
     InvalidFileError
-        Missing, damaged, without one unidirectional layer, or of other sizes.
+        Missing, damaged, with another number of layers, of two directions, or of other sizes.
     """
     cell, tensors = config.network.cell, load_tensors(path)
     require(cell in PYTORCH_CELLS, "network.cell", f"one of {', '.join(PYTORCH_CELLS)} with a state_dict", cell)
-    size_x, size_h, size_out = config.network.input_size, config.network.hidden_size, config.output_size
-    kind_of_cell, _, activation = cell.partition("_")
-    rows = len(CELL_GATES[kind_of_cell]) * size_h
-    names = _layer_names(path, tensors)
-    shapes = {"weight_ih": (rows, size_x), "weight_hh": (rows, size_out), "bias_ih": (rows,), "bias_hh": (rows,)}
-    found = {
-        kind: _checked(path, names[kind], tensors.pop(names[kind]), shape).double().numpy()
-        if kind in names
-        else np.zeros(shape)
-        for kind, shape in shapes.items()
-    }
-    size_p, behind = config.network.projection_size, None
-    if (size_p > 0) != ("weight_hr" in names):
-        rule = f"{'in' if size_p else 'left out of'} {path} where network.projection_size is {size_p}"
-        raise InvalidFileError(f"weight_hr_l0 must be {rule}")
-    if size_p:
-        behind = _checked(path, names["weight_hr"], tensors.pop(names["weight_hr"]), (size_out, size_h))
-    # The candidate of a GRU takes two rows of the accelerator's W.
-    weights = DirectionWeights(*found.values(), projection=None if behind is None else behind.double().numpy())
-    layer = RecurrentLayer(str(path), kind_of_cell, (weights,), activation=activation or "tanh")
-    parts = dict(zip(("weight_x", "weight_h", "bias"), hardware_rows(layer), strict=False))
-    initial = [(name, torch.tensor(part, dtype=torch.float32).flatten(0, 1)) for name, part in parts.items()]
-    if behind is not None:
-        initial.append(("projection", behind.float()))
+    size_x, size_out = config.network.input_size, config.output_size
+    initial = []
+    for number, names in enumerate(_layer_names(path, tensors, config.network.num_layers)):
+        place = f".{number}" if number else ""
+        parts = _load_layer(path, names, tensors, config.layer(number))
+        initial += [(f"{name}{place}", value) for name, value in parts]
     if lstm_only:
         return tuple(initial)
     matrices = {key: value for key, value in tensors.items() if value.ndim == 2}

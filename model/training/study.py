@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from model.circulant import num_blocks
 from model.config import Config
 from model.errors import require
 from model.files import write_atomic
@@ -332,20 +333,28 @@ STUDIES = (
 
 
 def weight_bytes(stage: Stage) -> int:
-    """Bytes of W_x and W_h; biases, embedding and output layer are not counted.
+    """Bytes of the recurrent matrices; biases, peepholes, embedding and output layer are not counted.
 
     Integers are counted as the accelerator stores them, with the zeros of rows that read x or h alone.
     """
-    network, gates = stage.config.network, stage.config.cell.gates
-    stored = stage.kind == "quantized"
-    bits = stage.config.quantization.weight_bits if stored else 32
+    config, gates = stage.config, stage.config.cell.gates
+    network, stored = config.network, stage.kind == "quantized"
+    bits = config.quantization.weight_bits if stored else 32
     rows = [
         sum(stored or reads for reads in part) for part in zip(*((g.reads_x, g.reads_h) for g in gates), strict=True)
     ]
-    sizes, total = stage.block_sizes or (stage.config.block_size,) * 2, 0
-    for count, k, cols in zip(rows, sizes, (network.input_size, network.hidden_size), strict=True):
-        total += count * -(-network.hidden_size // k) * -(-cols // k) * k * bits
-    return -(-total // 8)
+    k_x, k_h = stage.block_sizes or (config.block_size,) * 2
+
+    def matrix(size: int, cols: int, k: int) -> int:
+        return num_blocks(size, k) * num_blocks(cols, k) * k
+
+    total = 0
+    for number in range(network.num_layers):
+        inputs = config.layer(number).network.input_size
+        total += rows[0] * matrix(network.hidden_size, inputs, k_x)
+        total += rows[1] * matrix(network.hidden_size, config.output_size, k_h)
+        total += matrix(network.projection_size, network.hidden_size, k_h)
+    return -(-total * bits // 8)
 
 
 def removed_percent(stage: Stage, hidden_size: int) -> float:

@@ -64,12 +64,18 @@ def test_compression_learns_exports_and_is_measured(text, tmp_path, capsys):
     assert measured["sample"] == CharModel(loaded).generate("the ", 20)
 
 
-def test_another_cell_is_trained(text, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "settings",
+    [["network.cell=gru"], ["network.cell=gru_reset_first", "network.num_layers=2", "quantization.weight_frac=7",
+      "architecture.tile_rows=2"],
+     ["network.cell=lstm_peephole", "network.projection_size=8", "network.num_layers=2"]],
+)  # fmt: skip
+def test_another_network_is_trained(settings, text, tmp_path, capsys):
     image = tmp_path / "gru.safetensors"
-    more = ["--set", "network.cell=gru", "--name", "gru", "--export", str(image), "--json"]
-    assert compress.main(arguments(text, *more)) == 0
+    more = [*(part for setting in settings for part in ("--set", setting)), "--export", str(image), "--json"]
+    assert compress.main(arguments(text, *more, "--name", "gru")) == 0
     results, loaded = json.loads(capsys.readouterr().out), WeightImage.load(image)
-    assert loaded.config.network.cell == "gru"
+    assert settings[0].endswith(f"={loaded.config.network.cell}")
     # Three matrices in float, four rows as they are stored.
     removed = 1 - loaded.config.weight_bytes / loaded.config.dense_float_bytes
     assert results["removed_percent"] == round(100 * removed, 2)
@@ -149,11 +155,11 @@ def test_distillation_and_block_sizes_apart(text, tmp_path, capsys):
 class TheirModel(torch.nn.Module):
     """As a user would have written it."""
 
-    def __init__(self, symbols=96, cell=torch.nn.LSTM):
+    def __init__(self, symbols=96, cell=torch.nn.LSTM, **arguments):
         super().__init__()
         self.embedding = torch.nn.Embedding(symbols, 10)
-        self.rnn = cell(10, 12)
-        self.fc = torch.nn.Linear(12, symbols)
+        self.rnn = cell(10, 12, **arguments)
+        self.fc = torch.nn.Linear(arguments.get("proj_size", 12), symbols)
 
     def forward(self, codes):
         return self.fc(self.rnn(self.embedding(codes))[0])
@@ -198,22 +204,49 @@ def test_a_state_dict_is_brought_in(text, tmp_path, capsys):
         compress.main(arguments(text, "--state-dict", str(path), "--name", "c"))
 
 
-@pytest.mark.parametrize("cell", ["gru", "rnn"])
-def test_a_state_dict_of_another_cell_is_brought_in(cell, text, tmp_path):
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+@pytest.mark.parametrize(
+    ("cell", "module", "more"),
+    [("gru", torch.nn.GRU, {}), ("rnn", torch.nn.RNN, {}), ("rnn_relu", torch.nn.RNN, {"nonlinearity": "relu"}),
+     ("gru", torch.nn.GRU, {"num_layers": 2}), ("lstm", torch.nn.LSTM, {"num_layers": 3, "proj_size": 5})],
+)  # fmt: skip
+def test_a_state_dict_of_another_network_is_brought_in(cell, module, more, text, tmp_path):
     torch.manual_seed(2)
-    theirs = TheirModel(cell={"gru": torch.nn.GRU, "rnn": torch.nn.RNN}[cell])
+    theirs = TheirModel(cell=module, **more)
     with torch.no_grad():
         theirs.embedding.weight.clamp_(-0.9, 0.9)
     path, task = tmp_path / "theirs.pt", character_task(text)
     torch.save(theirs.state_dict(), path)
     settings = {"compression.block_size": 1, "network.cell": cell, "architecture.tile_rows": 1}
+    settings |= {"network.num_layers": more.get("num_layers", 1), "network.projection_size": more.get("proj_size", 0)}
     config = preset("tiny").replace({**settings, "quantization.weight_frac": 7})
     stage = Stage("x", "float", config, StageSettings(5, 4), initial=load_initial(path, config, task))
     network = StageTrainer(stage, task, tmp_path).network
     codes = torch.randint(0, len(SYMBOLS), (7, 2))
     torch.testing.assert_close(network(codes)[0], theirs(codes))
-    with pytest.raises(InvalidFileError, match=r"rnn.weight_ih_l0 must be of shape \(48, 10\), not"):
+    with pytest.raises(InvalidFileError, match=r"must be|must hold"):
         load_initial(path, preset("tiny"), task)
+
+
+def test_a_state_dict_of_other_layers_is_refused(text, tmp_path):
+    path, task, config = tmp_path / "theirs.pt", character_task(text), preset("tiny")
+    torch.save(TheirModel(cell=torch.nn.GRU).state_dict(), path)
+    with pytest.raises(InvalidFileError, match=r"rnn.weight_ih_l0 must be of shape \(48, 10\), not"):
+        load_initial(path, config, task)
+    torch.save(TheirModel(num_layers=2).state_dict(), path)
+    with pytest.raises(InvalidFileError, match=r"must hold one layer of one direction, not 'rnn.weight_ih_l1'"):
+        load_initial(path, config, task)
+    with pytest.raises(InvalidFileError, match=r"must hold one tensor called weight_ih_l2, not 0"):
+        load_initial(path, config.replace({"network.num_layers": 3}), task)
+    projected = config.replace({"network.num_layers": 2, "network.projection_size": 5})
+    with pytest.raises(InvalidFileError, match=r"weight_hr_l0 must be in .* where network.projection_size is 5"):
+        load_initial(path, projected, task)
+    torch.save(TheirModel(proj_size=5).state_dict(), path)
+    with pytest.raises(InvalidFileError, match=r"weight_hr_l0 must be left out of .* network.projection_size is 0"):
+        load_initial(path, config, task)
+    torch.save(TheirModel(bidirectional=True).state_dict(), path)
+    with pytest.raises(InvalidFileError, match=r"must hold one layer of one direction, not 'rnn.weight_ih_l0_reverse'"):
+        load_initial(path, config, task)
 
 
 def test_streams_begin_again_in_turn():
@@ -275,7 +308,6 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
         with pytest.raises(InvalidFileError, match="must be a whole checkpoint"):
             compress.main(arguments(text, updates=(2, 2, 2, 2)))
     for more, message in (
-        (["--set", "network.num_layers=2"], "network.num_layers must be 1 to be trained, not 2"),
         (["--set", "network.bidirectional=true"], "network.bidirectional must be false to be trained, not True"),
         (["--set", "network.cell=gru", "--cell-limit", "8"], "--cell-limit must be left out for cells other than lstm"),
         (["--set", "architecture.output_layer=7"], "architecture.output_layer must be 0 or 96, not 7"),
