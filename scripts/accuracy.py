@@ -13,7 +13,7 @@ from model.cells import CELLS
 from model.corpus import load_corpus
 from model.errors import Interrupted, InvalidFileError, MissingToolError, require
 from model.files import write_atomic
-from scripts.cli import EXIT_INTERRUPTED, count, positive, run_command, seed, share
+from scripts.cli import EXIT_INTERRUPTED, count, not_negative, positive, run_command, seed, share
 
 EXAMPLES = """examples:
   python -m scripts.accuracy --text tinyshakespeare.txt --test-percent 10
@@ -65,10 +65,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--cell", choices=tuple(CELLS), default="lstm", help="default lstm")
     parser.add_argument("--scale", type=positive, default=1.0, help="factor of every number of updates; default 1")
     parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
-    parser.add_argument("--cell-limit", type=positive, metavar="C", help="at which float cell states saturate, as 8")
     parser.add_argument(
-        "--reset-every", type=count, metavar="N", help="updates between zero states of a stream of text; default never"
-    )
+        "--cell-limit", type=not_negative, metavar="C",
+        help="at which float cell states saturate; default 8 for texts, else 0: nowhere",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reset-every", type=seed, metavar="N",
+        help="updates between zero states of a stream of text; default 16; 0: never",
+    )  # fmt: skip
     parser.add_argument(
         "--dropout", type=share, default=0.0, metavar="P", help="of the output layer's input; default 0"
     )
@@ -158,10 +162,16 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
         factor = args.scale * (QUICK if args.quick else 1.0)
         if args.learning_rate is not None:
             study = replace(study, budget=replace(study.budget, learning_rate=args.learning_rate))
-        if args.cell_limit is not None:
-            study = replace(study, budget=replace(study.budget, cell_limit=args.cell_limit))
-        if args.reset_every is not None and study.split == "text":
-            study = replace(study, budget=replace(study.budget, reset_every=args.reset_every))
+        limit = study.budget.cell_limit if args.cell_limit is None else args.cell_limit
+        every = study.budget.reset_every if args.reset_every is None else args.reset_every
+        study = replace(
+            study,
+            budget=replace(
+                study.budget,
+                cell_limit=(limit or None) if args.cell.startswith("lstm") else None,
+                reset_every=(every or None) if study.split == "text" else None,
+            ),
+        )
         study = replace(study, cell=args.cell, budget=replace(study.budget, dropout=args.dropout))
         # Networks of another cell lie apart.
         suffix = "" if args.cell == "lstm" else f"-{args.cell}"
@@ -214,7 +224,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     names = set(chosen_tasks(args))
     limit, rule = args.cell_limit, "left out for cells other than lstm"
-    require(limit is None or args.cell == "lstm", "--cell-limit", rule, limit)
+    require(limit is None or args.cell.startswith("lstm"), "--cell-limit", rule, limit)
     every, rule = args.reset_every, "left out without a task on text"
     require(every is None or bool(names & {"characters", "words"}), "--reset-every", rule, every)
     try:

@@ -87,7 +87,7 @@ def count(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """``argparse`` type of a seed: a whole number from 0."""
+    """``argparse`` type of a seed, or of another whole number from 0."""
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"must be at least 0, not {text}")
@@ -110,7 +110,7 @@ def share(text: str) -> float:
     return value
 
 
-def temperature(text: str) -> float:
+def not_negative(text: str) -> float:
     """``argparse`` type of a finite number from 0."""
     value = float(text)
     if not 0 <= value < float("inf"):

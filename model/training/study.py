@@ -316,7 +316,9 @@ class Study:
         return [row for row in every.values() if row is usual[0] or row.stage.name in names]
 
 
-_TEXT = Budget(dense=1500, circulant=1500, approximate=200, quantized=600)
+# The streams of a text never end: without a limit the cell state of float networks, and with it the gradient, grows so
+# far that they stop learning, and networks that never begin do not learn to.
+_TEXT = Budget(dense=1500, circulant=1500, approximate=200, quantized=600, cell_limit=8.0, reset_every=16)
 _SPEECH = Budget(dense=600, circulant=600, approximate=100, quantized=300, batch=64, evaluate_every=100,
                  learning_rate=4e-3)  # fmt: skip
 # Alignments take longer to find than digits.
