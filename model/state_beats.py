@@ -2,6 +2,10 @@
 
 Layer after layer: the blocks of h, then, of a cell with a state of its own, its slices of ``cell_lanes`` units, each a
 beat of its own, first element lowest, in the lower bits of a word that is as wide as the wider of both.
+
+A state is that of one context: out goes that of the context whose sequence has just ended, before the next context's
+step begins; in comes that of the context whose step is next.  States leave in the order in which sequences end, and
+come in the order in which those begin that ask for one.
 """
 
 from typing import NamedTuple
