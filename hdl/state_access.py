@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.parts import group_shape, select
 from model.config import Config
-from model.memory_image import num_slices
+from model.memory_image import cell_state_words
 from model.schedule import Schedule
 from model.state_beats import state_bits, state_segments
 
@@ -22,7 +22,7 @@ class Activity(enum.Enum):
 
 def _words(config: Config) -> int:
     """Of the memory of the cells' states, those of a context."""
-    return num_slices(config, Schedule(config))
+    return cell_state_words(config, Schedule(config))
 
 
 def state_access(config: Config) -> wiring.Signature:

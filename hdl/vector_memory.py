@@ -257,7 +257,8 @@ class VectorMemory(wiring.Component):
         with m.If(access.read_h):
             m.d.sync += [column.eq(access.column), layer.eq(access.layer)]
         for (number, _, index), (store, ram) in banks.items():
-            if not store.vector.is_previous:
+            # Parts that share a memory are of one layer.
+            if not store.vector.is_previous or number != store.parts[0]:
                 continue
             own = self.config.parts[number].layer
             chosen = access.column[index] & (access.layer == own)

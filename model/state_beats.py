@@ -46,13 +46,15 @@ def state_segments(config: Config) -> list[Segment]:
     schedule, points, k = Schedule(config), config.quantization, config.block_size
     segments, slices = [], 0
     for part in config.parts:
-        if part.kind == CELL:
+        # Of a cell of several stages the first reads the layer's own h.
+        if part.kind == CELL and part.gates == config.cell.stage_gates[0]:
             # A layer's own h of the step before: its late columns in the first layer, else its early ones.
             first = 0 if part.layer else part.early.blocks % config.architecture.tile_cols
             segments.append(Segment(part.layer, False, config.num_output_blocks, k, points.h.width, first))
             count, lanes = part.made * schedule.slices, schedule.cell_lanes
             if config.cell.has_state:
-                segments.append(Segment(part.layer, True, count, lanes, points.cell.width, slices))
+                first = slices // config.cell.stages
+                segments.append(Segment(part.layer, True, count, lanes, points.cell.width, first))
         slices += part.row_blocks // config.bundle_rows * schedule.slices
     return segments
 

@@ -170,6 +170,35 @@ DESIGNS = {
             "architecture.tile_rows": 3,
         },
     ),
+    # Of a cell whose stages share one state.
+    "icarus-reset-first-state-ports": (
+        "icarus",
+        "tiny",
+        {
+            "network.cell": "gru_reset_first",
+            "quantization.weight_frac": 7,
+            "network.num_layers": 2,
+            "architecture.state_ports": True,
+            "architecture.engine": "fast",
+            "architecture.tile_rows": 1,
+            "architecture.tile_cols": 2,
+        },
+    ),
+    "icarus-reset-first-contexts-state-ports": (
+        "icarus",
+        "tiny",
+        {
+            "network.cell": "gru_reset_first",
+            "quantization.weight_frac": 7,
+            "network.num_layers": 2,
+            "architecture.contexts": 3,
+            "architecture.output_layer": 6,
+            "architecture.state_ports": True,
+            "architecture.arithmetic": "multiplier",
+            "architecture.tile_rows": 2,
+            "architecture.tile_cols": 3,
+        },
+    ),
     # An output layer on chip, whose lanes do not divide its outputs.
     "icarus-output-layer": (
         "icarus",

@@ -11,6 +11,15 @@ DESIGNS = {
     "default": ("char128", {}),
     "multipliers": ("tiny", {"architecture.arithmetic": "multiplier", "architecture.engine": "fast"}),
     "layers, contexts": ("tiny", {"network.num_layers": 2, "network.cell": "gru", "architecture.contexts": 3}),
+    "states of stages": (
+        "tiny",
+        {
+            "network.cell": "gru_reset_first",
+            "quantization.weight_frac": 7,
+            "architecture.state_ports": True,
+            "architecture.tile_rows": 2,
+        },
+    ),
     "states of contexts": (
         "tiny",
         {"architecture.contexts": 2, "architecture.state_ports": True, "architecture.arithmetic": "multiplier"},
