@@ -167,7 +167,7 @@ def test_states_go_out_and_in_while_no_step_is_under_way(settings):
 
 
 @given(configs)
-def test_state_ports_cost_a_sequence_nothing(config: Config):
+def test_state_ports_do_not_change_the_interval(config: Config):
     """What goes out after sequences does not count among the cycles per step of endless ones."""
     assume(not config.network.bidirectional)
     kinds = [Schedule(config.replace({"architecture.state_ports": value})) for value in (False, True)]
