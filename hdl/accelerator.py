@@ -36,13 +36,13 @@ class Accelerator(wiring.Component):
     -------
     x : In(stream.Signature(…))
         ``data``: a block of k elements, first lowest; ⌈X/k⌉ beats make a step, padding is ignored.
-        ``last``: on a step's last beat ends the sequence, and the next step starts from zero state.
-        ``load``, with state ports: on the first beat of a sequence takes its state from ``state_in``.
+        ``last``: on a step's last beat ends the sequence of its context, whose next step starts from zero state.
+        ``load``, with state ports: on the first beat of a sequence takes its context's state from ``state_in``.
     h : Out(stream.Signature(…))
         ``data``: a block of k elements, padding is zero; ⌈H/k⌉ beats make a step.
         ``last``: on the last beat of a sequence's last step.
     state_in, state_out : In, Out(stream.Signature(…)), with ``architecture.state_ports``
-        State before a sequence that asks for it, and after every sequence: ``model.state_beats``.
+        State before a sequence that asks for it, and after every sequence, of its context: ``model.state_beats``.
     y : Out(stream.Signature(…)), with ``architecture.output_layer``
         ``hdl.largest``: the number of the largest logit, for every step.
     matvec_active : Out(1)
@@ -173,6 +173,8 @@ class Accelerator(wiring.Component):
             controller.saved.eq(state.saved), controller.loaded.eq(state.loaded),
             controller.x_load.eq(self.x.payload.load), state.h_data.eq(vectors.access_data),
         ]  # fmt: skip
+        if self.config.architecture.contexts > 1:
+            m.d.comb += state.context.eq(controller.context)
         users = [vectors]
         if self.config.cell.has_state:
             users.append(cells)

@@ -148,15 +148,20 @@ class CellUpdate(wiring.Component):
         for index, cell in enumerate(cells):
             bits = slice(index * width, (index + 1) * width)
             m.d.comb += [cell.c.eq(previous[bits].as_signed()), state.write_data[bits].eq(cell.c_next)]
-        if config.architecture.state_ports:
-            access = self.access
-            m.d.comb += self.access_data.eq(state.read_data)
-            with m.If(access.active):
-                m.d.comb += [
-                    state.read_en.eq(access.read_cell), state.read_addr.eq(access.unit),
-                    state.write_en.eq(access.write_cell), state.write_addr.eq(access.unit),
-                    state.write_data.eq(access.write_data),
-                ]  # fmt: skip
+        self._give_access(m, state)
+
+    def _give_access(self, m, state: Ram) -> None:
+        """The state's memory from outside, where there are state ports."""
+        if not self.config.architecture.state_ports:
+            return
+        access = self.access
+        m.d.comb += self.access_data.eq(state.read_data)
+        with m.If(access.active):
+            m.d.comb += [
+                state.read_en.eq(access.read_cell), state.read_addr.eq(access.unit),
+                state.write_en.eq(access.write_cell), state.write_addr.eq(access.unit),
+                state.write_data.eq(access.write_data),
+            ]  # fmt: skip
 
     def _gather(self, m, cells: list, h_valid) -> tuple:
         """Slices of h to a block: when it is whole, and the block."""

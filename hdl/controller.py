@@ -58,7 +58,8 @@ class Controller(wiring.Component):
     x_load : In(1), where there are state ports
         The stream's ``load``, which counts on a step's first block.
     save, load : Out(1), likewise
-        No step is under way, and a state must go out, come in.
+        No step is under way, and a state must go out, come in.  With several contexts ``context`` is its context:
+        the one whose sequence ended until ``saved``.
     saved, loaded : In(1), likewise
         It has.
     at_rest : Out(1), likewise
@@ -152,9 +153,8 @@ class Controller(wiring.Component):
             first_steps = Signal(contexts, init=(1 << contexts) - 1)
             m.d.comb += self.first_step.eq(first_steps.bit_select(self.context, 1))
             with m.If(self.issue & step_ends):
-                m.d.sync += [first_steps.bit_select(self.context, 1).eq(last_step), self.context.eq(self.context + 1)]
-                with m.If(self.context == contexts - 1):
-                    m.d.sync += [self.context.eq(0), self.turn.eq(~self.turn)]
+                m.d.sync += first_steps.bit_select(self.context, 1).eq(last_step)
+                self._take_turns(m)
 
         # -- what parts make: blocks of finished ones not yet written, less those of this one that are ----------
         buffered = output_buffer_steps(config)
@@ -215,6 +215,12 @@ class Controller(wiring.Component):
             m.d.sync += self.tags.part_shape.eq(select(number, [every.index(shape) for shape in part_shapes(config)]))
         return m
 
+    def _take_turns(self, m):
+        """The next context's step comes."""
+        m.d.sync += self.context.eq(self.context + 1)
+        with m.If(self.context == self.config.architecture.contexts - 1):
+            m.d.sync += [self.context.eq(0), self.turn.eq(~self.turn)]
+
     def _state(self, m, step_begins, step_ends, last_step, x_level):
         """A state goes out after a sequence, or comes in before one; whether the next step waits for either."""
         loads, x_begins = Signal(2), Signal(init=1)
@@ -222,14 +228,20 @@ class Controller(wiring.Component):
             m.d.sync += x_begins.eq(self.x_step_last)
             with m.If(x_begins):
                 m.d.sync += loads.bit_select(self.x_half, 1).eq(self.x_load)
-        starts, is_loaded, is_ended = Signal(init=1), Signal(), Signal()
-        m.d.comb += self.first_step.eq(starts & ~is_loaded)
+        contexts = self.config.architecture.contexts
+        starts, is_loaded, is_ended = Signal(contexts, init=(1 << contexts) - 1), Signal(), Signal()
+        starts_now = starts.bit_select(self.context, 1) if contexts > 1 else starts
+        m.d.comb += self.first_step.eq(starts_now & ~is_loaded)
         with m.If(self.saved):
             m.d.sync += is_ended.eq(0)
         with m.If(self.loaded):
             m.d.sync += is_loaded.eq(1)
         with m.If(self.issue & step_ends):
-            m.d.sync += [starts.eq(last_step), is_ended.eq(last_step), is_loaded.eq(0)]
+            m.d.sync += [starts_now.eq(last_step), is_ended.eq(last_step), is_loaded.eq(0)]
+        if contexts > 1:
+            # A context keeps its turn until its state is out.
+            with m.If(self.saved | (self.issue & step_ends & ~last_step)):
+                self._take_turns(m)
         wants = self.first_step & loads.bit_select(self.half, 1) & (x_level != 0)
         m.d.comb += [self.save.eq(self.at_rest & is_ended), self.load.eq(self.at_rest & wants & ~is_ended)]
         return step_begins & (is_ended | wants)

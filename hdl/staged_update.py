@@ -191,3 +191,4 @@ class StagedUpdate(CellUpdate):
                 cell.c.eq(previous[of_state].as_signed()), state.write_data[of_state].eq(cell.c_next),
                 cell.held.eq(waited[of_gate].as_signed()), held.write_data[of_gate].eq(cell.gate),
             ]  # fmt: skip
+        self._give_access(m, state)

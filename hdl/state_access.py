@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.parts import group_shape, select
 from model.config import Config
-from model.memory_image import num_slices
+from model.memory_image import cell_state_words
 from model.schedule import Schedule
 from model.state_beats import state_bits, state_segments
 
@@ -20,6 +20,11 @@ class Activity(enum.Enum):
     LOAD = 2
 
 
+def _words(config: Config) -> int:
+    """Of the memory of the cells' states, those of a context."""
+    return cell_state_words(config, Schedule(config))
+
+
 def state_access(config: Config) -> wiring.Signature:
     """Access to the memories, as their users see it."""
     return wiring.Signature(
@@ -30,7 +35,8 @@ def state_access(config: Config) -> wiring.Signature:
             "column": Out(config.architecture.tile_cols), "group": Out(group_shape(config)),
             "read_h": Out(1), "write_h": Out(1),
             # Of a cell's state: the word.
-            "unit": Out(range(max(2, num_slices(config, Schedule(config))))), "read_cell": Out(1), "write_cell": Out(1),
+            "unit": Out(range(max(2, config.architecture.contexts * _words(config)))),
+            "read_cell": Out(1), "write_cell": Out(1),
             "write_data": Out(state_bits(config)),
             "last_block": Out(1),
         }
@@ -54,6 +60,8 @@ class StateAccess(wiring.Component):
         Beats in the order of ``model.state_beats``.
     state_out : Out(stream.Signature(…))
         ``data``: as ``state_in``; ``last``: on the last beat.
+    context : In, where there are several
+        Whose state it is.
     access : Out(state_access)
     h_data, cell_data : In
         What was read, one cycle later, for as long as nothing else is.
@@ -66,14 +74,14 @@ class StateAccess(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         bits = state_bits(config)
-        k, points = config.block_size, config.quantization
+        k, points, contexts = config.block_size, config.quantization, config.architecture.contexts
         cell = {"cell_data": In(Schedule(config).cell_lanes * points.cell.width)} if config.cell.has_state else {}
         super().__init__(
             {
                 "save": In(1), "load": In(1), "saved": Out(1), "loaded": Out(1),
                 "state_in": In(stream.Signature(bits)),
                 "state_out": Out(stream.Signature(StructLayout({"data": bits, "last": 1}))),
-                "access": Out(state_access(config)),
+                **({"context": In(range(contexts))} if contexts > 1 else {}), "access": Out(state_access(config)),
                 "h_data": In(k * points.h.width), **cell,
             }
         )  # fmt: skip
@@ -81,11 +89,16 @@ class StateAccess(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, segments, access = self.config, state_segments(self.config), self.access
+        contexts = config.architecture.contexts
         activity = Signal(Activity)
         number, beat = Signal(range(max(2, len(segments)))), Signal(range(max(2, *(s.beats for s in segments))))
         place = Signal.like(access.column, init=1 << segments[0].first)
         advance, segment_ends, ends = Signal(), Signal(), Signal()
         is_cell = Signal()
+        unit = beat + select(number, [segment.first if segment.is_cell else 0 for segment in segments])
+        if contexts > 1:
+            # A context's words come after those of the contexts before it.
+            unit += select(self.context, [_words(config) * context for context in range(contexts)])
         m.d.comb += [
             segment_ends.eq(beat == select(number, [segment.beats - 1 for segment in segments])),
             ends.eq(segment_ends & (number == len(segments) - 1)),
@@ -93,7 +106,7 @@ class StateAccess(wiring.Component):
             access.active.eq(activity != Activity.STEPS),
             access.layer.eq(select(number, [segment.layer for segment in segments])),
             access.column.eq(place),
-            access.unit.eq(beat + select(number, [segment.first if segment.is_cell else 0 for segment in segments])),
+            access.unit.eq(unit),
             access.last_block.eq(segment_ends),
             access.write_data.eq(self.state_in.payload),
         ]

@@ -249,19 +249,23 @@ class VectorMemory(wiring.Component):
 
     def _access(self, m, banks: dict) -> None:
         """What the step before made, read and written from outside."""
-        access = self.access
+        access, contexts = self.access, self.config.architecture.contexts
+        # A context whose state goes out has just made it in this turn; the state that comes in is read in this turn.
+        read_place = ~self.half if contexts == 1 else Cat(self.turn, self.context)
+        write_place = ~self.half if contexts == 1 else Cat(~self.turn, self.context)
         column, layer = Signal.like(access.column), Signal.like(access.layer)
         with m.If(access.read_h):
             m.d.sync += [column.eq(access.column), layer.eq(access.layer)]
         for (number, _, index), (store, ram) in banks.items():
-            if not store.vector.is_previous:
+            # Parts that share a memory are of one layer.
+            if not store.vector.is_previous or number != store.parts[0]:
                 continue
             own = self.config.parts[number].layer
             chosen = access.column[index] & (access.layer == own)
             with m.If(access.active):
                 m.d.comb += [
                     ram.write_en.eq(access.write_h & chosen), ram.read_en.eq(access.read_h & chosen),
-                    ram.write_addr.eq(Cat(~self.half, access.group)), ram.read_addr.eq(Cat(~self.half, access.group)),
+                    ram.write_addr.eq(Cat(write_place, access.group)), ram.read_addr.eq(Cat(read_place, access.group)),
                     ram.write_data.eq(self.h_block),
                 ]  # fmt: skip
             with m.If(column[index] & (layer == own)):

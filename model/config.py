@@ -240,7 +240,7 @@ class ArchitectureConfig:
         Independent streams that take turns, a step each, every one with a state of its own.  A stream's step then
         has the others' steps to become ready in, and less needs to go ahead.
     state_ports : bool
-        Streams for the state: in before a sequence that asks for it, out after every sequence.
+        Streams for the state: in before a sequence that asks for it, out after every sequence, of every context.
     lookahead : int or None
         Row groups of a layer whose early columns (of the first layer: x) are worked on before any late one: work
         that does not wait and so covers the latency of what the late ones read.  Their partial sums are parked.
@@ -272,9 +272,6 @@ class ArchitectureConfig:
         require(1 <= self.tile_cols <= 4096, "architecture.tile_cols", "from 1 to 4096", self.tile_cols)
         require(self.engine in ENGINES, "architecture.engine", f"one of {', '.join(ENGINES)}", self.engine)
         require(1 <= self.contexts <= 64, "architecture.contexts", "from 1 to 64", self.contexts)
-        if self.state_ports:
-            rule = "1 where architecture.state_ports is true"
-            require(self.contexts == 1, "architecture.contexts", rule, self.contexts)
         rule = f"one of {', '.join(ARITHMETICS)}"
         require(self.arithmetic in ARITHMETICS, "architecture.arithmetic", rule, self.arithmetic)
         steps = self.sequence_steps
@@ -379,7 +376,6 @@ class Config:
         if self.cell.stages > 1:
             rule = f"false for cell {self.cell.name}, whose gates are worked on one after the other"
             require(not self.network.bidirectional, "network.bidirectional", rule, self.network.bidirectional)
-            require(not arch.state_ports, "architecture.state_ports", rule, arch.state_ports)
         if not self.network.bidirectional:
             rule = "left out (null) as network.bidirectional is false"
             require(arch.sequence_steps is None, "architecture.sequence_steps", rule, arch.sequence_steps)

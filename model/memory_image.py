@@ -76,13 +76,18 @@ def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
     return MemorySpec(PEEPHOLE_NAME, num_slices(config, schedule), width)
 
 
+def cell_state_words(config: Config, schedule: Schedule) -> int:
+    """Words of the memory of the state for one context, or of both directions for the layer at work."""
+    return turn_slices(config, schedule) // config.cell.stages
+
+
 def cell_state_spec(config: Config, schedule: Schedule) -> MemorySpec:
     """The memory of the state, of a cell that has one: a word for ``cell_lanes`` units, context after context.
 
     The stages of a cell share it.  A bidirectional network keeps it for the layer at work alone, one direction after
     the other.
     """
-    words = config.architecture.contexts * turn_slices(config, schedule) // config.cell.stages
+    words = config.architecture.contexts * cell_state_words(config, schedule)
     return MemorySpec("cell_state", words, schedule.cell_lanes * config.quantization.cell.width)
 
 

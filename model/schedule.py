@@ -11,6 +11,10 @@ columns, then every other row group whole.  An issue waits until
 - for the first of a step: the output buffer has room for the whole step,
 - for the last of a row group: the drain will be free when its sums arrive.
 
+With state ports the beats of a state come between two steps, after the last of a sequence and before the first of one
+that takes its state from the stream: all that the steps before make has been written when they begin, and the next step
+waits for them.
+
 Nothing else waits, so these rules give every cycle.  ``model.sequence_schedule`` has those of bidirectional networks.
 """
 
@@ -68,6 +72,12 @@ def interleave(lengths: list[int], contexts: int) -> list[tuple[int, int]]:
     return order
 
 
+def ends_sequence(lengths: list[int], step: tuple[int, int]) -> bool:
+    """Whether a step of :func:`interleave` is the last of its sequence."""
+    number, index = step
+    return number < 0 or index == lengths[number] - 1
+
+
 def adder_tree_latency(terms: int, levels_per_register: int) -> int:
     """Registers of a balanced adder tree over ``terms``, its last level registered too; 0 levels: none."""
     depth = (terms - 1).bit_length()
@@ -121,7 +131,8 @@ class Timeline:
     last_beat : list of int
         Per step, cycle in which the last beat of h leaves.
     last_state : list of int
-        Per sequence, cycle in which the last beat of its state leaves; empty without state ports.
+        Per sequence in the order in which they end, those of idle contexts too, cycle in which the last beat of its
+        state leaves; empty without state ports.
     """
 
     first_issue: list[int]
@@ -286,7 +297,9 @@ class Schedule:
         if self.config.network.bidirectional:
             return self._sequences.interval(2 * STEADY_STEPS)
         contexts = self.config.architecture.contexts
-        last = self.timeline([STEADY_STEPS] * contexts).last_issue
+        # Contexts do not end together: in their last turn states would go out between the steps.
+        steps = STEADY_STEPS + (self.config.architecture.state_ports and contexts > 1)
+        last = self.timeline([steps] * contexts).last_issue[: STEADY_STEPS * contexts]
         return -(-(last[-1] - last[-1 - contexts]) // contexts)
 
     @property
@@ -308,7 +321,7 @@ class Schedule:
         ----------
         sequence_lengths : list of int
         loads : sequence of bool, optional
-            With state ports: whether a sequence takes its state from the stream.
+            With state ports: whether a sequence takes its state from the stream; none does when left out.
         """
         c = self.config
         if c.network.bidirectional:
@@ -332,27 +345,28 @@ class Schedule:
             needs.append(wanted)
 
         contexts, buffered = c.architecture.contexts, output_buffer_steps(c)
-        steps = [index == 0 for _, index in interleave(sequence_lengths, contexts)]
+        order = interleave(sequence_lengths, contexts)
         x_time: list[int] = []  # cycle of each beat of x
         beat_time: list[int] = []  # cycle of each beat of h
         written: list[int] = []  # cycle from which each block that a part makes can be read
         consumed: list[int] = []  # cycle of the last issue of each step
         result = Timeline([], [], [], [])
-        loading = iter(loads)
         now, ready_to_complete = -1, 0
-        for step, is_first in enumerate(steps):
+        for step, (sequence, index_in_sequence) in enumerate(order):
+            is_first = index_in_sequence == 0
             for block in range(x_blocks):
                 index = step * x_blocks + block
                 # A half of the x memory is free again in the cycle after the last issue that read it.
                 free = consumed[step - 2] + 1 if step >= 2 else 0
                 x_time.append(max(x_time[index - 1] + 1 if index else 0, free))
             rested = 0
-            if is_first and c.architecture.state_ports:
-                if step:
-                    rested = self._saved(max(now + 1, written[-1]), result)
-                if next(loading, False):
+            if c.architecture.state_ports:
+                rests = max(now + 1, written[-1]) if step else 0
+                if step and ends_sequence(sequence_lengths, order[step - 1]):
+                    rested = self._saved(rests, result)
+                if is_first and sequence >= 0 and loads and loads[sequence]:
                     # The state's beats, between a cycle before and a cycle after them.
-                    rested = max(rested, now + 1, x_time[step * x_blocks] + 1) + self.state_beats + 1
+                    rested = max(rested, rests, x_time[step * x_blocks] + 1) + self.state_beats + 1
             for number, issue in enumerate(self.issues):
                 when = max(now + 1, rested if number == 0 else 0)
                 for vector, count in needs[number]:

@@ -2,6 +2,10 @@
 
 Layer after layer: the blocks of h, then, of a cell with a state of its own, its slices of ``cell_lanes`` units, each a
 beat of its own, first element lowest, in the lower bits of a word that is as wide as the wider of both.
+
+A state is that of one context: out goes that of the context whose sequence has just ended, before the next context's
+step begins; in comes that of the context whose step is next.  States leave in the order in which sequences end, and
+come in the order in which those begin that ask for one.
 """
 
 from typing import NamedTuple
@@ -42,13 +46,15 @@ def state_segments(config: Config) -> list[Segment]:
     schedule, points, k = Schedule(config), config.quantization, config.block_size
     segments, slices = [], 0
     for part in config.parts:
-        if part.kind == CELL:
+        # Of a cell of several stages the first reads the layer's own h.
+        if part.kind == CELL and part.gates == config.cell.stage_gates[0]:
             # A layer's own h of the step before: its late columns in the first layer, else its early ones.
             first = 0 if part.layer else part.early.blocks % config.architecture.tile_cols
             segments.append(Segment(part.layer, False, config.num_output_blocks, k, points.h.width, first))
             count, lanes = part.made * schedule.slices, schedule.cell_lanes
             if config.cell.has_state:
-                segments.append(Segment(part.layer, True, count, lanes, points.cell.width, slices))
+                first = slices // config.cell.stages
+                segments.append(Segment(part.layer, True, count, lanes, points.cell.width, first))
         slices += part.row_blocks // config.bundle_rows * schedule.slices
     return segments
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,13 @@ def split(x: np.ndarray) -> tuple[np.ndarray, ...]:
     return tuple(np.split(x, cuts))
 
 
+def split_for(x: np.ndarray, contexts: int) -> tuple[np.ndarray, ...]:
+    """Steps → a share for each context, as sequences of different lengths that are dealt to the contexts in turn."""
+    shares = [split(share) for share in np.array_split(x, min(contexts, len(x)))]
+    # Earlier shares are the longer ones: only the last contexts can lack a last sequence.
+    return tuple(part for parts in zip_longest(*shares) for part in parts if part is not None)
+
+
 def patterns(number: int) -> list[tuple[str, StallPattern, StallPattern]]:
     """Stalls of source and sink under which the text runs."""
     return [
@@ -89,10 +97,11 @@ def main(argv: list[str] | None = None) -> int:
     else:
         x = random_inputs(config, rng, args.steps)
     pieces = np.split(x, np.cumsum(lengths)[:-1])
-    # With ports for it the state goes out of every sequence and into the next: the text goes on.
-    scenario = continued if config.architecture.state_ports else Scenario
+    # With ports for it the state goes out of every sequence and into its context's next: its share of the text goes on.
+    with_ports, contexts = config.architecture.state_ports, config.architecture.contexts
+    scenario = continued if with_ports else Scenario
     runs = [
-        Run(scenario(chosen.weights, split(piece)), source, sink, name)
+        Run(scenario(chosen.weights, split_for(piece, contexts if with_ports else 1)), source, sink, name)
         for piece, (name, source, sink) in zip(pieces, shares, strict=True)
     ]
     if model is not None:

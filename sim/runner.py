@@ -249,12 +249,12 @@ def _compare_states(scenario: Scenario, received: list[int]) -> list[str]:
         return [f"{len(received)} beats of states came, not {scenario.num_state_beats}"]
     problems, last = [], state_bits(scenario.config)
     per_state = Schedule(scenario.config).state_beats
-    if received and [beat >> last for beat in received] != ([0] * (per_state - 1) + [1]) * len(scenario.sequences):
+    if [beat >> last for beat in received] != ([0] * (per_state - 1) + [1]) * (len(received) // per_state):
         problems.append("state_out_last is not on the last beat of every state")
     for number, pair in enumerate(zip(scenario.states(received), scenario.expected_states, strict=False)):
         for layer, ((h, c), (golden_h, golden_c)) in enumerate(zip(*pair, strict=True)):
             if not (np.array_equal(h, golden_h) and np.array_equal(c, golden_c)):
-                problems.append(f"sequence {number}: the state of layer {layer} after it is not the reference's")
+                problems.append(f"state {number} that came: that of layer {layer} is not the reference's")
     return problems
 
 

@@ -125,19 +125,21 @@ class Scenario:
 
     @cached_property
     def state_in_beats(self) -> list[int]:
-        """Payloads of stream state_in."""
-        return [beat for state in self.initial if state is not None for beat in pack_state(self.config, state)]
+        """Payloads of stream state_in: the states in the order in which sequences begin."""
+        begun = [self.initial[number] for number, step in self.order if step == 0 and number >= 0 and self.initial]
+        return [beat for state in begun if state is not None for beat in pack_state(self.config, state)]
 
     @property
     def num_state_beats(self) -> int:
         """Payloads that stream state_out must carry."""
         has_ports = self.config.architecture.state_ports
-        return len(self.sequences) * Schedule(self.config).state_beats if has_ports else 0
+        return len(self._last_places) * Schedule(self.config).state_beats if has_ports else 0
 
     @cached_property
     def expected_states(self) -> list[list]:
-        """Final (h, c) of every layer, of each sequence."""
-        return [state for _, state in self._golden]
+        """Final (h, c) of every layer, of each sequence in the order in which they end, those of idle contexts too."""
+        ended = [self.order[place][0] for place in sorted(self._last_places)]
+        return [self._run(self._idle)[1] if number < 0 else self._golden[number][1] for number in ended]
 
     def states(self, beats: Sequence[int]) -> list[list]:
         """Payloads of stream state_out → (h, c) of every layer, of each state that is whole."""
@@ -189,7 +191,7 @@ class Scenario:
         bits = self.config.quantization.x.width
         words = self._beats(self.in_order(self.sequences, self._idle), bits)
         for place, (number, step) in enumerate(self.order):
-            if step == 0 and self.initial and self.initial[number] is not None:
+            if step == 0 and number >= 0 and self.initial and self.initial[number] is not None:
                 words[place * self.config.num_input_blocks] |= 2 << (self.config.block_size * bits)
         return words
 
@@ -282,11 +284,16 @@ def random_scenario(config: Config, rng: np.random.Generator, max_steps: int = 1
 
 
 def continued(weights: NetworkWeights, sequences: Sequence[np.ndarray]) -> Scenario:
-    """Sequences that are one: each starts from the state that the one before ended with, through the state ports."""
-    initial, state = [], None
-    for sequence in sequences:
+    """Sequences that are one: each starts from the state that the one before ended with, through the state ports.
+
+    Dealt to several contexts they are one of each context.
+    """
+    initial, states = [], [None] * weights.config.architecture.contexts
+    for number, sequence in enumerate(sequences):
+        context = number % len(states)
+        state = states[context]
         initial.append(None if state is None else [(h[0], c[0]) for h, c in state])
-        _, state = NetworkReference(weights).run(sequence[:, None], state)
+        _, states[context] = NetworkReference(weights).run(sequence[:, None], state)
     return Scenario(weights, tuple(sequences), tuple(initial))
 
 
@@ -378,9 +385,9 @@ def _draw(rng: np.random.Generator) -> dict:
             "engine": engine,
             "arithmetic": pick(*ARITHMETICS),
             "contexts": (contexts := 1 if both else pick(1, 1, 1, 2, 3)),
-            "state_ports": not both and contexts == 1 and rng.random() < 0.3,
+            # Here and for the output layer, made of what was drawn: the other designs of a seed stay what they were.
+            "state_ports": not both and (rng.random() < 0.3 if contexts == 1 else (hidden_size - input_size) % 3 == 0),
             "sequence_steps": pick(None, between(1, 5)) if both else None,
-            # Made of what was drawn: the designs of a seed stay what they were before there was such a layer.
             "output_layer": 2 + input_size if not both and (input_size + hidden_size) % 5 == 0 else 0,
             "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
             "lookahead": None if both else pick(None, between(1, groups)),

@@ -116,9 +116,10 @@ def ports(config: Config) -> list[dict]:
     ]
     if config.architecture.state_ports:
         bits, beats = state_bits(config), Schedule(config).state_beats
+        its = "its state" if config.architecture.contexts == 1 else "its context's state"
         data = f"{beats} beats are a state: of each layer the blocks of h, then its cells' states, first element lowest"
         table += [
-            ("x_load", "input", 1, "on the first beat of a sequence: its state comes from state_in, else it is zero"),
+            ("x_load", "input", 1, f"on the first beat of a sequence: {its} comes from state_in, else it is zero"),
             ("state_in_valid", "input", 1, "a beat of a state is offered"),
             ("state_in_ready", "output", 1, "it is taken in this cycle if it is offered"),
             ("state_in_data", "input", bits, data),
@@ -126,7 +127,7 @@ def ports(config: Config) -> list[dict]:
                 "state_out_valid",
                 "output",
                 1,
-                "a beat of the state after a sequence is offered; the next waits for it",
+                f"a beat of {its} after a sequence is offered; the next step waits for it",
             ),
             ("state_out_ready", "input", 1, "it is taken in this cycle if it is offered"),
             ("state_out_data", "output", bits, data),

@@ -27,8 +27,8 @@ def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
     if cell not in CELLS:
         limits.append(f"cell {cell}")
     elsewhere = layer.state_inputs or any(w.initial_h is not None or w.initial_c is not None for w in layer.weights)
-    # What has state ports: see model.config.
-    if elsewhere and (layer.num_directions == 2 or CELLS[cell].stages > 1):
+    # Two directions have no state ports: see model.config.
+    if elsewhere and layer.num_directions == 2:
         limits.append("first state other than zero")
     return tuple(limits)
 

@@ -247,8 +247,10 @@ def test_a_projection_is_one_of_the_matrices(rng):
     assert convert([layer], 4, 8, calibration=x).report["projection"]["w_hr"] > 0.1
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_first_states_are_those_of_the_file(cell, rng):
+@pytest.mark.parametrize(
+    ("cell", "linear_before_reset"), [("lstm", True), ("gru", True), ("gru", False), ("rnn", True)]
+)
+def test_first_states_are_those_of_the_file(cell, linear_before_reset, rng):
     """One for every sequence, through the state ports; the dense network follows the float one from its first step."""
     gates = len(CELL_GATES[cell])
     shapes = {"w_x": (8 * gates, 5), "w_h": (8 * gates, 8), "bias_x": (8 * gates,), "bias_h": (8 * gates,)}
@@ -256,7 +258,7 @@ def test_first_states_are_those_of_the_file(cell, rng):
     arrays["initial_h"] = rng.uniform(-0.9, 0.9, size=(3, 8))
     if cell == "lstm":
         arrays["initial_c"] = rng.normal(size=(1, 8))
-    layer = RecurrentLayer("l0", cell, (DirectionWeights(**arrays),))
+    layer = RecurrentLayer("l0", cell, (DirectionWeights(**arrays),), linear_before_reset=linear_before_reset)
     assert not layer_limits(layer)
     result = convert([layer], 1, 8, calibration=rng.normal(size=(4, 3, 5)))
     assert result.config.architecture.state_ports

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 
 from model.config import Config
 from model.presets import preset
-from model.schedule import Schedule, adder_tree_latency, dot_product_latency, interleave
+from model.schedule import (
+    OUTPUT_BUFFER_LATENCY,
+    Schedule,
+    adder_tree_latency,
+    dot_product_latency,
+    ends_sequence,
+    interleave,
+)
 from model.sequence_schedule import pieces
 from sim.scenarios import random_config
 
@@ -131,6 +138,40 @@ def test_contexts_that_wait_together_are_counted():
     last = shared.timeline([8, 8]).last_issue
     assert last[-1] - last[-2] < shared.initiation_interval == -(-(last[-1] - last[-3]) // 2)
     assert Schedule(whole).initiation_interval / 2 <= shared.initiation_interval < Schedule(whole).initiation_interval
+
+
+@pytest.mark.parametrize("settings", [{}, {"tile_rows": 12, "tile_cols": 6}])
+def test_states_go_out_and_in_while_no_step_is_under_way(settings):
+    """Of three contexts, one of which waits while the others' sequences go on, and one of which is idle in the end."""
+    ports = {"architecture.contexts": 3, "architecture.state_ports": True}
+    config = preset("tiny").replace({f"architecture.{name}": value for name, value in settings.items()} | ports)
+    schedule, lengths = Schedule(config), [2, 1, 3]
+    order = interleave(lengths, 3)
+    assert order == [(0, 0), (1, 0), (2, 0), (0, 1), (-1, 0), (2, 1), (-1, 0), (-1, 0), (2, 2)]
+    line, loaded = schedule.timeline(lengths), schedule.timeline(lengths, [False, False, True])
+    for one in (line, loaded):
+        ends = [place for place, step in enumerate(order) if ends_sequence(lengths, step)]
+        assert ends == [1, 3, 4, 6, 7, 8]
+        assert len(one.last_state) == len(ends)
+        for place, out in zip(ends, one.last_state, strict=True):
+            # Its last h is written before, and no step begins while it goes out.
+            assert out - schedule.state_beats >= one.last_beat[place] - OUTPUT_BUFFER_LATENCY
+            assert all(later > out for later in one.first_issue[place + 1 :])
+    # What is under way drains, then the state comes in.
+    before = max(line.last_state[0], line.last_beat[1] - OUTPUT_BUFFER_LATENCY)
+    assert loaded.first_issue[2] > before + schedule.state_beats
+    assert loaded.first_issue[:2] == line.first_issue[:2]
+    # One that comes in after a step that ends nothing.
+    into_second = schedule.timeline([2, 2, 2], [False, True, False])
+    assert into_second.first_issue[1] > into_second.last_beat[0] - OUTPUT_BUFFER_LATENCY + schedule.state_beats
+
+
+@given(configs)
+def test_state_ports_do_not_change_the_interval(config: Config):
+    """What goes out after sequences does not count among the cycles per step of endless ones."""
+    assume(not config.network.bidirectional)
+    kinds = [Schedule(config.replace({"architecture.state_ports": value})) for value in (False, True)]
+    assert kinds[0].initiation_interval == kinds[1].initiation_interval
 
 
 def test_the_papers_case():

@@ -143,6 +143,62 @@ DESIGNS = {
         "tiny",
         {"network.cell": "gru", "quantization.weight_frac": 7, "architecture.state_ports": True},
     ),
+    # The states of several contexts, of which some go on while another's is out or in.
+    "icarus-contexts-state-ports": (
+        "icarus",
+        "tiny",
+        {
+            "network.num_layers": 2,
+            "network.projection_size": 7,
+            "architecture.contexts": 3,
+            "architecture.output_layer": 5,
+            "architecture.state_ports": True,
+            "architecture.arithmetic": "multiplier",
+            "architecture.tile_cols": 2,
+            "architecture.tile_rows": 5,
+        },
+    ),
+    "icarus-rnn-contexts-state-ports": (
+        "icarus",
+        "tiny",
+        {
+            "network.cell": "rnn",
+            "quantization.weight_frac": 7,
+            "architecture.contexts": 2,
+            "architecture.state_ports": True,
+            "architecture.engine": "fast",
+            "architecture.tile_rows": 3,
+        },
+    ),
+    # Of a cell whose stages share one state.
+    "icarus-reset-first-state-ports": (
+        "icarus",
+        "tiny",
+        {
+            "network.cell": "gru_reset_first",
+            "quantization.weight_frac": 7,
+            "network.num_layers": 2,
+            "architecture.state_ports": True,
+            "architecture.engine": "fast",
+            "architecture.tile_rows": 1,
+            "architecture.tile_cols": 2,
+        },
+    ),
+    "icarus-reset-first-contexts-state-ports": (
+        "icarus",
+        "tiny",
+        {
+            "network.cell": "gru_reset_first",
+            "quantization.weight_frac": 7,
+            "network.num_layers": 2,
+            "architecture.contexts": 3,
+            "architecture.output_layer": 6,
+            "architecture.state_ports": True,
+            "architecture.arithmetic": "multiplier",
+            "architecture.tile_rows": 2,
+            "architecture.tile_cols": 3,
+        },
+    ),
     # An output layer on chip, whose lanes do not divide its outputs.
     "icarus-output-layer": (
         "icarus",
@@ -244,15 +300,20 @@ def test_a_wrong_weight_is_seen(tmp_path, rng):
     assert result.timeline == other.timeline
 
 
-def test_a_sequence_goes_on_where_another_ended(tmp_path, rng):
-    """Cut in three, handed on through the state ports, a sequence gives what it gives whole."""
-    weights = random_weights(preset("tiny").replace({"architecture.state_ports": True}), rng)
-    (x,) = random_sequences(weights.config, rng, [9])
-    scenario = continued(weights, np.split(x, [2, 3]))
+@pytest.mark.parametrize("contexts", [1, 2])
+def test_a_sequence_goes_on_where_another_ended(contexts, tmp_path, rng):
+    """Cut in three, handed on through the state ports, the sequence of a context gives what it gives whole."""
+    settings = {"architecture.state_ports": True, "architecture.contexts": contexts}
+    weights = random_weights(preset("tiny").replace(settings), rng)
+    whole = random_sequences(weights.config, rng, [9, 8][:contexts])
+    parts = [np.split(x, cuts) for x, cuts in zip(whole, [(2, 3), (1, 5)], strict=False)]
+    scenario = continued(weights, [part for turn in zip(*parts, strict=True) for part in turn])
     emit(weights, tmp_path / "build", "a test")
     (result,) = simulate(tmp_path / "build", [Run(scenario)], "icarus")
     assert result.problems == []
-    assert np.array_equal(result.h, Scenario(weights, (x,)).expected[0])
+    for context, x in enumerate(whole):
+        places = [place for number in range(context, 3 * contexts, contexts) for place in scenario.steps_of(number)]
+        assert np.array_equal(result.h[places], Scenario(weights, (x,)).expected[0])
 
 
 def test_characters_of_the_shipped_network(tmp_path):

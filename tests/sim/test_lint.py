@@ -11,6 +11,19 @@ DESIGNS = {
     "default": ("char128", {}),
     "multipliers": ("tiny", {"architecture.arithmetic": "multiplier", "architecture.engine": "fast"}),
     "layers, contexts": ("tiny", {"network.num_layers": 2, "network.cell": "gru", "architecture.contexts": 3}),
+    "states of stages": (
+        "tiny",
+        {
+            "network.cell": "gru_reset_first",
+            "quantization.weight_frac": 7,
+            "architecture.state_ports": True,
+            "architecture.tile_rows": 2,
+        },
+    ),
+    "states of contexts": (
+        "tiny",
+        {"architecture.contexts": 2, "architecture.state_ports": True, "architecture.arithmetic": "multiplier"},
+    ),
     "peephole": ("tiny", {"network.cell": "lstm_peephole", "architecture.output_layer": 7}),
     "rnn": ("tiny", {"network.cell": "rnn", "quantization.weight_frac": 7, "architecture.tile_rows": 2}),
     "shift": ("tiny", {"activation.kind": "shift", "activation.segments": 4, "architecture.tile_cols": 5}),

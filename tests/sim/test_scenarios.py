@@ -2,6 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model.schedule import Schedule
 from sim.scenarios import from_beats, random_config, random_scenario, to_beats
 
 
@@ -25,6 +26,9 @@ def test_beats_of_a_scenario(seed):
     longest = config.sequence_steps if config.network.bidirectional else max(scenario.lengths)
     assert len(h) == scenario.num_steps
     ends = [index for index, beat in enumerate(scenario.h_beats) if beat >> last]
+    if config.architecture.state_ports:
+        assert len(scenario.expected_states) == len(ends)
+        assert scenario.num_state_beats == len(ends) * Schedule(config).state_beats
     assert all(index % blocks == blocks - 1 for index in ends)
     for number, length in enumerate(scenario.lengths):
         places = scenario.steps_of(number)
