@@ -6,11 +6,12 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.accelerator import Accelerator
 from hdl.block_stream import block_stream
-from hdl.cell_update import CellUpdate
+from hdl.cell_update import CellUpdate, inner_ports
 from hdl.drain import Drain
 from hdl.hierarchy import shared
 from hdl.matvec import MatVec
 from hdl.packing import padding_mask
+from hdl.parts import has_projection
 from hdl.pass_address import PassAddress
 from hdl.sequencer import Sequencer
 from hdl.turn_controller import TurnController
@@ -24,7 +25,7 @@ class BidirectionalAccelerator(wiring.Component):
     """Layers of both directions, one after the other over the whole sequence; the directions take turns, a step each.
 
     While a direction's step drains, is activated and written, the other's is worked on: nothing waits where a step
-    takes longer than that.
+    takes longer than that.  Where a step has several parts, they take turns part by part.
 
     Parameters
     ----------
@@ -78,8 +79,18 @@ class BidirectionalAccelerator(wiring.Component):
             m.d.comb += part.first.eq(sequencer.first)
         if layers > 1:
             m.d.comb += [part.layer.eq(sequencer.layer) for part in (controller, vectors, matvec, unit)]
+        if has_projection(config):
+            m.d.comb += cells.projected.eq(drain.slice_projected)
         h_block = Signal.like(cells.block)
-        mask = padding_mask(config.network.hidden_size, config.block_size, config.quantization.h.width)
+        mask = padding_mask(config.output_size, config.block_size, config.quantization.h.width)
+        if inner_ports(config):
+            inner_mask = padding_mask(config.network.hidden_size, config.block_size, config.quantization.h.width)
+            m.d.comb += [
+                vectors.part.eq(controller.part),
+                vectors.inner_write.eq(cells.inner_valid),
+                vectors.inner_block.eq(Mux(vectors.inner_last, cells.inner & inner_mask, cells.inner)),
+                controller.inner_written.eq(cells.inner_valid),
+            ]
         m.d.comb += [
             h_block.eq(Mux(vectors.h_last, cells.block & mask, cells.block)),
             sequencer.room.eq(controller.input_room),

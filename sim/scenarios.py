@@ -343,7 +343,8 @@ def _draw(rng: np.random.Generator) -> dict:
     rows, cols = between(1, row_blocks), between(1, most_cols)
     groups = -(-row_blocks // rows)
     kind = pick(*ACTIVATION_KINDS)
-    both = not projected and rng.random() < 0.15
+    # Behind a projection made of what was drawn: the designs of a seed stay what they were before there were such.
+    both = (input_size + hidden_size) % 3 == 0 if projected else rng.random() < 0.15
     usual = rng.random() < 0.4
     quantization = {"weight_bits": between(2, 8), "projection_frac": between(0, 9)}
     if usual:

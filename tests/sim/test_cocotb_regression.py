@@ -173,6 +173,20 @@ DESIGNS = {
             "architecture.arithmetic": "multiplier",
         },
     ),
+    # Both again, each behind projections that fill no bundle and end within a block.
+    "icarus-both-directions-projected": (
+        "icarus",
+        "tiny",
+        {
+            "network.bidirectional": True,
+            "network.num_layers": 2,
+            "network.cell": "lstm_peephole",
+            "network.projection_size": 7,
+            "architecture.sequence_steps": 4,
+            "architecture.tile_rows": 5,
+            "architecture.tile_cols": 2,
+        },
+    ),
     "icarus-three-layers": (
         "icarus",
         "tiny",
