@@ -7,13 +7,14 @@ from amaranth.lib.wiring import In, Out
 from hdl.accelerator import Accelerator
 from hdl.block_stream import block_stream
 from hdl.cell_update import CellUpdate, inner_ports
-from hdl.drain import Drain
+from hdl.drain import Drain, state_unit_port
 from hdl.hierarchy import shared
 from hdl.matvec import MatVec
 from hdl.packing import padding_mask
 from hdl.parts import has_projection
 from hdl.pass_address import PassAddress
 from hdl.sequencer import Sequencer
+from hdl.staged_update import StagedUpdate
 from hdl.turn_controller import TurnController
 from hdl.turn_memory import TurnMemory
 from model.config import Config
@@ -62,7 +63,8 @@ class BidirectionalAccelerator(wiring.Component):
         m = Module()
         config, layers, schedule = self.config, self.config.network.num_layers, Schedule(self.config)
         sequencer, controller, vectors = Sequencer(config), TurnController(config), TurnMemory(config)
-        matvec, drain, cells = MatVec(config, self.contents), Drain(config), CellUpdate(config, self.contents)
+        matvec, drain = MatVec(config, self.contents), Drain(config)
+        cells = (StagedUpdate if config.cell.stages > 1 else CellUpdate)(config, self.contents)
         units = [turn_slices(config, schedule)] * layers
         unit = PassAddress(config, "unit_address", units)
         parts = {
@@ -115,7 +117,7 @@ class BidirectionalAccelerator(wiring.Component):
             # Parameters are those of the layer, the state that of its two directions.
             unit.advance.eq(drain.select),
             cells.unit.eq(unit.address),
-            cells.state_unit.eq(drain.unit),
+            *([cells.state_unit.eq(drain.unit)] if state_unit_port(config, In) else []),
             cells.select.eq(drain.select),
             cells.slice.eq(drain.slice),
             cells.slice_valid.eq(drain.slice_valid),

@@ -376,7 +376,6 @@ class Config:
         arch = self.architecture
         if self.cell.stages > 1:
             rule = f"false for cell {self.cell.name}, whose gates are worked on one after the other"
-            require(not self.network.bidirectional, "network.bidirectional", rule, self.network.bidirectional)
             require(not arch.state_ports, "architecture.state_ports", rule, arch.state_ports)
         if not self.network.bidirectional:
             rule = "left out (null) as network.bidirectional is false"

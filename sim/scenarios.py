@@ -343,8 +343,7 @@ def _draw(rng: np.random.Generator) -> dict:
     rows, cols = between(1, row_blocks), between(1, most_cols)
     groups = -(-row_blocks // rows)
     kind = pick(*ACTIVATION_KINDS)
-    # Behind a projection made of what was drawn: the designs of a seed stay what they were before there were such.
-    both = (input_size + hidden_size) % 3 == 0 if projected else rng.random() < 0.15
+    both = not projected and rng.random() < 0.15
     usual = rng.random() < 0.4
     quantization = {"weight_bits": between(2, 8), "projection_frac": between(0, 9)}
     if usual:
@@ -360,7 +359,7 @@ def _draw(rng: np.random.Generator) -> dict:
             "cell": fmt((2, 8), (3, 16)),
             "peephole": fmt((1, 3), (1, 9)),
         }
-    return {
+    design = {
         "name": "random",
         "network": {
             "input_size": input_size,
@@ -395,3 +394,9 @@ def _draw(rng: np.random.Generator) -> dict:
             },
         },
     }
+    if projected and (input_size + hidden_size) % 3 == 0:
+        # As the output layer: made of what was drawn.
+        fixed = {"contexts": 1, "state_ports": False, "lookahead": None, "output_layer": 0}
+        design["network"]["bidirectional"] = True
+        design["architecture"] |= fixed | {"sequence_steps": 1 + input_size % 5}
+    return design

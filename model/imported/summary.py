@@ -53,10 +53,7 @@ def network_limits(network: RecurrentNetwork) -> tuple[str, ...]:
 def direction_limits(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
     """What of the layers' directions the accelerator does not run: it knows forward ones, or both of every layer."""
     found = {layer.direction for layer in layers}
-    if found != {"bidirectional"}:
-        return tuple(f"direction {name}" for name in sorted(found - {"forward"}))
-    cells = dict.fromkeys(hardware_cell(layer) for layer in layers)
-    return tuple(f"cell {cell} of both directions" for cell in cells if cell in CELLS and CELLS[cell].stages > 1)
+    return () if found == {"bidirectional"} else tuple(f"direction {name}" for name in sorted(found - {"forward"}))
 
 
 def input_sizes(layers: Sequence[RecurrentLayer]) -> list[tuple[int, ...]]:

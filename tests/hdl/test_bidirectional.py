@@ -110,6 +110,23 @@ def test_projections(cell, layers, projection, settings, rng):
     check(design(**(network | settings)), rng)
 
 
+@pytest.mark.parametrize(
+    ("layers", "sizes", "settings"),
+    [
+        # Steps much shorter than the latency, a hidden block in one cycle; input that the directions wait for; the
+        # drain in the way; several groups of everything.
+        (1, (4, 4), {"cell_lanes": 4}),
+        (1, (2, 3), {"engine": "fast", "tile_cols": 2}),
+        (2, (30, 5), {"tile_cols": 3, "tile_rows": 2}),
+        (2, (6, 9), {"engine": "fast", "tile_rows": 3, "tile_cols": 3, "cell_lanes": 1}),
+        (3, (9, 7), {"tile_rows": 2, "arithmetic": "carry_save", "compression.block_size": 2}),
+    ],
+)
+def test_reset_gate_first(layers, sizes, settings, rng):
+    network = {"network.input_size": sizes[0], "network.hidden_size": sizes[1], "network.num_layers": layers}
+    check(design(**{"network.cell": "gru_reset_first", **network}, **settings), rng)
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_sequence_too_long_is_cut(layers, steps, rng):

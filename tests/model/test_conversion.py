@@ -230,11 +230,20 @@ def test_directions_that_do_not_go_together_are_refused(rng):
     both = replace(lstm(rng, 4, 4), direction="bidirectional", weights=lstm(rng, 4, 4).weights * 2)
     with pytest.raises(InvalidValueError, match="^layers must be alike to share one engine, not 'direction'$"):
         convert([forward, both], 1, 8)
-    gru = DirectionWeights(*(rng.normal(size=shape) for shape in ((12, 4), (12, 4), 12, 12)))
-    staged = RecurrentLayer("l0", "gru", (gru, gru), "bidirectional", linear_before_reset=False)
-    text = "^layers must be ones that the accelerator runs together, not 'cell gru_reset_first of both directions'$"
+    text = "^layers must be ones that the accelerator runs together, not 'direction reverse'$"
     with pytest.raises(InvalidValueError, match=text):
-        convert([staged], 1, 8)
+        convert([replace(forward, direction="reverse")], 1, 8)
+
+
+def test_both_directions_of_a_reset_gate_first(rng):
+    layers = []
+    for size in (5, 12):
+        ways = [DirectionWeights(*(rng.normal(size=shape) * 0.4 for shape in ((18, size), (18, 6), 18, 18)))
+                for _ in range(2)]  # fmt: skip
+        layers.append(RecurrentLayer(f"l{size}", "gru", tuple(ways), "bidirectional", linear_before_reset=False))
+    result = convert(layers, 1, 8, calibration=rng.normal(size=(30, 3, 5)))
+    assert (result.config.network.cell, result.config.network.bidirectional) == ("gru_reset_first", True)
+    assert result.report["output"]["integers"] < 0.05
 
 
 def test_a_projection_is_one_of_the_matrices(rng):

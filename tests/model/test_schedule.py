@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model.config import Config
@@ -73,7 +73,6 @@ def test_timeline_is_causal(config: Config, lengths):
 
 @given(configs, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 4))
 def test_a_sequence_of_both_directions_passes_layer_by_layer(config: Config, lengths, longest):
-    assume(config.cell.stages == 1)
     settings = {"network.bidirectional": True, "architecture.sequence_steps": longest}
     fixed = {"architecture.contexts": 1, "architecture.lookahead": None, "architecture.state_ports": False}
     fixed["architecture.output_layer"] = 0
