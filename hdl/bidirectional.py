@@ -6,13 +6,15 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.accelerator import Accelerator
 from hdl.block_stream import block_stream
-from hdl.cell_update import CellUpdate
-from hdl.drain import Drain
+from hdl.cell_update import CellUpdate, inner_ports
+from hdl.drain import Drain, state_unit_port
 from hdl.hierarchy import shared
 from hdl.matvec import MatVec
 from hdl.packing import padding_mask
+from hdl.parts import has_projection
 from hdl.pass_address import PassAddress
 from hdl.sequencer import Sequencer
+from hdl.staged_update import StagedUpdate
 from hdl.turn_controller import TurnController
 from hdl.turn_memory import TurnMemory
 from model.config import Config
@@ -24,7 +26,7 @@ class BidirectionalAccelerator(wiring.Component):
     """Layers of both directions, one after the other over the whole sequence; the directions take turns, a step each.
 
     While a direction's step drains, is activated and written, the other's is worked on: nothing waits where a step
-    takes longer than that.
+    takes longer than that.  Where a step has several parts, they take turns part by part.
 
     Parameters
     ----------
@@ -61,7 +63,8 @@ class BidirectionalAccelerator(wiring.Component):
         m = Module()
         config, layers, schedule = self.config, self.config.network.num_layers, Schedule(self.config)
         sequencer, controller, vectors = Sequencer(config), TurnController(config), TurnMemory(config)
-        matvec, drain, cells = MatVec(config, self.contents), Drain(config), CellUpdate(config, self.contents)
+        matvec, drain = MatVec(config, self.contents), Drain(config)
+        cells = (StagedUpdate if config.cell.stages > 1 else CellUpdate)(config, self.contents)
         units = [turn_slices(config, schedule)] * layers
         unit = PassAddress(config, "unit_address", units)
         parts = {
@@ -78,8 +81,18 @@ class BidirectionalAccelerator(wiring.Component):
             m.d.comb += part.first.eq(sequencer.first)
         if layers > 1:
             m.d.comb += [part.layer.eq(sequencer.layer) for part in (controller, vectors, matvec, unit)]
+        if has_projection(config):
+            m.d.comb += cells.projected.eq(drain.slice_projected)
         h_block = Signal.like(cells.block)
-        mask = padding_mask(config.network.hidden_size, config.block_size, config.quantization.h.width)
+        mask = padding_mask(config.output_size, config.block_size, config.quantization.h.width)
+        if inner_ports(config):
+            inner_mask = padding_mask(config.network.hidden_size, config.block_size, config.quantization.h.width)
+            m.d.comb += [
+                vectors.part.eq(controller.part),
+                vectors.inner_write.eq(cells.inner_valid),
+                vectors.inner_block.eq(Mux(vectors.inner_last, cells.inner & inner_mask, cells.inner)),
+                controller.inner_written.eq(cells.inner_valid),
+            ]
         m.d.comb += [
             h_block.eq(Mux(vectors.h_last, cells.block & mask, cells.block)),
             sequencer.room.eq(controller.input_room),
@@ -104,7 +117,7 @@ class BidirectionalAccelerator(wiring.Component):
             # Parameters are those of the layer, the state that of its two directions.
             unit.advance.eq(drain.select),
             cells.unit.eq(unit.address),
-            cells.state_unit.eq(drain.unit),
+            *([cells.state_unit.eq(drain.unit)] if state_unit_port(config, In) else []),
             cells.select.eq(drain.select),
             cells.slice.eq(drain.slice),
             cells.slice_valid.eq(drain.slice_valid),

@@ -16,6 +16,13 @@ from model.memory_image import MemorySpec, bias_spec, cell_state_spec, peephole_
 from model.schedule import PROJECTION_LATENCY, Schedule
 
 
+def inner_ports(config: Config) -> dict:
+    """Members for what a part of a step makes for a later one, where directions make it apart from h."""
+    if not config.network.bidirectional or len(config.layer_parts[0]) == 1:
+        return {}
+    return {"inner_valid": Out(1), "inner": Out(config.block_size * config.quantization.h.width)}
+
+
 class CellUpdate(wiring.Component):
     """Lanes of the cell update with the memories of their parameters and state; gathers h into blocks.
 
@@ -38,6 +45,8 @@ class CellUpdate(wiring.Component):
         With ``slice``: it is not of a cell.
     block_valid, block, block_last_step : Out
         A block of k elements of h.
+    inner_valid, inner : Out, of a bidirectional network where a step has several parts
+        A block that a part makes for a later one of its step; else it is one of h, too.
     access, access_data : where there are state ports
         Reads and writes the cells' states, in place of all else (``hdl.state_access``).
 
@@ -63,6 +72,7 @@ class CellUpdate(wiring.Component):
                 "block": Out(config.block_size * config.quantization.h.width),
                 "block_last_step": Out(1),
                 **({"projected": In(1)} if has_projection(config) else {}),
+                **inner_ports(config),
                 **(self._access_ports() if config.architecture.state_ports and config.cell.has_state else {}),
             }
         )
@@ -106,11 +116,16 @@ class CellUpdate(wiring.Component):
                 projection.valid.eq(delay(m, self.slice_valid & self.projected, 1, "projected", reset_less=False)),
                 projection.last_step.eq(delay(m, self.last_step, 1, "projected_last_step")),
             ]
-            # The cell's way is the longer one, and its bundles come after the projection's: they never meet.
-            assert cells[0].latency >= PROJECTION_LATENCY + config.bundle_rows
-            block_valid |= projection.block_valid
-            block = Mux(projection.block_valid, projection.block, block)
-            last_step = Mux(projection.block_valid, projection.block_last_step, last_step)
+            if inner_ports(config):
+                # One direction's projection may meet the other direction's cell.
+                m.d.comb += [self.inner_valid.eq(block_valid), self.inner.eq(block)]
+                block_valid, block, last_step = projection.block_valid, projection.block, projection.block_last_step
+            else:
+                # The cell's way is the longer one, and its bundles come after the projection's: they never meet.
+                assert cells[0].latency >= PROJECTION_LATENCY + config.bundle_rows
+                block_valid |= projection.block_valid
+                block = Mux(projection.block_valid, projection.block, block)
+                last_step = Mux(projection.block_valid, projection.block_last_step, last_step)
         m.d.comb += [self.block_valid.eq(block_valid), self.block.eq(block), self.block_last_step.eq(last_step)]
         return m
 

@@ -88,7 +88,7 @@ class MatVec(wiring.Component):
         memory_register = int(arch.pipeline.memory_register)
 
         if config.network.bidirectional:
-            counts = [config.directions * part.words for part in config.parts]
+            counts = [config.directions * sum(part.words for part in parts) for parts in config.layer_parts]
             address = PassAddress(config, "weight_address", counts)
             m.d.comb += [address.start.eq(self.start), address.first.eq(self.first)]
             if config.network.num_layers > 1:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from amaranth.hdl import Array, Mux
+from amaranth.hdl import Array, Const, Mux, Value
 from amaranth.lib.wiring import In, Out
 
 from model.config import Config
@@ -60,11 +60,29 @@ def part_port(config: Config, direction: type[In] | type[Out], name: str = "part
     return {name: direction(range(len(config.parts)))} if len(config.parts) > 1 else {}
 
 
+def layer_part_port(config: Config, direction: type[In] | type[Out]) -> dict:
+    """Of a bidirectional network the number of a part in its layer, where a layer has several."""
+    count = len(config.layer_parts[0])
+    return {"part": direction(range(count))} if count > 1 else {}
+
+
 def select(number, values: list):
     """The one of ``values`` with a number, which is a signal; what does not depend on it is a constant."""
     first, *others = values
+    if any(isinstance(value, Value) for value in values):
+        return Array(values)[number] if others else first
     if all(value == first for value in others):
         return first
     if all(value == others[0] for value in others):
         return Mux(number != 0, others[0], first)
     return Array(values)[number]
+
+
+def flag(number, values: list[bool]):
+    """The bit of ``values`` with a number."""
+    return Array(Const(value, 1) for value in values)[number]
+
+
+def select_part(layer, part, values: list[list]):
+    """The one of ``values`` [layer][part] with two numbers, as :func:`select`."""
+    return select(part, [select(layer, list(of_layers)) for of_layers in zip(*values, strict=True)])

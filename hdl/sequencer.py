@@ -138,7 +138,7 @@ class Sequencer(wiring.Component):
             Signal(range(max(2, x_spec.depth, h_specs[0].depth)), name=f"feed_{name}")
             for name in ("word", "forward", "backward")
         )
-        inputs = select(layer, [part.late.blocks for part in config.parts])
+        inputs = select(layer, [parts[0].late.blocks for parts in config.layer_parts])
         m.d.comb += self.promise.eq(feeding & self.room)
         m.d.sync += self.block_valid.eq(self.promise)
         with m.If(self.promise):

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from hdl.activation import Activation
 from hdl.cell_lane import aligned
-from hdl.cell_update import CellUpdate
+from hdl.cell_update import CellUpdate, inner_ports
 from hdl.hierarchy import shared
 from hdl.memory import Ram, delay
 from hdl.requantize import requantize, resize
@@ -138,14 +138,22 @@ class StagedUpdate(CellUpdate):
         latency = 1 + cells[0].latency
         makes = self.slice_valid & (stage != UPDATE)
         block_valid, block = self._gather(m, cells, delay(m, makes, latency, "h_valid", reset_less=False))
+        if inner_ports(self.config):
+            is_inner = delay(m, stage == RESET, latency, "is_inner")
+            m.d.comb += [self.inner_valid.eq(block_valid & is_inner), self.inner.eq(block)]
+            block_valid &= ~is_inner
         last_step = delay(m, self.last_step, latency, "last_step")
         m.d.comb += [self.block_valid.eq(block_valid), self.block.eq(block), self.block_last_step.eq(last_step)]
         return m
 
     def _place(self, m) -> tuple:
-        """Of a slice: its stage, its number within its layer, and within all layers of all contexts."""
-        layers = self.config.architecture.contexts * self.config.network.num_layers
-        units = self.config.num_hidden_blocks * self.schedule.slices
+        """Of a slice: its stage, its number within its layer, and within all layers of all contexts.
+
+        Where there are two directions the number is within both, and the layer at work is the only one with a state.
+        """
+        both = self.config.network.bidirectional
+        layers = 1 if both else self.config.architecture.contexts * self.config.network.num_layers
+        units = self.config.directions * self.config.num_hidden_blocks * self.schedule.slices
         stage, unit = Signal(range(3)), Signal(range(max(2, units)))
         # First unit of the layer, of this context.
         base = Signal(range(max(2, layers * units)))

@@ -19,7 +19,7 @@ from model.activation_tables import ActivationTable, activation_table, pwl_offse
 from model.cells import CELLS, Cell
 from model.errors import InvalidFileError, InvalidTypeError, InvalidValueError, require, require_type
 from model.output_layer import output_plan
-from model.parts import PROJECTION, Part, parts_of
+from model.parts import CELL, PROJECTION, Part, parts_of
 from model.qformat import QFormat
 
 ENGINES = ("direct", "fast")
@@ -77,8 +77,6 @@ class NetworkConfig:
             having = [name for name, cell in CELLS.items() if cell.may_be_projected]
             rule = f"one of {', '.join(having)} where network.projection_size is given"
             require(self.cell in having, "network.cell", rule, self.cell)
-            rule = "false where network.projection_size is given"
-            require(not self.bidirectional, "network.bidirectional", rule, self.bidirectional)
 
 
 @dataclass(frozen=True)
@@ -373,9 +371,6 @@ class Config:
     def _validate_directions(self):
         """What two directions leave no choice of, and what they alone have."""
         arch = self.architecture
-        if self.cell.stages > 1:
-            rule = f"false for cell {self.cell.name}, whose gates are worked on one after the other"
-            require(not self.network.bidirectional, "network.bidirectional", rule, self.network.bidirectional)
         if not self.network.bidirectional:
             rule = "left out (null) as network.bidirectional is false"
             require(arch.sequence_steps is None, "architecture.sequence_steps", rule, arch.sequence_steps)
@@ -389,7 +384,8 @@ class Config:
         require(not arch.state_ports, "architecture.state_ports", rule, arch.state_ports)
         if self.network.num_layers > 1:
             rule = f"at most {MAX_SIZE // 2} as the layers above read both directions"
-            require(self._inner_input_size <= MAX_SIZE, "network.hidden_size", rule, self.network.hidden_size)
+            field_name = "projection_size" if self.network.projection_size else "hidden_size"
+            require(self._inner_input_size <= MAX_SIZE, f"network.{field_name}", rule, self.output_size)
 
     # -- sizes ---------------------------------------------------------------------------------------------
 
@@ -420,12 +416,23 @@ class Config:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """What a step consists of, in order; a bidirectional network has a part for each layer, of either direction."""
+        """What a step consists of, in order; those of a bidirectional network are of either direction."""
         projected = circulant.num_blocks(self.network.projection_size, self.block_size)
         tile = self.architecture.tile_rows, self.architecture.tile_cols
         layers, directions = self.network.num_layers, self.directions
         sizes = self.num_input_blocks, self.num_hidden_blocks, projected
         return parts_of(*sizes, self.cell.stage_gates, layers, tile, directions)
+
+    @property
+    def layer_parts(self) -> tuple[tuple[Part, ...], ...]:
+        """The parts of every layer."""
+        count = len(self.parts) // self.network.num_layers
+        return tuple(self.parts[start : start + count] for start in range(0, len(self.parts), count))
+
+    @property
+    def last_reader(self) -> int:
+        """Of the parts of a layer, the number of the last that reads the layer's input."""
+        return sum(part.kind == CELL for part in self.layer_parts[0]) - 1
 
     @property
     def directions(self) -> int:

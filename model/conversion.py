@@ -174,7 +174,8 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         largest = max(float(np.abs(values).max()) for values in run_layers(layers, x)[1:])
         config = config.replace({"quantization.h": str(covering_format(config.quantization.h, largest))})
     if config.network.projection_size and "quantization.projection_frac" not in settings:
-        behind = [(defining_vectors(layer.weights[0].projection[None], config.block_size), 0) for layer in layers]
+        matrices = [w.projection for layer in layers for w in layer.weights]
+        behind = [(defining_vectors(matrix[None], config.block_size), 0) for matrix in matrices]
         fraction_bits = best_fraction_bits(behind, config.quantization.weight_bits, PROJECTION_CANDIDATES)
         config = config.replace({"quantization.projection_frac": fraction_bits})
     rows = [hardware_rows(way) for layer in layers for way in directions(layer)]

@@ -92,8 +92,9 @@ def cell_state_spec(config: Config, schedule: Schedule) -> MemorySpec:
 
 
 def held_gate_spec(config: Config, schedule: Schedule) -> MemorySpec:
-    """The memory of a gate that waits for a later stage of its layer: a word for ``cell_lanes`` units."""
-    words = config.num_hidden_blocks * schedule.slices
+    """The memory of a gate that waits for a later stage of its layer: a word for ``cell_lanes`` units, of either
+    direction where there are two."""
+    words = config.directions * config.num_hidden_blocks * schedule.slices
     return MemorySpec("held_gate", words, schedule.cell_lanes * config.quantization.gate.width)
 
 
@@ -135,10 +136,10 @@ def state_memories(config: Config) -> list[MemorySpec]:
     """Every memory without initial contents."""
     k, q = config.block_size, config.quantization
     state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
-    if config.network.bidirectional:
-        return [*turn_memories(config), *state, *sequence_memories(config)]
     if config.cell.stages > 1:
         state.append(held_gate_spec(config, Schedule(config)))
+    if config.network.bidirectional:
+        return [*turn_memories(config), *state, *sequence_memories(config)]
     return [
         *(spec for memory in vector_stores(config) for spec in memory.banks),
         *state,
@@ -214,21 +215,26 @@ def turn_input_bits(config: Config) -> int:
 
 
 def turn_memories(config: Config) -> list[MemorySpec]:
-    """Banks of what the columns of a bidirectional network's layer meet: own h of both directions, then its input.
+    """Banks of what the columns of a bidirectional network's layer meet: own h of both directions, then its input;
+    where a step has several parts, what one makes for a later one, of both directions.
 
     A block per column group, two halves in turn, those of h for each direction; the layers' inputs share a memory.
     """
     cols, own, k = config.architecture.tile_cols, config.num_output_blocks, config.block_size
-    inputs = max(part.late.blocks for part in config.parts)
-    groups = -(-own // cols), -(-(own % cols + inputs) // cols)
-    banks = range(min(cols, own)), sorted({(own + block) % cols for block in range(min(inputs, cols))})
-    widths = k * config.quantization.h.width, k * turn_input_bits(config)
-    depths = HALVES * config.directions * groups[0], HALVES * groups[1]
-    return [
-        MemorySpec(f"{name}_c{bank}", depth, width)
-        for name, depth, width, chosen in zip(("h", "input"), depths, widths, banks, strict=True)
-        for bank in chosen
+    inputs, h_bits = max(part.late.blocks for part in config.parts), config.quantization.h.width
+    memories = [
+        ("h", HALVES * config.directions * -(-own // cols), h_bits, range(min(cols, own))),
+        (
+            "input",
+            HALVES * -(-(own % cols + inputs) // cols),
+            turn_input_bits(config),
+            sorted({(own + block) % cols for block in range(min(inputs, cols))}),
+        ),
     ]
+    if len(config.layer_parts[0]) > 1:
+        inner = config.num_hidden_blocks
+        memories.append(("inner", config.directions * -(-inner // cols), h_bits, range(min(cols, inner))))
+    return [MemorySpec(f"{name}_c{bank}", depth, k * bits) for name, depth, bits, banks in memories for bank in banks]
 
 
 def sequence_memories(config: Config) -> list[MemorySpec]:
@@ -267,8 +273,8 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
     for part, layer in pairs:
         grid = np.zeros((part.row_groups * rows, part.col_groups * cols, config.block_size), dtype=np.int64)
         blocks = layer.projection if part.kind == PROJECTION else layer.interleaved(part.gates)
-        if part.kind == CELL and part.early.is_previous:
-            # Its own h before the h of the layer below.
+        if part.kind == CELL and part.reads_input_last:
+            # What the layer makes itself before its input.
             blocks = np.roll(blocks, config.num_output_blocks, axis=1)
         grid[: blocks.shape[0], : blocks.shape[1]] = blocks
         grids.append(grid)

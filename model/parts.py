@@ -69,6 +69,11 @@ class Part(NamedTuple):
         return self.early.blocks + self.late.blocks
 
     @property
+    def reads_input_last(self) -> bool:
+        """Whether its columns are those of what its layer makes itself, then those of the layer's input."""
+        return self.early.source is not None and (self.late.source is None or self.late.source < self.early.source)
+
+    @property
     def words(self) -> int:
         """Words of a weight bank."""
         return self.row_groups * self.col_groups
@@ -90,8 +95,9 @@ def parts_of(
     several stages the first makes what the last reads in place of the layer's own h, the last makes the layer's h, and
     the others make nothing that a matrix reads.
 
-    With two directions a part stands for either of its layer, and steps are of one layer alone: every layer reads its
-    own h, then x or both h of the layer below, so that only the number of the latter's blocks differs.
+    With two directions a part stands for either of its layer, and steps are of one layer alone.  Early is what the
+    engine makes itself, the layer's own h or what a part before makes; late is the layer's input, x or both h of the
+    layer below, and of a projection nothing.  So only the number of the input's blocks differs between layers.
 
     Parameters
     ----------
@@ -103,7 +109,7 @@ def parts_of(
     tile : (int, int)
         R, C.
     directions : int
-        1, or 2: without a projection.
+        1 or 2.
     """
     rows, cols = tile
     per_layer = len(stages) + (1 if projection_blocks else 0)
@@ -123,11 +129,13 @@ def parts_of(
         for stage, gates in enumerate(stages):
             columns = (own, below) if layer or directions > 1 else (below, own)
             if stage and stage == len(stages) - 1:
-                columns = below, Vector(hidden_blocks, first)
+                scaled = Vector(hidden_blocks, first)
+                columns = (scaled, below) if directions > 1 else (below, scaled)
             made = hidden_blocks if stage in (0, len(stages) - 1) else 0
             parts.append(part(CELL, layer, gates, len(gates) * hidden_blocks, made, columns))
         if projection_blocks:
             bundles = -(-projection_blocks // bundle_rows)
-            columns = Vector(0), Vector(hidden_blocks, first)
+            made_before = Vector(hidden_blocks, first)
+            columns = (made_before, Vector(0)) if directions > 1 else (Vector(0), made_before)
             parts.append(part(PROJECTION, layer, (), bundle_rows * bundles, projection_blocks, columns))
     return tuple(parts)

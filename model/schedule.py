@@ -26,7 +26,7 @@ from typing import NamedTuple
 from model.cells import Cell
 from model.config import Config
 from model.parts import PROJECTION, Part, Vector
-from model.sequence_schedule import Engine, SequenceSchedule, pieces
+from model.sequence_schedule import PartWork, SequenceSchedule, pieces
 
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
@@ -154,7 +154,7 @@ class SequenceTimeline(Timeline):
     Attributes
     ----------
     first_issue, last_issue : list of int
-        Of every step of every direction of every layer, in the order in which they are worked on.
+        Of every part of every step of every direction of every layer, in the order in which they are worked on.
     last_beat : list of int
         Per step of the output, cycle in which its last beat leaves.
     """
@@ -408,10 +408,11 @@ class Schedule:
     @property
     def _sequences(self) -> SequenceSchedule:
         """The prediction of a bidirectional network."""
-        issues = tuple(self.part_issues(number) for number in range(len(self.config.parts)))
-        # The parts differ in their columns alone.
-        part, latency = self.config.parts[0], self.matvec_latency + self.epilogue_latency() - 1
-        return SequenceSchedule(self.config, Engine(issues, latency, self.bundle_cycles(part), self.drain_cycles(part)))
+        work = []
+        for number, part in enumerate(self.config.parts):
+            latency = self.matvec_latency + self.epilogue_latency(part) - 1
+            work.append(PartWork(self.part_issues(number), latency, self.bundle_cycles(part), self.drain_cycles(part)))
+        return SequenceSchedule(self.config, tuple(work))
 
     def issue_counts(self, sequence_lengths: list[int]) -> list[int]:
         """Issues of every step in the order of ``timeline``."""
@@ -421,8 +422,10 @@ class Schedule:
         return [
             part.words
             for steps in pieces(sequence_lengths, config.sequence_steps)
-            for part in config.parts
-            for _ in range(config.directions * steps)
+            for parts in config.layer_parts
+            for _ in range(steps)
+            for part in parts
+            for _ in range(config.directions)
         ]
 
     def _saved(self, rests: int, result: Timeline) -> int:

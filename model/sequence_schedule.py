@@ -1,8 +1,10 @@
 """Cycle-exact prediction of a bidirectional network: layers over whole sequences, both directions in turns.
 
 A sequence's x is loaded as a whole.  Then every layer *passes* over it: step 0 of the forward direction, the last step
-for the reverse one, step 1, the last but one, and so on; ``hdl.sequencer`` reads the blocks of each step's input, one
-per cycle, as soon as the engine has room for them, and keeps the h of all steps for the layer above.  A pass begins
+for the reverse one, step 1, the last but one, and so on.  Where a step has several parts the directions change after
+each of them: the other one's part covers what the next of this one waits for.  ``hdl.sequencer`` reads the blocks of
+each step's input, one per cycle, as soon as the engine has room for them: that of a direction's step is free after the
+last part that reads it.  It keeps the h of all steps for the layer above.  A pass begins
 when the one before has been written, the output when the last one has.  Meanwhile the next sequence's x is loaded,
 from the moment in which the first layer has read this one's; its first layer passes while the output is sent, the
 second waits for the end of that.
@@ -10,9 +12,11 @@ second waits for the end of that.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import NamedTuple
 
 from model.config import Config
+from model.parts import PROJECTION, Part
 
 # From the read of a block of a sequence's memory to the first issue that can meet it: the memory, the engine's own.
 FEED_LATENCY = 2
@@ -20,15 +24,15 @@ FEED_LATENCY = 2
 LAUNCH_LATENCY = 2
 
 
-class Engine(NamedTuple):
-    """Of ``model.schedule.Schedule``, what a pass depends on.
+class PartWork(NamedTuple):
+    """Of ``model.schedule.Schedule``, what a part of a pass depends on.
 
     Attributes
     ----------
-    issues : tuple of tuple
-        Work of a step of each layer, in order: issues with their ``col``, ``row`` and ``complete``.
+    issues : tuple
+        In order, with their ``col``, ``row`` and ``complete``.
     write_latency : int
-        Cycles from the issue that completes the gates of a hidden block to the write of its h.
+        Cycles from the issue that completes a bundle to the write of the first block that is made of it.
     bundle_cycles, drain_cycles : int
         As there.
     """
@@ -46,7 +50,7 @@ class SequenceCycles:
     Attributes
     ----------
     first_issue, last_issue : list of int
-        Of every step of every direction of every layer, in the order in which they are worked on.
+        Of every part of every step of every direction of every layer, in the order in which they are worked on.
     beats : list of int
         Cycle of every beat of the output.
     """
@@ -68,11 +72,12 @@ class SequenceSchedule:
     ----------
     config : Config
         Of a bidirectional network.
-    engine : Engine
+    work : tuple of PartWork
+        Of every part.
     """
 
-    def __init__(self, config: Config, engine: Engine):
-        self.config, self.engine = config, engine
+    def __init__(self, config: Config, work: tuple[PartWork, ...]):
+        self.config, self.work = config, work
 
     def run(self, lengths: Sequence[int]) -> SequenceCycles:
         """Sequences back to back, cut where they are too long; cycle 0 carries the first beat of x.
@@ -100,45 +105,59 @@ class SequenceSchedule:
     def interval(self, turns: int) -> int:
         """Cycles per step, both directions of all layers, of passes that have come to their pace after some turns."""
         total = 0
-        for layer in range(self.config.network.num_layers):
+        for layer, parts in enumerate(self.config.layer_parts):
             self._drain_free, cycles = 0, SequenceCycles([], [], [])
             self._pass(layer, turns, 0, cycles)
-            total += cycles.last_issue[-1] - cycles.last_issue[-3]
+            total += cycles.last_issue[-1] - cycles.last_issue[-1 - self.config.directions * len(parts)]
         return total
 
     def _pass(self, layer: int, steps: int, start: int, result: SequenceCycles) -> tuple[int, int]:
         """One pass that starts in a cycle: the cycles of the last read of its input, and of the last write of h."""
-        config, engine = self.config, self.engine
-        part, cols = config.parts[layer], config.architecture.tile_cols
-        own, inputs, gates = part.early.blocks, part.late.blocks, config.num_gates
-        rows, row_blocks = config.architecture.tile_rows, part.row_blocks
-        work = []
-        for issue in engine.issues[layer]:
-            reach = (issue.col + 1) * cols
-            # Nothing is issued before the first block of a step's input is there.
-            work.append((issue, min(reach, own), max(1, min(reach - own, inputs))))
+        config, cols, parts = self.config, self.config.architecture.tile_cols, self.config.layer_parts[layer]
+        work = self.work[layer * len(parts) : (layer + 1) * len(parts)]
+        inputs, last_reader = parts[0].late.blocks, config.last_reader
         read: list[int] = []  # cycle of each read of the input
-        written: list[int] = []  # cycle in which each block of h is written
-        consumed: list[int] = []  # cycle of the last issue of each step
+        # Cycle in which each block is written: of the layer's h, of what a part makes for a later one of its step.
+        written: tuple[list[int], list[int]] = [], []
+        consumed: list[int] = []  # cycle of the last issue of each step that reads its input
         now = start
-        for step in range(config.directions * steps):
-            free = consumed[step - 2] if step >= 2 else start
-            for _ in range(inputs):
-                read.append(max(read[-1] if read else start, free) + 1)
-            for number, (issue, early, late) in enumerate(work):
-                when = max(now + 1, read[step * inputs + late - 1] + FEED_LATENCY)
-                if step >= 2:
-                    when = max(when, written[(step - 2) * own + early - 1] + 1)
+        for turn, place, direction in product(range(steps), range(len(parts)), range(config.directions)):
+            step, part = config.directions * turn + direction, parts[place]
+            if place == 0:
+                free = consumed[step - config.directions] if turn else start
+                for _ in range(inputs):
+                    read.append(max(read[-1] if read else start, free) + 1)
+            is_own, made = part.early.is_previous, written[place < len(parts) - 1]
+            for number, issue in enumerate(work[place].issues):
+                when, reach = now + 1, (issue.col + 1) * cols
+                if part.late.blocks:
+                    # Nothing is issued before the first block of a step's input is there.
+                    late = max(1, min(reach - part.early.blocks, inputs))
+                    when = max(when, read[step * inputs + late - 1] + FEED_LATENCY)
+                if turn or not is_own:
+                    source = written[not is_own]
+                    before = step - config.directions if is_own else step
+                    when = max(when, source[before * part.early.blocks + min(reach, part.early.blocks) - 1] + 1)
                 if issue.complete:
                     when = max(when, self._drain_free)
-                    self._drain_free = when + engine.drain_cycles
-                    before = min(issue.row * rows, row_blocks) // gates
-                    after = min((issue.row + 1) * rows, row_blocks) // gates
-                    first = when + engine.write_latency
-                    written.extend(first + bundle * engine.bundle_cycles for bundle in range(after - before))
+                    self._drain_free = when + work[place].drain_cycles
+                    made.extend(self._blocks(part, issue.row, when, work[place]))
                 if number == 0:
                     result.first_issue.append(when)
                 now = when
-            consumed.append(now)
+            if place == last_reader:
+                consumed.append(now)
             result.last_issue.append(now)
-        return read[-1], written[-1]
+        return read[-1], written[0][-1]
+
+    def _blocks(self, part: Part, row: int, when: int, work: PartWork) -> list[int]:
+        """Cycles in which the blocks of a row group that is completed in a cycle are written."""
+        rows, bundle_rows = self.config.architecture.tile_rows, self.config.bundle_rows
+        before, after = (min(end * rows, part.row_blocks) // bundle_rows for end in (row, row + 1))
+        cycles = []
+        for bundle in range(before, after if part.made else before):
+            first = when + work.write_latency + (bundle - before) * work.bundle_cycles
+            # A bundle of a projection is as many blocks as it has rows, a cycle each.
+            count = min(bundle_rows, part.made - bundle_rows * bundle) if part.kind == PROJECTION else 1
+            cycles.extend(range(first, first + count))
+        return cycles

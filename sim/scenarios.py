@@ -366,7 +366,7 @@ def _draw(rng: np.random.Generator) -> dict:
             "cell": fmt((2, 8), (3, 16)),
             "peephole": fmt((1, 3), (1, 9)),
         }
-    return {
+    design = {
         "name": "random",
         "network": {
             "input_size": input_size,
@@ -401,3 +401,9 @@ def _draw(rng: np.random.Generator) -> dict:
             },
         },
     }
+    if projected and (input_size + hidden_size) % 3 == 0:
+        # As the output layer: made of what was drawn.
+        fixed = {"contexts": 1, "state_ports": False, "lookahead": None, "output_layer": 0}
+        design["network"]["bidirectional"] = True
+        design["architecture"] |= fixed | {"sequence_steps": 1 + input_size % 5}
+    return design

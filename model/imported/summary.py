@@ -53,17 +53,12 @@ def network_limits(network: RecurrentNetwork) -> tuple[str, ...]:
 def direction_limits(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
     """What of the layers' directions the accelerator does not run: it knows forward ones, or both of every layer."""
     found = {layer.direction for layer in layers}
-    if found != {"bidirectional"}:
-        return tuple(f"direction {name}" for name in sorted(found - {"forward"}))
-    limits = ["projection"] if any(layer.projection_size is not None for layer in layers) else []
-    cells = dict.fromkeys(hardware_cell(layer) for layer in layers)
-    limits += [f"cell {cell}" for cell in cells if cell in CELLS and CELLS[cell].stages > 1]
-    return tuple(f"{limit} of both directions" for limit in limits)
+    return () if found == {"bidirectional"} else tuple(f"direction {name}" for name in sorted(found - {"forward"}))
 
 
 def input_sizes(layers: Sequence[RecurrentLayer]) -> list[tuple[int, ...]]:
     """Per layer the elements of its input that are padded to blocks together: each direction's h by itself."""
-    return [(layer.hidden_size,) * 2 if number and layer.num_directions == 2 else (layer.input_size,)
+    return [(layer.state_size,) * 2 if number and layer.num_directions == 2 else (layer.input_size,)
             for number, layer in enumerate(layers)]  # fmt: skip
 
 

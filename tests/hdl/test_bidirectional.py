@@ -90,6 +90,43 @@ def test_what_must_not_matter(settings, rng):
     check(design(**settings), rng)
 
 
+@pytest.mark.parametrize(
+    ("cell", "layers", "projection", "settings"),
+    [
+        # A block, one that fills no bundle; more rows than a bundle, bundles that become more blocks than slices; a
+        # tile that is the whole of a projection; a cell much longer than the latency, and much shorter.
+        ("lstm", 1, 3, {"network.hidden_size": 11}),
+        ("lstm_peephole", 2, 5, {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
+        ("lstm", 3, 6, {"network.hidden_size": 9, "engine": "fast", "tile_rows": 5, "tile_cols": 2, "cell_lanes": 4}),
+        ("lstm", 2, 10, {"compression.block_size": 2, "network.hidden_size": 13, "tile_rows": 12, "tile_cols": 3}),
+        ("lstm", 1, 1, {"network.hidden_size": 2, "compression.block_size": 1, "tile_rows": 8, "cell_lanes": 1}),
+        ("lstm_peephole", 1, 4, {"network.hidden_size": 4, "network.input_size": 4, "tile_rows": 4}),
+        ("lstm", 2, 7, {"network.hidden_size": 8, "engine": "fast", "tile_rows": 8, "tile_cols": 2, "cell_lanes": 1}),
+    ],
+)
+def test_projections(cell, layers, projection, settings, rng):
+    network = {"network.hidden_size": 7, "network.num_layers": layers, "network.cell": cell}
+    network |= {"network.projection_size": projection, "quantization.projection_frac": 6}
+    check(design(**(network | settings)), rng)
+
+
+@pytest.mark.parametrize(
+    ("layers", "sizes", "settings"),
+    [
+        # Steps much shorter than the latency, a hidden block in one cycle; input that the directions wait for; the
+        # drain in the way; several groups of everything.
+        (1, (4, 4), {"cell_lanes": 4}),
+        (1, (2, 3), {"engine": "fast", "tile_cols": 2}),
+        (2, (30, 5), {"tile_cols": 3, "tile_rows": 2}),
+        (2, (6, 9), {"engine": "fast", "tile_rows": 3, "tile_cols": 3, "cell_lanes": 1}),
+        (3, (9, 7), {"tile_rows": 2, "arithmetic": "carry_save", "compression.block_size": 2}),
+    ],
+)
+def test_reset_gate_first(layers, sizes, settings, rng):
+    network = {"network.input_size": sizes[0], "network.hidden_size": sizes[1], "network.num_layers": layers}
+    check(design(**{"network.cell": "gru_reset_first", **network}, **settings), rng)
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_sequence_too_long_is_cut(layers, steps, rng):
@@ -99,6 +136,8 @@ def test_a_sequence_too_long_is_cut(layers, steps, rng):
 
 def test_extreme_sums_do_not_overflow(rng):
     check(design(engine="fast", tile_rows=6, tile_cols=2), rng, make=extreme_weights, stalled=False)
+    projected = {"network.projection_size": 5, "network.num_layers": 2}
+    check(design(**projected, engine="fast", tile_rows=6, tile_cols=2), rng, make=extreme_weights, stalled=False)
 
 
 def test_addresses_of_a_pass():

@@ -147,10 +147,13 @@ WRONG_DIRECTIONS = [
     (BOTH | {"architecture.contexts": 2}, "1 as the two directions of the network take turns, not 2"),
     (BOTH | {"architecture.lookahead": 2}, "1 as the two directions of the network take turns, not 2"),
     (BOTH | {"architecture.state_ports": True}, "true: the reverse direction begins at the end, not True"),
-    (BOTH | {"network.projection_size": 8}, "false where network.projection_size is given, not True"),
     (
         BOTH | {"network.hidden_size": 40000, "network.num_layers": 2},
         "network.hidden_size must be at most 32768 as the layers above read both directions, not 40000",
+    ),
+    (
+        BOTH | {"network.hidden_size": 40000, "network.num_layers": 2, "network.projection_size": 33000},
+        "network.projection_size must be at most 32768 as the layers above read both directions, not 33000",
     ),
 ]
 

@@ -223,15 +223,20 @@ def test_directions_that_do_not_go_together_are_refused(rng):
     both = replace(lstm(rng, 4, 4), direction="bidirectional", weights=lstm(rng, 4, 4).weights * 2)
     with pytest.raises(InvalidValueError, match="^layers must be alike to share one engine, not 'direction'$"):
         convert([forward, both], 1, 8)
-    behind = {"projection": rng.normal(size=(3, 4)), "w_h": rng.normal(size=(16, 3))}
-    projected = replace(both, weights=lstm(rng, 4, 4, **behind).weights * 2)
-    text = "^layers must be ones that the accelerator runs together, not 'projection of both directions'$"
+    text = "^layers must be ones that the accelerator runs together, not 'direction reverse'$"
     with pytest.raises(InvalidValueError, match=text):
-        convert([projected], 1, 8)
-    gru = DirectionWeights(*(rng.normal(size=shape) for shape in ((12, 4), (12, 4), 12, 12)))
-    staged = RecurrentLayer("l0", "gru", (gru, gru), "bidirectional", linear_before_reset=False)
-    with pytest.raises(InvalidValueError, match="not 'cell gru_reset_first of both directions'$"):
-        convert([staged], 1, 8)
+        convert([replace(forward, direction="reverse")], 1, 8)
+
+
+def test_both_directions_of_a_reset_gate_first(rng):
+    layers = []
+    for size in (5, 12):
+        ways = [DirectionWeights(*(rng.normal(size=shape) * 0.4 for shape in ((18, size), (18, 6), 18, 18)))
+                for _ in range(2)]  # fmt: skip
+        layers.append(RecurrentLayer(f"l{size}", "gru", tuple(ways), "bidirectional", linear_before_reset=False))
+    result = convert(layers, 1, 8, calibration=rng.normal(size=(30, 3, 5)))
+    assert (result.config.network.cell, result.config.network.bidirectional) == ("gru_reset_first", True)
+    assert result.report["output"]["integers"] < 0.05
 
 
 def test_a_projection_is_one_of_the_matrices(rng):
@@ -245,6 +250,31 @@ def test_a_projection_is_one_of_the_matrices(rng):
     assert 0 < result.report["rounding"]["w_hr"] < 0.02
     assert result.report["output"]["integers"] < 0.05
     assert convert([layer], 4, 8, calibration=x).report["projection"]["w_hr"] > 0.1
+
+
+def test_projections_of_both_directions(rng):
+    """One format holds both, and a layer above reads both halves, of P elements each."""
+
+    def both(size_x: int, scales: tuple[float, float]) -> RecurrentLayer:
+        ways = [
+            lstm(rng, size_x, 12, projection=rng.normal(size=(5, 12)) * scale, w_h=rng.normal(size=(48, 5)) * 0.2)
+            for scale in scales
+        ]
+        return replace(ways[0], direction="bidirectional", weights=ways[0].weights + ways[1].weights)
+
+    layers = [both(9, (0.4, 1.2)), both(10, (0.6, 0.5))]
+    x = rng.normal(size=(40, 3, 9))
+    result = convert(layers, 1, 8, calibration=x)
+    network, points = result.config.network, result.config.quantization
+    assert (network.bidirectional, network.projection_size, network.num_layers) == (True, 5, 2)
+    largest = max(np.abs(w.projection).max() for layer in layers for w in layer.weights)
+    assert largest * 2**points.projection_frac < 128 * 1.2
+    assert points.h.integer_bits > 1
+    assert [part.defining.shape[2] for part in result.weights.layers] == [9 + 5] * 2 + [10 + 5] * 2
+    assert result.report["projection"] == {"w_x": 0, "w_h": 0, "w_hr": 0}
+    # What they share costs a little.
+    assert result.report["output"]["integers"] < 0.1
+    assert convert(layers, 4, 8, calibration=x).report["projection"]["w_hr"] > 0.1
 
 
 @pytest.mark.parametrize(

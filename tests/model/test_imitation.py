@@ -123,13 +123,13 @@ def imitation(x, folder, updates=60):
 
 @pytest.mark.parametrize(
     ("name", "layers", "directions", "block_size", "bits"),
-    [("gru", 2, 1, 2, 8), ("lstm", 2, 2, 4, 8), ("lstm_projected", 1, 1, 4, 4), ("lstm_peephole", 1, 1, 2, 4),
-     ("gru_reset_first", 1, 1, 4, 8), ("rnn", 1, 1, 1, 2), ("rnn_relu", 2, 1, 4, 6)],
+    [("gru", 2, 1, 2, 8), ("lstm", 2, 2, 4, 8), ("lstm_projected", 2, 2, 4, 4), ("lstm_peephole", 1, 1, 2, 4),
+     ("gru_reset_first", 2, 2, 4, 8), ("rnn", 1, 1, 1, 2), ("rnn_relu", 2, 1, 4, 6)],
 )  # fmt: skip
 def test_retraining_loses_less(name, layers, directions, block_size, bits, rng, tmp_path):
     """Whatever the cell; and the integers are measured as those of a conversion are."""
-    scale = 0.3 if name.startswith("rnn") else 0.6
-    stack = [make_layer(rng, name, 9 if n == 0 else directions * 10, 10, directions, scale) for n in range(layers)]
+    scale, width = 0.3 if name.startswith("rnn") else 0.6, CELLS[name].get("projection", 10)
+    stack = [make_layer(rng, name, 9 if n == 0 else directions * width, 10, directions, scale) for n in range(layers)]
     x = rng.normal(size=(40, 10, 9))
     quick = convert(stack, block_size, bits, calibration=x[:, -2:])
     found = convert(stack, block_size, bits, calibration=x[:, :-2], retraining=imitation(x, tmp_path))

@@ -72,8 +72,8 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
         for row, blocks in enumerate(found):
             unit, place = divmod(row, len(part.gates))
             wanted = layer.defining[part.gates[place], unit]
-            if part.early.is_previous:
-                # Its own h before x, before the h of the layer below.
+            if part.early.is_previous or config.network.bidirectional:
+                # Its own h, or what stands in its place, before x, before the h of the layer below.
                 first = layer.config.num_input_blocks
                 wanted = np.concatenate([wanted[first:], wanted[:first]])
             assert np.array_equal(blocks, wanted)

@@ -131,7 +131,7 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
 
 def both_directions_exactly(weights: StackWeights, x: np.ndarray) -> list[list[int]]:
     """Layers that read both h of the layer below, each padded to blocks by itself."""
-    size, k, steps = weights.config.network.hidden_size, weights.config.block_size, x.tolist()
+    size, k, steps = weights.config.output_size, weights.config.block_size, x.tolist()
     padding = [0] * (-size % k)
     for forward, reverse in zip(weights.layers[::2], weights.layers[1::2], strict=True):
         ahead = run_exactly(forward, np.array(steps))
@@ -305,8 +305,9 @@ def test_follows_the_real_recurrence(cell, rng):
         np.testing.assert_allclose(h, expected, atol=0.02)
 
 
-def test_directions_are_layers_of_their_own(rng):
-    config = preset("tiny").replace({"network.bidirectional": True, "network.hidden_size": 10})
+@pytest.mark.parametrize("settings", [{"network.hidden_size": 10}, {"network.projection_size": 10}])
+def test_directions_are_layers_of_their_own(settings, rng):
+    config = preset("tiny").replace({"network.bidirectional": True} | settings)
     weights, x = random_weights(config, rng), random_inputs(config, rng, 5, 2)
     h, state = NetworkReference(weights).run(x)
     forward, reverse = (LayerReference(layer) for layer in weights.layers)

@@ -80,17 +80,16 @@ def test_timeline_is_causal(config: Config, lengths):
 
 @given(configs, st.lists(st.integers(1, 5), min_size=1, max_size=4), st.integers(1, 4))
 def test_a_sequence_of_both_directions_passes_layer_by_layer(config: Config, lengths, longest):
-    assume(config.cell.stages == 1)
-    settings = {"network.bidirectional": True, "network.projection_size": 0, "architecture.sequence_steps": longest}
+    settings = {"network.bidirectional": True, "architecture.sequence_steps": longest}
     fixed = {"architecture.contexts": 1, "architecture.lookahead": None, "architecture.state_ports": False}
     fixed["architecture.output_layer"] = 0
     config = config.replace(settings | fixed | {"architecture.tile_rows": 1, "architecture.tile_cols": 1})
     schedule, blocks = Schedule(config), config.num_stream_blocks
-    line, layers = schedule.timeline(lengths), config.network.num_layers
+    line, layers, parts = schedule.timeline(lengths), config.network.num_layers, len(config.layer_parts[0])
     cut = pieces(lengths, longest)
     assert sum(cut) == sum(lengths) == len(line.last_beat)
     counts = schedule.issue_counts(lengths)
-    assert len(counts) == len(line.first_issue) == len(line.last_issue) == 2 * layers * sum(lengths)
+    assert len(counts) == len(line.first_issue) == len(line.last_issue) == 2 * parts * layers * sum(lengths)
     assert sum(counts) == config.bank_words * sum(lengths)
     work = list(zip(line.first_issue, line.last_issue, counts, strict=True))
     assert all(last - first >= count - 1 for first, last, count in work)
@@ -98,8 +97,8 @@ def test_a_sequence_of_both_directions_passes_layer_by_layer(config: Config, len
     # The output of a sequence comes without a pause, after its last layer and before the next one's second.
     place = done = 0
     for steps in cut:
-        assert place == 0 or layers == 1 or line.first_issue[place + 2 * steps] > line.last_beat[done - 1]
-        place, done = place + 2 * layers * steps, done + steps
+        assert place == 0 or layers == 1 or line.first_issue[place + 2 * parts * steps] > line.last_beat[done - 1]
+        place, done = place + 2 * parts * layers * steps, done + steps
         beats = line.last_beat[done - steps : done]
         assert beats == list(range(beats[0], beats[0] + steps * blocks, blocks))
         assert beats[0] - blocks > line.last_issue[place - 1]

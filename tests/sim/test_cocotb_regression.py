@@ -229,6 +229,35 @@ DESIGNS = {
             "architecture.arithmetic": "multiplier",
         },
     ),
+    # Both again, each behind projections that fill no bundle and end within a block.
+    "icarus-both-directions-projected": (
+        "icarus",
+        "tiny",
+        {
+            "network.bidirectional": True,
+            "network.num_layers": 2,
+            "network.cell": "lstm_peephole",
+            "network.projection_size": 7,
+            "architecture.sequence_steps": 4,
+            "architecture.tile_rows": 5,
+            "architecture.tile_cols": 2,
+        },
+    ),
+    # The reset gate first: what R makes and what N makes of either direction leave the lanes in turns.
+    "icarus-both-directions-reset-first": (
+        "icarus",
+        "tiny",
+        {
+            "network.bidirectional": True,
+            "network.num_layers": 2,
+            "network.cell": "gru_reset_first",
+            "network.hidden_size": 7,
+            "quantization.weight_frac": 7,
+            "architecture.sequence_steps": 4,
+            "architecture.engine": "fast",
+            "architecture.tile_rows": 2,
+        },
+    ),
     "icarus-three-layers": (
         "icarus",
         "tiny",
