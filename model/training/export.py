@@ -34,7 +34,7 @@ def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
         best_fraction_bits([(w_x.defining, more), (w_h.defining, 0)], bits, allowed)
         for w_x, w_h in zip(layer.weight_x, layer.weight_h, strict=True)
     ]
-    head_frac = best_fraction_bits([(network.head_weight, 0)], WEIGHT_BITS)
+    head_frac = best_fraction_bits([(network.dense_head(), 0)], WEIGHT_BITS)
     return config.replace({"quantization.weight_frac": fracs}), head_frac
 
 
@@ -68,7 +68,8 @@ def refine_formats(network: SequenceNetwork, loss: Callable[[], float]) -> None:
 
 def _expanded(layer: QuantLayer) -> QuantLayer:
     """The same layer with k = 1."""
-    config = layer.config.replace({"compression.block_size": 1, "architecture.engine": "direct"})
+    one = {"compression.block_size": 1, "compression.output_block_size": 1, "architecture.engine": "direct"}
+    config = layer.config.replace(one)
     dense = type(layer)(config, (1, 1))
     dense.stage = layer.stage
     dense.set_dense(*layer.dense())
@@ -109,7 +110,7 @@ def _head_integers(network: SequenceNetwork) -> tuple[np.ndarray, np.ndarray, np
     bias_frac = network.head_frac + config.quantization.h.fraction_bits
     embedding = network.embedding
     return (
-        quantize(network.head_weight, network.head_frac, -half, half - 1).long().numpy(),
+        quantize(network.dense_head(), network.head_frac, -half, half - 1).long().numpy(),
         quantize(network.head_bias, bias_frac, -bias_half, bias_half - 1).long().numpy(),
         None if embedding is None else quantize(embedding, x.fraction_bits, x.min, x.max).long().numpy(),
     )
