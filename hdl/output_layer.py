@@ -1,4 +1,4 @@
-"""The output layer on chip: a dense layer behind the stream of h, and the first of its largest logits."""
+"""The output layer on chip: a layer behind the stream of h, and the first of its largest logits."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
@@ -9,6 +9,7 @@ from hdl.hierarchy import shared
 from hdl.largest import Largest, result_layout
 from hdl.memory import Rom, delay
 from hdl.output_lane import OutputLane
+from hdl.packing import join, split
 from hdl.result_queue import ResultQueue
 from hdl.step_memory import StepMemory
 from model.config import Config
@@ -18,6 +19,8 @@ from model.output_layer import BIAS_BITS, SUM_LATENCY, WEIGHT_BITS, output_plan
 
 class OutputLayer(wiring.Component):
     """logits = weight · h + bias of every step; tells the largest.
+
+    As many lanes as a circulant block of the weights has rows share its first column, each in a rotation of its own.
 
     Parameters
     ----------
@@ -69,10 +72,11 @@ class OutputLayer(wiring.Component):
         self._count(m, weights, read.valid)
         self._count(m, bias, bias_tags.valid & bias_tags.first_block)
         lanes = [OutputLane(config) for _ in range(plan.lanes)]
+        stored = split(weights.data, [WEIGHT_BITS] * (len(weights.data) // WEIGHT_BITS))
         for number, lane in enumerate(lanes):
             m.submodules[f"lane_{number}"] = shared(lane, platform)
             m.d.comb += [
-                lane.weights.eq(weights.data.word_select(number, config.block_size * WEIGHT_BITS)),
+                lane.weights.eq(join(stored[place] for place in self._places(number))),
                 lane.h.eq(steps.block), lane.bias.eq(bias.data.word_select(number, BIAS_BITS)),
                 lane.valid.eq(sum_tags.valid), lane.first.eq(sum_tags.first_block),
             ]  # fmt: skip
@@ -82,6 +86,13 @@ class OutputLayer(wiring.Component):
             queue.result.eq(largest.result), queue.write.eq(largest.valid),
         ]  # fmt: skip
         return m
+
+    def _places(self, lane: int) -> list[int]:
+        """Where in a word the weights of a lane stand, element after element of the block of h."""
+        k, size = self.config.block_size, self.plan.sharing
+        block_row, row = divmod(lane, size)
+        first = block_row * k
+        return [first + col - col % size + (row - col) % size for col in range(k)]
 
     @staticmethod
     def _count(m, rom: Rom, advance) -> None:

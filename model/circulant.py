@@ -49,6 +49,18 @@ def project_padded(dense: np.ndarray, block_size: int) -> np.ndarray:
     return np.divide(project(padded, block_size), share, out=np.zeros_like(share), where=share > 0)
 
 
+def exact_defining(matrix: np.ndarray, block_size: int) -> np.ndarray | None:
+    """Inverse of :func:`expand` for an integer matrix of any size: ``(⌈rows/k⌉, ⌈cols/k⌉, k)``, or ``None`` where a
+    block is not circulant.
+
+    Rows and columns that only pad may hold anything; an entry that no others show is 0.
+    """
+    # Sums of equal integers and their shares are exact.
+    defining = np.rint(project_padded(matrix, block_size)).astype(np.int64)
+    shown = expand(defining)[: matrix.shape[0], : matrix.shape[1]]
+    return defining if np.array_equal(shown, matrix) else None
+
+
 def num_blocks(size: int, block_size: int) -> int:
     """Blocks that cover ``size`` elements (the last one padded with zeros)."""
     return -(-size // block_size)

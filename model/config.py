@@ -87,13 +87,19 @@ class CompressionConfig:
     ----------
     block_size : int
         k; 1 is the dense network.
+    output_block_size : int
+        k_y of the output layer, on chip or on the host, a divisor of k; 1 is a dense one.
     """
 
     block_size: int = 8
+    output_block_size: int = 1
 
     def validate(self):
         rule = f"a power of two from {BLOCK_SIZES[0]} to {BLOCK_SIZES[-1]}"
         require(self.block_size in BLOCK_SIZES, "compression.block_size", rule, self.block_size)
+        of_output, rule = self.output_block_size, f"a divisor of compression.block_size {self.block_size}"
+        good = of_output >= 1 and self.block_size % of_output == 0
+        require(good, "compression.output_block_size", rule, of_output)
 
 
 @dataclass(frozen=True)
@@ -247,9 +253,10 @@ class ArchitectureConfig:
         Steps of the longest sequence that the memories of a bidirectional network hold; a longer one is cut there.
         ``None`` is 64.
     output_layer : int
-        V outputs of a dense layer on chip that reads h, of which it tells the largest; 0 leaves them to the host.
+        V outputs of a layer on chip that reads h, of which it tells the largest; 0 leaves them to the host.
     output_lanes : int or None
-        Of them that are summed at a time; ``None`` takes the fewest that keep up with the layers.
+        Of them that are summed at a time, a multiple of ``compression.output_block_size``; ``None`` takes the fewest
+        that keep up with the layers.
     """
 
     tile_rows: int = 4
@@ -377,6 +384,8 @@ class Config:
             return
         rule = "0 as network.bidirectional is true"
         require(arch.output_layer == 0, "architecture.output_layer", rule, arch.output_layer)
+        rule, of_output = "1 as network.bidirectional is true", self.compression.output_block_size
+        require(of_output == 1, "compression.output_block_size", rule, of_output)
         rule = "1 as the two directions of the network take turns"
         require(arch.contexts == 1, "architecture.contexts", rule, arch.contexts)
         require(arch.lookahead in (None, 1), "architecture.lookahead", rule, arch.lookahead)
@@ -721,6 +730,8 @@ class Config:
             del values["architecture"]["state_ports"]
         if not self.architecture.output_layer:
             del values["architecture"]["output_layer"], values["architecture"]["output_lanes"]
+        if self.compression.output_block_size == 1:
+            del values["compression"]["output_block_size"]
         return values
 
     def replace(self, settings: dict[str, object]) -> "Config":

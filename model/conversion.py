@@ -94,6 +94,7 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
         "compression.block_size": block_size,
         "quantization.weight_bits": weight_bits,
         "architecture.output_layer": 0,
+        "compression.output_block_size": 1,
     }
     if begins_elsewhere(layers):
         # The file's first state comes in through them.

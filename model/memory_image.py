@@ -12,7 +12,7 @@ import numpy as np
 
 from model.config import Config
 from model.errors import InvalidFileError, require
-from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer, output_plan
+from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer, first_columns, output_plan
 from model.parts import CELL, PROJECTION, Vector
 from model.qformat import QFormat
 from model.schedule import Schedule, output_buffer_steps
@@ -111,7 +111,7 @@ def output_layer_memories(config: Config) -> list[MemorySpec]:
     if plan is None:
         return []
     return [
-        MemorySpec(OUTPUT_WEIGHTS, plan.cycles, plan.lanes * config.block_size * WEIGHT_BITS),
+        MemorySpec(OUTPUT_WEIGHTS, plan.cycles, plan.block_rows * config.block_size * WEIGHT_BITS),
         MemorySpec(OUTPUT_BIAS, plan.groups, plan.lanes * BIAS_BITS),
     ]
 
@@ -305,17 +305,22 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
 
 
 def _output_words(config: Config, layer: OutputLayer) -> dict[str, list[int]]:
-    """Group after group, block after block; lanes beyond the outputs, and elements beyond those of h, are zero."""
+    """Group after group, block after block; lanes beyond the outputs, and elements beyond those of h, are zero.
+
+    Of circulant blocks only the first columns are there: in a word those of k/k_y blocks of columns for each of the
+    blocks of k_y lanes.
+    """
     plan, k = output_plan(config), config.block_size
     wanted = plan.outputs, config.output_size
     require(layer.weight.shape == wanted, "weights.output", f"of shape {wanted}", layer.weight.shape)
-    weight = np.zeros((plan.groups * plan.lanes, plan.blocks * k), dtype=np.int64)
-    weight[: wanted[0], : wanted[1]] = layer.weight
-    weight = weight.reshape(plan.groups, plan.lanes, plan.blocks, k).transpose(0, 2, 1, 3)
+    columns, rows = first_columns(layer.weight, plan.sharing, "weights.output"), plan.block_rows
+    weight = np.zeros((plan.groups * rows, plan.blocks * k // plan.sharing, plan.sharing), dtype=np.int64)
+    weight[: columns.shape[0], : columns.shape[1]] = columns
+    weight = weight.reshape(plan.groups, rows, plan.blocks, k).transpose(0, 2, 1, 3)
     bias = np.zeros(plan.groups * plan.lanes, dtype=np.int64)
     bias[: wanted[0]] = layer.bias
     return {
-        OUTPUT_WEIGHTS: pack(weight.reshape(plan.cycles, plan.lanes * k), WEIGHT_BITS),
+        OUTPUT_WEIGHTS: pack(weight.reshape(plan.cycles, rows * k), WEIGHT_BITS),
         OUTPUT_BIAS: pack(bias.reshape(plan.groups, plan.lanes), BIAS_BITS),
     }
 

@@ -1,8 +1,9 @@
 """The output layer: logits = weight · h + bias after every step, and on chip the first of the largest of them.
 
 On chip it stands behind the stream of h with multipliers of its own: ``lanes`` logits at a time, a block of h per
-cycle.  It is dense; a step takes it ``groups`` times as many cycles as h has blocks, which must be no more than a step
-takes the layers, so that it never holds them up.
+cycle.  A step takes it ``groups`` times as many cycles as h has blocks, which must be no more than a step takes the
+layers, so that it never holds them up.  Its weights are dense, or consist of circulant blocks of which only first
+columns are stored: as many neighbouring lanes as a block has rows then share the stored weights.
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from model import circulant
 from model.errors import require
 
 if TYPE_CHECKING:
@@ -58,6 +60,33 @@ class OutputLayer:
         return index, np.take_along_axis(logits, index[..., None], axis=-1)[..., 0]
 
 
+def columns_shape(config: "Config") -> tuple[int, int, int]:
+    """Of the first columns of W_y: (⌈V/k⌉, ⌈H/k⌉, k) with its block size k."""
+    k = config.compression.output_block_size
+    sizes = config.architecture.output_layer, config.output_size
+    return *(circulant.num_blocks(size, k) for size in sizes), k
+
+
+def written_out(config: "Config", columns: np.ndarray) -> np.ndarray:
+    """First columns → W_y (V, H): the inverse of :func:`first_columns`."""
+    return circulant.expand(columns)[: config.architecture.output_layer, : config.output_size]
+
+
+def first_columns(weight: np.ndarray, block_size: int, name: str) -> np.ndarray:
+    """Integers (V, H) → defining vectors (⌈V/k⌉, ⌈H/k⌉, k) of their circulant blocks.
+
+    Raises
+    ------
+    InvalidValueError
+        A block is not circulant.
+    """
+    defining = circulant.exact_defining(weight, block_size)
+    training = f"python -m scripts.compress --set compression.output_block_size={block_size}"
+    rule = f"of {block_size} x {block_size} circulant blocks, as trained by {training}"
+    require(defining is not None, name, rule, "a dense matrix")
+    return defining
+
+
 @dataclass(frozen=True)
 class OutputPlan:
     """Sizes and cycles of the output layer on chip.
@@ -72,6 +101,8 @@ class OutputPlan:
         Of h in a step.
     logit_bits : int
         Of every logit, exact.
+    sharing : int
+        k_y, neighbouring lanes that read the same stored weights, each in another rotation; 1: every lane has its own.
     """
 
     outputs: int
@@ -79,6 +110,12 @@ class OutputPlan:
     groups: int
     blocks: int
     logit_bits: int
+    sharing: int
+
+    @property
+    def block_rows(self) -> int:
+        """Rows of blocks of a group; a block of h meets k stored weights of each."""
+        return self.lanes // self.sharing
 
     @property
     def cycles(self) -> int:
@@ -123,18 +160,20 @@ def output_plan(config: "Config") -> OutputPlan | None:
     groups = config.bank_words // blocks
     rule = f"such that a step takes at least {blocks} cycles, as the output layer does"
     require(groups >= 1, "architecture.tile_rows and tile_cols", rule, config.bank_words)
-    least = -(-outputs // groups)
-    rule = f"from {least}, or the output layer could not keep up, to {outputs}"
-    require(lanes is None or least <= lanes <= outputs, "architecture.output_lanes", rule, lanes)
+    sharing = config.compression.output_block_size
+    least, most = (circulant.num_blocks(rows, sharing) * sharing for rows in (-(-outputs // groups), outputs))
+    rule = f"from {least}, or the output layer could not keep up, to {most}"
+    require(lanes is None or least <= lanes <= most, "architecture.output_lanes", rule, lanes)
+    rule = f"a multiple of compression.output_block_size {sharing}"
+    require(lanes is None or lanes % sharing == 0, "architecture.output_lanes", rule, lanes)
     lanes = lanes or least
     largest = (1 << (BIAS_BITS - 1)) + config.output_size * -config.quantization.h.min * (1 << (WEIGHT_BITS - 1))
-    return OutputPlan(outputs, lanes, -(-outputs // lanes), blocks, largest.bit_length() + 1)
+    return OutputPlan(outputs, lanes, -(-outputs // lanes), blocks, largest.bit_length() + 1, sharing)
 
 
 def random_output_layer(config: "Config", rng: np.random.Generator) -> OutputLayer:
     """For tests and timing: weights and biases evenly over what lets the logits be near each other."""
-    outputs, size = config.architecture.output_layer, config.output_size
-    half = 1 << (WEIGHT_BITS - 1)
-    weight = rng.integers(-half, half, size=(outputs, size), dtype=np.int64)
+    outputs, half = config.architecture.output_layer, 1 << (WEIGHT_BITS - 1)
+    weight = written_out(config, rng.integers(-half, half, size=columns_shape(config), dtype=np.int64))
     spread = min(half * (1 << (config.quantization.h.width - 1)), (1 << (BIAS_BITS - 1)) - 1)
     return OutputLayer(weight, rng.integers(-spread, spread, size=outputs, dtype=np.int64), WEIGHT_BITS - 1)

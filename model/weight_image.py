@@ -12,15 +12,15 @@ from safetensors.numpy import save
 
 from model.config import Config
 from model.errors import InvalidFileError, UserError, require
-from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer
+from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer, first_columns
 from model.weights import LayerWeights, NetworkWeights, layer_configs, of_layers
 
 FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
 HEAD_TENSORS = ("head.weight", "head.bias")
 EMBEDDING_TENSOR = "head.embedding"
-# What does not change a result: see Config.model_fingerprint.
-IGNORED_FIELDS = ("name", "architecture", "quantization.accumulator_bits")
+# What does not change a result, see Config.model_fingerprint; and what the head's weights show themselves.
+IGNORED_FIELDS = ("name", "architecture", "quantization.accumulator_bits", "compression.output_block_size")
 
 
 def _check_integers(values: np.ndarray, shape: tuple[int, ...], low: int, high: int, name: str) -> np.ndarray:
@@ -45,7 +45,7 @@ class Head:
     config : Config
         Of the layer between.
     weight : int64 array (V, H or P)
-        8 bit, with ``weight_frac`` fraction bits.
+        8 bit, with ``weight_frac`` fraction bits; circulant blocks of ``compression.output_block_size`` written out.
     bias : int64 array (V,)
         32 bit, at the scale of the logits: ``weight_frac`` + fraction bits of h.
     weight_frac : int
@@ -58,7 +58,7 @@ class Head:
     Raises
     ------
     InvalidValueError
-        A shape, a type or a value that does not fit.
+        A shape, a type or a value that does not fit, or blocks that are not circulant.
     """
 
     config: Config
@@ -84,6 +84,7 @@ class Head:
                 half = 1 << (bits - 1)
                 values = _check_integers(getattr(self, name), shape, -half, half - 1, f"head.{name}")
                 object.__setattr__(self, name, values)
+        first_columns(self.weight, self.config.compression.output_block_size, "head.weight")
 
     @property
     def logit_frac(self) -> int:

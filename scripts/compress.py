@@ -115,11 +115,14 @@ def make_stages(args: argparse.Namespace, config, task):
     outputs, given = config.architecture.output_layer, task.num_outputs if args.task == "characters" else 0
     require(outputs in (0, given), "architecture.output_layer", f"0 or {given}" if given else "0", outputs)
     sizes = (args.block_size_x or config.block_size, args.block_size_h or config.block_size)
-    dense_config = config.replace({"compression.block_size": 1, "architecture.engine": "direct",
+    dense_config = config.replace({"compression.block_size": 1, "compression.output_block_size": 1,
+                                   "architecture.engine": "direct", "architecture.output_lanes": None,
                                    "architecture.tile_rows": 1, "architecture.tile_cols": 1,
                                    "architecture.cell_lanes": None, "architecture.lookahead": None})  # fmt: skip
     block_sizes = None if sizes == (config.block_size,) * 2 else sizes
     if block_sizes is not None:
+        of_output = config.compression.output_block_size
+        require(of_output == 1, "compression.output_block_size", "1 with block sizes of W_x and W_h apart", of_output)
         require(args.export is None, "--export", "left out with block sizes of W_x and W_h apart", str(args.export))
         config = dense_config
 

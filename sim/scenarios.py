@@ -10,7 +10,7 @@ from model.cells import CELLS
 from model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, Config
 from model.errors import UserError, require
 from model.memory_image import pack
-from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer, output_plan
+from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer, columns_shape, output_plan, written_out
 from model.qformat import QFormat
 from model.reference.network import NetworkReference
 from model.resources import matvec_multipliers
@@ -246,8 +246,8 @@ def extreme_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     if not outputs:
         return weights
     ends = [[-(1 << (bits - 1)), (1 << (bits - 1)) - 1] for bits in (WEIGHT_BITS, BIAS_BITS)]
-    layer = OutputLayer(rng.choice(ends[0], (outputs, config.output_size)), rng.choice(ends[1], outputs), 0)
-    return replace(weights, output=layer)
+    weight = written_out(config, rng.choice(ends[0], columns_shape(config)))
+    return replace(weights, output=OutputLayer(weight, rng.choice(ends[1], outputs), 0))
 
 
 def _extreme_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
@@ -351,6 +351,9 @@ def _draw(rng: np.random.Generator) -> dict:
     groups = -(-row_blocks // rows)
     kind = pick(*ACTIVATION_KINDS)
     both = not projected and rng.random() < 0.15
+    # Made of what was drawn: the designs of a seed stay what they were before there was such a layer, or its blocks.
+    outputs = 2 + input_size if not both and (input_size + hidden_size) % 5 == 0 else 0
+    of_output = BLOCK_SIZES[input_size % k.bit_length()] if outputs else 1
     usual = rng.random() < 0.4
     quantization = {"weight_bits": between(2, 8), "projection_frac": between(0, 9)}
     if usual:
@@ -376,7 +379,7 @@ def _draw(rng: np.random.Generator) -> dict:
             "projection_size": projected,
             "bidirectional": both,
         },
-        "compression": {"block_size": k},
+        "compression": {"block_size": k, "output_block_size": of_output},
         "quantization": quantization,
         "activation": {"kind": kind, "segments": pick(4, 8, 16) if kind == "pwl" else between(2, 8)},
         "architecture": {
@@ -388,7 +391,7 @@ def _draw(rng: np.random.Generator) -> dict:
             # Here and for the output layer, made of what was drawn: the other designs of a seed stay what they were.
             "state_ports": not both and (rng.random() < 0.3 if contexts == 1 else (hidden_size - input_size) % 3 == 0),
             "sequence_steps": pick(None, between(1, 5)) if both else None,
-            "output_layer": 2 + input_size if not both and (input_size + hidden_size) % 5 == 0 else 0,
+            "output_layer": outputs,
             "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
             "lookahead": None if both else pick(None, between(1, groups)),
             "pipeline": {

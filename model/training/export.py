@@ -42,7 +42,7 @@ def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
     if layers[0].projection is not None:
         values = [(layer.projection.defining, 0) for layer in layers]
         chosen["quantization.projection_frac"] = best_fraction_bits(values, bits, PROJECTION_CANDIDATES)
-    head_frac = best_fraction_bits([(network.head_weight, 0)], WEIGHT_BITS)
+    head_frac = best_fraction_bits([(network.dense_head(), 0)], WEIGHT_BITS)
     return config.replace(chosen), head_frac
 
 
@@ -76,7 +76,8 @@ def refine_formats(network: SequenceNetwork, loss: Callable[[], float]) -> None:
 
 def _expanded(layer: QuantLayer) -> QuantLayer:
     """The same layer with k = 1."""
-    config = layer.config.replace({"compression.block_size": 1, "architecture.engine": "direct"})
+    one = {"compression.block_size": 1, "compression.output_block_size": 1, "architecture.engine": "direct"}
+    config = layer.config.replace(one)
     dense = type(layer)(config, (1, 1))
     dense.stage = layer.stage
     dense.project(layer)
@@ -137,7 +138,7 @@ def _head_integers(network: SequenceNetwork) -> tuple[np.ndarray, np.ndarray, np
     bias_frac = network.head_frac + config.quantization.h.fraction_bits
     embedding = network.embedding
     return (
-        quantize(network.head_weight, network.head_frac, -half, half - 1).long().numpy(),
+        quantize(network.dense_head(), network.head_frac, -half, half - 1).long().numpy(),
         quantize(network.head_bias, bias_frac, -bias_half, bias_half - 1).long().numpy(),
         None if embedding is None else quantize(embedding, x.fraction_bits, x.min, x.max).long().numpy(),
     )

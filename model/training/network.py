@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from model import circulant
 from model.config import Config
 from model.output_layer import BIAS_BITS, WEIGHT_BITS
 from model.training.cells import make_layer
+from model.training.products import Expanded
 from model.training.quantizers import fake_quantize
 
 
@@ -41,7 +43,8 @@ class SequenceNetwork(nn.Module):
     -------
     embedding : (num_symbols, X) or None
     layer : QuantLayer or QuantStack
-    head_weight : (V, P or H) or None
+    head_weight : (V, P or H), or (⌈V/k⌉, ⌈H/k⌉, k) where ``compression.output_block_size`` is not 1; or None
+        Of the output layer; of circulant blocks the defining vectors.
     head_bias : (V,) or None
     head_frac : int
         Fraction bits of the quantized ``head_weight``.
@@ -60,7 +63,10 @@ class SequenceNetwork(nn.Module):
         self.embedding = None if num_symbols is None else nn.Parameter(torch.randn(num_symbols, size_x) * 0.3)
         self.head_weight = self.head_bias = None
         if num_outputs is not None:
-            self.head_weight = nn.Parameter(torch.randn(num_outputs, size_h) * 0.05)
+            k = config.compression.output_block_size
+            # A dense matrix has no third axis: its checkpoints and random numbers are those of networks without blocks.
+            shape = (circulant.num_blocks(num_outputs, k), circulant.num_blocks(size_h, k), *([k] if k > 1 else []))
+            self.head_weight = nn.Parameter(torch.randn(shape) * 0.05)
             self.head_bias = nn.Parameter(torch.zeros(num_outputs))
         self.head_frac = WEIGHT_BITS - 1
 
@@ -68,6 +74,26 @@ class SequenceNetwork(nn.Module):
     def config(self) -> Config:
         """Configuration of the layers."""
         return self.layer.config
+
+    @property
+    def head_block_size(self) -> int:
+        """k of the output layer; 1: dense."""
+        return self.head_weight.shape[2] if self.head_weight is not None and self.head_weight.ndim == 3 else 1
+
+    def dense_head(self) -> torch.Tensor:
+        """Weights of the output layer (V, H), circulant blocks written out."""
+        if self.head_block_size == 1:
+            return self.head_weight
+        way = Expanded(len(self.head_bias), self.config.output_size, self.head_block_size)
+        return way.prepare(self.head_weight[None])[0].T
+
+    @torch.no_grad()
+    def set_dense_head(self, weight: torch.Tensor) -> None:
+        """Take (V, H) weights of the output layer, or their least-squares projection to circulant blocks."""
+        if self.head_block_size > 1:
+            projected = circulant.project_padded(weight.detach().double().numpy(), self.head_block_size)
+            weight = torch.from_numpy(projected)
+        self.head_weight.copy_(weight)
 
     @property
     def stage(self) -> str:
@@ -100,10 +126,10 @@ class SequenceNetwork(nn.Module):
 
     def _head(self) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.quantized:
-            return self.head_weight, self.head_bias
+            return self.dense_head(), self.head_bias
         half, bias_half = 1 << (WEIGHT_BITS - 1), 1 << (BIAS_BITS - 1)
         bias_frac = self.head_frac + self.config.quantization.h.fraction_bits
-        weight = fake_quantize(self.head_weight, self.head_frac, -half, half - 1)
+        weight = fake_quantize(self.dense_head(), self.head_frac, -half, half - 1)
         return weight, fake_quantize(self.head_bias, bias_frac, -bias_half, bias_half - 1)
 
     def forward(self, inputs: torch.Tensor, state=None, dropout: Dropout | None = None):

@@ -150,6 +150,8 @@ class Stage:
         """Everything that decides the result, as plain values."""
         config, settings = self.config.to_dict(), dataclasses.asdict(self.settings)
         del config["name"], config["architecture"]
+        if self.config.compression.output_block_size == 1:
+            del config["compression"]["output_block_size"]
         if self.pull_sizes is None:
             # Checkpoints from before there was such a thing stay valid.
             del settings["pull"]
@@ -181,14 +183,17 @@ def new_network(stage: Stage, task: Task) -> SequenceNetwork:
 
 
 def start_from(network: SequenceNetwork, parent: SequenceNetwork) -> None:
-    """Take a parent's parameters: as they are, or projected when the block sizes differ."""
-    sizes = network.layer.block_sizes, parent.layer.block_sizes
-    if sizes[0] == sizes[1]:
-        network.load_state_dict(parent.state_dict())
-        return
-    network.layer.project(parent.layer)
+    """Take a parent's parameters: as they are, or projected where the block sizes differ."""
+    if network.layer.block_sizes == parent.layer.block_sizes:
+        network.layer.load_state_dict(parent.layer.state_dict())
+    else:
+        network.layer.project(parent.layer)
+    names = ["embedding", "head_weight", "head_bias"]
+    if network.head_block_size != parent.head_block_size:
+        network.set_dense_head(parent.dense_head())
+        names.remove("head_weight")
     with torch.no_grad():
-        for name in ("embedding", "head_weight", "head_bias"):
+        for name in names:
             if getattr(network, name) is not None:
                 getattr(network, name).copy_(getattr(parent, name))
 
@@ -245,7 +250,7 @@ class StageTrainer:
 
     @torch.no_grad()
     def _set_initial(self, values: dict[str, torch.Tensor]) -> None:
-        """Parameters from elsewhere: dense ones of the layer are projected, the others taken as they are."""
+        """Parameters from elsewhere: dense ones of what is circulant are projected, the others taken as they are."""
         values = dict(values)
         for number, layer in enumerate(self.network.layer.layers):
             place = f".{number}" if number else ""
@@ -253,6 +258,8 @@ class StageTrainer:
                 layer.set_dense(*(values.pop(f"{name}{place}") for name in ("weight_x", "weight_h", "bias")))
             if f"projection{place}" in values:
                 layer.projection.set_dense(values.pop(f"projection{place}"))
+        if "head_weight" in values:
+            self.network.set_dense_head(values.pop("head_weight"))
         parameters = dict(self.network.named_parameters())
         for name, value in values.items():
             parameters[name].copy_(value)
@@ -450,12 +457,13 @@ def _flat(values: dict, prefix: str = "") -> dict[str, object]:
 
 def compare(path: Path, wanted: dict, found: dict) -> None:
     """Refuse a checkpoint of another stage by the first field that differs."""
-    values = _flat(found)
-    for name, value in _flat(wanted).items():
-        if values.get(name) != value:
+    wanted, found = _flat(wanted), _flat(found)
+    for name in (*wanted, *(name for name in found if name not in wanted)):
+        # What a description leaves out has its default.
+        if wanted.get(name) != found.get(name):
             field_name = name.removeprefix("config.")
             raise InvalidFileError(
-                f"{field_name} must be {value!r} as asked for, not {values.get(name)!r} as in {path}: "
+                f"{field_name} must be {wanted.get(name)!r} as asked for, not {found.get(name)!r} as in {path}: "
                 "use that, or another --runs folder"
             )
 

@@ -5,14 +5,19 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from model.char_model import CharModel
 from model.errors import UserError
 from model.explore import candidates
+from model.memory_image import memory_words
 from model.output_layer import OutputLayer, output_plan
 from model.presets import preset
 from model.reference.network import NetworkReference
+from model.resources import memory_bits
 from model.schedule import Schedule
+from model.training.export import choose_formats, weight_image
+from model.training.network import SequenceNetwork
 from model.weight_image import WeightImage
 from model.weights import random_inputs, random_weights
 from scripts.weights import SHIPPED
@@ -70,6 +75,95 @@ def small(**settings):
     return preset("tiny").replace({f"architecture.{name}": value for name, value in settings.items()})
 
 
+# k, k_y, H and what else; V and H that blocks do not divide, more lanes than outputs, several groups.
+CIRCULANT = [
+    (4, 4, 12, {"output_layer": 10}),
+    (4, 2, 12, {"output_layer": 7, "output_lanes": 4, "tile_rows": 1, "tile_cols": 1}),
+    (4, 4, 10, {"output_layer": 7, "output_lanes": 8, "tile_rows": 1, "tile_cols": 1}),
+    (8, 8, 13, {"output_layer": 19, "output_lanes": 16, "tile_rows": 1, "tile_cols": 1, "engine": "fast"}),
+    (8, 4, 9, {"output_layer": 9, "tile_rows": 2, "tile_cols": 1, "arithmetic": "carry_save"}),
+]
+
+
+@pytest.mark.parametrize("index", range(len(CIRCULANT)))
+def test_circulant_choice_and_cycle(index, rng):
+    k, of_output, hidden, arch = CIRCULANT[index]
+    settings = {f"architecture.{name}": value for name, value in {"arithmetic": "multiplier", **arch}.items()}
+    settings |= {"compression.block_size": k, "network.hidden_size": hidden}
+    config = preset("tiny").replace(settings | {"compression.output_block_size": of_output})
+    plan = output_plan(config)
+    assert plan.lanes % of_output == 0
+    if plan.lanes <= plan.outputs:
+        # The same lanes and cycles for a share of the bits.
+        dense = config.replace({"compression.output_block_size": 1, "architecture.output_lanes": plan.lanes})
+        assert output_plan(dense) == dataclasses.replace(plan, sharing=1)
+        assert memory_bits(config)["output_weights"] * of_output == memory_bits(dense)["output_weights"]
+    check(config, rng)
+
+
+def test_circulant_lanes_without_output_never_win(rng):
+    config = small(output_layer=5).replace({"compression.output_block_size": 4})
+    assert output_plan(config).lanes == 4
+
+    def negative(layer):
+        # Rows of zero logits would win.
+        weight = np.full_like(layer.weight, -1)
+        return dataclasses.replace(layer, weight=weight, bias=np.arange(5) - (1 << 31))
+
+    assert set(check(config, rng, negative)) == {4}
+
+
+def test_circulant_weights_are_dense_ones_too(rng):
+    """The same network on a dense output layer chooses the same."""
+    config = small(output_layer=7).replace({"compression.output_block_size": 4})
+    weights, q = random_weights(config, rng), config.quantization
+    dense = dataclasses.replace(weights, config=config.replace({"compression.output_block_size": 1}))
+    x = random_inputs(config, rng, 5)
+    beats = beats_of([x], config.block_size, q.x.width)
+    runs = [run_accelerator(each, beats, 5 * config.num_output_blocks) for each in (weights, dense)]
+    assert runs[0].results == runs[1].results
+
+
+def test_the_hardware_does_what_was_trained(rng, tmp_path):
+    """Trainer, its weight image and the hardware: the same choices of an output layer of circulant blocks."""
+    config = small().replace({"compression.output_block_size": 4})
+    torch.manual_seed(3)
+    network = SequenceNetwork(config, 7, 7)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.6)
+    network.start_quantization(*choose_formats(network))
+    weight_image(network, "abcdefg").save(tmp_path / "image.safetensors")
+    codes = rng.integers(0, 7, (9, 1))
+    logits, _ = network.logits(codes)
+    image = WeightImage.load(tmp_path / "image.safetensors", network.config.replace({"architecture.output_layer": 7}))
+    assert np.array_equal(CharModel(image).logits(network_h(image, codes)) * 2.0**-image.head.logit_frac, logits)
+    x = image.head.embedding[codes[:, 0]]
+    beats = beats_of([x], config.block_size, config.quantization.x.width)
+    run = run_accelerator(image.weights, beats, len(codes) * config.num_output_blocks)
+    assert [index for index, _, _ in run.results] == logits[:, 0].argmax(axis=-1).tolist()
+    assert [logit * 2.0**-image.head.logit_frac for _, logit, _ in run.results] == logits[:, 0].max(axis=-1).tolist()
+
+
+def network_h(image, codes):
+    """h of every step of the reference."""
+    return NetworkReference(image.weights).run(image.head.embedding[codes])[0]
+
+
+def test_dense_weights_are_refused(rng):
+    config = small(output_layer=7).replace({"compression.output_block_size": 4})
+    weights = random_weights(config, rng)
+    weight = weights.output.weight.copy()
+    weight[0, 0] ^= 1
+    weights = dataclasses.replace(weights, output=dataclasses.replace(weights.output, weight=weight))
+    message = (
+        "weights.output must be of 4 x 4 circulant blocks, as trained by "
+        "python -m scripts.compress --set compression.output_block_size=4, not 'a dense matrix'"
+    )
+    with pytest.raises(UserError, match=re.escape(message)):
+        memory_words(weights)
+
+
 def test_first_of_equals(rng):
     def equal(layer):
         weight = np.zeros_like(layer.weight)
@@ -103,6 +197,16 @@ def test_lanes_without_output_never_win(rng):
 def test_refusals(settings, message):
     with pytest.raises(UserError, match=re.escape(message)):
         small(**settings)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "message"),
+    [(9, "to 8, not 9"), (6, "architecture.output_lanes must be a multiple of compression.output_block_size 4, not 6")],
+)
+def test_lanes_of_circulant_blocks(lanes, message):
+    settings = {"compression.output_block_size": 4, "architecture.output_lanes": lanes}
+    with pytest.raises(UserError, match=f"{re.escape(message)}$"):
+        small(output_layer=7).replace(settings)
 
 
 def test_results_that_are_not_taken_hold_up_h_and_are_not_lost(rng):

@@ -32,6 +32,24 @@ def test_first_column_defines(size):
     assert np.allclose(circulant.project(dense, k), defining, rtol=0, atol=1e-12)
 
 
+@given(sizes, st.integers(0, 15), st.integers(0, 15))
+def test_exact_defining_inverts_expansion(size, less_rows, less_cols):
+    p, q, k, seed = size
+    defining = np.random.default_rng(seed).integers(-128, 128, size=(p, q, k))
+    # The last block row and column are there in part.
+    rows, cols = p * k - less_rows % k, q * k - less_cols % k
+    matrix = circulant.expand(defining)[:rows, :cols]
+    found = circulant.exact_defining(matrix, k)
+    assert found.shape == (p, q, k)
+    assert np.array_equal(circulant.expand(found)[:rows, :cols], matrix)
+    if rows == p * k and cols == q * k:
+        assert np.array_equal(found, defining)
+    if k > 1 and min(rows, cols) >= 2:
+        changed = matrix.copy()
+        changed[1, 1] += 1  # on the diagonal of (0, 0)
+        assert circulant.exact_defining(changed, k) is None
+
+
 def test_projection_is_the_closest(rng):
     dense = rng.normal(size=(8, 12))
     best = circulant.project(dense, 4)

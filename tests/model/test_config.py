@@ -41,6 +41,9 @@ def test_fingerprints_tell_apart_what_matters():
     assert faster.model_fingerprint == base.model_fingerprint
     assert wider.model_fingerprint == base.model_fingerprint
     assert coarser.model_fingerprint != base.model_fingerprint
+    circulant = base.replace({"compression.output_block_size": 8})
+    assert circulant.fingerprint != base.fingerprint
+    assert circulant.model_fingerprint != base.model_fingerprint
 
 
 # Settings on char128 → the error's kind and its whole text.
@@ -57,6 +60,16 @@ WRONG = [
         "compression.block_size=3",
         InvalidValueError,
         "compression.block_size must be a power of two from 1 to 16, not 3",
+    ),
+    (
+        "compression.output_block_size=3",
+        InvalidValueError,
+        "compression.output_block_size must be a divisor of compression.block_size 8, not 3",
+    ),
+    (
+        "compression.output_block_size=0",
+        InvalidValueError,
+        "compression.output_block_size must be a divisor of compression.block_size 8, not 0",
     ),
     ("quantization.weight_bits=9", InvalidValueError, "quantization.weight_bits must be from 2 to 8, not 9"),
     (
@@ -147,6 +160,7 @@ WRONG_DIRECTIONS = [
     (BOTH | {"architecture.contexts": 2}, "1 as the two directions of the network take turns, not 2"),
     (BOTH | {"architecture.lookahead": 2}, "1 as the two directions of the network take turns, not 2"),
     (BOTH | {"architecture.state_ports": True}, "true: the reverse direction begins at the end, not True"),
+    (BOTH | {"compression.output_block_size": 2}, "1 as network.bidirectional is true, not 2"),
     (
         BOTH | {"network.hidden_size": 40000, "network.num_layers": 2},
         "network.hidden_size must be at most 32768 as the layers above read both directions, not 40000",

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from model.errors import InvalidFileError
 from model.memory_image import (
+    OUTPUT_BIAS,
+    OUTPUT_WEIGHTS,
     MemorySpec,
     bias_spec,
     initialised_memories,
@@ -18,7 +20,9 @@ from model.memory_image import (
     read_mem,
     weight_bank_name,
 )
+from model.output_layer import BIAS_BITS, WEIGHT_BITS, first_columns, output_plan
 from model.parts import PROJECTION
+from model.presets import preset
 from model.schedule import Schedule
 from model.weights import random_weights
 from sim.scenarios import random_config
@@ -96,6 +100,24 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
             count, bits = len(config.cell.peepholes) * lanes, config.quantization.peephole.width
             found = unpack(words[peephole_spec(config, schedule).name][address], count, bits)
             assert found == layer.peephole[:, place * lanes : (place + 1) * lanes].reshape(-1).tolist()
+
+
+@pytest.mark.parametrize("of_output", [1, 2, 4])
+def test_output_weights_are_stored_group_after_group(of_output, rng):
+    settings = {"architecture.output_layer": 11, "architecture.output_lanes": 4, "network.hidden_size": 10}
+    config = preset("tiny").replace(settings | {"compression.output_block_size": of_output})
+    weights, plan, k = random_weights(config, rng), output_plan(config), config.block_size
+    words, columns = memory_words(weights), first_columns(weights.output.weight, of_output, "weight")
+    rows = plan.lanes // of_output
+    for address, word in enumerate(words[OUTPUT_WEIGHTS]):
+        group, block = divmod(address, plan.blocks)
+        found = np.array(unpack(word, rows * k, WEIGHT_BITS)).reshape(rows, k // of_output, of_output)
+        for row, col in np.ndindex(found.shape[:2]):
+            place = group * rows + row, block * k // of_output + col
+            inside = place[0] < columns.shape[0] and place[1] < columns.shape[1]
+            assert np.array_equal(found[row, col], columns[place] if inside else np.zeros(of_output))
+    bias = [value for word in words[OUTPUT_BIAS] for value in unpack(word, plan.lanes, BIAS_BITS)]
+    assert bias == [*weights.output.bias.tolist(), 0]
 
 
 SPEC = MemorySpec("bank", 3, 10)

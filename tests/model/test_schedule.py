@@ -82,7 +82,7 @@ def test_timeline_is_causal(config: Config, lengths):
 def test_a_sequence_of_both_directions_passes_layer_by_layer(config: Config, lengths, longest):
     settings = {"network.bidirectional": True, "architecture.sequence_steps": longest}
     fixed = {"architecture.contexts": 1, "architecture.lookahead": None, "architecture.state_ports": False}
-    fixed["architecture.output_layer"] = 0
+    fixed |= {"architecture.output_layer": 0, "compression.output_block_size": 1}
     config = config.replace(settings | fixed | {"architecture.tile_rows": 1, "architecture.tile_cols": 1})
     schedule, blocks = Schedule(config), config.num_stream_blocks
     line, layers, parts = schedule.timeline(lengths), config.network.num_layers, len(config.layer_parts[0])

@@ -411,6 +411,59 @@ def test_real_vectors_equal_the_reference():
     np.testing.assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize(("hidden", "outputs", "block_size"), [(12, 8, 4), (12, 7, 4), (10, 7, 2), (10, 5, 4)])
+def test_circulant_output_layer_equals_the_reference(hidden, outputs, block_size):
+    """Logits at 0 LSB, of sizes that blocks divide or not; the weights are circulant and so are those of the image."""
+    torch.manual_seed(7)
+    settings = {"network.hidden_size": hidden, "compression.output_block_size": block_size}
+    network = SequenceNetwork(preset("tiny").replace(settings), outputs, outputs)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.6)
+    assert network.head_weight.shape == (-(-outputs // block_size), -(-hidden // block_size), block_size)
+    network.start_quantization(*choose_formats(network))
+    image = weight_image(network, SYMBOLS[:outputs])
+    found = circulant.exact_defining(image.head.weight, block_size)
+    assert found is not None
+    assert found.shape == network.head_weight.shape
+    codes = np.random.default_rng(7).integers(0, outputs, (20, 3))
+    logits, _ = network.logits(codes)
+    model = CharModel(image)
+    h, _ = model.reference.run(model.embed(codes))
+    np.testing.assert_array_equal(model.logits(h) * 2.0**-model.head.logit_frac, logits)
+    np.testing.assert_array_equal(sequence_model(network).logits(codes)[0], logits)
+
+
+def test_circulant_output_layer_is_a_shared_dense_one():
+    """The gradient of a defining entry is the sum of those of the weights that it stands for."""
+    torch.manual_seed(8)
+    network = SequenceNetwork(preset("tiny").replace({"compression.output_block_size": 4}), 7, 7)
+    codes = torch.randint(0, 7, (6, 2))
+    network.start_quantization(*choose_formats(network))
+    network(codes)[0].square().sum().backward()
+    dense = SequenceNetwork(network.config.replace({"compression.output_block_size": 1}), 7, 7)
+    dense.layer.load_state_dict(network.layer.state_dict())
+    dense.start_quantization(network.config, network.head_frac)
+    with torch.no_grad():
+        dense.embedding.copy_(network.embedding)
+        dense.set_dense_head(network.dense_head())
+    dense(codes)[0].square().sum().backward()
+    padded = torch.zeros(8, 12, dtype=torch.float64)
+    padded[:7] = dense.head_weight.grad
+    summed = circulant.project(padded.numpy(), 4) * 4
+    np.testing.assert_allclose(network.head_weight.grad.numpy(), summed, rtol=1e-4, atol=1e-6)
+
+
+def test_a_dense_output_layer_is_projected():
+    """The nearest circulant one: rows and columns that only pad do not count."""
+    network = SequenceNetwork(preset("tiny").replace({"compression.output_block_size": 4}), 7)
+    wanted = network.dense_head().detach().clone()
+    with torch.no_grad():
+        network.head_weight.zero_()
+    network.set_dense_head(wanted)
+    torch.testing.assert_close(network.dense_head().detach(), wanted)
+
+
 @pytest.mark.parametrize("sizes", [(1, 8), (8, 4), (4, 8), (16, 2)])
 def test_block_sizes_apart_equal_the_reference(sizes):
     torch.manual_seed(6)

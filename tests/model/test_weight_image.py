@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
+from model import circulant
 from model.errors import InvalidFileError, InvalidValueError
+from model.memory_image import memory_words
 from model.presets import preset
 from model.weight_image import Head, WeightImage, natural_type
 from model.weights import random_weights
@@ -152,6 +154,31 @@ def test_peepholes_count_where_the_cell_has_them(tmp_path):
     make_image(config).save(tmp_path / "image.safetensors")
     with pytest.raises(InvalidFileError, match=r"^quantization.peephole must be 'Q1.7' as configured, not 'Q2.6'"):
         WeightImage.load(tmp_path / "image.safetensors", config.replace({"quantization.peephole": "Q1.7"}))
+
+
+def test_a_head_of_circulant_blocks(tmp_path):
+    """Written out in the file: a dense head where none is asked for, refused where its blocks are not circulant."""
+    config = preset("tiny").replace({"compression.output_block_size": 4})
+    head = make_image().head
+    assert len(head.weight) == 4
+    weight = circulant.expand(head.weight[:1].reshape(1, 3, 4))
+    made, path = dataclasses.replace(head, config=config, weight=weight), tmp_path / "image.safetensors"
+    weights = random_weights(config, np.random.default_rng(1))
+    WeightImage(weights, made).save(path)
+    on_chip = {"architecture.output_layer": 4}
+    for wanted in (None, config, config.replace(on_chip), preset("tiny"), preset("tiny").replace(on_chip)):
+        found = WeightImage.load(path, wanted)
+        np.testing.assert_array_equal(found.head.weight, weight)
+        assert found.config.compression == (wanted or config).compression
+        if found.config.architecture.output_layer:
+            memory_words(found.weights)
+    text = "must be of 4 x 4 circulant blocks, as trained by python -m scripts.compress --set"
+    with pytest.raises(InvalidValueError, match=f"^head.weight {text} compression.output_block_size=4, not 'a dense"):
+        dataclasses.replace(head, config=config)
+    make_image().save(path)
+    with pytest.raises(InvalidFileError, match=f"image.safetensors: head.weight {text}") as caught:
+        WeightImage.load(path, config)
+    assert "\n" not in str(caught.value)
 
 
 def float_weights(tensors, metadata):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from model import circulant
 from model.char_model import CharModel
 from model.corpus import SYMBOLS, load_corpus
 from model.errors import Interrupted, InvalidFileError, InvalidValueError
@@ -62,6 +63,34 @@ def test_compression_learns_exports_and_is_measured(text, tmp_path, capsys):
     assert evaluate.main([*common, "--json", "--sample", "the ", "--length", "20"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["sample"] == CharModel(loaded).generate("the ", 20)
+
+
+def test_an_output_layer_of_circulant_blocks_is_trained(text, tmp_path, capsys):
+    image = tmp_path / "circulant.safetensors"
+    setting = "compression.output_block_size=4"
+    more = ["--set", setting, "--set", "architecture.output_layer=96", "--export", str(image), "--json"]
+    assert compress.main(arguments(text, *more)) == 0
+    results, loaded = json.loads(capsys.readouterr().out), WeightImage.load(image)
+    assert loaded.config.compression.output_block_size == 4
+    assert circulant.exact_defining(loaded.head.weight, 4).shape == (24, 3, 4)
+    assert (loaded.weights.output.weight == loaded.head.weight).all()
+    streams = CharacterTask(load_corpus(text)).streams
+    found = CharModel(loaded).bits_per_character(load_corpus(text).test, min(streams, len(load_corpus(text).test) // 8))
+    assert found == pytest.approx(results["bits_per_character"], abs=1e-4)
+
+    fracs = "quantization.weight_frac=" + json.dumps(results["weight_frac"])
+    common = ["--config", "tiny", "--set", fracs, "--set", setting, "--weights", str(image), "--text", str(text)]
+    assert evaluate.main([*common, "--json"]) == 0
+    found = CharModel(loaded).bits_per_character(load_corpus(text).test)
+    assert json.loads(capsys.readouterr().out)["bits_per_character"] == pytest.approx(found, abs=1e-4)
+    # The dense stage is the same for both kinds of output layer, what comes after it is not.
+    dense = (tmp_path / "runs" / "tiny" / "1-dense.pt").read_bytes()
+    message = "compression.output_block_size must be None as asked for, not 4 as in"
+    with pytest.raises(InvalidFileError, match=message):
+        compress.main(arguments(text))
+    assert (tmp_path / "runs" / "tiny" / "1-dense.pt").read_bytes() == dense
+    with pytest.raises(InvalidFileError, match=r"output_block_size must be 2 as asked for, not 4 as in .*2-circulant"):
+        compress.main(arguments(text, "--set", "compression.output_block_size=2"))
 
 
 @pytest.mark.parametrize(
@@ -178,6 +207,12 @@ def test_a_state_dict_is_brought_in(text, tmp_path, capsys):
     network = StageTrainer(stage, task, tmp_path).network
     codes = torch.randint(0, len(SYMBOLS), (7, 2))
     torch.testing.assert_close(network(codes)[0], theirs(codes))
+    # An output layer of circulant blocks is the projection of theirs.
+    config = preset("tiny").replace({"compression.output_block_size": 4})
+    stage = Stage("y", "float", config, StageSettings(5, 4), initial=load_initial(path, config, task))
+    found = StageTrainer(stage, task, tmp_path).network.dense_head()
+    wanted = circulant.expand(circulant.project(theirs.fc.weight.detach().double().numpy(), 4))
+    torch.testing.assert_close(found, torch.from_numpy(wanted).float())
     assert compress.main(arguments(text, "--state-dict", str(path), updates=(0, 5, 5, 5))) == 0
     assert compress.main(arguments(text, "--state-dict", str(path), "--lstm-only", "--name", "b")) == 0
     capsys.readouterr()
@@ -311,6 +346,10 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
         (["--set", "network.bidirectional=true"], "network.bidirectional must be false to be trained, not True"),
         (["--set", "network.cell=gru", "--cell-limit", "8"], "--cell-limit must be left out for cells other than lstm"),
         (["--set", "architecture.output_layer=7"], "architecture.output_layer must be 0 or 96, not 7"),
+        (
+            ["--set", "compression.output_block_size=4", "--block-size-x", "2"],
+            "compression.output_block_size must be 1 with block sizes of W_x and W_h apart, not 4",
+        ),
         (["--learning-rate", "-1"], "learning_rate must be more than 0, not -1.0"),
         (["--batch", "100000"], "batch must be at most"),
         (["--dense", "0"], "--dense must be at least 1 without --state-dict, not 0"),

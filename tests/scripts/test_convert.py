@@ -217,6 +217,9 @@ def test_an_lstm_that_pytorch_exported_through_the_verilog(tmp_path, capsys, mon
     status, _, err = command(convert, [*arguments, "--set", "architecture.output_layer=7"], capsys)
     assert status == 2
     assert "architecture.output_layer must be 0 as in the model and the arguments, not 7" in err
+    status, _, err = command(convert, [*arguments, "--set", "compression.output_block_size=2"], capsys)
+    assert status == 2
+    assert "compression.output_block_size must be 1 as in the model and the arguments, not 2" in err
 
 
 def test_one_of_several_layers(saved, tmp_path, capsys):

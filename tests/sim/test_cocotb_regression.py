@@ -211,6 +211,17 @@ DESIGNS = {
             "architecture.output_lanes": 4,
         },
     ),
+    # Lanes that share the first columns of its circulant blocks; the last block of h has padding.
+    "icarus-circulant-output-layer": (
+        "icarus",
+        "tiny",
+        {
+            "network.hidden_size": 10,
+            "architecture.tile_rows": 3,
+            "architecture.output_layer": 11,
+            "compression.output_block_size": 4,
+        },
+    ),
     "icarus-contexts": (
         "icarus",
         "tiny",
