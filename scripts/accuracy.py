@@ -63,6 +63,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--hidden-language", type=count, default=256, help="H of the language tasks; default 256")
     parser.add_argument("--hidden-speech", type=count, default=128, help="H of the speech tasks; default 128")
     parser.add_argument("--cell", choices=tuple(CELLS), default="lstm", help="default lstm")
+    parser.add_argument(
+        "--stages", type=stages, metavar="D,C,A,Q",
+        help="updates of the dense, circulant, approximate and quantized stage; default the study's own",
+    )  # fmt: skip
     parser.add_argument("--scale", type=positive, default=1.0, help="factor of every number of updates; default 1")
     parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
     parser.add_argument(
@@ -104,6 +108,18 @@ def chosen_tasks(args: argparse.Namespace) -> list[str]:
             if name in needed.split() and getattr(args, option) is None:
                 raise InvalidFileError(f"--{option} must be given for the task {name}: see --help for public sources")
     return names
+
+
+def stages(text: str) -> dict[str, int]:
+    """``argparse`` type of the updates of four stages: fields of a budget."""
+    try:
+        values = [int(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    names = ("dense", "circulant", "approximate", "quantized")
+    if len(values) != len(names) or min(values) < 1:
+        raise argparse.ArgumentTypeError(f"must be four whole numbers from 1, not {text!r}")
+    return dict(zip(names, values, strict=True))
 
 
 def draw(report: dict, folder: Path) -> list[str]:
@@ -160,6 +176,8 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
         hidden = args.hidden_speech if spoken else args.hidden_language
         tasks = [make[study.task](speaker) for speaker in (speakers if study.split == "speakers" else [None])]
         factor = args.scale * (QUICK if args.quick else 1.0)
+        if args.stages is not None:
+            study = replace(study, budget=replace(study.budget, **args.stages))
         if args.learning_rate is not None:
             study = replace(study, budget=replace(study.budget, learning_rate=args.learning_rate))
         limit = study.budget.cell_limit if args.cell_limit is None else args.cell_limit

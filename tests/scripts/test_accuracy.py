@@ -81,6 +81,15 @@ def test_held_out_speakers_and_seeds_are_averaged(recordings, capsys):
     }  # fmt: skip
 
 
+def test_updates_of_the_stages_are_the_users(capsys):
+    args = accuracy.parse(["--text", "x", "--stages", "5,4,3,2"])
+    assert args.stages == {"dense": 5, "circulant": 4, "approximate": 3, "quantized": 2}
+    for text in ("1,2,3", "1,2,3,0", "a,b,c,d"):
+        with pytest.raises(SystemExit):
+            accuracy.parse(["--stages", text])
+        assert f"must be four whole numbers from 1, not {text!r}" in capsys.readouterr().err
+
+
 def test_the_baseline_is_the_best_of_its_stages(monkeypatch):
     """By validation, the loss deciding among equals, then the earlier stage."""
     stage = Rows(8, 8, Budget(4, 3, 2, 1)).baseline().stage
