@@ -134,7 +134,7 @@ def draw(report: dict, folder: Path) -> list[str]:
         return []
     plt.rcParams["svg.hashsalt"] = "chessrnn"
     units = sorted({row["loss_unit"] for study in report["studies"] for row in study["rows"]})
-    figure, axes = plt.subplots(1, len(units), figsize=(6 * len(units), 4.6), squeeze=False)
+    figure, axes = plt.subplots(1, len(units), figsize=(7.5 * len(units), 5.2), squeeze=False)
     for axis, unit in zip(axes[0], units, strict=True):
         for study in report["studies"]:
             rows = [row for row in study["rows"][1:] if row["loss_unit"] == unit and row["weight_bits"] < 32]
@@ -144,13 +144,20 @@ def draw(report: dict, folder: Path) -> list[str]:
             rows = sorted(rows, key=lambda row: -row["weight_bytes"])
             ratios = [dense / row["weight_bytes"] for row in rows]
             (line,) = axis.plot(ratios, [row["loss"] for row in rows], "o", markersize=4, label=study["title"])
-            for row, ratio in zip(rows, ratios, strict=True):
-                k = "/".join(str(size) for size in dict.fromkeys(row["block_sizes"]))
-                axis.annotate(f"k{k} b{row['weight_bits']}", (ratio, row["loss"]), fontsize=6, color=line.get_color(),
-                              xytext=(3, 3), textcoords="offset points")  # fmt: skip
+            # Neighbours in height have their names on either side.
+            by_loss = sorted(zip(ratios, rows, strict=True), key=lambda pair: (pair[0], pair[1]["loss"]))
+            for number, (ratio, row) in enumerate(by_loss):
+                sizes = list(dict.fromkeys(row["block_sizes"]))
+                name = f"k{'/'.join(map(str, sizes))} b{row['weight_bits']}"
+                if row["note"] and len(sizes) == 1:
+                    name += f", {row['note']}"
+                axis.annotate(name, (ratio, row["loss"]), fontsize=6, color=line.get_color(), va="center",
+                              xytext=(-5 if number % 2 else 5, 0), textcoords="offset points",
+                              ha="right" if number % 2 else "left")  # fmt: skip
         axis.axhline(0, color="grey", linewidth=0.8)
         axis.set_xscale("log", base=2)
-        axis.margins(0.15)
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.margins(0.3, 0.15)
         name = "relative increase of perplexity, %" if unit != "points" else "increase of the error rate, points"
         axis.set(xlabel="dense float32 bytes / compressed bytes", ylabel=name)
         axis.grid(True, which="both", alpha=0.3)
