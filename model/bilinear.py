@@ -214,12 +214,3 @@ def accumulator_widths(
     """
     own = [width_for(*interval) for interval in sum_ranges(block_size, weight, parts)]
     return [min(pair) for pair in zip(own, modulus_bits(block_size, output_bits), strict=True)]
-
-
-def inverse_ranges(block_size: int, sums: list[Interval]) -> list[Interval]:
-    """Range of every output of :func:`inverse_matrix` before the shift, were the product sums independent.
-
-    They are not: the true output, shifted, is a sum of k products per block.  This is what a transform that does
-    not compute modulo a power of two would need.
-    """
-    return [_combine(row, sums) for row in inverse_matrix(block_size)]

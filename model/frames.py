@@ -13,7 +13,6 @@ computed again, so a host that lost an answer just repeats the question.
 
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -349,11 +348,6 @@ class Counters:
         if len(payload) != cls.BYTES:
             raise FrameError(f"counters must hold {cls.BYTES} bytes, not {len(payload)}")
         return cls(*struct.unpack(cls.FORMAT, payload))
-
-
-def identity_words(identity: Identity) -> Sequence[int]:
-    """Contents of the device's identity memory, a byte per word."""
-    return list(identity.pack())
 
 
 # -- the line --------------------------------------------------------------------------------------------------

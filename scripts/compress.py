@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from model.char_model import ngram_bits_per_character
+from model.config import BLOCK_SIZES
 from model.corpus import load_corpus
 from model.errors import Interrupted, InvalidFileError, MissingToolError, require
 from model.files import write_atomic
@@ -69,8 +70,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dropout", type=share, default=0.0, metavar="P", help="of the output layer's input; default 0"
     )
-    parser.add_argument("--learning-rate", type=float, default=1e-2, help="peak, of the float stages; default 0.01")
-    parser.add_argument("--retraining-rate", type=float, default=3e-3, help="peak, of the others; default 0.003")
+    parser.add_argument("--learning-rate", type=positive, default=1e-2, help="peak, of the float stages; default 0.01")
+    parser.add_argument("--retraining-rate", type=positive, default=3e-3, help="peak, of the others; default 0.003")
     parser.add_argument("--distillation", type=float, default=0.0, help="share of the dense teacher; default 0")
     parser.add_argument("--evaluate-every", type=count, default=250, metavar="N", help="updates; default 250")
     parser.add_argument("--seed", type=seed, default=1, help="default 1")
@@ -115,6 +116,9 @@ def make_stages(args: argparse.Namespace, config, task):
     outputs, given = config.architecture.output_layer, task.num_outputs if args.task == "characters" else 0
     require(outputs in (0, given), "architecture.output_layer", f"0 or {given}" if given else "0", outputs)
     sizes = (args.block_size_x or config.block_size, args.block_size_h or config.block_size)
+    for name, size in zip(("x", "h"), sizes, strict=True):
+        rule = f"one of {', '.join(map(str, BLOCK_SIZES))}"
+        require(size in BLOCK_SIZES, f"--block-size-{name}", rule, size)
     dense_config = config.replace({"compression.block_size": 1, "compression.output_block_size": 1,
                                    "architecture.engine": "direct", "architecture.output_lanes": None,
                                    "architecture.tile_rows": 1, "architecture.tile_cols": 1,
@@ -187,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
         require(args.task == "characters", "--export", "left out but for the task characters", str(args.export))
     task = make_task(args)
     stage = make_stages(args, config, task)
-    folder = args.runs / (args.name or config.name)
+    folder = args.runs / (config.replace({"name": args.name}).name if args.name else config.name)
     try:
         network = run_stage(stage, task, folder)
     except Interrupted as interrupted:
@@ -208,7 +212,9 @@ def main(argv: list[str] | None = None) -> int:
         "weight_frac": fracs,
         "updates": stage.total_updates,
         "checkpoints": str(folder),
+        "config": str(folder / "config.json"),
     }
+    write_atomic(folder / "config.json", network.config.to_json())
     if args.task == "characters":
         results["text"], results["text_sha256"] = task.corpus.name, task.corpus.sha256
         results["bits_per_character"] = figures["bits_per_symbol"]
@@ -220,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
         )
         results["export"] = str(args.export)
     if fracs != list(config.quantization.weight_frac):
-        print(f"note: the weights fit --set quantization.weight_frac={json.dumps(fracs)}", file=sys.stderr)
+        print(f"note: the weights fit --config {folder / 'config.json'}", file=sys.stderr)
     write_atomic(folder / "report.json", json.dumps({"command": command, **results}, indent=2) + "\n")
     print(json.dumps(results, indent=2)) if args.json else print_table(list(results.items()))
     return 0

@@ -40,7 +40,11 @@ original does on the inputs of --calibrate, a tenth of which is held out and mea
 of the output; Ctrl-C loses nothing, the same command continues.  With text or labels at hand python -m scripts.compress
 --state-dict lstm.pt trains for the task itself."""
 MAX_CALIBRATION_ELEMENTS = 1 << 27
+# Far above what any format of x holds.
+MAX_CALIBRATION = 1e6
 HELD_OUT_SHARE = 0.1
+LEARNING_RATE = 5e-3
+SIMULATED_STEPS = 200
 # Of the learning rate of float layers, that of integers.
 RETRAINING_RATE = 0.3
 
@@ -60,7 +64,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--retrain", type=count, metavar="N", help="updates of every layer; needs torch and --calibrate; default none"
     )
-    parser.add_argument("--learning-rate", type=positive, default=5e-3, help="peak, of --retrain; default 0.005")
+    parser.add_argument("--learning-rate", type=positive, help=f"peak, of --retrain; default {LEARNING_RATE}")
     parser.add_argument(
         "--layer", type=int, metavar="N", help="one of several, from 0, those before it run in float; default all"
     )
@@ -76,7 +80,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--sim", choices=("verilator", "icarus"), help="emit the Verilog, feed it the same inputs, compare every h"
     )
-    parser.add_argument("--steps", type=count, default=200, help="of each run of --sim; default 200")
+    parser.add_argument("--steps", type=count, help=f"of each run of --sim; default {SIMULATED_STEPS}")
     parser.add_argument(
         "--seed", type=seed, default=1, help="of retraining, the noise that stands for inputs, and stalls; default 1"
     )
@@ -105,6 +109,9 @@ def load_calibration(path: Path, size: int) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if not np.isfinite(values).all():
         raise InvalidFileError(f"{path} must be made of finite numbers, not {values[~np.isfinite(values)][0]}")
+    largest = np.abs(values).max()
+    if largest > MAX_CALIBRATION:
+        raise InvalidFileError(f"{path} must be made of numbers of at most {MAX_CALIBRATION:g}, not of {largest:g}")
     return values if values.ndim == 3 else values[:, None]
 
 
@@ -143,24 +150,35 @@ def layer_inputs(network: RecurrentNetwork, number: int, reverse: bool, x: np.nd
 def hold_out(values: np.ndarray, by_steps: bool) -> tuple[np.ndarray, np.ndarray]:
     """What is learnt from and what is measured on, of (T, B, X): the last sequences, or the last steps of all.
 
+    Parameters
+    ----------
+    by_steps : bool
+        All sequences have to stay, as the file has first states for them.
+
     Raises
     ------
     InvalidFileError
         Too little data.
     """
-    steps, batch = values.shape[:2]
-    if batch >= 1 / HELD_OUT_SHARE and not by_steps:
+    (steps, batch), least = values.shape[:2], round(1 / HELD_OUT_SHARE)
+    if batch >= least and not by_steps:
         kept = batch - round(batch * HELD_OUT_SHARE)
         return values[:, :kept], values[:, kept:]
+    if steps < least:
+        what = "steps, as the file has first states," if by_steps else "steps or sequences"
+        raise InvalidFileError(f"--calibrate must have at least {least} {what} to retrain, not {steps} steps")
     kept = steps - round(steps * HELD_OUT_SHARE)
-    if kept == steps:
-        rule = f"at least {round(1 / HELD_OUT_SHARE)} steps or sequences to retrain"
-        raise InvalidFileError(f"--calibrate must have {rule}, not {steps}")
     return values[:kept], values[kept:]
 
 
 def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | None, folder: Path):
-    """The inputs that are learnt from, and what learns."""
+    """The inputs that are learnt from, and what learns.
+
+    Raises
+    ------
+    InvalidFileError
+        Too little data, or a folder with the checkpoints of other arguments.
+    """
     require(calibration is not None, "--calibrate", "given with --retrain", None)
     try:
         import torch
@@ -171,9 +189,24 @@ def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     learnt, held_out = hold_out(calibration, by_steps=begins_elsewhere(layers))
-    rates = args.learning_rate, RETRAINING_RATE * args.learning_rate
+    rate = args.learning_rate or LEARNING_RATE
+    used = {"--retrain": args.retrain, "--learning-rate": rate, "--seed": args.seed, "--k": args.k,
+            "--weight-bits": args.weight_bits}  # fmt: skip
+    path = folder / "retraining" / "arguments.json"
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            differs = [name for name in used if before[name] != used[name]]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InvalidFileError(f"{path} must be what an earlier --retrain wrote: use another --output") from None
+        for name in differs:
+            raise InvalidFileError(
+                f"{name} must be {before[name]} as in {path}, not {used[name]}: use that, or another --output"
+            )
+    else:
+        write_atomic(path, json.dumps(used, indent=2) + "\n")
     return learnt, Imitation(
-        learnt, held_out, args.retrain, folder / "retraining", learning_rate=rates[0], quantized_rate=rates[1],
+        learnt, held_out, args.retrain, path.parent, learning_rate=rate, quantized_rate=RETRAINING_RATE * rate,
         seed=args.seed,
     )  # fmt: skip
 
@@ -185,7 +218,7 @@ def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source
     from sim.stalls import StallPattern
     from sim.verilog import emit
 
-    codes, sequences, left = quantize(result.inputs, result.config.quantization.x), [], args.steps
+    codes, sequences, left = quantize(result.inputs, result.config.quantization.x), [], args.steps or SIMULATED_STEPS
     for sequence in codes.swapaxes(0, 1):
         if left > 0:
             sequences.append(sequence[:left])
@@ -206,6 +239,10 @@ def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source
 def main(argv: list[str] | None = None) -> int:
     """Parse, convert, write, print."""
     args = parse(argv)
+    for name, needed in (("learning_rate", "retrain"), ("steps", "sim")):
+        given = getattr(args, name)
+        rule = f"left out without --{needed}"
+        require(given is None or getattr(args, needed) is not None, f"--{name.replace('_', '-')}", rule, given)
     network = network_from(args)
     number, count, index = choose_layers(args, network)
     layers = network.layers[number : number + count]
@@ -263,9 +300,9 @@ def _percent(value: float) -> str:
 def _costs(report: dict) -> list[tuple[str, str]]:
     """Rows of the errors of one layer, or of all together."""
     projection, rounding, output = report["projection"], report["rounding"], report["output"]
+    then = "rounding the retrained one" if "retrained" in output else "rounding after it"
     rows = [
-        (f"error of {title}", f"{_percent(projection[name])} by the projection, {_percent(rounding[name])} by rounding "
-                              "after it")
+        (f"error of {title}", f"{_percent(projection[name])} by the projection, {_percent(rounding[name])} by {then}")
         for name, title in (("w_x", "W_x"), ("w_h", "W_h"), ("w_hr", "the projection matrix"))
         if name in projection
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from model.char_model import CharModel, ngram_bits_per_character
 from model.corpus import Corpus, load_corpus
 from model.weight_image import WeightImage
-from scripts.cli import add_config_arguments, config_from, count, print_table, run_command, seed, temperature
+from scripts.cli import add_config_arguments, config_from, count, not_negative, print_table, run_command, seed
 
 EXAMPLES = """examples:
   python -m scripts.evaluate
@@ -45,7 +45,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--streams", type=count, default=STREAMS, help=f"contiguous pieces; default {STREAMS}")
     parser.add_argument("--sample", metavar="PROMPT", help="also continue this text")
     parser.add_argument("--length", type=count, default=300, help="characters of the sample; default 300")
-    parser.add_argument("--temperature", type=temperature, default=0.0, help="of the sample; default 0, the likeliest")
+    parser.add_argument("--temperature", type=not_negative, default=0.0, help="of the sample; default 0, the likeliest")
     parser.add_argument("--seed", type=seed, default=0, help="of the sample; default 0")
     parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
     return parser.parse_args(argv)

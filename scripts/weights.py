@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 
 from model.config import Config
-from model.errors import InvalidValueError
 from model.weight_image import WeightImage
 from model.weights import NetworkWeights, random_weights
 from scripts.cli import seed
@@ -68,10 +67,3 @@ def weights_from(args: argparse.Namespace, config: Config) -> Chosen:
         why = "asked for" if args.random_weights is not None else f"no weights of {config.name} are shipped"
     number = DEFAULT_SEED if args.random_weights is None else args.random_weights
     return Chosen(random_weights(config, np.random.default_rng(number)), None, f"random, seed {number} ({why})", True)
-
-
-def require_image(chosen: Chosen) -> WeightImage:
-    """The file of the weights; refused when they are random."""
-    if chosen.image is None:
-        raise InvalidValueError(f"weights must be those of a trained network, not {chosen.source}")
-    return chosen.image

@@ -48,9 +48,6 @@ class DirectionWeights:
     initial_c: np.ndarray | None = None
 
 
-ARRAYS = tuple(DirectionWeights.__dataclass_fields__)
-
-
 @dataclass(frozen=True)
 class RecurrentLayer:
     """One layer.

@@ -4,8 +4,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from model.activation_tables import FUNCTIONS, SLOPE_FRACTION_BITS, ActivationTable
-from model.fixed_point import dequantize, saturate, shift_half_up
+from model.activation_tables import SLOPE_FRACTION_BITS, ActivationTable
+from model.fixed_point import saturate, shift_half_up
 
 
 def activate(x: np.ndarray, table: ActivationTable) -> np.ndarray:
@@ -33,10 +33,3 @@ def lookup(table: ActivationTable) -> np.ndarray:
     values = activate(np.arange(table.in_format.min, table.in_format.max + 1), table)
     values.setflags(write=False)
     return values
-
-
-def max_error(table: ActivationTable) -> float:
-    """Greatest |approximation - true function| over every input code."""
-    codes = np.arange(table.in_format.min, table.in_format.max + 1)
-    exact = FUNCTIONS[table.function](dequantize(codes, table.in_format))
-    return float(np.abs(dequantize(activate(codes, table), table.out_format) - exact).max())

@@ -64,7 +64,7 @@ class Imitation:
         updates = max(1, round(self.updates * CIRCULANT_SHARE))
         return self._trained("float", layers, projected, config, updates, self.learning_rate)
 
-    def rounded(self, layers: Layers, circulant: Layers, config: Config) -> list[RecurrentLayer]:
+    def for_integers(self, layers: Layers, circulant: Layers, config: Config) -> list[RecurrentLayer]:
         """The same once their integers, with the formats of ``config``, were trained: still to be rounded to them."""
         used = 0 if config.block_size == 1 else max(1, round(self.updates * CIRCULANT_SHARE))
         updates = max(1, self.updates - used)

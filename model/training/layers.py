@@ -89,13 +89,6 @@ def choose_ways(rows: int, cols: int, block_size: int, forward: str = "fast"):
     return make_way(forward, rows, cols, block_size), make_way("fast", rows, cols, block_size)
 
 
-def carrier_dtype(config: Config) -> torch.dtype:
-    """Narrowest type that carries every sum of the accumulator exactly, whatever the weights."""
-    # Half an LSB of preact is added before the rounding.
-    bound = config.product_sum_bound + (1 << (config.quantization.bias_bits - 1)) + (1 << max(config.preact_shifts))
-    return torch.float32 if bound <= FLOAT32_EXACT else torch.float64
-
-
 @torch.no_grad()
 def exact_plan(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -> tuple[str, torch.dtype]:
     """Cheapest way and type that carry the integer sums of these weights exactly.

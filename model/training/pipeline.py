@@ -281,6 +281,8 @@ class StageTrainer:
         progress = Progress(settings.updates, self.step, label)
         shown = f"{self.task.metric} {self.best:.4g}"
         try:
+            if self.step == 0 and self.task.judges_start:
+                shown = self._validate()
             while self.step < settings.updates:
                 loss = self._update(model)
                 if not math.isfinite(loss):
@@ -461,10 +463,12 @@ def compare(path: Path, wanted: dict, found: dict) -> None:
     for name in (*wanted, *(name for name in found if name not in wanted)):
         # What a description leaves out has its default.
         if wanted.get(name) != found.get(name):
+            if name == "data":
+                raise InvalidFileError(f"data must be those that {path} was trained on: use them, or another folder")
             field_name = name.removeprefix("config.")
             raise InvalidFileError(
                 f"{field_name} must be {wanted.get(name)!r} as asked for, not {found.get(name)!r} as in {path}: "
-                "use that, or another --runs folder"
+                "use that, or another folder"
             )
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import circulant
-from model.conversion import convert, covering_format
+from model.conversion import convert
+from model.conversion_formats import covering_format
 from model.errors import InvalidValueError
 from model.fixed_point import dequantize
 from model.format_choice import best_fraction_bits, closest_format

@@ -15,7 +15,7 @@ from model.imported.summary import input_sizes
 from model.training.export import layer_weights
 from model.training.imitation import Imitation, blocks_of, padded, parameters_of
 from model.training.network import SequenceNetwork
-from model.training.tasks.imitation import ImitationTask, as_pair, cut
+from model.training.tasks.imitation import ImitationTask, as_pair, cut, pieces, side_by_side
 
 CELLS = {
     "lstm": {},
@@ -78,32 +78,57 @@ def test_integers_of_what_was_trained_are_the_trainers(name, block_size, rng):
             np.testing.assert_array_equal(getattr(found, part), getattr(wanted, part))
 
 
-def test_pieces_of_sequences_begin_where_the_ones_before_ended(rng):
+def test_pieces_of_sequences_begin_where_the_float_layer_is(rng):
     for name in ("lstm", "gru"):
         layer = make_layer(rng, name)
         x = rng.normal(size=(23, 3, 9))
-        h, (first_h, first_c) = cut(layer, x, 4)
-        assert (h.shape, first_h.shape) == ((5, 12, 10), (12, 10))
-        whole, _ = run_layer(layer, x[:20], np.full(3, 20))
-        np.testing.assert_array_equal(h, np.concatenate(np.split(whole, 4), axis=1))
-        _, state = run_layer(layer, x[:15], np.full(3, 15))
+        parts = pieces(23, 4)
+        assert [(part.start, part.stop) for part in parts] == [(0, 6), (6, 12), (12, 18), (17, 23)]
+        h, (first_h, first_c) = cut(layer, x, parts)
+        assert (h.shape, first_h.shape) == ((6, 12, 10), (12, 10))
+        whole, _ = run_layer(layer, x, np.full(3, 23))
+        np.testing.assert_array_equal(h, side_by_side(whole, parts))
+        _, state = run_layer(layer, x[:17], np.full(3, 17))
         np.testing.assert_array_equal(first_h[9:], as_pair(state)[0])
         np.testing.assert_array_equal(first_c[9:], as_pair(state)[1])
         assert not first_h[:3].any()
 
 
+@pytest.mark.parametrize(("steps", "count", "size"), [(63, 40, 32), (50, 12, 32), (95, 40, 32), (60, 1, 32), (7, 3, 2)])
+def test_every_input_is_learnt_from(steps, count, size, rng):
+    layer = make_layer(rng, "rnn", size_x=1)
+    x = np.arange(steps * count, dtype=np.float64).reshape(steps, count, 1)
+    task = ImitationTask(layer, x, x, (x[:2], x[:2]), size, 32)
+    batches = [task.batch(update, size) for update in range(40)]
+    assert set(torch.cat([batch.inputs.flatten() for batch in batches]).tolist()) == set(x.ravel())
+    assert max(len(batch.inputs) for batch in batches) <= 32
+
+
 def test_batches_go_through_all_streams(rng):
     layer, x = make_layer(rng, "lstm"), rng.normal(size=(64, 5, 9))
-    task = ImitationTask(layer, x, x, (x[:8], x[:8]), 4, 16)
-    batches = [task.batch(update, 4) for update in range(8)]
-    assert [batch.carries_state for batch in batches] == [False, True, True, True] * 2
-    assert all(batch.inputs.shape == (16, 4, 9) for batch in batches)
-    found = torch.cat([batch.inputs for batch in batches[:4]]).numpy()
-    np.testing.assert_array_equal(found, x[:, :4].astype(np.float32))
-    # The last streams, one of which comes twice.
-    np.testing.assert_array_equal(batches[4].inputs.numpy(), x[:16, 1:].astype(np.float32))
-    shared = [task.batch(3, 4, rank, 2).targets for rank in range(2)]
-    assert torch.equal(torch.stack(shared, dim=2).flatten(1, 2), task.batch(3, 4).targets)
+    task = ImitationTask(layer, x, x, (x[:8], x[:8]), 8, 16)
+    # Two pieces of each sequence, ten streams, eight at a time.
+    batches = [task.batch(update, 8) for update in range(4)]
+    assert [batch.carries_state for batch in batches] == [False, True] * 2
+    assert all(batch.inputs.shape == (16, 8, 9) for batch in batches)
+    streams = side_by_side(x, pieces(64, 2)).astype(np.float32)
+    for number, first in enumerate((0, 2)):
+        found = torch.cat([batch.inputs for batch in batches[2 * number :][:2]]).numpy()
+        np.testing.assert_array_equal(found, streams[:, first : first + 8])
+    shared = [task.batch(3, 8, rank, 2).targets for rank in range(2)]
+    assert torch.equal(torch.stack(shared, dim=2).flatten(1, 2), task.batch(3, 8).targets)
+
+
+@pytest.mark.parametrize("rate", [0.5, 1e30])
+def test_a_start_that_is_the_best_stays(rate, rng, tmp_path):
+    """Retraining that only spoils is undone."""
+    layer, x = make_layer(rng, "lstm"), rng.normal(size=(40, 10, 9))
+    quick = convert([layer], 4, 8, calibration=x[:, -2:]).report["output"]
+    retraining = replace(imitation(x, tmp_path, 6), learning_rate=rate, quantized_rate=rate)
+    found = convert([layer], 4, 8, calibration=x[:, :-2], retraining=retraining).report["output"]
+    # The parameters are float32.
+    assert found["retrained"] <= (1 + 1e-6) * found["projected"] == (1 + 1e-6) * quick["projected"]
+    assert found["integers"] <= 1.05 * found["projected"]
 
 
 def test_input_of_both_directions_is_padded_by_halves(rng):
@@ -159,7 +184,7 @@ def test_circulant_layers_stay_what_they_are(rng, tmp_path):
 def test_checkpoints_of_other_data_are_refused(rng, tmp_path):
     layer, x = make_layer(rng, "rnn"), rng.normal(size=(30, 10, 9))
     convert([layer], 2, 8, calibration=x, retraining=imitation(x, tmp_path, 4))
-    with pytest.raises(InvalidFileError, match=r"data must be .* as asked for"):
+    with pytest.raises(InvalidFileError, match=r"data must be those that .*float.pt was trained on"):
         convert([layer], 2, 8, calibration=x, retraining=imitation(x + 1, tmp_path, 4))
 
 

@@ -28,7 +28,7 @@ from model.training.export import (
     sequence_model,
     weight_image,
 )
-from model.training.layers import BlockCirculant, QuantLstm, carrier_dtype, exact_plan
+from model.training.layers import BlockCirculant, QuantLstm, exact_plan
 from model.training.network import SequenceNetwork
 from model.training.products import WAYS, Expanded, from_lanes, product, to_lanes
 from model.training.quantizers import activation, fake_quantize, fake_quantize_to, quantize, true_derivative
@@ -274,11 +274,6 @@ def test_integers_of_a_stack_equal_the_reference(config):
     np.testing.assert_array_equal(logits.double().numpy(), found)
     np.testing.assert_array_equal(codes_of(h, points.h), np.stack([part[0] for part in final]))
     np.testing.assert_array_equal(codes_of(c, points.cell), np.stack([part[1] for part in final]))
-
-
-def test_carrier_widens_with_the_formats():
-    assert carrier_dtype(preset("char128")) == torch.float32
-    assert carrier_dtype(make_config(10, 13, 4, quantization__x="Q1.15", quantization__h="Q1.15")) == torch.float64
 
 
 def composed(layer, x, h, c):

@@ -42,6 +42,8 @@ class Task(ABC):
         Rows of the embedding; ``None`` where inputs are real vectors.
     num_features : int or None
         Elements of those vectors.
+    judges_start : bool
+        Whether the parameters that a stage begins with may be its best.
     fingerprint : str
         Identifies data and split: a checkpoint of other data is refused.
     """
@@ -51,6 +53,7 @@ class Task(ABC):
     num_outputs: int | None
     num_symbols: int | None = None
     num_features: int | None = None
+    judges_start: bool = False
     fingerprint: str
 
     @abstractmethod

@@ -22,36 +22,43 @@ def as_pair(state: State) -> tuple[np.ndarray, np.ndarray]:
     return state.h[0], state.h[0] if state.c is None else state.c[0]
 
 
-def cut(layer: RecurrentLayer, fed: np.ndarray, count: int):
-    """Sequences cut into pieces, each with the state that it begins with.
+def pieces(steps: int, count: int) -> list[slice]:
+    """``count`` pieces of equal length that cover a sequence; the last one begins within the one before it."""
+    length = -(-steps // count)
+    return [slice(start, start + length) for start in (min(n * length, steps - length) for n in range(count))]
+
+
+def side_by_side(values: np.ndarray, parts: list[slice]) -> np.ndarray:
+    """(T, B, …) → (length, count·B, …): piece n of sequence b is stream n·B + b."""
+    return np.concatenate([values[part] for part in parts], axis=1)
+
+
+def cut(layer: RecurrentLayer, fed: np.ndarray, parts: list[slice]):
+    """What a float layer of one direction makes of the pieces of sequences, and the states that they begin with.
 
     Parameters
     ----------
     fed : array (T, B, X)
-        What the layer, of one direction, reads in the float network.
-    count : int
-        Pieces of each sequence, of ⌊T/count⌋ steps; what is left over at the end is in none.
+        What the layer reads in the float network.
+    parts : list of slice
+        See :func:`pieces`.
 
     Returns
     -------
-    h : array (⌊T/count⌋, count·B, P or H)
-        Of the float layer; piece n of sequence b is stream n·B + b.
+    h : array (length, count·B, P or H)
+        As :func:`side_by_side`.
     state : (h, c)
-        That the streams begin with.
+        That the streams begin with, (count·B, …).
     """
-    length, batch = len(fed) // count, fed.shape[1]
-    lengths, state, outputs, begins = np.full(batch, length), None, [], [as_pair(initial_state(layer, batch))]
-    for piece in split(fed, count):
-        h, state = run_layer(layer, piece, lengths, state)
-        outputs.append(h)
+    steps, batch = fed.shape[:2]
+    state, outputs, begins = initial_state(layer, batch), [], []
+    edges = [*(part.start for part in parts), steps]
+    for start, stop in zip(edges, edges[1:], strict=False):
         begins.append(as_pair(state))
-    return np.concatenate(outputs, axis=1), tuple(np.concatenate(part) for part in zip(*begins[:-1], strict=True))
-
-
-def split(values: np.ndarray, count: int) -> list[np.ndarray]:
-    """The pieces of :func:`cut`."""
-    length = len(values) // count
-    return [values[number * length : (number + 1) * length] for number in range(count)]
+        h, state = run_layer(layer, fed[start:stop], np.full(batch, stop - start), state)
+        outputs.append(h)
+    state = tuple(np.concatenate(part) for part in zip(*begins, strict=True))
+    return side_by_side(np.concatenate(outputs), parts), state
 
 
 def outputs(network, inputs: np.ndarray, state) -> np.ndarray:
@@ -79,17 +86,19 @@ class ImitationTask(Task):
     size : int
         Sequences of an update that are wanted.
     segment : int
-        Steps of truncated back-propagation.
+        Steps of truncated back-propagation, at most.
     """
 
     name, metric = "imitation", "error_percent"
     num_outputs = None
+    judges_start = True
 
     def __init__(self, layer: RecurrentLayer, fed: np.ndarray, inputs: np.ndarray, held_out, size: int, segment: int):
         steps, batch = fed.shape[:2]
         count = max(1, min(-(-size // batch), steps // segment))
-        h, state = cut(layer, fed, count)
-        self._inputs = torch.from_numpy(np.concatenate(split(inputs, count), axis=1)).float()
+        parts = pieces(steps, count)
+        h, state = cut(layer, fed, parts)
+        self._inputs = torch.from_numpy(side_by_side(inputs, parts)).float()
         self._targets = torch.from_numpy(h).float()
         self._state = tuple(torch.from_numpy(part).float() for part in state)
         self._scale = float(self._targets.square().mean()) or 1.0
@@ -106,12 +115,12 @@ class ImitationTask(Task):
     def batch(self, update: int, size: int, rank: int = 0, world: int = 1) -> Batch:
         """A segment of some streams; the same streams go on until their end, then it is the turn of the next ones."""
         total, count = self._inputs.shape[:2]
-        segments, groups = max(1, total // self.segment), -(-count // size)
+        segments, groups = -(-total // self.segment), -(-count // size)
         number, group = update % segments, update // segments % groups
         # The last group is as large as the others: some streams come twice.
         first = min(group * size, max(0, count - size))
         chosen = slice(first + rank, min(first + size, count), world)
-        steps = slice(number * self.segment, (number + 1) * self.segment)
+        steps = slice(number * total // segments, (number + 1) * total // segments)
         state = tuple(part[chosen] for part in self._state)
         return Batch(self._inputs[steps, chosen], self._targets[steps, chosen], number > 0, state)
 
