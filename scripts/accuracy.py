@@ -68,6 +68,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="updates of the dense, circulant, approximate and quantized stage; default the study's own",
     )  # fmt: skip
     parser.add_argument("--scale", type=positive, default=1.0, help="factor of every number of updates; default 1")
+    parser.add_argument(
+        "--retraining-rate", type=positive, metavar="RATE",
+        help="peak of the stages after the float ones, of compressed networks; default the study's own",
+    )  # fmt: skip
     parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
     parser.add_argument(
         "--cell-limit", type=not_negative, metavar="C",
@@ -185,6 +189,8 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
         factor = args.scale * (QUICK if args.quick else 1.0)
         if args.stages is not None:
             study = replace(study, budget=replace(study.budget, **args.stages))
+        if args.retraining_rate is not None:
+            study = replace(study, budget=replace(study.budget, retraining_rate=args.retraining_rate))
         if args.learning_rate is not None:
             study = replace(study, budget=replace(study.budget, learning_rate=args.learning_rate))
         limit = study.budget.cell_limit if args.cell_limit is None else args.cell_limit

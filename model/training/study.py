@@ -38,6 +38,8 @@ class Budget:
         Peak of the dense and the circulant stage.
     quantized_rate : float
         Peak of the other two.
+    retraining_rate : float or None
+        The same of compressed networks alone, where it differs.
     cell_limit : float or None
         Of the float stages: see :class:`model.training.pipeline.StageSettings`.
     reset_every : int or None
@@ -55,6 +57,7 @@ class Budget:
     evaluate_every: int = 250
     learning_rate: float = 5e-3
     quantized_rate: float = 1.5e-3
+    retraining_rate: float | None = None
     cell_limit: float | None = None
     reset_every: int | None = None
     dropout: float = 0.0
@@ -203,6 +206,7 @@ class Rows:
         kind = "" if activation == "pwl" else f"-{activation}"
 
         def following(name: str, kind: str, bits: int, settings: StageSettings, parent: Stage) -> Stage:
+            settings = replace(settings, learning_rate=self.budget.retraining_rate or settings.learning_rate)
             config = self.config(old.block_size, bits, activation, old.network.hidden_size)
             return Stage(name, kind, config, settings, stage.block_sizes, parent, teacher=teacher)
 
