@@ -65,7 +65,7 @@ bless: .venv/.synth ## make the area and depth of today's small designs the base
 inspect: $(READER) ## layers, sizes and bytes of a model file (MODEL=file.pt, .safetensors or .onnx)
 	@$(RUN) -m scripts.inspect_model '$(MODEL)' $(ARGS)
 
-convert: $(READER) $(if $(findstring --sim,$(ARGS)),.venv/.sim) ## weight image of a model file's layer, without retraining (MODEL=file ARGS="--k 8 --calibrate x.npy --sim verilator")
+convert: $(READER) $(if $(findstring --sim,$(ARGS)),.venv/.sim) $(if $(findstring --retrain,$(ARGS)),.venv/.train) ## weight image of a model file's layers, retrained or not (MODEL=file ARGS="--k 8 --calibrate x.npy --retrain 2000 --sim verilator")
 	@$(RUN) -m scripts.convert '$(MODEL)' $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
