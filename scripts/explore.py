@@ -1,8 +1,4 @@
-"""Choose the parallelism from a latency, or draw the whole trade-off.
-
-python -m scripts.explore --config lm512 --latency-us 1.71 --clock-mhz 600
-python -m scripts.explore --config lm512 --sweep
-"""
+"""Choose the parallelism from a latency, or draw the whole trade-off."""
 
 import argparse
 import json
@@ -16,6 +12,9 @@ from model.explore import DesignPoint, choose, cycle_budget, engines, pareto
 from model.files import make_folder, write_atomic
 from scripts.cli import add_config_arguments, config_from, count, positive, run_command
 
+EXAMPLES = """examples:
+  python -m scripts.explore --config lm512 --latency-us 1.71 --clock-mhz 600
+  python -m scripts.explore --config lm512 --sweep"""
 COLUMNS = {
     "engine": "engine",
     "tile": "tile",
@@ -31,7 +30,10 @@ COLUMNS = {
 
 def parse(argv) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, prog="explore"
+        prog="python -m scripts.explore",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_config_arguments(parser, default="lm512")
     budget = parser.add_mutually_exclusive_group()

@@ -20,6 +20,9 @@ from sim.scenarios import random_config, random_scenario
 from sim.stalls import StallPattern
 from sim.verilog import emit
 
+EXAMPLES = """examples:
+  python -m scripts.fuzz --count 60 --seed 1
+  python -m scripts.fuzz --seed 1 --only 17 --sim verilator"""
 FAILURES = Path("build") / "fuzz"
 # Products of unregistered compressors that Icarus still simulates in seconds.
 MAX_GLITCHING = 128
@@ -27,7 +30,12 @@ MAX_GLITCHING = 128
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.fuzz",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--count", type=count, default=50, help="designs; default 50")
     parser.add_argument("--seed", type=seed, default=1, help="default 1")
     parser.add_argument("--only", type=seed, metavar="INDEX", help="one design of the series")

@@ -29,6 +29,10 @@ from sim.scenarios import Scenario, continued
 from sim.stalls import NONE, StallPattern
 from sim.verilog import emit, is_current
 
+EXAMPLES = """examples:
+  python -m scripts.simulate
+  python -m scripts.simulate --sim icarus --config tiny --set network.cell=gru
+  python -m scripts.simulate --config runs/gru/gru.json --weights runs/gru/gru.safetensors"""
 DEFAULT_STEPS = 2100
 PROMPT_CHARACTERS = 40
 # Sequences of one run: long, a single step, and the rest, so that the state returns to zero twice.
@@ -38,7 +42,12 @@ MIDDLE_SEQUENCE = 17
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.simulate", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.simulate",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_config_arguments(parser)
     add_weight_arguments(parser)
     parser.add_argument("--sim", choices=SIMULATORS, default=SIMULATORS[0], help=f"default {SIMULATORS[0]}")

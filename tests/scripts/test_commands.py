@@ -1,6 +1,7 @@
 """Every command: it starts, and its help has an example."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -14,4 +15,5 @@ def test_help(name, capsys):
     with pytest.raises(SystemExit) as ended:
         importlib.import_module(f"scripts.{name}").main(["--help"])
     assert ended.value.code == 0
-    assert f"python -m scripts.{name}" in capsys.readouterr().out
+    # Not only in the line of the usage, which is always there.
+    assert re.search(rf"^(  |example: ).*python -m scripts\.{name}\b", capsys.readouterr().out, re.MULTILINE)
