@@ -258,7 +258,10 @@ def test_a_state_dict_of_another_network_is_brought_in(cell, module, more, text,
     network = StageTrainer(stage, task, tmp_path).network
     codes = torch.randint(0, len(SYMBOLS), (7, 2))
     torch.testing.assert_close(network(codes)[0], theirs(codes))
-    with pytest.raises(InvalidFileError, match=r"must be|must hold"):
+    message = r"must hold one layer of one direction, not 'rnn\.weight_ih_l1'"
+    if "num_layers" not in more:
+        message = r"rnn.weight_ih_l0 must be of shape \(48, 10\), not"
+    with pytest.raises(InvalidFileError, match=message):
         load_initial(path, preset("tiny"), task)
 
 
@@ -476,6 +479,17 @@ def test_help_has_an_example(capsys):
         with pytest.raises(SystemExit):
             command.main(["--help"])
         assert f"python -m {command.__name__}" in capsys.readouterr().out
+
+
+def test_a_rate_must_be_above_zero(text, capsys):
+    with pytest.raises(InvalidValueError, match=r"^learning_rate must be more than 0, not -1$"):
+        StageSettings(learning_rate=-1)
+    for option in ("--learning-rate", "--retraining-rate"):
+        for value in ("-1", "nan", "inf"):
+            with pytest.raises(SystemExit) as ended:
+                compress.main(arguments(text, option, value))
+            assert ended.value.code == 2
+            assert f"argument {option}: must be above 0, not {value}" in capsys.readouterr().err
 
 
 def test_schedule_of_the_learning_rate():
