@@ -36,7 +36,7 @@ class Conversion:
     weights : LayerWeights or StackWeights
         Integers, with the configuration that was chosen.
     report : dict
-        Errors of every step as plain JSON values; see :func:`convert`.
+        Errors of every step as plain JSON values; see :mod:`model.conversion_report`.
     inputs : float64 array (T, B, X)
         What they were measured on.
     state : list of (h, c) or None

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from model.config import Config
-from model.format_choice import PROJECTION_CANDIDATES, best_fraction_bits, closest_format, weight_candidates
+from model.format_choice import (
+    PROJECTION_CANDIDATES,
+    best_fraction_bits,
+    closest_format,
+    weight_candidates,
+    with_fraction_bits,
+)
 from model.hardware_rows import defining_vectors, directions, hardware_rows
 from model.imported.evaluate import run_layer, run_layers
 from model.imported.network import RecurrentLayer
@@ -16,15 +22,10 @@ MAX_BIAS_BITS = 32
 Layers = Sequence[RecurrentLayer]
 
 
-def _with_width(fmt: QFormat, fraction_bits: int) -> QFormat:
-    """A format of the same width with other fraction bits."""
-    return QFormat(fmt.width - fraction_bits, fraction_bits)
-
-
 def covering_format(fmt: QFormat, largest: float) -> QFormat:
     """The format of the same width with the fewest integer bits, at least those of ``fmt``, that holds a magnitude."""
     while fmt.fraction_bits > 1 and largest > fmt.max * fmt.lsb:
-        fmt = _with_width(fmt, fmt.fraction_bits - 1)
+        fmt = with_fraction_bits(fmt, fmt.fraction_bits - 1)
     return fmt
 
 

@@ -38,7 +38,11 @@ def weight_candidates(config: Config) -> list[int]:
     return [frac for frac in CANDIDATES if frac >= least] or [least]
 
 
+def with_fraction_bits(fmt: QFormat, fraction_bits: int) -> QFormat:
+    """A format of the same width with other fraction bits."""
+    return QFormat(fmt.width - fraction_bits, fraction_bits)
+
+
 def closest_format(fmt: QFormat, values: np.ndarray) -> QFormat:
     """The format of the same width with the least squared error over some values."""
-    fraction_bits = best_fraction_bits([(values, 0)], fmt.width, ELEMENT_CANDIDATES)
-    return QFormat(fmt.width - fraction_bits, fraction_bits)
+    return with_fraction_bits(fmt, best_fraction_bits([(values, 0)], fmt.width, ELEMENT_CANDIDATES))

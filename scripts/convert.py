@@ -177,7 +177,7 @@ def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | 
     Raises
     ------
     InvalidFileError
-        Too little data, or a folder with the checkpoints of other arguments.
+        Too little data.
     """
     require(calibration is not None, "--calibrate", "given with --retrain", None)
     try:
@@ -192,22 +192,9 @@ def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | 
     rate = args.learning_rate or LEARNING_RATE
     used = {"--retrain": args.retrain, "--learning-rate": rate, "--seed": args.seed, "--k": args.k,
             "--weight-bits": args.weight_bits}  # fmt: skip
-    path = folder / "retraining" / "arguments.json"
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            differs = [name for name in used if before[name] != used[name]]
-        except (OSError, ValueError, KeyError, TypeError):
-            raise InvalidFileError(f"{path} must be what an earlier --retrain wrote: use another --output") from None
-        for name in differs:
-            raise InvalidFileError(
-                f"{name} must be {before[name]} as in {path}, not {used[name]}: use that, or another --output"
-            )
-    else:
-        write_atomic(path, json.dumps(used, indent=2) + "\n")
     return learnt, Imitation(
-        learnt, held_out, args.retrain, path.parent, learning_rate=rate, quantized_rate=RETRAINING_RATE * rate,
-        seed=args.seed,
+        learnt, held_out, args.retrain, folder / "retraining", learning_rate=rate,
+        quantized_rate=RETRAINING_RATE * rate, seed=args.seed, arguments=used,
     )  # fmt: skip
 
 

@@ -4,8 +4,9 @@ The layers are trained one after the other, each on what those before it make on
 mends what they lost.  Twice over: as float circulant blocks, then, when the formats are chosen, in integers.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,15 @@ import torch
 
 from model.circulant import num_blocks
 from model.config import Config
+from model.errors import InvalidFileError
+from model.files import write_atomic
 from model.hardware_rows import Blocks, blocks_of_layer, directions, layer_of_blocks
 from model.imported.evaluate import run_layer
 from model.imported.network import RecurrentLayer
 from model.imported.summary import input_sizes
 from model.training.layers import QuantLayer
 from model.training.pipeline import Stage, StageSettings, run_stage
-from model.training.tasks.imitation import ImitationTask, first_state, outputs
+from model.training.tasks.imitation import Flow, ImitationTask, first_state, outputs
 
 Layers = Sequence[RecurrentLayer]
 # Of the updates, where there is a circulant stage.
@@ -45,6 +48,15 @@ class Imitation:
     learning_rate, quantized_rate : float
         Peaks of the two stages.
     seed : int
+    arguments : dict
+        The user's, by name: the checkpoints belong to them.
+
+    Raises
+    ------
+    InvalidFileError
+        A folder with checkpoints of other arguments, or of other data.
+    Interrupted
+        Ctrl-C, after a checkpoint was written.
     """
 
     inputs: np.ndarray
@@ -56,6 +68,7 @@ class Imitation:
     learning_rate: float = 5e-3
     quantized_rate: float = 1.5e-3
     seed: int = 1
+    arguments: dict = field(default_factory=dict)
 
     def circulant(self, layers: Layers, projected: Layers, config: Config) -> list[RecurrentLayer]:
         """Float layers with circulant matrices that do what ``layers`` do, from the projected ones."""
@@ -73,34 +86,54 @@ class Imitation:
     def _trained(
         self, kind: str, layers: Layers, start: Layers, config: Config, updates: int, rate: float
     ) -> list[RecurrentLayer]:
+        self._claim_folder()
         settings = StageSettings(
             updates, self.batch, rate, warmup=min(50, -(-updates // 10)), seed=self.seed,
             evaluate_every=max(1, min(100, updates // 10)),
         )  # fmt: skip
-        # What the layer is fed in the float network, and what in the compressed one; of both data.
-        fed, given = [self.inputs, self.held_out], [self.inputs, self.held_out]
-        trained = []
+        flows, trained = [Flow(values, values) for values in (self.inputs, self.held_out)], []
         for number, (layer, sizes) in enumerate(zip(layers, input_sizes(layers), strict=True)):
-            of_layer = config.layer(number)
-            ways, made = [], []
-            for index, way in enumerate(directions(layer)):
-                turn = slice(None, None, -1 if index else 1)
-                data = [padded(values[turn], sizes, of_layer) for values in given]
-                task = ImitationTask(
-                    way, fed[0][turn], data[0], (fed[1][turn], data[1]), self.batch, self.segment
-                )  # fmt: skip
-                blocks = blocks_of_layer(directions(start[number])[index], config.block_size, sizes)
-                name = f"{number}{'-reverse' if index else ''}-{kind}"
+            ways, outputs_of_ways = [], []
+            pairs = zip(directions(layer), directions(start[number]), strict=True)
+            for index, (way, start_of_way) in enumerate(pairs):
                 stage = Stage(
-                    name, kind, of_layer, settings, initial=parameters_of(blocks), has_formats=kind == "quantized"
+                    f"{number}{'-reverse' if index else ''}-{kind}", kind, config.layer(number), settings,
+                    initial=parameters_of(blocks_of_layer(start_of_way, config.block_size, sizes)),
+                    has_formats=kind == "quantized",
                 )  # fmt: skip
-                network = run_stage(stage, task, self.folder)
+                # The reverse direction reads its sequences from their ends.
+                order = slice(None, None, -1 if index else 1)
+                turned = [
+                    Flow(flow.original[order], padded(flow.compressed[order], sizes, stage.config)) for flow in flows
+                ]
+                network = run_stage(stage, ImitationTask(way, *turned, self.batch, self.segment), self.folder)
                 ways.append(layer_of_blocks(way, blocks_of(network.layer), sizes).weights[0])
-                made.append([outputs(network, values, first_state(way, values.shape[1]))[turn] for values in data])
+                outputs_of_ways.append(
+                    [outputs(network, flow.compressed, first_state(way, flow.batch))[order] for flow in turned]
+                )
             trained.append(replace(layer, weights=tuple(ways)))
-            given = [np.concatenate(parts, axis=2) for parts in zip(*made, strict=True)]
-            fed = [run_layer(layer, values, np.full(values.shape[1], len(values)))[0] for values in fed]
+            flows = [
+                Flow(run_layer(layer, flow.original, flow.lengths)[0], np.concatenate(parts, axis=2))
+                for flow, parts in zip(flows, zip(*outputs_of_ways, strict=True), strict=True)
+            ]
         return trained
+
+    def _claim_folder(self) -> None:
+        """Write down whose checkpoints these are; refuse those of other arguments by the first that differs."""
+        path = self.folder / "arguments.json"
+        if not path.is_file():
+            write_atomic(path, json.dumps(self.arguments, indent=2) + "\n")
+            return
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            differing = [name for name in self.arguments if before[name] != self.arguments[name]]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise InvalidFileError(f"{path} must be what an earlier run wrote: use another folder") from None
+        for name in differing:
+            value = self.arguments[name]
+            raise InvalidFileError(
+                f"{name} must be {before[name]} as in {path}, not {value}: use that, or another folder"
+            )
 
 
 def padded(values: np.ndarray, sizes: tuple[int, ...], config: Config) -> np.ndarray:

@@ -15,7 +15,7 @@ from model.imported.summary import input_sizes
 from model.training.export import layer_weights
 from model.training.imitation import Imitation, blocks_of, padded, parameters_of
 from model.training.network import SequenceNetwork
-from model.training.tasks.imitation import ImitationTask, as_pair, cut, pieces, side_by_side
+from model.training.tasks.imitation import Flow, ImitationTask, as_pair, cut, pieces, side_by_side
 
 CELLS = {
     "lstm": {},
@@ -98,7 +98,7 @@ def test_pieces_of_sequences_begin_where_the_float_layer_is(rng):
 def test_every_input_is_learnt_from(steps, count, size, rng):
     layer = make_layer(rng, "rnn", size_x=1)
     x = np.arange(steps * count, dtype=np.float64).reshape(steps, count, 1)
-    task = ImitationTask(layer, x, x, (x[:2], x[:2]), size, 32)
+    task = ImitationTask(layer, Flow(x, x), Flow(x[:2], x[:2]), size, 32)
     batches = [task.batch(update, size) for update in range(40)]
     assert set(torch.cat([batch.inputs.flatten() for batch in batches]).tolist()) == set(x.ravel())
     assert max(len(batch.inputs) for batch in batches) <= 32
@@ -106,7 +106,7 @@ def test_every_input_is_learnt_from(steps, count, size, rng):
 
 def test_batches_go_through_all_streams(rng):
     layer, x = make_layer(rng, "lstm"), rng.normal(size=(64, 5, 9))
-    task = ImitationTask(layer, x, x, (x[:8], x[:8]), 8, 16)
+    task = ImitationTask(layer, Flow(x, x), Flow(x[:8], x[:8]), 8, 16)
     # Two pieces of each sequence, ten streams, eight at a time.
     batches = [task.batch(update, 8) for update in range(4)]
     assert [batch.carries_state for batch in batches] == [False, True] * 2
@@ -193,7 +193,7 @@ def test_a_first_state_is_where_training_begins(rng, tmp_path):
     begins = rng.normal(size=(1, 10))
     layer = replace(layer, weights=(replace(layer.weights[0], initial_h=begins),))
     x = rng.normal(size=(30, 4, 9))
-    task = ImitationTask(layer, x, x, (x, x), 4, 30)
+    task = ImitationTask(layer, Flow(x, x), Flow(x, x), 4, 30)
     np.testing.assert_array_equal(task.batch(0, 4).state[0].numpy(), np.repeat(begins, 4, axis=0).astype(np.float32))
     assert input_sizes([one_direction(layer, 0)]) == [(9,)]
     retraining = Imitation(x[:27], x[27:], 8, tmp_path, batch=4, segment=9)

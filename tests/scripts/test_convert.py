@@ -283,13 +283,14 @@ def test_retraining_from_the_file_survives_ctrl_c(saved, tmp_path, capsys, monke
     # Other settings are not mixed with what is there.
     status, _, err = command(convert, [*common, "--seed", 2, "--output", tmp_path / "broken"], capsys)
     assert status == 2
-    assert re.search(r"--seed must be 1 as in .*arguments.json, not 2: use that, or another --output", err)
+    assert re.search(r"--seed must be 1 as in .*arguments.json, not 2: use that, or another folder", err)
 
 
 def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys):
     one, two = saved("one.pt"), saved("two.pt", layers=2, bidirectional=True)
     np.save(tmp_path / "narrow.npy", np.zeros((4, 9)))
     np.save(tmp_path / "few.npy", np.zeros((4, 2, 10)))
+    np.save(tmp_path / "good.npy", np.zeros((10, 2, 10)))
     np.save(tmp_path / "huge.npy", np.full((4, 10), 1e200))
     np.save(tmp_path / "text.npy", np.array(["a"]))
     np.save(tmp_path / "nan.npy", np.full((4, 10), np.nan))
@@ -316,6 +317,10 @@ def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys)
         ([one, "--retrain", 5], "--calibrate must be given with --retrain, not None"),
         ([one, "--retrain", 5, "--calibrate", tmp_path / "few.npy"], "must have at least 10 steps or sequences to"),
         ([one, "--calibrate", tmp_path / "huge.npy"], "must be made of numbers of at most 1e+06, not of 1e+200"),
+        (
+            [one, "--retrain", 5, "--calibrate", tmp_path / "good.npy", "--set", "architecture.tile_rows=99"],
+            "architecture.tile_rows must be at most",
+        ),
         ([one, "--learning-rate", 1], "--learning-rate must be left out without --retrain, not 1.0"),
         ([one, "--steps", 4], "--steps must be left out without --sim, not 4"),
         ([tmp_path / "none.pt"], "must be a state_dict (.pt or .safetensors), not a missing file"),

@@ -1,6 +1,7 @@
 """To do what a float layer does: its h of every step is the target, real inputs are the data, no labels are needed."""
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -70,6 +71,31 @@ def outputs(network, inputs: np.ndarray, state) -> np.ndarray:
     return np.concatenate(parts)
 
 
+class Flow(NamedTuple):
+    """What a layer reads on the same data in two networks.
+
+    Attributes
+    ----------
+    original : array (T, B, X)
+        In the float network.
+    compressed : array (T, B, X), or X padded to blocks
+        In the one that is trained.
+    """
+
+    original: np.ndarray
+    compressed: np.ndarray
+
+    @property
+    def batch(self) -> int:
+        """B."""
+        return self.original.shape[1]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Of the sequences, (B,)."""
+        return np.full(self.batch, len(self.original))
+
+
 class ImitationTask(Task):
     """One layer of one direction.
 
@@ -77,12 +103,8 @@ class ImitationTask(Task):
     ----------
     layer : RecurrentLayer
         The float layer.
-    fed : array (T, B, X)
-        What it reads in the float network.
-    inputs : array (T, B, X or padded X)
-        What its successor reads.
-    held_out : tuple of arrays (T, B, X)
-        ``fed`` and ``inputs`` of the validation.
+    learnt, held_out : Flow
+        Data of training and of validation.
     size : int
         Sequences of an update that are wanted.
     segment : int
@@ -93,20 +115,18 @@ class ImitationTask(Task):
     num_outputs = None
     judges_start = True
 
-    def __init__(self, layer: RecurrentLayer, fed: np.ndarray, inputs: np.ndarray, held_out, size: int, segment: int):
-        steps, batch = fed.shape[:2]
-        count = max(1, min(-(-size // batch), steps // segment))
-        parts = pieces(steps, count)
-        h, state = cut(layer, fed, parts)
-        self._inputs = torch.from_numpy(side_by_side(inputs, parts)).float()
+    def __init__(self, layer: RecurrentLayer, learnt: Flow, held_out: Flow, size: int, segment: int):
+        steps = len(learnt.original)
+        parts = pieces(steps, max(1, min(-(-size // learnt.batch), steps // segment)))
+        h, state = cut(layer, learnt.original, parts)
+        self._inputs = torch.from_numpy(side_by_side(learnt.compressed, parts)).float()
         self._targets = torch.from_numpy(h).float()
         self._state = tuple(torch.from_numpy(part).float() for part in state)
         self._scale = float(self._targets.square().mean()) or 1.0
-        validated, self._held_out = held_out[0], held_out[1].astype(np.float32)
-        batch = validated.shape[1]
-        self._wanted, _ = run_layer(layer, validated, np.full(batch, len(validated)))
-        self._first = first_state(layer, batch)
-        self.num_features, self.segment = inputs.shape[2], segment
+        self._held_out = held_out.compressed.astype(np.float32)
+        self._wanted, _ = run_layer(layer, held_out.original, held_out.lengths)
+        self._first = first_state(layer, held_out.batch)
+        self.num_features, self.segment = learnt.compressed.shape[2], segment
         digest = hashlib.sha256()
         for values in (self._inputs, self._targets, *self._state, torch.from_numpy(self._held_out)):
             digest.update(values.contiguous().numpy().tobytes())
