@@ -36,52 +36,52 @@ help: ## this list
 	    || sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1  \2/p' $(MAKEFILE_LIST)
 
 verilog: .venv/.base ## emit build/<name>/: Verilog, weight files, expected vectors, report (CONFIG, SET)
-	@$(RUN) -m scripts.verilog $(OPTIONS)
+	@$(RUN) -m chessrnn verilog $(OPTIONS)
 
 sim: .venv/.sim | compiler ## feed text through the emitted Verilog, compare every h (SIM=verilator or icarus)
-	@$(RUN) -m scripts.simulate --sim $(SIM) $(OPTIONS)
+	@$(RUN) -m chessrnn sim --sim $(SIM) $(OPTIONS)
 
 check: .venv/.sim .venv/.synth | compiler ## lint the emitted Verilog with Verilator and Yosys (CONFIG, SET)
-	@$(RUN) -m scripts.lint $(OPTIONS)
+	@$(RUN) -m chessrnn check $(OPTIONS)
 
 fuzz: .venv/.sim | compiler ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED)
-	@$(RUN) -m scripts.fuzz --count $(N) --seed $(SEED) $(ARGS)
+	@$(RUN) -m chessrnn fuzz --count $(N) --seed $(SEED) $(ARGS)
 
 explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
-	@$(RUN) -m scripts.explore $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+	@$(RUN) -m chessrnn explore $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 pearea: .venv/.synth ## gate equivalents of one processing element, every engine (ARGS="--liberty FILE")
-	@$(RUN) -m scripts.pe_area $(ARGS)
+	@$(RUN) -m chessrnn pearea $(ARGS)
 
 synth: .venv/.synth $(if $(findstring --gate-level,$(ARGS)),.venv/.sim) ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=row)
-	@$(RUN) -m scripts.synthesize $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(UNIT),--unit $(UNIT)) $(OPTIONS)
+	@$(RUN) -m chessrnn synth $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(UNIT),--unit $(UNIT)) $(OPTIONS)
 
 silicon: .venv/.synth ## every design in every library beside the paper's (LIBERTY="a/cells.lib.gz b/cells.lib.gz b/SRAM.lib.gz")
-	@$(RUN) -m scripts.silicon --liberty $(LIBERTY) $(ARGS)
+	@$(RUN) -m chessrnn silicon --liberty $(LIBERTY) $(ARGS)
 
 bless: .venv/.synth ## make the area and depth of today's small designs the baseline of tests
-	@$(RUN) -m scripts.bless
+	@$(RUN) -m chessrnn bless
 
 inspect: $(READER) ## layers, sizes and bytes of a model file (MODEL=file.pt, .safetensors or .onnx)
-	@$(RUN) -m scripts.inspect_model '$(MODEL)' $(ARGS)
+	@$(RUN) -m chessrnn inspect '$(MODEL)' $(ARGS)
 
 convert: $(READER) $(if $(findstring --sim,$(ARGS)),.venv/.sim) $(if $(findstring --retrain,$(ARGS)),.venv/.train) ## weight image of a model file's layers, retrained or not (MODEL=file ARGS="--k 8 --calibrate x.npy --retrain 2000 --sim verilator")
-	@$(RUN) -m scripts.convert '$(MODEL)' $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+	@$(RUN) -m chessrnn convert '$(MODEL)' $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
-	@$(RUN) -m scripts.compress $(OPTIONS)
+	@$(RUN) -m chessrnn train $(OPTIONS)
 
 accuracy: .venv/.train .venv/.plot ## what compression costs (TEXT=file FSDD=folder CMUDICT=file ARGS=--quick)
-	@$(RUN) -m scripts.accuracy $(if $(TEXT),--text '$(TEXT)') $(if $(FSDD),--fsdd '$(FSDD)') $(if $(CMUDICT),--cmudict '$(CMUDICT)') $(ARGS)
+	@$(RUN) -m chessrnn accuracy $(if $(TEXT),--text '$(TEXT)') $(if $(FSDD),--fsdd '$(FSDD)') $(if $(CMUDICT),--cmudict '$(CMUDICT)') $(ARGS)
 
 fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx3s_85f, ecpix5_45f, ice40_hx8k_b_evn, icebreaker)
-	@$(RUN) -m scripts.fpga --board $(BOARD) $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+	@$(RUN) -m chessrnn fpga --board $(BOARD) $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 xilinx: .venv/.fpga ## LUT, FF, BRAM, DSP of 7-series and UltraScale+ parts (CONFIG, SET)
-	@$(RUN) -m scripts.xilinx $(OPTIONS)
+	@$(RUN) -m chessrnn xilinx $(OPTIONS)
 
 host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a simulated one
-	@$(RUN) -m scripts.host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
+	@$(RUN) -m chessrnn host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 
 test: .venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.plot .venv/.dev | compiler ## linter, formatter, every test
 	@$(RUN) -m ruff check .
@@ -115,11 +115,11 @@ distclean: clean ## remove .venv as well
 	fi; \
 	rm -rf .venv; "$$found" -m venv .venv; touch $@
 
-.venv/.base: .venv/.python pyproject.toml
-	@echo 'installing: base'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable .; touch $@
+.venv/.base: .venv/.python pyproject.toml requirements.lock
+	@echo 'installing: base'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --constraint requirements.lock --editable .; touch $@
 
 .venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.fpga .venv/.plot .venv/.dev: .venv/.%: .venv/.base
-	@echo 'installing: $*'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --editable '.[$*]'; touch $@
+	@echo 'installing: $*'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[$*]'; touch $@
 
 # Verilator makes C++ of the design; cocotb's Makefiles need perl and make with it.
 .PHONY: compiler

@@ -3,24 +3,23 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.block_stream import block_stream
-from hdl.cell_update import CellUpdate
-from hdl.controller import Controller
-from hdl.drain import Drain
-from hdl.hierarchy import shared
-from hdl.largest import result_layout
-from hdl.matvec import MatVec
-from hdl.output_buffer import OutputBuffer
-from hdl.output_layer import OutputLayer
-from hdl.packing import padding_mask
-from hdl.parts import has_projection, select
-from hdl.staged_update import StagedUpdate
-from hdl.state_access import StateAccess
-from hdl.vector_memory import VectorMemory
-from model.config import Config
-from model.parts import CELL, PROJECTION
-from model.state_beats import state_bits
+from chessrnn.hdl.arithmetic.packing import padding_mask
+from chessrnn.hdl.block_stream import block_stream
+from chessrnn.hdl.cell_update import CellUpdate
+from chessrnn.hdl.controller import Controller
+from chessrnn.hdl.drain import Drain
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.matvec import MatVec
+from chessrnn.hdl.output_buffer import OutputBuffer
+from chessrnn.hdl.output_layer.largest import result_layout
+from chessrnn.hdl.output_layer.output_layer import OutputLayer
+from chessrnn.hdl.part_shapes import has_projection, select
+from chessrnn.hdl.staged_update import StagedUpdate
+from chessrnn.hdl.state_access import StateAccess
+from chessrnn.hdl.vector_memory import VectorMemory
+from chessrnn.model.config import Config
+from chessrnn.model.parts import CELL, PROJECTION
+from chessrnn.model.state_beats import state_bits
 
 
 class Accelerator(wiring.Component):
@@ -30,7 +29,7 @@ class Accelerator(wiring.Component):
     ----------
     config : Config
     contents : dict of str to list of int, optional
-        Words of the initialised memories (``model.memory_image.memory_words``), for Amaranth's simulator.
+        Words of the initialised memories (``chessrnn.model.memory_image.memory_words``), for Amaranth's simulator.
 
     Members
     -------
@@ -42,14 +41,15 @@ class Accelerator(wiring.Component):
         ``data``: a block of k elements, padding is zero; ⌈H/k⌉ beats make a step.
         ``last``: on the last beat of a sequence's last step.
     state_in, state_out : In, Out(stream.Signature(…)), with ``architecture.state_ports``
-        State before a sequence that asks for it, and after every sequence, of its context: ``model.state_beats``.
+        State before a sequence that asks for it, and after every sequence, of its context:
+        ``chessrnn.model.state_beats``.
     y : Out(stream.Signature(…)), with ``architecture.output_layer``
-        ``hdl.largest``: the number of the largest logit, for every step.
+        ``chessrnn.hdl.output_layer.largest``: the number of the largest logit, for every step.
     matvec_active : Out(1)
         The tile works in this cycle: a word is read from every weight bank.
 
-    Latency, throughput: ``model.schedule.Schedule.timeline``, to the cycle · Numerics: ``model.config`` ·
-    Reference: ``model.reference.network.NetworkReference``
+    Latency, throughput: ``chessrnn.model.schedule.Schedule.timeline``, to the cycle · Numerics:
+    ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
     """
 
     module_name = "layer"

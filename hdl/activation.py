@@ -1,12 +1,11 @@
-"""σ and tanh by the integer tables of ``model.activation_tables``."""
+"""σ and tanh by the integer tables of ``chessrnn.model.activation_tables``."""
 
 from amaranth.hdl import Array, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.requantize import resize
-from model.activation_tables import SLOPE_FRACTION_BITS, ActivationTable
-from model.schedule import activation_latency
+from chessrnn.hdl.arithmetic.requantize import resize
+from chessrnn.model.activation_tables import SLOPE_FRACTION_BITS, ActivationTable
+from chessrnn.model.schedule import activation_latency
 
 
 class Activation(wiring.Component):
@@ -23,8 +22,8 @@ class Activation(wiring.Component):
     x : In(signed), codes of ``table.in_format``
     y : Out(signed), codes of ``table.out_format``
 
-    Latency: ``model.schedule.activation_latency`` · Throughput: 1 per cycle · Numerics: one HALF_UP rounding ·
-    Reference: ``model.reference.activation.activate``
+    Latency: ``chessrnn.model.schedule.activation_latency`` · Throughput: 1 per cycle · Numerics: one HALF_UP rounding ·
+    Reference: ``chessrnn.model.reference.activation.activate``
     """
 
     reset_less = True

@@ -1,9 +1,8 @@
 """The streams of x and of h."""
 
 from amaranth.lib import data, stream
-
-from model.config import Config
-from model.qformat import QFormat
+from chessrnn.model.config import Config
+from chessrnn.model.qformat import QFormat
 
 
 def block_stream(config: Config, fmt: QFormat, *flags: str) -> stream.Signature:

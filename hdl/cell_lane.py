@@ -6,16 +6,15 @@ A class per recurrence; what they have in common is their place between the drai
 from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.activation import Activation
-from hdl.carry_save import CarrySaveSum
-from hdl.dot_product import CarrySaveProduct
-from hdl.hierarchy import shared
-from hdl.memory import delay
-from hdl.multiplier import Multiplier
-from hdl.requantize import drop, half_lsb, requantize, resize
-from model.config import Config
-from model.schedule import activation_latency, cell_latency
+from chessrnn.hdl.activation import Activation
+from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum
+from chessrnn.hdl.arithmetic.dot_product import CarrySaveProduct
+from chessrnn.hdl.arithmetic.multiplier import Multiplier
+from chessrnn.hdl.arithmetic.requantize import drop, half_lsb, requantize, resize
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.memory import delay
+from chessrnn.model.config import Config
+from chessrnn.model.schedule import activation_latency, cell_latency
 
 
 class CellLane(wiring.Component):
@@ -41,7 +40,7 @@ class CellLane(wiring.Component):
     h : Out(signed), codes of ``Config.cell_output``
         ``latency`` cycles after ``sums``.
 
-    Latency: see members · Throughput: 1 unit per cycle · Reference: ``model.reference.cell_update``
+    Latency: see members · Throughput: 1 unit per cycle · Reference: ``chessrnn.model.reference.cell_update``
     """
 
     reset_less = True
@@ -145,7 +144,7 @@ class LstmLane(CellLane):
 
     ``preact = requantize(sum + bias)``; with peepholes p·c belongs to the sums of I and F, p·c' to that of O.
 
-    Reference: ``model.reference.cell_update.lstm``
+    Reference: ``chessrnn.model.reference.cell_update.lstm``
     """
 
     def elaborate(self, platform):
@@ -203,7 +202,7 @@ class GruLane(CellLane):
 
     ``nx`` and ``nh`` are the candidate's sums over x and over h in the format of preact.
 
-    Reference: ``model.reference.cell_update.gru``
+    Reference: ``chessrnn.model.reference.cell_update.gru``
     """
 
     def elaborate(self, platform):
@@ -238,7 +237,7 @@ class GruLane(CellLane):
 class RnnLane(CellLane):
     """``h' = requantize(tanh(preact))``.
 
-    Reference: ``model.reference.cell_update.rnn``
+    Reference: ``chessrnn.model.reference.cell_update.rnn``
     """
 
     def elaborate(self, platform):
@@ -252,7 +251,7 @@ class RnnLane(CellLane):
 class ReluLane(CellLane):
     """``h' = requantize(max(0, sum))``.
 
-    Reference: ``model.reference.cell_update.rnn_relu``
+    Reference: ``chessrnn.model.reference.cell_update.rnn_relu``
     """
 
     def elaborate(self, platform):

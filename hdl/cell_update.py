@@ -3,17 +3,16 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.cell_lane import LANES
-from hdl.drain import slice_layout, state_unit_port, unit_shape
-from hdl.hierarchy import shared
-from hdl.memory import Ram, Rom, delay
-from hdl.parts import has_projection
-from hdl.projection import Projection
-from hdl.state_access import state_access
-from model.config import Config
-from model.memory_image import MemorySpec, bias_spec, cell_state_spec, peephole_spec
-from model.schedule import PROJECTION_LATENCY, Schedule
+from chessrnn.hdl.cell_lane import LANES
+from chessrnn.hdl.drain import slice_layout, state_unit_port, unit_shape
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.memory import Ram, Rom, delay
+from chessrnn.hdl.part_shapes import has_projection
+from chessrnn.hdl.projection import Projection
+from chessrnn.hdl.state_access import state_access
+from chessrnn.model.config import Config
+from chessrnn.model.memory_image import MemorySpec, bias_spec, cell_state_spec, peephole_spec
+from chessrnn.model.schedule import PROJECTION_LATENCY, Schedule
 
 
 def inner_ports(config: Config) -> dict:
@@ -48,10 +47,10 @@ class CellUpdate(wiring.Component):
     inner_valid, inner : Out, of a bidirectional network where a step has several parts
         A block that a part makes for a later one of its step; else it is one of h, too.
     access, access_data : where there are state ports
-        Reads and writes the cells' states, in place of all else (``hdl.state_access``).
+        Reads and writes the cells' states, in place of all else (``chessrnn.hdl.state_access``).
 
     Latency: ``Schedule.epilogue_latency`` less the drain and the write · Throughput: one slice per cycle ·
-    Reference: ``model.reference.cell_update``
+    Reference: ``chessrnn.model.reference.cell_update``
     """
 
     module_name = "cell_update"

@@ -3,17 +3,16 @@
 from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.drain import drain_is_free
-from hdl.matvec import issue_tags
-from hdl.parts import group_shape, part_port, part_shapes, select, shape_bits, shapes
-from hdl.vector_memory import context_ports
-from model.config import Config
-from model.schedule import Schedule, output_buffer_steps
+from chessrnn.hdl.drain import drain_is_free
+from chessrnn.hdl.matvec import issue_tags
+from chessrnn.hdl.part_shapes import group_shape, part_port, part_shapes, select, shape_bits, shapes
+from chessrnn.hdl.vector_memory import context_ports
+from chessrnn.model.config import Config
+from chessrnn.model.schedule import Schedule, output_buffer_steps
 
 
 class Phase(enum.Enum):
-    """Where the work of a part stands, see ``model.schedule``."""
+    """Where the work of a part stands, see ``chessrnn.model.schedule``."""
 
     AHEAD = 0  # early columns of the first row groups
     RESUME = 1  # the rest of their columns
@@ -65,7 +64,7 @@ class Controller(wiring.Component):
     at_rest : Out(1), likewise
         A step could begin, and everything that was made has been written.
 
-    Latency: none · Throughput: one issue per cycle · Reference: ``model.schedule.Schedule.timeline``
+    Latency: none · Throughput: one issue per cycle · Reference: ``chessrnn.model.schedule.Schedule.timeline``
     """
 
     module_name = "controller"

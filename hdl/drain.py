@@ -5,17 +5,16 @@ import math
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.hierarchy import shared
-from hdl.matvec import issue_tags
-from hdl.memory import delay
-from hdl.packing import split
-from hdl.parts import has_projection, select, shapes
-from hdl.transform import InverseTransform
-from model.config import Config
-from model.datapath import datapath_widths
-from model.memory_image import num_slices, turn_slices
-from model.schedule import Schedule
+from chessrnn.hdl.arithmetic.packing import split
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.matvec import issue_tags
+from chessrnn.hdl.memory import delay
+from chessrnn.hdl.part_shapes import has_projection, select, shapes
+from chessrnn.hdl.transform import InverseTransform
+from chessrnn.model.config import Config
+from chessrnn.model.datapath import datapath_widths
+from chessrnn.model.memory_image import num_slices, turn_slices
+from chessrnn.model.schedule import Schedule
 
 # What travels beside a bundle: the step's flags, the part's, then the beat.
 BEAT_MARK = 3

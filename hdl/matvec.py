@@ -3,18 +3,17 @@
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.hierarchy import shared
-from hdl.memory import Rom, address_width, delay
-from hdl.operand import OperandStage, WeightStage
-from hdl.parts import shape_bits
-from hdl.pass_address import PassAddress, layer_port
-from hdl.pe import ProcessingElement
-from hdl.row import row
-from model.config import Config
-from model.datapath import datapath_widths
-from model.memory_image import MemorySpec, weight_bank_name
-from model.schedule import Schedule
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.memory import Rom, address_width, delay
+from chessrnn.hdl.operand import OperandStage, WeightStage
+from chessrnn.hdl.part_shapes import shape_bits
+from chessrnn.hdl.pass_address import PassAddress, layer_port
+from chessrnn.hdl.pe import ProcessingElement
+from chessrnn.hdl.row import row
+from chessrnn.model.config import Config
+from chessrnn.model.datapath import datapath_widths
+from chessrnn.model.memory_image import MemorySpec, weight_bank_name
+from chessrnn.model.schedule import Schedule
 
 
 def issue_tags(config: Config) -> data.StructLayout:
@@ -46,7 +45,7 @@ class MatVec(wiring.Component):
     Members
     -------
     start, first, layer : In, of a bidirectional network
-        A pass: as those of ``hdl.pass_address``.
+        A pass: as those of ``chessrnn.hdl.pass_address``.
     issue : In(1)
         Read the next word of every bank (one cycle before ``elements``).
     tags : In(issue_tags)
@@ -59,7 +58,7 @@ class MatVec(wiring.Component):
         The tags that belong to ``sums``.
 
     Latency: ``Schedule.matvec_latency`` - 1 from ``issue`` to ``sums`` · Throughput: one issue per cycle ·
-    Numerics: exact · Reference: ``model.reference.matvec``
+    Numerics: exact · Reference: ``chessrnn.model.reference.matvec``
     """
 
     module_name = "matvec"

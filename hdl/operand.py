@@ -3,13 +3,12 @@
 from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.booth import recode
-from hdl.hierarchy import shared
-from hdl.packing import split
-from hdl.transform import ForwardTransform
-from model.config import Config
-from model.datapath import datapath_widths
+from chessrnn.hdl.arithmetic.booth import recode
+from chessrnn.hdl.arithmetic.packing import split
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.transform import ForwardTransform
+from chessrnn.model.config import Config
+from chessrnn.model.datapath import datapath_widths
 
 
 def _forms(m: Module, config: Config, block, width: int, platform):
@@ -38,7 +37,7 @@ class OperandStage(wiring.Component):
         Packed: values of widths ``datapath_widths(config).operand``, or the digits of those values.
 
     Latency: operand_register · Throughput: 1 block per cycle · Numerics: exact ·
-    Reference: ``model.bilinear.forward_matrix``
+    Reference: ``chessrnn.model.bilinear.forward_matrix``
     """
 
     reset_less = True
@@ -80,7 +79,7 @@ class WeightStage(wiring.Component):
         Packed values of widths ``datapath_widths(config).weight``.
 
     Latency: operand_register · Throughput: 1 block per cycle · Numerics: exact ·
-    Reference: ``model.bilinear.forward_matrix``
+    Reference: ``chessrnn.model.bilinear.forward_matrix``
     """
 
     reset_less = True

@@ -3,17 +3,16 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.block_stream import block_stream
-from hdl.hierarchy import shared
-from hdl.memory import Ram
-from model.config import Config
-from model.memory_image import state_memories
-from model.schedule import OUTPUT_BUFFER_LATENCY, output_buffer_steps
+from chessrnn.hdl.block_stream import block_stream
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.memory import Ram
+from chessrnn.model.config import Config
+from chessrnn.model.memory_image import state_memories
+from chessrnn.model.schedule import OUTPUT_BUFFER_LATENCY, output_buffer_steps
 
 
 class OutputBuffer(wiring.Component):
-    """First in, first out; the writer has made sure of the room (see ``hdl.controller``).
+    """First in, first out; the writer has made sure of the room (see ``chessrnn.hdl.controller``).
 
     Parameters
     ----------
@@ -28,7 +27,7 @@ class OutputBuffer(wiring.Component):
     h : Out(stream.Signature(…))
         ``data`` a block of h; ``last`` on the last beat of the last step.
 
-    Latency: ``model.schedule.OUTPUT_BUFFER_LATENCY`` · Throughput: 1 block per cycle
+    Latency: ``chessrnn.model.schedule.OUTPUT_BUFFER_LATENCY`` · Throughput: 1 block per cycle
     """
 
     module_name = "output_buffer"

@@ -3,10 +3,9 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.memory import address_width
-from hdl.parts import select
-from model.config import Config
+from chessrnn.hdl.memory import address_width
+from chessrnn.hdl.part_shapes import select
+from chessrnn.model.config import Config
 
 
 def layer_port(config: Config, direction) -> dict:

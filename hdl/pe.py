@@ -3,17 +3,16 @@
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.adder_tree import AdderTree
-from hdl.hierarchy import shared
-from hdl.multiplier import Multiplier
-from hdl.operand import WeightStage
-from hdl.packing import join, split
-from hdl.requantize import resize
-from model.circulant import circulant_indices
-from model.config import Config
-from model.datapath import datapath_widths
-from model.schedule import adder_tree_latency
+from chessrnn.hdl.arithmetic.adder_tree import AdderTree
+from chessrnn.hdl.arithmetic.multiplier import Multiplier
+from chessrnn.hdl.arithmetic.packing import join, split
+from chessrnn.hdl.arithmetic.requantize import resize
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.operand import WeightStage
+from chessrnn.model.circulant import circulant_indices
+from chessrnn.model.config import Config
+from chessrnn.model.datapath import datapath_widths
+from chessrnn.model.schedule import adder_tree_latency
 
 
 class ProcessingElement(wiring.Component):
@@ -36,8 +35,8 @@ class ProcessingElement(wiring.Component):
         Packed values of widths ``datapath_widths(config).partial``, ``latency`` cycles after ``word``.
 
     Latency: operand_register + multiplier_stages + adder tree over k (direct) · Throughput: 1 block per cycle ·
-    Numerics: exact (modulo the proven width of the sum) · Reference: ``model.circulant.expand``,
-    ``model.bilinear``
+    Numerics: exact (modulo the proven width of the sum) · Reference: ``chessrnn.model.circulant.expand``,
+    ``chessrnn.model.bilinear``
     """
 
     reset_less = True

@@ -3,12 +3,11 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.drain import slice_layout
-from hdl.requantize import requantize
-from model.config import Config
-from model.parts import PROJECTION
-from model.schedule import PROJECTION_LATENCY, Schedule
+from chessrnn.hdl.arithmetic.requantize import requantize
+from chessrnn.hdl.drain import slice_layout
+from chessrnn.model.config import Config
+from chessrnn.model.parts import PROJECTION
+from chessrnn.model.schedule import PROJECTION_LATENCY, Schedule
 
 
 class Projection(wiring.Component):
@@ -31,7 +30,7 @@ class Projection(wiring.Component):
         A block of k elements of h.
 
     Latency: ``PROJECTION_LATENCY`` + 1 from the last slice of a bundle to its first block · Throughput: one block per
-    cycle · Numerics: one rounding, HALF_UP and saturating · Reference: ``model.reference.layer``
+    cycle · Numerics: one rounding, HALF_UP and saturating · Reference: ``chessrnn.model.reference.layer``
     """
 
     module_name = "projection"

@@ -7,19 +7,18 @@ from itertools import pairwise
 from amaranth.hdl import Module, Shape, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.adder_tree import AdderTree
-from hdl.carry_save import compress
-from hdl.dot_product import CarrySaveJoin, DotProduct
-from hdl.hierarchy import shared
-from hdl.memory import delay
-from hdl.packing import join, split
-from hdl.parts import select, shape_bits, shapes
-from hdl.requantize import resize
-from model.circulant import circulant_indices
-from model.config import Config
-from model.datapath import DIGIT_BITS, datapath_widths, num_digits
-from model.schedule import adder_tree_latency, dot_product_latency, joined_sums
+from chessrnn.hdl.arithmetic.adder_tree import AdderTree
+from chessrnn.hdl.arithmetic.carry_save import compress
+from chessrnn.hdl.arithmetic.dot_product import CarrySaveJoin, DotProduct
+from chessrnn.hdl.arithmetic.packing import join, split
+from chessrnn.hdl.arithmetic.requantize import resize
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.memory import delay
+from chessrnn.hdl.part_shapes import select, shape_bits, shapes
+from chessrnn.model.circulant import circulant_indices
+from chessrnn.model.config import Config
+from chessrnn.model.datapath import DIGIT_BITS, datapath_widths, num_digits
+from chessrnn.model.schedule import adder_tree_latency, dot_product_latency, joined_sums
 
 
 class Accumulator(wiring.Component):
@@ -35,7 +34,7 @@ class Accumulator(wiring.Component):
     words : sequence of Shape
         Of the one or two words whose sum is added.
     offsets : sequence of int
-        What the sum starts from, for every shape of a part (``hdl.parts``).
+        What the sum starts from, for every shape of a part (``chessrnn.hdl.part_shapes``).
     parked : int
         Partial sums that can be parked, oldest out first; 0: none.
     tag_register : bool
@@ -117,7 +116,7 @@ class Row(wiring.Component):
         ``latency - tag_register`` cycles after the operands: this sum counts; starts from zero; starts from the oldest
         parked one; is to be parked.
     part_shape : In, where there are several
-        Of the part that it belongs to (``hdl.parts``).
+        Of the part that it belongs to (``chessrnn.hdl.part_shapes``).
     sums : Out
         Packed values of widths ``datapath_widths(config).sum``, ``latency`` cycles after the operands.
 
@@ -127,7 +126,7 @@ class Row(wiring.Component):
         1 where there is a register in front of the sums, and so one cycle for the tags to be registered in.
 
     Latency: see the classes below · Throughput: 1 per cycle · Numerics: exact modulo the proven width ·
-    Reference: ``model.reference.matvec``
+    Reference: ``chessrnn.model.reference.matvec``
     """
 
     reset_less = True
@@ -197,11 +196,11 @@ class CarrySaveRow(Row):
     Members
     -------
     blocks : In
-        C times the packed ``weight`` of a :class:`hdl.operand.WeightStage`, column 0 lowest.
+        C times the packed ``weight`` of a :class:`chessrnn.hdl.operand.WeightStage`, column 0 lowest.
     operands : In
-        C times the packed ``operand`` of a :class:`hdl.operand.OperandStage`, column 0 lowest.
+        C times the packed ``operand`` of a :class:`chessrnn.hdl.operand.OperandStage`, column 0 lowest.
 
-    Latency: ``model.schedule.dot_product_latency``
+    Latency: ``chessrnn.model.schedule.dot_product_latency``
     """
 
     def __init__(self, config: Config, lookahead: int):

@@ -3,16 +3,15 @@
 from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.activation import Activation
-from hdl.cell_lane import aligned
-from hdl.cell_update import CellUpdate, inner_ports
-from hdl.hierarchy import shared
-from hdl.memory import Ram, delay
-from hdl.requantize import requantize, resize
-from model.config import Config
-from model.memory_image import bias_spec, cell_state_spec, held_gate_spec
-from model.schedule import activation_latency, cell_latency
+from chessrnn.hdl.activation import Activation
+from chessrnn.hdl.arithmetic.requantize import requantize, resize
+from chessrnn.hdl.cell_lane import aligned
+from chessrnn.hdl.cell_update import CellUpdate, inner_ports
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.memory import Ram, delay
+from chessrnn.model.config import Config
+from chessrnn.model.memory_image import bias_spec, cell_state_spec, held_gate_spec
+from chessrnn.model.schedule import activation_latency, cell_latency
 
 # Stages in the order of the gates.
 RESET, UPDATE, CANDIDATE = range(3)
@@ -47,7 +46,7 @@ class ResetFirstLane(wiring.Component):
         Of R what N's matrix reads, of N the unit's h; ``latency`` cycles after ``sum``.
 
     Latency: see members, equal for every gate: what is made leaves in the order of the sums · Throughput: 1 gate per
-    cycle · Reference: ``model.reference.cell_update.gru_reset_first``
+    cycle · Reference: ``chessrnn.model.reference.cell_update.gru_reset_first``
     """
 
     reset_less = True
@@ -112,7 +111,7 @@ class StagedUpdate(CellUpdate):
     R makes the blocks that N's matrix reads.  z is held until N of the same unit comes, which is never too early: where
     the issues between the two do not suffice, N waits for R's way to the memory, which is longer than that of z.
 
-    Reference: ``model.reference.cell_update.gru_reset_first``
+    Reference: ``chessrnn.model.reference.cell_update.gru_reset_first``
     """
 
     module_name = "staged_update"

@@ -4,12 +4,11 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import enum, stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
-
-from hdl.parts import group_shape, select
-from model.config import Config
-from model.memory_image import cell_state_words
-from model.schedule import Schedule
-from model.state_beats import state_bits, state_segments
+from chessrnn.hdl.part_shapes import group_shape, select
+from chessrnn.model.config import Config
+from chessrnn.model.memory_image import cell_state_words
+from chessrnn.model.schedule import Schedule
+from chessrnn.model.state_beats import state_bits, state_segments
 
 
 class Activity(enum.Enum):
@@ -57,7 +56,7 @@ class StateAccess(wiring.Component):
     saved, loaded : Out(1)
         Done: the cycle of the last beat.
     state_in : In(stream.Signature(state_bits))
-        Beats in the order of ``model.state_beats``.
+        Beats in the order of ``chessrnn.model.state_beats``.
     state_out : Out(stream.Signature(…))
         ``data``: as ``state_in``; ``last``: on the last beat.
     context : In, where there are several
@@ -66,7 +65,7 @@ class StateAccess(wiring.Component):
     h_data, cell_data : In
         What was read, one cycle later, for as long as nothing else is.
 
-    Latency: ``model.schedule`` · Throughput: one beat per cycle
+    Latency: ``chessrnn.model.schedule`` · Throughput: one beat per cycle
     """
 
     module_name = "state_access"

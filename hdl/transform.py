@@ -8,10 +8,9 @@ from typing import NamedTuple
 from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.requantize import resize
-from model import bilinear
-from model.schedule import inverse_transform_latency, transform_stages
+from chessrnn.hdl.arithmetic.requantize import resize
+from chessrnn.model import bilinear
+from chessrnn.model.schedule import inverse_transform_latency, transform_stages
 
 
 def forms_layout(widths: Sequence[int]) -> data.StructLayout:
@@ -111,7 +110,7 @@ def _cyclic_inverse(adders: _Adders, products: list, size: int, bits: int) -> li
     """Elements modulo 2^bits."""
     if size == 1:
         return products
-    # Halving exactly needs one more bit below: model.bilinear.modulus_bits.
+    # Halving exactly needs one more bit below: chessrnn.model.bilinear.modulus_bits.
     half, below = size // 2, bits + 1
     count = len(products) - bilinear.num_negacyclic(half)
     plus = _cyclic_inverse(adders, products[:count], half, below)
@@ -171,11 +170,11 @@ class ForwardTransform(wiring.Component):
     Attributes
     ----------
     form_widths : list of int
-        ``model.bilinear.form_widths``.
+        ``chessrnn.model.bilinear.form_widths``.
     adder_count : int
         Two-input adders and subtractors.
 
-    Latency: 0 · Throughput: 1 block per cycle · Numerics: exact · Reference: ``model.bilinear.forward_matrix``
+    Latency: 0 · Throughput: 1 block per cycle · Numerics: exact · Reference: ``chessrnn.model.bilinear.forward_matrix``
     """
 
     def __init__(self, block_size: int, element_width: int):
@@ -217,8 +216,8 @@ class InverseTransform(wiring.Component):
     block_size : int
         k.
     form_widths : sequence of int
-        Bits of every sum: as wide as its range or as ``model.bilinear.modulus_bits(k, output_width)``, see
-        ``model.bilinear.accumulator_widths``.
+        Bits of every sum: as wide as its range or as ``chessrnn.model.bilinear.modulus_bits(k, output_width)``, see
+        ``chessrnn.model.bilinear.accumulator_widths``.
     output_width : int
         Bits of an element, which is known to fit.
     levels : int
@@ -234,8 +233,9 @@ class InverseTransform(wiring.Component):
     adder_count : int
         Two-input adders and subtractors.
 
-    Latency: ``model.schedule.inverse_transform_latency`` · Throughput: 1 block per cycle · Numerics: exact where the
-    output fits, intermediate sums wrap · Reference: ``model.bilinear.inverse_matrix``, ``inverse_shift``
+    Latency: ``chessrnn.model.schedule.inverse_transform_latency`` · Throughput: 1 block per cycle · Numerics: exact
+    where the output fits, intermediate sums wrap · Reference: ``chessrnn.model.bilinear.inverse_matrix``,
+    ``inverse_shift``
     """
 
     reset_less = True

@@ -6,14 +6,13 @@ from operator import or_
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.hierarchy import shared
-from hdl.memory import Ram, address_width
-from hdl.packing import widened
-from hdl.parts import group_shape, part_port, select
-from hdl.state_access import state_access
-from model.config import Config
-from model.memory_image import VectorStore, vector_stores
+from chessrnn.hdl.arithmetic.packing import widened
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.memory import Ram, address_width
+from chessrnn.hdl.part_shapes import group_shape, part_port, select
+from chessrnn.hdl.state_access import state_access
+from chessrnn.model.config import Config
+from chessrnn.model.memory_image import VectorStore, vector_stores
 
 
 def context_ports(config: Config, direction) -> dict:
@@ -92,9 +91,9 @@ class BankWriter(wiring.Component):
 class VectorMemory(wiring.Component):
     """The columns of a part for the tile: a block for every tile column, of the column group that is asked for.
 
-    Early columns come before late ones (``model.parts``), and every vector is kept where it is read
-    (``model.memory_image.vector_stores``): the h of a layer as columns of its own next step, and again as those of the
-    layer above.
+    Early columns come before late ones (``chessrnn.model.parts``), and every vector is kept where it is read
+    (``chessrnn.model.memory_image.vector_stores``): the h of a layer as columns of its own next step, and again as
+    those of the layer above.
 
     Parameters
     ----------
@@ -127,7 +126,7 @@ class VectorMemory(wiring.Component):
     elements : Out(ArrayLayout(k · element_bits, C))
         One cycle after ``read``; block columns beyond the matrix give zeros.
     access, access_data : where there are state ports
-        Reads and writes what the step before made, in place of all else (``hdl.state_access``).
+        Reads and writes what the step before made, in place of all else (``chessrnn.hdl.state_access``).
 
     Latency: 1 · Throughput: one read, one write of x, one of h per cycle · Numerics: sign extension
     """

@@ -1,1 +1,1 @@
-"""Specification: configuration, numerics, schedule, bit-accurate reference and (``model.training``) the trainer."""
+"""The specification: configuration, numerics, schedule, bit-accurate reference; and, in ``training``, the trainer."""

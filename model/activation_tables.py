@@ -15,9 +15,8 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
-
-from model.errors import require
-from model.qformat import QFormat
+from chessrnn.model.errors import require
+from chessrnn.model.qformat import QFormat
 
 FUNCTIONS = {
     "sigmoid": lambda x: 1.0 / (1.0 + np.exp(-np.asarray(x, dtype=np.float64))),

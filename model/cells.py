@@ -1,7 +1,8 @@
 """The recurrent cells as data: which rows of W they have, what is done with their sums, what they keep.
 
 The matrix–vector engine knows of a cell only how many rows of W each hidden unit has; the arithmetic behind the
-sums is written twice, in ``model.reference.cell_update`` and in ``hdl.cell_lane``, and shares what stands here.
+sums is written twice, in ``chessrnn.model.reference.cell_update`` and in ``chessrnn.hdl.cell_lane``, and shares what
+stands here.
 """
 
 from dataclasses import dataclass

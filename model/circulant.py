@@ -5,8 +5,7 @@ A k × k circulant block is stored by its *first column* w, so that ``C[r, c] = 
 """
 
 import numpy as np
-
-from model.errors import require
+from chessrnn.model.errors import require
 
 
 def circulant_indices(block_size: int) -> np.ndarray:

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from model import circulant
-from model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
-from model.cells import CELLS, Cell
-from model.errors import InvalidFileError, InvalidTypeError, InvalidValueError, require, require_type
-from model.output_layer import output_plan
-from model.parts import CELL, PROJECTION, Part, parts_of
-from model.qformat import QFormat
+from chessrnn.model import circulant
+from chessrnn.model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
+from chessrnn.model.cells import CELLS, Cell
+from chessrnn.model.errors import InvalidFileError, InvalidTypeError, InvalidValueError, require, require_type
+from chessrnn.model.output_plan import OutputPlan, output_plan
+from chessrnn.model.parts import CELL, PROJECTION, Part, parts_of
+from chessrnn.model.qformat import QFormat
 
 ENGINES = ("direct", "fast")
 ARITHMETICS = ("carry_save", "multiplier")
@@ -49,7 +49,7 @@ class NetworkConfig:
     hidden_size : int
         H, elements of h per step of every layer.
     cell : str
-        A name of ``model.cells.CELLS``.
+        A name of ``chessrnn.model.cells.CELLS``.
     num_layers : int
         L.
     projection_size : int
@@ -185,7 +185,7 @@ class ActivationConfig:
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """Where registers stand.  Results never change; latency does, as ``model.schedule`` predicts.
+    """Where registers stand.  Results never change; latency does, as ``chessrnn.model.schedule`` predicts.
 
     Parameters
     ----------
@@ -373,7 +373,7 @@ class Config:
         rule = f"at most {of_what} {self.max_tile_cols}"
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
-        output_plan(self)
+        _ = self.output_plan  # raises where it is impossible
 
     def _validate_directions(self):
         """What two directions leave no choice of, and what they alone have."""
@@ -422,6 +422,26 @@ class Config:
     def bundle_rows(self) -> int:
         """Rows of W per hidden unit that are finished together: the gates of a stage of the cell."""
         return self.num_gates // self.cell.stages
+
+    @cached_property
+    def output_plan(self) -> OutputPlan | None:
+        """Sizes and cycles of the output layer on chip, or ``None`` where there is none.
+
+        Raises
+        ------
+        InvalidValueError
+            No or too few lanes keep up with the layers.
+        """
+        arch = self.architecture
+        return output_plan(
+            arch.output_layer,
+            arch.output_lanes,
+            self.num_output_blocks,
+            self.bank_words,
+            self.compression.output_block_size,
+            self.quantization.h.min,
+            self.output_size,
+        )
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:

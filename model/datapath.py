@@ -10,8 +10,8 @@ The points are the same for both engines; what differs is how many values a bloc
 
 from dataclasses import dataclass
 
-from model import bilinear
-from model.config import Config
+from chessrnn.model import bilinear
+from chessrnn.model.config import Config
 
 # Carry-save arithmetic takes operands as radix-4 Booth digits: once, twice, negative.
 DIGIT_BITS = 3

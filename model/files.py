@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from model.errors import InvalidFileError, require
+from chessrnn.model.errors import InvalidFileError, require
 
 
 def write_atomic(path: str | Path, content: str | bytes) -> None:

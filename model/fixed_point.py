@@ -4,8 +4,7 @@ Nothing else in the model shifts, rounds or clips.  All integers are NumPy ``int
 """
 
 import numpy as np
-
-from model.qformat import QFormat
+from chessrnn.model.qformat import QFormat
 
 
 def saturate(values, fmt: QFormat) -> np.ndarray:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from model.config import Config
-from model.errors import InvalidFileError, require
-from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer, first_columns, output_plan
-from model.parts import CELL, PROJECTION, Vector
-from model.qformat import QFormat
-from model.schedule import Schedule, output_buffer_steps
-from model.weights import NetworkWeights
+from chessrnn.model.config import Config
+from chessrnn.model.errors import InvalidFileError, require
+from chessrnn.model.output_layer import OutputLayer, first_columns
+from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
+from chessrnn.model.parts import CELL, PROJECTION, Vector
+from chessrnn.model.qformat import QFormat
+from chessrnn.model.schedule import Schedule, output_buffer_steps
+from chessrnn.model.weights import NetworkWeights
 
 FINGERPRINT_LABEL = "configuration"
 # x and h are double-buffered: one half is filled while the other is read.
@@ -107,7 +107,7 @@ def parameter_memories(config: Config) -> list[MemorySpec]:
 
 def output_layer_memories(config: Config) -> list[MemorySpec]:
     """Every memory that a file fills for the output layer: a word serves its lanes, of weights for a block of h."""
-    plan = output_plan(config)
+    plan = config.output_plan
     if plan is None:
         return []
     return [
@@ -310,7 +310,7 @@ def _output_words(config: Config, layer: OutputLayer) -> dict[str, list[int]]:
     Of circulant blocks only the first columns are there: in a word those of k/k_y blocks of columns for each of the
     blocks of k_y lanes.
     """
-    plan, k = output_plan(config), config.block_size
+    plan, k = config.output_plan, config.block_size
     wanted = plan.outputs, config.output_size
     require(layer.weight.shape == wanted, "weights.output", f"of shape {wanted}", layer.weight.shape)
     columns, rows = first_columns(layer.weight, plan.sharing, "weights.output"), plan.block_rows

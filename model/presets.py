@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from model.config import Config, load_config
-from model.errors import InvalidValueError
+from chessrnn.model.config import Config, load_config
+from chessrnn.model.errors import InvalidValueError
 
 PRESETS = {
     # Smallest network that still has several row groups, several column groups and padding: for tests.

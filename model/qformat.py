@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from model.errors import InvalidTypeError, require, require_type
+from chessrnn.model.errors import InvalidTypeError, require, require_type
 
 MAX_WIDTH = 32
 

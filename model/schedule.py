@@ -3,9 +3,9 @@
 The hardware reads its latencies, its order of work and its derived parallelism from here, and the tests hold
 the emitted Verilog to the predicted cycle.
 
-A step is a sequence of *issues*, one tile of R × C blocks each, part after part (``model.parts``).  With lookahead N
-the order of a part is: the column groups of row groups 0..N-1 that hold early columns alone, then the rest of their
-columns, then every other row group whole.  An issue waits until
+A step is a sequence of *issues*, one tile of R × C blocks each, part after part (``chessrnn.model.parts``).  With
+lookahead N the order of a part is: the column groups of row groups 0..N-1 that hold early columns alone, then the rest
+of their columns, then every other row group whole.  An issue waits until
 
 - the blocks of the vectors that it reads have been written,
 - for the first of a step: the output buffer has room for the whole step,
@@ -15,7 +15,8 @@ With state ports the beats of a state come between two steps, after the last of 
 that takes its state from the stream: all that the steps before make has been written when they begin, and the next step
 waits for them.
 
-Nothing else waits, so these rules give every cycle.  ``model.sequence_schedule`` has those of bidirectional networks.
+Nothing else waits, so these rules give every cycle.  ``chessrnn.model.sequence_schedule`` has those of bidirectional
+networks.
 """
 
 from collections.abc import Sequence
@@ -23,10 +24,10 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from model.cells import Cell
-from model.config import Config
-from model.parts import PROJECTION, Part, Vector
-from model.sequence_schedule import PartWork, SequenceSchedule, pieces
+from chessrnn.model.cells import Cell
+from chessrnn.model.config import Config
+from chessrnn.model.parts import PROJECTION, Part, Vector
+from chessrnn.model.sequence_schedule import PartWork, SequenceSchedule, pieces
 
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
@@ -105,7 +106,7 @@ def transform_stages(depth: int, levels_per_register: int) -> int:
 
 def inverse_transform_latency(block_size: int, levels_per_register: int) -> int:
     """Registers inside of the inverse transform of a block."""
-    # Two adders per level of the negacyclic parts, one to join each with the rest: model.bilinear.
+    # Two adders per level of the negacyclic parts, one to join each with the rest: chessrnn.model.bilinear.
     depth = max(1, 2 * (block_size.bit_length() - 1) - 1)
     return transform_stages(depth, levels_per_register)
 
@@ -268,7 +269,7 @@ class Schedule:
 
     @property
     def state_beats(self) -> int:
-        """Beats of the state of all layers: ``model.state_beats``."""
+        """Beats of the state of all layers: ``chessrnn.model.state_beats``."""
         c = self.config
         cells = c.num_hidden_blocks * self.slices if c.cell.has_state else 0
         return c.network.num_layers * (c.num_output_blocks + cells)

@@ -2,12 +2,12 @@
 
 A sequence's x is loaded as a whole.  Then every layer *passes* over it: step 0 of the forward direction, the last step
 for the reverse one, step 1, the last but one, and so on.  Where a step has several parts the directions change after
-each of them: the other one's part covers what the next of this one waits for.  ``hdl.sequencer`` reads the blocks of
-each step's input, one per cycle, as soon as the engine has room for them: that of a direction's step is free after the
-last part that reads it.  It keeps the h of all steps for the layer above.  A pass begins
-when the one before has been written, the output when the last one has.  Meanwhile the next sequence's x is loaded,
-from the moment in which the first layer has read this one's; its first layer passes while the output is sent, the
-second waits for the end of that.
+each of them: the other one's part covers what the next of this one waits for.  ``chessrnn.hdl.bidirectional.sequencer``
+reads the blocks of each step's input, one per cycle, as soon as the engine has room for them: that of a direction's
+step is free after the last part that reads it.  It keeps the h of all steps for the layer above.  A pass begins when
+the one before has been written, the output when the last one has.  Meanwhile the next sequence's x is loaded, from the
+moment in which the first layer has read this one's; its first layer passes while the output is sent, the second waits
+for the end of that.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
-from model.config import Config
-from model.parts import PROJECTION, Part
+from chessrnn.model.config import Config
+from chessrnn.model.parts import PROJECTION, Part
 
 # From the read of a block of a sequence's memory to the first issue that can meet it: the memory, the engine's own.
 FEED_LATENCY = 2
@@ -25,7 +25,7 @@ LAUNCH_LATENCY = 2
 
 
 class PartWork(NamedTuple):
-    """Of ``model.schedule.Schedule``, what a part of a pass depends on.
+    """Of ``chessrnn.model.schedule.Schedule``, what a part of a pass depends on.
 
     Attributes
     ----------

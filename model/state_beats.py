@@ -11,11 +11,10 @@ come in the order in which those begin that ask for one.
 from typing import NamedTuple
 
 import numpy as np
-
-from model.config import Config
-from model.memory_image import pack
-from model.parts import CELL
-from model.schedule import Schedule
+from chessrnn.model.config import Config
+from chessrnn.model.memory_image import pack
+from chessrnn.model.parts import CELL
+from chessrnn.model.schedule import Schedule
 
 
 class Segment(NamedTuple):

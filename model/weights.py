@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-
-from model import circulant
-from model.config import Config
-from model.errors import InvalidValueError, require
-from model.output_layer import OutputLayer, random_output_layer
+from chessrnn.model import circulant
+from chessrnn.model.config import Config
+from chessrnn.model.errors import InvalidValueError, require
+from chessrnn.model.output_layer import OutputLayer, random_output_layer
 
 
 @dataclass(frozen=True)

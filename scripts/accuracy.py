@@ -8,20 +8,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from model.accuracy_report import loss_text, markdown, mean_rows
-from model.cells import CELLS
-from model.corpus import load_corpus
-from model.errors import Interrupted, InvalidFileError, MissingToolError, require
-from model.files import write_atomic
-from scripts.cli import EXIT_INTERRUPTED, count, not_negative, positive, run_command, seed, share
+from chessrnn.model.cells import CELLS
+from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, require
+from chessrnn.model.files import write_atomic
+from chessrnn.model.text.corpus import load_corpus
+from chessrnn.model.training.study_report import loss_text, markdown, mean_rows
+from chessrnn.scripts.cli import EXIT_INTERRUPTED, command_parser, count, not_negative, positive, seed, share
 
 EXAMPLES = """examples:
-  python -m scripts.accuracy --text tinyshakespeare.txt --test-percent 10
-  python -m scripts.accuracy --text FILE --tasks characters --rows k8-b4,k8-scratch-b4 --seeds 1,2
-  python -m scripts.accuracy --fsdd recordings --cmudict cmudict.gz --speakers george,theo
-  python -m scripts.accuracy --text FILE --fsdd DIR --cmudict FILE --quick
-  python -m scripts.accuracy --text FILE --tasks characters --ablations
-  python -m scripts.accuracy --fsdd DIR --tasks digits --splits official --cell gru
+  chessrnn accuracy --text tinyshakespeare.txt --test-percent 10
+  chessrnn accuracy --text FILE --tasks characters --rows k8-b4,k8-scratch-b4 --seeds 1,2
+  chessrnn accuracy --fsdd recordings --cmudict cmudict.gz --speakers george,theo
+  chessrnn accuracy --text FILE --fsdd DIR --cmudict FILE --quick
+  chessrnn accuracy --text FILE --tasks characters --ablations
+  chessrnn accuracy --fsdd DIR --tasks digits --splits official --cell gru
 
 Every network is a checkpoint below --runs; what is there is not trained again, and Ctrl-C loses nothing.
 Public data: any UTF-8 text (tinyshakespeare, War and Peace from gutenberg.org); the Free Spoken Digit Dataset
@@ -47,12 +47,7 @@ def seeds(text: str) -> list[int]:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.accuracy",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("accuracy", __doc__, EXAMPLES)
     parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text of the language tasks")
     parser.add_argument("--test-percent", type=count, default=5, help="end of the text that is tested; default 5")
     parser.add_argument("--fsdd", type=Path, metavar="DIR", help="recordings {digit}_{speaker}_{take}.wav")
@@ -176,7 +171,7 @@ def draw(report: dict, folder: Path) -> list[str]:
 
 def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
     """Title and description of every table, and its parts (task, rows, folder of checkpoints), which are averaged."""
-    from model.training.study import STUDIES
+    from chessrnn.model.training.study import STUDIES
 
     names = chosen_tasks(args)
     make, speakers = task_makers(args, names)
@@ -230,10 +225,10 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
 
 def task_makers(args: argparse.Namespace, names: list[str]) -> tuple[dict[str, Callable], list[str]]:
     """For every name a function speaker → task, on data that is loaded once; and the speakers to hold out."""
-    from model.training.tasks import fsdd
-    from model.training.tasks.digits import DigitTask
-    from model.training.tasks.language import CharacterTask, WordTask
-    from model.training.tasks.phones import PhoneTask, load_dictionary
+    from chessrnn.model.training.tasks import fsdd
+    from chessrnn.model.training.tasks.digits import DigitTask
+    from chessrnn.model.training.tasks.language import CharacterTask, WordTask
+    from chessrnn.model.training.tasks.phones import PhoneTask, load_dictionary
 
     make, speakers = {}, []
     if {"characters", "words"} & set(names):
@@ -262,15 +257,15 @@ def main(argv: list[str] | None = None) -> int:
         import torch
     except ImportError:
         raise MissingToolError("torch must be installed to train: pip install torch==2.13.0") from None
-    from model.training.pipeline import is_main_process
-    from model.training.processes import start_processes
-    from model.training.study import run_rows
+    from chessrnn.model.training.pipeline import is_main_process
+    from chessrnn.model.training.processes import start_processes
+    from chessrnn.model.training.study import run_rows
 
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     start_processes()
     arguments = sys.argv[1:] if argv is None else argv
-    report = {"command": shlex.join(["python", "-m", "scripts.accuracy", *arguments]), "studies": []}
+    report = {"command": shlex.join(["chessrnn", "accuracy", *arguments]), "studies": []}
 
     def show(row: dict) -> None:
         if not args.json and is_main_process():
@@ -306,7 +301,3 @@ def write_report(report: dict, folder: Path) -> None:
     """JSON and Markdown."""
     write_atomic(folder / "accuracy.json", json.dumps(report, indent=2) + "\n")
     write_atomic(folder / "accuracy.md", markdown(report))
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "accuracy"))

@@ -1,19 +1,16 @@
 """Measure the small designs that tests watch, and make the figures the new baseline of the installed tools."""
 
-import argparse
 import json
 import sys
 
-from model.files import write_atomic
-from scripts.cli import run_command
-from scripts.synthesis.baseline import DESIGNS, baseline_file, measure, name, read_baseline, regressions
+from chessrnn.model.files import write_atomic
+from chessrnn.scripts.cli import command_parser
+from chessrnn.sim.synthesis.baseline import DESIGNS, baseline_file, measure, name, read_baseline, regressions
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measure, show what changed, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.bless", description=__doc__, epilog="example: python -m scripts.bless"
-    )
+    parser = command_parser("bless", __doc__, "example: chessrnn bless")
     parser.parse_args(argv)
     path = baseline_file()
     before = read_baseline(path) if path.exists() else {}
@@ -30,7 +27,3 @@ def main(argv: list[str] | None = None) -> int:
     write_atomic(path, json.dumps(now, indent=1) + "\n")
     print(f"written to {path.parent.parent.name}/{path.parent.name}/{path.name}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "bless"))

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from model.config import Config, parse_setting
-from model.errors import UserError
-from model.presets import PRESETS, resolve
+from chessrnn.model.config import Config, parse_setting
+from chessrnn.model.errors import UserError
+from chessrnn.model.presets import PRESETS, resolve
 
 EXIT_MISMATCH = 1
 EXIT_USER_ERROR = 2
@@ -28,7 +28,7 @@ def run_command(main: Callable[[], int | None], program: str | None = None) -> i
     Returns
     -------
     int
-        2 for a :class:`model.errors.UserError`, 130 when interrupted.  Every other exception is a bug of ours
+        2 for a :class:`chessrnn.model.errors.UserError`, 130 when interrupted.  Every other exception is a bug of ours
         and keeps its traceback.
     """
     program = program or Path(sys.argv[0]).stem
@@ -51,6 +51,26 @@ def run_command(main: Callable[[], int | None], program: str | None = None) -> i
 def printable(text: str) -> str:
     """One line without control characters: names come from files that others made."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
+def command_parser(verb: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """Create the parser of a sub-command, with the same layout of ``--help`` for all.
+
+    Parameters
+    ----------
+    verb : str
+        Name of the sub-command behind ``chessrnn``.
+    description : str
+        What it does; usually the docstring of its module.
+    examples : str
+        Lines of examples, printed as they are below the options.
+    """
+    return argparse.ArgumentParser(
+        prog=f"chessrnn {verb}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, default: str = "char128") -> None:

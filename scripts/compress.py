@@ -7,29 +7,29 @@ import shlex
 import sys
 from pathlib import Path
 
-from model.char_model import ngram_bits_per_character
-from model.config import BLOCK_SIZES
-from model.corpus import load_corpus
-from model.errors import Interrupted, InvalidFileError, MissingToolError, require
-from model.files import write_atomic
-from scripts.cli import (
+from chessrnn.model.config import BLOCK_SIZES
+from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, require
+from chessrnn.model.files import write_atomic
+from chessrnn.model.text.char_model import ngram_bits_per_character
+from chessrnn.model.text.corpus import load_corpus
+from chessrnn.scripts.cli import (
     EXIT_INTERRUPTED,
     add_config_arguments,
+    command_parser,
     config_from,
     count,
     positive,
     print_table,
-    run_command,
     seed,
     share,
 )
 
 EXAMPLES = """examples:
-  python -m scripts.compress --export weights/char128.safetensors
-  python -m scripts.compress --text FILE --set quantization.weight_bits=4 --name four
-  python -m scripts.compress --task digits --fsdd recordings --set network.input_size=80
-  python -m scripts.compress --state-dict lstm.pt --dense 0 --text FILE
-  torchrun --nproc-per-node 2 -m scripts.compress --text FILE
+  chessrnn train --export model/pretrained/char128.safetensors
+  chessrnn train --text FILE --set quantization.weight_bits=4 --name four
+  chessrnn train --task digits --fsdd recordings --set network.input_size=80
+  chessrnn train --state-dict lstm.pt --dense 0 --text FILE
+  torchrun --nproc-per-node 2 -m chessrnn train --text FILE
 
 Every stage is a checkpoint in runs/<name>/, written at every validation and on Ctrl-C; the same command continues.
 Public data: any UTF-8 text; https://github.com/Jakobovski/free-spoken-digit-dataset;
@@ -40,12 +40,7 @@ BASELINE_ORDERS = (0, 2)
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.compress",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("train", __doc__, EXAMPLES)
     add_config_arguments(parser)
     parser.add_argument("--task", choices=TASKS, default="characters", help="default characters")
     parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text; default Python's own documentation")
@@ -85,10 +80,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def make_task(args: argparse.Namespace):
     """The task with its data."""
-    from model.training.tasks import fsdd
-    from model.training.tasks.digits import DigitTask
-    from model.training.tasks.language import CharacterTask, WordTask
-    from model.training.tasks.phones import PhoneTask, load_dictionary
+    from chessrnn.model.training.tasks import fsdd
+    from chessrnn.model.training.tasks.digits import DigitTask
+    from chessrnn.model.training.tasks.language import CharacterTask, WordTask
+    from chessrnn.model.training.tasks.phones import PhoneTask, load_dictionary
 
     if args.task in ("characters", "words"):
         corpus = load_corpus(args.text, test_share=args.test_percent / 100)
@@ -104,8 +99,8 @@ def make_task(args: argparse.Namespace):
 
 def make_stages(args: argparse.Namespace, config, task):
     """The chain of stages, as its last one."""
-    from model.training.pipeline import Stage, StageSettings
-    from model.training.state_dict import load_initial
+    from chessrnn.model.training.initial_weights import load_initial
+    from chessrnn.model.training.pipeline import Stage, StageSettings
 
     require(args.dense >= 0, "--dense", "0 or more", args.dense)
     require(args.dense > 0 or args.state_dict is not None, "--dense", "at least 1 without --state-dict", args.dense)
@@ -174,11 +169,11 @@ def main(argv: list[str] | None = None) -> int:
         import torch
     except ImportError:
         raise MissingToolError("torch must be installed to train: pip install torch==2.13.0") from None
-    from model.training.cells import require_trainable
-    from model.training.export import sequence_model, weight_image
-    from model.training.pipeline import is_main_process, run_stage
-    from model.training.processes import start_processes
-    from model.training.study import removed_percent, weight_bytes
+    from chessrnn.model.training.export import sequence_model, weight_image
+    from chessrnn.model.training.pipeline import is_main_process, run_stage
+    from chessrnn.model.training.processes import start_processes
+    from chessrnn.model.training.study import removed_percent, weight_bytes
+    from chessrnn.model.training.trainable_cells import require_trainable
 
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
@@ -201,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     figures = {name: round(value, 4) for name, value in task.measure(sequence_model(network), "test").items()}
     arguments = sys.argv[1:] if argv is None else argv
-    command = shlex.join(["python", "-m", "scripts.compress", *(a for a in arguments if a != "--json")])
+    command = shlex.join(["chessrnn", "train", *(a for a in arguments if a != "--json")])
     fracs = list(network.config.quantization.weight_frac)
     results = {
         "task": task.name,
@@ -230,7 +225,3 @@ def main(argv: list[str] | None = None) -> int:
     write_atomic(folder / "report.json", json.dumps({"command": command, **results}, indent=2) + "\n")
     print(json.dumps(results, indent=2)) if args.json else print_table(list(results.items()))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "compress"))

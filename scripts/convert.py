@@ -8,36 +8,44 @@ import sys
 from pathlib import Path
 
 import numpy as np
-
-from model.config import Config, parse_setting
-from model.conversion import Conversion, convert
-from model.errors import Interrupted, InvalidFileError, MissingToolError, require
-from model.files import write_atomic
-from model.first_state import begins_elsewhere
-from model.fixed_point import quantize
-from model.hardware_rows import one_direction
-from model.imported.evaluate import run_layer
-from model.imported.network import RecurrentNetwork
-from model.state_beats import state_text
-from model.weight_image import WeightImage
-from scripts.cli import EXIT_INTERRUPTED, EXIT_MISMATCH, count, positive, print_table, printable, run_command, seed
-from scripts.model_file import add_model_arguments, network_from
+from chessrnn.model.config import Config, parse_setting
+from chessrnn.model.conversion.convert import Conversion, convert
+from chessrnn.model.conversion.first_state import begins_elsewhere
+from chessrnn.model.conversion.hardware_rows import one_direction
+from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, require
+from chessrnn.model.files import write_atomic
+from chessrnn.model.fixed_point import quantize
+from chessrnn.model.imported.float_evaluation import run_layer
+from chessrnn.model.imported.recurrent_network import RecurrentNetwork
+from chessrnn.model.state_beats import state_text
+from chessrnn.model.weight_image import WeightImage
+from chessrnn.scripts.cli import (
+    EXIT_INTERRUPTED,
+    EXIT_MISMATCH,
+    command_parser,
+    count,
+    positive,
+    print_table,
+    printable,
+    seed,
+)
+from chessrnn.scripts.model_arguments import add_model_arguments, network_from
 
 EXAMPLES = """examples:
-  python -m scripts.convert lstm.pt --calibrate inputs.npy
-  python -m scripts.convert bilstm.pt --calibrate inputs.npy --sim verilator --set architecture.sequence_steps=100
-  python -m scripts.convert gru.pt --calibrate inputs.npy --sim verilator
-  python -m scripts.convert gru.pt --calibrate inputs.npy --weight-bits 4 --retrain 2000
-  python -m scripts.convert model.onnx --k 16 --weight-bits 4 --set architecture.tile_rows=8
-  python -m scripts.convert stack.safetensors --layer 1 --name second
+  chessrnn convert lstm.pt --calibrate inputs.npy
+  chessrnn convert bilstm.pt --calibrate inputs.npy --sim verilator --set architecture.sequence_steps=100
+  chessrnn convert gru.pt --calibrate inputs.npy --sim verilator
+  chessrnn convert gru.pt --calibrate inputs.npy --weight-bits 4 --retrain 2000
+  chessrnn convert model.onnx --k 16 --weight-bits 4 --set architecture.tile_rows=8
+  chessrnn convert stack.safetensors --layer 1 --name second
 
 Then:
-  python -m scripts.verilog --config runs/lstm/lstm.json --weights runs/lstm/lstm.safetensors
-  python -m scripts.simulate --config runs/lstm/lstm.json --weights runs/lstm/lstm.safetensors
+  chessrnn verilog --config runs/lstm/lstm.json --weights runs/lstm/lstm.safetensors
+  chessrnn sim --config runs/lstm/lstm.json --weights runs/lstm/lstm.safetensors
 
 Without --retrain it is the quick path, and loses what --retrain wins back: every layer learns to do what its float
 original does on the inputs of --calibrate, a tenth of which is held out and measured on.  Checkpoints lie in the folder
-of the output; Ctrl-C loses nothing, the same command continues.  With text or labels at hand python -m scripts.compress
+of the output; Ctrl-C loses nothing, the same command continues.  With text or labels at hand chessrnn train
 --state-dict lstm.pt trains for the task itself."""
 MAX_CALIBRATION_ELEMENTS = 1 << 27
 # Far above what any format of x holds.
@@ -51,12 +59,7 @@ RETRAINING_RATE = 0.3
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.convert",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("convert", __doc__, EXAMPLES)
     add_model_arguments(parser)
     parser.add_argument(
         "--calibrate", type=Path, metavar="NPY", help="inputs (steps, batch, X) or (steps, X) of the network, .npy"
@@ -184,7 +187,7 @@ def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | 
         import torch
     except ImportError:
         raise MissingToolError("torch must be installed to retrain: pip install torch==2.13.0") from None
-    from model.training.imitation import Imitation
+    from chessrnn.model.training.retraining import Imitation
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -200,10 +203,10 @@ def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | 
 
 def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source: str) -> tuple[dict, list[str]]:
     """Feed the inputs through the emitted Verilog, without stalls and with them; figures, and what went wrong."""
-    from sim.runner import Run, simulate
-    from sim.scenarios import Scenario
-    from sim.stalls import StallPattern
-    from sim.verilog import emit
+    from chessrnn.sim.build import emit
+    from chessrnn.sim.runner import Run, simulate
+    from chessrnn.sim.scenarios import Scenario
+    from chessrnn.sim.stalls import StallPattern
 
     codes, sequences, left = quantize(result.inputs, result.config.quantization.x), [], args.steps or SIMULATED_STEPS
     for sequence in codes.swapaxes(0, 1):
@@ -259,7 +262,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"note: {printable(note)}", file=sys.stderr)
 
     arguments = sys.argv[1:] if argv is None else argv
-    command = shlex.join(["python", "-m", "scripts.convert", *(a for a in arguments if a != "--json")])
+    command = shlex.join(["chessrnn", "convert", *(a for a in arguments if a != "--json")])
     image, config = folder / f"{name}.safetensors", folder / f"{name}.json"
     WeightImage(result.weights, metrics=result.report, command=command).save(image)
     write_atomic(config, result.config.to_json())
@@ -328,7 +331,3 @@ def _print(report: dict, config: Config) -> None:
         text = f"{one['steps']} steps in {report['simulation']['verilog']}/, {one['mismatches']} mismatches of h"
         rows.append((one["name"], text))
     print_table(rows)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "convert"))

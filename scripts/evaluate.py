@@ -5,14 +5,22 @@ import json
 import sys
 from pathlib import Path
 
-from model.char_model import CharModel, ngram_bits_per_character
-from model.corpus import Corpus, load_corpus
-from model.weight_image import WeightImage
-from scripts.cli import add_config_arguments, config_from, count, not_negative, print_table, run_command, seed
+from chessrnn.model.text.char_model import CharModel, ngram_bits_per_character
+from chessrnn.model.text.corpus import Corpus, load_corpus
+from chessrnn.model.weight_image import WeightImage
+from chessrnn.scripts.cli import (
+    add_config_arguments,
+    command_parser,
+    config_from,
+    count,
+    not_negative,
+    print_table,
+    seed,
+)
 
 EXAMPLES = """examples:
-  python -m scripts.evaluate
-  python -m scripts.evaluate --weights weights/char128.safetensors --sample "The function " --temperature 0.7"""
+  chessrnn evaluate
+  chessrnn evaluate --weights model/pretrained/char128.safetensors --sample "The function " --temperature 0.7"""
 BASELINE_ORDERS = (0, 2)
 STREAMS = 16
 
@@ -33,14 +41,9 @@ def measure(model: CharModel, corpus: Corpus, streams: int = STREAMS) -> dict[st
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.evaluate",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("evaluate", __doc__, EXAMPLES)
     add_config_arguments(parser)
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weight image; default weights/<name>.safetensors")
+    parser.add_argument("--weights", type=Path, metavar="FILE", help="weight image; default the one shipped for the preset")
     parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text whose last 5 %% are scored")
     parser.add_argument("--streams", type=count, default=STREAMS, help=f"contiguous pieces; default {STREAMS}")
     parser.add_argument("--sample", metavar="PROMPT", help="also continue this text")
@@ -65,7 +68,3 @@ def main(argv: list[str] | None = None) -> int:
         results["sample"] = model.generate(args.sample, args.length, args.temperature, args.seed)
     print(json.dumps(results, indent=2)) if args.json else print_table(list(results.items()))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "evaluate"))

@@ -5,16 +5,16 @@ import json
 import sys
 from pathlib import Path
 
-from model.area import PAPER, tera_operations
-from model.config import ENGINES, Config
-from model.errors import InvalidValueError
-from model.explore import DesignPoint, choose, cycle_budget, engines, pareto
-from model.files import make_folder, write_atomic
-from scripts.cli import add_config_arguments, config_from, count, positive, run_command
+from chessrnn.model.config import ENGINES, Config
+from chessrnn.model.cost.area import PAPER, tera_operations
+from chessrnn.model.cost.explore import DesignPoint, choose, cycle_budget, engines, pareto
+from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.files import make_folder, write_atomic
+from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, count, positive
 
 EXAMPLES = """examples:
-  python -m scripts.explore --config lm512 --latency-us 1.71 --clock-mhz 600
-  python -m scripts.explore --config lm512 --sweep"""
+  chessrnn explore --config lm512 --latency-us 1.71 --clock-mhz 600
+  chessrnn explore --config lm512 --sweep"""
 COLUMNS = {
     "engine": "engine",
     "tile": "tile",
@@ -29,12 +29,7 @@ COLUMNS = {
 
 
 def parse(argv) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.explore",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("explore", __doc__, EXAMPLES)
     add_config_arguments(parser, default="lm512")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--latency-us", type=positive, help="time per step, sustained; needs --clock-mhz")
@@ -161,7 +156,7 @@ def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> 
     return report
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     config = config_from(args)
     names = [args.engine] if args.engine else None
@@ -175,7 +170,3 @@ def main(argv=None) -> int:
     if args.json:
         print(json.dumps(results, indent=2))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main))

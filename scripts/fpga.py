@@ -6,27 +6,36 @@ import json
 import sys
 from pathlib import Path
 
-from model.config import Config, parse_setting
-from model.errors import InvalidValueError, require
-from model.files import write_atomic
-from model.fpga import BOARDS, FIT_BLOCK_SIZES, FIT_WEIGHT_BITS, Measured, board, largest, remedies
-from model.frames import LinkConfig, LinkLayout
-from model.presets import resolve
-from model.report import design_report
-from model.schedule import Schedule
-from scripts.cli import add_config_arguments, count, print_table, run_command
-from scripts.verilog import BUILD
-from scripts.weights import add_weight_arguments, weights_from
-from sim.device import emit_device
-from sim.fpga_build import REPORT_FILE, RESOURCE_NAMES, BoardBuild, Utilisation, device_clock, emit_netlist, placed_use
-from sim.verilog import weights_digest
+from chessrnn.model.boards import BOARDS, board
+from chessrnn.model.config import Config, parse_setting
+from chessrnn.model.cost.design_report import design_report
+from chessrnn.model.cost.fit import FIT_BLOCK_SIZES, FIT_WEIGHT_BITS, Measured, largest, remedies
+from chessrnn.model.errors import InvalidValueError, require
+from chessrnn.model.files import write_atomic
+from chessrnn.model.link.frames import LinkConfig, LinkLayout
+from chessrnn.model.presets import resolve
+from chessrnn.model.schedule import Schedule
+from chessrnn.scripts.cli import add_config_arguments, command_parser, count, print_table
+from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.build import weights_digest
+from chessrnn.sim.device_simulation import emit_device
+from chessrnn.sim.fpga_build import (
+    REPORT_FILE,
+    RESOURCE_NAMES,
+    BoardBuild,
+    Utilisation,
+    device_clock,
+    emit_netlist,
+    placed_use,
+)
 
 EXAMPLES = """examples:
-  python -m scripts.fpga --board ulx3s_85f
-  python -m scripts.fpga --board icebreaker --json
-  python -m scripts.fpga --board ice40_hx8k_b_evn --fit
-  python -m scripts.fpga --netlist --config tiny
-  python -m scripts.fpga --board ecpix5_45f --set architecture.tile_cols=2 --clock-mhz 40"""
+  chessrnn fpga --board ulx3s_85f
+  chessrnn fpga --board icebreaker --json
+  chessrnn fpga --board ice40_hx8k_b_evn --fit
+  chessrnn fpga --netlist --config tiny
+  chessrnn fpga --board ecpix5_45f --set architecture.tile_cols=2 --clock-mhz 40"""
 
 
 # As small as a device gets: simulating logic cells takes time.
@@ -38,16 +47,13 @@ NETLIST_DEFAULT = (
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.fpga",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("fpga", __doc__, EXAMPLES)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--board", metavar="BOARD", help=", ".join(BOARDS))
     what.add_argument(
-        "--netlist", action="store_true", help="no board: an ECP5 netlist with its cells' models, for scripts.host"
+        "--netlist",
+        action="store_true",
+        help="no board: an ECP5 netlist with its cells' models, for chessrnn.scripts.host",
     )
     add_config_arguments(parser)
     parser.set_defaults(config=None)
@@ -266,7 +272,3 @@ def _print(report: dict, folder: Path) -> None:
         ("tools", ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report["seconds"].items())),
     ]
     print_table(rows)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "fpga"))

@@ -9,20 +9,19 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
-
-from model.config import Config
-from model.files import write_atomic
-from model.progress import Progress
-from model.resources import matvec_multipliers
-from scripts.cli import EXIT_MISMATCH, count, run_command, seed
-from sim.runner import SIMULATORS, Run, SimulationError, simulate
-from sim.scenarios import random_config, random_scenario
-from sim.stalls import StallPattern
-from sim.verilog import emit
+from chessrnn.model.config import Config
+from chessrnn.model.cost.resources import matvec_multipliers
+from chessrnn.model.files import write_atomic
+from chessrnn.model.progress import Progress
+from chessrnn.scripts.cli import EXIT_MISMATCH, command_parser, count, seed
+from chessrnn.sim.build import emit
+from chessrnn.sim.runner import SIMULATORS, Run, SimulationError, simulate
+from chessrnn.sim.scenarios import random_config, random_scenario
+from chessrnn.sim.stalls import StallPattern
 
 EXAMPLES = """examples:
-  python -m scripts.fuzz --count 60 --seed 1
-  python -m scripts.fuzz --seed 1 --only 17 --sim verilator"""
+  chessrnn fuzz --count 60 --seed 1
+  chessrnn fuzz --seed 1 --only 17 --sim verilator"""
 FAILURES = Path("build") / "fuzz"
 # Products of unregistered compressors that Icarus still simulates in seconds.
 MAX_GLITCHING = 128
@@ -30,12 +29,7 @@ MAX_GLITCHING = 128
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.fuzz",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("fuzz", __doc__, EXAMPLES)
     parser.add_argument("--count", type=count, default=50, help="designs; default 50")
     parser.add_argument("--seed", type=seed, default=1, help="default 1")
     parser.add_argument("--only", type=seed, metavar="INDEX", help="one design of the series")
@@ -141,11 +135,7 @@ def _print_failure(result: dict, args: argparse.Namespace) -> None:
         print(f"  {problem}", file=sys.stderr)
     print(f"  configuration: {path}\n  {json.dumps(result['config'])}", file=sys.stderr)
     print(
-        f"  again: python -m scripts.fuzz --seed {args.seed} --only {result['index']} --sim {args.sim}",
+        f"  again: chessrnn fuzz --seed {args.seed} --only {result['index']} --sim {args.sim}",
         file=sys.stderr,
         flush=True,
     )
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "fuzz"))

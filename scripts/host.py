@@ -9,17 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-
-from model.char_model import CharModel
-from model.errors import InvalidFileError, InvalidValueError, MissingToolError
-from model.frames import Frame, FrameError, Kind
-from model.host_link import DeviceClient, Patience, damaged
-from model.reference.network import NetworkReference
-from model.weights import random_inputs
-from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, count, print_table, run_command, seed
-from scripts.verilog import BUILD
-from scripts.weights import add_weight_arguments, weights_from
-from sim.verilog import weights_digest
+from chessrnn.model.errors import InvalidFileError, InvalidValueError, MissingToolError
+from chessrnn.model.link.client import DeviceClient, Patience, damaged
+from chessrnn.model.link.frames import Frame, FrameError, Kind
+from chessrnn.model.reference.network import NetworkReference
+from chessrnn.model.text.char_model import CharModel
+from chessrnn.model.weights import random_inputs
+from chessrnn.scripts.cli import (
+    EXIT_MISMATCH,
+    add_config_arguments,
+    command_parser,
+    config_from,
+    count,
+    print_table,
+    seed,
+)
+from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.build import weights_digest
 
 DEFAULT_BAUD = 1_000_000
 DEFAULT_PROMPT = "The "
@@ -27,20 +34,15 @@ READ_SECONDS = 0.02
 PATIENCE = Patience()
 
 EXAMPLES = """examples:
-  python -m scripts.host --port /dev/ttyUSB0 --length 500 --check
-  python -m scripts.host --simulate --check
-  python -m scripts.host --simulate --prompt "def main" --temperature 0.5
-  python -m scripts.host --simulate --config tiny --fuzz 1000"""
+  chessrnn host --port /dev/ttyUSB0 --length 500 --check
+  chessrnn host --simulate --check
+  chessrnn host --simulate --prompt "def main" --temperature 0.5
+  chessrnn host --simulate --config tiny --fuzz 1000"""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.host",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("host", __doc__, EXAMPLES)
     add_config_arguments(parser)
     add_weight_arguments(parser)
     where = parser.add_mutually_exclusive_group(required=True)
@@ -52,7 +54,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--netlist",
         type=Path,
         metavar="FOLDER",
-        help="the netlist of scripts.fpga --netlist, likewise",
+        help="the netlist of chessrnn.scripts.fpga --netlist, likewise",
     )
     parser.add_argument("--baud", type=count, default=DEFAULT_BAUD, help=f"of the line; default {DEFAULT_BAUD}")
     text = parser.add_mutually_exclusive_group()
@@ -114,8 +116,8 @@ def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Pat
             yield line, PATIENCE
         return
     # Imported here: a person with a board needs no simulator.
-    from sim.device import DEVICE_FILE, emit_device, simulated_device
-    from sim.fpga_build import NETLIST_FILE
+    from chessrnn.sim.device_simulation import DEVICE_FILE, emit_device, simulated_device
+    from chessrnn.sim.fpga_build import NETLIST_FILE
 
     folder = BUILD / f"{weights.config.name}-device"
     if args.netlist is None:
@@ -286,7 +288,3 @@ def _print(results: dict, clock_khz: int) -> None:
     ]
     print()
     print_table(rows)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "host"))

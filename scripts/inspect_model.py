@@ -2,28 +2,22 @@
 
 import argparse
 import json
-import sys
 
-from model.imported.summary import summary
-from scripts.cli import print_table, printable, run_command
-from scripts.model_file import add_model_arguments, network_from
+from chessrnn.model.imported.summary import summary
+from chessrnn.scripts.cli import command_parser, print_table, printable
+from chessrnn.scripts.model_arguments import add_model_arguments, network_from
 
 EXAMPLES = """examples:
-  python -m scripts.inspect_model lstm.pt
-  python -m scripts.inspect_model model.safetensors --prefix encoder.rnn --k 16 --weight-bits 4
-  python -m scripts.inspect_model model.onnx --json
+  chessrnn inspect lstm.pt
+  chessrnn inspect model.safetensors --prefix encoder.rnn --k 16 --weight-bits 4
+  chessrnn inspect model.onnx --json
 
 Nothing of a file is executed: .pt is read with weights_only."""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.inspect_model",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("inspect", __doc__, EXAMPLES)
     add_model_arguments(parser)
     parser.add_argument("--json", action="store_true", help="as JSON on stdout")
     return parser.parse_args(argv)
@@ -85,7 +79,3 @@ def _print(result: dict) -> None:
             *(("ignored", printable(name)) for name in result["ignored"]),
         ]
     )
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "inspect_model"))

@@ -4,25 +4,20 @@ import argparse
 import json
 import sys
 
-from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, run_command
-from scripts.verilog import BUILD
-from scripts.weights import add_weight_arguments, weights_from
-from sim.lint import WAIVERS, verilator_warnings, yosys_warnings
-from sim.verilog import emit, is_current
+from chessrnn.scripts.cli import EXIT_MISMATCH, add_config_arguments, command_parser, config_from
+from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.build import emit, is_current
+from chessrnn.sim.lint import WAIVERS, verilator_warnings, yosys_warnings
 
 EXAMPLES = """examples:
-  python -m scripts.lint
-  python -m scripts.lint --config lm512 --set architecture.tile_rows=4"""
+  chessrnn check
+  chessrnn check --config lm512 --set architecture.tile_rows=4"""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.lint",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("check", __doc__, EXAMPLES)
     add_config_arguments(parser)
     add_weight_arguments(parser)
     parser.add_argument("--json", action="store_true", help="warnings as JSON on stdout")
@@ -51,7 +46,3 @@ def main(argv: list[str] | None = None) -> int:
             for warning in warnings:
                 print(f"  {warning}")
     return EXIT_MISMATCH if any(checks.values()) else 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "lint"))

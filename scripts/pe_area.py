@@ -7,23 +7,23 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
-from hdl.verilog import generate
-from model.area import NAND2_AREA_90NM, SRAM_90NM, UTILISATION
-from model.config import ARITHMETICS, ENGINES, FAST_BLOCK_SIZES, Config
-from model.datapath import datapath_widths
-from model.errors import require
-from model.files import make_folder, write_atomic
-from model.presets import preset
-from scripts.cli import count, run_command
-from scripts.synthesis.flow import Choices
-from scripts.synthesis.library import Library, load_libraries
-from scripts.synthesis.units import role_of
-from scripts.synthesis.yosys import map_generic, prepare
-from scripts.verilog import BUILD
+from chessrnn.hdl.verilog import generate
+from chessrnn.model.config import ARITHMETICS, ENGINES, FAST_BLOCK_SIZES, Config
+from chessrnn.model.cost.area import NAND2_AREA_90NM, SRAM_90NM, UTILISATION
+from chessrnn.model.datapath import datapath_widths
+from chessrnn.model.errors import require
+from chessrnn.model.files import make_folder, write_atomic
+from chessrnn.model.presets import preset
+from chessrnn.scripts.cli import command_parser, count
+from chessrnn.scripts.verilog import BUILD
+from chessrnn.sim.synthesis.flow import Choices
+from chessrnn.sim.synthesis.library import Library, load_libraries
+from chessrnn.sim.synthesis.units import role_of
+from chessrnn.sim.synthesis.yosys import map_generic, prepare
 
 EXAMPLES = """examples:
-  python -m scripts.pe_area
-  python -m scripts.pe_area --liberty nangate45_typ.lib.gz --block-size 8 --weight-bits 4 8"""
+  chessrnn pearea
+  chessrnn pearea --liberty nangate45_typ.lib.gz --block-size 8 --weight-bits 4 8"""
 BLOCK_SIZES, WEIGHT_BITS = (4, 8, 16), (4, 6, 8)
 # The tile of lm512.  One row is enough: all rows are alike.
 TILE_COLS = 4
@@ -35,12 +35,7 @@ BASELINE = ("direct", "multiplier")
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.pe_area",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("pearea", __doc__, EXAMPLES)
     parser.add_argument(
         "--liberty", type=Path, metavar="FILE", help="standard cells, plain or .gz; default generic gates"
     )
@@ -146,7 +141,7 @@ def markdown(rows: list[dict], stored: list[dict], unit: str, tile_cols: int) ->
     lines += [
         "",
         "Storing M·w instead of w would save the forward transform of the weights and lengthen every word; it pays in",
-        "banks of fewer words than the last column tells (90 nm equivalents of model.area).",
+        "banks of fewer words than the last column tells (90 nm equivalents of chessrnn.model.cost.area).",
         "",
         "| k | bit | gates saved | more bits per block | pays below, words |",
         "| --- | --- | --- | --- | --- |",
@@ -182,7 +177,3 @@ def main(argv: list[str] | None = None) -> int:
     write_atomic(folder / "pe-area.md", text)
     print(json.dumps(values, indent=1) if args.json else text + f"\nwritten: {folder}/pe-area.json, pe-area.md")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "pe_area"))

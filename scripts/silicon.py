@@ -6,18 +6,18 @@ import sys
 import time
 from pathlib import Path
 
-from hdl.verilog import TOP_MODULE, generate
-from model.area import CLOCK_HZ, NAND2_AREA_90NM, PAPER, TWO_PORT_FACTOR, UTILISATION
-from model.config import Config, parse_setting
-from model.files import write_atomic
-from model.presets import resolve
-from scripts.cli import run_command
-from scripts.synthesis.flow import TARGET_FO4
-from scripts.synthesis.job import earlier, folder_of, run, run_key, write
-from scripts.synthesis.library import load_libraries
-from scripts.synthesis.report import breakdown, table_markdown, timing_assumptions
-from scripts.synthesis.treemap import treemap
-from scripts.verilog import BUILD
+from chessrnn.hdl.verilog import TOP_MODULE, generate
+from chessrnn.model.config import Config, parse_setting
+from chessrnn.model.cost.area import CLOCK_HZ, NAND2_AREA_90NM, PAPER, TWO_PORT_FACTOR, UTILISATION
+from chessrnn.model.files import write_atomic
+from chessrnn.model.presets import resolve
+from chessrnn.scripts.cli import command_parser
+from chessrnn.scripts.verilog import BUILD
+from chessrnn.sim.synthesis.flow import TARGET_FO4
+from chessrnn.sim.synthesis.job import earlier, folder_of, run, run_key, write
+from chessrnn.sim.synthesis.library import load_libraries
+from chessrnn.sim.synthesis.synthesis_report import breakdown, table_markdown, timing_assumptions
+from chessrnn.sim.synthesis.treemap import treemap
 
 # Each engine with as many products between two registers as a path of 40 FO4 holds.
 DESIGNS = (
@@ -31,19 +31,14 @@ NAMED = ("design", "compression", "tile", "engine")
 MARKDOWN, VALUES, DRAWING = "silicon.md", "silicon.json", "treemap.svg"
 
 EXAMPLES = """examples:
-  python -m scripts.silicon --liberty nangate45/nangate45_typ.lib.gz
-  python -m scripts.silicon --liberty nangate45/nangate45_typ.lib.gz ihp/sg13g2_stdcell_typ.lib.gz ihp/RM_*.lib.gz
-  python -m scripts.silicon --liberty cells.lib --design char128 lm512:quantization.weight_bits=4"""
+  chessrnn silicon --liberty nangate45/nangate45_typ.lib.gz
+  chessrnn silicon --liberty nangate45/nangate45_typ.lib.gz ihp/sg13g2_stdcell_typ.lib.gz ihp/RM_*.lib.gz
+  chessrnn silicon --liberty cells.lib --design char128 lm512:quantization.weight_bits=4"""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.silicon",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("silicon", __doc__, EXAMPLES)
     parser.add_argument(
         "--liberty",
         nargs="+",
@@ -215,7 +210,3 @@ def report(found: list[dict]) -> str:
         head = (*NAMED, "library", "FO4", "from", "to", "FO4 spent in")
         parts.append(table_markdown([head, *slow]))
     return "\n\n".join(parts) + "\n"
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "silicon"))

@@ -7,32 +7,31 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
-
-from model.char_model import CharModel
-from model.corpus import load_corpus
-from model.errors import InvalidValueError
-from model.schedule import Schedule
-from model.weights import random_inputs
-from scripts.cli import (
+from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.schedule import Schedule
+from chessrnn.model.text.char_model import CharModel
+from chessrnn.model.text.corpus import load_corpus
+from chessrnn.model.weights import random_inputs
+from chessrnn.scripts.cli import (
     EXIT_MISMATCH,
     add_config_arguments,
+    command_parser,
     config_from,
     count,
     print_table,
-    run_command,
     seed,
 )
-from scripts.verilog import BUILD
-from scripts.weights import add_weight_arguments, weights_from
-from sim.runner import SIMULATORS, Run, RunResult, simulate
-from sim.scenarios import Scenario, continued
-from sim.stalls import NONE, StallPattern
-from sim.verilog import emit, is_current
+from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.build import emit, is_current
+from chessrnn.sim.runner import SIMULATORS, Run, RunResult, simulate
+from chessrnn.sim.scenarios import Scenario, continued
+from chessrnn.sim.stalls import NONE, StallPattern
 
 EXAMPLES = """examples:
-  python -m scripts.simulate
-  python -m scripts.simulate --sim icarus --config tiny --set network.cell=gru
-  python -m scripts.simulate --config runs/gru/gru.json --weights runs/gru/gru.safetensors"""
+  chessrnn sim
+  chessrnn sim --sim icarus --config tiny --set network.cell=gru
+  chessrnn sim --config runs/gru/gru.json --weights runs/gru/gru.safetensors"""
 DEFAULT_STEPS = 2100
 PROMPT_CHARACTERS = 40
 # Sequences of one run: long, a single step, and the rest, so that the state returns to zero twice.
@@ -42,12 +41,7 @@ MIDDLE_SEQUENCE = 17
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.simulate",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sim", __doc__, EXAMPLES)
     add_config_arguments(parser)
     add_weight_arguments(parser)
     parser.add_argument("--sim", choices=SIMULATORS, default=SIMULATORS[0], help=f"default {SIMULATORS[0]}")
@@ -199,7 +193,3 @@ def _print(results: list[RunResult], schedule: Schedule, wrong_characters: int |
     ]
     print()
     print_table(rows)
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "simulate"))

@@ -7,36 +7,30 @@ import time
 from pathlib import Path
 
 import numpy as np
-
-from hdl.verilog import TOP_MODULE, generate
-from model.area import CLOCK_HZ
-from model.config import Config
-from model.errors import require
-from model.weights import random_inputs
-from scripts.cli import EXIT_MISMATCH, add_config_arguments, config_from, positive, print_table, run_command
-from scripts.synthesis.flow import TARGET_FO4, Synthesis
-from scripts.synthesis.job import folder_of, run, write
-from scripts.synthesis.library import load_libraries
-from scripts.synthesis.report import comparison_rows, gate_level_text, lengths, tree
-from scripts.synthesis.units import ROLES, modules_of
-from scripts.synthesis.yosys import module_names
-from scripts.verilog import BUILD
-from scripts.weights import add_weight_arguments, weights_from
+from chessrnn.hdl.verilog import TOP_MODULE, generate
+from chessrnn.model.config import Config
+from chessrnn.model.cost.area import CLOCK_HZ
+from chessrnn.model.errors import require
+from chessrnn.model.weights import random_inputs
+from chessrnn.scripts.cli import EXIT_MISMATCH, add_config_arguments, command_parser, config_from, positive, print_table
+from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.synthesis.flow import TARGET_FO4, Synthesis
+from chessrnn.sim.synthesis.job import folder_of, run, write
+from chessrnn.sim.synthesis.library import load_libraries
+from chessrnn.sim.synthesis.synthesis_report import comparison_rows, gate_level_text, lengths, tree
+from chessrnn.sim.synthesis.units import ROLES, modules_of
+from chessrnn.sim.synthesis.yosys import module_names
 
 EXAMPLES = """examples:
-  python -m scripts.synthesize --config lm512
-  python -m scripts.synthesize --config lm512 --liberty nangate45_typ.lib.gz
-  python -m scripts.synthesize --config lm512 --liberty sg13g2_stdcell_typ.lib.gz RM_IHPSG13_1P_*.lib.gz"""
+  chessrnn synth --config lm512
+  chessrnn synth --config lm512 --liberty nangate45_typ.lib.gz
+  chessrnn synth --config lm512 --liberty sg13g2_stdcell_typ.lib.gz RM_IHPSG13_1P_*.lib.gz"""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.synthesize",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("synth", __doc__, EXAMPLES)
     add_config_arguments(parser)
     parser.add_argument(
         "--liberty",
@@ -116,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
 def check_gates(args: argparse.Namespace, config: Config, result: Synthesis, values: dict, place: Path) -> int:
     """Simulate the netlist; the result joins the report."""
     # Simulators are no part of what synthesis installs.
-    from scripts.synthesis.gate_level import check
+    from chessrnn.sim.synthesis.gate_level import check
 
     progress("simulating RTL and netlist")
     weights = weights_from(args, config).weights
@@ -135,9 +129,9 @@ def check_gates(args: argparse.Namespace, config: Config, result: Synthesis, val
 
 def add_power(args: argparse.Namespace, config: Config, result: Synthesis, values: dict, place: Path) -> None:
     """Simulate real text and measure; the result joins the report."""
-    from model.char_model import CharModel
-    from model.corpus import load_corpus
-    from scripts.synthesis.power import STEPS, measure
+    from chessrnn.model.text.char_model import CharModel
+    from chessrnn.model.text.corpus import load_corpus
+    from chessrnn.sim.synthesis.power import STEPS, measure
 
     chosen = weights_from(args, config)
     if chosen.image is not None and chosen.image.head is not None:
@@ -189,7 +183,3 @@ def show(values: dict, place: Path) -> None:
         ]
     print()
     print_table([*rows, ("written to", f"{place}/report.html, .md, .json")])
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "synthesize"))

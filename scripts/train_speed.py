@@ -2,17 +2,16 @@
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 
-from model.config import Config
-from model.errors import MissingToolError, require
-from scripts.cli import count, run_command
+from chessrnn.model.config import Config
+from chessrnn.model.errors import MissingToolError, require
+from chessrnn.scripts.cli import command_parser, count
 
 EXAMPLES = """examples:
-  python -m scripts.train_speed
-  python -m scripts.train_speed --hidden 256 --block-sizes 4,8 --ways
+  chessrnn train-speed
+  chessrnn train-speed --hidden 256 --block-sizes 4,8 --ways
 
 Times are processor seconds of one thread, the least of --repeats rounds in which all take turns, so that another
 program's load falls on all of them alike."""
@@ -21,12 +20,7 @@ STAGES = ("float", "approximate", "quantized")
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.train_speed",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("train-speed", __doc__, EXAMPLES)
     parser.add_argument("--input", type=count, default=512, metavar="X", help="default 512")
     parser.add_argument("--hidden", type=count, default=512, metavar="H", help="default 512")
     parser.add_argument("--batch", type=count, default=32, help="default 32")
@@ -49,10 +43,9 @@ def numbers(text: str, option: str) -> list[int]:
 def candidates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """One training pass of every network, by name; the dense torch.nn.LSTM first."""
     import torch
-
-    from model.training.export import choose_formats
-    from model.training.layers import QuantLstm
-    from model.training.network import SequenceNetwork
+    from chessrnn.model.training.export import choose_formats
+    from chessrnn.model.training.layers import QuantLstm
+    from chessrnn.model.training.sequence_network import SequenceNetwork
 
     torch.manual_seed(1)
     x = torch.randn(args.steps, args.batch, args.input) * 0.5
@@ -124,7 +117,3 @@ def main(argv: list[str] | None = None) -> int:
     for name, value in results.items():
         print(f"{name:<40} {1000 * value['seconds']:9.1f} ms   {value['ratio']:6.2f} of torch.nn.LSTM")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "train_speed"))

@@ -5,27 +5,22 @@ import json
 import sys
 from pathlib import Path
 
-from model.report import table
-from scripts.cli import add_config_arguments, config_from, print_table, run_command
-from scripts.weights import add_weight_arguments, weights_from
-from sim.verilog import emit
+from chessrnn.model.cost.design_report import table
+from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, print_table
+from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.build import emit
 
 BUILD = Path("build")
 
 EXAMPLES = """examples:
-  python -m scripts.verilog
-  python -m scripts.verilog --config char128 --set architecture.tile_rows=8 --set architecture.engine=fast
-  python -m scripts.verilog --config lm512 --random-weights 1 --json"""
+  chessrnn verilog
+  chessrnn verilog --config char128 --set architecture.tile_rows=8 --set architecture.engine=fast
+  chessrnn verilog --config lm512 --random-weights 1 --json"""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.verilog",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("verilog", __doc__, EXAMPLES)
     add_config_arguments(parser)
     add_weight_arguments(parser)
     parser.add_argument(
@@ -49,7 +44,3 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print_table([*table(report), ("weights from", chosen.source), ("written to", f"{output}/")])
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "verilog"))

@@ -2,19 +2,18 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
-from hdl.verilog import TOP_MODULE
-from model.config import parse_setting
-from model.presets import resolve
-from model.schedule import Schedule
-from scripts.cli import add_config_arguments, run_command
-from scripts.fpga import progress
-from scripts.verilog import BUILD
-from scripts.weights import add_weight_arguments, weights_from
-from sim.fpga_build import yosys
-from sim.verilog import VERILOG_FILE, emit
+from chessrnn.hdl.verilog import TOP_MODULE
+from chessrnn.model.config import parse_setting
+from chessrnn.model.presets import resolve
+from chessrnn.model.schedule import Schedule
+from chessrnn.scripts.cli import add_config_arguments, command_parser
+from chessrnn.scripts.fpga import progress
+from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.build import VERILOG_FILE, emit
+from chessrnn.sim.fpga_build import yosys
 
 FAMILIES = {"xc7": "7-series", "xcup": "UltraScale+"}
 # Cell → LUTs, flip-flops, block RAMs of 36 kbit, DSP slices.  What is not here is wiring.  An inverter is a LUT here;
@@ -41,18 +40,13 @@ LUT_COMMANDS = (
 )
 
 EXAMPLES = """examples:
-  python -m scripts.xilinx --config char128
-  python -m scripts.xilinx --config lm512 --family xc7 --json"""
+  chessrnn xilinx --config char128
+  chessrnn xilinx --config lm512 --family xc7 --json"""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.xilinx",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("xilinx", __doc__, EXAMPLES)
     add_config_arguments(parser)
     add_weight_arguments(parser)
     parser.add_argument(
@@ -126,7 +120,3 @@ def main(argv: list[str] | None = None) -> int:
     for family, use in found.items():
         print(f"{FAMILIES[family]:<12}" + "".join(f"{use[name]:>9,g}" for name in CELLS))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(run_command(main, "xilinx"))

@@ -16,15 +16,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hdl.boards import BoardTop, Pll, platform_of
-from hdl.fpga import FPGA_MODULE
-from model.errors import MissingToolError, UserError, require
-from model.files import write_atomic
-from model.fpga import Board, Part
-from model.frames import LinkConfig
-from model.weights import LayerWeights
-from sim.device import DEVICE_FILE, device_texts
-from sim.verilog import CONFIG_FILE
+from chessrnn.hdl.device.board_top import BoardTop, Pll, platform_of
+from chessrnn.hdl.device.device import FPGA_MODULE
+from chessrnn.model.boards import Board
+from chessrnn.model.boards import FpgaPart as Part
+from chessrnn.model.errors import MissingToolError, UserError, require
+from chessrnn.model.files import write_atomic
+from chessrnn.model.link.frames import LinkConfig
+from chessrnn.model.weights import LayerWeights
+from chessrnn.sim.build import CONFIG_FILE
+from chessrnn.sim.device_simulation import DEVICE_FILE, device_texts
 
 TOP = "top"
 REPORT_FILE = "report.json"

@@ -4,14 +4,15 @@ import importlib.util
 import re
 import subprocess
 import tempfile
+from importlib.resources import files
 from pathlib import Path
 
-from model.errors import MissingToolError
-from sim import yosys_process
-from sim.runner import TOP_MODULE, environment
-from sim.verilog import VERILOG_FILE, load_build
+from chessrnn.model.errors import MissingToolError
+from chessrnn.sim.build import VERILOG_FILE, load_build
+from chessrnn.sim.runner import TOP_MODULE, environment
+from chessrnn.sim.synthesis import yosys_process
 
-WAIVERS = Path(__file__).resolve().parents[1] / "constraints" / "lint.vlt"
+WAIVERS = Path(str(files("chessrnn.constraints") / "lint.vlt"))
 # Memories stay what they are: mapping them to flip-flops would only take time.
 YOSYS_PASSES = f"""\
 read_verilog {VERILOG_FILE}
@@ -28,7 +29,7 @@ def verilator_warnings(directory: str | Path) -> list[str]:
     Raises
     ------
     InvalidFileError
-        From :func:`sim.verilog.load_build`.
+        From :func:`chessrnn.sim.build.load_build`.
     MissingToolError
     """
     path = load_build(directory).path
@@ -47,7 +48,7 @@ def yosys_warnings(directory: str | Path) -> list[str]:
     Raises
     ------
     InvalidFileError
-        From :func:`sim.verilog.load_build`.
+        From :func:`chessrnn.sim.build.load_build`.
     MissingToolError
     """
     path = load_build(directory).path

@@ -6,10 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
-
-from hdl.bidirectional import accelerator
-from model.memory_image import memory_words, pack
-from model.weights import NetworkWeights
+from chessrnn.hdl.verilog import accelerator
+from chessrnn.model.memory_image import memory_words, pack
+from chessrnn.model.weights import NetworkWeights
 
 CLOCK_PERIOD = 1e-6
 DEADLOCK_CYCLES = 5000

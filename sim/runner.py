@@ -12,18 +12,16 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
-
-from model.errors import MissingToolError, require
-from model.output_layer import output_plan
-from model.schedule import Schedule, Timeline
-from model.state_beats import state_bits
-from sim.scenarios import Scenario
-from sim.stalls import NONE, StallPattern
-from sim.verilog import VERILOG_FILE, load_build
+from chessrnn.model.errors import MissingToolError, require
+from chessrnn.model.schedule import Schedule, Timeline
+from chessrnn.model.state_beats import state_bits
+from chessrnn.sim.build import VERILOG_FILE, load_build
+from chessrnn.sim.scenarios import Scenario
+from chessrnn.sim.stalls import NONE, StallPattern
 
 SIMULATORS = ("verilator", "icarus")
 TOP_MODULE = "accelerator"
-BENCH = "sim.tb_accelerator"
+BENCH = "chessrnn.sim.tb_accelerator"
 # A run that moves nothing for this many intervals and latencies is stuck.
 PATIENCE_FACTOR = 20
 SHOWN_MISMATCHES = 4
@@ -111,7 +109,7 @@ class RunResult:
 
     @property
     def interval(self) -> float | None:
-        """Cycles per step, as :attr:`model.schedule.Timeline.interval`; ``None`` for one step."""
+        """Cycles per step, as :attr:`chessrnn.model.schedule.Timeline.interval`; ``None`` for one step."""
         return self.timeline.interval
 
     @property
@@ -162,7 +160,7 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     Raises
     ------
     InvalidFileError
-        From :func:`sim.verilog.load_build`.
+        From :func:`chessrnn.sim.build.load_build`.
     MissingToolError
         The simulator, or what it needs to compile, is not installed.
     SimulationError
@@ -178,7 +176,7 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     # Between the streams of a bidirectional network lies a whole sequence.
     steps = max(max(run.scenario.lengths) for run in runs) if build.config.network.bidirectional else 1
     longest = steps * schedule.initiation_interval + schedule.first_step_latency + schedule.state_beats
-    plan = output_plan(build.config)
+    plan = build.config.output_plan
     longest += plan.latency if plan else 0
     patience = PATIENCE_FACTOR * longest
     job = {
@@ -259,7 +257,7 @@ def _compare_states(scenario: Scenario, received: list[int]) -> list[str]:
 
 
 def _compare_results(scenario: Scenario, received: list[int]) -> list[str]:
-    expected, plan = scenario.y_beats, output_plan(scenario.config)
+    expected, plan = scenario.y_beats, scenario.config.output_plan
     if len(received) != len(expected):
         return [f"{len(received)} results came, not {len(expected)}"]
     for step, (got, must) in enumerate(zip(received, expected, strict=True)):
@@ -270,7 +268,7 @@ def _compare_results(scenario: Scenario, received: list[int]) -> list[str]:
 
 
 def _compare_result_cycles(scenario: Scenario, cycles: list[int]) -> list[str]:
-    plan = output_plan(scenario.config)
+    plan = scenario.config.output_plan
     for step, (cycle, last) in enumerate(zip(cycles, scenario.timeline.last_beat, strict=False)):
         if cycle != last + plan.latency:
             return [f"step {step}: result in cycle {cycle}, not in the predicted {last + plan.latency}"]

@@ -5,19 +5,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-
-from model.cells import CELLS
-from model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, Config
-from model.errors import UserError, require
-from model.memory_image import pack
-from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer, columns_shape, output_plan, written_out
-from model.qformat import QFormat
-from model.reference.network import NetworkReference
-from model.resources import matvec_multipliers
-from model.schedule import Schedule, Timeline, interleave
-from model.sequence_schedule import pieces
-from model.state_beats import pack_state, state_bits, unpack_state
-from model.weights import (
+from chessrnn.model.cells import CELLS
+from chessrnn.model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, Config
+from chessrnn.model.cost.resources import matvec_multipliers
+from chessrnn.model.errors import UserError, require
+from chessrnn.model.memory_image import pack
+from chessrnn.model.output_layer import OutputLayer, columns_shape, written_out
+from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
+from chessrnn.model.qformat import QFormat
+from chessrnn.model.reference.network import NetworkReference
+from chessrnn.model.schedule import Schedule, Timeline, interleave
+from chessrnn.model.sequence_schedule import pieces
+from chessrnn.model.state_beats import pack_state, state_bits, unpack_state
+from chessrnn.model.weights import (
     LayerWeights,
     NetworkWeights,
     drop_absent,
@@ -204,7 +204,7 @@ class Scenario:
     @cached_property
     def y_beats(self) -> list[int]:
         """Payloads that stream y must carry: ``{last, logit, index}``; none without an output layer on chip."""
-        plan = output_plan(self.config)
+        plan = self.config.output_plan
         if plan is None:
             return []
         index, logit = self.weights.output.choose(self.expected_steps)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import repeat
 
-from model.errors import require
+from chessrnn.model.errors import require
 
 KINDS = ("none", "random", "bursty")
 

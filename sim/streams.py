@@ -6,7 +6,7 @@ the handshake wires showed at the end of the cycle.
 
 from collections.abc import Iterable
 
-from sim.stalls import StallPattern
+from chessrnn.sim.stalls import StallPattern
 
 
 class ProtocolError(Exception):

@@ -1,6 +1,6 @@
 """cocotb bench of the emitted ``accelerator``: streams beats in and out, records what came and when.
 
-The job and the results are JSON files named by ``CHESSRNN_JOB`` and ``CHESSRNN_RESULTS`` (see ``sim.runner``).
+The job and the results are JSON files named by ``CHESSRNN_JOB`` and ``CHESSRNN_RESULTS`` (see ``chessrnn.sim.runner``).
 The bench judges nothing but the protocol: values and cycles go back to whoever asked.
 """
 
@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 
 import cocotb
+from chessrnn.sim.stalls import StallPattern
+from chessrnn.sim.streams import DeadlockError, ProtocolError, Sink, Source, Watchdog
 from cocotb.triggers import Timer
-
-from sim.stalls import StallPattern
-from sim.streams import DeadlockError, ProtocolError, Sink, Source, Watchdog
 
 RESET_CYCLES = 3
 # After the last beat: nothing more may come out.

@@ -1,7 +1,7 @@
 """cocotb bench of the emitted ``chessrnn_fpga``: its serial pins behind a pseudo-terminal.
 
 Whoever opens the terminal talks to the device as over a cable.  ``CHESSRNN_JOB`` names a JSON file (see
-``sim.device``).  Nothing of the bench knows frames: it carries bits.
+``chessrnn.sim.device_simulation``).  Nothing of the bench knows frames: it carries bits.
 """
 
 import json
@@ -14,12 +14,11 @@ from collections import deque
 from pathlib import Path
 
 import cocotb
+from chessrnn.model.files import write_atomic
+from chessrnn.model.link.frames import BITS_PER_BYTE
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
 from cocotb.utils import get_sim_time
-
-from model.files import write_atomic
-from model.frames import BITS_PER_BYTE
 
 RESET_CYCLES = 3
 HALF_PERIOD_NS = 1

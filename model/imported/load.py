@@ -2,10 +2,37 @@
 
 from pathlib import Path
 
-from model.errors import InvalidFileError, MissingToolError, require
-from model.imported.network import RecurrentNetwork
-from model.imported.state_dict import network_from_tensors
-from model.imported.tensor_file import SUFFIXES, open_tensors
+from chessrnn.model.errors import InvalidFileError, MissingToolError, require
+from chessrnn.model.imported.recurrent_network import RecurrentNetwork
+from chessrnn.model.imported.safetensors_file import open_safetensors
+from chessrnn.model.imported.state_dict import network_from_tensors
+from chessrnn.model.imported.tensor_file import TensorFile, check_size
+
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+
+
+def open_tensors(path: str | Path) -> TensorFile:
+    """Open a state_dict: ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` of ``torch.save``, or ``.safetensors``.
+
+    Raises
+    ------
+    InvalidFileError
+        Missing, damaged, or with anything in it that only code could make.
+    MissingToolError
+        A file of ``torch.save`` without torch.
+    """
+    path = Path(path)
+    check_size(path, "a state_dict (.pt or .safetensors)")
+    if path.suffix.lower() == ".safetensors":
+        return open_safetensors(path)
+    try:
+        from chessrnn.model.imported.torch_file import open_torch
+    except ImportError:
+        raise MissingToolError(
+            f"torch must be installed to read {path.name}: pip install torch==2.13.0, or save it as .safetensors"
+        ) from None
+    return open_torch(path)
 
 
 def load_network(path: str | Path, prefix: str | None = None, activation: str | None = None) -> RecurrentNetwork:
@@ -34,7 +61,7 @@ def load_network(path: str | Path, prefix: str | None = None, activation: str | 
         return network_from_tensors(open_tensors(path), prefix, activation)
     require(activation is None, "--activation", "left out for an ONNX model, which tells it", activation)
     try:
-        from model.imported.onnx_graph import network_from_onnx
+        from chessrnn.model.imported.onnx_graph import network_from_onnx
     except ImportError:
         raise MissingToolError("onnx must be installed to read an ONNX model: pip install onnx==1.23.2") from None
     return network_from_onnx(path, prefix)

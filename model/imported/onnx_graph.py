@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-
-from model.errors import InvalidFileError
-from model.imported import onnx_file
-from model.imported.network import CELL_GATES, DirectionWeights, RecurrentLayer, RecurrentNetwork
-from model.imported.onnx_probe import MOVING, Known, Unknown, Value, Zeros, describe, follow, is_shape_only
+from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.imported import onnx_file
+from chessrnn.model.imported.onnx_probe import MOVING, Known, Unknown, Value, Zeros, describe, follow, is_shape_only
+from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer, RecurrentNetwork
 
 CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 # Position in ONNX's order of every gate in ours.

@@ -7,9 +7,8 @@ import re
 from math import prod
 
 import numpy as np
-
-from model.errors import InvalidFileError, require
-from model.imported.network import (
+from chessrnn.model.errors import InvalidFileError, require
+from chessrnn.model.imported.recurrent_network import (
     CELL_GATES,
     MAX_ELEMENTS,
     MAX_LAYERS,
@@ -17,7 +16,7 @@ from model.imported.network import (
     RecurrentLayer,
     RecurrentNetwork,
 )
-from model.imported.tensor_file import TensorFile
+from chessrnn.model.imported.tensor_file import TensorFile
 
 KINDS = ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
 # The last one is that of LSTMCell, GRUCell and RNNCell: one layer without a number.

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from model.cells import CELLS
-from model.circulant import num_blocks
-from model.imported.network import CELL_GATES, RecurrentLayer, RecurrentNetwork
+from chessrnn.model.cells import CELLS
+from chessrnn.model.circulant import num_blocks
+from chessrnn.model.imported.recurrent_network import CELL_GATES, RecurrentLayer, RecurrentNetwork
 
 FLOAT_BYTES = 4
 
 
 def hardware_cell(layer: RecurrentLayer) -> str:
-    """Name of the layer's cell in ``model.cells.CELLS``, should it be there."""
+    """Name of the layer's cell in ``chessrnn.model.cells.CELLS``, should it be there."""
     if layer.cell == "lstm" and layer.peephole:
         return "lstm_peephole"
     if layer.cell == "gru" and not layer.linear_before_reset:
@@ -27,7 +27,7 @@ def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
     if cell not in CELLS:
         limits.append(f"cell {cell}")
     elsewhere = layer.state_inputs or any(w.initial_h is not None or w.initial_c is not None for w in layer.weights)
-    # Two directions have no state ports: see model.config.
+    # Two directions have no state ports: see chessrnn.model.config.
     if elsewhere and layer.num_directions == 2:
         limits.append("first state other than zero")
     return tuple(limits)
@@ -83,7 +83,7 @@ def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int, s
 
 
 def summary(network: RecurrentNetwork, block_size: int, weight_bits: int) -> dict:
-    """Everything that ``scripts.inspect_model`` prints, as plain JSON values."""
+    """Everything that ``chessrnn inspect`` prints, as plain JSON values."""
     layers = []
     for layer, sizes in zip(network.layers, input_sizes(network.layers), strict=True):
         dense = FLOAT_BYTES * layer.num_weights

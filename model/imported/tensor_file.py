@@ -1,23 +1,16 @@
-"""Files of named tensors, read without executing anything: safetensors here, PyTorch's own through the trainer."""
+"""A file of named tensors, whatever its format: names, shapes, types, and how to read one."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
-
-from model.errors import InvalidFileError, MissingToolError
-from model.imported.network import MAX_ELEMENTS
+from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 
 MAX_FILE_BYTES = 8 << 30
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
 FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
-# Names of types in the header of a safetensors file.
-SAFETENSORS_TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 
 
 @dataclass(frozen=True)
@@ -74,56 +67,3 @@ def check_size(path: Path, kind: str) -> None:
         raise InvalidFileError(f"{path} must be {kind}: {error.strerror or error}") from None
     if not 0 < size <= MAX_FILE_BYTES:
         raise InvalidFileError(f"{path} must be of 1 to {MAX_FILE_BYTES} bytes, not {size}")
-
-
-def open_tensors(path: str | Path) -> TensorFile:
-    """Open a state_dict: ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` of ``torch.save``, or ``.safetensors``.
-
-    Raises
-    ------
-    InvalidFileError
-        Missing, damaged, or with anything in it that only code could make.
-    MissingToolError
-        A file of ``torch.save`` without torch.
-    """
-    path = Path(path)
-    check_size(path, "a state_dict (.pt or .safetensors)")
-    if path.suffix.lower() == ".safetensors":
-        return _open_safetensors(path)
-    try:
-        from model.training.torch_file import open_torch
-    except ImportError:
-        raise MissingToolError(
-            f"torch must be installed to read {path.name}: pip install torch==2.13.0, or save it as .safetensors"
-        ) from None
-    return open_torch(path)
-
-
-def _open_safetensors(path: Path) -> TensorFile:
-    shapes, dtypes = {}, {}
-    try:
-        with safe_open(path, framework="numpy") as file:
-            for name in sorted(file.keys()):
-                part = file.get_slice(name)
-                shapes[name], kind = tuple(part.get_shape()), str(part.get_dtype())
-                dtypes[name] = SAFETENSORS_TYPES.get(kind, kind)
-    except (SafetensorError, OSError, UnicodeDecodeError) as error:
-        raise InvalidFileError(f"{path} must be a whole safetensors file: {error}") from None
-
-    def load(name: str) -> np.ndarray:
-        if dtypes[name] == "bfloat16":
-            return _bfloat16(path, name).reshape(shapes[name])
-        with safe_open(path, framework="numpy") as file:
-            return file.get_tensor(name)
-
-    return TensorFile(path, shapes, dtypes, load)
-
-
-def _bfloat16(path: Path, name: str) -> np.ndarray:
-    """NumPy has no bfloat16: the upper half of a float32.  The header was checked when the file was opened."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        start, end = json.loads(file.read(length))[name]["data_offsets"]
-        file.seek(8 + length + start)
-        halves = np.frombuffer(file.read(end - start), dtype="<u2")
-    return (halves.astype(np.uint32) << 16).view(np.float32)

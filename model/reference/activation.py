@@ -1,11 +1,10 @@
-"""Golden σ and tanh: integer in, integer out.  Hardware twin: ``hdl.activation``."""
+"""Golden σ and tanh: integer in, integer out.  Hardware twin: ``chessrnn.hdl.activation``."""
 
 from functools import lru_cache
 
 import numpy as np
-
-from model.activation_tables import SLOPE_FRACTION_BITS, ActivationTable
-from model.fixed_point import saturate, shift_half_up
+from chessrnn.model.activation_tables import SLOPE_FRACTION_BITS, ActivationTable
+from chessrnn.model.fixed_point import saturate, shift_half_up
 
 
 def activate(x: np.ndarray, table: ActivationTable) -> np.ndarray:

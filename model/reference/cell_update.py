@@ -1,4 +1,4 @@
-"""Golden cell updates: from the sums of a step to its h.  Hardware twin: ``hdl.cell_lane``.
+"""Golden cell updates: from the sums of a step to its h.  Hardware twin: ``chessrnn.hdl.cell_lane``.
 
 A sum has its bias, is exact, and stands at the scale of the accumulator.  What rounds is named: every
 :func:`requantize` below is one rounding, HALF_UP and saturating, and there are no others.
@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-
-from model.config import Config
-from model.fixed_point import requantize
-from model.reference.activation import activate, lookup
+from chessrnn.model.config import Config
+from chessrnn.model.fixed_point import requantize
+from chessrnn.model.reference.activation import activate, lookup
 
 LOOKUP_BITS = 16
 

@@ -1,8 +1,7 @@
-"""Golden device of the host link.  Hardware twin: ``hdl.host_link``."""
+"""Golden device of the host link.  Hardware twin: ``chessrnn.hdl.device.host_link``."""
 
 import numpy as np
-
-from model.frames import (
+from chessrnn.model.link.frames import (
     REFUSED,
     REPLY,
     SEQUENCE_BITS,
@@ -14,8 +13,8 @@ from model.frames import (
     LinkLayout,
     Reason,
 )
-from model.reference.network import NetworkReference
-from model.weights import NetworkWeights
+from chessrnn.model.reference.network import NetworkReference
+from chessrnn.model.weights import NetworkWeights
 
 
 class HostLinkReference:
@@ -29,7 +28,7 @@ class HostLinkReference:
     Attributes
     ----------
     steps, accepted, refused : int
-        As :class:`model.frames.Counters` counts them.
+        As :class:`chessrnn.model.link.frames.Counters` counts them.
     """
 
     def __init__(self, weights: NetworkWeights, identity: Identity):

@@ -1,16 +1,15 @@
-"""Golden recurrent layer over batches of sequences.  Hardware twin: ``hdl.accelerator``.
+"""Golden recurrent layer over batches of sequences.  Hardware twin: ``chessrnn.hdl.accelerator``.
 
-Sources of the recurrences: ``model.cells``; forms and orders of gates are those of ``torch.nn``.
+Sources of the recurrences: ``chessrnn.model.cells``; forms and orders of gates are those of ``torch.nn``.
 """
 
 import numpy as np
-
-from model import circulant
-from model.errors import require
-from model.fixed_point import requantize
-from model.reference.cell_update import STAGED_UPDATES, UPDATES, Trace
-from model.reference.matvec import ExactMatrix
-from model.weights import LayerWeights
+from chessrnn.model import circulant
+from chessrnn.model.errors import require
+from chessrnn.model.fixed_point import requantize
+from chessrnn.model.reference.cell_update import STAGED_UPDATES, UPDATES, Trace
+from chessrnn.model.reference.matvec import ExactMatrix
+from chessrnn.model.weights import LayerWeights
 
 
 class LayerReference:

@@ -1,4 +1,4 @@
-"""Golden matrix–vector products.  Hardware twin: ``hdl.matvec``.
+"""Golden matrix–vector products.  Hardware twin: ``chessrnn.hdl.matvec``.
 
 Integer products run through BLAS: they are exact while every partial sum stays below 2^24 in float32 or 2^53
 in float64, which the largest row sum of |w| proves.

@@ -1,10 +1,12 @@
-"""Golden network: layers in a row, each reading the h of the one below.  Hardware twin: ``hdl.accelerator``."""
+"""Golden network: layers in a row, each reading the h of the one below.
+
+Hardware twin: ``chessrnn.hdl.accelerator``.
+"""
 
 import numpy as np
-
-from model.errors import require
-from model.reference.layer import LayerReference
-from model.weights import NetworkWeights
+from chessrnn.model.errors import require
+from chessrnn.model.reference.layer import LayerReference
+from chessrnn.model.weights import NetworkWeights
 
 # Of one layer (of one direction): h and the state of its cell.
 State = tuple[np.ndarray, np.ndarray]

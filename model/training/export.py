@@ -4,24 +4,24 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-
-from model import format_choice
-from model.config import Config
-from model.errors import InvalidValueError
-from model.format_choice import CANDIDATES, PROJECTION_CANDIDATES
-from model.output_layer import BIAS_BITS, WEIGHT_BITS, OutputLayer
-from model.sequence_model import SequenceModel
-from model.training.layers import QuantLayer
-from model.training.network import SequenceNetwork
-from model.training.quantizers import quantize
-from model.weight_image import Head, WeightImage
-from model.weights import LayerWeights, NetworkWeights, StackWeights
+from chessrnn.model.config import Config
+from chessrnn.model.conversion import formats
+from chessrnn.model.conversion.formats import CANDIDATES, PROJECTION_CANDIDATES
+from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.output_layer import OutputLayer
+from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
+from chessrnn.model.training.layers import QuantLayer
+from chessrnn.model.training.quantizers import quantize
+from chessrnn.model.training.sequence_model import SequenceModel
+from chessrnn.model.training.sequence_network import SequenceNetwork
+from chessrnn.model.weight_image import Head, WeightImage
+from chessrnn.model.weights import LayerWeights, NetworkWeights, StackWeights
 
 
 def best_fraction_bits(groups: list[tuple[torch.Tensor, int]], bits: int, candidates=CANDIDATES) -> int:
-    """``model.format_choice.best_fraction_bits`` of tensors."""
+    """``chessrnn.model.conversion.formats.best_fraction_bits`` of tensors."""
     arrays = [(values.detach().double().numpy(), more) for values, more in groups]
-    return format_choice.best_fraction_bits(arrays, bits, candidates)
+    return formats.best_fraction_bits(arrays, bits, candidates)
 
 
 def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
@@ -34,11 +34,11 @@ def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
         for group, w_x, w_h in zip(groups, layer.weight_x, layer.weight_h, strict=True):
             # The x of all layers but the first is an h.
             group += [(w_x.defining, 0 if number else more), (w_h.defining, 0)]
-    allowed = format_choice.weight_candidates(config)
+    allowed = formats.weight_candidates(config)
     chosen = {"quantization.weight_frac": [best_fraction_bits(group, bits, allowed) for group in groups]}
     if layers[0].peephole is not None:
         weights = torch.stack([layer.peephole for layer in layers]).detach().double().numpy()
-        chosen["quantization.peephole"] = str(format_choice.closest_format(points.peephole, weights))
+        chosen["quantization.peephole"] = str(formats.closest_format(points.peephole, weights))
     if layers[0].projection is not None:
         values = [(layer.projection.defining, 0) for layer in layers]
         chosen["quantization.projection_frac"] = best_fraction_bits(values, bits, PROJECTION_CANDIDATES)
@@ -86,7 +86,7 @@ def _expanded(layer: QuantLayer) -> QuantLayer:
 
 @torch.no_grad()
 def layer_weights(layer) -> LayerWeights:
-    """Integers of a :class:`model.training.layers.QuantLayer`, with the formats of its configuration.
+    """Integers of a :class:`chessrnn.model.training.layers.QuantLayer`, with the formats of its configuration.
 
     Where W_x and W_h have different block sizes, which no configuration names, they are the integers of the expanded
     network with k = 1.
@@ -151,7 +151,7 @@ def sequence_model(network: SequenceNetwork) -> SequenceModel:
 
 
 def weight_image(network: SequenceNetwork, symbols: str, **metadata) -> WeightImage:
-    """Integers of a character model; ``metadata`` as in :class:`model.weight_image.WeightImage`."""
+    """Integers of a character model; ``metadata`` as in :class:`chessrnn.model.weight_image.WeightImage`."""
     block_sizes = network.layer.block_sizes
     if block_sizes != (network.config.block_size,) * 2:
         raise InvalidValueError(f"block sizes of W_x and W_h must be equal in a weight image, not {block_sizes!r}")

@@ -7,16 +7,15 @@ mantissa (2^24 LSBs in float32, 2^53 in float64); the layer derives the type fro
 from typing import NamedTuple
 
 import torch
+from chessrnn.model import bilinear, circulant
+from chessrnn.model.cells import LSTM_GATES
+from chessrnn.model.config import Config
+from chessrnn.model.errors import require
+from chessrnn.model.reference.matvec import FLOAT32_EXACT
+from chessrnn.model.training.lstm_recurrence import LstmRecurrence
+from chessrnn.model.training.products import WAYS, Expanded, from_lanes, product, to_lanes
+from chessrnn.model.training.quantizers import fake_quantize, fake_quantize_to
 from torch import nn
-
-from model import bilinear, circulant
-from model.cells import LSTM_GATES
-from model.config import Config
-from model.errors import require
-from model.reference.matvec import FLOAT32_EXACT
-from model.training.lstm_recurrence import LstmRecurrence
-from model.training.products import WAYS, Expanded, from_lanes, product, to_lanes
-from model.training.quantizers import fake_quantize, fake_quantize_to
 
 STAGES = ("float", "approximate", "quantized")
 
@@ -82,7 +81,7 @@ def make_way(name: str, rows: int, cols: int, block_size: int):
 def choose_ways(rows: int, cols: int, block_size: int, forward: str = "fast"):
     """The ways for the result (``forward``, where the sizes allow it) and for the gradients.
 
-    ``scripts.train_speed`` measured ``fast`` to be the quickest in every case.
+    ``chessrnn train-speed`` measured ``fast`` to be the quickest in every case.
     """
     if block_size == 1 or rows % block_size or cols % block_size:
         return (make_way("expanded", rows, cols, block_size),) * 2

@@ -1,11 +1,10 @@
 """The steps of an LSTM as one node of autograd, with a backward pass written by hand: plain cells are slower."""
 
 import torch
-
-from model.cells import LSTM_GATES
-from model.config import Config
-from model.training.products import CHUNK, from_lanes, to_lanes
-from model.training.quantizers import lookup_tensor, slope_tensor
+from chessrnn.model.cells import LSTM_GATES
+from chessrnn.model.config import Config
+from chessrnn.model.training.products import CHUNK, from_lanes, to_lanes
+from chessrnn.model.training.quantizers import lookup_tensor, slope_tensor
 
 _G = LSTM_GATES.index("G")
 
@@ -48,7 +47,7 @@ class _FloatStep:
 
 
 class _QuantizedStep:
-    """One step in integers, equal to ``model.reference.layer`` at 0 LSB.
+    """One step in integers, equal to ``chessrnn.model.reference.layer`` at 0 LSB.
 
     Forward values come from the integer tables; backward slopes are the true functions' at the same codes, and 0 at
     the extreme codes, which are those of a saturated value.  Both are looked up at indices that the forward pass

@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from chessrnn.model.config import Config
+from chessrnn.model.errors import Interrupted, InvalidFileError, UserError, require
+from chessrnn.model.progress import Progress
+from chessrnn.model.training.export import choose_formats, refine_formats
+from chessrnn.model.training.layers import STAGES
+from chessrnn.model.training.sequence_network import Dropout, SequenceNetwork
+from chessrnn.model.training.tasks.base import Task
 from torch import distributed, nn
-
-from model.config import Config
-from model.errors import Interrupted, InvalidFileError, UserError, require
-from model.progress import Progress
-from model.training.export import choose_formats, refine_formats
-from model.training.layers import STAGES
-from model.training.network import Dropout, SequenceNetwork
-from model.training.tasks.base import Task
 
 
 class DivergedError(UserError):

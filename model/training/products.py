@@ -5,7 +5,7 @@ product), *lower* the result.  Its transposes give the two gradients.
 
 - ``expanded``: the dense matrix is written out; ordinary vectors.
 - ``gather``: the defining vectors are used as they are, the k rotations of every block of the vector are gathered.
-- ``fast``: the exact bilinear algorithm of ``model.bilinear``; n instead of k² products per block.
+- ``fast``: the exact bilinear algorithm of ``chessrnn.model.bilinear``; n instead of k² products per block.
 
 Vectors of ``gather`` and ``fast`` are in *lane order*: (k, N, blocks), entry e of block b of vector n at [e, n, b], so
 that lifting and lowering are plain matrix products.  ``expanded`` has one lane: (1, N, size).  Sizes that are no
@@ -13,8 +13,7 @@ multiple of k exist in ``expanded`` alone.
 """
 
 import torch
-
-from model import bilinear, circulant
+from chessrnn.model import bilinear, circulant
 
 
 class Expanded:

@@ -1,23 +1,22 @@
 """Fake quantization and approximated activations, forward in the integers' arithmetic, backward straight through.
 
 Every function takes and returns *real* values that are whole multiples of an LSB, so that a network can mix
-quantized and unquantized points.  Rounding is HALF_UP with saturation, as in ``model.fixed_point``.
+quantized and unquantized points.  Rounding is HALF_UP with saturation, as in ``chessrnn.model.fixed_point``.
 """
 
 from functools import lru_cache
 
 import torch
-
-from model.activation_tables import ActivationTable
-from model.qformat import QFormat
-from model.reference.activation import lookup
+from chessrnn.model.activation_tables import ActivationTable
+from chessrnn.model.qformat import QFormat
+from chessrnn.model.reference.activation import lookup
 
 
 def quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: int, high: int) -> torch.Tensor:
     """Real numbers → integer codes in float64: HALF_UP, saturating at ``low`` and ``high``.
 
-    Twin: ``model.fixed_point.quantize``.  float64 is what makes the twins agree: in float32 the sum with one half
-    can itself round.
+    Twin: ``chessrnn.model.fixed_point.quantize``.  float64 is what makes the twins agree: in float32 the sum with one
+    half can itself round.
 
     Parameters
     ----------

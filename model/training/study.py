@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from model.circulant import num_blocks
-from model.config import Config
-from model.errors import require
-from model.files import write_atomic
-from model.training.export import sequence_model
-from model.training.network import SequenceNetwork
-from model.training.pipeline import Stage, StageSettings, best_of_stages, is_main_process, run_stage
-from model.training.tasks import fsdd
-from model.training.tasks.base import Task
+from chessrnn.model.circulant import num_blocks
+from chessrnn.model.config import Config
+from chessrnn.model.errors import require
+from chessrnn.model.files import write_atomic
+from chessrnn.model.training.export import sequence_model
+from chessrnn.model.training.pipeline import Stage, StageSettings, best_of_stages, is_main_process, run_stage
+from chessrnn.model.training.sequence_network import SequenceNetwork
+from chessrnn.model.training.tasks import fsdd
+from chessrnn.model.training.tasks.base import Task
 
 # What the tries use: the dense network's share of the loss, and the last share of what is not circulant that an update
 # takes away.
@@ -41,7 +41,7 @@ class Budget:
     retraining_rate : float or None
         The same of compressed networks alone, where it differs.
     cell_limit : float or None
-        Of the float stages: see :class:`model.training.pipeline.StageSettings`.
+        Of the float stages: see :class:`chessrnn.model.training.pipeline.StageSettings`.
     reset_every : int or None
         Of texts: see the same.
     dropout : float

@@ -2,14 +2,13 @@
 
 import numpy as np
 import pytest
-
-from model.cells import CELLS
-from model.presets import preset
-from model.reference.layer import LayerReference
-from model.reference.network import NetworkReference
-from model.schedule import Schedule
-from model.weights import random_inputs, random_weights
-from sim.pysim import beats_of, run_accelerator
+from chessrnn.model.cells import CELLS
+from chessrnn.model.presets import preset
+from chessrnn.model.reference.layer import LayerReference
+from chessrnn.model.reference.network import NetworkReference
+from chessrnn.model.schedule import Schedule
+from chessrnn.model.weights import random_inputs, random_weights
+from chessrnn.sim.pysim import beats_of, run_accelerator
 
 LENGTHS = (3, 1, 1, 2)
 

@@ -5,26 +5,25 @@ import pytest
 from amaranth.hdl import Module, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-
-from hdl.activation import Activation
-from hdl.adder_tree import AdderTree
-from hdl.cell_lane import LANES
-from hdl.memory import Ram
-from hdl.pe import ProcessingElement
-from hdl.requantize import requantize
-from hdl.staged_update import ResetFirstLane
-from model import bilinear
-from model.activation_tables import activation_table
-from model.cells import CELLS
-from model.circulant import expand
-from model.config import Config
-from model.datapath import datapath_widths
-from model.fixed_point import requantize as golden_requantize
-from model.memory_image import MemorySpec, pack
-from model.qformat import QFormat
-from model.reference.activation import activate
-from model.reference.cell_update import STAGED_UPDATES, UPDATES
-from sim.pysim import pump
+from chessrnn.hdl.activation import Activation
+from chessrnn.hdl.arithmetic.adder_tree import AdderTree
+from chessrnn.hdl.arithmetic.requantize import requantize
+from chessrnn.hdl.cell_lane import LANES
+from chessrnn.hdl.memory import Ram
+from chessrnn.hdl.pe import ProcessingElement
+from chessrnn.hdl.staged_update import ResetFirstLane
+from chessrnn.model import bilinear
+from chessrnn.model.activation_tables import activation_table
+from chessrnn.model.cells import CELLS
+from chessrnn.model.circulant import expand
+from chessrnn.model.config import Config
+from chessrnn.model.datapath import datapath_widths
+from chessrnn.model.fixed_point import requantize as golden_requantize
+from chessrnn.model.memory_image import MemorySpec, pack
+from chessrnn.model.qformat import QFormat
+from chessrnn.model.reference.activation import activate
+from chessrnn.model.reference.cell_update import STAGED_UPDATES, UPDATES
+from chessrnn.sim.pysim import pump
 
 
 def ints(values):

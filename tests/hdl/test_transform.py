@@ -5,10 +5,9 @@ import itertools
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
-
-from hdl.multiplier import Multiplier
-from hdl.transform import ForwardTransform, InverseTransform, forward_adders, inverse_adders
-from model import bilinear
+from chessrnn.hdl.arithmetic.multiplier import Multiplier
+from chessrnn.hdl.transform import ForwardTransform, InverseTransform, forward_adders, inverse_adders
+from chessrnn.model import bilinear
 
 SIZES = bilinear.FAST_BLOCK_SIZES
 

@@ -4,14 +4,13 @@ import re
 
 import numpy as np
 import pytest
+from chessrnn.model.activation_tables import FUNCTIONS, activation_table
+from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.fixed_point import dequantize
+from chessrnn.model.qformat import QFormat
+from chessrnn.model.reference.activation import activate, lookup
 from hypothesis import given
 from hypothesis import strategies as st
-
-from model.activation_tables import FUNCTIONS, activation_table
-from model.errors import InvalidValueError
-from model.fixed_point import dequantize
-from model.qformat import QFormat
-from model.reference.activation import activate, lookup
 
 FORMATS = {"preact": QFormat(4, 8), "cell": QFormat(4, 12)}
 GATE = QFormat(2, 10)

@@ -4,10 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-
-from model import bilinear, circulant, config
-from model.bilinear import Interval
-from model.errors import InvalidValueError
+from chessrnn.model import bilinear, circulant, config
+from chessrnn.model.bilinear import Interval
+from chessrnn.model.errors import InvalidValueError
 
 SIZES = bilinear.FAST_BLOCK_SIZES
 

@@ -4,13 +4,12 @@ import re
 
 import numpy as np
 import pytest
+from chessrnn.model.config import Config, load_config, parse_setting
+from chessrnn.model.errors import InvalidFileError, InvalidTypeError, InvalidValueError
+from chessrnn.model.presets import PRESETS, preset, resolve
+from chessrnn.sim.scenarios import random_config
 from hypothesis import given
 from hypothesis import strategies as st
-
-from model.config import Config, load_config, parse_setting
-from model.errors import InvalidFileError, InvalidTypeError, InvalidValueError
-from model.presets import PRESETS, preset, resolve
-from sim.scenarios import random_config
 
 seeds = st.integers(0, 2**32 - 1)
 

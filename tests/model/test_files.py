@@ -1,9 +1,8 @@
 import os
 
 import pytest
-
-from model.errors import InvalidFileError, InvalidValueError
-from model.files import replaced_directory, write_atomic
+from chessrnn.model.errors import InvalidFileError, InvalidValueError
+from chessrnn.model.files import replaced_directory, write_atomic
 
 
 def names(path):

@@ -3,11 +3,8 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from model.errors import InvalidFileError
-from model.memory_image import (
+from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.memory_image import (
     OUTPUT_BIAS,
     OUTPUT_WEIGHTS,
     MemorySpec,
@@ -20,12 +17,15 @@ from model.memory_image import (
     read_mem,
     weight_bank_name,
 )
-from model.output_layer import BIAS_BITS, WEIGHT_BITS, first_columns, output_plan
-from model.parts import PROJECTION
-from model.presets import preset
-from model.schedule import Schedule
-from model.weights import random_weights
-from sim.scenarios import random_config
+from chessrnn.model.output_layer import first_columns
+from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
+from chessrnn.model.parts import PROJECTION
+from chessrnn.model.presets import preset
+from chessrnn.model.schedule import Schedule
+from chessrnn.model.weights import random_weights
+from chessrnn.sim.scenarios import random_config
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def unpack(word: int, entries: int, bits: int) -> list[int]:
@@ -106,7 +106,7 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
 def test_output_weights_are_stored_group_after_group(of_output, rng):
     settings = {"architecture.output_layer": 11, "architecture.output_lanes": 4, "network.hidden_size": 10}
     config = preset("tiny").replace(settings | {"compression.output_block_size": of_output})
-    weights, plan, k = random_weights(config, rng), output_plan(config), config.block_size
+    weights, plan, k = random_weights(config, rng), config.output_plan, config.block_size
     words, columns = memory_words(weights), first_columns(weights.output.weight, of_output, "weight")
     rows = plan.lanes // of_output
     for address, word in enumerate(words[OUTPUT_WEIGHTS]):

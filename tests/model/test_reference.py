@@ -7,19 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chessrnn.model.cells import CELLS
+from chessrnn.model.config import Config
+from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.fixed_point import dequantize
+from chessrnn.model.presets import preset
+from chessrnn.model.qformat import QFormat
+from chessrnn.model.reference.layer import LayerReference
+from chessrnn.model.reference.network import NetworkReference
+from chessrnn.model.weights import LayerWeights, StackWeights, random_inputs, random_weights
+from chessrnn.sim.scenarios import extreme_weights, random_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from model.cells import CELLS
-from model.config import Config
-from model.errors import InvalidValueError
-from model.fixed_point import dequantize
-from model.presets import preset
-from model.qformat import QFormat
-from model.reference.layer import LayerReference
-from model.reference.network import NetworkReference
-from model.weights import LayerWeights, StackWeights, random_inputs, random_weights
-from sim.scenarios import extreme_weights, random_config
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 

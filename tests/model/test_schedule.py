@@ -2,12 +2,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
-
-from model.config import Config
-from model.presets import preset
-from model.schedule import (
+from chessrnn.model.config import Config
+from chessrnn.model.presets import preset
+from chessrnn.model.schedule import (
     OUTPUT_BUFFER_LATENCY,
     Schedule,
     adder_tree_latency,
@@ -15,8 +12,10 @@ from model.schedule import (
     ends_sequence,
     interleave,
 )
-from model.sequence_schedule import pieces
-from sim.scenarios import random_config
+from chessrnn.model.sequence_schedule import pieces
+from chessrnn.sim.scenarios import random_config
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 configs = st.integers(0, 2**32 - 1).map(lambda seed: random_config(np.random.default_rng(seed)))
 

@@ -6,14 +6,13 @@ import struct
 
 import numpy as np
 import pytest
+from chessrnn.model import circulant
+from chessrnn.model.errors import InvalidFileError, InvalidValueError
+from chessrnn.model.memory_image import memory_words
+from chessrnn.model.presets import preset
+from chessrnn.model.weight_image import Head, WeightImage, natural_type
+from chessrnn.model.weights import random_weights
 from safetensors.numpy import load, save
-
-from model import circulant
-from model.errors import InvalidFileError, InvalidValueError
-from model.memory_image import memory_words
-from model.presets import preset
-from model.weight_image import Head, WeightImage, natural_type
-from model.weights import random_weights
 
 SYMBOLS = "\nabc"
 
@@ -105,7 +104,7 @@ def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("model.weight_image.os.fsync", full)
+    monkeypatch.setattr("chessrnn.model.weight_image.os.fsync", full)
     with pytest.raises(InvalidFileError, match="must be a file that can be written: .*No space left"):
         make_image(head=False).save(path)
     assert path.read_bytes() == before
@@ -172,7 +171,7 @@ def test_a_head_of_circulant_blocks(tmp_path):
         assert found.config.compression == (wanted or config).compression
         if found.config.architecture.output_layer:
             memory_words(found.weights)
-    text = "must be of 4 x 4 circulant blocks, as trained by python -m scripts.compress --set"
+    text = "must be of 4 x 4 circulant blocks, as trained by chessrnn train --set"
     with pytest.raises(InvalidValueError, match=f"^head.weight {text} compression.output_block_size=4, not 'a dense"):
         dataclasses.replace(head, config=config)
     make_image().save(path)

@@ -4,15 +4,14 @@ import json
 
 import pytest
 import torch
-
-from model.accuracy_report import loss_text, markdown_table, mean_rows
-from model.errors import InvalidFileError, InvalidValueError
-from model.training import pipeline, study
-from model.training.layers import QuantLstm
-from model.training.study import STUDIES, Budget, Rows, Study, removed_percent, tried_rows, weight_bytes
-from model.training.tasks.digits import DigitTask
-from scripts import accuracy, train_speed
-from scripts.cli import run_command
+from chessrnn.model.errors import InvalidFileError, InvalidValueError
+from chessrnn.model.training import pipeline, study
+from chessrnn.model.training.layers import QuantLstm
+from chessrnn.model.training.study import STUDIES, Budget, Rows, Study, removed_percent, tried_rows, weight_bytes
+from chessrnn.model.training.study_report import loss_text, markdown_table, mean_rows
+from chessrnn.model.training.tasks.digits import DigitTask
+from chessrnn.scripts import accuracy, train_speed
+from chessrnn.scripts.cli import run_command
 
 pytestmark = pytest.mark.usefixtures("torch_settings")
 
@@ -43,7 +42,7 @@ def test_study_writes_table_and_figure_and_trains_nothing_twice(text, capsys):
     assert by_sizes[8, 4] == by_sizes[4, 2] == by_sizes[16, 8] == 98.44
     table = (folder / "accuracy.md").read_text()
     assert "| dense float |" in table
-    assert "python -m scripts.accuracy --text" in table
+    assert "chessrnn accuracy --text" in table
     assert (folder / "accuracy.svg").stat().st_size > 1000
     assert (folder / "accuracy.png").stat().st_size > 1000
     (text.parent / "runs" / "characters-1" / "k4-b8.json").unlink()

@@ -11,20 +11,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-from model import circulant
-from model.char_model import CharModel
-from model.corpus import SYMBOLS, load_corpus
-from model.errors import Interrupted, InvalidFileError, InvalidValueError
-from model.presets import preset
-from model.progress import Progress
-from model.training.export import sequence_model
-from model.training.pipeline import DivergedError, Stage, StageSettings, StageTrainer, run_stage
-from model.training.state_dict import load_initial
-from model.training.tasks.language import CharacterTask
-from model.weight_image import WeightImage
-from scripts import compress, evaluate
-from scripts.cli import run_command
+from chessrnn.model import circulant
+from chessrnn.model.errors import Interrupted, InvalidFileError, InvalidValueError
+from chessrnn.model.presets import preset
+from chessrnn.model.progress import Progress
+from chessrnn.model.text.char_model import CharModel
+from chessrnn.model.text.corpus import SYMBOLS, load_corpus
+from chessrnn.model.training.export import sequence_model
+from chessrnn.model.training.initial_weights import load_initial
+from chessrnn.model.training.pipeline import DivergedError, Stage, StageSettings, StageTrainer, run_stage
+from chessrnn.model.training.tasks.language import CharacterTask
+from chessrnn.model.weight_image import WeightImage
+from chessrnn.scripts import compress, evaluate
+from chessrnn.scripts.cli import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("torch_settings")
@@ -52,7 +51,7 @@ def test_compression_learns_exports_and_is_measured(text, tmp_path, capsys):
     assert list(loaded.config.quantization.weight_frac) == results["weight_frac"]
     assert loaded.text_sha256 == results["text_sha256"] == load_corpus(text).sha256
     assert loaded.metrics["settings"]["seed"] == 1
-    assert loaded.command.startswith("python -m scripts.compress --config tiny")
+    assert loaded.command.startswith("chessrnn train --config tiny")
     # What the task measures on the integers is what the exported image scores, with as many streams.
     streams = CharacterTask(load_corpus(text)).streams
     found = CharModel(loaded).bits_per_character(load_corpus(text).test, min(streams, len(load_corpus(text).test) // 8))
@@ -382,7 +381,7 @@ def test_two_processes_train_the_network_of_one(text, tmp_path):
     """The same script under torchrun: gradients of half a batch each, averaged, are those of the batch."""
 
     def final(name, *launcher):
-        command = [*launcher, "-m", "scripts.compress", *arguments(text, "--name", name, updates=(6, 6, 2, 4))]
+        command = [*launcher, "-m", "chessrnn", "train", *arguments(text, "--name", name, updates=(6, 6, 2, 4))]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr

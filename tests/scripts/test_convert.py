@@ -8,18 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from chessrnn.model.imported.float_evaluation import run
+from chessrnn.model.imported.load import load_network
+from chessrnn.model.reference.layer import LayerReference
+from chessrnn.model.reference.network import NetworkReference
+from chessrnn.model.schedule import Schedule
+from chessrnn.model.training.pipeline import StageTrainer
+from chessrnn.model.weight_image import WeightImage
+from chessrnn.scripts import convert, inspect_model, verilog
+from chessrnn.scripts.cli import run_command
+from chessrnn.sim.build import load_build
 from onnx import TensorProto, helper, numpy_helper, save
-
-from model.imported.evaluate import run
-from model.imported.load import load_network
-from model.reference.layer import LayerReference
-from model.reference.network import NetworkReference
-from model.schedule import Schedule
-from model.training.pipeline import StageTrainer
-from model.weight_image import WeightImage
-from scripts import convert, inspect_model, verilog
-from scripts.cli import run_command
-from sim.verilog import load_build
 
 
 class Model(torch.nn.Module):

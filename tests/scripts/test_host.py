@@ -4,13 +4,12 @@ import os
 import pty
 
 import pytest
-
-from model.fpga import PARTS
-from model.host_link import Patience
-from model.presets import preset
-from scripts import fpga, host, xilinx
-from scripts.cli import run_command
-from sim.fpga_build import Utilisation
+from chessrnn.model.boards import PARTS
+from chessrnn.model.link.client import Patience
+from chessrnn.model.presets import preset
+from chessrnn.scripts import fpga, host, xilinx
+from chessrnn.scripts.cli import run_command
+from chessrnn.sim.fpga_build import Utilisation
 
 BAD_HOST = [
     (["--port", "/dev/null/none"], "--port must be a serial port that can be opened, not '/dev/null/none'"),

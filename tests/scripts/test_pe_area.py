@@ -3,9 +3,8 @@
 import json
 
 import pytest
-
-from scripts import pe_area
-from scripts.cli import run_command
+from chessrnn.scripts import pe_area
+from chessrnn.scripts.cli import run_command
 
 
 def test_fast_is_smaller(tmp_path, capsys):

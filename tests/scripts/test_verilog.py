@@ -4,13 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from chessrnn.model.presets import preset
+from chessrnn.scripts import verilog
+from chessrnn.scripts.cli import run_command
+from chessrnn.scripts.weight_arguments import SHIPPED
+from chessrnn.sim.build import load_build
 from safetensors.numpy import load_file, save_file
-
-from model.presets import preset
-from scripts import verilog
-from scripts.cli import run_command
-from scripts.weights import SHIPPED
-from sim.verilog import load_build
 
 IMAGE = SHIPPED / "char128.safetensors"
 
@@ -27,7 +26,13 @@ def test_default_preset(tmp_path, capsys):
     assert (status, err) == (0, "")
     build = load_build(tmp_path / "build")
     assert build.config == preset("char128")
-    rows = ("cycles per step", "products per cycle", "weight bank", "96.88 % removed", "weights/char128.safetensors")
+    rows = (
+        "cycles per step",
+        "products per cycle",
+        "weight bank",
+        "96.88 % removed",
+        "pretrained/char128.safetensors",
+    )
     for text in rows:
         assert text in out
     report = json.loads((tmp_path / "build" / "report.json").read_text())

@@ -2,17 +2,16 @@
 
 import numpy as np
 import pytest
-
-from model.char_model import CharModel
-from model.presets import preset
-from model.weight_image import WeightImage
-from model.weights import random_weights
-from scripts.fuzz import make_runs
-from scripts.weights import SHIPPED
-from sim.runner import Run, simulate
-from sim.scenarios import Scenario, continued, random_sequences, random_state
-from sim.stalls import StallPattern
-from sim.verilog import emit
+from chessrnn.model.presets import preset
+from chessrnn.model.text.char_model import CharModel
+from chessrnn.model.weight_image import WeightImage
+from chessrnn.model.weights import random_weights
+from chessrnn.scripts.fuzz import make_runs
+from chessrnn.scripts.weight_arguments import SHIPPED
+from chessrnn.sim.build import emit
+from chessrnn.sim.runner import Run, simulate
+from chessrnn.sim.scenarios import Scenario, continued, random_sequences, random_state
+from chessrnn.sim.stalls import StallPattern
 
 LENGTHS = (5, 1, 3)
 STALLS = [

@@ -1,11 +1,10 @@
 """Other tools accept the emitted Verilog, and the checks see what they must not accept."""
 
 import pytest
-
-from model.presets import preset
-from model.weights import random_weights
-from sim.lint import verilator_warnings, yosys_warnings
-from sim.verilog import VERILOG_FILE, emit
+from chessrnn.model.presets import preset
+from chessrnn.model.weights import random_weights
+from chessrnn.sim.build import VERILOG_FILE, emit
+from chessrnn.sim.lint import verilator_warnings, yosys_warnings
 
 DESIGNS = {
     "default": ("char128", {}),

@@ -5,15 +5,13 @@ import re
 
 import numpy as np
 import pytest
-
-from model.errors import InvalidFileError, InvalidValueError
-from model.output_layer import output_plan
-from model.presets import preset
-from model.weights import random_weights
-from sim.runner import Run, judge, simulate
-from sim.scenarios import Scenario, random_sequences
-from sim.stalls import StallPattern
-from sim.verilog import emit, is_current, load_build
+from chessrnn.model.errors import InvalidFileError, InvalidValueError
+from chessrnn.model.presets import preset
+from chessrnn.model.weights import random_weights
+from chessrnn.sim.build import emit, is_current, load_build
+from chessrnn.sim.runner import Run, judge, simulate
+from chessrnn.sim.scenarios import Scenario, random_sequences
+from chessrnn.sim.stalls import StallPattern
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +100,7 @@ def test_mistakes_of_an_output_layer_are_seen(field, change, text, rng):
     scenario = Scenario(random_weights(config, rng), random_sequences(config, rng, (3, 1)))
     raw = perfect(scenario)
     raw["y"] = list(scenario.y_beats)
-    raw["y_cycles"] = [cycle + output_plan(config).latency for cycle in scenario.timeline.last_beat]
+    raw["y_cycles"] = [cycle + config.output_plan.latency for cycle in scenario.timeline.last_beat]
     assert judge(Run(scenario), raw).problems == []
     raw[field] = change(raw[field])
     assert any(problem.startswith(text) for problem in judge(Run(scenario), raw).problems)

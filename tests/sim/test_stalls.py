@@ -1,9 +1,8 @@
 from itertools import islice
 
 import pytest
-
-from model.errors import InvalidValueError
-from sim.stalls import NONE, StallPattern
+from chessrnn.model.errors import InvalidValueError
+from chessrnn.sim.stalls import NONE, StallPattern
 
 CYCLES = 20000
 

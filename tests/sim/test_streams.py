@@ -1,7 +1,6 @@
 import pytest
-
-from sim.stalls import NONE, StallPattern
-from sim.streams import DeadlockError, ProtocolChecker, ProtocolError, Sink, Source, Watchdog
+from chessrnn.sim.stalls import NONE, StallPattern
+from chessrnn.sim.streams import DeadlockError, ProtocolChecker, ProtocolError, Sink, Source, Watchdog
 
 
 def test_source_holds_its_offer_until_taken():

@@ -2,10 +2,9 @@
 
 import numpy as np
 import torch
+from chessrnn.model.training.tasks import fsdd
+from chessrnn.model.training.tasks.base import Batch, Task
 from torch import nn
-
-from model.training.tasks import fsdd
-from model.training.tasks.base import Batch, Task
 
 EVALUATION_BATCH = 100
 

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-
-from model.imported.evaluate import State, initial_state, relative_error, run_layer
-from model.imported.network import RecurrentLayer
-from model.training.tasks.base import Batch, Task
+from chessrnn.model.imported.float_evaluation import State, initial_state, relative_error, run_layer
+from chessrnn.model.imported.recurrent_network import RecurrentLayer
+from chessrnn.model.training.tasks.base import Batch, Task
 
 CHUNK = 256
 

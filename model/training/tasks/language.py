@@ -6,13 +6,12 @@ from collections import Counter
 
 import numpy as np
 import torch
+from chessrnn.model.errors import require
+from chessrnn.model.text.char_model import contiguous_streams, encode, log_softmax
+from chessrnn.model.text.corpus import SYMBOLS, Corpus
+from chessrnn.model.training.data import TextStreams
+from chessrnn.model.training.tasks.base import Batch, Task
 from torch import nn
-
-from model.char_model import contiguous_streams, encode, log_softmax
-from model.corpus import SYMBOLS, Corpus
-from model.errors import require
-from model.training.data import TextStreams
-from model.training.tasks.base import Batch, Task
 
 CHUNK_STEPS = 64
 UNKNOWN = "<unk>"
@@ -73,7 +72,7 @@ class LanguageTask(Task):
 
 
 class CharacterTask(LanguageTask):
-    """Next character of a :class:`model.corpus.Corpus`."""
+    """Next character of a :class:`chessrnn.model.text.corpus.Corpus`."""
 
     name = "characters"
 

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.training.tasks import fsdd
+from chessrnn.model.training.tasks.base import Batch, Task
 from torch import nn
-
-from model.errors import InvalidFileError
-from model.training.tasks import fsdd
-from model.training.tasks.base import Batch, Task
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SOURCE = "https://github.com/cmusphinx/cmudict"

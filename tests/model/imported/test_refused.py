@@ -13,11 +13,10 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
+from chessrnn.model.errors import UserError
+from chessrnn.model.imported.load import load_network
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
-
-from model.errors import UserError
-from model.imported.load import load_network
 
 
 def state(**changes):

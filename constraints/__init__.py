@@ -1,0 +1,1 @@
+"""Timing constraints and lint waivers that are handed to other tools, kept as package data."""

@@ -1,0 +1,1 @@
+"""Adders, multipliers, rounding and packing: arithmetic that more than one block uses."""

@@ -1,0 +1,1 @@
+"""The accelerator of networks that read a sequence in both directions."""

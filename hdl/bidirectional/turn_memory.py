@@ -1,0 +1,191 @@
+"""What the columns of a bidirectional network's layer meet: own h of either direction, and the layer's input.
+
+Where a step has several parts, they also meet what one of them makes for a later one.
+"""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from chessrnn.hdl.arithmetic.packing import widened
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.memory import Ram, address_width
+from chessrnn.hdl.part_shapes import flag, layer_part_port, select, select_part
+from chessrnn.hdl.pass_address import layer_port
+from chessrnn.hdl.vector_memory import BankWriter, group_shape
+from chessrnn.model.config import Config
+from chessrnn.model.memory_image import turn_input_bits, turn_memories
+
+
+class TurnMemory(wiring.Component):
+    """The columns of a layer for the tile: a block for every tile column, of the column group that is asked for.
+
+    Own h, or what a part made in its place, comes before the input, so both lie in the same banks whatever the layer,
+    and only the number of the input's blocks changes.
+
+    Parameters
+    ----------
+    config : Config
+        Of a bidirectional network.
+
+    Members
+    -------
+    layer : In, where there are several
+        Layer of the pass.
+    input_write, input_block : In
+        Takes the next block of the layer's input.
+    h_write, h_block : In
+        Takes the next block of h, one direction's step after the other's.
+    h_last : Out(1)
+        The next block of h is the last of its step.
+    inner_write, inner_block, inner_last : where a step has several parts
+        The same of what one makes for a later one.
+    read : In(1)
+    part : In, where a step has several
+    group : In
+        Column group.
+    half : In(1)
+        Half of the input of this step.
+    direction, turn : In(1)
+        Whose own h of the turn before.
+    first_step : In(1)
+        Read zeros for it.
+    elements : Out(ArrayLayout(k · element_bits, C))
+        One cycle after ``read``; block columns beyond the matrix give zeros.
+
+    Latency: 1 · Throughput: one read, one write of input, one of h per cycle · Numerics: sign extension
+    """
+
+    module_name = "turn_memory"
+
+    def __init__(self, config: Config):
+        self.config = config
+        k, bits = config.block_size, config.quantization.h.width
+        super().__init__(
+            {
+                **layer_port(config, In), "input_write": In(1), "input_block": In(k * turn_input_bits(config)),
+                "h_write": In(1), "h_block": In(k * bits), "h_last": Out(1), **self._inner_ports(),
+                "read": In(1), **layer_part_port(config, In), "group": In(group_shape(config)), "half": In(1),
+                "direction": In(1), "turn": In(1), "first_step": In(1),
+                "elements": Out(data.ArrayLayout(k * config.element_bits, config.architecture.tile_cols)),
+            }
+        )  # fmt: skip
+
+    def _inner_ports(self) -> dict:
+        if len(self.config.layer_parts[0]) == 1:
+            return {}
+        bits = self.config.block_size * self.config.quantization.h.width
+        return {"inner_write": In(1), "inner_block": In(bits), "inner_last": Out(1)}
+
+    def elaborate(self, platform):
+        m = Module()
+        config, cols = self.config, self.config.architecture.tile_cols
+        layer = self.layer if config.network.num_layers > 1 else Const(0, 1)
+        parts = config.layer_parts[0]
+        several = len(parts) > 1
+        own = config.num_output_blocks
+        pure, first = divmod(own, cols)
+
+        h_writer = BankWriter(cols, 0, own, config.directions)
+        m.submodules.h_writer = shared(h_writer, platform)
+        m.d.comb += [h_writer.advance.eq(self.h_write), self.h_last.eq(h_writer.last)]
+        bank, address = self._input_writer(m, layer, first)
+
+        # A bank is only read for a group that it holds a part of, and own h not at all in a first step: the address
+        # of any other read could be the one that is just being written.
+        reads_own, reads_input, input_group = Signal(), Signal(), Signal.like(self.group)
+        wants_own, wants_input = self.read, self.read
+        if several:
+            meets_own = flag(self.part, [part.early.is_previous for part in parts])
+            wants_own = self.read & meets_own
+            wants_input = self.read & flag(self.part, [bool(part.late.blocks) for part in parts])
+        m.d.comb += [
+            reads_own.eq(wants_own & ~self.first_step & (self.group < pure + (first > 0))),
+            reads_input.eq(wants_input & (self.group >= pure)),
+            input_group.eq(self.group - pure),
+        ]
+        banks = {"h": {}, "input": {}, "inner": {}}
+        for spec in turn_memories(config):
+            name, _, col = spec.name.rpartition("_c")
+            ram = banks[name][int(col)] = Ram(spec)
+            m.submodules[spec.name] = shared(ram, platform)
+        for col in range(cols):
+            if col in banks["h"]:
+                ram = banks["h"][col]
+                m.d.comb += [
+                    ram.write_en.eq(self.h_write & h_writer.bank[col]), ram.write_addr.eq(h_writer.address),
+                    ram.write_data.eq(self.h_block), ram.read_en.eq(reads_own),
+                    ram.read_addr.eq(Cat(~self.turn, self.direction, self.group)),
+                ]  # fmt: skip
+            if col in banks["input"]:
+                ram = banks["input"][col]
+                m.d.comb += [
+                    ram.write_en.eq(self.input_write & bank[col]), ram.write_addr.eq(address),
+                    ram.write_data.eq(self.input_block), ram.read_en.eq(reads_input),
+                    ram.read_addr.eq(Cat(self.half, input_group)),
+                ]  # fmt: skip
+        if several:
+            self._inner(m, platform, banks["inner"], self.read & ~meets_own)
+
+        # What each column shows depends on the group that was read, known one cycle later.
+        group, is_first_step = Signal.like(self.group, reset_less=True), Signal(reset_less=True)
+        with m.If(self.read):
+            m.d.sync += [group.eq(self.group), is_first_step.eq(self.first_step)]
+        part, shows_inner = None, None
+        if several:
+            part, shows_inner = Signal.like(self.part, reset_less=True, name="part_read"), Signal(reset_less=True)
+            with m.If(self.read):
+                m.d.sync += [part.eq(self.part), shows_inner.eq(~meets_own)]
+        h_bits = config.quantization.h.width
+        for col in range(cols):
+            with m.If(group < select(part, [_groups(one.early.blocks, col, cols) for one in parts])):
+                if col in banks["h"]:
+                    word = widened(banks["h"][col].read_data, h_bits, config.element_bits)
+                    m.d.comb += self.elements[col].eq(Mux(is_first_step, 0, word))
+                if col in banks["inner"]:
+                    with m.If(shows_inner):
+                        word = widened(banks["inner"][col].read_data, h_bits, config.element_bits)
+                        m.d.comb += self.elements[col].eq(word)
+            if col in banks["input"]:
+                limits = [[_groups(one.blocks, col, cols) for one in of_layer] for of_layer in config.layer_parts]
+                with m.Elif(group < select_part(layer, part, limits)):
+                    word = widened(banks["input"][col].read_data, turn_input_bits(config), config.element_bits)
+                    m.d.comb += self.elements[col].eq(word)
+        return m
+
+    def _inner(self, m, platform, banks: dict[int, Ram], reads) -> None:
+        """What a part makes for a later one of its step: a place for each direction, as the later one reads it before
+        the next step's is made."""
+        cols, blocks = self.config.architecture.tile_cols, self.config.num_hidden_blocks
+        writer, enable = BankWriter(cols, 0, blocks), Signal(name="reads_inner")
+        m.submodules.inner_writer = shared(writer, platform)
+        m.d.comb += [
+            writer.advance.eq(self.inner_write), self.inner_last.eq(writer.last),
+            enable.eq(reads & (self.group < _groups(blocks, 0, cols))),
+        ]  # fmt: skip
+        for col, ram in banks.items():
+            m.d.comb += [
+                ram.write_en.eq(self.inner_write & writer.bank[col]), ram.write_addr.eq(writer.address),
+                ram.write_data.eq(self.inner_block), ram.read_en.eq(enable),
+                ram.read_addr.eq(Cat(self.direction, self.group)),
+            ]  # fmt: skip
+
+    def _input_writer(self, m, layer, first: int) -> tuple[Signal, Signal]:
+        """Bank (one-hot) and address of the next block of input: banks in turn, then groups; halves step by step."""
+        cols, inputs = self.config.architecture.tile_cols, [parts[0].late.blocks for parts in self.config.layer_parts]
+        groups = -(-(first + max(inputs)) // cols)
+        count, half = Signal(range(max(2, *inputs))), Signal(name="write_half")
+        bank, group = Signal(cols, init=1 << first, name="write_bank"), Signal(range(groups), name="write_group")
+        address = Signal(address_width(2 * groups), name="write_address")
+        m.d.comb += address.eq(Cat(half, group))
+        with m.If(self.input_write):
+            m.d.sync += [count.eq(count + 1), bank.eq(bank.rotate_left(1))]
+            with m.If(bank[-1]):
+                m.d.sync += group.eq(group + 1)
+            with m.If(count == select(layer, inputs) - 1):
+                m.d.sync += [count.eq(0), bank.eq(1 << first), group.eq(0), half.eq(~half)]
+        return bank, address
+
+
+def _groups(blocks: int, col: int, cols: int) -> int:
+    """Column groups of which a column shows one of the first blocks."""
+    return -(-max(0, blocks - col) // cols)

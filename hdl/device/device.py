@@ -1,0 +1,83 @@
+"""The accelerator behind a serial line: what stands on an FPGA, whatever the board."""
+
+from amaranth.back import rtlil
+from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, ResetInserter, ResetSignal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from chessrnn.hdl.accelerator import Accelerator
+from chessrnn.hdl.device.host_link import HostLink
+from chessrnn.hdl.device.uart import UartReceiver, UartTransmitter
+from chessrnn.hdl.hierarchy import VerilogPlatform, shared
+from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
+from chessrnn.hdl.verilog import to_verilog
+from chessrnn.model.config import Config
+from chessrnn.model.link.frames import LinkConfig
+from chessrnn.model.memory_image import FINGERPRINT_LABEL
+
+FPGA_MODULE = "chessrnn_fpga"
+
+
+class Device(wiring.Component):
+    """Accelerator, host link and both ends of the line.
+
+    Parameters
+    ----------
+    config : Config
+    link : LinkConfig
+    contents : dict of str to list of int, optional
+        Words of the initialised memories, ``identity`` among them, for Amaranth's simulator.
+
+    Members
+    -------
+    rx : In(1)
+    tx : Out(1)
+    busy : Out(1)
+        The tile works: for a lamp.
+
+    Reference: ``chessrnn.model.reference.host_link.HostLinkReference``
+    """
+
+    def __init__(self, config: Config, link: LinkConfig, contents: dict[str, list[int]] | None = None):
+        self.core = Accelerator(config, contents)
+        self.host_link = HostLink(config, link, contents and contents["identity"])
+        self.receiver, self.transmitter = UartReceiver(link.divisor), UartTransmitter(link.divisor)
+        super().__init__({"rx": In(1), "tx": Out(1), "busy": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        core, link, receiver, transmitter = self.core, self.host_link, self.receiver, self.transmitter
+        m.submodules.receiver = shared(receiver, platform)
+        m.submodules.transmitter = shared(transmitter, platform)
+        m.submodules.host_link = shared(link, platform)
+        if isinstance(platform, VerilogPlatform):
+            m.domains.core = domain = ClockDomain(local=True)
+            m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(ResetSignal() | link.core_reset)]
+            m.submodules.core = DomainRenamer("core")(shared(core, platform))
+        else:
+            # A derived clock would reach Amaranth's simulator a moment too late.
+            m.submodules.core = ResetInserter(link.core_reset)(core)
+        m.d.comb += [
+            receiver.rx.eq(self.rx),
+            link.rx_valid.eq(receiver.valid), link.rx_data.eq(receiver.data), link.rx_error.eq(receiver.error),
+            self.tx.eq(transmitter.tx),
+            link.tile_active.eq(core.matvec_active), self.busy.eq(core.matvec_active),
+        ]  # fmt: skip
+        wiring.connect(m, link.tx, transmitter.bytes)
+        wiring.connect(m, link.x, core.x)
+        wiring.connect(m, core.h, link.h)
+        return m
+
+
+def generate(config: Config, link: LinkConfig) -> str:
+    """Verilog of the device, its modules emitted once each, and of the memory wrappers.
+
+    ``$readmemh`` files of the accelerator and ``identity.mem`` fill the memories when it is elaborated.
+    """
+    platform = VerilogPlatform()
+    text = rtlil.convert(Device(config, link), name=FPGA_MODULE, platform=platform, emit_src=False)
+    body = to_verilog("\n".join([*platform.modules.values(), text]))
+    header = (
+        f"// chessrnn device {config.name}, {FINGERPRINT_LABEL} {config.fingerprint}\n"
+        f"// clock {link.clock_hz:.0f} Hz, {link.divisor} cycles per bit of the serial line\n\n"
+    )
+    return header + body + "\n" + ROM_VERILOG + "\n" + RAM_VERILOG

@@ -1,0 +1,85 @@
+"""A logit of the output layer."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from chessrnn.hdl.arithmetic.adder_tree import AdderTree
+from chessrnn.hdl.arithmetic.booth import digits_layout, recode
+from chessrnn.hdl.arithmetic.dot_product import DotProduct
+from chessrnn.hdl.arithmetic.multiplier import Multiplier
+from chessrnn.hdl.arithmetic.packing import split
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.model.config import Config
+from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
+
+
+class OutputLane(wiring.Component):
+    """One logit: the sum over the blocks of h, from the bias on.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    weights : In(k · 8)
+        Packed, first lowest.
+    h : In(k · h.width)
+        The block that they meet, in the same cycle.
+    valid, first : In(1)
+        Three cycles later: their products count; they are a logit's first.
+    bias : In(signed(32))
+        A cycle before ``first``.
+    logit : Out(signed(logit_bits))
+        Four cycles after a logit's last block, until its next one.
+
+    Latency: ``chessrnn.model.output_plan.SUM_LATENCY`` less 1, that of the memories · Throughput: 1 block per cycle ·
+    Numerics: exact · Reference: ``chessrnn.model.output_layer.OutputLayer.choose``
+    """
+
+    reset_less = True
+    module_name = "output_lane"
+
+    def __init__(self, config: Config):
+        self.config, self.plan = config, config.output_plan
+        k, bits = config.block_size, config.quantization.h.width
+        super().__init__(
+            {
+                "weights": In(k * WEIGHT_BITS), "h": In(k * bits), "valid": In(1), "first": In(1),
+                "bias": In(signed(BIAS_BITS)), "logit": Out(signed(self.plan.logit_bits)),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        k, bits = self.config.block_size, self.config.quantization.h.width
+        weights, elements = split(self.weights, [WEIGHT_BITS] * k), split(self.h, [bits] * k)
+        registered = [Signal.like(weight, name=f"weight_{number}") for number, weight in enumerate(weights)]
+        m.d.sync += [register.eq(weight) for register, weight in zip(registered, weights, strict=True)]
+        total = Signal(signed(WEIGHT_BITS + bits + (k - 1).bit_length()))
+        if self.config.architecture.arithmetic == "carry_save":
+            dot = DotProduct(k, WEIGHT_BITS, bits)
+            m.submodules.dot = shared(dot, platform)
+            for number, (weight, element) in enumerate(zip(registered, elements, strict=True)):
+                digits = Signal(digits_layout(bits), name=f"digits_{number}")
+                m.d.sync += digits.as_value().eq(recode(element))
+                m.d.comb += [dot.weights[number].eq(weight), dot.digits[number].eq(digits)]
+            m.d.sync += total.eq(dot.save + dot.carry - dot.offset)
+        else:
+            tree = AdderTree(k, WEIGHT_BITS + bits, len(total), 0)
+            m.submodules.tree = shared(tree, platform)
+            for number, (weight, element) in enumerate(zip(registered, elements, strict=True)):
+                product = Multiplier(WEIGHT_BITS, bits, 1)
+                m.submodules[f"product_{number}"] = shared(product, platform)
+                operand = Signal.like(element, name=f"operand_{number}")
+                m.d.sync += operand.eq(element)
+                m.d.comb += [
+                    product.left.eq(weight), product.right.eq(operand), tree.operands[number].eq(product.product),
+                ]  # fmt: skip
+            m.d.sync += total.eq(tree.total)
+        # A memory and an addition are too long for a cycle.
+        bias = Signal.like(self.bias, name="bias_register")
+        m.d.sync += bias.eq(self.bias)
+        with m.If(self.valid):
+            m.d.sync += self.logit.eq(Mux(self.first, bias, self.logit) + total)
+        return m

@@ -1,0 +1,96 @@
+"""h of two steps in front of the output layer: one is read, once for every group of logits, while the next comes."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from chessrnn.hdl.block_stream import block_stream
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.memory import Ram
+from chessrnn.model.config import Config
+from chessrnn.model.memory_image import output_vector_spec
+
+# Of a block that is read: it counts; it is the first or the last of its step's blocks, in the first or the last group;
+# its step ends a sequence.
+READ_TAGS = data.StructLayout(
+    {name: 1 for name in ("valid", "first_block", "last_block", "first_group", "last_group", "ends_sequence")}
+)
+
+
+class StepMemory(wiring.Component):
+    """Takes the beats of a step, then shows all its blocks, a block per cycle, group after group.
+
+    Parameters
+    ----------
+    config : Config
+
+    Members
+    -------
+    h : In(stream.Signature(…))
+        As the accelerator's; refused while both steps are there.
+    may_begin : In(1)
+        Whether the reading of a step may begin.
+    begins : Out(1)
+        It does.
+    tags : Out(READ_TAGS)
+        Of the block that is asked for in this cycle.
+    block : Out(k · h.width)
+        A cycle later.
+
+    Latency: 1 from a step's last beat to its first ``tags`` · Throughput: a step in ``OutputPlan.cycles``
+    """
+
+    module_name = "step_memory"
+
+    def __init__(self, config: Config):
+        self.config, self.plan = config, config.output_plan
+        super().__init__(
+            {
+                "h": In(block_stream(config, config.quantization.h)), "may_begin": In(1), "begins": Out(1),
+                "tags": Out(READ_TAGS), "block": Out(config.block_size * config.quantization.h.width),
+            }
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        ram = Ram(output_vector_spec(self.config))
+        m.submodules.output_h = shared(ram, platform)
+        m.d.comb += self.block.eq(ram.read_data)
+        # Of each half: a whole step is there, and it ends a sequence.
+        full, ends = Signal(2), Signal(2)
+        written, read = self._write(m, ram, full, ends), self._read(m, ram, full, ends)
+        m.d.sync += full.eq((full | written) & ~read)
+        return m
+
+    def _write(self, m, ram: Ram, full: Signal, ends: Signal):
+        """Beats into a half that is free; a bit for the half that becomes full."""
+        blocks = self.plan.blocks
+        half, block, taken, whole = Signal(), Signal(range(blocks)), Signal(), Signal()
+        m.d.comb += [
+            self.h.ready.eq(~full.bit_select(half, 1)), taken.eq(self.h.valid & self.h.ready),
+            whole.eq(taken & (block == blocks - 1)), ram.write_en.eq(taken),
+            ram.write_data.eq(self.h.payload.data), ram.write_addr.eq(block + Mux(half, blocks, 0)),
+        ]  # fmt: skip
+        with m.If(taken):
+            m.d.sync += block.eq(block + 1)
+        with m.If(whole):
+            m.d.sync += [block.eq(0), half.eq(~half), ends.bit_select(half, 1).eq(self.h.payload.last)]
+        return whole << half
+
+    def _read(self, m, ram: Ram, full: Signal, ends: Signal):
+        """Blocks of a half that is full; a bit for the half that becomes free."""
+        blocks, groups, tags = self.plan.blocks, self.plan.groups, self.tags
+        half, busy, block, group, done = Signal(), Signal(), Signal(range(blocks)), Signal(range(groups)), Signal()
+        m.d.comb += [
+            self.begins.eq(~busy & full.bit_select(half, 1) & self.may_begin), tags.valid.eq(busy | self.begins),
+            tags.first_block.eq(block == 0), tags.last_block.eq(block == blocks - 1),
+            tags.first_group.eq(group == 0), tags.last_group.eq(group == groups - 1),
+            tags.ends_sequence.eq(ends.bit_select(half, 1)), done.eq(tags.valid & tags.last_block & tags.last_group),
+            ram.read_en.eq(tags.valid), ram.read_addr.eq(block + Mux(half, blocks, 0)),
+        ]  # fmt: skip
+        with m.If(tags.valid):
+            m.d.sync += [busy.eq(~done), block.eq(Mux(tags.last_block, 0, block + 1))]
+            with m.If(tags.last_block):
+                m.d.sync += group.eq(Mux(tags.last_group, 0, group + 1))
+        with m.If(done):
+            m.d.sync += half.eq(~half)
+        return done << half

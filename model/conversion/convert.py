@@ -1,0 +1,305 @@
+"""From float layers to the accelerator's integers, and what each step costs.
+
+Steps: least-squares projection onto block-circulant matrices, formats by least squared error (powers of two),
+rounding.  Retraining between them (``chessrnn.model.training.retraining``) recovers much of the loss.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+from chessrnn.model import circulant
+from chessrnn.model.cells import CELLS
+from chessrnn.model.config import FAST_BLOCK_SIZES, Config
+from chessrnn.model.conversion.conversion_report import error_report, format_report
+from chessrnn.model.conversion.first_state import begins_elsewhere, first_states
+from chessrnn.model.conversion.formats import choose_config
+from chessrnn.model.conversion.hardware_rows import (
+    Blocks,
+    blocks_of_layer,
+    directions,
+    layer_of_blocks,
+    project_layer,
+)
+from chessrnn.model.errors import InvalidValueError, require
+from chessrnn.model.fixed_point import dequantize, quantize
+from chessrnn.model.imported.recurrent_network import RecurrentLayer
+from chessrnn.model.imported.summary import differences, direction_limits, hardware_cell, input_sizes, layer_limits
+from chessrnn.model.reference.network import NetworkReference
+from chessrnn.model.weights import LayerWeights, NetworkWeights, of_layers
+
+Layers = Sequence[RecurrentLayer]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """Converted layers.
+
+    Attributes
+    ----------
+    weights : LayerWeights or StackWeights
+        Integers, with the configuration that was chosen.
+    report : dict
+        Errors of every step as plain JSON values; see :mod:`chessrnn.model.conversion.conversion_report`.
+    inputs : float64 array (T, B, X)
+        What they were measured on.
+    state : list of (h, c) or None
+        That they begin with, integers (B, P or H) and (B, H) of every layer; ``None`` is zero.
+    """
+
+    weights: NetworkWeights
+    report: dict
+    inputs: np.ndarray
+    state: list[tuple[np.ndarray, np.ndarray]] | None = None
+
+    @property
+    def config(self) -> Config:
+        """Configuration of the layers."""
+        return self.weights.config
+
+
+def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, settings: dict) -> Config:
+    """Default configuration of the layers' sizes, with the user's settings.
+
+    Raises
+    ------
+    InvalidValueError
+        A setting that contradicts the layers, the block size or the width of the weights.
+    """
+    layer = layers[0]
+    sizes = layer.input_size, layer.hidden_size, layer.state_size
+    input_blocks, blocks, state_blocks = (circulant.num_blocks(size, block_size) for size in sizes)
+    cell = CELLS[hardware_cell(layer)]
+    rows = len(cell.stage_gates[0]) * blocks
+    both = layer.num_directions == 2
+    below_blocks = layer.num_directions * state_blocks
+    columns = state_blocks + (min(input_blocks, below_blocks) if len(layers) > 1 else input_blocks)
+    if layer.projection_size:
+        columns = min(columns, blocks)
+    fixed = {
+        "network.num_layers": len(layers),
+        "network.input_size": layer.input_size,
+        "network.hidden_size": layer.hidden_size,
+        "network.cell": hardware_cell(layer),
+        "network.projection_size": layer.projection_size or 0,
+        "network.bidirectional": both,
+        "compression.block_size": block_size,
+        "quantization.weight_bits": weight_bits,
+        "architecture.output_layer": 0,
+        "compression.output_block_size": 1,
+    }
+    if begins_elsewhere(layers):
+        # The file's first state comes in through them.
+        fixed["architecture.state_ports"] = True
+    for path, value in fixed.items():
+        if path in settings:
+            require(settings[path] == value, path, f"{value!r} as in the model and the arguments", settings[path])
+    values = {
+        "name": name,
+        "network": {
+            "input_size": layer.input_size,
+            "hidden_size": layer.hidden_size,
+            "cell": hardware_cell(layer),
+            "num_layers": len(layers),
+            "projection_size": layer.projection_size or 0,
+            "bidirectional": both,
+        },
+        "compression": {"block_size": block_size},
+        "quantization": {"weight_bits": weight_bits},
+        "architecture": {
+            "engine": "fast" if block_size in FAST_BLOCK_SIZES else "direct",
+            "tile_rows": min(4, rows),
+            "tile_cols": min(4, columns),
+            "state_ports": begins_elsewhere(layers),
+        },
+    }
+    return Config.from_dict(values).replace(settings)
+
+
+def integer_weights(
+    layer: RecurrentLayer, config: Config, sizes: tuple[int, ...] | None = None
+) -> tuple[LayerWeights, int]:
+    """Rounded weights (HALF_UP, saturating) of a projected layer of one direction, and how many of them saturated.
+
+    Parameters
+    ----------
+    sizes : tuple of int, optional
+        Of the layer's input, see :func:`input_sizes`.
+    """
+    blocks, points = blocks_of_layer(layer, config.block_size, sizes), config.quantization
+    padded = config.num_hidden_blocks * config.block_size
+    saturated = 0
+
+    def codes(values: np.ndarray, fracs, least: int, greatest: int) -> np.ndarray:
+        nonlocal saturated
+        scaled = np.floor(values * 2.0 ** np.array(fracs).reshape(-1, *[1] * (values.ndim - 1)) + 0.5)
+        saturated += int(((scaled < least) | (scaled > greatest)).sum())
+        return np.clip(scaled, least, greatest).astype(np.int64)
+
+    def per_unit(values: np.ndarray) -> np.ndarray:
+        return np.pad(values, ((0, 0), (0, padded - values.shape[1])))
+
+    limits = config.weight_min, config.weight_max
+    defining = codes(blocks.w_x, config.input_weight_fracs, *limits), codes(blocks.w_h, points.weight_frac, *limits)
+    bias = codes(blocks.bias, config.accumulator_fracs, *config.bias_format_min_max)
+    peephole, behind = blocks.peephole, blocks.projection
+    if peephole is not None:
+        fmt = points.peephole
+        peephole = per_unit(codes(peephole, [fmt.fraction_bits] * 3, fmt.min, fmt.max))
+    if behind is not None:
+        behind = codes(behind, [points.projection_frac], *limits)
+    return LayerWeights(config, np.concatenate(defining, axis=2), per_unit(bias), peephole, behind), saturated
+
+
+def restored_layer(
+    layer: RecurrentLayer, weights: LayerWeights, sizes: tuple[int, ...] | None = None
+) -> RecurrentLayer:
+    """A float layer of one direction with exactly the values of the integers.
+
+    Parameters
+    ----------
+    sizes : tuple of int, optional
+        Of the layer's input, see :func:`input_sizes`.
+    """
+    config, points = weights.config, weights.config.quantization
+    size_h, start = config.network.hidden_size, config.num_input_blocks
+
+    def reals(codes: np.ndarray, fracs: tuple[int, ...]) -> np.ndarray:
+        return codes * 2.0 ** -np.array(fracs, dtype=np.float64).reshape(-1, *[1] * (codes.ndim - 1))
+
+    blocks = Blocks(
+        reals(weights.defining[:, :, :start], config.input_weight_fracs),
+        reals(weights.defining[:, :, start:], points.weight_frac),
+        reals(weights.bias[:, :size_h], config.accumulator_fracs),
+        None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], points.peephole),
+        None if weights.projection is None else weights.projection * 2.0**-points.projection_frac,
+    )
+    return layer_of_blocks(layer, blocks, sizes)
+
+
+def _integer_outputs(weights: NetworkWeights, x: np.ndarray, state: list | None) -> list[np.ndarray]:
+    """h (T, B, H) of every layer in the reference's integers, as real numbers; of both directions (T, B, 2H)."""
+    points = weights.config.quantization
+    outputs, _ = NetworkReference(weights).run_layers(quantize(x, points.x), state)
+    return [dequantize(codes, points.h) for codes in outputs]
+
+
+def noise(config: Config, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
+    """Inputs (T, B, X) spread evenly over the format of x, for lack of data."""
+    fmt = config.quantization.x
+    codes = rng.integers(fmt.min, fmt.max + 1, size=(steps, batch, config.network.input_size))
+    return dequantize(codes, fmt)
+
+
+def _batch_of(layers: Layers) -> int:
+    """Sequences that the file has first states for; 0: any number."""
+    parts = (part for layer in layers for w in layer.weights for part in (w.initial_h, w.initial_c))
+    return max((len(part) for part in parts if part is not None and len(part) > 1), default=0)
+
+
+class Retraining(Protocol):
+    """Retrains circulant float layers, then layers to be rounded: ``chessrnn.model.training.retraining.Imitation``."""
+
+    held_out: np.ndarray
+
+    def circulant(self, layers: Layers, projected: Layers, config: Config) -> list[RecurrentLayer]:
+        """Before formats are chosen."""
+
+    def for_integers(self, layers: Layers, circulant: Layers, config: Config) -> list[RecurrentLayer]:
+        """With the formats of ``config``."""
+
+
+def convert(
+    layers: Layers,
+    block_size: int,
+    weight_bits: int,
+    name: str = "imported",
+    settings: dict | None = None,
+    calibration: np.ndarray | None = None,
+    rng: np.random.Generator | None = None,
+    retraining: Retraining | None = None,
+) -> Conversion:
+    """Project, choose formats, round, and measure; retrain before the last two, where that is asked for.
+
+    Parameters
+    ----------
+    layers : sequence of RecurrentLayer
+        Forward (:func:`one_direction`) or all bidirectional, each reading the h of the one before.
+    block_size, weight_bits : int
+        k and b.
+    name : str
+        Of the configuration.
+    settings : dict, optional
+        Fields of the configuration that are the user's, dotted.
+    calibration : array (T, B, X), optional
+        Real inputs: they choose the format of x and of the cell, and errors are measured on them.  Without them
+        errors are measured on noise over the format of x.
+    rng : Generator, optional
+        Of the noise.
+    retraining : Retraining, optional
+        Errors are then measured on the inputs that it holds out.
+
+    Returns
+    -------
+    Conversion
+        ``report`` is that of :mod:`chessrnn.model.conversion.conversion_report`.
+
+    Raises
+    ------
+    InvalidValueError
+        A layer that the accelerator does not run, named; layers that do not go together; sizes or settings that do not
+        fit.
+    """
+    settings = settings or {}
+    for layer in layers:
+        limits = layer_limits(layer)
+        if limits:
+            what = f"{layer.name} must be a layer that the accelerator runs"
+            raise InvalidValueError(f"{what}, not with {', '.join(limits)}")
+    unlike = differences(layers)
+    require(not unlike, "layers", "alike to share one engine", ", ".join(unlike))
+    limits = direction_limits(layers)
+    require(not limits, "layers", "ones that the accelerator runs together", ", ".join(limits))
+    sizes = input_sizes(layers)
+    if calibration is not None:
+        fits = calibration.ndim == 3 and calibration.shape[2] == layers[0].input_size and calibration.size > 0
+        rule = f"of shape (steps, batch, {layers[0].input_size})"
+        require(fits, "calibration data", rule, calibration.shape)
+    config = base_config(layers, block_size, weight_bits, name, settings)
+    floats = {"projected": [project_layer(one, block_size, size) for one, size in zip(layers, sizes, strict=True)]}
+    final = floats["projected"]
+    if retraining is not None:
+        final = retraining.circulant(layers, final, config)
+        if block_size > 1:
+            floats["retrained"] = final
+    config = choose_config(config, final, calibration, settings)
+    if retraining is not None:
+        final = retraining.for_integers(layers, final, config)
+    # Per layer, of each of its directions.
+    rounded = [
+        [integer_weights(way, config.layer(number), sizes[number]) for way in directions(layer)]
+        for number, layer in enumerate(final)
+    ]
+    weights = of_layers(config, [part for ways in rounded for part, _ in ways])
+    x, measured_on = calibration, "calibration data"
+    if retraining is not None:
+        x, measured_on = retraining.held_out, "calibration data held out from retraining"
+    elif x is None:
+        x = noise(config, rng or np.random.default_rng(0), 64, _batch_of(layers) or 8)
+        measured_on = "noise over the format of x"
+    state = first_states(config, layers, x.shape[1])
+    restored = []
+    for layer, ways, size in zip(final, rounded, sizes, strict=True):
+        pairs = zip(directions(layer), ways, strict=True)
+        back = [restored_layer(way, part, size).weights[0] for way, (part, _) in pairs]
+        restored.append(replace(layer, weights=tuple(back)))
+    saturated = [sum(number for _, number in ways) for ways in rounded]
+    integers = _integer_outputs(weights, x, state)
+    report = {
+        "layer": ", ".join(layer.name for layer in layers),
+        "measured_on": measured_on,
+        **error_report(layers, floats, final, restored, integers, saturated, x),
+        **format_report(config, x),
+    }
+    return Conversion(weights, report, x, state)

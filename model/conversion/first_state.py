@@ -1,0 +1,44 @@
+"""The state that an imported network begins with, in the accelerator's integers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from chessrnn.model.config import Config
+from chessrnn.model.fixed_point import quantize, requantize
+from chessrnn.model.imported.float_evaluation import initial_state
+from chessrnn.model.imported.recurrent_network import RecurrentLayer
+
+
+def begins_elsewhere(layers: Sequence[RecurrentLayer]) -> bool:
+    """Whether a network begins with another state than zero, of the file's or of whoever calls it."""
+    return any(
+        layer.state_inputs or w.initial_h is not None or w.initial_c is not None
+        for layer in layers
+        for w in layer.weights
+    )
+
+
+def first_states(
+    config: Config, layers: Sequence[RecurrentLayer], batch: int
+) -> list[tuple[np.ndarray, np.ndarray]] | None:
+    """(h, c) of every layer, integers (B, P or H) and (B, H); ``None`` where the file has no other than zero.
+
+    Raises
+    ------
+    InvalidValueError
+        The file's states are those of another batch.
+    """
+    if all(w.initial_h is None and w.initial_c is None for layer in layers for w in layer.weights):
+        return None
+    points, states = config.quantization, []
+    for layer in layers:
+        h, c = (None if part is None else part[0] for part in initial_state(layer, batch))
+        if layer.cell == "lstm":
+            states.append((quantize(h, points.h), quantize(c, points.cell)))
+        elif layer.cell == "gru":
+            # The state is h, finer: docs/cells.md.
+            state = quantize(h, points.cell)
+            states.append((requantize(state, points.cell.fraction_bits, points.h), state))
+        else:
+            states.append((quantize(h, points.h),) * 2)
+    return states

@@ -1,0 +1,131 @@
+"""Formats for imported layers, chosen from weights and calibration data, but for those that the user set."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from chessrnn.model.config import Config
+from chessrnn.model.conversion.hardware_rows import defining_vectors, directions, hardware_rows
+from chessrnn.model.imported.float_evaluation import run_layer, run_layers
+from chessrnn.model.imported.recurrent_network import RecurrentLayer
+from chessrnn.model.imported.summary import input_sizes
+from chessrnn.model.qformat import QFormat
+
+MAX_BIAS_BITS = 32
+Layers = Sequence[RecurrentLayer]
+# Fraction bits that are tried for a weight, and for a vector element: there the finest of equals comes first.
+CANDIDATES = range(-2, 13)
+ELEMENT_CANDIDATES = range(12, -9, -1)
+PROJECTION_CANDIDATES = range(13)
+
+
+def squared_error(values: np.ndarray, frac: int, bits: int) -> float:
+    """Sum of the squared errors of rounding (HALF_UP) and saturation to codes of a width."""
+    half = 1 << (bits - 1)
+    codes = np.clip(np.floor(values * 2.0**frac + 0.5), -half, half - 1)
+    return float(((codes * 2.0**-frac - values) ** 2).sum())
+
+
+def best_fraction_bits(groups: list[tuple[np.ndarray, int]], bits: int, candidates=CANDIDATES) -> int:
+    """Fraction bits with the least squared error of rounding and saturation; the first among equals.
+
+    Parameters
+    ----------
+    groups : list of (float64 array, int)
+        Real values, and how many fraction bits more than the answer their codes have.
+    bits : int
+        Width of a code.
+    """
+    return min(candidates, key=lambda frac: sum(squared_error(values, frac + more, bits) for values, more in groups))
+
+
+def weight_candidates(config: Config) -> list[int]:
+    """Fraction bits that ``weight_frac`` may have: a sum must not be coarser than what it is rounded to."""
+    points = config.quantization
+    least = getattr(points, config.cell.sum_format).fraction_bits - points.h.fraction_bits
+    return [frac for frac in CANDIDATES if frac >= least] or [least]
+
+
+def with_fraction_bits(fmt: QFormat, fraction_bits: int) -> QFormat:
+    """A format of the same width with other fraction bits."""
+    return QFormat(fmt.width - fraction_bits, fraction_bits)
+
+
+def closest_format(fmt: QFormat, values: np.ndarray) -> QFormat:
+    """The format of the same width with the least squared error over some values."""
+    return with_fraction_bits(fmt, best_fraction_bits([(values, 0)], fmt.width, ELEMENT_CANDIDATES))
+
+
+def covering_format(fmt: QFormat, largest: float) -> QFormat:
+    """The format of the same width with the fewest integer bits, at least those of ``fmt``, that holds a magnitude."""
+    while fmt.fraction_bits > 1 and largest > fmt.max * fmt.lsb:
+        fmt = with_fraction_bits(fmt, fmt.fraction_bits - 1)
+    return fmt
+
+
+def _largest_state(layer: RecurrentLayer, x: np.ndarray) -> float:
+    """Greatest magnitude of the cell state over x (T, B, X): the gates' bound holds it where the data do not."""
+    lengths = np.full(x.shape[1], 1)
+    state, largest = None, 0.0
+    for step in x:
+        _, state = run_layer(layer, step[None], lengths, state)
+        largest = max(largest, float(np.abs(state.c).max()))
+    return largest
+
+
+def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings: dict) -> Config:
+    """``config`` with the formats that the data and the weights ask for, but for those that the user set.
+
+    Parameters
+    ----------
+    layers : sequence of RecurrentLayer
+        Already projected.
+    x : array (T, B, X) or None
+        Calibration data; without it x and cell keep their default formats.
+    settings : dict
+        The user's, which stay.
+    """
+    points = config.quantization
+    if x is not None and "quantization.x" not in settings:
+        config = config.replace({"quantization.x": str(closest_format(points.x, x))})
+    if x is not None and "quantization.cell" not in settings and layers[0].cell == "lstm":
+        inputs = run_layers(layers, x)[:-1]
+        largest = max(
+            _largest_state(way, values[::-1] if index else values)
+            for layer, values in zip(layers, inputs, strict=True)
+            for index, way in enumerate(directions(layer))
+        )
+        config = config.replace({"quantization.cell": str(covering_format(points.cell, largest))})
+    unbounded = config.network.projection_size or config.network.cell == "rnn_relu"
+    if x is not None and "quantization.h" not in settings and unbounded:
+        # Nothing bounds what a projection or relu makes, but other cells' h.
+        largest = max(float(np.abs(values).max()) for values in run_layers(layers, x)[1:])
+        config = config.replace({"quantization.h": str(covering_format(config.quantization.h, largest))})
+    if config.network.projection_size and "quantization.projection_frac" not in settings:
+        matrices = [w.projection for layer in layers for w in layer.weights]
+        behind = [(defining_vectors(matrix[None], config.block_size), 0) for matrix in matrices]
+        fraction_bits = best_fraction_bits(behind, config.quantization.weight_bits, PROJECTION_CANDIDATES)
+        config = config.replace({"quantization.projection_frac": fraction_bits})
+    rows = [hardware_rows(way) for layer in layers for way in directions(layer)]
+    if config.cell.peepholes and "quantization.peephole" not in settings:
+        weights = np.stack([part.peephole for part in rows])
+        config = config.replace({"quantization.peephole": str(closest_format(points.peephole, weights))})
+    if "quantization.weight_frac" not in settings:
+        points = config.quantization
+        allowed = weight_candidates(config)
+        # Of every gate the matrices of all layers; the x of all but the first is the h of the layer below.
+        groups = [[] for _ in config.gates]
+        sizes = [size for size in input_sizes(layers) for _ in range(config.directions)]
+        for number, part in enumerate(rows):
+            more = points.h.fraction_bits - points.x.fraction_bits if number < config.directions else 0
+            for matrix, extra, pieces in ((part.w_x, more, sizes[number]), (part.w_h, 0, None)):
+                for group, defining in zip(groups, defining_vectors(matrix, config.block_size, pieces), strict=True):
+                    group.append((defining, extra))
+        fracs = [best_fraction_bits(group, points.weight_bits, allowed) for group in groups]
+        config = config.replace({"quantization.weight_frac": fracs})
+    if "quantization.bias_bits" not in settings:
+        scale = 2.0 ** np.array(config.accumulator_fracs)[:, None]
+        largest = max(np.abs(part.bias * scale).max() for part in rows)
+        needed = int(np.ceil(largest)).bit_length() + 1
+        if needed > config.quantization.bias_bits:
+            config = config.replace({"quantization.bias_bits": min(needed, MAX_BIAS_BITS)})
+    return config

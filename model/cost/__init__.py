@@ -1,0 +1,1 @@
+"""Estimates that need no tool: area, resources, fit to an FPGA, exploration of design points."""

@@ -1,0 +1,137 @@
+"""The figures of a design point that need no hardware: ``report.json`` and the table that commands print."""
+
+from chessrnn.model.config import Config
+from chessrnn.model.cost import resources
+from chessrnn.model.memory_image import initialised_memories, state_memories
+from chessrnn.model.schedule import Schedule
+
+
+def design_report(config: Config) -> dict:
+    """Cycles, parallelism, memories and compression of a configuration as plain JSON values.
+
+    Columns are counted over all layers, and both directions where there are two.
+    """
+    schedule, arch, q = Schedule(config), config.architecture, config.quantization
+    weights, state = initialised_memories(config), state_memories(config)
+    parameters = {spec.name: spec.bits for spec in weights[config.num_banks :]}
+    return {
+        "name": config.name,
+        "configuration": config.fingerprint,
+        "model_configuration": config.model_fingerprint,
+        "network": {
+            "cell": config.network.cell,
+            "input_size": config.network.input_size,
+            "hidden_size": config.network.hidden_size,
+            "num_layers": config.network.num_layers,
+            "projection_size": config.network.projection_size,
+            "bidirectional": config.network.bidirectional,
+        },
+        "division": {
+            "block_size": config.block_size,
+            "num_row_blocks": config.num_row_blocks,
+            "num_col_blocks": config.directions * sum(part.blocks for part in config.parts),
+            "tile_rows": arch.tile_rows,
+            "tile_cols": arch.tile_cols,
+            "num_row_groups": config.num_row_groups,
+            "num_col_groups": config.directions * sum(part.col_groups for part in config.parts),
+            "engine": arch.engine,
+        },
+        "cycles": {
+            "initiation_interval": schedule.initiation_interval,
+            "ideal_interval": schedule.ideal_interval,
+            "overhead": schedule.overhead,
+            "first_step_latency": schedule.first_step_latency,
+            "matvec_latency": schedule.matvec_latency,
+            "epilogue_latency": schedule.epilogue_latency(),
+            **(_sequence_cycles(schedule) if config.network.bidirectional else {}),
+            **({"output_latency": config.output_plan.latency} if arch.output_layer else {}),
+        },
+        "parallelism": {
+            "macs_per_cycle": resources.macs_per_cycle(config),
+            "matvec_multipliers": resources.matvec_multipliers(config),
+            "cell_multipliers": resources.cell_multipliers(config),
+            **({"output_multipliers": resources.output_multipliers(config)} if arch.output_layer else {}),
+            "multipliers": resources.multipliers(config),
+            "cell_lanes": schedule.cell_lanes,
+            "lookahead": schedule.lookahead,
+        },
+        "numerics": {
+            "weight_bits": q.weight_bits,
+            "accumulator_bits": config.accumulator_bits,
+            "formats": config.formats,
+        },
+        "memories": [
+            {"name": spec.name, "words": spec.depth, "bits_per_word": spec.width, "bits": spec.bits}
+            for spec in (*weights, *state)
+        ],
+        "memory_bits": {
+            "weights": sum(spec.bits for spec in weights[: config.num_banks]),
+            **parameters,
+            "state": sum(spec.bits for spec in state),
+            "total": sum(spec.bits for spec in (*weights, *state)),
+        },
+        "compression": {
+            "weight_bytes": config.weight_bytes,
+            "dense_float32_bytes": config.dense_float_bytes,
+            "ratio": round(config.dense_float_bytes / config.weight_bytes, 2),
+            "removed_percent": round(100 * (1 - config.weight_bytes / config.dense_float_bytes), 2),
+        },
+    }
+
+
+def _sequence_cycles(schedule: Schedule) -> dict:
+    """What the longest sequence of a bidirectional network takes: alone, and each of many back to back."""
+    steps = schedule.config.sequence_steps
+    ends = schedule.timeline([steps] * 3).last_beat[steps - 1 :: steps]
+    return {"sequence_steps": steps, "sequence_latency": ends[0] + 1, "sequence_interval": ends[2] - ends[1]}
+
+
+def table(report: dict) -> list[tuple[str, str]]:
+    """Names and values of what a reader looks for first."""
+    cycles, division, parallel = report["cycles"], report["division"], report["parallelism"]
+    bits, compression = report["memory_bits"], report["compression"]
+    bank = report["memories"][0]
+    kinds = " + ".join(f"{size} {kind}" for kind, size in bits.items() if kind != "total")
+    tiles = f"{division['num_row_groups']} row groups x {division['num_col_groups']} column groups"
+    if division["num_row_groups"] * division["num_col_groups"] != cycles["ideal_interval"]:
+        # Products of other numbers of rows beside the gates of a layer.
+        tiles = f"{cycles['ideal_interval']} tiles"
+    rows = [
+        ("configuration", f"{report['name']} {report['configuration']}"),
+        ("cycles per step", f"{cycles['initiation_interval']} predicted = {tiles} + {cycles['overhead']} overhead"),
+        ("first-step latency", f"{cycles['first_step_latency']} cycles"),
+        *_sequence_rows(cycles),
+        *(
+            [("output layer", f"{cycles['output_latency']} cycles from a step's last beat of h to its result")]
+            if "output_latency" in cycles
+            else []
+        ),
+        (
+            "products per cycle",
+            f"{parallel['multipliers']} = {parallel['matvec_multipliers']} in {division['tile_rows']} x "
+            f"{division['tile_cols']} processing elements (engine {division['engine']}) + "
+            f"{parallel['cell_multipliers']} in the cell update"
+            + (f" + {parallel['output_multipliers']} in the output layer" if "output_multipliers" in parallel else ""),
+        ),
+        ("multiply-accumulates", f"{parallel['macs_per_cycle']} per cycle, counted on the uncompressed network"),
+        ("cell lanes", str(parallel["cell_lanes"])),
+        ("lookahead", f"{parallel['lookahead']} row groups"),
+        ("weight bank", f"{bank['words']} words x {bank['bits_per_word']} bits = {bank['bits']} bits"),
+        (
+            "memory",
+            f"{bits['total']} bits = {kinds}, buffers",
+        ),
+        (
+            "weights",
+            f"{compression['weight_bytes']} bytes against {compression['dense_float32_bytes']} in dense float32: "
+            f"{compression['removed_percent']} % removed ({compression['ratio']} x)",
+        ),
+    ]
+    return rows
+
+
+def _sequence_rows(cycles: dict) -> list[tuple[str, str]]:
+    if "sequence_steps" not in cycles:
+        return []
+    text = f"{cycles['sequence_latency']} cycles from its first beat of x to its last of h"
+    return [(f"sequence of {cycles['sequence_steps']}", f"{text}, {cycles['sequence_interval']} each, back to back")]

@@ -1,0 +1,171 @@
+"""Area estimate of a configuration without synthesis: what the design-space explorer compares.
+
+Logic is counted structurally (multipliers, adders, registers with their proven widths) and priced in gate
+equivalents (NAND2) with a few coefficients; memories are priced by ``chessrnn.model.cost.area``, whose fixed cost per
+macro makes many small banks dear.  Coefficients were measured with Yosys and ABC on an open 45 nm library; ``chessrnn
+synth`` gives the real figure.
+"""
+
+from dataclasses import dataclass
+
+from chessrnn.model.config import Config
+from chessrnn.model.cost.area import logic_area_90nm, memory_area_90nm
+from chessrnn.model.datapath import datapath_widths, num_digits
+from chessrnn.model.memory_image import parameter_memories, state_memories
+from chessrnn.model.schedule import Schedule, adder_tree_latency, inverse_transform_latency, joined_sums
+
+# Gate equivalents per bit, or per bit of one operand times bit of the other.
+GE_MULTIPLIER = 8.5
+GE_ADDER = 7.0
+GE_REGISTER = 5.7
+GE_ENABLED_REGISTER = 8.0
+GE_MULTIPLEXER = 2.3
+# A bit of a Booth row: its selection and the full adder in which it disappears; a full adder that need not be as quick.
+GE_BOOTH_BIT = 10.5
+GE_FULL_ADDER = 5.2
+
+
+@dataclass(frozen=True)
+class AreaEstimate:
+    """Gate equivalents by part, and 90 nm equivalents.
+
+    Attributes
+    ----------
+    processing_elements, transforms, accumulators, drain, cell_update : float
+        Gate equivalents.
+    memory_um2 : float
+        Memories at 90 nm by the model of ``chessrnn.model.cost.area``.
+    """
+
+    processing_elements: float
+    transforms: float
+    accumulators: float
+    drain: float
+    cell_update: float
+    memory_um2: float
+
+    @property
+    def gate_equivalents(self) -> float:
+        """All logic."""
+        return self.processing_elements + self.transforms + self.accumulators + self.drain + self.cell_update
+
+    @property
+    def logic_um2(self) -> float:
+        """Logic at 90 nm, placed."""
+        return logic_area_90nm(self.gate_equivalents)
+
+    @property
+    def total_mm2(self) -> float:
+        """Logic and memories at 90 nm."""
+        return (self.logic_um2 + self.memory_um2) / 1e6
+
+
+def _negacyclic_adders(size: int, factor: int) -> int:
+    """Adders of nested Karatsuba: ``factor`` half-size additions per level and three of half the size."""
+    return 0 if size == 1 else factor * size // 2 + 3 * _negacyclic_adders(size // 2, factor)
+
+
+def transform_adders(block_size: int, inverse: bool) -> int:
+    """Adders of the forward or the inverse transform of a block."""
+    if block_size == 1:
+        return 0
+    half = block_size // 2
+    return block_size + transform_adders(half, inverse) + _negacyclic_adders(half, 3 if inverse else 1)
+
+
+def _tree(terms: int, width: int, levels: int) -> float:
+    """An adder tree over ``terms`` operands of ``width`` bits with its registers."""
+    adders = (terms - 1) * (width + 1) * GE_ADDER
+    stages = adder_tree_latency(terms, levels)
+    remaining, registers = terms, 0
+    for _ in range(stages):
+        remaining = max(1, -(-remaining // (1 << levels)))
+        registers += remaining * (width + 2)
+    return adders + registers * GE_REGISTER
+
+
+def _weight_stage(config: Config) -> float:
+    """A block of weights from its bank to the products."""
+    pipe, bits = config.architecture.pipeline, config.quantization.weight_bits
+    area = pipe.memory_register * config.weight_word_bits * GE_REGISTER
+    area += pipe.operand_register * sum(datapath_widths(config).weight) * GE_REGISTER
+    if config.architecture.engine == "fast":
+        area += transform_adders(config.block_size, False) * (bits + 2) * GE_ADDER
+    return area
+
+
+def _multiplier_products(config: Config) -> tuple[float, float]:
+    """Products of a processing element, and the sums of a row up to its accumulators: multipliers, adder trees."""
+    arch, widths, pipe = config.architecture, datapath_widths(config), config.architecture.pipeline
+    per_value = list(zip(widths.weight, widths.operand, strict=True))
+    pairs = per_value * widths.terms
+    products = sum(a * b for a, b in pairs) * GE_MULTIPLIER
+    products += pipe.multiplier_stages * sum(a + b for a, b in pairs) * GE_REGISTER
+    if widths.terms > 1:
+        products += sum(_tree(widths.terms, a + b, pipe.adder_levels) for a, b in per_value)
+    return products, sum(_tree(arch.tile_cols, width, pipe.adder_levels) for width in widths.partial)
+
+
+def _carry_save_products(config: Config) -> tuple[float, float]:
+    """As :func:`_multiplier_products` for carry-save arithmetic: rows of Booth digits, registers of their sums."""
+    arch, widths = config.architecture, datapath_widths(config)
+    group = arch.pipeline.compressor_terms
+    products = sums = 0.0
+    for weight, operand in zip(widths.weight, widths.operand, strict=True):
+        products += widths.terms * num_digits(operand) * (weight + 1) * GE_BOOTH_BIT
+        groups, width = -(-arch.tile_cols * widths.terms // group), weight + operand + 3
+        sums += 2 * groups * width * GE_REGISTER
+        while groups > 1:
+            joins = -(-groups // joined_sums(group))
+            sums += 2 * (groups - joins) * width * GE_FULL_ADDER + 2 * joins * width * GE_REGISTER
+            groups = joins
+        # Joins the accumulator to the two words.
+        sums += width * GE_ADDER
+    return products, sums
+
+
+def estimate(config: Config) -> AreaEstimate:
+    """Area of one design point."""
+    arch, q, k = config.architecture, config.quantization, config.block_size
+    pipe, widths, schedule = arch.pipeline, datapath_widths(config), Schedule(config)
+    rows, cols = arch.tile_rows, arch.tile_cols
+    fast = arch.engine == "fast"
+    products, row_sums = (_carry_save_products if arch.arithmetic == "carry_save" else _multiplier_products)(config)
+    element = _weight_stage(config) + products
+
+    stage = pipe.memory_register * k * config.element_bits * GE_REGISTER
+    stage += pipe.operand_register * widths.operand_bits * GE_REGISTER
+    inverse = 0.0
+    if fast:
+        stage += transform_adders(k, False) * (config.element_bits + 2) * GE_ADDER
+        per_block = transform_adders(k, True) * (config.product_sum_bits + 2) * GE_ADDER
+        held = 1 + inverse_transform_latency(k, pipe.inverse_levels)
+        inverse = config.bundle_rows * (per_block + held * k * config.product_sum_bits * GE_ENABLED_REGISTER)
+
+    parked = schedule.lookahead if schedule.lookahead > 1 else 0
+    accumulator = row_sums
+    accumulator += sum(widths.sum) * (GE_ADDER + GE_ENABLED_REGISTER + GE_MULTIPLEXER)
+    accumulator += parked * sum(widths.sum) * GE_ENABLED_REGISTER
+
+    drain = (rows + config.bundle_rows - 1) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
+    drain += config.bundle_rows * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)
+
+    # One product has the state for an operand, the others are taken as of two gates.
+    others = config.cell.products - 1
+    products = q.gate.width * (q.cell.width + others * q.gate.width) if config.cell.products else 0
+    lane = products * GE_MULTIPLIER + 8 * config.product_sum_bits * GE_ADDER + 12 * q.cell.width * GE_REGISTER
+    per_bit = 10 * GE_MULTIPLIER if config.activation.kind == "pwl" else 20
+    tables = config.cell.num_activations * q.gate.width * per_bit
+    # Weight banks are alike: counted, not listed.
+    memory = config.num_banks * memory_area_90nm(config.weight_word_bits, config.bank_words, two_port=False)[0]
+    parameters = parameter_memories(config)
+    memory += sum(memory_area_90nm(spec.width, spec.depth, two_port=False)[0] for spec in parameters)
+    memory += sum(memory_area_90nm(spec.width, spec.depth, two_port=True)[0] for spec in state_memories(config))
+    return AreaEstimate(
+        processing_elements=rows * cols * element,
+        transforms=cols * stage + inverse,
+        accumulators=rows * accumulator,
+        drain=drain,
+        cell_update=schedule.cell_lanes * (lane + tables + sum(spec.width for spec in parameters)),
+        memory_um2=memory,
+    )

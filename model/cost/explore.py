@@ -1,0 +1,177 @@
+"""Design space of one network: which tile and engine meet a latency at the least area."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from chessrnn.model.config import FAST_BLOCK_SIZES, Config
+from chessrnn.model.cost.estimate import AreaEstimate, estimate
+from chessrnn.model.cost.resources import multipliers
+from chessrnn.model.errors import InvalidValueError, require
+from chessrnn.model.schedule import Schedule
+
+EXHAUSTIVE = 300
+SLACK = 0.05
+
+
+@dataclass(frozen=True)
+class DesignPoint:
+    """A configuration and what it is predicted to need.
+
+    Attributes
+    ----------
+    config : Config
+    cycles : int
+        Sustained cycles per step.
+    area : AreaEstimate
+    """
+
+    config: Config
+    cycles: int
+    area: AreaEstimate
+
+    def summary(self) -> dict:
+        """Plain JSON values for tables."""
+        arch, schedule = self.config.architecture, Schedule(self.config)
+        return {
+            "engine": arch.engine,
+            "tile_rows": arch.tile_rows,
+            "tile_cols": arch.tile_cols,
+            "cell_lanes": schedule.cell_lanes,
+            "lookahead": schedule.lookahead,
+            "cycles_per_step": self.cycles,
+            "ideal_cycles": schedule.ideal_interval,
+            "multipliers": multipliers(self.config),
+            "weight_banks": self.config.num_banks,
+            "gate_equivalents": round(self.area.gate_equivalents),
+            "memory_mm2_90nm": round(self.area.memory_um2 / 1e6, 3),
+            "total_mm2_90nm": round(self.area.total_mm2, 3),
+        }
+
+
+def useful_sizes(blocks: int) -> list[int]:
+    """Tile sizes that no smaller one equals in groups: ⌈blocks/n⌉ for every number of groups n."""
+    return sorted({-(-blocks // groups) for groups in range(1, blocks + 1)})
+
+
+def engines(config: Config) -> list[str]:
+    """Engines that the block size allows."""
+    return ["direct", "fast"] if config.block_size in FAST_BLOCK_SIZES else ["direct"]
+
+
+def candidates(config: Config, names: list[str] | None = None) -> Iterator[Config]:
+    """Every useful tile and engine; lanes and lookahead are derived for each."""
+    outputs, rule = config.architecture.output_layer, "0 to be explored, as the estimate does not count it"
+    require(outputs == 0, "architecture.output_layer", rule, outputs)
+    for engine in names or engines(config):
+        for rows in useful_sizes(config.max_tile_rows):
+            for cols in useful_sizes(config.max_tile_cols):
+                yield config.replace(
+                    {
+                        "architecture.engine": engine,
+                        "architecture.tile_rows": rows,
+                        "architecture.tile_cols": cols,
+                        "architecture.cell_lanes": None,
+                        "architecture.lookahead": None,
+                    }
+                )
+
+
+def point(config: Config) -> DesignPoint:
+    """Evaluate one configuration exactly."""
+    return DesignPoint(config, Schedule(config).initiation_interval, estimate(config))
+
+
+def _rough_area(config: Config) -> float:
+    """Area with the cheapest epilogue: needs no schedule, never above the true estimate by more than a little."""
+    return estimate(config.replace({"architecture.cell_lanes": 1, "architecture.lookahead": 1})).total_mm2
+
+
+def cycle_budget(latency_us: float, clock_mhz: float) -> int:
+    """Whole cycles within ``latency_us`` at ``clock_mhz``."""
+    require(latency_us > 0, "--latency-us", "positive", latency_us)
+    require(clock_mhz > 0, "--clock-mhz", "positive", clock_mhz)
+    # A latency given with few digits means the cycle count that rounds to it: 1.71 µs at 600 MHz is 1,026.
+    return int(latency_us * clock_mhz + 1e-9)
+
+
+def choose(config: Config, max_cycles: int, names: list[str] | None = None) -> tuple[DesignPoint, list[DesignPoint]]:
+    """The cheapest design point that takes at most ``max_cycles`` per step, sustained.
+
+    Returns
+    -------
+    best : DesignPoint
+    others : list of DesignPoint
+        The cheapest of the other engine and the next dearer ones, for comparison.
+
+    Raises
+    ------
+    InvalidValueError
+        No design point is fast enough; the message tells the fastest.
+    """
+    require(max_cycles >= 1, "cycles per step", "at least 1", max_cycles)
+    pool = [c for c in candidates(config, names) if c.bank_words <= max_cycles]
+    rough = {candidate: _rough_area(candidate) for candidate in pool}
+    pool.sort(key=rough.get)
+    fitting: list[DesignPoint] = []
+    for candidate in pool:
+        if len(fitting) >= 3 and rough[candidate] > fitting[2].area.total_mm2:
+            break
+        trial = point(candidate)
+        if trial.cycles <= max_cycles:
+            fitting = sorted([*fitting, trial], key=lambda p: p.area.total_mm2)
+    if not fitting:
+        fastest = fastest_point(config, names)
+        arch = fastest.config.architecture
+        raise InvalidValueError(
+            f"cycles per step must be at least {fastest.cycles}, the best possible for this network (tile "
+            f"{arch.tile_rows} x {arch.tile_cols}, engine {arch.engine}), not {max_cycles}"
+        )
+    best = fitting[0]
+    others = fitting[1:3]
+    for engine in names or engines(config):
+        if engine != best.config.architecture.engine and all(p.config.architecture.engine != engine for p in others):
+            rival = next(
+                (point(c) for c in pool if c.architecture.engine == engine and point(c).cycles <= max_cycles), None
+            )
+            others += [rival] if rival else []
+    return best, others
+
+
+def fastest_point(config: Config, names: list[str] | None = None) -> DesignPoint:
+    """The design point of the fewest sustained cycles per step, the cheaper one among equals."""
+    # Stalls add at most the latency of the datapath, so tiles far beyond the best ideal interval cannot win.
+    pool = sorted(candidates(config, names), key=lambda c: c.bank_words)
+    best: DesignPoint | None = None
+    for candidate in pool:
+        if best is not None and candidate.bank_words > best.cycles:
+            break
+        trial = point(candidate)
+        if best is None or (trial.cycles, trial.area.total_mm2) < (best.cycles, best.area.total_mm2):
+            best = trial
+    return best
+
+
+def pareto(
+    config: Config, names: list[str] | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+) -> list[DesignPoint]:
+    """Design points that no other beats in both sustained cycles and total area, fastest first.
+
+    Up to ``EXHAUSTIVE`` tiles are all evaluated; more are first thinned by ideal interval and rough area.
+    """
+    rough = sorted(((c.bank_words, _rough_area(c), c) for c in candidates(config, names)), key=lambda t: t[:2])
+    kept, least = [], float("inf")
+    for _, area, candidate in rough:
+        if len(rough) <= EXHAUSTIVE or area <= (1 + SLACK) * least:
+            kept.append(candidate)
+            least = min(least, area)
+    points = []
+    for done, candidate in enumerate(kept):
+        progress(done, len(kept))
+        points.append(point(candidate))
+    progress(len(kept), len(kept))
+    front, least = [], float("inf")
+    for candidate in sorted(points, key=lambda p: (p.cycles, p.area.total_mm2)):
+        if candidate.area.total_mm2 < least:
+            front.append(candidate)
+            least = candidate.area.total_mm2
+    return front

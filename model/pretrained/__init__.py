@@ -1,0 +1,1 @@
+"""Trained weight images of the presets, ``<preset>.safetensors``, kept as package data."""

@@ -1,0 +1,1 @@
+"""Character language models: the text, and the network around the accelerator."""

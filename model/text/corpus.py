@@ -1,0 +1,208 @@
+"""English text that every Python install carries, cleaned and split.
+
+The text is the prose of the interpreter's own documentation: the help topics of ``pydoc_data.topics`` and the
+docstrings of the standard library, read from the sources without importing them.  It is deterministic for a given
+Python, changes little between patch versions, and is identified by its SHA-256.
+"""
+
+import ast
+import hashlib
+import importlib.util
+import re
+import sys
+import sysconfig
+import unicodedata
+from dataclasses import dataclass, replace
+from inspect import cleandoc
+from pathlib import Path
+
+from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
+
+# Newline first, then printable ASCII in order: a symbol's code is its index.
+SYMBOLS = "\n" + "".join(chr(code) for code in range(32, 127))
+FOREIGN = re.compile(r"[^\n -~]")
+STDLIB_NAME = "stdlib"
+# Generated docstrings, ciphers and demonstrations teach no English.
+EXCLUDED_MODULES = ("__phello__", "antigravity", "encodings", "idlelib", "pydoc_data", "this", "turtledemo")
+EXCLUDED_FOLDERS = ("test", "tests", "idle_test", "site-packages", "__pycache__")
+SHORTEST_DOCSTRING = 40
+# What the NFKD decomposition leaves outside of ASCII.
+REPLACEMENTS = str.maketrans(
+    {
+        "\t": "    ",
+        "\r": "\n",
+        "\u2018": "'",
+        "\u2019": "'",
+        "\u201c": '"',
+        "\u201d": '"',
+        "\u2010": "-",
+        "\u2013": "-",
+        "\u2014": "-",
+        "\u2212": "-",
+        "\u2192": "->",
+        "\u00d7": "x",
+        "\u2022": "*",
+    }
+)
+VALIDATION_SHARE = TEST_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A cleaned text and its contiguous split, 90/5/5 unless another share of it is the test set.
+
+    Attributes
+    ----------
+    name : str
+        ``"stdlib"``, or the name of the file.
+    text : str
+        Characters of :data:`SYMBOLS` alone.
+    test_share : float
+        Of the text; the training split gives way.
+    """
+
+    name: str
+    text: str
+    test_share: float = TEST_SHARE
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the cleaned text, 64 hexadecimal digits."""
+        return hashlib.sha256(self.text.encode("ascii")).hexdigest()
+
+    def _bounds(self) -> tuple[int, int]:
+        size = len(self.text)
+        train = round(1 - VALIDATION_SHARE - self.test_share, 9)
+        return int(size * train), int(size * (train + VALIDATION_SHARE))
+
+    @property
+    def train(self) -> str:
+        """First 90 %, with the usual test share."""
+        return self.text[: self._bounds()[0]]
+
+    @property
+    def validation(self) -> str:
+        """Next 5 %: chooses the checkpoint that is kept."""
+        return self.text[slice(*self._bounds())]
+
+    @property
+    def test(self) -> str:
+        """Last 5 %, or another share: only ever measured."""
+        return self.text[self._bounds()[1] :]
+
+
+def clean(text: str) -> str:
+    """Map ``text`` onto :data:`SYMBOLS`.
+
+    Typographic characters become their ASCII likeness, accents are dropped, and what is left outside of the
+    symbols is dropped.  Lines lose trailing blanks; blank lines come one at a time.
+    """
+    text = text.replace("\r\n", "\n").translate(REPLACEMENTS)
+    text = unicodedata.normalize("NFKD", text).translate(REPLACEMENTS)
+    lines = [line.rstrip(" ") for line in FOREIGN.sub("", text).split("\n")]
+    kept = [line for index, line in enumerate(lines) if line or (index > 0 and lines[index - 1])]
+    return "\n".join(kept).strip("\n") + "\n"
+
+
+def _paragraphs(document: str) -> list[str]:
+    return [part.strip("\n") for part in document.split("\n\n") if part.strip()]
+
+
+def _join_once(documents: dict[str, str]) -> str:
+    """Documents in a fixed shuffled order, each paragraph only where it is met first.
+
+    The order by digest mixes the kinds of text, so that the contiguous splits are alike, and moves nothing else
+    when one document comes or goes.  Repeated paragraphs (help topics quote one another) would leak from the
+    training split into the test split.
+    """
+    seen, out = set(), []
+    for name in sorted(documents, key=lambda n: hashlib.sha256(n.encode()).digest()):
+        for paragraph in _paragraphs(clean(documents[name])):
+            key = " ".join(paragraph.split())
+            if key not in seen:
+                seen.add(key)
+                out.append(paragraph)
+    return "\n\n".join(out) + "\n"
+
+
+def _docstrings(source: str) -> list[str]:
+    nodes = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [ast.get_docstring(node, clean=False) for node in ast.walk(ast.parse(source)) if isinstance(node, nodes)]
+    return [cleandoc(text) for text in found if text and len(text) >= SHORTEST_DOCSTRING]
+
+
+def _stdlib_sources() -> list[tuple[str, Path]]:
+    """(module path, file) of every standard library source that this install carries."""
+    root = Path(sysconfig.get_paths()["stdlib"])
+    sources = []
+    for module in sorted(sys.stdlib_module_names - set(EXCLUDED_MODULES)):
+        candidates = [root / f"{module}.py", *(root / module).rglob("*.py")]
+        for file in candidates:
+            relative = file.relative_to(root)
+            if file.is_file() and not set(relative.parts) & set(EXCLUDED_FOLDERS):
+                sources.append((relative.as_posix(), file))
+    return sorted(sources)
+
+
+def stdlib_corpus() -> Corpus:
+    """The text of the running Python's own documentation.
+
+    Raises
+    ------
+    InvalidFileError
+        This install carries neither help topics nor sources.
+    """
+    documents = {}
+    if importlib.util.find_spec("pydoc_data.topics") is not None:
+        from pydoc_data.topics import topics
+
+        documents.update({f"topic {name}": text for name, text in topics.items()})
+    for name, file in _stdlib_sources():
+        try:
+            parts = _docstrings(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, SyntaxError):
+            continue  # A template or a file in a legacy encoding: no prose is lost.
+        if parts:
+            documents[name] = "\n\n".join(parts)
+    if not documents:
+        raise InvalidFileError("text must be given with --text FILE, as this Python install carries no documentation")
+    return Corpus(STDLIB_NAME, _join_once(documents))
+
+
+def file_corpus(path: Path) -> Corpus:
+    """Any UTF-8 text file, cleaned.
+
+    Raises
+    ------
+    InvalidFileError
+        Missing or not UTF-8.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidFileError(
+            f"{path} must be a readable UTF-8 text file, such as a book of https://www.gutenberg.org: {error}"
+        ) from None
+    return Corpus(path.name, clean(text))
+
+
+def load_corpus(path: Path | None = None, min_chars: int = 1000, test_share: float = TEST_SHARE) -> Corpus:
+    """The standard library's text, or a file's.
+
+    Parameters
+    ----------
+    test_share : float
+        Of the text, at its end.
+
+    Raises
+    ------
+    InvalidFileError, InvalidValueError
+        The file cannot be read, or is too short to be split.
+    """
+    require(0 < test_share <= 0.5, "test share", "more than 0 and at most 0.5", test_share)
+    corpus = replace(stdlib_corpus() if path is None else file_corpus(path), test_share=test_share)
+    rule = f"of at least {min_chars} characters of {corpus.name!r} after cleaning"
+    if len(corpus.text) < min_chars:
+        raise InvalidValueError(f"text must be {rule}, not {len(corpus.text)}")
+    require(set(corpus.text) <= set(SYMBOLS), "text", "made of SYMBOLS alone", corpus.name)
+    return corpus

@@ -1,0 +1,40 @@
+"""A whole network in integers around the bit-accurate layer: inputs → x, h → logits.  What accuracy is measured on."""
+
+import numpy as np
+from chessrnn.model.errors import require
+from chessrnn.model.fixed_point import quantize
+from chessrnn.model.output_layer import OutputLayer
+from chessrnn.model.reference.matvec import ExactMatrix
+from chessrnn.model.reference.network import NetworkReference
+from chessrnn.model.weights import LayerWeights
+
+
+class SequenceModel:
+    """Logits of whole sequences on the NumPy reference.
+
+    Parameters
+    ----------
+    weights : LayerWeights
+    output : OutputLayer
+    embedding : int64 array (V, X), optional
+        Codes in the format of x of every symbol; without it the inputs are real vectors, quantized to that format.
+    """
+
+    def __init__(self, weights: LayerWeights, output: OutputLayer, embedding: np.ndarray | None = None):
+        self.config = config = weights.config
+        self.reference = NetworkReference(weights)
+        self.output, self.embedding = output, embedding
+        self._matrix = ExactMatrix(output.weight, -config.quantization.h.min)
+        self._logit_lsb = 2.0 ** -(output.weight_frac + config.quantization.h.fraction_bits)
+
+    def integers(self, inputs: np.ndarray) -> np.ndarray:
+        """Symbol codes (T, B), or real vectors (T, B, X) → integers (T, B, X): what the accelerator is fed."""
+        if self.embedding is not None:
+            require(inputs.ndim == 2, "inputs", "symbol codes of shape (steps, batch)", inputs.shape)
+            return self.embedding[inputs]
+        return quantize(inputs, self.config.quantization.x)
+
+    def logits(self, inputs: np.ndarray, state=None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+        """Real logits (T, B, V), float64 multiples of an LSB, and the final (h, c) in integers."""
+        h, state = self.reference.run(self.integers(inputs), state)
+        return (self._matrix(h).astype(np.int64) + self.output.bias) * self._logit_lsb, state

@@ -1,0 +1,298 @@
+"""Trainable layers of every cell, out of autograd's own operations: plain and exact rather than fast."""
+
+import torch
+from chessrnn.model import circulant
+from chessrnn.model.config import Config
+from chessrnn.model.errors import require
+from chessrnn.model.training.layers import Plan, QuantLayer, QuantLstm, exact_plan
+from chessrnn.model.training.quantizers import activation, fake_quantize, fake_quantize_to
+from torch import nn
+
+# Of the steps below ``config`` is None in float; else their arithmetic is that of the integers, and their twins are the
+# functions of the same names in ``chessrnn.model.reference.cell_update``.
+
+
+def lstm_step(config: Config | None, sums, c, peephole, limit: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """o·tanh(c') and c' of an LSTM.
+
+    Parameters
+    ----------
+    peephole : (3, H) or None
+        Of I, F and O.
+    limit : float or None
+        Magnitude at which the cell state of the float network saturates.
+    """
+    p_i, p_f, p_o = (0.0, 0.0, 0.0) if peephole is None else peephole
+    if config is None:
+        i, f, g = torch.sigmoid(sums[0] + p_i * c), torch.sigmoid(sums[1] + p_f * c), torch.tanh(sums[2])
+        c = f * c + i * g
+        c = c if limit is None else c.clamp(-limit, limit)
+        return torch.sigmoid(sums[3] + p_o * c) * torch.tanh(c), c
+    points = config.quantization
+
+    def gate(number: int, total) -> torch.Tensor:
+        return activation(fake_quantize_to(total, points.preact), config.gate_table(number))
+
+    i, f, g = gate(0, sums[0] + p_i * c), gate(1, sums[1] + p_f * c), gate(2, sums[2])
+    c = fake_quantize_to(f * c + i * g, points.cell)
+    o = gate(3, sums[3] + p_o * c)
+    return fake_quantize_to(o * activation(c, config.cell_table), config.cell_output), c
+
+
+def gru_step(config: Config | None, sums, state, *_) -> tuple[torch.Tensor, torch.Tensor]:
+    """h and the next state of a GRU."""
+    if config is None:
+        r, z = torch.sigmoid(sums[0]), torch.sigmoid(sums[1])
+        n = torch.tanh(sums[2] + r * sums[3])
+        state = (1 - z) * n + z * state
+        return state, state
+    points = config.quantization
+    preacts = [fake_quantize_to(total, points.preact) for total in sums]
+    r, z = (activation(preacts[gate], config.gate_table(gate)) for gate in range(2))
+    n = activation(fake_quantize_to(preacts[2] + r * preacts[3], points.preact), config.candidate_table)
+    state = fake_quantize_to((1 - z) * n + z * state, points.cell)
+    return fake_quantize_to(state, points.h), state
+
+
+def gru_reset_first_step(config: Config | None, sums, state, candidate) -> tuple[torch.Tensor, torch.Tensor]:
+    """h and the next state of a GRU whose reset gate scales h.
+
+    Parameters
+    ----------
+    sums : list of (B, H)
+        Of R and Z.
+    candidate : callable
+        From r·s to the sum of N.
+    """
+    if config is None:
+        r, z = torch.sigmoid(sums[0]), torch.sigmoid(sums[1])
+        n = torch.tanh(candidate(r * state))
+        state = (1 - z) * n + z * state
+        return state, state
+    points = config.quantization
+
+    def gate(number: int, total) -> torch.Tensor:
+        return activation(fake_quantize_to(total, points.preact), config.gate_table(number))
+
+    r, z = gate(0, sums[0]), gate(1, sums[1])
+    n = gate(2, candidate(fake_quantize_to(r * state, points.h)))
+    state = fake_quantize_to((1 - z) * n + z * state, points.cell)
+    return fake_quantize_to(state, points.h), state
+
+
+def rnn_step(config: Config | None, sums, *_) -> tuple[torch.Tensor, torch.Tensor]:
+    """h of an Elman RNN, twice."""
+    if config is None:
+        h = torch.tanh(sums[0])
+        return h, h
+    points = config.quantization
+    gate = activation(fake_quantize_to(sums[0], points.preact), config.gate_table(0))
+    h = fake_quantize_to(gate, points.h)
+    return h, h
+
+
+def rnn_relu_step(config: Config | None, sums, *_) -> tuple[torch.Tensor, torch.Tensor]:
+    """h of an Elman RNN with relu, twice."""
+    total = sums[0] if config is None else fake_quantize_to(sums[0], config.quantization.h)
+    h = torch.relu(total)
+    return h, h
+
+
+STEPS = {"lstm": lstm_step, "lstm_peephole": lstm_step, "gru": gru_step, "rnn": rnn_step, "rnn_relu": rnn_relu_step}
+# Of cells of several stages.
+STAGED_STEPS = {"gru_reset_first": gru_reset_first_step}
+
+
+def expanded(defining: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
+    """Defining vectors (G, P, Q, k) → matrix (G·rows, cols)."""
+    gates, p, q, k = defining.shape
+    blocks = defining[..., torch.from_numpy(circulant.circulant_indices(k))]
+    return blocks.transpose(2, 3).reshape(gates, p * k, q * k)[:, :rows, :cols].reshape(gates * rows, cols)
+
+
+class QuantCell(QuantLayer):
+    """A layer of any cell, projected or not; otherwise as :class:`chessrnn.model.training.layers.QuantLstm`."""
+
+    def plan(self) -> Plan:
+        """Weights and type of a forward pass with the present weights."""
+        defining = self.defining()
+        dtype = exact_plan(self.config, defining)[1] if self.quantized else self.bias.dtype
+        return Plan(defining, None, dtype)
+
+    def project_input(self, x: torch.Tensor, plan: Plan) -> torch.Tensor:
+        """(..., X) → (..., G·H): W_x·x + bias, which no step has to wait for."""
+        network = self.config.network
+        weight = expanded(plan.defining[0], network.hidden_size, network.input_size).to(plan.dtype)
+        return nn.functional.linear(
+            self.input_codes(x).to(plan.dtype), weight, self.bias_codes().reshape(-1).to(plan.dtype)
+        )
+
+    def recur(
+        self, from_x: torch.Tensor, plan: Plan, state=None
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """The steps, on what :meth:`project_input` returned: h (T, B, P or H), and the final (h, state)."""
+        size, width, points = self.config.network.hidden_size, self.config.output_size, self.config.quantization
+        config, kind = (None, plan.dtype) if self.stage == "float" else (self.config, torch.float64)
+        batch, cell = from_x.shape[1], self.config.cell
+        h, c = (torch.zeros(batch, width), torch.zeros(batch, size)) if state is None else state
+        h, c = h.to(kind), c.to(kind)
+        if config is not None:
+            h = fake_quantize_to(h, points.h)
+            c = fake_quantize_to(c, points.cell) if cell.has_state else h
+        step = self._staged_step if cell.stages > 1 else self._step
+        weight = expanded(plan.defining[1], size, width).to(plan.dtype)
+        peephole, behind = self._codes_of_the_rest(kind)
+        out = []
+        for now in from_x:
+            h, c = step(config, now, h, c, weight, peephole)
+            if behind is not None:
+                h = nn.functional.linear(h, behind)
+                h = h if config is None else fake_quantize_to(h, points.h)
+            out.append(h.to(plan.dtype))
+        return torch.stack(out), (out[-1], c)
+
+    def _step(self, config, now, h, c, weight, peephole):
+        total = (now + nn.functional.linear(h.to(weight.dtype), weight)).to(h.dtype)
+        sums = total.unflatten(1, (self.config.num_gates, -1)).unbind(1)
+        return STEPS[self.config.network.cell](config, sums, c, peephole, self.cell_limit)
+
+    def _staged_step(self, config, now, h, c, weight, peephole):
+        """The last gate's product is of what another gate makes."""
+        size = self.config.network.hidden_size
+        first = now[:, :-size] + nn.functional.linear(h.to(weight.dtype), weight[:-size])
+
+        def candidate(scaled: torch.Tensor) -> torch.Tensor:
+            return (now[:, -size:] + nn.functional.linear(scaled.to(weight.dtype), weight[-size:])).to(h.dtype)
+
+        sums = first.to(h.dtype).unflatten(1, (-1, size)).unbind(1)
+        return STAGED_STEPS[self.config.network.cell](config, sums, c, candidate)
+
+    def _codes_of_the_rest(self, kind: torch.dtype) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Peephole weights (3, H) and projection (P, H) as the layer multiplies them, or ``None``."""
+        config, points = self.config, self.config.quantization
+        peephole, behind = self.peephole, None if self.projection is None else self.projection.defining
+        if peephole is not None:
+            peephole = (fake_quantize_to(peephole, points.peephole) if self.quantized else peephole).to(kind)
+        if behind is not None:
+            if self.quantized:
+                behind = fake_quantize(behind, points.projection_frac, config.weight_min, config.weight_max)
+            behind = expanded(behind[None], config.output_size, config.network.hidden_size).to(kind)
+        return peephole, behind
+
+
+class QuantStack(nn.Module):
+    """Several layers, each reading the h of the one below; otherwise as a :class:`.layers.QuantLayer`.
+
+    Parameters
+    ----------
+    config : Config
+        Of all layers.
+    block_sizes : (int, int), optional
+        k of W_x and of W_h where they differ from the configuration's.
+
+    Members
+    -------
+    layers : list of QuantLayer
+        Each with the configuration of its layer alone.
+    """
+
+    def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
+        super().__init__()
+        count = config.network.num_layers
+        self.layers = nn.ModuleList(one_layer(config.layer(number), block_sizes) for number in range(count))
+        self._config = config
+
+    @property
+    def config(self) -> Config:
+        """Of all layers."""
+        return self._config
+
+    @config.setter
+    def config(self, config: Config) -> None:
+        self._config = config
+        for number, layer in enumerate(self.layers):
+            layer.config = config.layer(number)
+
+    @property
+    def block_sizes(self) -> tuple[int, int]:
+        """k of W_x and of W_h."""
+        return self.layers[0].block_sizes
+
+    @property
+    def stage(self) -> str:
+        """Stage of every layer."""
+        return self.layers[0].stage
+
+    @stage.setter
+    def stage(self, value: str) -> None:
+        for layer in self.layers:
+            layer.stage = value
+
+    @property
+    def quantized(self) -> bool:
+        """Whether the forward pass is the integers'."""
+        return self.layers[0].quantized
+
+    @quantized.setter
+    def quantized(self, value: bool) -> None:
+        for layer in self.layers:
+            layer.quantized = value
+
+    @property
+    def cell_limit(self) -> float | None:
+        """Magnitude at which the cell states of float LSTMs saturate."""
+        return self.layers[0].cell_limit
+
+    @cell_limit.setter
+    def cell_limit(self, value: float | None) -> None:
+        for layer in self.layers:
+            layer.cell_limit = value
+
+    def project(self, other: "QuantStack") -> None:
+        """Take the parameters of layers with other block sizes, projected."""
+        for layer, theirs in zip(self.layers, other.layers, strict=True):
+            layer.project(theirs)
+
+    def pull_to_circulant(self, block_sizes: tuple[int, int], share: float) -> None:
+        """Bring the dense matrices of every layer nearer to blocks of these sizes."""
+        for layer in self.layers:
+            layer.pull_to_circulant(block_sizes, share)
+
+    def plan(self) -> list[Plan]:
+        """Of every layer."""
+        return [layer.plan() for layer in self.layers]
+
+    def project_input(self, x: torch.Tensor, plan: list[Plan]) -> torch.Tensor:
+        """(..., X) → what the first layer multiplies x to."""
+        return self.layers[0].project_input(x, plan[0])
+
+    def recur(
+        self, from_x: torch.Tensor, plan: list[Plan], state=None
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """The steps of all layers: h of the last (T, B, P or H), and the final h and c of all, (L, B, …) each."""
+        h, final = None, []
+        for number, (layer, of_layer) in enumerate(zip(self.layers, plan, strict=True)):
+            given = layer.project_input(h, of_layer) if number else from_x
+            start = None if state is None else tuple(part[number] for part in state)
+            h, end = layer.recur(given, of_layer, start)
+            final.append(end)
+        # The layers may carry their sums in different types.
+        return h, tuple(torch.stack([part.double() for part in parts]) for parts in zip(*final, strict=True))
+
+
+def require_trainable(config: Config) -> None:
+    """Refuse what training does not know, by name."""
+    both = config.network.bidirectional
+    require(not both, "network.bidirectional", "false to be trained", both)
+
+
+def one_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> QuantLayer:
+    """The trainable layer of a configuration's cell."""
+    plain = config.network.cell == "lstm" and not config.network.projection_size
+    return (QuantLstm if plain else QuantCell)(config, block_sizes)
+
+
+def make_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> "QuantLayer | QuantStack":
+    """What a configuration has of trainable layers."""
+    require_trainable(config)
+    return (QuantStack if config.network.num_layers > 1 else one_layer)(config, block_sizes)

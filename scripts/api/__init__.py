@@ -1,0 +1,1 @@
+"""From a recurrent network to a compressed, bit-exact, synthesizable accelerator."""

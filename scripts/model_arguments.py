@@ -1,0 +1,34 @@
+"""Arguments of commands that read a float network from a model file."""
+
+import argparse
+from pathlib import Path
+
+from chessrnn.model.config import BLOCK_SIZES
+from chessrnn.model.errors import require
+from chessrnn.model.imported.load import load_network
+from chessrnn.model.imported.recurrent_network import ACTIVATIONS, RecurrentNetwork
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """The file, which network of it, and the size of the compressed weights."""
+    parser.add_argument(
+        "model", type=Path, metavar="MODEL", help="state_dict (.pt, .pth, .bin, .ckpt, .safetensors) or .onnx"
+    )
+    parser.add_argument(
+        "--prefix", metavar="NAME", help="of the module (state_dict) or of the nodes (ONNX) that is meant"
+    )
+    parser.add_argument("--activation", choices=ACTIVATIONS, help="of a torch.nn.RNN; default tanh")
+    parser.add_argument("--k", type=int, default=8, help="block size, a power of two from 1 to 16; default 8")
+    parser.add_argument("--weight-bits", type=int, default=8, metavar="B", help="of a weight, 2 to 8; default 8")
+
+
+def network_from(args: argparse.Namespace) -> RecurrentNetwork:
+    """The network that the arguments name.
+
+    Raises
+    ------
+    InvalidValueError, InvalidFileError, MissingToolError
+    """
+    require(args.k in BLOCK_SIZES, "--k", f"one of {', '.join(map(str, BLOCK_SIZES))}", args.k)
+    require(2 <= args.weight_bits <= 8, "--weight-bits", "from 2 to 8", args.weight_bits)
+    return load_network(args.model, args.prefix, args.activation)

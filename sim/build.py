@@ -1,0 +1,190 @@
+"""The build directory: everything that is generated for one design point, each file naming its configuration."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import chessrnn.hdl
+import chessrnn.model
+import numpy as np
+from chessrnn.hdl.verilog import generate, ports
+from chessrnn.model.config import Config
+from chessrnn.model.cost.design_report import design_report
+from chessrnn.model.errors import InvalidFileError, UserError
+from chessrnn.model.files import replaced_directory
+from chessrnn.model.memory_image import (
+    FINGERPRINT_LABEL,
+    MemorySpec,
+    initialised_memories,
+    mem_text,
+    memory_words,
+    read_mem,
+)
+from chessrnn.model.weights import NetworkWeights
+from chessrnn.sim import scenarios
+from chessrnn.sim.scenarios import Scenario, random_sequences
+
+CONFIG_FILE = "config.json"
+VERILOG_FILE = "accelerator.v"
+# Enough for a state that carries over, a sequence of one step, and a last step of its own.
+VECTOR_LENGTHS = (4, 1, 3)
+VECTOR_SEED = 0
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build directory that has been checked.
+
+    Attributes
+    ----------
+    path : Path
+    config : Config
+    weights_sha256 : str
+        Digest of the weights in its memory files.
+    generator : str
+        Digest of the sources that wrote it.
+    """
+
+    path: Path
+    config: Config
+    weights_sha256: str
+    generator: str
+
+
+def weights_digest(weights: NetworkWeights) -> str:
+    """SHA-256 of the integers, as little-endian int64: per layer defining vectors, biases, peephole weights;
+    those of an output layer."""
+    digest = hashlib.sha256()
+    for layer in weights.layers:
+        others = [values for values in (layer.peephole, layer.projection) if values is not None]
+        for values in (layer.defining, layer.bias, *others):
+            digest.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
+    if weights.output is not None:
+        for values in (weights.output.weight, weights.output.bias):
+            digest.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def generator_sources() -> list[Path]:
+    """Sources that decide what :func:`emit` writes: both packages, but for the trainer, and the vectors' scenarios."""
+    found = [Path(scenarios.__file__), Path(__file__)]
+    for package in (chessrnn.model, chessrnn.hdl):
+        root = Path(package.__file__).parent
+        trainer = root / "training"
+        found += [source for source in sorted(root.rglob("*.py")) if trainer not in source.parents]
+    return found
+
+
+@lru_cache(maxsize=1)
+def generator_digest() -> str:
+    """16 hexadecimal digits over the sources that decide what is emitted."""
+    digest = hashlib.sha256()
+    for source in generator_sources():
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def emit(weights: NetworkWeights, path: str | Path, source: str) -> dict:
+    """Write the build directory of a configuration with weights; complete or not at all.
+
+    Parameters
+    ----------
+    weights : NetworkWeights
+        With their configuration.
+    path : str or Path
+        The directory; an earlier build there is replaced.
+    source : str
+        Where the weights come from, for the report.
+
+    Returns
+    -------
+    dict
+        The content of ``report.json``.
+    """
+    config = weights.config
+    scenario = Scenario(weights, random_sequences(config, np.random.default_rng(VECTOR_SEED), VECTOR_LENGTHS))
+    digest = weights_digest(weights)
+    report = design_report(config) | {"weights": {"source": source, "sha256": digest}}
+    values = {
+        "configuration": config.fingerprint,
+        "weights_sha256": digest,
+        "generator": generator_digest(),
+        "config": config.to_dict(),
+    }
+    texts = {
+        CONFIG_FILE: _json_text(values),
+        VERILOG_FILE: generate(config),
+        "ports.json": _json_text({"configuration": config.fingerprint, "ports": ports(config)}),
+        "report.json": _json_text(report),
+    }
+    words = memory_words(weights)
+    for spec in initialised_memories(config):
+        texts[f"{spec.name}.mem"] = mem_text(spec, words[spec.name], config.fingerprint)
+    k, q = config.block_size, config.quantization
+    for name, beats, fmt in (("vectors_x", scenario.x_beats, q.x), ("vectors_h", scenario.h_beats, q.h)):
+        spec = MemorySpec(name, len(beats), 1 + k * fmt.width)
+        texts[f"{name}.mem"] = mem_text(spec, beats, config.fingerprint)
+    with replaced_directory(path, CONFIG_FILE) as directory:
+        for name, text in texts.items():
+            (directory / name).write_text(text, encoding="utf-8")
+    return report
+
+
+def load_build(path: str | Path) -> Build:
+    """Read a build directory and check that all its files belong to the same configuration.
+
+    Raises
+    ------
+    InvalidFileError
+        A file is missing, damaged or of another configuration.
+    """
+    path = Path(path)
+    values = _read_json(path / CONFIG_FILE)
+    try:
+        config = Config.from_dict(values["config"])
+        stated, digest, generator = values["configuration"], values["weights_sha256"], values["generator"]
+    except (KeyError, TypeError) as error:
+        raise InvalidFileError(f"{path / CONFIG_FILE} must be written by this program: {error} is missing") from None
+    fingerprint = config.fingerprint
+    _check_fingerprint(path / CONFIG_FILE, stated, fingerprint)
+    try:
+        header = (path / VERILOG_FILE).read_text(encoding="utf-8")[:1000]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidFileError(f"{path / VERILOG_FILE} must be a readable text file: {error}") from None
+    found = re.search(rf"{FINGERPRINT_LABEL} ([0-9a-f]+)", header)
+    _check_fingerprint(path / VERILOG_FILE, found[1] if found else None, fingerprint)
+    for spec in initialised_memories(config):
+        read_mem(path / f"{spec.name}.mem", spec, fingerprint)
+    return Build(path, config, digest, generator)
+
+
+def is_current(path: str | Path, weights: NetworkWeights) -> bool:
+    """Does the directory hold what :func:`emit` would write for these weights?"""
+    try:
+        build = load_build(path)
+    except UserError:  # damaged, or by a version whose configurations had other fields
+        return False
+    same = build.config == weights.config and build.generator == generator_digest()
+    return same and build.weights_sha256 == weights_digest(weights)
+
+
+def _check_fingerprint(path: Path, found: str | None, expected: str) -> None:
+    if found != expected:
+        raise InvalidFileError(f"{path} must be of {FINGERPRINT_LABEL} {expected}, not {found or 'without one'}")
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidFileError(f"{path} must be a readable JSON file: {error}") from None
+    if not isinstance(values, dict):
+        raise InvalidFileError(f"{path} must hold a JSON object, not {type(values).__name__}")
+    return values
+
+
+def _json_text(values: dict) -> str:
+    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

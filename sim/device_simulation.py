@@ -1,0 +1,232 @@
+"""The emitted device in a simulator, its serial line a pseudo-terminal that any host program can open."""
+
+import contextlib
+import json
+import mmap
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from chessrnn.hdl.device.device import FPGA_MODULE, generate
+from chessrnn.hdl.device.host_link import IDENTITY_SPEC
+from chessrnn.model.config import Config
+from chessrnn.model.errors import InvalidFileError, UserError, require
+from chessrnn.model.files import replaced_directory
+from chessrnn.model.link.client import Patience
+from chessrnn.model.link.frames import BITS_PER_BYTE, FrameError, Identity, LinkConfig, LinkLayout
+from chessrnn.model.memory_image import FINGERPRINT_LABEL, initialised_memories, mem_text, memory_words
+from chessrnn.model.schedule import Schedule
+from chessrnn.model.weights import LayerWeights
+from chessrnn.sim.build import CONFIG_FILE, generator_digest, weights_digest
+from chessrnn.sim.runner import SIMULATORS, SimulationError, _compile, _runner, _tail, environment
+
+DEVICE_FILE = "chessrnn_fpga.v"
+BENCH = "chessrnn.sim.tb_device"
+# The simulated line: as few cycles per bit as the receiver can take, as each costs time; and a silence that is
+# short, but longer than any pause of a host that is not in a hurry.
+SIMULATED_LINK = LinkConfig(25e6, 4, 40_000)
+START_SECONDS = 300.0
+# As the bench writes it: the device's clock cycle.
+CYCLE = struct.Struct("Q")
+
+
+def device_texts(weights: LayerWeights, link: LinkConfig) -> dict[str, str]:
+    """Files by name that make a device: Verilog, contents of its memories, configuration."""
+    config, digest = weights.config, weights_digest(weights)
+    words = memory_words(weights)
+    words[IDENTITY_SPEC.name] = list(Identity.of(config, digest, link.clock_hz).pack())
+    texts = {
+        CONFIG_FILE: json.dumps(
+            {
+                "configuration": config.fingerprint,
+                "weights_sha256": digest,
+                "generator": generator_digest(),
+                "link": {"clock_hz": link.clock_hz, "divisor": link.divisor, "silence_cycles": link.silence_cycles},
+                "config": config.to_dict(),
+            },
+            indent=2,
+        )
+        + "\n",
+        DEVICE_FILE: generate(config, link),
+    }
+    for spec in (*initialised_memories(config), IDENTITY_SPEC):
+        texts[f"{spec.name}.mem"] = mem_text(spec, words[spec.name], config.fingerprint)
+    return texts
+
+
+def emit_device(weights: LayerWeights, path: str | Path, link: LinkConfig = SIMULATED_LINK) -> Path:
+    """Write a device's directory, unless it is there already; complete or not at all."""
+    path = Path(path)
+    wanted = {
+        "configuration": weights.config.fingerprint,
+        "weights_sha256": weights_digest(weights),
+        "generator": generator_digest(),
+        "link": {"clock_hz": link.clock_hz, "divisor": link.divisor, "silence_cycles": link.silence_cycles},
+    }
+    try:
+        found = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+        current = {key: found.get(key) for key in wanted} == wanted
+    except (OSError, ValueError, AttributeError):
+        current = False
+    if not current:
+        texts = device_texts(weights, link)
+        with replaced_directory(path, CONFIG_FILE) as directory:
+            for name, text in texts.items():
+                (directory / name).write_text(text, encoding="utf-8")
+    return path
+
+
+def read_device(directory: str | Path) -> dict:
+    """``config.json`` of a device's directory.
+
+    Raises
+    ------
+    InvalidFileError
+        There is none.
+    """
+    path = Path(directory) / CONFIG_FILE
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["configuration"] and values["link"]["divisor"]:
+            return values
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise InvalidFileError(f"{path} must be that of a device (make fpga), not another or missing file")
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where a simulated device listens.
+
+    Attributes
+    ----------
+    path : str
+        Of the pseudo-terminal.
+    patience : Patience
+        In the device's time.
+    """
+
+    path: str
+    patience: Patience
+
+
+@contextlib.contextmanager
+def simulated_device(
+    directory: str | Path, simulator: str = "verilator", source: str = DEVICE_FILE
+) -> Iterator[Terminal]:
+    """Run a device's directory (:func:`emit_device`) in a simulator.
+
+    Parameters
+    ----------
+    source : str
+        File of the directory: the emitted Verilog, or a netlist of it that brings the models of its cells.
+
+    Raises
+    ------
+    MissingToolError
+        The simulator, or what it needs to compile, is not installed.
+    SimulationError
+        It is installed and fails.
+    """
+    require(simulator in SIMULATORS, "simulator", f"one of {', '.join(SIMULATORS)}", simulator)
+    directory = Path(directory).resolve()
+    values = read_device(directory)
+    verilog = directory / source
+    header = verilog.read_text(encoding="utf-8")[:1000] if verilog.exists() else ""
+    if f"{FINGERPRINT_LABEL} {values['configuration']}" not in header:
+        raise InvalidFileError(f"{verilog} must be Verilog of {FINGERPRINT_LABEL} {values['configuration']}")
+    compiled = directory / "sim" / simulator / Path(source).stem
+    with environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
+        _compile(verilog, compiled, simulator, FPGA_MODULE)
+        scratch = Path(scratch)
+        for memory in directory.glob("*.mem"):
+            (scratch / memory.name).symlink_to(memory)
+        address, stop, log, clock = (scratch / name for name in ("address", "stop", "run.log", "clock"))
+        clock.write_bytes(bytes(CYCLE.size))
+        job = {
+            "divisor": values["link"]["divisor"],
+            "patience_bytes": _patience(values),
+            "address": str(address),
+            "stop": str(stop),
+            "clock": str(clock),
+        }
+        (scratch / "job.json").write_text(json.dumps(job), encoding="utf-8")
+        with open(log, "wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "chessrnn.sim.device_simulation", str(compiled), str(scratch), simulator],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                path = _address(process, address, log, simulator)
+                with open(clock, "rb") as shared, mmap.mmap(shared.fileno(), CYCLE.size, prot=mmap.PROT_READ) as cycles:
+                    yield Terminal(path, _host_patience(values, lambda: CYCLE.unpack_from(cycles)[0], process))
+            except UserError:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=3)
+                    raise SimulationError(f"{simulator} ended{_tail(log)}") from None
+                raise
+            finally:
+                stop.touch()
+                try:
+                    process.wait(timeout=10)
+                except subprocess.TimeoutExpired:
+                    # The simulator sees that its parent is gone, and ends.
+                    process.kill()
+                    process.wait()
+
+
+def _patience(values: dict) -> int:
+    """Times of a byte that a step may take."""
+    schedule = Schedule(Config.from_dict(values["config"]))
+    cycles = 2 * (schedule.initiation_interval + schedule.first_step_latency)
+    return 8 + cycles // (BITS_PER_BYTE * values["link"]["divisor"])
+
+
+def _host_patience(values: dict, cycle: Callable[[], int], process: subprocess.Popen) -> Patience:
+    """What a host may expect of the device, counted in its own time.
+
+    The clock raises :class:`chessrnn.model.link.frames.FrameError` when the simulator has ended.
+    """
+    layout, link = LinkLayout(Config.from_dict(values["config"])), values["link"]
+    frames = 2 * (layout.max_request_bytes + layout.max_answer_bytes)  # every byte escaped
+    settled = (_patience(values) + frames) * BITS_PER_BYTE * link["divisor"]
+
+    def clock() -> float:
+        if process.poll() is not None:
+            raise FrameError("the simulator must run, not end")
+        return cycle() / link["clock_hz"]
+
+    return Patience((settled + 2 * link["silence_cycles"]) / link["clock_hz"], settled / link["clock_hz"], clock)
+
+
+def _address(process: subprocess.Popen, address: Path, log: Path, simulator: str) -> str:
+    end = time.monotonic() + START_SECONDS
+    while not address.exists():
+        if process.poll() is not None or time.monotonic() > end:
+            raise SimulationError(f"{simulator} did not start{_tail(log)}")
+        time.sleep(0.02)
+    return address.read_text(encoding="utf-8")
+
+
+def _serve(compiled: Path, scratch: Path, simulator: str) -> None:
+    """The simulator's own process: runs until it is told to stop."""
+    _runner(simulator).test(
+        hdl_toplevel=FPGA_MODULE,
+        hdl_toplevel_lang="verilog",
+        test_module=BENCH,
+        build_dir=compiled,
+        test_dir=scratch,
+        results_xml=str(scratch / "results.xml"),
+        extra_env={"CHESSRNN_JOB": str(scratch / "job.json"), "COCOTB_LOG_LEVEL": "WARNING"},
+    )
+
+
+if __name__ == "__main__":
+    _serve(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,73 @@
+"""Gates and depth of small designs, to notice when a change makes them larger: ``tests/baselines/``."""
+
+import json
+import tempfile
+from itertools import product
+from pathlib import Path
+
+from chessrnn.hdl.verilog import TOP_MODULE, generate
+from chessrnn.model.config import ARITHMETICS, ENGINES
+from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.presets import preset
+from chessrnn.sim.synthesis.flow import synthesize
+from chessrnn.sim.synthesis.yosys import yosys_version
+
+FOLDER = Path(__file__).resolve().parents[2] / "tests" / "baselines"
+# One lane and few elements: what a module costs shows as well in a small tile.
+SMALL = {"architecture.tile_rows": 4, "architecture.tile_cols": 1, "architecture.cell_lanes": 1}
+DESIGNS = tuple(product(ENGINES, ARITHMETICS))
+# A design may grow by this much before it counts; less is the mapper's mood.
+GROWTH, DEEPER = 0.01, 1
+
+
+def baseline_file() -> Path:
+    """Of the installed Yosys: another version maps differently."""
+    return FOLDER / f"synthesis-pyosys-{yosys_version()}.json"
+
+
+def measure(engine: str, arithmetic: str) -> dict:
+    """Gate equivalents of generic cells and depth in cells, of the design and of each module."""
+    chosen = {"architecture.engine": engine, "architecture.arithmetic": arithmetic}
+    config = preset("tiny").replace(SMALL | chosen)
+    with tempfile.TemporaryDirectory(prefix="chessrnn-synthesis-") as folder:
+        result = synthesize(generate(config), TOP_MODULE, None, Path(folder))
+    top = result.areas[TOP_MODULE]
+    return {
+        "gates": top.total,
+        "flip_flops": top.flip_flops,
+        "depth": max(area.depth for area in result.areas.values()),
+        "modules": {name: {"gates": area.total, "depth": area.depth} for name, area in sorted(result.areas.items())},
+    }
+
+
+def name(engine: str, arithmetic: str) -> str:
+    """Key of a design in the file."""
+    return f"{engine}, {arithmetic}"
+
+
+def read_baseline(path: Path) -> dict:
+    """Design, as :func:`name` calls it, → figures of a file that ``make bless`` wrote.
+
+    Raises
+    ------
+    InvalidFileError
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidFileError(f"{path} must be a baseline that `make bless` wrote: {error}") from None
+
+
+def regressions(before: dict, now: dict) -> list[str]:
+    """What grew: the whole design, and every module that both have."""
+    found = []
+    pairs = [("the design", before, now)]
+    pairs += [
+        (name, before["modules"][name], now["modules"][name]) for name in before["modules"] if name in now["modules"]
+    ]
+    for name, old, new in pairs:
+        if new["gates"] > old["gates"] * (1 + GROWTH):
+            found.append(f"{name} grew from {old['gates']:,.0f} to {new['gates']:,.0f} gates")
+        if new["depth"] > old["depth"] + DEEPER:
+            found.append(f"{name} is {new['depth']} cells deep, not {old['depth']}")
+    return found

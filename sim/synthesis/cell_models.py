@@ -1,0 +1,58 @@
+"""Verilog of a library's cells, from the functions that its Liberty file states."""
+
+from collections.abc import Iterable
+
+from chessrnn.model.errors import InvalidFileError
+from chessrnn.sim.synthesis.liberty import Cell, Expression, Liberty
+
+
+def cell_models(liberty: Liberty, names: Iterable[str]) -> str:
+    """Behavioural modules of the cells called ``names``, without delays.
+
+    Raises
+    ------
+    InvalidFileError
+        A cell whose function the file does not state.
+    """
+    return "\n".join(_model(liberty.cells[name]) for name in sorted(set(names)))
+
+
+def _model(cell: Cell) -> str:
+    ports = [pin for pin in cell.pins.values() if pin.direction in ("input", "output")]
+    lines = [f"module {cell.name}({', '.join(pin.name for pin in ports)});"]
+    lines += [f"  {pin.direction} {pin.name};" for pin in ports]
+    if cell.kind == "flip-flop":
+        lines += _flip_flop(cell)
+    elif cell.kind != "comb":
+        raise InvalidFileError(f"cell {cell.name} must be a gate or a flip-flop to be simulated, not {cell.kind!r}")
+    states = {cell.sequential[key] for key in ("state", "inverse") if cell.sequential.get(key)}
+    for pin in ports:
+        if pin.direction == "output":
+            if pin.function is None:
+                raise InvalidFileError(f"output {pin.name} of cell {cell.name} must have a function")
+            expression = Expression(pin.function, {*cell.inputs, *states})
+            lines.append(f"  assign {pin.name} = {expression.verilog()};")
+    return "\n".join([*lines, "endmodule", ""])
+
+
+def _flip_flop(cell: Cell) -> list[str]:
+    details = cell.sequential
+    state, inverse = details["state"], details.get("inverse")
+    names = {*cell.inputs, state, *([inverse] if inverse else [])}
+
+    def expression(key: str) -> str | None:
+        return Expression(details[key], names).verilog() if details.get(key) else None
+
+    lines = [f"  reg {state};"]
+    if inverse:
+        lines.append(f"  wire {inverse} = ~{state};")
+    lines += [f"  wire clock_ = {expression('clocked_on')};", f"  wire next_ = {expression('next_state')};"]
+    clear, preset = expression("clear"), expression("preset")
+    edges, body = ["posedge clock_"], f"{state} <= next_;"
+    # Preset is looked at last, so that clear wins where both are active, as most libraries have it.
+    for name, value, level in (("preset_", preset, "1'b1"), ("clear_", clear, "1'b0")):
+        if value:
+            lines.append(f"  wire {name} = {value};")
+            edges.append(f"posedge {name}")
+            body = f"if ({name}) {state} <= {level}; else {body}"
+    return [*lines, f"  always @({' or '.join(edges)}) {body}"]

@@ -1,0 +1,99 @@
+"""One design, or one unit of it, in one library: synthesized, reported in a folder, reused while nothing changed."""
+
+import hashlib
+import json
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+from chessrnn.model.config import Config
+from chessrnn.model.cost import area
+from chessrnn.model.files import make_folder, write_atomic
+from chessrnn.sim.synthesis import opensta
+from chessrnn.sim.synthesis.flow import Synthesis, synthesize
+from chessrnn.sim.synthesis.library import Library
+from chessrnn.sim.synthesis.results import report_values
+from chessrnn.sim.synthesis.synthesis_report import html, markdown
+from chessrnn.sim.synthesis.yosys import yosys_version
+
+REPORT_FILE = "report.json"
+# Modules of this package that decide figures; the others only show them.
+SOURCES = (
+    "flow", "job", "liberty", "library", "memory_macro", "netlist", "opensta", "results", "timing", "units", "yosys",
+)  # fmt: skip
+# Part of the clock period that the surroundings of the accelerator take before its inputs and after its outputs.
+PORTS_FRACTION = 0.3
+
+
+def tools() -> dict[str, str | None]:
+    """Versions of what decides the figures.
+
+    Raises
+    ------
+    MissingToolError
+        There is no Yosys.
+    """
+    return {"pyosys": yosys_version(), "opensta": opensta.version() if opensta.available() else None}
+
+
+def run_key(verilog: str, top: str, library: Library | None, target_fo4: float) -> str:
+    """Digest of everything that the figures depend on."""
+    digest = hashlib.sha256()
+    own = [Path(__file__).with_name(f"{name}.py") for name in SOURCES]
+    for source in (*own, opensta.SDC, Path(area.__file__)):
+        digest.update(source.read_bytes())
+    facts = [verilog, top, library.digest if library else None, target_fo4, tools()]
+    digest.update(json.dumps(facts).encode())
+    return digest.hexdigest()
+
+
+def folder_of(root: Path, config: Config, library: Library | None) -> Path:
+    """Where the reports of a design in a library go."""
+    design = f"{config.name}-{config.architecture.engine}-{config.fingerprint[:8]}"
+    return root / "synthesis" / design / (library.name if library else "generic")
+
+
+def earlier(folder: Path, key: str) -> dict | None:
+    """The report of an earlier run of the same key, if there is one."""
+    try:
+        values = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return None
+    return values if isinstance(values, dict) and values.get("key") == key else None
+
+
+def run(
+    config: Config,
+    verilog: str,
+    top: str,
+    library: Library | None,
+    target_fo4: float,
+    folder: Path,
+    whole: bool,
+    progress: Callable[[str], None],
+) -> tuple[dict, Synthesis]:
+    """Synthesize and write the reports; what they show, and the netlist."""
+    key = run_key(verilog, top, library, target_fo4)
+    folder = make_folder(folder).resolve()
+    # A report beside another run's files would be worse than none.
+    (folder / REPORT_FILE).unlink(missing_ok=True)
+    fraction = PORTS_FRACTION if whole else 0.0
+    before = _cpu_seconds()
+    result = synthesize(verilog, top, library, folder, target_fo4, fraction, progress)
+    values = {"key": key, **report_values(result, config, target_fo4, whole)}
+    values["cpu_seconds"] = round(_cpu_seconds() - before, 1)
+    write(folder, values)
+    return values, result
+
+
+def _cpu_seconds() -> float:
+    """Processor time so far, of this program and of the tools that it ran."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def write(folder: Path, values: dict) -> None:
+    """``report.json`` and, for people, ``report.md`` and ``report.html``."""
+    write_atomic(folder / "report.md", markdown(values))
+    write_atomic(folder / "report.html", html(values))
+    write_atomic(folder / REPORT_FILE, json.dumps(values, indent=1) + "\n")

@@ -1,0 +1,210 @@
+"""Blocks of the host link against the reference codec; ``chessrnn.scripts.host --fuzz`` hurts the whole device."""
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.sim import Simulator
+from chessrnn.hdl.device.frame_receiver import FrameReceiver
+from chessrnn.hdl.device.frame_sender import FrameSender
+from chessrnn.hdl.device.uart import UartReceiver, UartTransmitter
+from chessrnn.model.link.frames import (
+    FLAG,
+    Frame,
+    FrameDecoder,
+    Kind,
+    LinkConfig,
+    LinkLayout,
+    Reason,
+    escape,
+    parse_body,
+)
+from chessrnn.model.presets import preset
+from chessrnn.sim.pysim import CLOCK_PERIOD
+
+LINK = LinkConfig(1e6, 4, 400)
+
+
+def simulate(dut, bench):
+    sim = Simulator(dut)
+    sim.add_clock(CLOCK_PERIOD)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+class Loop(wiring.Component):
+    """Transmitter into receiver, as a cable would."""
+
+    def __init__(self, divisor):
+        self.transmitter, self.receiver = UartTransmitter(divisor), UartReceiver(divisor)
+        super().__init__({})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules += [self.transmitter, self.receiver]
+        m.d.comb += self.receiver.rx.eq(self.transmitter.tx)
+        return m
+
+
+@pytest.mark.parametrize("divisor", [4, 7])
+def test_uart_carries_every_byte(divisor, rng):
+    dut, sent, got = Loop(divisor), [0, 255, *rng.integers(0, 256, 60).tolist()], []
+
+    async def bench(ctx):
+        queue, cycle = list(sent), 0
+        ctx.set(dut.transmitter.bytes.valid, 1)
+        while len(got) < len(sent):
+            ctx.set(dut.transmitter.bytes.payload, queue[0] if queue else 0)
+            ctx.set(dut.transmitter.bytes.valid, bool(queue))
+            if queue and ctx.get(dut.transmitter.bytes.ready):
+                queue.pop(0)
+            if ctx.get(dut.receiver.valid):
+                got.append(ctx.get(dut.receiver.data))
+                assert not ctx.get(dut.receiver.error)
+            cycle += 1
+            # Back to back: ten bits a byte, not one cycle more.
+            assert cycle <= len(sent) * 10 * divisor + 20
+            await ctx.tick()
+
+    simulate(dut, bench)
+    assert got == sent
+
+
+def line_bits(byte, divisor, rate=1.0, stop=1):
+    """Levels of the line, a value per clock cycle, from a sender whose bits are ``rate`` times as long."""
+    levels = [0, *((byte >> bit) & 1 for bit in range(8)), stop]
+    return [levels[int(cycle / (divisor * rate))] for cycle in range(int(len(levels) * divisor * rate))]
+
+
+@pytest.mark.parametrize("rate", [0.97, 1.0, 1.03])
+def test_uart_tolerates_a_clock_that_differs(rate, rng):
+    divisor, sent, got = 16, rng.integers(0, 256, 40).tolist(), []
+    dut = UartReceiver(divisor)
+
+    async def bench(ctx):
+        for level in [1] * 5 + [bit for byte in sent for bit in line_bits(byte, divisor, rate)] + [1] * 40:
+            ctx.set(dut.rx, level)
+            await ctx.tick()
+            if ctx.get(dut.valid):
+                got.append((ctx.get(dut.data), ctx.get(dut.error)))
+
+    simulate(dut, bench)
+    assert got == [(byte, 0) for byte in sent]
+
+
+def test_uart_reports_a_missing_stop_bit_once_and_ignores_glitches():
+    divisor, got = 8, []
+    dut = UartReceiver(divisor)
+    held_low = line_bits(0x41, divisor, stop=0) + [0] * 300
+    glitch = [0, 0, 1]
+
+    async def bench(ctx):
+        line = [1] * 5 + held_low + [1] * 10 + glitch + [1] * 100 + line_bits(0x5A, divisor) + [1] * 20
+        for level in line:
+            ctx.set(dut.rx, level)
+            await ctx.tick()
+            if ctx.get(dut.valid):
+                got.append((ctx.get(dut.data), ctx.get(dut.error)))
+
+    simulate(dut, bench)
+    assert got == [(0x41, 1), (0x5A, 0)]
+
+
+def damage(body: bytes, rng) -> list[tuple[int, bool]]:
+    """The bytes of a frame on the line, hurt in one of the ways in which lines hurt."""
+    line = [FLAG, *escape(body), FLAG]
+    errors = [False] * len(line)
+    place = int(rng.integers(0, len(line)))
+    match int(rng.integers(0, 9)):
+        case 0:
+            line[place] ^= 1 << int(rng.integers(0, 8))
+        case 1:
+            del line[place], errors[place]
+        case 2:
+            line.insert(place, int(rng.integers(0, 256)))
+            errors.insert(place, False)
+        case 3:
+            line, errors = line[:place] + [FLAG], errors[:place] + [False]
+        case 4:
+            errors[place] = True
+        case 5:
+            extra = rng.integers(0, 256, int(rng.integers(1, 200))).tolist()
+            line[place:place] = extra
+            errors[place:place] = [False] * len(extra)
+        case 6:
+            line[place:place] = [0x7D, FLAG]
+            errors[place:place] = [False, False]
+        case 7:
+            line, errors = rng.integers(0, 256, place + 1).tolist() + [FLAG], [False] * (place + 2)
+        case _:
+            pass  # whole
+    return list(zip(line, errors, strict=True))
+
+
+def requests(layout, rng, count):
+    """Frames of every kind, most of them right."""
+    kinds = [Kind.STEP, Kind.STEP, Kind.IDENTIFY, Kind.COUNTERS, Kind.RESET, 0, 77]
+    for _ in range(count):
+        kind = kinds[int(rng.integers(len(kinds)))]
+        size = layout.step_bytes if kind == Kind.STEP else 0
+        if rng.random() < 0.1:
+            size = int(rng.integers(0, layout.step_bytes + 3))
+        yield Frame(int(kind), int(rng.integers(0, 256)), rng.bytes(size)).body()
+
+
+def test_receiver_sorts_damaged_frames(rng):
+    """Every damaged frame is recognised, every whole one is understood, in the reference's words."""
+    layout = LinkLayout(preset("tiny"))
+    dut, golden = FrameReceiver(layout, LINK), FrameDecoder(layout.max_request_bytes)
+    line = [pair for body in requests(layout, rng, 400) for pair in damage(body, rng)]
+    expected = [found for pair in line if (found := golden.byte(*pair)) is not None]
+    got = []
+
+    async def bench(ctx):
+        for value, error in line:
+            ctx.set(dut.data, value)
+            ctx.set(dut.error, int(error))
+            ctx.set(dut.valid, 1)
+            await ctx.tick()
+            ctx.set(dut.valid, 0)
+            if ctx.get(dut.ready):
+                reason = Reason(ctx.get(dut.reason))
+                header = (ctx.get(dut.kind), ctx.get(dut.sequence), ctx.get(dut.length))
+                got.append(reason if reason else header)
+                ctx.set(dut.release, 1)
+                await ctx.tick()
+                ctx.set(dut.release, 0)
+
+    simulate(dut, bench)
+    words = [f if isinstance(f, Reason) else (f.kind, f.sequence, len(f.payload)) for f in expected]
+    assert got == words
+    assert sum(isinstance(f, Reason) for f in expected) > 100 and 40 < sum(isinstance(f, Frame) for f in expected)
+
+
+def test_sender_builds_frames_that_the_codec_reads(rng):
+    dut = FrameSender(300)
+    frames = [Frame(int(rng.integers(256)), int(rng.integers(256)), rng.bytes(int(n))) for n in rng.integers(0, 300, 6)]
+    frames += [Frame(0x7E, 0x7D, bytes([0x7E, 0x7D, 0x5E, 0x20])), Frame(1, 2)]
+    got = bytearray()
+
+    async def bench(ctx):
+        for frame in frames:
+            ctx.set(dut.kind, frame.kind)
+            ctx.set(dut.sequence, frame.sequence)
+            ctx.set(dut.length, len(frame.payload))
+            ctx.set(dut.start, 1)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            byte = 0
+            while ctx.get(dut.busy):
+                ctx.set(dut.payload, byte)  # a cycle after its index, as memories are
+                index = ctx.get(dut.index)
+                byte = frame.payload[index] if index < len(frame.payload) else 0
+                ready = rng.random() < 0.5
+                ctx.set(dut.bytes.ready, int(ready))
+                if ready and ctx.get(dut.bytes.valid):
+                    got.append(ctx.get(dut.bytes.payload))
+                await ctx.tick()
+
+    simulate(dut, bench)
+    assert bytes(got) == b"".join(frame.encode() for frame in frames)
+    assert parse_body(frames[0].body(), 400) == frames[0]

@@ -1,0 +1,184 @@
+"""The codec of the host link, and the client against the reference device."""
+
+import numpy as np
+import pytest
+from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.link.client import DeviceClient, Patience, damaged
+from chessrnn.model.link.frames import (
+    ESCAPE,
+    FLAG,
+    Counters,
+    Frame,
+    FrameDecoder,
+    FrameError,
+    Identity,
+    Kind,
+    LinkConfig,
+    LinkLayout,
+    Reason,
+)
+from chessrnn.model.presets import preset
+from chessrnn.model.reference.host_link import HostLinkReference
+from chessrnn.model.reference.layer import LayerReference
+from chessrnn.model.weights import random_inputs, random_weights
+from chessrnn.sim.scenarios import random_config
+from hypothesis import given
+from hypothesis import strategies as st
+
+MAX = 80
+frames = st.builds(
+    Frame,
+    st.integers(0, 255),
+    st.integers(0, 255),
+    st.lists(st.one_of(st.integers(0, 255), st.sampled_from([FLAG, ESCAPE])), max_size=MAX - 8).map(bytes),
+)
+
+
+@given(st.lists(frames, max_size=5))
+def test_decoder_reads_what_frames_encode(many):
+    line = b"".join(frame.encode() for frame in many)
+    assert FrameDecoder(MAX).feed(line) == many
+    # One flag may end a frame and begin the next.
+    assert FrameDecoder(MAX).feed(line.replace(bytes([FLAG, FLAG]), bytes([FLAG]))) == many
+
+
+@given(frames)
+def test_flags_stand_at_the_borders_alone(frame):
+    assert FLAG not in frame.encode()[1:-1]
+
+
+@given(frames, st.binary(max_size=3 * MAX), frames)
+def test_whatever_came_before_the_next_frame_is_understood(first, noise, second):
+    decoder = FrameDecoder(MAX)
+    decoder.feed(first.encode()[:-1] + noise)
+    assert decoder.feed(second.encode())[-1] == second
+
+
+@given(frames, st.integers(0, 10**6), st.integers(0, 7))
+def test_a_flipped_bit_is_noticed(frame, place, bit):
+    line = bytearray(frame.encode())
+    line[1 + place % (len(line) - 2)] ^= 1 << bit
+    found = FrameDecoder(MAX).feed(bytes(line))
+    assert frame not in found
+    assert all(isinstance(f, Reason) for f in found)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (bytes([FLAG, 1, 2, FLAG]), Reason.SIZE),
+        (bytes([FLAG]) + bytes(MAX + 1) + bytes([FLAG]), Reason.SIZE),
+        (bytes([FLAG]) + bytes(12) + bytes([FLAG]), Reason.CHECKSUM),
+        (Frame(1, 2, b"abc").encode()[:-1] + bytes([ESCAPE, FLAG]), Reason.LINE),
+    ],
+)
+def test_reasons(line, reason):
+    assert FrameDecoder(MAX).feed(line) == [reason]
+
+
+def test_silence_ends_a_frame_and_not_the_line():
+    decoder = FrameDecoder(MAX)
+    assert decoder.silence() is None
+    decoder.feed(Frame(1, 2).encode()[:5])
+    assert decoder.silence() is Reason.LINE
+    assert decoder.feed(Frame(1, 2).encode()) == [Frame(1, 2)]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_payloads_carry_every_format(seed):
+    rng = np.random.default_rng(seed)
+    settings = {"architecture.contexts": 1, "network.bidirectional": False, "architecture.sequence_steps": None}
+    config = random_config(rng).replace(settings | {"architecture.state_ports": False, "architecture.output_layer": 0})
+    layout, last = LinkLayout(config), bool(rng.integers(2))
+    x = random_inputs(config, rng, 1)[0]
+    payload = layout.pack_x(x, last)
+    assert len(payload) == layout.step_bytes
+    got, got_last = layout.unpack_x(payload)
+    np.testing.assert_array_equal(got, x)
+    assert got_last == last
+    fmt = config.quantization.h
+    h = rng.integers(fmt.min, fmt.max + 1, config.output_size)
+    np.testing.assert_array_equal(layout.unpack_h(layout.pack_h(h)), h)
+    identity = Identity.of(config, "ab" * 32, 25e6)
+    assert Identity.unpack(identity.pack()) == identity
+
+
+class BadLine:
+    """A line to the reference device that hurts frames in both directions."""
+
+    def __init__(self, device, rng, chance):
+        self.device, self.rng, self.chance, self.waiting = device, rng, chance, bytearray()
+
+    def _maybe(self, data):
+        return damaged(data, self.rng) if self.rng.random() < self.chance else data
+
+    def write(self, data):
+        for frame in self.device.feed(self._maybe(data)):
+            self.waiting += self._maybe(frame.encode())
+
+    def read(self):
+        data, self.waiting = bytes(self.waiting), bytearray()
+        return data
+
+
+def test_client_gets_every_step_through_a_bad_line(rng):
+    weights = random_weights(preset("tiny"), rng)
+    device = HostLinkReference(weights, Identity.of(weights.config, "cd" * 32, 25e6))
+    client = DeviceClient(BadLine(device, rng, 0.2), weights.config, Patience(-1.0, -1.0))
+    client.expect("cd" * 32)
+    client.reset()
+    xs = random_inputs(weights.config, rng, 300)
+    got = np.stack([client.step(x) for x in xs])
+    expected, _ = LayerReference(weights).run(xs[:, None])
+    np.testing.assert_array_equal(got, expected[:, 0])
+    assert client.counters().steps == len(xs)
+    assert client.repeats > 30
+
+
+def test_client_gives_up_and_names_why(rng):
+    weights = random_weights(preset("tiny"), rng)
+    device = HostLinkReference(weights, Identity.of(weights.config, "cd" * 32, 25e6))
+    client = DeviceClient(BadLine(device, rng, 0), weights.config, Patience(-1.0, -1.0))
+    with pytest.raises(InvalidValueError, match="weights must be 'efef.* not 'cdcd"):
+        client.expect("ef" * 32)
+    client.next_step = 7
+    with pytest.raises(FrameError, match="refuses STEP 7: SEQUENCE"):
+        client.step(random_inputs(weights.config, rng, 1)[0])
+    client.line.write = lambda data: None
+    with pytest.raises(FrameError, match="no answer"):
+        client.identify()
+    with pytest.raises(FrameError, match="must hold 20 bytes, not 3"):
+        Counters.unpack(b"abc")
+
+
+def test_device_answers_a_repeated_step_without_computing_it(rng):
+    weights = random_weights(preset("tiny"), rng)
+    device = HostLinkReference(weights, Identity.of(weights.config, "cd" * 32, 25e6))
+    layout = LinkLayout(weights.config)
+    question = Frame(Kind.STEP, 0, layout.pack_x(random_inputs(weights.config, rng, 1)[0])).encode()
+    assert device.feed(question) == device.feed(question)
+    assert device.steps == 1
+
+
+@pytest.mark.parametrize(
+    ("clock", "baud", "match"),
+    [(12e6, 3_500_000, "baud must be within 2 %"), (25e6, 0, "baud must be more than 0, not 0")],
+)
+def test_bauds_that_the_clock_does_not_give(clock, baud, match):
+    with pytest.raises(InvalidValueError, match=match):
+        LinkConfig.from_baud(clock, baud)
+
+
+@pytest.mark.parametrize(
+    ("setting", "text"),
+    [
+        ({"architecture.contexts": 2}, "architecture.contexts must be 1 behind the host link, not 2"),
+        (
+            {"network.bidirectional": True},
+            "network.bidirectional must be false behind the host link, which sends step by step, not True",
+        ),
+    ],
+)
+def test_what_the_link_does_not_carry_is_refused(setting, text):
+    with pytest.raises(InvalidValueError, match=f"^{text}$"):
+        LinkLayout(preset("tiny").replace(setting))
