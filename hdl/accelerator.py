@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.packing import padding_mask
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.cell_update import CellUpdate

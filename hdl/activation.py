@@ -3,6 +3,7 @@
 from amaranth.hdl import Array, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.requantize import resize
 from chessrnn.model.activation_tables import SLOPE_FRACTION_BITS, ActivationTable
 from chessrnn.model.schedule import activation_latency

@@ -1,6 +1,7 @@
 """The streams of x and of h."""
 
 from amaranth.lib import data, stream
+
 from chessrnn.model.config import Config
 from chessrnn.model.qformat import QFormat
 

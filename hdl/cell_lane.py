@@ -6,6 +6,7 @@ A class per recurrence; what they have in common is their place between the drai
 from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.activation import Activation
 from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum
 from chessrnn.hdl.arithmetic.dot_product import CarrySaveProduct

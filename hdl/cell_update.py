@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.cell_lane import LANES
 from chessrnn.hdl.drain import slice_layout, state_unit_port, unit_shape
 from chessrnn.hdl.hierarchy import shared

@@ -5,6 +5,7 @@ import math
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.packing import split
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.matvec import issue_tags

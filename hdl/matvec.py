@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Rom, address_width, delay
 from chessrnn.hdl.operand import OperandStage, WeightStage

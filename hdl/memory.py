@@ -7,6 +7,7 @@ Amaranth's simulator ``amaranth.lib.memory`` stands in with the same timing.
 from amaranth.hdl import Assert, ClockSignal, Instance, Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.model.memory_image import MemorySpec
 
 ROM_MODULE = "chessrnn_rom"

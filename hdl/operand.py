@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.booth import recode
 from chessrnn.hdl.arithmetic.packing import split
 from chessrnn.hdl.hierarchy import shared

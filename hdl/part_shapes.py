@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from amaranth.hdl import Array, Const, Mux, Value
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.model.config import Config
 from chessrnn.model.parts import PROJECTION
 

@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.memory import address_width
 from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config

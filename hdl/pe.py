@@ -3,6 +3,7 @@
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.adder_tree import AdderTree
 from chessrnn.hdl.arithmetic.multiplier import Multiplier
 from chessrnn.hdl.arithmetic.packing import join, split

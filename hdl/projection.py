@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.requantize import requantize
 from chessrnn.hdl.drain import slice_layout
 from chessrnn.model.config import Config

@@ -7,6 +7,7 @@ from itertools import pairwise
 from amaranth.hdl import Module, Shape, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.adder_tree import AdderTree
 from chessrnn.hdl.arithmetic.carry_save import compress
 from chessrnn.hdl.arithmetic.dot_product import CarrySaveJoin, DotProduct

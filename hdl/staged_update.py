@@ -3,6 +3,7 @@
 from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.activation import Activation
 from chessrnn.hdl.arithmetic.requantize import requantize, resize
 from chessrnn.hdl.cell_lane import aligned

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import enum, stream, wiring
 from amaranth.lib.data import StructLayout
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.part_shapes import group_shape, select
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import cell_state_words

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.requantize import resize
 from chessrnn.model import bilinear
 from chessrnn.model.schedule import inverse_transform_latency, transform_stages

@@ -6,6 +6,7 @@ from operator import or_
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.packing import widened
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram, address_width

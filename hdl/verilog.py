@@ -5,6 +5,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Module, Shape
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.accelerator import Accelerator
 from chessrnn.hdl.bidirectional.bidirectional_accelerator import BidirectionalAccelerator
 from chessrnn.hdl.hierarchy import VerilogPlatform, shared

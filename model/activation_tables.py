@@ -15,6 +15,7 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
+
 from chessrnn.model.errors import require
 from chessrnn.model.qformat import QFormat
 

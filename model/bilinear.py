@@ -21,6 +21,7 @@ from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+
 from chessrnn.model.errors import require
 
 FAST_BLOCK_SIZES = (2, 4, 8, 16)

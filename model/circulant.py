@@ -5,6 +5,7 @@ A k × k circulant block is stored by its *first column* w, so that ``C[r, c] = 
 """
 
 import numpy as np
+
 from chessrnn.model.errors import require
 
 

@@ -4,6 +4,7 @@ Nothing else in the model shifts, rounds or clips.  All integers are NumPy ``int
 """
 
 import numpy as np
+
 from chessrnn.model.qformat import QFormat
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidFileError, UserError, require
 from chessrnn.model.output_layer import OutputLayer, first_columns
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 from chessrnn.model.weights import LayerWeights, NetworkWeights, layer_configs, of_layers
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
 from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidValueError, require

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from chessrnn.model.config import Config, parse_setting
 from chessrnn.model.conversion.convert import Conversion, convert
 from chessrnn.model.conversion.first_state import begins_elsewhere

@@ -43,7 +43,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """Arguments."""
     parser = command_parser("evaluate", __doc__, EXAMPLES)
     add_config_arguments(parser)
-    parser.add_argument("--weights", type=Path, metavar="FILE", help="weight image; default the one shipped for the preset")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE", help="weight image; default the one shipped for the preset"
+    )
     parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text whose last 5 %% are scored")
     parser.add_argument("--streams", type=count, default=STREAMS, help=f"contiguous pieces; default {STREAMS}")
     parser.add_argument("--sample", metavar="PROMPT", help="also continue this text")

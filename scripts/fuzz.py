@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+
 from chessrnn.model.config import Config
 from chessrnn.model.cost.resources import matvec_multipliers
 from chessrnn.model.files import write_atomic

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
 from chessrnn.model.errors import InvalidFileError, InvalidValueError, MissingToolError
 from chessrnn.model.link.client import DeviceClient, Patience, damaged
 from chessrnn.model.link.frames import Frame, FrameError, Kind

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
+
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.text.char_model import CharModel

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from chessrnn.hdl.verilog import TOP_MODULE, generate
 from chessrnn.model.config import Config
 from chessrnn.model.cost.area import CLOCK_HZ

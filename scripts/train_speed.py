@@ -43,6 +43,7 @@ def numbers(text: str, option: str) -> list[int]:
 def candidates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
     """One training pass of every network, by name; the dense torch.nn.LSTM first."""
     import torch
+
     from chessrnn.model.training.export import choose_formats
     from chessrnn.model.training.layers import QuantLstm
     from chessrnn.model.training.sequence_network import SequenceNetwork

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
 from chessrnn.model.config import Config
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.model.weights import NetworkWeights, random_weights

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 import chessrnn.hdl
 import chessrnn.model
-import numpy as np
 from chessrnn.hdl.verilog import generate, ports
 from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import design_report

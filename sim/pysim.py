@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
+
 from chessrnn.hdl.verilog import accelerator
 from chessrnn.model.memory_image import memory_words, pack
 from chessrnn.model.weights import NetworkWeights

@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+
 from chessrnn.model.errors import MissingToolError, require
 from chessrnn.model.schedule import Schedule, Timeline
 from chessrnn.model.state_beats import state_bits

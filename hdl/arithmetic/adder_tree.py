@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.requantize import resize
 from chessrnn.model.schedule import adder_tree_latency
 

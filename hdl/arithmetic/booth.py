@@ -2,6 +2,7 @@
 
 from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import data
+
 from chessrnn.model.datapath import num_digits
 
 

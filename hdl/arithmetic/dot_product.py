@@ -3,6 +3,7 @@
 from amaranth.hdl import Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.booth import digits_layout, recode, row_offset, select
 from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum
 from chessrnn.model.datapath import num_digits

@@ -1,6 +1,7 @@
 """Several signed values of different widths in one bit vector, first value lowest."""
 
 from amaranth.hdl import Cat, Value
+
 from chessrnn.hdl.arithmetic.requantize import resize
 
 

@@ -1,6 +1,7 @@
 """Rounding and saturation as expressions.  Golden functions: ``chessrnn.model.fixed_point``."""
 
 from amaranth.hdl import Cat, Mux, Value
+
 from chessrnn.model.qformat import QFormat
 
 

@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.packing import padding_mask
 from chessrnn.hdl.bidirectional.sequencer import Sequencer
 from chessrnn.hdl.bidirectional.turn_controller import TurnController

@@ -3,6 +3,7 @@
 from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.packing import padding_mask, widened
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.hierarchy import shared

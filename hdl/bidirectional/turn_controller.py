@@ -3,6 +3,7 @@
 from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.drain import drain_is_free
 from chessrnn.hdl.matvec import issue_tags
 from chessrnn.hdl.part_shapes import flag, layer_part_port, part_shapes, select, select_part, shape_bits, shapes

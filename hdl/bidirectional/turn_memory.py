@@ -6,6 +6,7 @@ Where a step has several parts, they also meet what one of them makes for a late
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.packing import widened
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram, address_width

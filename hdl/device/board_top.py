@@ -5,6 +5,7 @@ from importlib import import_module
 
 from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal
 from amaranth.lib import io
+
 from chessrnn.hdl.device.device import FPGA_MODULE
 from chessrnn.model.boards import Board
 from chessrnn.model.errors import require

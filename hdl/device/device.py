@@ -4,6 +4,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, ResetInserter, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.accelerator import Accelerator
 from chessrnn.hdl.device.host_link import HostLink
 from chessrnn.hdl.device.uart import UartReceiver, UartTransmitter

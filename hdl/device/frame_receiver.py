@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.device.uart import DATA_BITS
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram, address_width

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.device.uart import DATA_BITS
 from chessrnn.model.link.frames import CRC_BYTES, ESCAPE, FLAG, FLIP, HEADER_BYTES, SEQUENCE_BITS
 

@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.device.frame_receiver import FrameReceiver
 from chessrnn.hdl.device.frame_sender import FrameSender
 from chessrnn.hdl.device.uart import DATA_BITS

@@ -3,6 +3,7 @@
 from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.packing import split
 from chessrnn.hdl.memory import delay
 from chessrnn.hdl.output_layer.step_memory import READ_TAGS

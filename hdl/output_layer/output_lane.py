@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.adder_tree import AdderTree
 from chessrnn.hdl.arithmetic.booth import digits_layout, recode
 from chessrnn.hdl.arithmetic.dot_product import DotProduct

@@ -3,6 +3,7 @@
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.arithmetic.packing import join, split
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.hierarchy import shared

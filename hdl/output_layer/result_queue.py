@@ -3,6 +3,7 @@
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.output_layer.largest import result_layout
 from chessrnn.model.config import Config
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+
 from chessrnn.model.config import Config
 from chessrnn.model.imported.float_evaluation import relative_error, run_layers
 from chessrnn.model.imported.recurrent_network import RecurrentLayer

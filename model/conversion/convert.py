@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+
 from chessrnn.model import circulant
 from chessrnn.model.cells import CELLS
 from chessrnn.model.config import FAST_BLOCK_SIZES, Config

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+
 from chessrnn.model.config import Config
 from chessrnn.model.fixed_point import quantize, requantize
 from chessrnn.model.imported.float_evaluation import initial_state

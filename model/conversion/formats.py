@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+
 from chessrnn.model.config import Config
 from chessrnn.model.conversion.hardware_rows import defining_vectors, directions, hardware_rows
 from chessrnn.model.imported.float_evaluation import run_layer, run_layers

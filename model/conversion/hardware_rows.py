@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+
 from chessrnn.model import circulant
 from chessrnn.model.imported.recurrent_network import DirectionWeights, RecurrentLayer
 from chessrnn.model.imported.summary import hardware_cell

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
 from chessrnn.model.errors import require
 from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer, RecurrentNetwork
 

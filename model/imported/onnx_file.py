@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 from chessrnn.model.imported.tensor_file import check_size
-from google.protobuf.message import DecodeError
-from onnx import TensorProto, external_data_helper, helper, numpy_helper
 
 # From this version of the default domain on, the recurrent operators mean what they mean today.
 MIN_OPSET = 7

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported import onnx_file
 from chessrnn.model.imported.onnx_probe import MOVING, Known, Unknown, Value, Zeros, describe, follow, is_shape_only

@@ -6,6 +6,7 @@ Equations of every cell stand in :mod:`chessrnn.model.imported.float_evaluation`
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from chessrnn.model.errors import require
 
 # Gates of a cell in PyTorch's order; ``rnn`` has one sum and no gate.

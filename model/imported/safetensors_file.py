@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
+
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.tensor_file import TensorFile
-from safetensors import SafetensorError, safe_open
 
 # Names of types in the header of a safetensors file.
 SAFETENSORS_TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}

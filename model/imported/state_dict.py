@@ -7,6 +7,7 @@ import re
 from math import prod
 
 import numpy as np
+
 from chessrnn.model.errors import InvalidFileError, require
 from chessrnn.model.imported.recurrent_network import (
     CELL_GATES,

@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 

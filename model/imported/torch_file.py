@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import torch
+
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.tensor_file import MAX_FILE_BYTES, TensorFile
 

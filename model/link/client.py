@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.link.frames import (

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
+
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidValueError, UserError, require
 from chessrnn.model.memory_image import pack

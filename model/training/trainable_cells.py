@@ -1,12 +1,13 @@
 """Trainable layers of every cell, out of autograd's own operations: plain and exact rather than fast."""
 
 import torch
+from torch import nn
+
 from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.errors import require
 from chessrnn.model.training.layers import Plan, QuantLayer, QuantLstm, exact_plan
 from chessrnn.model.training.quantizers import activation, fake_quantize, fake_quantize_to
-from torch import nn
 
 # Of the steps below ``config`` is None in float; else their arithmetic is that of the integers, and their twins are the
 # functions of the same names in ``chessrnn.model.reference.cell_update``.

@@ -2,9 +2,10 @@
 
 import numpy as np
 import torch
+from torch import nn
+
 from chessrnn.model.training.tasks import fsdd
 from chessrnn.model.training.tasks.base import Batch, Task
-from torch import nn
 
 EVALUATION_BATCH = 100
 

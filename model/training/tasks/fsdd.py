@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
 from torch import nn
+
+from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
 
 NAME = re.compile(r"([0-9])_([A-Za-z]+)_([0-9]+)\.wav")
 SOURCE = "https://github.com/Jakobovski/free-spoken-digit-dataset"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+
 from chessrnn.model.imported.float_evaluation import State, initial_state, relative_error, run_layer
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
 from chessrnn.model.training.tasks.base import Batch, Task

@@ -6,12 +6,13 @@ from collections import Counter
 
 import numpy as np
 import torch
+from torch import nn
+
 from chessrnn.model.errors import require
 from chessrnn.model.text.char_model import contiguous_streams, encode, log_softmax
 from chessrnn.model.text.corpus import SYMBOLS, Corpus
 from chessrnn.model.training.data import TextStreams
 from chessrnn.model.training.tasks.base import Batch, Task
-from torch import nn
 
 CHUNK_STEPS = 64
 UNKNOWN = "<unk>"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
+
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.training.tasks import fsdd
 from chessrnn.model.training.tasks.base import Batch, Task
-from torch import nn
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SOURCE = "https://github.com/cmusphinx/cmudict"
