@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidFileError, require
 from chessrnn.model.output_layer import OutputLayer, first_columns

@@ -6,6 +6,7 @@ The weights are dense, or consist of circulant blocks of which only first column
 from dataclasses import dataclass
 
 import numpy as np
+
 from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.errors import require

@@ -11,6 +11,7 @@ come in the order in which those begin that ask for one.
 from typing import NamedTuple
 
 import numpy as np
+
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import pack
 from chessrnn.model.parts import CELL

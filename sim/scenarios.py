@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+
 from chessrnn.model.cells import CELLS
 from chessrnn.model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, Config
 from chessrnn.model.cost.resources import matvec_multipliers

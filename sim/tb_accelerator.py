@@ -10,9 +10,10 @@ import time
 from pathlib import Path
 
 import cocotb
+from cocotb.triggers import Timer
+
 from chessrnn.sim.stalls import StallPattern
 from chessrnn.sim.streams import DeadlockError, ProtocolError, Sink, Source, Watchdog
-from cocotb.triggers import Timer
 
 RESET_CYCLES = 3
 # After the last beat: nothing more may come out.

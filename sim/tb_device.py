@@ -14,11 +14,12 @@ from collections import deque
 from pathlib import Path
 
 import cocotb
-from chessrnn.model.files import write_atomic
-from chessrnn.model.link.frames import BITS_PER_BYTE
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, Timer
 from cocotb.utils import get_sim_time
+
+from chessrnn.model.files import write_atomic
+from chessrnn.model.link.frames import BITS_PER_BYTE
 
 RESET_CYCLES = 3
 HALF_PERIOD_NS = 1

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
+
 from chessrnn.model.activation_tables import SLOPE_FRACTION_BITS, ActivationTable
 from chessrnn.model.fixed_point import saturate, shift_half_up
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+
 from chessrnn.model.config import Config
 from chessrnn.model.fixed_point import requantize
 from chessrnn.model.reference.activation import activate, lookup

@@ -1,6 +1,7 @@
 """Golden device of the host link.  Hardware twin: ``chessrnn.hdl.device.host_link``."""
 
 import numpy as np
+
 from chessrnn.model.link.frames import (
     REFUSED,
     REPLY,

@@ -4,6 +4,7 @@ Sources of the recurrences: ``chessrnn.model.cells``; forms and orders of gates 
 """
 
 import numpy as np
+
 from chessrnn.model import circulant
 from chessrnn.model.errors import require
 from chessrnn.model.fixed_point import requantize

@@ -4,6 +4,7 @@ Hardware twin: ``chessrnn.hdl.accelerator``.
 """
 
 import numpy as np
+
 from chessrnn.model.errors import require
 from chessrnn.model.reference.layer import LayerReference
 from chessrnn.model.weights import NetworkWeights

@@ -1,6 +1,7 @@
 """The character model around the layer: symbols → x, h → logits, in integers; and what it is compared with."""
 
 import numpy as np
+
 from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.reference.matvec import ExactMatrix
 from chessrnn.model.reference.network import NetworkReference

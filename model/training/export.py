@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+
 from chessrnn.model.config import Config
 from chessrnn.model.conversion import formats
 from chessrnn.model.conversion.formats import CANDIDATES, PROJECTION_CANDIDATES

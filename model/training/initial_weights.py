@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from chessrnn.model.config import Config
 from chessrnn.model.conversion.hardware_rows import hardware_rows
 from chessrnn.model.errors import InvalidFileError, require

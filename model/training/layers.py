@@ -7,6 +7,8 @@ mantissa (2^24 LSBs in float32, 2^53 in float64); the layer derives the type fro
 from typing import NamedTuple
 
 import torch
+from torch import nn
+
 from chessrnn.model import bilinear, circulant
 from chessrnn.model.cells import LSTM_GATES
 from chessrnn.model.config import Config
@@ -15,7 +17,6 @@ from chessrnn.model.reference.matvec import FLOAT32_EXACT
 from chessrnn.model.training.lstm_recurrence import LstmRecurrence
 from chessrnn.model.training.products import WAYS, Expanded, from_lanes, product, to_lanes
 from chessrnn.model.training.quantizers import fake_quantize, fake_quantize_to
-from torch import nn
 
 STAGES = ("float", "approximate", "quantized")
 

@@ -1,6 +1,7 @@
 """The steps of an LSTM as one node of autograd, with a backward pass written by hand: plain cells are slower."""
 
 import torch
+
 from chessrnn.model.cells import LSTM_GATES
 from chessrnn.model.config import Config
 from chessrnn.model.training.products import CHUNK, from_lanes, to_lanes

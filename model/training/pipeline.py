@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import distributed, nn
+
 from chessrnn.model.config import Config
 from chessrnn.model.errors import Interrupted, InvalidFileError, UserError, require
 from chessrnn.model.progress import Progress
@@ -20,7 +22,6 @@ from chessrnn.model.training.export import choose_formats, refine_formats
 from chessrnn.model.training.layers import STAGES
 from chessrnn.model.training.sequence_network import Dropout, SequenceNetwork
 from chessrnn.model.training.tasks.base import Task
-from torch import distributed, nn
 
 
 class DivergedError(UserError):

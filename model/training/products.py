@@ -13,6 +13,7 @@ multiple of k exist in ``expanded`` alone.
 """
 
 import torch
+
 from chessrnn.model import bilinear, circulant
 
 

@@ -7,6 +7,7 @@ quantized and unquantized points.  Rounding is HALF_UP with saturation, as in ``
 from functools import lru_cache
 
 import torch
+
 from chessrnn.model.activation_tables import ActivationTable
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.activation import lookup

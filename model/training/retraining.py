@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from chessrnn.model.circulant import num_blocks
 from chessrnn.model.config import Config
 from chessrnn.model.conversion.hardware_rows import Blocks, blocks_of_layer, directions, layer_of_blocks

@@ -1,6 +1,7 @@
 """A whole network in integers around the bit-accurate layer: inputs → x, h → logits.  What accuracy is measured on."""
 
 import numpy as np
+
 from chessrnn.model.errors import require
 from chessrnn.model.fixed_point import quantize
 from chessrnn.model.output_layer import OutputLayer

@@ -4,13 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
+
 from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 from chessrnn.model.training.products import Expanded
 from chessrnn.model.training.quantizers import fake_quantize
 from chessrnn.model.training.trainable_cells import make_layer
-from torch import nn
 
 
 class Dropout(NamedTuple):

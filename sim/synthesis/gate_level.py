@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
 from chessrnn.model.memory_image import FINGERPRINT_LABEL
 from chessrnn.model.weights import LayerWeights

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
 from chessrnn.hdl.verilog import TOP_MODULE
 from chessrnn.model.cost.area import operations_per_step
 from chessrnn.model.schedule import Schedule

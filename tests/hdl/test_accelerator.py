@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from chessrnn.model.cells import CELLS
 from chessrnn.model.presets import preset
 from chessrnn.model.reference.layer import LayerReference

@@ -5,6 +5,7 @@ import pytest
 from amaranth.hdl import Module, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
 from chessrnn.hdl.activation import Activation
 from chessrnn.hdl.arithmetic.adder_tree import AdderTree
 from chessrnn.hdl.arithmetic.requantize import requantize

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from amaranth.sim import Simulator
+
 from chessrnn.hdl.arithmetic.multiplier import Multiplier
 from chessrnn.hdl.transform import ForwardTransform, InverseTransform, forward_adders, inverse_adders
 from chessrnn.model import bilinear

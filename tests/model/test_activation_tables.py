@@ -4,13 +4,14 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chessrnn.model.activation_tables import FUNCTIONS, activation_table
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.fixed_point import dequantize
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.activation import activate, lookup
-from hypothesis import given
-from hypothesis import strategies as st
 
 FORMATS = {"preact": QFormat(4, 8), "cell": QFormat(4, 12)}
 GATE = QFormat(2, 10)

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from chessrnn.model import bilinear, circulant, config
 from chessrnn.model.bilinear import Interval
 from chessrnn.model.errors import InvalidValueError

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from chessrnn.model import circulant
-from chessrnn.model.errors import InvalidValueError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from chessrnn.model import circulant
+from chessrnn.model.errors import InvalidValueError
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.sampled_from([1, 2, 3, 4, 8, 16]), st.integers(0, 2**31))
 

@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chessrnn.model.config import Config, load_config, parse_setting
 from chessrnn.model.errors import InvalidFileError, InvalidTypeError, InvalidValueError
 from chessrnn.model.presets import PRESETS, preset, resolve
 from chessrnn.sim.scenarios import random_config
-from hypothesis import given
-from hypothesis import strategies as st
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.model.files import replaced_directory, write_atomic
 

@@ -2,10 +2,11 @@ from fractions import Fraction
 from math import floor
 
 import numpy as np
-from chessrnn.model.fixed_point import dequantize, quantize, requantize, saturate, shift_half_up
-from chessrnn.model.qformat import QFormat
 from hypothesis import given
 from hypothesis import strategies as st
+
+from chessrnn.model.fixed_point import dequantize, quantize, requantize, saturate, shift_half_up
+from chessrnn.model.qformat import QFormat
 
 formats = st.tuples(st.integers(1, 8), st.integers(1, 16)).map(lambda bits: QFormat(*bits))
 

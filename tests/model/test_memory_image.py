@@ -3,6 +3,9 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.memory_image import (
     OUTPUT_BIAS,
@@ -24,8 +27,6 @@ from chessrnn.model.presets import preset
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import random_weights
 from chessrnn.sim.scenarios import random_config
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def unpack(word: int, entries: int, bits: int) -> list[int]:

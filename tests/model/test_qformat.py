@@ -1,8 +1,9 @@
 import pytest
-from chessrnn.model.errors import InvalidTypeError, InvalidValueError
-from chessrnn.model.qformat import MAX_WIDTH, QFormat
 from hypothesis import given
 from hypothesis import strategies as st
+
+from chessrnn.model.errors import InvalidTypeError, InvalidValueError
+from chessrnn.model.qformat import MAX_WIDTH, QFormat
 
 
 @given(st.integers(-20, 40), st.integers(-20, 40))

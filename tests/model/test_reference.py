@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from chessrnn.model.cells import CELLS
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidValueError
@@ -17,8 +20,6 @@ from chessrnn.model.reference.layer import LayerReference
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.weights import LayerWeights, StackWeights, random_inputs, random_weights
 from chessrnn.sim.scenarios import extreme_weights, random_config
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 

@@ -2,6 +2,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
 from chessrnn.model.config import Config
 from chessrnn.model.presets import preset
 from chessrnn.model.schedule import (
@@ -14,8 +17,6 @@ from chessrnn.model.schedule import (
 )
 from chessrnn.model.sequence_schedule import pieces
 from chessrnn.sim.scenarios import random_config
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 configs = st.integers(0, 2**32 - 1).map(lambda seed: random_config(np.random.default_rng(seed)))
 

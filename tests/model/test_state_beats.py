@@ -1,9 +1,10 @@
 import numpy as np
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.state_beats import pack_state, state_bits, state_segments, unpack_state
 from chessrnn.sim.scenarios import random_config, random_state
-from hypothesis import assume, given
-from hypothesis import strategies as st
 
 
 @given(st.integers(0, 2**32 - 1))

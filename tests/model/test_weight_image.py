@@ -6,13 +6,14 @@ import struct
 
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
+
 from chessrnn.model import circulant
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.model.memory_image import memory_words
 from chessrnn.model.presets import preset
 from chessrnn.model.weight_image import Head, WeightImage, natural_type
 from chessrnn.model.weights import random_weights
-from safetensors.numpy import load, save
 
 SYMBOLS = "\nabc"
 

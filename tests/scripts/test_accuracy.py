@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.model.training import pipeline, study
 from chessrnn.model.training.layers import QuantLstm

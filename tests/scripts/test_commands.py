@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from chessrnn.scripts.main import COMMANDS, main
 
 FOLDER = Path(__file__).resolve().parents[2] / "scripts"

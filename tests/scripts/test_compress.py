@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
 from chessrnn.model import circulant
 from chessrnn.model.errors import Interrupted, InvalidFileError, InvalidValueError
 from chessrnn.model.presets import preset

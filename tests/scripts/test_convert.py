@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper, save
+
 from chessrnn.model.imported.float_evaluation import run
 from chessrnn.model.imported.load import load_network
 from chessrnn.model.reference.layer import LayerReference
@@ -18,7 +20,6 @@ from chessrnn.model.weight_image import WeightImage
 from chessrnn.scripts import convert, inspect_model, verilog
 from chessrnn.scripts.cli import run_command
 from chessrnn.sim.build import load_build
-from onnx import TensorProto, helper, numpy_helper, save
 
 
 class Model(torch.nn.Module):

@@ -4,6 +4,7 @@ import os
 import pty
 
 import pytest
+
 from chessrnn.model.boards import PARTS
 from chessrnn.model.link.client import Patience
 from chessrnn.model.presets import preset

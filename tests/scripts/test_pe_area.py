@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from chessrnn.scripts import pe_area
 from chessrnn.scripts.cli import run_command
 

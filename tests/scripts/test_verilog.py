@@ -4,12 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
+
 from chessrnn.model.presets import preset
 from chessrnn.scripts import verilog
 from chessrnn.scripts.cli import run_command
 from chessrnn.scripts.weight_arguments import SHIPPED
 from chessrnn.sim.build import load_build
-from safetensors.numpy import load_file, save_file
 
 IMAGE = SHIPPED / "char128.safetensors"
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from chessrnn.model.presets import preset
 from chessrnn.model.text.char_model import CharModel
 from chessrnn.model.weight_image import WeightImage

@@ -5,6 +5,7 @@ from argparse import Namespace
 
 import numpy as np
 import pytest
+
 from chessrnn.hdl.device.device import FPGA_MODULE
 from chessrnn.model.link.client import DeviceClient
 from chessrnn.model.presets import preset

@@ -1,6 +1,7 @@
 """Other tools accept the emitted Verilog, and the checks see what they must not accept."""
 
 import pytest
+
 from chessrnn.model.presets import preset
 from chessrnn.model.weights import random_weights
 from chessrnn.sim.build import VERILOG_FILE, emit

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.model.presets import preset
 from chessrnn.model.weights import random_weights

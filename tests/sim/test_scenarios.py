@@ -1,8 +1,9 @@
 import numpy as np
-from chessrnn.model.schedule import Schedule
-from chessrnn.sim.scenarios import from_beats, random_config, random_scenario, to_beats
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from chessrnn.model.schedule import Schedule
+from chessrnn.sim.scenarios import from_beats, random_config, random_scenario, to_beats
 
 
 @given(st.integers(1, 20), st.sampled_from([1, 2, 4, 8, 16]), st.integers(2, 16), st.integers(0, 2**31))

@@ -1,6 +1,7 @@
 from itertools import islice
 
 import pytest
+
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.sim.stalls import NONE, StallPattern
 

@@ -1,4 +1,5 @@
 import pytest
+
 from chessrnn.sim.stalls import NONE, StallPattern
 from chessrnn.sim.streams import DeadlockError, ProtocolChecker, ProtocolError, Sink, Source, Watchdog
 

@@ -8,6 +8,7 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
+
 from chessrnn.hdl.arithmetic.booth import digits_layout, recode, select
 from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum, compress
 from chessrnn.hdl.arithmetic.dot_product import CarrySaveJoin, CarrySaveProduct, DotProduct

@@ -4,6 +4,7 @@ from itertools import accumulate
 
 import pytest
 from amaranth.sim import Simulator
+
 from chessrnn.hdl.bidirectional.sequencer import Sequencer
 from chessrnn.hdl.pass_address import PassAddress
 from chessrnn.model.presets import preset

@@ -4,6 +4,7 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
+
 from chessrnn.hdl.device.frame_receiver import FrameReceiver
 from chessrnn.hdl.device.frame_sender import FrameSender
 from chessrnn.hdl.device.uart import UartReceiver, UartTransmitter

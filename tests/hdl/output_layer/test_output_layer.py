@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+
 from chessrnn.model.cost.explore import candidates
 from chessrnn.model.cost.resources import memory_bits
 from chessrnn.model.errors import UserError

@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chessrnn.model import circulant
 from chessrnn.model.conversion.convert import convert
 from chessrnn.model.conversion.formats import best_fraction_bits, closest_format, covering_format
@@ -18,8 +21,6 @@ from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.layer import LayerReference
 from chessrnn.model.training.export import layer_weights
 from chessrnn.model.training.layers import QuantLstm
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def lstm(rng, size_x, size_h, scale=0.3, **more):

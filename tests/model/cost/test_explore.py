@@ -1,6 +1,7 @@
 """Design space: the chosen tile meets the budget, nothing cheaper does, and the impossible is refused."""
 
 import pytest
+
 from chessrnn.model.config import Config
 from chessrnn.model.cost.estimate import estimate, transform_adders
 from chessrnn.model.cost.explore import candidates, choose, cycle_budget, fastest_point, pareto, point, useful_sizes

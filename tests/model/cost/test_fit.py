@@ -1,6 +1,7 @@
 """Boards as data, and what the program proposes when a design does not fit."""
 
 import pytest
+
 from chessrnn.model.boards import BOARDS, PARTS, board
 from chessrnn.model.cost.fit import Measured, block_rams, largest, multiplier_blocks, remedies
 from chessrnn.model.cost.resources import multipliers

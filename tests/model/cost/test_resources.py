@@ -1,4 +1,5 @@
 import pytest
+
 from chessrnn.model.cost import resources
 from chessrnn.model.cost.design_report import design_report, table
 from chessrnn.model.memory_image import initialised_memories, state_memories

@@ -7,13 +7,14 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from chessrnn.model.errors import InvalidFileError
-from chessrnn.model.imported.float_evaluation import State, run
-from chessrnn.model.imported.load import load_network
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+
+from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.imported.float_evaluation import State, run
+from chessrnn.model.imported.load import load_network
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 TOLERANCE = {"rtol": 1e-4, "atol": 2e-6}

@@ -13,10 +13,11 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from chessrnn.model.errors import UserError
-from chessrnn.model.imported.load import load_network
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
+
+from chessrnn.model.errors import UserError
+from chessrnn.model.imported.load import load_network
 
 
 def state(**changes):

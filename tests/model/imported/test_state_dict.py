@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from chessrnn.model.errors import InvalidFileError
-from chessrnn.model.imported.float_evaluation import State, run
-from chessrnn.model.imported.load import load_network
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+
+from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.imported.float_evaluation import State, run
+from chessrnn.model.imported.load import load_network
 
 MODULES = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "rnn": torch.nn.RNN}
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-12}

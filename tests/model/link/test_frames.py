@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.link.client import DeviceClient, Patience, damaged
 from chessrnn.model.link.frames import (
@@ -22,8 +25,6 @@ from chessrnn.model.reference.host_link import HostLinkReference
 from chessrnn.model.reference.layer import LayerReference
 from chessrnn.model.weights import random_inputs, random_weights
 from chessrnn.sim.scenarios import random_config
-from hypothesis import given
-from hypothesis import strategies as st
 
 MAX = 80
 frames = st.builds(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.model.presets import preset
 from chessrnn.model.text.char_model import CharModel, contiguous_streams, decode, encode, ngram_bits_per_character

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
 from chessrnn.model.conversion.convert import base_config, convert, integer_weights
 from chessrnn.model.conversion.hardware_rows import blocks_of_layer, layer_of_blocks, one_direction, project_layer
 from chessrnn.model.errors import InvalidFileError

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from chessrnn.model import circulant, fixed_point
 from chessrnn.model.activation_tables import activation_table
 from chessrnn.model.config import Config

@@ -1,6 +1,7 @@
 """A small Liberty library of our own, with linear delays, and what is synthesized with it."""
 
 import pytest
+
 from chessrnn.model.config import Config
 
 # Delay and slope of every arc: base + resistance · load, in ns and pF; they do not depend on the slope before.

@@ -1,6 +1,7 @@
 """Area and depth do not grow unnoticed."""
 
 import pytest
+
 from chessrnn.sim.synthesis.baseline import DESIGNS, baseline_file, measure, name, read_baseline, regressions
 
 

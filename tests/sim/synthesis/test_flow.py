@@ -1,6 +1,7 @@
 """Synthesis of small Verilog: areas that can be counted by hand, designs that must be refused, timing."""
 
 import pytest
+
 from chessrnn.model.errors import MissingToolError
 from chessrnn.sim.synthesis import opensta, yosys
 from chessrnn.sim.synthesis.flow import Choices, synthesize

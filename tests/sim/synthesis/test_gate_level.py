@@ -1,6 +1,7 @@
 """The mapped netlist computes what the RTL and the reference compute."""
 
 import pytest
+
 from chessrnn.hdl.verilog import TOP_MODULE, generate
 from chessrnn.model.weights import random_weights
 from chessrnn.sim.synthesis import gate_level, opensta

@@ -4,6 +4,7 @@ import gzip
 import itertools
 
 import pytest
+
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.sim.synthesis.cell_models import cell_models
 from chessrnn.sim.synthesis.liberty import Expression, Liberty

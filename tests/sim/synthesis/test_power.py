@@ -1,6 +1,7 @@
 """Energy from real activity: the dump, the energy of cells, a design whose energy can be counted by hand."""
 
 import pytest
+
 from chessrnn.hdl.verilog import TOP_MODULE, generate
 from chessrnn.model.weights import random_inputs, random_weights
 from chessrnn.sim.synthesis import opensta

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from chessrnn.scripts import silicon
 from chessrnn.scripts.cli import run_command
 from chessrnn.sim.synthesis import opensta

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from chessrnn.hdl.memory import RAM_MODULE, ROM_MODULE
 from chessrnn.hdl.verilog import generate
 from chessrnn.model.errors import InvalidValueError

@@ -5,6 +5,7 @@ import shutil
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+
 from chessrnn.scripts import synthesize
 from chessrnn.scripts.cli import run_command
 from chessrnn.sim.synthesis import yosys
