@@ -10,7 +10,7 @@ from chessrnn.hdl.device.host_link import HostLink
 from chessrnn.hdl.device.uart import UartReceiver, UartTransmitter
 from chessrnn.hdl.hierarchy import VerilogPlatform, shared
 from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
-from chessrnn.hdl.verilog import to_verilog
+from chessrnn.hdl.verilog import OWNERSHIP, to_verilog
 from chessrnn.model.config import Config
 from chessrnn.model.link.frames import LinkConfig
 from chessrnn.model.memory_image import FINGERPRINT_LABEL
@@ -79,6 +79,7 @@ def generate(config: Config, link: LinkConfig) -> str:
     body = to_verilog("\n".join([*platform.modules.values(), text]))
     header = (
         f"// chessrnn device {config.name}, {FINGERPRINT_LABEL} {config.fingerprint}\n"
-        f"// clock {link.clock_hz:.0f} Hz, {link.divisor} cycles per bit of the serial line\n\n"
+        f"// clock {link.clock_hz:.0f} Hz, {link.divisor} cycles per bit of the serial line\n"
+        f"{OWNERSHIP}\n"
     )
     return header + body + "\n" + ROM_VERILOG + "\n" + RAM_VERILOG
