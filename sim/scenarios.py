@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from chessrnn.model.cells import CELLS
+from chessrnn.model.cells import CELLS, Cell
 from chessrnn.model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, Config
 from chessrnn.model.cost.resources import matvec_multipliers
 from chessrnn.model.errors import UserError, require
@@ -326,88 +326,153 @@ def random_config(rng: np.random.Generator) -> Config:
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
 
 
+@dataclass(frozen=True)
+class _Dice:
+    """Random choices that a drawn design is made of.
+
+    The designs of a seed depend on the order of these calls: new choices go after the present ones, or are derived
+    from values that are drawn already.
+    """
+
+    rng: np.random.Generator
+
+    def pick(self, *options):
+        """One of the options."""
+        return options[self.rng.integers(len(options))]
+
+    def between(self, low: int, high: int) -> int:
+        """An integer from low to high, both included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def chance(self, probability: float) -> bool:
+        """Whether an event of the given probability occurs."""
+        return bool(self.rng.random() < probability)
+
+    def qformat(self, integer_bits: tuple[int, int], fraction_bits: tuple[int, int]) -> str:
+        """A Q-format whose numbers of bits lie in the given ranges."""
+        return str(QFormat(self.between(*integer_bits), self.between(*fraction_bits)))
+
+
 def _draw(rng: np.random.Generator) -> dict:
-    def pick(*options):
-        return options[rng.integers(len(options))]
-
-    def between(low: int, high: int) -> int:
-        return int(rng.integers(low, high + 1))
-
-    def fmt(integer_bits: tuple[int, int], fraction_bits: tuple[int, int]) -> str:
-        return str(QFormat(between(*integer_bits), between(*fraction_bits)))
-
-    cell = pick("lstm", pick(*CELLS))
-    gates = len(CELLS[cell].gates)
-    engine = pick("direct", "fast")
-    k = pick(*(FAST_BLOCK_SIZES if engine == "fast" else BLOCK_SIZES))
-    size = min(4 * k + 3, 40)
-    input_size, hidden_size = between(1, size), between(1, size)
-    input_blocks, hidden_blocks = -(-input_size // k), -(-hidden_size // k)
-    layers = pick(1, 1, 2, 3)
-    projected = between(1, hidden_size) if CELLS[cell].may_be_projected and rng.random() < 0.25 else 0
-    output_blocks = -(-projected // k) or hidden_blocks
-    most_cols = output_blocks + (input_blocks if layers == 1 else min(input_blocks, output_blocks))
-    row_blocks = gates // CELLS[cell].stages * hidden_blocks
-    rows, cols = between(1, row_blocks), between(1, most_cols)
-    groups = -(-row_blocks // rows)
-    kind = pick(*ACTIVATION_KINDS)
-    both = not projected and rng.random() < 0.15
-    # Made of what was drawn: the designs of a seed stay what they were before there was such a layer, or its blocks.
-    outputs = 2 + input_size if not both and (input_size + hidden_size) % 5 == 0 else 0
-    of_output = BLOCK_SIZES[input_size % k.bit_length()] if outputs else 1
-    usual = rng.random() < 0.4
-    quantization = {"weight_bits": between(2, 8), "projection_frac": between(0, 9)}
-    if usual:
-        quantization["weight_frac"] = [between(5, 8) for _ in range(gates)]
-    else:
-        quantization |= {
-            "x": fmt((1, 3), (1, 9)),
-            "h": fmt((1, 3), (1, 9)),
-            "weight_frac": [between(1, 10) for _ in range(gates)],
-            "bias_bits": between(8, 24),
-            "preact": fmt((2, 5), (3, 11)),
-            "gate": fmt((2, 4), (3, 12)),
-            "cell": fmt((2, 8), (3, 16)),
-            "peephole": fmt((1, 3), (1, 9)),
-        }
+    """A random configuration as :meth:`Config.from_dict` reads it; its values need not fit together."""
+    dice = _Dice(rng)
+    network, engine, k = _draw_network(dice)
+    tile_rows, tile_cols, groups = _draw_tile(dice, network, k)
+    kind = dice.pick(*ACTIVATION_KINDS)
+    network["bidirectional"] = not network["projection_size"] and dice.chance(0.15)
+    output_layer, output_block_size = _output_layer(network, k)
     design = {
         "name": "random",
-        "network": {
-            "input_size": input_size,
-            "hidden_size": hidden_size,
-            "cell": cell,
-            "num_layers": layers,
-            "projection_size": projected,
-            "bidirectional": both,
-        },
-        "compression": {"block_size": k, "output_block_size": of_output},
-        "quantization": quantization,
-        "activation": {"kind": kind, "segments": pick(4, 8, 16) if kind == "pwl" else between(2, 8)},
+        "network": network,
+        "compression": {"block_size": k, "output_block_size": output_block_size},
+        "quantization": _draw_quantization(dice, CELLS[network["cell"]]),
+        "activation": {"kind": kind, "segments": dice.pick(4, 8, 16) if kind == "pwl" else dice.between(2, 8)},
         "architecture": {
-            "tile_rows": rows,
-            "tile_cols": cols,
+            "tile_rows": tile_rows,
+            "tile_cols": tile_cols,
             "engine": engine,
-            "arithmetic": pick(*ARITHMETICS),
-            "contexts": (contexts := 1 if both else pick(1, 1, 1, 2, 3)),
-            # Here and for the output layer, made of what was drawn: the other designs of a seed stay what they were.
-            "state_ports": not both and (rng.random() < 0.3 if contexts == 1 else (hidden_size - input_size) % 3 == 0),
-            "sequence_steps": pick(None, between(1, 5)) if both else None,
-            "output_layer": outputs,
-            "cell_lanes": pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
-            "lookahead": None if both else pick(None, between(1, groups)),
-            "pipeline": {
-                "memory_register": pick(False, True),
-                "operand_register": pick(False, True),
-                "inverse_levels": between(0, 3),
-                "compressor_terms": between(2, 12),
-                "multiplier_stages": between(0, 2),
-                "adder_levels": between(0, 4),
-            },
+            "output_layer": output_layer,
+            **_draw_architecture(dice, network, k, groups),
         },
     }
-    if projected and (input_size + hidden_size) % 3 == 0:
-        # As the output layer: made of what was drawn.
-        fixed = {"contexts": 1, "state_ports": False, "lookahead": None, "output_layer": 0}
-        design["network"]["bidirectional"] = True
-        design["architecture"] |= fixed | {"sequence_steps": 1 + input_size % 5}
-    return design
+    return _with_projected_directions(design)
+
+
+def _draw_network(dice: _Dice) -> tuple[dict, str, int]:
+    """Cell and sizes of a network, with the engine and the block size that bound them."""
+    cell = dice.pick("lstm", dice.pick(*CELLS))
+    engine = dice.pick("direct", "fast")
+    k = dice.pick(*(FAST_BLOCK_SIZES if engine == "fast" else BLOCK_SIZES))
+    largest = min(4 * k + 3, 40)
+    input_size, hidden_size = dice.between(1, largest), dice.between(1, largest)
+    layers = dice.pick(1, 1, 2, 3)
+    projected = CELLS[cell].may_be_projected and dice.chance(0.25)
+    network = {
+        "input_size": input_size,
+        "hidden_size": hidden_size,
+        "cell": cell,
+        "num_layers": layers,
+        "projection_size": dice.between(1, hidden_size) if projected else 0,
+    }
+    return network, engine, k
+
+
+def _draw_tile(dice: _Dice, network: dict, k: int) -> tuple[int, int, int]:
+    """Rows and columns of the tile, and the number of row groups that it divides the matrix into."""
+    cell = CELLS[network["cell"]]
+    input_blocks, hidden_blocks = -(-network["input_size"] // k), -(-network["hidden_size"] // k)
+    output_blocks = -(-network["projection_size"] // k) or hidden_blocks
+    # Deeper layers read h of the layer below, and the tile must fit the narrowest of them.
+    most_inputs = input_blocks if network["num_layers"] == 1 else min(input_blocks, output_blocks)
+    row_blocks = len(cell.gates) // cell.stages * hidden_blocks
+    rows, cols = dice.between(1, row_blocks), dice.between(1, output_blocks + most_inputs)
+    return rows, cols, -(-row_blocks // rows)
+
+
+def _output_layer(network: dict, k: int) -> tuple[int, int]:
+    """Outputs and block size of the output layer.
+
+    Both follow from what is drawn already, so that the designs of a seed are the same as before there was such a layer.
+    """
+    input_size, hidden_size = network["input_size"], network["hidden_size"]
+    if network["bidirectional"] or (input_size + hidden_size) % 5:
+        return 0, 1
+    return 2 + input_size, BLOCK_SIZES[input_size % k.bit_length()]
+
+
+def _draw_quantization(dice: _Dice, cell: Cell) -> dict:
+    """Formats: the defaults with random weights, or every one of them random."""
+    usual = dice.chance(0.4)
+    quantization: dict = {"weight_bits": dice.between(2, 8), "projection_frac": dice.between(0, 9)}
+    if usual:
+        return quantization | {"weight_frac": [dice.between(5, 8) for _ in cell.gates]}
+    return quantization | {
+        "x": dice.qformat((1, 3), (1, 9)),
+        "h": dice.qformat((1, 3), (1, 9)),
+        "weight_frac": [dice.between(1, 10) for _ in cell.gates],
+        "bias_bits": dice.between(8, 24),
+        "preact": dice.qformat((2, 5), (3, 11)),
+        "gate": dice.qformat((2, 4), (3, 12)),
+        "cell": dice.qformat((2, 8), (3, 16)),
+        "peephole": dice.qformat((1, 3), (1, 9)),
+    }
+
+
+def _draw_architecture(dice: _Dice, network: dict, k: int, groups: int) -> dict:
+    """Arithmetic, contexts, ports and pipeline."""
+    both = network["bidirectional"]
+    arithmetic = dice.pick(*ARITHMETICS)
+    contexts = 1 if both else dice.pick(1, 1, 1, 2, 3)
+    return {
+        "arithmetic": arithmetic,
+        "contexts": contexts,
+        "state_ports": not both and _draw_state_ports(dice, network, contexts),
+        "sequence_steps": dice.pick(None, dice.between(1, 5)) if both else None,
+        "cell_lanes": dice.pick(None, *(lanes for lanes in BLOCK_SIZES if k % lanes == 0)),
+        "lookahead": None if both else dice.pick(None, dice.between(1, groups)),
+        "pipeline": {
+            "memory_register": dice.pick(False, True),
+            "operand_register": dice.pick(False, True),
+            "inverse_levels": dice.between(0, 3),
+            "compressor_terms": dice.between(2, 12),
+            "multiplier_stages": dice.between(0, 2),
+            "adder_levels": dice.between(0, 4),
+        },
+    }
+
+
+def _draw_state_ports(dice: _Dice, network: dict, contexts: int) -> bool:
+    """Whether a unidirectional design has state ports."""
+    # Several contexts came later, so their ports follow from what is drawn: the other designs of a seed stay the same.
+    return dice.chance(0.3) if contexts == 1 else (network["hidden_size"] - network["input_size"]) % 3 == 0
+
+
+def _with_projected_directions(design: dict) -> dict:
+    """The design, in a third of the projected networks with two directions; this too follows from what is drawn."""
+    network = design["network"]
+    input_size = network["input_size"]
+    if not network["projection_size"] or (input_size + network["hidden_size"]) % 3:
+        return design
+    fixed = {"contexts": 1, "state_ports": False, "lookahead": None, "output_layer": 0}
+    architecture = design["architecture"] | fixed | {"sequence_steps": 1 + input_size % 5}
+    return design | {"network": network | {"bidirectional": True}, "architecture": architecture}
