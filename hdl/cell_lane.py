@@ -1,6 +1,6 @@
-"""Lanes of the cell update: from the sums of one hidden unit to its h, one unit per cycle.
+"""A cell lane turns the matrix–vector sums of one hidden unit into its new h, one unit per cycle.
 
-A class per recurrence; what they have in common is their place between the drain and the vector memory.
+There is one class per recurrence; all of them are placed between the drain and the vector memory.
 """
 
 from amaranth.hdl import Module, Mux, Signal, Value, signed
@@ -19,7 +19,7 @@ from chessrnn.model.schedule import activation_latency, cell_latency
 
 
 class CellLane(wiring.Component):
-    """Bias, activations and state update of one hidden unit per cycle.
+    """A lane adds the bias, applies the activations and updates the state of one hidden unit per cycle.
 
     Parameters
     ----------
@@ -30,16 +30,17 @@ class CellLane(wiring.Component):
     Members
     -------
     sums : In(ArrayLayout(signed(sum_width), G))
-        Of the cell's gates.
+        Sums of the unit's gates.
     bias : In(ArrayLayout(signed(bias_bits), G))
-    peephole : In(ArrayLayout(signed, P)), of a cell that has them
-        Weights of the gates that have one.
-    c : In(signed), codes of the format of cell, of a cell with a state
-        Wanted ``read_latency`` cycles after ``sums``.
-    c_next : Out(signed), of a cell with a state
-        ``write_latency`` cycles after ``sums``.
+        Biases of the same gates, in the same cycle.
+    peephole : In(ArrayLayout(signed, P)), in cells with peepholes
+        Peephole weights of the P gates that have one, in the cycle of ``sums``.
+    c : In(signed), codes of the format of cell, in cells with a state
+        The unit's state; it must be valid ``read_latency`` cycles after ``sums``.
+    c_next : Out(signed), in cells with a state
+        The unit's new state, ``write_latency`` cycles after ``sums``.
     h : Out(signed), codes of ``Config.cell_output``
-        ``latency`` cycles after ``sums``.
+        The unit's new h, ``latency`` cycles after ``sums``.
 
     Latency: see members · Throughput: 1 unit per cycle · Reference: ``chessrnn.model.reference.cell_update``
     """
@@ -68,27 +69,30 @@ class CellLane(wiring.Component):
         super().__init__({**members, "h": Out(signed(q.h.width))})
 
     def _total(self, m: Module, gate: int) -> Signal:
-        """Sum with bias, registered."""
+        """A register that holds the sum of a gate plus its bias."""
         name = self.config.gates[gate]
         total = Signal(signed(self.config.accumulator_bits), name=f"total_{name}")
         m.d.sync += total.eq(resize(self.sums[gate] + self.bias[gate], len(total)))
         return total
 
     def _preact(self, m: Module, gate: int, value) -> Signal:
-        """A value in the format of preact, registered."""
+        """A register that holds ``value``, which is already in the format of preact."""
         preact = Signal(signed(self.config.quantization.preact.width), name=f"preact_{self.config.gates[gate]}")
         m.d.sync += preact.eq(value)
         return preact
 
     def _rounded(self, m: Module, gate: int) -> Signal:
-        """Sum with bias in the format of preact: half an LSB comes along with the bias, which spares an adder."""
+        """The sum plus bias of a gate, rounded to the format of preact.
+
+        Half an LSB is added together with the bias, so the rounding needs no adder of its own.
+        """
         frac, fmt = self.config.accumulator_fracs[gate], self.config.quantization.preact
         total = Signal(signed(self.config.accumulator_bits + 1), name=f"total_{self.config.gates[gate]}")
         m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half_lsb(frac, fmt))
         return self._preact(m, gate, drop(total, frac, fmt))
 
     def _rounded_products(self, m: Module, platform, name: str, fmt, products, addend=None) -> Value:
-        """Σ a · b (+ addend) in the format ``fmt``, the products registered, the addend of that later cycle.
+        """Σ a · b (+ addend) rounded to ``fmt``; products are registered, so ``addend`` comes one cycle after a, b.
 
         Parameters
         ----------
@@ -105,14 +109,14 @@ class CellLane(wiring.Component):
                 m.d.comb += [multiplier.left.eq(a), multiplier.right.eq(b)]
                 terms.append((multiplier.product, bits))
             return requantize(*aligned(*terms), fmt)
-        # No carry propagates in the products: once, when they are added.  Each of at most three terms and the half
-        # LSB is less than half of the range.
+        # Carries do not propagate in the products, only once in the final addition.  Each of the at most three terms,
+        # and the half LSB, is below half of the range of ``width`` bits.
         widths = [len(a) + len(b) + frac - bits for _, a, b, bits in products]
         widths += [len(addend[0]) + frac - addend[1]] if addend else []
         width = max(widths) + 2
         total = CarrySaveSum(m, (1 << width) - 1, name)
         for part, a, b, bits in products:
-            # With the first product that has the fraction bits of the sum.
+            # The half LSB is added inside the first product that has as many fraction bits as the sum.
             added, half = (half, 0) if bits == frac else (0, half)
             product = CarrySaveProduct(len(a), len(b), width - (frac - bits), added)
             m.submodules[f"product_{part}"] = shared(product, platform)
@@ -126,7 +130,7 @@ class CellLane(wiring.Component):
         return drop((save + carry + half)[:width].as_signed(), frac, fmt)
 
     def _activated(self, m: Module, platform, name: str, table, value):
-        """Result of an activation."""
+        """The output of a new activation block that is fed with ``value``."""
         activation = Activation(table)
         m.submodules[f"activation_{name}"] = shared(activation, platform)
         m.d.comb += activation.x.eq(value)
@@ -134,16 +138,16 @@ class CellLane(wiring.Component):
 
 
 def aligned(*terms: tuple) -> tuple:
-    """Exact sum of (value, fraction bits): the sum and its fraction bits."""
+    """The exact sum of terms (value, fraction bits), returned together with its fraction bits."""
     frac = max(bits for _, bits in terms)
     first, *others = (value << (frac - bits) for value, bits in terms)
     return sum(others, first), frac
 
 
 class LstmLane(CellLane):
-    """``i, f, g, o = σ, σ, tanh, σ(preact)``, ``c' = requantize(f·c + i·g)``, ``h' = requantize(o·tanh(c'))``.
+    """LSTM: ``i, f, g, o = σ, σ, tanh, σ(preact)``, ``c' = requantize(f·c + i·g)``, ``h' = requantize(o·tanh(c'))``.
 
-    ``preact = requantize(sum + bias)``; with peepholes p·c belongs to the sums of I and F, p·c' to that of O.
+    ``preact = requantize(sum + bias)``; peepholes add p·c to the sums of I and F, and p·c' to the sum of O.
 
     Reference: ``chessrnn.model.reference.cell_update.lstm``
     """
@@ -155,7 +159,7 @@ class LstmLane(CellLane):
         if config.cell.peepholes:
             totals = [(self._total(m, gate), config.accumulator_fracs[gate]) for gate in range(len(config.gates))]
             peephole = dict(zip(config.cell.peepholes, self.peephole, strict=True))
-            # A cycle for p·c, which is there before f·c is.
+            # One cycle for the product p·c, which is needed before f·c.
             totals = [(delay(m, total, 1, f"sum_{config.gates[gate]}"), frac)
                       for gate, (total, frac) in enumerate(totals)]  # fmt: skip
             for gate in (0, 1):
@@ -181,7 +185,7 @@ class LstmLane(CellLane):
             preacts.append(self._preact(m, 3, requantize(*total, q.preact)))
         o = self._activated(m, platform, name, config.gate_table(3), preacts[3])
         tanh = self._activated(m, platform, "cell", config.cell_table, self.c_next)
-        # The two activations meet: without peepholes o is the earlier one, with them tanh(c').
+        # The earlier of the two factors of h is delayed: without peepholes it is o, with them tanh(c').
         if config.cell.peepholes:
             tanh = delay(m, tanh, 2, "tanh")
         else:
@@ -191,7 +195,7 @@ class LstmLane(CellLane):
         return m
 
     def _with_peephole(self, m, gate: int, weight, state, total: tuple) -> tuple:
-        """The total of a gate and, one cycle later, its peephole's product."""
+        """The total of a gate plus its registered peephole product: ``total`` comes one cycle after the factors."""
         q = self.config.quantization
         product = Signal(signed(q.peephole.width + q.cell.width), name=f"peephole_product_{self.config.gates[gate]}")
         m.d.sync += product.eq(weight * state)
@@ -199,9 +203,9 @@ class LstmLane(CellLane):
 
 
 class GruLane(CellLane):
-    """``r, z = σ(preact)``, ``n = tanh(nx + r·nh)``, ``s' = requantize((1 - z)·n + z·s)``, ``h' = requantize(s')``.
+    """GRU: ``r, z = σ(preact)``, ``n = tanh(nx + r·nh)``, ``s' = requantize((1-z)·n + z·s)``, ``h' = requantize(s')``.
 
-    ``nx`` and ``nh`` are the candidate's sums over x and over h in the format of preact.
+    ``nx`` and ``nh`` are the candidate gate's sums over x and over h, each rounded to the format of preact.
 
     Reference: ``chessrnn.model.reference.cell_update.gru``
     """
@@ -236,7 +240,7 @@ class GruLane(CellLane):
 
 
 class RnnLane(CellLane):
-    """``h' = requantize(tanh(preact))``.
+    """Elman RNN: ``h' = requantize(tanh(preact))``.
 
     Reference: ``chessrnn.model.reference.cell_update.rnn``
     """
@@ -250,7 +254,7 @@ class RnnLane(CellLane):
 
 
 class ReluLane(CellLane):
-    """``h' = requantize(max(0, sum))``.
+    """RNN with ReLU: ``h' = requantize(max(0, sum))``.
 
     Reference: ``chessrnn.model.reference.cell_update.rnn_relu``
     """

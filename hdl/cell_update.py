@@ -1,4 +1,4 @@
-"""Cell update: from slices of sums to blocks of h."""
+"""The cell update turns slices of matrix–vector sums into blocks of h."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
@@ -17,14 +17,17 @@ from chessrnn.model.schedule import PROJECTION_LATENCY, Schedule
 
 
 def inner_ports(config: Config) -> dict:
-    """Members for what a part of a step makes for a later one, where directions make it apart from h."""
+    """Output members for blocks that one part of a step computes for a later part of the same step.
+
+    They exist in bidirectional networks alone: elsewhere such blocks leave through the port of h.
+    """
     if not config.network.bidirectional or len(config.layer_parts[0]) == 1:
         return {}
     return {"inner_valid": Out(1), "inner": Out(config.block_size * config.quantization.h.width)}
 
 
 class CellUpdate(wiring.Component):
-    """Lanes of the cell update with the memories of their parameters and state; gathers h into blocks.
+    """Holds the cell lanes with their parameter and state memories, and gathers the lanes' h into blocks.
 
     Parameters
     ----------
@@ -34,21 +37,21 @@ class CellUpdate(wiring.Component):
     Members
     -------
     select, unit : In
-        The drain selects this slice: read its biases.
-    state_unit : In, where there are several contexts, or two directions
-        The same among the states of all of them.
+        The drain selects slice number ``unit``: the memories read its parameters.
+    state_unit : In, with several contexts or two directions
+        Number of the slice among the states of all contexts, or of both directions.
     slice, slice_valid : In
-        One cycle later.
+        Sums of the selected slice, one cycle after ``select``.
     first_step, last_step : In(1)
-        With ``slice``: its sequence starts (state is zero), ends.
-    projected : In(1), where there are projections
-        With ``slice``: it is not of a cell.
+        With ``slice``: its step is the first (the state is zero), the last of its sequence.
+    projected : In(1), in networks with projections
+        With ``slice``: its sums belong to a projection, not to a cell.
     block_valid, block, block_last_step : Out
         A block of k elements of h.
-    inner_valid, inner : Out, of a bidirectional network where a step has several parts
-        A block that a part makes for a later one of its step; else it is one of h, too.
-    access, access_data : where there are state ports
-        Reads and writes the cells' states, in place of all else (``chessrnn.hdl.state_access``).
+    inner_valid, inner : Out, in bidirectional networks whose steps have several parts
+        A block that one part computes for a later part of its step; other networks send it through ``block``.
+    access, access_data : with state ports
+        Reads and writes the cells' states while no step is under way (``chessrnn.hdl.state_access``).
 
     Latency: ``Schedule.epilogue_latency`` less the drain and the write · Throughput: one slice per cycle ·
     Reference: ``chessrnn.model.reference.cell_update``
@@ -87,7 +90,7 @@ class CellUpdate(wiring.Component):
         lanes = self.schedule.cell_lanes
         biases = self._parameters(m, platform, bias_spec(config, self.schedule), config.num_gates, q.bias_bits)
         cells = [LANES[config.cell.name](config, config.product_sum_bits) for _ in range(lanes)]
-        # A register behind each memory: the sums wait for theirs.
+        # The parameter memories have an output register, so the sums are delayed by one cycle as well.
         sums = data.View(self.slice.shape(), delay(m, self.slice.as_value(), 1, "sums"))
         for index, cell in enumerate(cells):
             m.submodules[f"lane_{index}"] = shared(cell, platform)
@@ -117,11 +120,12 @@ class CellUpdate(wiring.Component):
                 projection.last_step.eq(delay(m, self.last_step, 1, "projected_last_step")),
             ]
             if inner_ports(config):
-                # One direction's projection may meet the other direction's cell.
+                # One direction's projection and the other's cell may deliver blocks in the same cycle.
                 m.d.comb += [self.inner_valid.eq(block_valid), self.inner.eq(block)]
                 block_valid, block, last_step = projection.block_valid, projection.block, projection.block_last_step
             else:
-                # The cell's way is the longer one, and its bundles come after the projection's: they never meet.
+                # A projection ends after its cell has delivered, and the next cell's bundles enter later and take
+                # longer: the two never deliver a block in the same cycle.
                 assert cells[0].latency >= PROJECTION_LATENCY + config.bundle_rows
                 block_valid |= projection.block_valid
                 block = Mux(projection.block_valid, projection.block, block)
@@ -130,7 +134,7 @@ class CellUpdate(wiring.Component):
         return m
 
     def _parameters(self, m, platform, spec: MemorySpec, rows: int, width: int) -> data.View:
-        """What the memory of this name holds for the slice whose sums are there: [row][lane]."""
+        """Parameters [row][lane] of the slice whose sums the lanes receive, read from the memory ``spec``."""
         rom = Rom(spec, self.contents and self.contents[spec.name])
         m.submodules[spec.name] = shared(rom, platform)
         m.d.comb += [rom.en.eq(self.select), rom.addr.eq(self.unit)]
@@ -138,11 +142,11 @@ class CellUpdate(wiring.Component):
         return data.View(layout, delay(m, rom.data, 1, spec.name))
 
     def _state(self, m, platform, cells: list, slice_valid) -> None:
-        """The state's memory: read in time for the lanes, written when they are done."""
+        """Add the memory of the cells' states: it is read in time for the lanes and written when they are done."""
         config, width, timing = self.config, self.config.quantization.cell.width, cells[0]
         state = Ram(cell_state_spec(config, self.schedule))
         m.submodules.cell_state = shared(state, platform)
-        # The slice is one cycle ahead of the lanes' sums; a word is wanted two cycles after it is asked for.
+        # The slice is one cycle ahead of the lanes' sums; a word reaches the lanes two cycles after its read.
         to_read, to_write = timing.read_latency - 1, timing.write_latency + 1
         reading = delay(m, slice_valid, to_read, "read", reset_less=False)
         at_read = delay(m, self.first_step, to_read, "first_step")
@@ -166,7 +170,7 @@ class CellUpdate(wiring.Component):
         self._give_access(m, state)
 
     def _give_access(self, m, state: Ram) -> None:
-        """The state's memory from outside, where there are state ports."""
+        """Connect the memory of the states to ``access``, if the design has state ports."""
         if not self.config.architecture.state_ports:
             return
         access = self.access
@@ -179,7 +183,7 @@ class CellUpdate(wiring.Component):
             ]  # fmt: skip
 
     def _gather(self, m, cells: list, h_valid) -> tuple:
-        """Slices of h to a block: when it is whole, and the block."""
+        """Collect slices of h in a block: returns a flag that is high when the block is complete, and the block."""
         slices = self.schedule.slices
         now = Cat(*(cell.h for cell in cells))
         if slices == 1:

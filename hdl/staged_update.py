@@ -1,4 +1,4 @@
-"""Cell update of the GRU whose reset gate stands before the matrix product: a stage of one gate after the other."""
+"""The cell update of the GRU that applies its reset gate before the matrix product: gates R, Z, N in three stages."""
 
 from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import wiring
@@ -19,7 +19,7 @@ RESET, UPDATE, CANDIDATE = range(3)
 
 
 class ResetFirstLane(wiring.Component):
-    """One gate of one hidden unit per cycle: ``g = σ, σ, tanh (requantize(sum + bias))`` for R, Z, N.
+    """Computes one gate of one hidden unit per cycle: ``g = σ, σ, tanh (requantize(sum + bias))`` for R, Z, N.
 
     R: ``h = requantize(r·s)``; Z: ``gate = z``; N: ``s' = requantize((1 - z)·n + z·s)``, ``h = requantize(s')``.
 
@@ -34,19 +34,19 @@ class ResetFirstLane(wiring.Component):
     sum : In(signed(sum_width))
     bias : In(signed(bias_bits))
     stage : In(range(3))
-        With ``sum``: whose it is.
+        With ``sum``: the gate that it belongs to.
     c : In(signed), codes of the format of cell
-        The state, for R and N.  Wanted ``read_latency`` cycles after ``sum``.
+        The unit's state, used for R and N; it must be valid ``read_latency`` cycles after ``sum``.
     held : In(signed), codes of the format of gate
-        z, for N.  Wanted with ``c``.
+        The unit's z, used for N; it must be valid together with ``c``.
     gate : Out(signed), codes of the format of gate
-        ``read_latency`` cycles after ``sum``.
+        The activated gate, ``read_latency`` cycles after ``sum``.
     c_next : Out(signed)
-        Of N, ``write_latency`` cycles after ``sum``.
+        The new state after N, ``write_latency`` cycles after ``sum``.
     h : Out(signed), codes of the format of h
-        Of R what N's matrix reads, of N the unit's h; ``latency`` cycles after ``sum``.
+        After R the scaled state that N's matrix reads, after N the unit's h; ``latency`` cycles after ``sum``.
 
-    Latency: see members, equal for every gate: what is made leaves in the order of the sums · Throughput: 1 gate per
+    Latency: see members, equal for every gate, so results leave in the order of the sums · Throughput: 1 gate per
     cycle · Reference: ``chessrnn.model.reference.cell_update.gru_reset_first``
     """
 
@@ -75,7 +75,7 @@ class ResetFirstLane(wiring.Component):
         gate, state = q.gate.fraction_bits, q.cell.fraction_bits
         total, preact = Signal(signed(config.accumulator_bits)), Signal(signed(q.preact.width))
         stage = delay(m, self.stage, 1, "stage")
-        # Gates of one scale share a rounding.
+        # Gates whose sums have the same scale share one rounding.
         roundings = {frac: requantize(total, frac, q.preact) for frac in config.accumulator_fracs}
         rounded = [roundings[frac] for frac in config.accumulator_fracs]
         m.d.sync += [
@@ -97,7 +97,7 @@ class ResetFirstLane(wiring.Component):
         kept = Signal(signed(q.gate.width + q.cell.width))
         m.d.comb += [self.gate.eq(sigmoid), scale.eq(Mux(is_reset, sigmoid, self.held))]
         m.d.sync += [renewed.eq(((1 << gate) - self.held) * n), kept.eq(scale * self.c)]
-        # R waits a cycle for N's second rounding.
+        # R is delayed by one cycle, as N is rounded twice.
         scaled = Signal(signed(q.h.width))
         total_n = aligned((renewed, 2 * gate), (kept, gate + state))
         m.d.sync += [scaled.eq(requantize(kept, gate + state, q.h)), self.c_next.eq(requantize(*total_n, q.cell))]
@@ -107,10 +107,11 @@ class ResetFirstLane(wiring.Component):
 
 
 class StagedUpdate(CellUpdate):
-    """As its base, for slices that hold one gate: part after part those of R, of Z, of N.
+    """The cell update for slices that hold one gate each: first all slices of R, then of Z, then of N.
 
-    R makes the blocks that N's matrix reads.  z is held until N of the same unit comes, which is never too early: where
-    the issues between the two do not suffice, N waits for R's way to the memory, which is longer than that of z.
+    R yields the blocks that N's matrix reads.  z is kept in a memory until N of the same unit is computed.  N never
+    comes before z is stored: if too few issues lie between Z and N, N's issues wait until the blocks of R are written,
+    which takes longer than storing z.
 
     Reference: ``chessrnn.model.reference.cell_update.gru_reset_first``
     """
@@ -147,15 +148,15 @@ class StagedUpdate(CellUpdate):
         return m
 
     def _place(self, m) -> tuple:
-        """Of a slice: its stage, its number within its layer, and within all layers of all contexts.
+        """Count slices: returns the stage, the number within the layer, and the number among all layers and contexts.
 
-        Where there are two directions the number is within both, and the layer at work is the only one with a state.
+        In a bidirectional network a layer's count spans both directions, and only the layer at work has a state.
         """
         both = self.config.network.bidirectional
         layers = 1 if both else self.config.architecture.contexts * self.config.network.num_layers
         units = self.config.directions * self.config.num_hidden_blocks * self.schedule.slices
         stage, unit = Signal(range(3)), Signal(range(max(2, units)))
-        # First unit of the layer, of this context.
+        # Number of the first slice of this layer in this context.
         base = Signal(range(max(2, layers * units)))
         with m.If(self.slice_valid):
             m.d.sync += unit.eq(unit + 1)
@@ -166,9 +167,9 @@ class StagedUpdate(CellUpdate):
         return stage, unit, (base + unit)[: len(base)]
 
     def _memories(self, m, platform, cells: list, stage, unit, state_unit) -> None:
-        """The state's, read for R and N and written by N; that of z, written by Z and read for N."""
+        """Add the memory of states, read for R and N and written by N, and that of z, written by Z and read for N."""
         timing, points = cells[0], self.config.quantization
-        # The slice is one cycle ahead of the lanes' sums; a word is wanted two cycles after it is asked for.
+        # The slice is one cycle ahead of the lanes' sums; a word reaches the lanes two cycles after its read.
         to_read, to_hold, to_write = timing.read_latency - 1, timing.read_latency + 1, timing.write_latency + 1
         flags = {
             "reads": self.slice_valid & (stage != UPDATE) & ~self.first_step,

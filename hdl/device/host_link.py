@@ -1,4 +1,4 @@
-"""The device's end of the host link: requests in, steps through the accelerator, answers out."""
+"""The device's end of the host link receives requests, runs steps on the accelerator and sends answers."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -26,14 +26,14 @@ from chessrnn.model.link.frames import (
 from chessrnn.model.memory_image import MemorySpec
 
 COUNTER_BITS = 32
-# Contents: ``chessrnn.model.link.frames.Identity``.  A memory, so that the Verilog holds neither weights nor their
-# digest.
+# It holds a ``chessrnn.model.link.frames.Identity``.  It is a memory, filled from a file, so that the Verilog contains
+# neither weights nor their digest.
 IDENTITY_SPEC = MemorySpec("identity", Identity.BYTES, DATA_BITS)
 REFUSAL_BYTES = 2
 
 
 class HostLink(wiring.Component):
-    """Answers one request after the other; nothing that comes over the line can stop it.
+    """Answers one request after the other, and recovers from any sequence of bytes on the line.
 
     Parameters
     ----------
@@ -45,18 +45,19 @@ class HostLink(wiring.Component):
     Members
     -------
     rx_valid, rx_data, rx_error : In
-        Bytes of the line (``chessrnn.hdl.device.uart.UartReceiver``).
+        Bytes received from the line (``chessrnn.hdl.device.uart.UartReceiver``).
     tx : Out(stream.Signature(8))
-        Bytes for the line.
+        Bytes to be sent on the line.
     x : Out(stream.Signature(…)), h : In(stream.Signature(…))
         The accelerator's streams.
     core_reset : Out(1)
-        For one cycle: reset the accelerator.
+        High for one cycle to reset the accelerator.
     tile_active : In(1)
         ``Accelerator.matvec_active``.
 
-    Latency: of a step, x_bytes · 2 + h_bytes · 1 cycles beside the accelerator's own and the line's · Throughput: a
-    request at a time, one more may wait · Reference: ``chessrnn.model.reference.host_link.HostLinkReference``
+    Latency: 2 cycles per byte of x and 1 per byte of h in a step, added to those of the accelerator and of the line ·
+    Throughput: one request at a time, one more may wait ·
+    Reference: ``chessrnn.model.reference.host_link.HostLinkReference``
     """
 
     module_name = "host_link"
@@ -89,15 +90,15 @@ class HostLink(wiring.Component):
 
         kind, sequence = Signal(8), Signal(SEQUENCE_BITS)
         reason = Signal.like(requests.reason)
-        expected = Signal(SEQUENCE_BITS)  # number of the next step
-        repeatable = Signal()  # the answer memory holds the step before it
+        expected = Signal(SEQUENCE_BITS)  # sequence number of the next step
+        repeatable = Signal()  # the answer of the step before is still stored
         counters = {name: Signal(COUNTER_BITS, name=name) for name in Counters.__annotations__}
         steps, tile_cycles, step_cycles, accepted, refused = counters.values()
 
         m.d.comb += [
             requests.valid.eq(self.rx_valid), requests.data.eq(self.rx_data), requests.error.eq(self.rx_error),
             sender.kind.eq(kind), sender.sequence.eq(sequence),
-            # Not while it is written, which would be a read that macros leave undefined.
+            # Read only while sending: a read during a write has undefined results in a memory macro.
             answer.read_en.eq(sender.busy), answer.read_addr.eq(sender.index),
             identity.en.eq(1), identity.addr.eq(sender.index),
         ]  # fmt: skip
@@ -160,7 +161,7 @@ class HostLink(wiring.Component):
                 ]  # fmt: skip
                 with m.If(requests.ready):
                     m.next = "JUDGE"
-            with m.State("JUDGE"):  # may it be done?
+            with m.State("JUDGE"):  # check the request
                 m.d.comb += requests.read.eq(1)
                 m.d.sync += read_at.eq(read_at + 1)
                 with m.If(requests.reason != Reason.NONE):
@@ -193,20 +194,20 @@ class HostLink(wiring.Component):
                     m.d.sync += [counter.eq(0) for counter in counters.values()] + [accepted.eq(1)]
                 m.next = "SEND"
 
-            with m.State("FLAGS"):  # the payload's first byte
+            with m.State("FLAGS"):  # the payload's first byte holds flags
                 m.d.sync += [last_step.eq(requests.byte[LAST_STEP.bit_length() - 1]), beat.eq(0), place.eq(0)]
                 m.next = "READ"
-            with m.State("READ"):  # a byte of x is on its way
+            with m.State("READ"):  # read a byte of x from the request
                 m.d.comb += requests.read.eq(1)
                 m.d.sync += read_at.eq(read_at + 1)
                 m.next = "GATHER"
-            with m.State("GATHER"):  # it completes a beat, or not
+            with m.State("GATHER"):  # append the byte to the beat
                 m.d.sync += [shift.eq(Cat(shift[DATA_BITS:], requests.byte)), place.eq(place + 1)]
                 m.next = "READ"
                 with m.If(place == layout.x_beat_bytes - 1):
                     m.d.sync += [place.eq(0), running.eq(1)]
                     m.next = "OFFER"
-            with m.State("OFFER"):  # a beat of x
+            with m.State("OFFER"):  # offer a beat of x to the accelerator
                 m.d.comb += self.x.valid.eq(1)
                 with m.If(self.x.ready):
                     m.d.sync += beat.eq(beat + 1)
@@ -215,14 +216,14 @@ class HostLink(wiring.Component):
                         m.d.comb += requests.release.eq(1)
                         m.d.sync += beat.eq(0)
                         m.next = "COLLECT"
-            with m.State("COLLECT"):  # a beat of h
+            with m.State("COLLECT"):  # wait for a beat of h
                 m.d.comb += self.h.ready.eq(1)
                 m.d.sync += shift.eq(self.h.payload.data)
                 with m.If(self.h.valid):
                     with m.If(h_ends):
                         m.d.sync += running.eq(0)
                     m.next = "KEEP"
-            with m.State("KEEP"):  # its bytes, one after the other
+            with m.State("KEEP"):  # store its bytes, one per cycle
                 m.d.comb += answer.write_en.eq(1)
                 m.d.sync += [write_at.eq(write_at + 1), shift.eq(shift >> DATA_BITS), place.eq(place + 1)]
                 with m.If(place == layout.h_beat_bytes - 1):
