@@ -1,7 +1,7 @@
 """The configuration object: everything that decides the integers and the hardware.
 
-Two levels: users set the few fields of the dataclasses below; modules read the derived, checked properties
-of :class:`Config`.  A design that cannot be built is refused here, before anything is elaborated.
+There are two levels: users set the few fields of the dataclasses below, and modules read the derived, checked
+properties of :class:`Config`.  A design that cannot be built is rejected here, before any hardware is elaborated.
 """
 
 import dataclasses
@@ -27,10 +27,10 @@ ARITHMETICS = ("carry_save", "multiplier")
 ACTIVATION_KINDS = ("pwl", "shift")
 BLOCK_SIZES = (1, 2, 4, 8, 16)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
-# Of a quantization point: keeps the model's exact sums within 64 bits.
+# Limit for every quantization point: it keeps the exact sums of the model within 64 bits.
 MAX_FRACTION_BITS = 32
 MAX_SIZE = 65536
-# Of a network of both directions that does not say how long its sequences are.
+# Sequence length that the memories of a bidirectional network are sized for unless the configuration gives one.
 DEFAULT_SEQUENCE_STEPS = 64
 
 
@@ -40,22 +40,28 @@ def _format(text: str):
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What the user brings: recurrent layers, each reading the h of the one before.
+    """The network that the user brings: recurrent layers, each of which reads the h of the layer below.
 
     Parameters
     ----------
     input_size : int
-        X, elements of x per step.
+        X, the number of elements of x per step, from 1 to 65536.  The hardware pads x with zeros to a multiple of
+        ``compression.block_size``.
     hidden_size : int
-        H, elements of h per step of every layer.
+        H, the number of hidden units of every layer, from 1 to 65536, padded like ``input_size``.
     cell : str
-        A name of ``chessrnn.model.cells.CELLS``.
+        The recurrence, a key of ``chessrnn.model.cells.CELLS``: ``"lstm"`` (the default), ``"lstm_peephole"``,
+        ``"gru"``, ``"gru_reset_first"``, ``"rnn"`` or ``"rnn_relu"``.
     num_layers : int
-        L.
+        L, the number of layers, from 1 (the default) to 64.  All layers run one after the other on the same matrix
+        engine, so every layer adds its weights and its cycles.
     projection_size : int
-        P, elements of h where a matrix reduces what the cell makes (``proj_size`` of ``torch.nn.LSTM``); 0: none does.
+        P, the number of elements of h behind a projection, from 1 to H: a matrix reduces the H outputs of the cell
+        to P (``proj_size`` of ``torch.nn.LSTM``).  0 (the default) is a network without projections.  Only the LSTM
+        cells can have one.
     bidirectional : bool
-        Every layer runs over the sequence in both directions, each with weights of its own, and gives both h.
+        Whether every layer runs over the sequence in both directions, each with its own weights, and hands on both
+        h (2H or 2P elements).  False by default.  The output of a sequence then begins only after its last input.
     """
 
     input_size: int
@@ -71,24 +77,26 @@ class NetworkConfig:
         require(1 <= self.hidden_size <= MAX_SIZE, "network.hidden_size", rule, self.hidden_size)
         require(1 <= self.num_layers <= 64, "network.num_layers", "from 1 to 64", self.num_layers)
         require(self.cell in CELLS, "network.cell", f"one of {', '.join(CELLS)}", self.cell)
-        rule = f"0 (none) to {self.hidden_size}, the hidden size"
+        rule = f"from 0 (none) to {self.hidden_size}, the hidden size"
         require(0 <= self.projection_size <= self.hidden_size, "network.projection_size", rule, self.projection_size)
         if self.projection_size:
             having = [name for name, cell in CELLS.items() if cell.may_be_projected]
-            rule = f"one of {', '.join(having)} where network.projection_size is given"
+            rule = f"one of {', '.join(having)} when network.projection_size is not 0"
             require(self.cell in having, "network.cell", rule, self.cell)
 
 
 @dataclass(frozen=True)
 class CompressionConfig:
-    """Structure of the weight matrices.
+    """The structure of the weight matrices.
 
     Parameters
     ----------
     block_size : int
-        k; 1 is the dense network.
+        k, the number of rows and columns of a circulant block: 1, 2, 4, 8 (the default) or 16.  A block is stored as
+        its first column, so the weights take 1/k of the memory; a larger k costs accuracy.  1 is the dense network.
     output_block_size : int
-        k_y of the output layer, on chip or on the host, a divisor of k; 1 is a dense one.
+        k_y, the block size of the output layer (on chip or on the host), a divisor of ``block_size``.  1 (the default)
+        is a dense output layer.
     """
 
     block_size: int = 8
@@ -97,32 +105,51 @@ class CompressionConfig:
     def validate(self):
         rule = f"a power of two from {BLOCK_SIZES[0]} to {BLOCK_SIZES[-1]}"
         require(self.block_size in BLOCK_SIZES, "compression.block_size", rule, self.block_size)
-        of_output, rule = self.output_block_size, f"a divisor of compression.block_size {self.block_size}"
-        good = of_output >= 1 and self.block_size % of_output == 0
-        require(good, "compression.output_block_size", rule, of_output)
+        size, rule = self.output_block_size, f"a divisor of compression.block_size {self.block_size}"
+        require(size >= 1 and self.block_size % size == 0, "compression.output_block_size", rule, size)
 
 
 @dataclass(frozen=True)
 class QuantizationConfig:
-    """Every quantization point by name.
+    """The fixed-point format of every quantization point, by name.
+
+    A format ``Qm.n`` has m integer bits, the sign included, and n fraction bits, at most 32.  More integer bits widen
+    the range before a value saturates, more fraction bits make it finer; each bit costs registers, multipliers or
+    memory.
 
     Parameters
     ----------
-    x, h, preact, gate, cell : QFormat
-        Formats of the input, the hidden state, the pre-activations, the activated gates, the cell state.
+    x : QFormat
+        Format of the input, from 2 to 16 bits wide, Q1.7 by default.
+    h : QFormat
+        Format of the hidden state, from 2 to 16 bits wide, Q1.7 by default; with a projection it needs at least 1
+        integer bit.  The multipliers of the matrix engine are as wide as the wider of x and h.
     weight_bits : int
-        b, width of a weight, 2..8.
+        b, the width of every weight of the layers and projections in bits, from 2 to 8 (the default).  Weight memory
+        grows in proportion to it.
     weight_frac : tuple of int
-        Fraction bits of W_h for each gate of the cell (one integer stands for all), of every layer.  W_x has
-        ``weight_frac + h.fraction_bits - x.fraction_bits``, so that both products share one scale.
+        Number of fraction bits of W_h, from -8 to 20, for each gate of the cell in the order of ``Cell.gates``; a
+        single integer (7 by default) applies to every gate.  The values apply to every layer.  Training and conversion
+        choose them from the weights.  W_x has ``weight_frac + h.fraction_bits - x.fraction_bits`` fraction bits, so
+        that the products with x and with h share one scale.
     bias_bits : int
-        Width of a bias, which is stored at the scale of the accumulator.
+        Width of a bias in bits, from 8 to 32, 20 by default.  A bias is stored at the scale of the accumulator.
     accumulator_bits : int or None
-        Width of the accumulator; ``None`` derives the narrowest that cannot overflow.
+        Width of the accumulator in bits, at most 64.  ``None`` (the default) derives the narrowest width that no sum
+        can overflow; a narrower one is rejected.
+    preact : QFormat
+        Format of the pre-activations, to which the accumulated sums are rounded: from 4 to 16 bits wide with at least
+        1 fraction bit, Q4.8 by default.
+    gate : QFormat
+        Format of the activated gates: from 4 to 16 bits wide with at least 2 integer bits, as 1.0 is a gate value, and
+        at least 1 fraction bit, Q2.10 by default.
+    cell : QFormat
+        Format of the state that a cell keeps besides h (c of an LSTM): from 4 to 24 bits wide with at least 1 fraction
+        bit, Q4.12 by default.
     peephole : QFormat
-        Format of the peephole weights, of cells that have them.
+        Format of the peephole weights of a cell that has them, from 2 to 16 bits wide, Q2.6 by default.
     projection_frac : int
-        Fraction bits of the projection, where there is one.
+        Number of fraction bits of the weights of a projection, from 0 to 20, 7 by default.
     """
 
     x: QFormat = _format("Q1.7")
@@ -148,11 +175,11 @@ class QuantizationConfig:
         for name, (low, high) in widths.items():
             fmt = getattr(self, name)
             require(low <= fmt.width <= high, f"quantization.{name}", f"from {low} to {high} bits wide", str(fmt))
-            rule = f"of at most {MAX_FRACTION_BITS} fraction bits"
+            rule = f"a format of at most {MAX_FRACTION_BITS} fraction bits"
             require(fmt.fraction_bits <= MAX_FRACTION_BITS, f"quantization.{name}", rule, str(fmt))
         for name in ("preact", "gate", "cell"):
             fmt = getattr(self, name)
-            require(fmt.fraction_bits >= 1, f"quantization.{name}", "of at least 1 fraction bit", str(fmt))
+            require(fmt.fraction_bits >= 1, f"quantization.{name}", "a format of at least 1 fraction bit", str(fmt))
         require(
             self.gate.integer_bits >= 2, "quantization.gate", "Q2.n or wider, as 1.0 is a gate value", str(self.gate)
         )
@@ -160,15 +187,16 @@ class QuantizationConfig:
 
 @dataclass(frozen=True)
 class ActivationConfig:
-    """Forward nonlinear function approximation of σ and tanh.
+    """The piecewise-linear approximation of σ and tanh, used by the hardware and by the forward pass of training.
 
     Parameters
     ----------
     kind : str
-        ``"pwl"``: equal segments with a slope/intercept table; ``"shift"``: slopes are powers of two,
-        no multiplier.
+        ``"pwl"`` (the default) has segments of equal width with a table of slopes and intercepts, and one multiplier
+        per activation.  ``"shift"`` has slopes that are powers of two and needs no multiplier, but is less accurate.
     segments : int
-        Segments over the positive half axis.  A power of two for ``pwl``.
+        Number of segments over the positive half axis: 4, 8, 16 (the default), 32 or 64 for ``"pwl"``, from 2 to 8
+        for ``"shift"``.  More segments approximate better and enlarge the tables.
     """
 
     kind: str = "pwl"
@@ -185,23 +213,30 @@ class ActivationConfig:
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """Where registers stand.  Results never change; latency does, as ``chessrnn.model.schedule`` predicts.
+    """The places of the pipeline registers.
+
+    Registers shorten the longest path, and so allow a faster clock, in exchange for area and for cycles of latency.
+    They never change a result; ``chessrnn.model.schedule`` predicts the latency.
 
     Parameters
     ----------
     memory_register : bool
-        Register what the weight and vector memories give before anything else.
+        Whether the words read from the weight and vector memories are registered before any logic.  True by default.
     operand_register : bool
-        Register the operands right before the products (after the transforms of the fast engine).
+        Whether the operands are registered right before the products, after the transforms of engine ``fast``.  True
+        by default.
     inverse_levels : int
-        Levels of two-input adders between registers of the inverse transform of the fast engine; 0 is no register.
+        Engine ``fast`` only: levels of two-input adders between two registers of the inverse transform, from 1 to 16,
+        2 by default.  0 places no register inside the transform.
     compressor_terms : int
-        Arithmetic ``carry_save``: products that are compressed between two registers; of their sums, twice as many.
+        Arithmetic ``carry_save`` only: number of products that are compressed between two registers, from 2 (the
+        default) to 64.  Of the resulting partial sums twice as many are joined between two registers.
     multiplier_stages : int
-        Arithmetic ``multiplier``: registers of a multiplier, 0 combinational, 1 product registered, 2 also inside.
+        Arithmetic ``multiplier`` only: registers of a multiplier.  0 is combinational, 1 (the default) registers the
+        product, 2 adds a register inside.
     adder_levels : int
-        Arithmetic ``multiplier``: levels of two-input adders between registers of an adder tree; 0 is no register
-        at all.
+        Arithmetic ``multiplier`` only: levels of two-input adders between two registers of an adder tree, from 1 to 16,
+        2 by default.  0 places no register, not even behind the last level.
     """
 
     memory_register: bool = True
@@ -227,36 +262,51 @@ class PipelineConfig:
 
 @dataclass(frozen=True)
 class ArchitectureConfig:
-    """How much hardware: none of this changes a single result bit.
+    """The amount and arrangement of the hardware, which trades area against speed and never changes a result.
 
     Parameters
     ----------
     tile_rows, tile_cols : int
-        R × C processing elements, each one block per cycle (chessboard division).
+        R and C, 4 each by default: R × C processing elements (PEs) work in parallel, each on one k × k block per
+        cycle.  A step takes ⌈p/R⌉·⌈q/C⌉ cycles of matrix work for any R and C, also ones that do not divide the p × q
+        grid of blocks.  R goes from 1 to the number of block rows that are worked on together
+        (``Config.max_tile_rows``), C from 1 to the number of block columns of the narrowest matrix
+        (``Config.max_tile_cols``), each up to 4096.  Area grows with R·C.
     engine : str
-        ``"direct"`` (k² products per block) or ``"fast"`` (exact bilinear algorithm).
+        ``"direct"`` (the default) takes k² products per block.  ``"fast"`` is an exact bilinear algorithm with 2, 5,
+        14 or 41 products for k = 2, 4, 8, 16; it needs fewer gates and a few more cycles of latency.
     arithmetic : str
-        ``"carry_save"``: Booth digits of all products of a tile row compressed at once, the smallest in gates;
-        ``"multiplier"``: a ``*`` per product and adder trees, for the multipliers of an FPGA.
+        ``"carry_save"`` (the default) compresses the Booth digits of all products of a tile row at once and takes the
+        fewest gates.  ``"multiplier"`` writes a ``*`` per product and adder trees, which map to the multipliers of an
+        FPGA.
     cell_lanes : int or None
-        Hidden units activated and updated per cycle, a divisor of k; ``None`` takes the fewest that keep up.
+        Number of hidden units that are activated and updated per cycle, a divisor of k.  More lanes cost activation
+        units and multipliers; too few delay the matrix engine.  ``None`` (the default) takes the fewest that keep up.
     contexts : int
-        Independent streams that take turns, a step each, every one with a state of its own.  A stream's step then
-        has the others' steps to become ready in, and less needs to go ahead.
+        Number of independent sequences that are processed in turn, one step of each, every one with its own state,
+        from 1 (the default) to 64.  The latency of a step is covered by the steps of the other sequences, so less
+        lookahead is needed; every context adds a copy of the state.  1 for a bidirectional network.
     state_ports : bool
-        Streams for the state: in before a sequence that asks for it, out after every sequence, of every context.
+        Whether the accelerator has a stream ``state_in`` that sets the state before a sequence that asks for it, and a
+        stream ``state_out`` that gives the final state of every sequence.  False by default, and for a bidirectional
+        network.  The beats take cycles between steps.
     lookahead : int or None
-        Row groups of a layer whose early columns (of the first layer: x) are worked on before any late one: work
-        that does not wait and so covers the latency of what the late ones read.  Their partial sums are parked.
-        ``None`` takes the fewest with the least initiation interval.
+        Number of row groups of a layer whose early columns (those of x in the first layer) are computed before any
+        late column, from 1 (no lookahead) to the number of row groups; 1 for a bidirectional network.  Early columns
+        read what is already there, so this work covers the latency of the values that the late columns read.  The
+        partial sums wait in registers meanwhile.  ``None`` (the default) takes the fewest row groups that reach the
+        least initiation interval.
     sequence_steps : int or None
-        Steps of the longest sequence that the memories of a bidirectional network hold; a longer one is cut there.
-        ``None`` is 64.
+        Bidirectional networks only: number of steps, from 1 to 65536, that the memories of a whole sequence hold; a
+        longer sequence is cut into several.  ``None`` (the default) is 64.
     output_layer : int
-        V outputs of a layer on chip that reads h, of which it tells the largest; 0 leaves them to the host.
+        V, the number of outputs, from 2 to 65536, of an output layer on chip that reads h and reports the largest
+        logit of every step.  0 (the default, and for a bidirectional network) leaves the output layer to the host.
     output_lanes : int or None
-        Of them that are summed at a time, a multiple of ``compression.output_block_size``; ``None`` takes the fewest
-        that keep up with the layers.
+        Number of logits that are summed at a time, a multiple of ``compression.output_block_size``.  More lanes cost
+        multipliers.  ``None`` (the default) takes the fewest that keep up with the layers.
+    pipeline : PipelineConfig
+        The places of the pipeline registers.
     """
 
     tile_rows: int = 4
@@ -284,16 +334,23 @@ class ArchitectureConfig:
         outputs, lanes = self.output_layer, self.output_lanes
         rule = f"0 (none), or from 2 to {MAX_SIZE}"
         require(outputs == 0 or 2 <= outputs <= MAX_SIZE, "architecture.output_layer", rule, outputs)
-        rule = "left out (null) as architecture.output_layer is 0"
+        rule = "left out (null) when architecture.output_layer is 0"
         require(lanes is None or outputs > 0, "architecture.output_lanes", rule, lanes)
         self.pipeline.validate()
 
 
 @dataclass(frozen=True)
 class Config:
-    """One design point: network, compression, quantization, activation, architecture.
+    """One design point: network, compression, quantization, activation and architecture.
 
-    ``Config`` is validated when it is made.  ``to_dict``/``from_dict`` convert to and from plain JSON values.
+    A ``Config`` is validated when it is created.  ``to_dict``/``from_dict`` convert to and from plain JSON values.
+
+    Parameters
+    ----------
+    network, compression, quantization, activation, architecture
+        The sections above; all but the network have defaults.
+    name : str
+        Name of the design and of its build folder: ASCII letters, digits, ``_`` and ``-``.  It changes no fingerprint.
     """
 
     network: NetworkConfig
@@ -306,7 +363,7 @@ class Config:
     def __post_init__(self):
         require(
             bool(self.name) and all(c.isascii() and (c.isalnum() or c in "_-") for c in self.name),
-            "name", "letters, digits, '_' and '-' only", self.name,
+            "name", "made of letters, digits, '_' and '-' only", self.name,
         )  # fmt: skip
         for part in ("network", "compression", "quantization", "activation", "architecture"):
             getattr(self, part).validate()
@@ -314,14 +371,14 @@ class Config:
         self._validate_relations()
 
     def _spread_weight_frac(self):
-        """One integer stands for every gate."""
+        """Repeat a single ``weight_frac`` for every gate."""
         fracs, count = self.quantization.weight_frac, self.num_gates
         if len(fracs) == 1:
             spread = dataclasses.replace(self.quantization, weight_frac=fracs * count)
             object.__setattr__(self, "quantization", spread)
-        rule = f"one integer or {count}, as the cell {self.network.cell} has gates"
+        rule = f"one integer or {count}, one for each gate of cell {self.network.cell}"
         if count == 1:
-            rule = f"one integer, as the cell {self.network.cell} has one gate"
+            rule = f"one integer, as cell {self.network.cell} has one gate"
         require(len(fracs) in (1, count), "quantization.weight_frac", rule, list(fracs))
 
     def _validate_relations(self):
@@ -333,15 +390,19 @@ class Config:
         require(needed <= 48, "network sizes and formats", "such that the accumulator has at most 48 bits", needed)
         for gate, shift, frac in zip(self.gates, self.preact_shifts, self.quantization.weight_frac, strict=True):
             target = self.cell.sum_format
-            rule = f"such that {target} drops 0 to 31 fraction bits of the accumulator (gate {gate})"
+            rule = f"such that rounding to {target} drops 0 to 31 fraction bits of the accumulator (gate {gate})"
             require(0 <= shift <= 31, "quantization.weight_frac", rule, frac)
         for gate in self.cell.peepholes:
-            rule = f"such that a sum with its product has at most 63 bits (gate {self.gates[gate]})"
+            rule = (
+                f"such that the sum of a gate with its peephole product has at most 63 bits (gate {self.gates[gate]})"
+            )
             good = self._peephole_sum_bits(gate) <= 63
             require(good, "quantization.peephole", rule, str(self.quantization.peephole))
         if self.network.projection_size:
             h = self.quantization.h
-            require(h.integer_bits >= 1, "quantization.h", "Q1.n or wider in front of a projection", str(h))
+            require(
+                h.integer_bits >= 1, "quantization.h", "Q1.n or wider when network.projection_size is not 0", str(h)
+            )
         if self.architecture.engine == "fast":
             rule = f"one of {', '.join(map(str, FAST_BLOCK_SIZES))} for engine fast"
             require(self.block_size in FAST_BLOCK_SIZES, "compression.block_size", rule, self.block_size)
@@ -352,9 +413,11 @@ class Config:
         self._validate_directions()
         ahead = self.architecture.lookahead
         if ahead is not None:
-            rule = f"from 1 to the number of row groups {self.num_row_groups}"
+            rule = f"from 1 to {self.num_row_groups}, the number of row groups"
             require(1 <= ahead <= self.num_row_groups, "architecture.lookahead", rule, ahead)
-            rule = f"1 as no group of {self.architecture.tile_cols} block columns holds early ones (x) alone"
+            rule = (
+                f"1, as no group of {self.architecture.tile_cols} block columns consists of early columns (of x) alone"
+            )
             can_go_ahead = any(part.early_groups for part in self.parts)
             require(ahead == 1 or can_go_ahead, "architecture.lookahead", rule, ahead)
         if self.activation.kind == "pwl":
@@ -364,35 +427,34 @@ class Config:
                 rule = f"fine enough for {self.activation.segments} segments of {function}"
                 good = pwl_offset_bits(function, self.activation.segments, fmt) >= 0
                 require(good, f"quantization.{name}", rule, str(fmt))
-        rule = f"at most the number of block rows {self.max_tile_rows}"
+        rule = f"at most {self.max_tile_rows}, the number of block rows"
         rows = self.architecture.tile_rows
         require(rows <= self.max_tile_rows, "architecture.tile_rows", rule, rows)
-        of_what = "the number of block columns"
+        rule = f"at most {self.max_tile_cols}, the number of block columns"
         if self.network.projection_size:
-            of_what += ", those of the projection too,"
-        rule = f"at most {of_what} {self.max_tile_cols}"
+            rule += " of the narrowest matrix, the projection included"
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
         _ = self.output_plan  # raises where it is impossible
 
     def _validate_directions(self):
-        """What two directions leave no choice of, and what they alone have."""
+        """Check the fields that a bidirectional network fixes, and the field that only such a network has."""
         arch = self.architecture
         if not self.network.bidirectional:
-            rule = "left out (null) as network.bidirectional is false"
+            rule = "left out (null) when network.bidirectional is false"
             require(arch.sequence_steps is None, "architecture.sequence_steps", rule, arch.sequence_steps)
             return
-        rule = "0 as network.bidirectional is true"
+        rule = "0 when network.bidirectional is true"
         require(arch.output_layer == 0, "architecture.output_layer", rule, arch.output_layer)
-        rule, of_output = "1 as network.bidirectional is true", self.compression.output_block_size
-        require(of_output == 1, "compression.output_block_size", rule, of_output)
-        rule = "1 as the two directions of the network take turns"
+        rule, output_block_size = "1 when network.bidirectional is true", self.compression.output_block_size
+        require(output_block_size == 1, "compression.output_block_size", rule, output_block_size)
+        rule = "1 when network.bidirectional is true, as the two directions already alternate"
         require(arch.contexts == 1, "architecture.contexts", rule, arch.contexts)
         require(arch.lookahead in (None, 1), "architecture.lookahead", rule, arch.lookahead)
-        rule = "false as network.bidirectional is true: the reverse direction begins at the end"
+        rule = "false when network.bidirectional is true, as the reverse direction begins at the end"
         require(not arch.state_ports, "architecture.state_ports", rule, arch.state_ports)
         if self.network.num_layers > 1:
-            rule = f"at most {MAX_SIZE // 2} as the layers above read both directions"
+            rule = f"at most {MAX_SIZE // 2}, as the layers above read both directions"
             field_name = "projection_size" if self.network.projection_size else "hidden_size"
             require(self._inner_input_size <= MAX_SIZE, f"network.{field_name}", rule, self.output_size)
 
@@ -400,12 +462,12 @@ class Config:
 
     @property
     def block_size(self) -> int:
-        """k."""
+        """Block size k: rows and columns of a circulant block."""
         return self.compression.block_size
 
     @property
     def cell(self) -> Cell:
-        """The recurrent cell."""
+        """The recurrent cell of every layer."""
         return CELLS[self.network.cell]
 
     @property
@@ -415,22 +477,22 @@ class Config:
 
     @property
     def num_gates(self) -> int:
-        """Rows of W per hidden unit."""
+        """Number of gates of the cell: rows of W per hidden unit."""
         return len(self.cell.gates)
 
     @property
     def bundle_rows(self) -> int:
-        """Rows of W per hidden unit that are finished together: the gates of a stage of the cell."""
+        """Number of rows of W per hidden unit that are finished together: the gates of one stage of the cell."""
         return self.num_gates // self.cell.stages
 
     @cached_property
     def output_plan(self) -> OutputPlan | None:
-        """Sizes and cycles of the output layer on chip, or ``None`` where there is none.
+        """Sizes and cycles of the output layer on chip, or ``None`` for a network without one.
 
         Raises
         ------
         InvalidValueError
-            No or too few lanes keep up with the layers.
+            The given number of lanes, or any number of lanes, cannot keep up with the layers.
         """
         arch = self.architecture
         return output_plan(
@@ -445,7 +507,7 @@ class Config:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """What a step consists of, in order; those of a bidirectional network are of either direction."""
+        """The matrix products of a step, in order; in a bidirectional network each one exists for both directions."""
         projected = circulant.num_blocks(self.network.projection_size, self.block_size)
         tile = self.architecture.tile_rows, self.architecture.tile_cols
         layers, directions = self.network.num_layers, self.directions
@@ -454,49 +516,53 @@ class Config:
 
     @property
     def layer_parts(self) -> tuple[tuple[Part, ...], ...]:
-        """The parts of every layer."""
+        """The parts of a step, grouped by layer."""
         count = len(self.parts) // self.network.num_layers
         return tuple(self.parts[start : start + count] for start in range(0, len(self.parts), count))
 
     @property
     def last_reader(self) -> int:
-        """Of the parts of a layer, the number of the last that reads the layer's input."""
+        """Index, within a layer, of the last part that reads the layer's input."""
         return sum(part.kind == CELL for part in self.layer_parts[0]) - 1
 
     @property
     def directions(self) -> int:
-        """2 of a bidirectional network, else 1."""
+        """Number of directions: 2 for a bidirectional network, else 1."""
         return 2 if self.network.bidirectional else 1
 
     @property
     def turns(self) -> int:
-        """States that steps take turns with: those of the contexts, or of the two directions."""
+        """Number of states that consecutive steps alternate between: one per context, or one per direction."""
         return self.directions if self.network.bidirectional else self.architecture.contexts
 
     @property
     def sequence_steps(self) -> int:
-        """Steps of the longest sequence of a bidirectional network."""
+        """Number of steps of the longest sequence that the memories of a bidirectional network hold."""
         return self.architecture.sequence_steps or DEFAULT_SEQUENCE_STEPS
 
     @property
     def _inner_input_size(self) -> int:
-        """Elements that the layers but the first read: the h of the layer below, each of two directions padded."""
+        """Number of elements that every layer above the first reads: the h of the layer below.
+
+        With two directions it is both h, each padded to whole blocks.
+        """
         return 2 * self.num_output_blocks * self.block_size if self.network.bidirectional else self.output_size
 
     @property
     def max_tile_rows(self) -> int:
-        """Block rows of the gates that are worked on together."""
+        """Number of block rows of the gates that are worked on together: the limit of ``tile_rows``."""
         return self.bundle_rows * self.num_hidden_blocks
 
     @property
     def max_tile_cols(self) -> int:
-        """Block columns of the narrowest part."""
+        """Number of block columns of the narrowest part: the limit of ``tile_cols``."""
         return min(part.blocks for part in self.parts)
 
     def layer(self, number: int) -> "Config":
-        """The network of one layer, of one direction, alone; the smallest architecture stands for the real one.
+        """Configuration of one layer in one direction, as a network of its own on the smallest architecture.
 
-        Where there are two directions, the input of another layer than the first is h of both, each padded to blocks.
+        In a bidirectional network the input of a layer above the first is the h of both directions, each padded to
+        whole blocks.
         """
         if self.network.num_layers == 1 and not self.network.bidirectional:
             return self
@@ -511,67 +577,67 @@ class Config:
 
     @property
     def num_input_blocks(self) -> int:
-        """Blocks of x."""
+        """Number of blocks of x."""
         return circulant.num_blocks(self.network.input_size, self.block_size)
 
     @property
     def num_hidden_blocks(self) -> int:
-        """Blocks of h."""
+        """Number of blocks of hidden units: ⌈H/k⌉."""
         return circulant.num_blocks(self.network.hidden_size, self.block_size)
 
     @property
     def output_size(self) -> int:
-        """Elements of h as a layer hands it on: H, or P behind a projection."""
+        """Number of elements of h that a layer hands on in one direction: H, or P with a projection."""
         return self.network.projection_size or self.network.hidden_size
 
     @property
     def num_output_blocks(self) -> int:
-        """Blocks of h as a layer hands it on."""
+        """Number of blocks of h that a layer hands on in one direction: ⌈H/k⌉, or ⌈P/k⌉ with a projection."""
         return circulant.num_blocks(self.output_size, self.block_size)
 
     @property
     def stream_size(self) -> int:
-        """Elements of a step's output: h, of both directions where there are two."""
+        """Number of elements of the network's output per step: h of every direction."""
         return self.directions * self.output_size
 
     @property
     def num_stream_blocks(self) -> int:
-        """Blocks of a step's output."""
+        """Number of blocks of the network's output per step: h of every direction."""
         return self.directions * self.num_output_blocks
 
     @property
     def num_row_blocks(self) -> int:
-        """p: block rows of W = [W_x | W_h], one per gate and hidden block."""
+        """Number p of block rows of W = [W_x | W_h], one per gate and hidden block."""
         return self.num_gates * self.num_hidden_blocks
 
     @property
     def num_col_blocks(self) -> int:
-        """q: block columns of layer 0's W, those of x first."""
+        """Number q of block columns of the W of layer 0, those of x first."""
         return self.num_input_blocks + self.num_output_blocks
 
     @property
     def num_row_groups(self) -> int:
-        """⌈p/R⌉ of every stage of the cell."""
+        """Number of row groups of a stage of the cell: ⌈p/R⌉ with the p of that stage."""
         return -(-self.max_tile_rows // self.architecture.tile_rows)
 
     @property
     def num_col_groups(self) -> int:
-        """⌈q/C⌉ of layer 0."""
+        """Number of column groups of layer 0: ⌈q/C⌉."""
         return self.parts[0].col_groups
 
     @property
     def num_banks(self) -> int:
-        """R · C: one weight bank per processing element."""
+        """Number of weight banks: R · C, one per processing element."""
         return self.architecture.tile_rows * self.architecture.tile_cols
 
     @property
     def bank_words(self) -> int:
-        """Words of a weight bank, each one block: ⌈p/R⌉ · ⌈q/C⌉, summed over the parts and directions."""
+        """Number of words of a weight bank, one block each: ⌈p/R⌉ · ⌈q/C⌉, summed over the parts and directions."""
         return self.directions * sum(part.words for part in self.parts)
 
     @property
     def weight_word_bits(self) -> int:
-        """Bits of a word of a weight bank as stored."""
+        """Number of bits of a stored word of a weight bank."""
         return self.block_size * self.quantization.weight_bits
 
     @property
@@ -581,16 +647,16 @@ class Config:
 
     @property
     def cell_output(self) -> QFormat:
-        """Format of what a cell makes: h, or in front of a projection as many bits, all but the sign behind the point.
+        """Format of the output of a cell: that of h, or with a projection as many bits, all but the sign fractional.
 
-        Its magnitude is below 1, while that of what a projection makes of it is not bounded.
+        The magnitude of a cell's output stays below 1, while that of the projected h is not bounded.
         """
         h = self.quantization.h
         return QFormat(1, h.width - 1) if self.network.projection_size else h
 
     @property
     def formats(self) -> dict[str, str]:
-        """Format of every quantization point of the cell, by name."""
+        """Formats of all quantization points of the cell, by name."""
         names = ("x", "h", "preact", "gate", "cell", *(("peephole",) if self.cell.peepholes else ()))
         return {name: str(getattr(self.quantization, name)) for name in names}
 
@@ -624,7 +690,7 @@ class Config:
 
     @property
     def preact_shifts(self) -> tuple[int, ...]:
-        """Right shift from the accumulator to what its sum is rounded to, for each gate."""
+        """Right shift that rounds the accumulator to the format of the sum (usually preact), for each gate."""
         target = getattr(self.quantization, self.cell.sum_format)
         return tuple(frac - target.fraction_bits for frac in self.accumulator_fracs)
 
@@ -645,7 +711,7 @@ class Config:
 
     @property
     def min_accumulator_bits(self) -> int:
-        """Width that no sum of products and bias can overflow."""
+        """Narrowest width that no sum of products and bias can overflow."""
         bound = self.product_sum_bound + (1 << (self.quantization.bias_bits - 1))
         return bound.bit_length() + 1
 
@@ -655,7 +721,7 @@ class Config:
         return self.quantization.accumulator_bits or self.min_accumulator_bits
 
     def _peephole_sum_bits(self, gate: int) -> int:
-        """Width of a gate's sum and its peephole's product at their common scale, with what rounding adds."""
+        """Width of the sum of a gate and its peephole product at their common scale, rounding constant included."""
         q, sum_frac = self.quantization, self.accumulator_fracs[gate]
         product_frac = q.peephole.fraction_bits + q.cell.fraction_bits
         frac = max(sum_frac, product_frac)
@@ -664,17 +730,17 @@ class Config:
         return (bound + (1 << max(frac - q.preact.fraction_bits, 1) - 1)).bit_length() + 1
 
     def gate_table(self, gate: int) -> ActivationTable:
-        """Table of the activation of a gate that has one, by its number."""
+        """Table of the activation of gate number ``gate``, which must have one."""
         return self._table(self.cell.gates[gate].function, self.quantization.preact)
 
     @property
     def cell_table(self) -> ActivationTable:
-        """Table of the tanh of the cell state."""
+        """Table of the tanh that is applied to the cell state."""
         return self._table("tanh", self.quantization.cell)
 
     @property
     def candidate_table(self) -> ActivationTable:
-        """Table of the tanh of a GRU's candidate."""
+        """Table of the tanh that gives the candidate of a GRU."""
         return self._table("tanh", self.quantization.preact)
 
     def _table(self, function: str, in_format: QFormat) -> ActivationTable:
@@ -685,20 +751,23 @@ class Config:
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of the compressed weights (padding included, biases not)."""
-        # The rows that fill a projection's last bundle are not counted.
+        """Number of bytes of the compressed weights (padding included, biases not)."""
+        # The rows that only fill the last bundle of a projection are not counted.
         rows = ((part.made if part.kind == PROJECTION else part.row_blocks) * part.blocks for part in self.parts)
         blocks = self.directions * sum(rows)
         return -(-blocks * self.weight_word_bits // 8)
 
     @property
     def dense_float_bytes(self) -> int:
-        """Bytes of the weights of the same network in dense float32 (biases not included)."""
+        """Number of bytes of the weights of the same network in dense float32 (biases not included)."""
         return 4 * self.dense_weights
 
     @property
     def dense_weights(self) -> int:
-        """Weights of the same network without compression; a gate that reads x or h alone has no others."""
+        """Number of weights of the same network without compression.
+
+        A gate that reads only x or only h has no weights for the other.
+        """
         size, size_h, projected = self.network.hidden_size, self.output_size, self.network.projection_size
         below = (self.network.input_size, *[self.stream_size] * (self.network.num_layers - 1))
         return self.directions * (
@@ -709,32 +778,36 @@ class Config:
     # -- conversion ----------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict:
-        """Plain JSON values; formats as strings."""
+        """The configuration as plain JSON values, with formats as strings."""
         return _to_plain(self)
 
     def to_json(self) -> str:
-        """Indented JSON."""
+        """The configuration as indented JSON text."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     @classmethod
     def from_dict(cls, values: dict) -> "Config":
-        """Inverse of :meth:`to_dict`; unknown keys and wrong types are refused by name."""
+        """Inverse of :meth:`to_dict`; unknown keys and wrong types are rejected with a message that names the field."""
         return _from_plain(cls, values, "")
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that identify this design point (the name does not count)."""
+        """Digest of 16 hexadecimal digits that identifies this design point (the name does not count)."""
         return _digest({key: value for key, value in self._identity().items() if key != "name"})
 
     @property
     def model_fingerprint(self) -> str:
-        """16 hexadecimal digits that identify the numerics alone: equal for every architecture."""
+        """Digest of 16 hexadecimal digits that identifies the numerics alone: it is equal for every architecture."""
         values = self._identity()
         del values["quantization"]["accumulator_bits"]
         return _digest({key: value for key, value in values.items() if key not in ("name", "architecture")})
 
     def _identity(self) -> dict:
-        """The fields that mean something for this cell."""
+        """The fields that fingerprints cover: those with a meaning for this network.
+
+        A field that a network has no use for, or whose default turns a feature off, is left out.  So the fingerprint
+        of a design stays the same when a version adds a feature.
+        """
         values = self.to_dict()
         if not self.cell.peepholes:
             del values["quantization"]["peephole"]
@@ -755,7 +828,7 @@ class Config:
         return values
 
     def replace(self, settings: dict[str, object]) -> "Config":
-        """A copy with dotted fields replaced by plain values: ``{"architecture.tile_rows": 8}``."""
+        """Copy with some fields replaced by plain values, by dotted name: ``{"architecture.tile_rows": 8}``."""
         values = self.to_dict()
         for path, value in settings.items():
             _assign(values, path, value)
@@ -822,7 +895,7 @@ def _assign(values: dict, path: str, value) -> None:
     for depth, key in enumerate(parents):
         if not isinstance(table.get(key), dict):
             name = ".".join(parents[: depth + 1])
-            raise InvalidValueError(f"{path} must be a field of the configuration, not below {name!r}")
+            raise InvalidValueError(f"{path} must be a field of the configuration, not a field of {name!r}")
         table = table[key]
     if last not in table:
         raise InvalidValueError(f"{path} must be a field of the configuration, not an unknown key")
@@ -830,7 +903,7 @@ def _assign(values: dict, path: str, value) -> None:
 
 
 def parse_setting(text: str) -> tuple[str, object]:
-    """``"architecture.tile_rows=8"`` → ``("architecture.tile_rows", 8)``; values are JSON, else strings."""
+    """Split ``"architecture.tile_rows=8"`` into ``("architecture.tile_rows", 8)``; a value is JSON, else a string."""
     path, separator, value = text.partition("=")
     require(bool(separator) and bool(path), "--set", "of the form section.field=value", text)
     try:

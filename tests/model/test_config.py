@@ -75,7 +75,7 @@ WRONG = [
     (
         "quantization.weight_frac=[7,7]",
         InvalidValueError,
-        "quantization.weight_frac must be one integer or 4, as the cell lstm has gates, not [7, 7]",
+        "quantization.weight_frac must be one integer or 4, one for each gate of cell lstm, not [7, 7]",
     ),
     (
         "quantization.weight_frac=[7,7,7,30]",
@@ -87,7 +87,7 @@ WRONG = [
     (
         "quantization.cell=Q-20.40",
         InvalidValueError,
-        "quantization.cell must be of at most 32 fraction bits, not 'Q-20.40'",
+        "quantization.cell must be a format of at most 32 fraction bits, not 'Q-20.40'",
     ),
     (
         "quantization.gate=Q1.7",
@@ -109,12 +109,12 @@ WRONG = [
     (
         "architecture.tile_rows=65",
         InvalidValueError,
-        "architecture.tile_rows must be at most the number of block rows 64, not 65",
+        "architecture.tile_rows must be at most 64, the number of block rows, not 65",
     ),
     (
         "architecture.tile_cols=25",
         InvalidValueError,
-        "architecture.tile_cols must be at most the number of block columns 24, not 25",
+        "architecture.tile_cols must be at most 24, the number of block columns, not 25",
     ),
     ("architecture.engine=fft", InvalidValueError, "architecture.engine must be one of direct, fast, not 'fft'"),
     (
@@ -125,7 +125,7 @@ WRONG = [
     (
         "architecture.lookahead=17",
         InvalidValueError,
-        "architecture.lookahead must be from 1 to the number of row groups 16, not 17",
+        "architecture.lookahead must be from 1 to 16, the number of row groups, not 17",
     ),
     (
         "architecture.pipeline.multiplier_stages=3",
@@ -142,8 +142,8 @@ WRONG = [
         InvalidValueError,
         "architecture.speed must be a field of the configuration, not an unknown key",
     ),
-    ("name.first=1", InvalidValueError, "name.first must be a field of the configuration, not below 'name'"),
-    ("name=a/b", InvalidValueError, "name must be letters, digits, '_' and '-' only, not 'a/b'"),
+    ("name.first=1", InvalidValueError, "name.first must be a field of the configuration, not a field of 'name'"),
+    ("name=a/b", InvalidValueError, "name must be made of letters, digits, '_' and '-' only, not 'a/b'"),
 ]
 
 
@@ -155,19 +155,25 @@ def test_wrong_setting(setting, kind, text):
 
 BOTH = {"network.bidirectional": True}
 WRONG_DIRECTIONS = [
-    ({"architecture.sequence_steps": 9}, "left out (null) as network.bidirectional is false, not 9"),
+    ({"architecture.sequence_steps": 9}, "left out (null) when network.bidirectional is false, not 9"),
     (BOTH | {"architecture.sequence_steps": 0}, "from 1 to 65536, not 0"),
-    (BOTH | {"architecture.contexts": 2}, "1 as the two directions of the network take turns, not 2"),
-    (BOTH | {"architecture.lookahead": 2}, "1 as the two directions of the network take turns, not 2"),
-    (BOTH | {"architecture.state_ports": True}, "true: the reverse direction begins at the end, not True"),
-    (BOTH | {"compression.output_block_size": 2}, "1 as network.bidirectional is true, not 2"),
+    (
+        BOTH | {"architecture.contexts": 2},
+        "1 when network.bidirectional is true, as the two directions already alternate, not 2",
+    ),
+    (
+        BOTH | {"architecture.lookahead": 2},
+        "1 when network.bidirectional is true, as the two directions already alternate, not 2",
+    ),
+    (BOTH | {"architecture.state_ports": True}, "true, as the reverse direction begins at the end, not True"),
+    (BOTH | {"compression.output_block_size": 2}, "1 when network.bidirectional is true, not 2"),
     (
         BOTH | {"network.hidden_size": 40000, "network.num_layers": 2},
-        "network.hidden_size must be at most 32768 as the layers above read both directions, not 40000",
+        "network.hidden_size must be at most 32768, as the layers above read both directions, not 40000",
     ),
     (
         BOTH | {"network.hidden_size": 40000, "network.num_layers": 2, "network.projection_size": 33000},
-        "network.projection_size must be at most 32768 as the layers above read both directions, not 33000",
+        "network.projection_size must be at most 32768, as the layers above read both directions, not 33000",
     ),
 ]
 
@@ -191,7 +197,8 @@ def test_peepholes_keep_sums_exact():
     """The product's scale is finer than the sum's: as long as both meet within 64 bits."""
     config = preset("tiny").replace({"network.cell": "lstm_peephole", "quantization.cell": "Q-8.32"})
     config.replace({"quantization.peephole": "Q-14.22"})
-    text = "quantization.peephole must be such that a sum with its product has at most 63 bits (gate I), not 'Q-24.32'"
+    rule = "such that the sum of a gate with its peephole product has at most 63 bits (gate I)"
+    text = f"quantization.peephole must be {rule}, not 'Q-24.32'"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         config.replace({"quantization.peephole": "Q-24.32"})
 

@@ -353,7 +353,7 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
             "compression.output_block_size must be 1 with block sizes of W_x and W_h apart, not 4",
         ),
         (["--block-size-x", "3"], "--block-size-x must be one of 1, 2, 4, 8, 16, not 3"),
-        (["--name", "../x"], "name must be letters, digits, '_' and '-' only, not '../x'"),
+        (["--name", "../x"], "name must be made of letters, digits, '_' and '-' only, not '../x'"),
         (["--batch", "100000"], "batch must be at most"),
         (["--dense", "0"], "--dense must be at least 1 without --state-dict, not 0"),
         (["--task", "words", "--export", "x"], "--export must be left out but for the task characters"),

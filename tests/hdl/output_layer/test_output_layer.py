@@ -186,7 +186,7 @@ def test_lanes_without_output_never_win(rng):
     ("settings", "message"),
     [
         ({"output_layer": 1}, "architecture.output_layer must be 0 (none), or from 2 to 65536, not 1"),
-        ({"output_lanes": 2}, "architecture.output_lanes must be left out (null) as architecture.output_layer is 0"),
+        ({"output_lanes": 2}, "architecture.output_lanes must be left out (null) when architecture.output_layer is 0"),
         (
             {"output_layer": 7, "output_lanes": 8},
             "output_lanes must be from 1, or the output layer could not keep up, to 7, not 8",

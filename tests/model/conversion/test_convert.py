@@ -172,7 +172,8 @@ def test_what_relu_makes_fits_its_format(rng):
     assert fmt.width == 8
     assert 1 < largest <= fmt.max * fmt.lsb
     assert result.report["output"]["integers"] < 0.05
-    with pytest.raises(InvalidValueError, match="quantization.weight_frac must be such that h drops 0 to 31 fraction"):
+    text = "quantization.weight_frac must be such that rounding to h drops 0 to 31 fraction"
+    with pytest.raises(InvalidValueError, match=text):
         convert([layer], 1, 8, settings={"quantization.weight_frac": -1}, calibration=x)
 
 
