@@ -1,0 +1,264 @@
+"""Functions of the public interface, each a few calls into the packages below."""
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from chessrnn.model.config import Config
+from chessrnn.model.conversion.convert import Conversion, convert
+from chessrnn.model.conversion.hardware_rows import one_direction
+from chessrnn.model.errors import require
+from chessrnn.model.fixed_point import dequantize, quantize
+from chessrnn.model.imported.load import load_network as load_network_file
+from chessrnn.model.imported.recurrent_network import RecurrentNetwork
+from chessrnn.model.imported.state_dict import network_from_tensors
+from chessrnn.model.imported.tensor_file import TensorFile
+from chessrnn.model.presets import PRESETS
+from chessrnn.model.reference.network import NetworkReference
+from chessrnn.model.weight_image import WeightImage
+from chessrnn.model.weights import NetworkWeights
+
+if TYPE_CHECKING:
+    from chessrnn.sim.runner import RunResult
+
+# A simulator takes milliseconds for a step of a small design: enough steps to believe, few enough to wait for.
+SIMULATED_STEPS = 64
+
+
+def load_network(source: Any, prefix: str | None = None, activation: str | None = None) -> RecurrentNetwork:
+    """Read a float recurrent network.
+
+    Parameters
+    ----------
+    source : path, torch.nn.Module, or mapping of str to array
+        A model file (``.onnx``, ``.safetensors``, or what ``torch.save`` wrote), a module, or a ``state_dict``.
+        Nothing in a file is executed.
+    prefix : str, optional
+        Which network of several: the module's name in a ``state_dict``, or the beginning of the nodes' names in ONNX.
+    activation : str, optional
+        ``"relu"`` or ``"tanh"`` of a ``torch.nn.RNN`` that is given by its ``state_dict``, which does not hold it.
+
+    Returns
+    -------
+    RecurrentNetwork
+        ``layers`` with float64 arrays, gates in PyTorch's order.
+
+    Raises
+    ------
+    UserError
+        A damaged file, or a network that cannot be read, named.
+
+    Examples
+    --------
+    >>> network = load_network("model.pt")  # doctest: +SKIP
+    >>> [layer.hidden_size for layer in network.layers]  # doctest: +SKIP
+    [256, 256]
+    """
+    if isinstance(source, str | Path):
+        return load_network_file(source, prefix, activation)
+    if hasattr(source, "state_dict"):
+        activation = activation or getattr(source, "nonlinearity", None)
+        name, source = type(source).__name__, source.state_dict()
+    else:
+        name = "state_dict"
+        require(
+            isinstance(source, Mapping), "source", "a path, a torch.nn.Module or a state_dict", type(source).__name__
+        )
+    arrays = {
+        key: np.asarray(value.detach().cpu() if hasattr(value, "detach") else value) for key, value in source.items()
+    }
+    shapes, dtypes = ({key: getattr(value, what) for key, value in arrays.items()} for what in ("shape", "dtype"))
+    file = TensorFile(Path(name), shapes, {key: str(kind) for key, kind in dtypes.items()}, arrays.__getitem__)
+    return network_from_tensors(file, prefix, activation)
+
+
+def _array(value) -> np.ndarray:
+    """A tensor of any kind as a NumPy array."""
+    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+
+
+def compress(
+    network: RecurrentNetwork,
+    block_size: int = 8,
+    weight_bits: int = 8,
+    calibration: np.ndarray | None = None,
+    settings: dict[str, Any] | None = None,
+    name: str = "imported",
+) -> Conversion:
+    """Turn a float network into the accelerator's integers, without retraining.
+
+    The weights are projected onto block-circulant matrices by least squares (``block_size`` 1 leaves them dense),
+    number formats are chosen from weights and calibration data, and everything is rounded once.
+
+    Parameters
+    ----------
+    network : RecurrentNetwork
+        From :func:`load_network`; its layers are all forward, or all bidirectional.
+    block_size : int
+        k: 1, 2, 4, 8 or 16.  Weight memory falls by a factor of 32·k / ``weight_bits`` against float32.
+    weight_bits : int
+        2 to 8.
+    calibration : float array (steps, batch, X), optional
+        Real inputs; formats are chosen from them and errors are measured on them.
+    settings : dict, optional
+        Fields of the configuration by dotted name, e.g. ``{"architecture.tile_rows": 4}``.
+    name : str
+        Name of the configuration.
+
+    Returns
+    -------
+    Conversion
+        ``weights`` (integers), ``config``, and ``report``: the error of h after every step of the compression, per
+        layer and in all, as shares of the root mean square of h.
+
+    Raises
+    ------
+    UserError
+        A layer that the accelerator does not run, or settings that contradict each other.
+    """
+    both = all(layer.direction == "bidirectional" for layer in network.layers)
+    layers = list(network.layers) if both else [one_direction(layer, 0) for layer in network.layers]
+    found = {layer.direction for layer in network.layers}
+    require(
+        both or found == {"forward"}, "network", "of layers that are all forward or all bidirectional", sorted(found)
+    )
+    return convert(layers, block_size, weight_bits, name, settings, calibration)
+
+
+def load_weights(source: str | Path, config: Config | None = None) -> NetworkWeights:
+    """Read the integers of a compressed network.
+
+    Parameters
+    ----------
+    source : str or path
+        A weight image (``.safetensors``), or the name of a preset whose trained weights are shipped (``char128``,
+        ``char64``).
+    config : Config, optional
+        A design point of the same network with another architecture; left out, it is the one in the file.
+
+    Returns
+    -------
+    NetworkWeights
+        With ``config`` and ``layers``.
+    """
+    path = Path(source)
+    if str(source) in PRESETS:
+        path = Path(str(files("chessrnn.model.pretrained") / f"{source}.safetensors"))
+        shipped = sorted(found.stem for found in path.parent.glob("*.safetensors"))
+        require(path.exists(), "source", f"a file, or one of {', '.join(shipped)}", str(source))
+    return WeightImage.load(path, config).weights
+
+
+def predict(weights: NetworkWeights, x: np.ndarray, batch_first: bool = False) -> np.ndarray:
+    """Run real inputs through the bit-accurate reference.
+
+    Parameters
+    ----------
+    weights : NetworkWeights
+    x : float array (steps, batch, X)
+        Quantized to the format of x, HALF_UP and saturating.
+    batch_first : bool
+        ``x`` and the result are (batch, steps, …) instead.
+
+    Returns
+    -------
+    float array (steps, batch, H)
+        h of the last layer, exactly the accelerator's values; (steps, batch, 2·H) of both directions.
+    """
+    config = weights.config
+    x = np.asarray(x, dtype=np.float64)
+    rule = f"of shape (steps, batch, {config.network.input_size})"
+    require(x.ndim == 3 and x.shape[2] == config.network.input_size, "x", rule, x.shape)
+    require(bool(np.isfinite(x).all()), "x", "made of finite numbers", "one that is not")
+    codes = quantize(x.swapaxes(0, 1) if batch_first else x, config.quantization.x)
+    h, _ = NetworkReference(weights).run(codes)
+    h = dequantize(h, config.quantization.h)
+    return h.swapaxes(0, 1) if batch_first else h
+
+
+def simulate(
+    weights: NetworkWeights,
+    x: np.ndarray,
+    folder: str | Path,
+    simulator: str = "icarus",
+    steps: int = SIMULATED_STEPS,
+) -> "list[RunResult]":
+    """Emit the accelerator, feed real inputs through its Verilog and compare every h with the reference.
+
+    Parameters
+    ----------
+    weights : NetworkWeights
+    x : float array (steps, batch, X)
+        Each element of the batch is a sequence; they are streamed one after the other.
+    folder : path
+        Build folder; an earlier build there is replaced.
+    simulator : str
+        ``"icarus"`` (starts at once) or ``"verilator"`` (compiles for a while, then is fast).
+    steps : int
+        At most so many steps are simulated, twice: with an undisturbed stream, and with random stalls.
+
+    Returns
+    -------
+    list of RunResult
+        ``h`` (integers), ``mismatches`` (steps, 0 expected), ``interval`` (cycles per step) and ``problems`` (empty
+        when all is equal, the cycles to the prediction as well).
+    """
+    from chessrnn.sim.build import emit
+    from chessrnn.sim.runner import Run
+    from chessrnn.sim.runner import simulate as run_simulator
+    from chessrnn.sim.scenarios import Scenario
+    from chessrnn.sim.stalls import StallPattern
+
+    config = weights.config
+    require(steps > 0, "steps", "at least 1", steps)
+    rule = f"of shape (steps, batch, {config.network.input_size})"
+    require(np.ndim(x) == 3 and np.size(x) > 0 and np.shape(x)[2] == config.network.input_size, "x", rule, np.shape(x))
+    sequences: list[np.ndarray] = []
+    left = steps
+    for sequence in quantize(x, config.quantization.x).swapaxes(0, 1):
+        if left > 0:
+            sequences.append(sequence[:left])
+            left -= len(sequences[-1])
+    emit(weights, folder, "chessrnn.simulate")
+    scenario = Scenario(weights, tuple(sequences))
+    stalls = [StallPattern("random", 0.3, seed=number) for number in range(2)]
+    runs = [Run(scenario, name="no stalls"), Run(scenario, *stalls, name="random stalls")]
+    return run_simulator(folder, runs, simulator)
+
+
+def synthesize(
+    config: Config,
+    liberty: Sequence[str | Path] = (),
+    folder: str | Path | None = None,
+    target_fo4: float = 40.0,
+) -> dict:
+    """Synthesize a design point and report its area and, with a cell library, its timing.
+
+    Parameters
+    ----------
+    config : Config
+    liberty : sequence of paths
+        A standard-cell library (``.lib`` or ``.lib.gz``) and any SRAM macros; without one, NAND2 equivalents of a
+        generic library are counted.
+    folder : path, optional
+        Where reports and the netlist go; left out, below ``build/synthesis``.
+    target_fo4 : float
+        Longest path that the mapping aims at, in fan-out-of-four delays of the library.
+
+    Returns
+    -------
+    dict
+        The content of ``report.json``: ``logic`` (gates, flip-flops, area), ``timing``, ``memories`` and more.
+    """
+    from chessrnn.hdl.verilog import TOP_MODULE, generate
+    from chessrnn.sim.synthesis.job import folder_of, run
+    from chessrnn.sim.synthesis.library import load_libraries
+
+    libraries = load_libraries([Path(path) for path in liberty]) if liberty else [None]
+    require(len(libraries) == 1, "liberty", "one standard-cell library", [str(path) for path in liberty])
+    place = Path(folder) if folder is not None else folder_of(Path("build"), config, libraries[0])
+    values, _ = run(config, generate(config), TOP_MODULE, libraries[0], target_fo4, place, True, lambda text: None)
+    return values
