@@ -1,4 +1,4 @@
-"""The build directory: everything that is generated for one design point, each file naming its configuration."""
+"""The build directory: everything that is generated for one design point; each file names its configuration."""
 
 import hashlib
 import json
@@ -30,19 +30,21 @@ from chessrnn.sim.scenarios import Scenario, random_sequences
 
 CONFIG_FILE = "config.json"
 VERILOG_FILE = "accelerator.v"
-# Enough for a state that carries over, a sequence of one step, and a last step of its own.
+# Steps of the test sequences: they cover a state that is carried over, a single step, and resets in between.
 VECTOR_LENGTHS = (4, 1, 3)
 VECTOR_SEED = 0
 
 
 @dataclass(frozen=True)
 class Build:
-    """A build directory that has been checked.
+    """A build directory whose files were checked.
 
     Attributes
     ----------
     path : Path
+        Location of the directory.
     config : Config
+        Design point of all its files.
     weights_sha256 : str
         Digest of the weights in its memory files.
     generator : str
@@ -56,8 +58,7 @@ class Build:
 
 
 def weights_digest(weights: NetworkWeights) -> str:
-    """SHA-256 of the integers, as little-endian int64: per layer defining vectors, biases, peephole weights;
-    those of an output layer."""
+    """SHA-256 of all weights as little-endian int64: those of each layer, then those of an output layer."""
     digest = hashlib.sha256()
     for layer in weights.layers:
         others = [values for values in (layer.peephole, layer.projection) if values is not None]
@@ -70,7 +71,7 @@ def weights_digest(weights: NetworkWeights) -> str:
 
 
 def generator_sources() -> list[Path]:
-    """Sources that decide what :func:`emit` writes: both packages, but for the trainer, and the vectors' scenarios."""
+    """Sources that decide what :func:`emit` writes: ``model`` without the trainer, ``hdl``, and the scenarios."""
     found = [Path(scenarios.__file__), Path(__file__)]
     for package in (chessrnn.model, chessrnn.hdl):
         root = Path(package.__file__).parent
@@ -81,7 +82,7 @@ def generator_sources() -> list[Path]:
 
 @lru_cache(maxsize=1)
 def generator_digest() -> str:
-    """16 hexadecimal digits over the sources that decide what is emitted."""
+    """Digest, 16 hexadecimal digits, of the sources that decide what is emitted."""
     digest = hashlib.sha256()
     for source in generator_sources():
         digest.update(source.name.encode() + b"\0" + source.read_bytes())
@@ -89,16 +90,16 @@ def generator_digest() -> str:
 
 
 def emit(weights: NetworkWeights, path: str | Path, source: str) -> dict:
-    """Write the build directory of a configuration with weights; complete or not at all.
+    """Write the build directory of a configuration with weights, either completely or not at all.
 
     Parameters
     ----------
     weights : NetworkWeights
-        With their configuration.
-    path : str or Path
-        The directory; an earlier build there is replaced.
-    source : str
-        Where the weights come from, for the report.
+        Weights and, as their attribute ``config``, the design point.
+        path : str or Path
+            Directory to write; an earlier build there is replaced.
+        source : str
+            Origin of the weights, for the report.
 
     Returns
     -------
@@ -140,7 +141,7 @@ def load_build(path: str | Path) -> Build:
     Raises
     ------
     InvalidFileError
-        A file is missing, damaged or of another configuration.
+        A file is missing, damaged or belongs to another configuration.
     """
     path = Path(path)
     values = _read_json(path / CONFIG_FILE)
@@ -163,7 +164,7 @@ def load_build(path: str | Path) -> Build:
 
 
 def is_current(path: str | Path, weights: NetworkWeights) -> bool:
-    """Does the directory hold what :func:`emit` would write for these weights?"""
+    """Whether the directory holds what :func:`emit` would write for these weights."""
     try:
         build = load_build(path)
     except UserError:  # damaged, or by a version whose configurations had other fields

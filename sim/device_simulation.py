@@ -1,4 +1,4 @@
-"""The emitted device in a simulator, its serial line a pseudo-terminal that any host program can open."""
+"""Simulation of the emitted device, whose serial line is a pseudo-terminal that any host program can open."""
 
 import contextlib
 import json
@@ -27,16 +27,16 @@ from chessrnn.sim.runner import SIMULATORS, SimulationError, _compile, _runner, 
 
 DEVICE_FILE = "chessrnn_fpga.v"
 BENCH = "chessrnn.sim.tb_device"
-# The simulated line: as few cycles per bit as the receiver can take, as each costs time; and a silence that is
-# short, but longer than any pause of a host that is not in a hurry.
+# The simulated line takes as few cycles per bit as the receiver supports, because each costs time.  Its silence is
+# short, but longer than any pause of a slow host.
 SIMULATED_LINK = LinkConfig(25e6, 4, 40_000)
 START_SECONDS = 300.0
-# As the bench writes it: the device's clock cycle.
+# Format in which the bench writes the device's clock cycle.
 CYCLE = struct.Struct("Q")
 
 
 def device_texts(weights: LayerWeights, link: LinkConfig) -> dict[str, str]:
-    """Files by name that make a device: Verilog, contents of its memories, configuration."""
+    """Texts of a device's files by name: its Verilog, the contents of its memories, its configuration."""
     config, digest = weights.config, weights_digest(weights)
     words = memory_words(weights)
     words[IDENTITY_SPEC.name] = list(Identity.of(config, digest, link.clock_hz).pack())
@@ -60,7 +60,7 @@ def device_texts(weights: LayerWeights, link: LinkConfig) -> dict[str, str]:
 
 
 def emit_device(weights: LayerWeights, path: str | Path, link: LinkConfig = SIMULATED_LINK) -> Path:
-    """Write a device's directory, unless it is there already; complete or not at all."""
+    """Write a device's directory completely or not at all, unless it is up to date."""
     path = Path(path)
     wanted = {
         "configuration": weights.config.fingerprint,
@@ -82,12 +82,12 @@ def emit_device(weights: LayerWeights, path: str | Path, link: LinkConfig = SIMU
 
 
 def read_device(directory: str | Path) -> dict:
-    """``config.json`` of a device's directory.
+    """Read ``config.json`` of a device's directory.
 
     Raises
     ------
     InvalidFileError
-        There is none.
+        The file is missing or not that of a device.
     """
     path = Path(directory) / CONFIG_FILE
     try:
@@ -101,14 +101,14 @@ def read_device(directory: str | Path) -> dict:
 
 @dataclass(frozen=True)
 class Terminal:
-    """Where a simulated device listens.
+    """Address of a simulated device.
 
     Attributes
     ----------
     path : str
-        Of the pseudo-terminal.
-    patience : Patience
-        In the device's time.
+        Path of the pseudo-terminal.
+        patience : Patience
+            Time limits of the host, counted in the device's time.
     """
 
     path: str
@@ -124,14 +124,14 @@ def simulated_device(
     Parameters
     ----------
     source : str
-        File of the directory: the emitted Verilog, or a netlist of it that brings the models of its cells.
+        File of the directory: the emitted Verilog, or a netlist of it that contains the models of its cells.
 
     Raises
     ------
     MissingToolError
         The simulator, or what it needs to compile, is not installed.
     SimulationError
-        It is installed and fails.
+        The simulator is installed and fails.
     """
     require(simulator in SIMULATORS, "simulator", f"one of {', '.join(SIMULATORS)}", simulator)
     directory = Path(directory).resolve()
@@ -177,20 +177,20 @@ def simulated_device(
                 try:
                     process.wait(timeout=10)
                 except subprocess.TimeoutExpired:
-                    # The simulator sees that its parent is gone, and ends.
+                    # The simulator ends by itself as soon as its parent has ended.
                     process.kill()
                     process.wait()
 
 
 def _patience(values: dict) -> int:
-    """Times of a byte that a step may take."""
+    """Longest time of a step, counted in times of a byte."""
     schedule = Schedule(Config.from_dict(values["config"]))
     cycles = 2 * (schedule.initiation_interval + schedule.first_step_latency)
     return 8 + cycles // (BITS_PER_BYTE * values["link"]["divisor"])
 
 
 def _host_patience(values: dict, cycle: Callable[[], int], process: subprocess.Popen) -> Patience:
-    """What a host may expect of the device, counted in its own time.
+    """Time limits of a host, counted in the device's time.
 
     The clock raises :class:`chessrnn.model.link.frames.FrameError` when the simulator has ended.
     """
@@ -216,7 +216,7 @@ def _address(process: subprocess.Popen, address: Path, log: Path, simulator: str
 
 
 def _serve(compiled: Path, scratch: Path, simulator: str) -> None:
-    """The simulator's own process: runs until it is told to stop."""
+    """Run the simulator in a process of its own until the stop file appears."""
     _runner(simulator).test(
         hdl_toplevel=FPGA_MODULE,
         hdl_toplevel_lang="verilog",

@@ -1,7 +1,7 @@
-"""From a device's Verilog to a bitstream, with open tools alone: Yosys, nextpnr and the packers of their projects.
+"""Build of a bitstream from a device's Verilog with open tools: Yosys, nextpnr and the packers of their projects.
 
-Every stage leaves its product in the build directory beside a digest of what it was made from: an interrupted
-build goes on where it stopped.
+Every stage stores its product in the build directory beside a digest of its sources, so that an interrupted build
+continues where it stopped.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ TOP = "top"
 REPORT_FILE = "report.json"
 NETLIST_FILE = "netlist.v"
 POLL_SECONDS = 1.0
-# Yosys in a process of its own: it prints to the terminal's own output and can be interrupted.
+# Yosys runs in a process of its own, because it prints to file descriptor 1 and must be interruptible.
 YOSYS_DRIVER = """\
 import sys
 from pyosys import libyosys as ys
@@ -39,7 +39,7 @@ design = ys.Design()
 for command in sys.argv[1:]:
     ys.run_pass(command, design)
 """
-# Yosys cell → resource.  What is not here is wiring.
+# Resources of the cells that Yosys maps to, by family; cells that are not listed are wiring.
 SYNTHESIS_CELLS = {
     "ecp5": {
         "luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6},
@@ -49,12 +49,12 @@ SYNTHESIS_CELLS = {
     },
     "ice40": {
         "luts": {"SB_LUT4": 1},
-        "ffs": {},  # by prefix: there are twenty kinds
+        "ffs": {},  # counted by prefix, as there are twenty kinds
         "brams": {"SB_RAM40_4K": 1},
         "dsps": {"SB_MAC16": 1},
     },
 }
-# nextpnr's name of a resource.  A logic cell of the iCE40 holds a LUT and a flip-flop.
+# Names of resources in nextpnr's report.  A logic cell of the iCE40 holds a LUT and a flip-flop.
 PLACED_CELLS = {
     "ecp5": {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "brams": "DP16KD", "dsps": "MULT18X18D"},
     "ice40": {"luts": "ICESTORM_LC", "brams": "ICESTORM_RAM", "dsps": "ICESTORM_DSP"},
@@ -68,22 +68,22 @@ class BuildError(UserError):
 
 @dataclass(frozen=True)
 class Utilisation:
-    """Resources of a design by name (``luts``, ``ffs``, ``brams``, ``dsps``) and what the part has of them."""
+    """Resources that a design uses (``luts``, ``ffs``, ``brams``, ``dsps``), beside those of the part."""
 
     used: dict
     part: Part
 
     def available(self, name: str) -> int:
-        """What the part has."""
+        """Number of resources of a kind that the part has."""
         return getattr(self.part, name)
 
     @property
     def excess(self) -> dict:
-        """How much too many, of what does not fit."""
+        """Missing number of every resource of which the part has too few."""
         return {name: n - self.available(name) for name, n in self.used.items() if n > self.available(name)}
 
     def to_dict(self) -> dict:
-        """Plain JSON values."""
+        """Plain JSON values with percentages."""
         return {
             RESOURCE_NAMES[name]: {
                 "used": used,
@@ -95,7 +95,7 @@ class Utilisation:
 
 
 def python_tool(module: str) -> None:
-    """Refuse early when a package of the extra ``fpga`` is missing."""
+    """Report early that a package of the extra ``fpga`` is missing."""
     try:
         __import__(module)
     except ImportError:
@@ -103,7 +103,7 @@ def python_tool(module: str) -> None:
 
 
 def tool(name: str) -> str:
-    """A program that a package of the extra ``fpga`` installed beside this Python."""
+    """Path of a program that a package of the extra ``fpga`` installed beside this Python."""
     path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if path is None:
         raise MissingToolError(f"{name} must be installed (make fpga does)")
@@ -111,17 +111,17 @@ def tool(name: str) -> str:
 
 
 def run_tool(command: list[str], log: Path, folder: Path, note: Callable[[str], None] = lambda text: None) -> float:
-    """Run a program in ``folder``, its output in ``log``; seconds that it took.
+    """Run a program in ``folder`` with its output in ``log``, and return the seconds that it took.
 
     Parameters
     ----------
     note : callable
-        Called about every second with the log's last line.
+        Called about once per second with the log's last line.
 
     Raises
     ------
     BuildError
-        It failed; the message holds what it complained of.
+        The program failed; the message contains its own error lines.
     """
     started = time.monotonic()
     with open(log, "wb") as output:
@@ -158,19 +158,19 @@ def _last_line(log: Path) -> str:
 
 
 def yosys(commands: list[str], log: Path, folder: Path, note=lambda text: None) -> float:
-    """Run Yosys; seconds that it took."""
+    """Run Yosys, and return the seconds that it took."""
     python_tool("pyosys")
     return run_tool([sys.executable, "-c", YOSYS_DRIVER, *commands], log, folder, note)
 
 
 def cell_counts(statistics: Path) -> dict[str, int]:
-    """Cells by type from Yosys's ``stat -json``."""
+    """Number of cells of every type, from Yosys's ``stat -json``."""
     text = statistics.read_text(encoding="utf-8")
     return json.loads(text[text.index("{") :])["design"]["num_cells_by_type"]
 
 
 def synthesis_use(cells: dict[str, int], family: str) -> dict[str, int]:
-    """Resources of a synthesized design, a little fewer than the placer will need."""
+    """Resources of a synthesized design; the placer needs a few more."""
     use = {
         name: sum(count * cells.get(cell, 0) for cell, count in kinds.items())
         for name, kinds in SYNTHESIS_CELLS[family].items()
@@ -181,17 +181,22 @@ def synthesis_use(cells: dict[str, int], family: str) -> dict[str, int]:
 
 
 class BoardBuild:
-    """One device on one board.
+    """Build of one device for one board.
 
     Parameters
     ----------
     weights : LayerWeights
+        Weights with their configuration.
     board : Board
-    clock_hz : float
+        Board that the bitstream is for.
     link : LinkConfig
+        Clock of the device and timing of its serial line.
     folder : Path
+        Directory of the build.
+    seed : int
+        Seed of the placement.
     progress : callable
-        Told what is going on, in a line.
+        Called with one line about the present stage, and true where the next line may replace it.
     """
 
     def __init__(self, weights: LayerWeights, board: Board, link: LinkConfig, folder: Path, seed: int, progress):
@@ -207,7 +212,7 @@ class BoardBuild:
             rule = f"{self.board.input_hz / 1e6:g}, the board's own, as no PLL is built for its part"
             require(self.link.clock_hz == self.board.input_hz, "--clock-mhz", rule, self.link.clock_hz / 1e6)
         elif self.link.clock_hz != self.board.input_hz:
-            Pll.choose(self.board.input_hz, self.link.clock_hz)  # refused before anything is written
+            Pll.choose(self.board.input_hz, self.link.clock_hz)  # rejects a bad clock before anything is written
         platform = platform_of(self.board)
         texts = device_texts(self.weights, self.link)
         platform.add_file(DEVICE_FILE, texts[DEVICE_FILE])
@@ -227,12 +232,12 @@ class BoardBuild:
             path = self.folder / name
             if not path.exists() or path.read_bytes() != content:
                 write_atomic(path, content)
-        # The tools do not read what else the configuration's file tells.
+        # The tools do not read the configuration, so a change of it alone needs no new build.
         texts.pop(CONFIG_FILE)
         self._sources = [*texts, *(name for name in plan.files if name.endswith((".il", ".ys", ".lpf", ".pcf")))]
 
     def synthesize(self) -> Utilisation:
-        """Yosys; what the design takes, before it is placed."""
+        """Synthesize with Yosys: the resources of the design before it is placed."""
         product, stat = self.folder / f"{TOP}.json", self.folder / f"{TOP}.cells.json"
         self._stage(
             "synthesis",
@@ -245,7 +250,7 @@ class BoardBuild:
         return Utilisation(synthesis_use(cell_counts(stat), self.board.part.family), self.board.part)
 
     def place_and_route(self) -> dict:
-        """nextpnr; its report."""
+        """Place and route with nextpnr, and return its report."""
         command = next(command for command in self._commands if command[0].startswith("nextpnr"))
         command = [argument for argument in command if argument != "--quiet"]
         config = "asc" if self.board.part.family == "ice40" else "config"
@@ -261,7 +266,7 @@ class BoardBuild:
         return json.loads(products[1].read_text(encoding="utf-8"))
 
     def pack(self) -> Path:
-        """The bitstream."""
+        """Pack the bitstream, and return its path."""
         command = self._commands[-1]
         bitstream = self.folder / f"{TOP}.{self.board.bitstream}"
         self._stage(
@@ -303,14 +308,14 @@ class BoardBuild:
 
 
 def placed_use(report: dict, family: str) -> dict[str, int]:
-    """Resources of a placed design from nextpnr's report."""
+    """Resources of a placed design, from nextpnr's report."""
     cells = report["utilization"]
     return {name: cells[cell]["used"] for name, cell in PLACED_CELLS[family].items() if cell in cells}
 
 
 def device_clock(report: dict, clock_hz: float) -> float:
     """Highest clock in MHz of the device's own domain."""
-    # The board's clock, before a PLL, drives nothing that matters; the domain asked for is the one with its target.
+    # The board's clock before a PLL drives no logic; the device's domain is the one with its clock as the target.
     clocks = report["fmax"].values()
     require(bool(clocks), "nextpnr's report", "with the highest clock", report["fmax"])
     target = clock_hz / 1e6
@@ -318,7 +323,7 @@ def device_clock(report: dict, clock_hz: float) -> float:
     return min(clock["achieved"] for clock in clocks if abs(clock["constraint"] - target) <= closest + 1e-6)
 
 
-# Block RAMs stay logic: Yosys has no model of them to simulate.
+# Block RAMs are mapped to logic, as Yosys has no simulation model of them.
 NETLIST_COMMANDS = (
     f"read_verilog -defer {DEVICE_FILE}",
     f"synth_ecp5 -nobram -top {FPGA_MODULE}",
@@ -326,8 +331,8 @@ NETLIST_COMMANDS = (
     "tee -q -o netlist.cells.json stat -json",
     "write_verilog -noattr netlist.cells.v",
 )
-# The models take the place of the cells: simulators handle one module of plain logic in seconds, and thousands of
-# little ones, each with parameters of its own, in an hour.  Constants are folded (a LUT's contents), nothing else.
+# Cells are replaced by their models, because simulators compile one module of plain logic in seconds, and thousands of
+# little ones with their own parameters in an hour.  Only constants such as a LUT's contents are folded.
 INLINE_COMMANDS = (
     "read_verilog netlist.cells.v netlist.models.v",
     f"hierarchy -check -top {FPGA_MODULE}",
@@ -340,7 +345,7 @@ INLINE_COMMANDS = (
 )
 NETLIST_CELLS = ("LUT2", "LUT4", "PFUMX", "L6MUX21", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4")
 MULTIPLIER_BITS, PRODUCT_BITS = 18, 36
-# A module of its own, as the bench sees every variable of the outermost one.
+# The netlist is wrapped in a module of its own, as the bench makes every variable of the outermost one accessible.
 NETLIST_TOP = f"""\
 module {FPGA_MODULE}(input clk, input rst, input rx, output tx, output busy);
   netlist netlist(.clk(clk), .rst(rst), .rx(rx), .tx(tx), .busy(busy));
@@ -349,13 +354,15 @@ endmodule
 
 
 def emit_netlist(directory: Path, progress: Callable) -> dict[str, int]:
-    """Synthesize a device's directory for an ECP5 and write ``netlist.v``: what its LUTs, flip-flops, carries,
-    distributed RAMs and multipliers do, by Yosys's models of these cells.  ``netlist.cells.v`` holds the cells.
+    """Synthesize a device's directory for an ECP5 and write ``netlist.v``, a netlist that simulators can run.
+
+    In it LUTs, flip-flops, carries, distributed RAMs and multipliers are replaced by Yosys's models of them;
+    ``netlist.cells.v`` holds the cells themselves.
 
     Returns
     -------
     dict
-        Cells by type.
+        Number of cells of every type.
     """
     (directory / NETLIST_FILE).unlink(missing_ok=True)
     for name, commands in (("synthesis", NETLIST_COMMANDS), ("models of the cells", INLINE_COMMANDS)):
@@ -379,7 +386,7 @@ def emit_netlist(directory: Path, progress: Callable) -> dict[str, int]:
 
 
 def _cell_models() -> str:
-    """Verilog of the ECP5's cells as Yosys models them, and of its multiplier without registers, as it uses it."""
+    """Verilog models of the ECP5's cells: those of Yosys, and one of the multiplier without registers."""
     import pyosys
 
     share = Path(pyosys.__file__).parent / "share" / "ecp5"

@@ -1,4 +1,4 @@
-"""What other people's tools say of the emitted Verilog: Verilator's linter and Yosys's checks."""
+"""Checks of the emitted Verilog by independent tools: Verilator's linter and Yosys's checks."""
 
 import importlib.util
 import re
@@ -13,7 +13,7 @@ from chessrnn.sim.runner import TOP_MODULE, environment
 from chessrnn.sim.synthesis import yosys_process
 
 WAIVERS = Path(str(files("chessrnn.constraints") / "lint.vlt"))
-# Memories stay what they are: mapping them to flip-flops would only take time.
+# Synthesis stops before memories are mapped to flip-flops, which would take time and find nothing more.
 YOSYS_PASSES = f"""\
 read_verilog {VERILOG_FILE}
 hierarchy -check -top {TOP_MODULE}
@@ -24,13 +24,14 @@ synth -top {TOP_MODULE} -run begin:fine"""
 
 
 def verilator_warnings(directory: str | Path) -> list[str]:
-    """Warnings of ``verilator --lint-only -Wall`` beyond the waivers of ``constraints/lint.vlt``.
+    """Run ``verilator --lint-only -Wall``: its warnings beyond the waivers of ``constraints/lint.vlt``.
 
     Raises
     ------
     InvalidFileError
         From :func:`chessrnn.sim.build.load_build`.
-    MissingToolError
+        MissingToolError
+            The tool, or what it needs, is not installed.
     """
     path = load_build(directory).path
     command = ["verilator", "--lint-only", "-Wall", "--top-module", TOP_MODULE, str(WAIVERS), VERILOG_FILE]
@@ -43,13 +44,14 @@ def verilator_warnings(directory: str | Path) -> list[str]:
 
 
 def yosys_warnings(directory: str | Path) -> list[str]:
-    """Warnings and errors of Yosys's ``synth``: latches, loops, wires without or with several drivers.
+    """Run Yosys's ``synth``: its warnings and errors about latches, loops, and wires with no or several drivers.
 
     Raises
     ------
     InvalidFileError
         From :func:`chessrnn.sim.build.load_build`.
-    MissingToolError
+        MissingToolError
+            The tool, or what it needs, is not installed.
     """
     path = load_build(directory).path
     if importlib.util.find_spec("pyosys") is None:

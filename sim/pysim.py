@@ -1,4 +1,4 @@
-"""Amaranth's own simulator: blocks cycle by cycle, and the whole accelerator without a compiler."""
+"""Simulation with Amaranth's own simulator: single blocks, and the whole accelerator without a compiler."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -21,11 +21,11 @@ def pump(dut: wiring.Component, stimuli: list[dict], outputs: tuple[str, ...], l
     Parameters
     ----------
     stimuli : list of dict
-        Port name → Python integer (or list of integers for an array port).
+        Values of one cycle: a Python integer for each port name, or a list of integers for an array port.
     outputs : tuple of str
-        Ports to read; array ports give lists.
-    latency : int
-        Cycles from an input to its output.
+        Names of the ports to read; array ports give lists.
+        latency : int
+            Number of cycles from an input to its output.
 
     Returns
     -------
@@ -58,17 +58,18 @@ def pump(dut: wiring.Component, stimuli: list[dict], outputs: tuple[str, ...], l
 
 
 class Run(NamedTuple):
-    """What a simulation of the accelerator showed.
+    """Record of a simulation of the accelerator.
 
     Attributes
     ----------
     beats : list of (int, int)
         Packed data and ``last`` of every beat of h.
     beat_cycles, issue_cycles : list of int
-        Cycle of every beat of h, of every issue; cycle 0 takes the first beat of x.
-    results : list of (int, int, int)
-        Number, logit and ``last`` of every result of an output layer.
-    result_cycles : list of int
+        Cycle of every beat of h and of every tile issue; the first beat of x is taken in cycle 0.
+        results : list of (int, int, int)
+            Index, logit and ``last`` of every result of an output layer.
+        result_cycles : list of int
+            Cycle of every result of an output layer.
     """
 
     beats: list[tuple[int, int]]
@@ -79,7 +80,7 @@ class Run(NamedTuple):
 
 
 def beats_of(sequences: list[np.ndarray], block_size: int, bits: int, padding: Callable | None = None):
-    """Sequences of integer vectors (T, N) → packed stream beats ``(data, last)``.
+    """Pack sequences of integer vectors (T, N) into stream beats ``(data, last)``.
 
     Parameters
     ----------
@@ -107,19 +108,19 @@ def run_accelerator(
     accept: Callable[[], bool] = lambda: True,
     accept_result: Callable[[], bool] | None = None,
 ) -> Run:
-    """Feed beats of x until ``count`` beats of h have come.
+    """Feed beats of x until ``count`` beats of h have arrived.
 
     Parameters
     ----------
     offer, accept : callable
-        Asked once per cycle: does the source offer its next beat, does the sink take one?
-    accept_result : callable, optional
-        The same of an output layer's results; ``accept`` when left out.
+        Called once per cycle: whether the source offers its next beat, and whether the sink takes one.
+        accept_result : callable, optional
+            Whether the sink of an output layer's results takes one; ``accept`` when left out.
 
     Raises
     ------
     TimeoutError
-        Nothing moved for ``DEADLOCK_CYCLES`` cycles; names the stream that waits.
+        Nothing moved for ``DEADLOCK_CYCLES`` cycles; the message names the waiting stream.
     """
     config = weights.config
     dut = accelerator(config, memory_words(weights))

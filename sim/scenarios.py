@@ -1,4 +1,4 @@
-"""A scenario: configuration, weights, sequences of x, and what must come out, when."""
+"""A scenario: configuration, weights, sequences of x, and the outputs that must follow, with their cycles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ from chessrnn.model.weights import (
 
 
 def to_beats(values: np.ndarray, block_size: int, bits: int) -> list[int]:
-    """``(steps, elements)`` integers → a word per beat, first element lowest, padded with zeros."""
+    """Pack ``(steps, elements)`` integers into one word per beat, first element lowest, padded with zeros."""
     steps, size = values.shape
     blocks = -(-size // block_size)
     padded = np.zeros((steps, blocks * block_size), dtype=np.int64)
@@ -39,7 +39,7 @@ def to_beats(values: np.ndarray, block_size: int, bits: int) -> list[int]:
 
 
 def from_beats(words: Sequence[int], size: int, block_size: int, bits: int) -> np.ndarray:
-    """Inverse of :func:`to_beats`: ``(steps, size)`` integers; padding is dropped."""
+    """Unpack words that :func:`to_beats` made into ``(steps, size)`` integers; the padding is dropped."""
     mask, half = (1 << bits) - 1, 1 << (bits - 1)
     values = [((word >> (position * bits)) & mask) for word in words for position in range(block_size)]
     blocks = -(-size // block_size)
@@ -54,12 +54,12 @@ class Scenario:
     Parameters
     ----------
     weights : LayerWeights or StackWeights
-        With their configuration.
-    sequences : tuple of int arrays (T, X)
-        Dealt to the contexts and streamed back to back; the state returns to zero between them.  A bidirectional
-        network ends them where its memories do.
-    initial : tuple of (list of State, or None), optional
-        Of every sequence, with state ports: the state that it starts from, (P or H) and (H) of each layer.
+        Weights and, as their attribute ``config``, the design point.
+        sequences : tuple of int arrays (T, X)
+            Inputs, dealt to the contexts and streamed back to back; the state returns to zero between them.  A
+            bidirectional network splits a sequence that is longer than its memories.
+        initial : tuple of (list of State, or None), optional
+            State that each sequence starts from, (P or H) and (H) of each layer; needs state ports.
     """
 
     weights: NetworkWeights
@@ -80,37 +80,37 @@ class Scenario:
 
     @property
     def config(self) -> Config:
-        """Design point."""
+        """Design point of the weights."""
         return self.weights.config
 
     @property
     def lengths(self) -> list[int]:
-        """Steps of each sequence."""
+        """Number of steps of each sequence."""
         return [len(sequence) for sequence in self.sequences]
 
     @cached_property
     def order(self) -> list[tuple[int, int]]:
-        """(sequence, step) as they are streamed; sequence -1 is a single step of zeros for an idle context."""
+        """Pairs (sequence, step) in the order of the stream; sequence -1 is a step of zeros for an idle context."""
         return interleave(self.lengths, self.config.architecture.contexts)
 
     @property
     def num_steps(self) -> int:
-        """Steps of all sequences, and of idle contexts."""
+        """Number of steps in the stream, those of idle contexts included."""
         return len(self.order)
 
     @cached_property
     def expected(self) -> tuple[np.ndarray, ...]:
-        """Output of each sequence, (T, H), of both directions (T, 2H), by the reference."""
+        """Output of each sequence by the reference: (T, H), with two directions (T, 2H)."""
         return tuple(h for h, _ in self._golden)
 
     @cached_property
     def _golden(self) -> list[tuple]:
-        """h and final state of each sequence."""
+        """Output h and final state of each sequence by the reference."""
         runs = zip(self.sequences, self.initial or [None] * len(self.sequences), strict=True)
         return [self._run(sequence, state) for sequence, state in runs]
 
     def _run(self, sequence: np.ndarray, state: list | None = None) -> tuple[np.ndarray, list]:
-        """h (T, H), and (h, c) of every layer after it; of both directions (T, 2H)."""
+        """Run the reference: h (T, H), with two directions (T, 2H), and the final (h, c) of every layer."""
         if self.config.network.bidirectional:
             network, longest = NetworkReference(self.weights), self.config.sequence_steps
             parts = [sequence[start : start + longest] for start in range(0, len(sequence), longest)]
@@ -121,29 +121,29 @@ class Scenario:
 
     @property
     def loads(self) -> list[bool]:
-        """Which sequences take a state."""
+        """Whether each sequence starts from a loaded state."""
         return [state is not None for state in self.initial]
 
     @cached_property
     def state_in_beats(self) -> list[int]:
-        """Payloads of stream state_in: the states in the order in which sequences begin."""
+        """Payloads of the stream ``state_in``: the initial states in the order in which their sequences begin."""
         begun = [self.initial[number] for number, step in self.order if step == 0 and number >= 0 and self.initial]
         return [beat for state in begun if state is not None for beat in pack_state(self.config, state)]
 
     @property
     def num_state_beats(self) -> int:
-        """Payloads that stream state_out must carry."""
+        """Number of payloads that the stream ``state_out`` must carry."""
         has_ports = self.config.architecture.state_ports
         return len(self._last_places) * Schedule(self.config).state_beats if has_ports else 0
 
     @cached_property
     def expected_states(self) -> list[list]:
-        """Final (h, c) of every layer, of each sequence in the order in which they end, those of idle contexts too."""
+        """Final (h, c) of every layer for each sequence, idle contexts included, in the order in which they end."""
         ended = [self.order[place][0] for place in sorted(self._last_places)]
         return [self._run(self._idle)[1] if number < 0 else self._golden[number][1] for number in ended]
 
     def states(self, beats: Sequence[int]) -> list[list]:
-        """Payloads of stream state_out → (h, c) of every layer, of each state that is whole."""
+        """Unpack payloads of the stream ``state_out``: (h, c) of every layer for each complete state."""
         count, mask = Schedule(self.config).state_beats, (1 << state_bits(self.config)) - 1
         words = [beat & mask for beat in beats]
         whole = range(0, len(words) - count + 1, count)
@@ -151,7 +151,7 @@ class Scenario:
 
     @cached_property
     def _ends(self) -> set[tuple[int, int]]:
-        """(sequence, step) at which the accelerator's state returns to zero."""
+        """Pairs (sequence, step) after which the accelerator's state returns to zero."""
         longest = self.config.sequence_steps if self.config.network.bidirectional else max(self.lengths)
         return {
             (number, end - 1)
@@ -160,7 +160,7 @@ class Scenario:
         }
 
     def in_order(self, values: Sequence[np.ndarray], idle: np.ndarray) -> np.ndarray:
-        """Steps of every sequence as they are streamed, ``idle`` (1, N) for those of idle contexts."""
+        """Arrange the steps of all sequences as they are streamed; ``idle`` (1, N) fills those of idle contexts."""
         return np.stack([idle[0] if number < 0 else values[number][step] for number, step in self.order])
 
     @cached_property
@@ -169,26 +169,26 @@ class Scenario:
 
     @cached_property
     def expected_steps(self) -> np.ndarray:
-        """Output of every step as they are streamed: (steps, H), of both directions (steps, 2H)."""
+        """Output of every step in the order of the stream: (steps, H), with two directions (steps, 2H)."""
         return self.in_order(self.expected, self._run(self._idle)[0])
 
     def steps_of(self, number: int) -> list[int]:
-        """Places of a sequence's steps in the stream."""
+        """Positions of a sequence's steps in the stream."""
         return [place for place, (sequence, _) in enumerate(self.order) if sequence == number]
 
     @cached_property
     def timeline(self) -> Timeline:
-        """Predicted cycles without stalls."""
+        """Predicted cycles of a run without stalls."""
         return Schedule(self.config).timeline(self.lengths, self.loads)
 
     @property
     def issue_counts(self) -> list[int]:
-        """Issues of every step of the timeline."""
+        """Number of tile issues of every step of the timeline."""
         return Schedule(self.config).issue_counts(self.lengths)
 
     @cached_property
     def x_beats(self) -> list[int]:
-        """Payloads of stream x: ``{load, last, data}``."""
+        """Payloads of the stream ``x``: ``{load, last, data}``."""
         bits = self.config.quantization.x.width
         words = self._beats(self.in_order(self.sequences, self._idle), bits)
         for place, (number, step) in enumerate(self.order):
@@ -198,13 +198,13 @@ class Scenario:
 
     @cached_property
     def h_beats(self) -> list[int]:
-        """Payloads that stream h must carry: ``{last, data}``."""
+        """Payloads that the stream ``h`` must carry: ``{last, data}``."""
         # Each direction is padded to blocks by itself.
         return self._beats(self.expected_steps.reshape(-1, self.config.output_size), self.config.quantization.h.width)
 
     @cached_property
     def y_beats(self) -> list[int]:
-        """Payloads that stream y must carry: ``{last, logit, index}``; none without an output layer on chip."""
+        """Payloads that the stream ``y`` must carry: ``{last, logit, index}``; none without an output layer on chip."""
         plan = self.config.output_plan
         if plan is None:
             return []
@@ -216,7 +216,7 @@ class Scenario:
 
     @cached_property
     def _last_places(self) -> set[int]:
-        """Places in the stream of the steps after which a state returns to zero."""
+        """Positions in the stream of the steps after which a state returns to zero."""
         return {place for place, step in enumerate(self.order) if step[0] < 0 or step in self._ends}
 
     def _beats(self, vectors: np.ndarray, bits: int) -> list[int]:
@@ -228,7 +228,7 @@ class Scenario:
         return words
 
     def h_values(self, beats: Sequence[int]) -> np.ndarray:
-        """Payloads of stream h → (steps, H) integers, of both directions (steps, 2H)."""
+        """Unpack payloads of the stream ``h`` into (steps, H) integers, with two directions (steps, 2H)."""
         k, bits = self.config.block_size, self.config.quantization.h.width
         mask = (1 << (k * bits)) - 1
         values = from_beats([word & mask for word in beats], self.config.output_size, k, bits)
@@ -236,12 +236,12 @@ class Scenario:
 
 
 def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence[int]) -> tuple[np.ndarray, ...]:
-    """Sequences of x of the given lengths."""
+    """Draw one sequence of x for each of the given lengths."""
     return tuple(random_inputs(config, rng, length) for length in lengths)
 
 
 def extreme_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
-    """Weights and biases at the ends of their ranges: sums reach the ends of the accumulator."""
+    """Draw weights and biases at the ends of their ranges, so that sums reach the ends of the accumulator."""
     weights = of_layers(config, [_extreme_layer(layer, rng) for layer in layer_configs(config)])
     outputs = config.architecture.output_layer
     if not outputs:
@@ -268,7 +268,7 @@ def _extreme_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
 
 
 def random_scenario(config: Config, rng: np.random.Generator, max_steps: int = 12) -> Scenario:
-    """Several sequences of different lengths, one of them a single step; a quarter of the scenarios is extreme."""
+    """Draw several sequences, one of them a single step, with weights; a quarter of the scenarios is extreme."""
     lengths = [1, *rng.integers(1, 5, size=rng.integers(1, 4)).tolist()]
     while sum(lengths) > max_steps:
         lengths.pop()
@@ -285,9 +285,9 @@ def random_scenario(config: Config, rng: np.random.Generator, max_steps: int = 1
 
 
 def continued(weights: NetworkWeights, sequences: Sequence[np.ndarray]) -> Scenario:
-    """Sequences that are one: each starts from the state that the one before ended with, through the state ports.
+    """Make a scenario in which each sequence continues, through the state ports, where the one before it ended.
 
-    Dealt to several contexts they are one of each context.
+    With several contexts, each sequence continues the one before it in the same context.
     """
     initial, states = [], [None] * weights.config.architecture.contexts
     for number, sequence in enumerate(sequences):
@@ -299,7 +299,7 @@ def continued(weights: NetworkWeights, sequences: Sequence[np.ndarray]) -> Scena
 
 
 def random_state(config: Config, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(h, c) of every layer, spread evenly over their formats."""
+    """Draw (h, c) of every layer, uniformly over their formats."""
     h, cell = config.quantization.h, config.quantization.cell
     size_h, size = config.output_size, config.network.hidden_size
 
@@ -309,18 +309,18 @@ def random_state(config: Config, rng: np.random.Generator) -> list[tuple[np.ndar
     return [of_layer() for _ in range(config.network.num_layers)]
 
 
-# Most products of one emitted design that random configurations may have: keeps simulators quick.
+# Random designs have at most this many products, so that they simulate quickly.
 MAX_PRODUCTS = 300
 MAX_DRAWS = 1000
 
 
 def random_config(rng: np.random.Generator) -> Config:
-    """A small valid configuration: any block size, engine, tile, format, pipeline."""
+    """Draw a small valid configuration: any block size, engine, tile, format and pipeline."""
     for _ in range(MAX_DRAWS):
         try:
             config = Config.from_dict(_draw(rng))
         except UserError:
-            continue  # an impossible combination: the relations of Config decide, not a copy of them here
+            continue  # Config rejects impossible combinations, so that its relations need no copy here.
         if matvec_multipliers(config) <= MAX_PRODUCTS:
             return config
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")

@@ -1,4 +1,4 @@
-"""Stall patterns: which cycles a source or a sink stays away.  Plain Python, the same for every simulator."""
+"""Stall patterns: the cycles in which a source or a sink pauses, the same in every simulator."""
 
 import random
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ KINDS = ("none", "random", "bursty")
 
 @dataclass(frozen=True)
 class StallPattern:
-    """When a stream's end holds back.
+    """Cycles in which one side of a stream pauses.
 
     Parameters
     ----------
     kind : str
-        ``"none"``: never; ``"random"``: every cycle on its own; ``"bursty"``: whole runs of cycles.
+        ``"none"``: never; ``"random"``: every cycle is drawn independently; ``"bursty"``: runs of cycles.
     probability : float
         Share of stalled cycles, 0 <= probability < 1.
     length : int
         Mean length of a stalled run (``bursty``).
     seed : int
-        Same seed, same cycles.
+        Seed of the pattern; equal seeds give equal patterns.
     """
 
     kind: str = "none"
@@ -38,11 +38,11 @@ class StallPattern:
 
     @property
     def never(self) -> bool:
-        """No cycle stalls."""
+        """Whether no cycle stalls."""
         return self.kind == "none" or self.probability == 0
 
     def cycles(self) -> Iterator[bool]:
-        """One value per cycle without end: does it stall?"""
+        """An endless iterator with one value per cycle: whether it stalls."""
         if self.never:
             return repeat(False)
         return self._random() if self.kind == "random" else self._bursty()
@@ -53,7 +53,7 @@ class StallPattern:
             yield draw() < self.probability
 
     def _bursty(self) -> Iterator[bool]:
-        # Two states with geometric stays, whose mean lengths stand in the ratio that gives the probability.
+        # Two states with geometric durations; the ratio of their mean lengths gives the probability.
         draw = random.Random(self.seed).random
         leave_stall = 1.0 / self.length
         enter_stall = min(1.0, leave_stall * self.probability / (1.0 - self.probability))
@@ -63,7 +63,7 @@ class StallPattern:
             stalled = draw() >= leave_stall if stalled else draw() < enter_stall
 
     def to_dict(self) -> dict:
-        """Plain JSON values; ``StallPattern(**values)`` is the inverse."""
+        """Plain JSON values, from which ``StallPattern(**values)`` makes the pattern again."""
         return asdict(self)
 
     def __str__(self):

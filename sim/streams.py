@@ -1,7 +1,7 @@
-"""Ends of valid/ready streams as cycle-by-cycle state machines, for any simulator.
+"""Stream drivers: sources and sinks of valid/ready streams as cycle-by-cycle state machines, for any simulator.
 
-A bench calls, once per cycle: ``Source.offer`` and ``Sink.offer`` for what to drive, then ``observe`` with what
-the handshake wires showed at the end of the cycle.
+Once per cycle a bench asks ``Source.offer`` and ``Sink.offer`` what to drive, and then passes the levels of the
+handshake wires at the end of the cycle to ``observe``.
 """
 
 from collections.abc import Iterable
@@ -10,24 +10,24 @@ from chessrnn.sim.stalls import StallPattern
 
 
 class ProtocolError(Exception):
-    """A stream broke the rules of valid/ready."""
+    """A stream violated the rules of valid/ready."""
 
 
 class DeadlockError(Exception):
-    """A stream did not move for too long."""
+    """No stream moved for too long."""
 
 
 class Source:
-    """Drives valid and payload.
+    """Stream driver of valid and payload.
 
     Parameters
     ----------
     name : str
-        Of the stream, for messages.
-    payloads : list of int
-        What to send, in order.
+        Name of the stream in messages.
+        payloads : list of int
+            Payloads to send, in order.
     stalls : StallPattern
-        In a stalled cycle no *new* payload is offered; one that is offered stays until it is taken.
+        In a stalled cycle no *new* payload is offered; an offered one stays until it is taken.
     """
 
     def __init__(self, name: str, payloads: list[int], stalls: StallPattern):
@@ -38,17 +38,17 @@ class Source:
 
     @property
     def done(self) -> bool:
-        """Everything has been taken."""
+        """Whether every payload has been taken."""
         return self.sent == len(self.payloads)
 
     def offer(self) -> int | None:
-        """Payload of this cycle; ``None``: not valid."""
+        """Begin a cycle: the payload to drive, or ``None`` to keep valid low."""
         stalled = next(self._stalls)
         self._offered = self._offered or not (stalled or self.done)
         return self.payloads[self.sent] if self._offered else None
 
     def observe(self, ready: bool) -> bool:
-        """End of the cycle; true when the payload was taken."""
+        """End a cycle; true when the payload was taken."""
         taken = self._offered and ready
         if taken:
             self._offered = False
@@ -61,13 +61,14 @@ class Source:
 
 
 class Sink:
-    """Drives ready, records payloads and checks the protocol of the other end.
+    """Stream driver of ready, which records payloads and checks the protocol of the other side.
 
     Parameters
     ----------
     name : str
+        Name of the stream in messages.
     count : int
-        Payloads that must come.
+        Number of payloads that must arrive.
     stalls : StallPattern
         Cycles without ready.
     """
@@ -81,16 +82,16 @@ class Sink:
 
     @property
     def done(self) -> bool:
-        """Everything has come."""
+        """Whether every payload has arrived."""
         return len(self.received) >= self.count
 
     def offer(self) -> bool:
-        """Ready in this cycle?"""
+        """Begin a cycle: whether to drive ready high."""
         self._ready = not next(self._stalls)
         return self._ready
 
     def observe(self, payload: int | None) -> bool:
-        """End of the cycle with the payload that was valid, or ``None``; true when it was taken."""
+        """End a cycle with the payload that was valid, or ``None``; true when it was taken."""
         self._checker.observe(payload, self._ready)
         taken = self._ready and payload is not None
         if taken:
@@ -98,16 +99,16 @@ class Sink:
         return taken
 
     def __str__(self):
-        return f"stream {self.name}: beat {len(self.received)} of {self.count} never came"
+        return f"stream {self.name}: beat {len(self.received)} of {self.count} never arrived"
 
 
 class ProtocolChecker:
-    """Valid must not drop and the payload must not change before ready.
+    """Check that valid does not drop and the payload does not change before ready.
 
     Parameters
     ----------
     name : str
-        Of the stream, for messages.
+        Name of the stream in messages.
     """
 
     def __init__(self, name: str):
@@ -115,7 +116,7 @@ class ProtocolChecker:
         self._waiting: int | None = None
 
     def observe(self, payload: int | None, ready: bool) -> None:
-        """One cycle: the valid payload (``None``: not valid) and ready."""
+        """Check one cycle with the valid payload, or ``None``, and ready."""
         if self._waiting is not None and payload != self._waiting:
             what = "valid dropped" if payload is None else f"payload changed from {self._waiting:#x} to {payload:#x}"
             raise ProtocolError(f"stream {self.name}: {what} before ready")
@@ -123,13 +124,14 @@ class ProtocolChecker:
 
 
 class Watchdog:
-    """Bounds a run: raises when no stream moved for ``patience`` cycles.
+    """Limit of a run: raises :class:`DeadlockError` when no stream moves for more than ``patience`` cycles.
 
     Parameters
     ----------
     streams : iterable of Source or Sink
-        Named in the message when they are not done.
-    patience : int
+        Streams that the message names unless they are done.
+        patience : int
+            Number of cycles without a transfer that are tolerated.
     """
 
     def __init__(self, streams: Iterable[Source | Sink], patience: int):
@@ -137,7 +139,7 @@ class Watchdog:
         self._idle = 0
 
     def observe(self, moved: bool) -> None:
-        """One cycle."""
+        """Count one cycle, in which a stream moved or none did."""
         self._idle = 0 if moved else self._idle + 1
         if self._idle > self._patience:
             stuck = "; ".join(str(stream) for stream in self._streams if not stream.done)

@@ -1,7 +1,7 @@
-"""cocotb bench of the emitted ``accelerator``: streams beats in and out, records what came and when.
+"""cocotb bench of the emitted ``accelerator``: streams beats in and out, and records values and cycles.
 
 The job and the results are JSON files named by ``CHESSRNN_JOB`` and ``CHESSRNN_RESULTS`` (see ``chessrnn.sim.runner``).
-The bench judges nothing but the protocol: values and cycles go back to whoever asked.
+The bench checks only the protocol; ``chessrnn.sim.runner`` compares values and cycles.
 """
 
 import json
@@ -16,13 +16,13 @@ from chessrnn.sim.stalls import StallPattern
 from chessrnn.sim.streams import DeadlockError, ProtocolError, Sink, Source, Watchdog
 
 RESET_CYCLES = 3
-# After the last beat: nothing more may come out.
+# Simulated after the last beat, as nothing more may come out.
 TAIL_CYCLES = 8
 
 
 @cocotb.test()
 async def stream_sequences(dut):
-    """Every run of the job, from reset."""
+    """Simulate every run of the job, each from reset."""
     job = json.loads(Path(os.environ["CHESSRNN_JOB"]).read_text(encoding="utf-8"))
     results = []
     bench = Bench(dut)
@@ -32,7 +32,7 @@ async def stream_sequences(dut):
 
 
 class Bench:
-    """Drives one clock cycle at a time: inputs change at the falling edge, wires are read before the rising one."""
+    """Driver of one clock cycle at a time: inputs change at the falling edge, wires are read before the rising one."""
 
     def __init__(self, dut):
         self.dut = dut
@@ -42,14 +42,14 @@ class Bench:
         self.loads = hasattr(dut, "x_load")
 
     async def cycle(self):
-        """From the start of a cycle to its end, just before the next rising edge."""
+        """Advance from the start of a cycle to its end, just before the next rising edge."""
         clk = self.dut.clk
         clk.value = 1
         await self.half
         clk.value = 0
 
     async def reset(self):
-        """Idle streams and a synchronous reset."""
+        """Apply a synchronous reset while all streams are idle."""
         dut = self.dut
         others = [port for other in self.others for port in other.inputs]
         for port in (dut.x_valid, dut.x_data, dut.x_last, dut.h_ready, *others):
@@ -60,7 +60,7 @@ class Bench:
             await self.half
 
     async def run(self, run: dict) -> dict:
-        """One run: ``x`` payloads in, ``h_count`` payloads out."""
+        """Simulate one run: payloads ``x`` go in, and ``h_count`` payloads must come out."""
         dut, half = self.dut, self.half
         source = Source("x", run["x"], StallPattern(**run["source"]))
         sink = Sink("h", run["h_count"], StallPattern(**run["sink"]))
@@ -86,7 +86,7 @@ class Bench:
         started = time.perf_counter()
         cycle, tail = 0, 0
         while tail < TAIL_CYCLES:
-            # A cycle begins with the rising edge; what changes is written, as each write costs a call.
+            # A cycle begins with the rising edge.  Only changed wires are written, as each write costs a call.
             clk.value = 1
             await half
             clk.value = 0
@@ -124,7 +124,7 @@ class Bench:
                 else:
                     watchdog.observe(taken or given)
             except (ProtocolError, DeadlockError, ValueError) as problem:
-                # ValueError: a wire that decides is neither 0 nor 1.
+                # cocotb raises ValueError where a handshake wire is neither 0 nor 1.
                 error = f"cycle {cycle}: {problem}"
                 break
             cycle += 1
@@ -145,7 +145,7 @@ class Bench:
 
 
 class StatePorts:
-    """The streams of the state, driven and watched beside those of x and h."""
+    """Streams of the state, driven and recorded beside those of x and h."""
 
     def __init__(self, dut):
         self.dut = dut
@@ -153,14 +153,14 @@ class StatePorts:
         self.inputs = (dut.x_load, dut.state_in_valid, dut.state_in_data, dut.state_out_ready)
 
     def start(self, run: dict) -> list:
-        """Ends for a run."""
+        """Create the stream drivers for one run."""
         self.source = Source("state_in", run["state_in"], StallPattern(**run["source"]))
         self.sink = Sink("state_out", run["state_count"], StallPattern(**run["sink"]))
         self.cycles = []
         return [self.source, self.sink]
 
     def drive(self):
-        """What a cycle begins with."""
+        """Begin a cycle: write the inputs."""
         dut, payload = self.dut, self.source.offer()
         dut.state_in_valid.value = payload is not None
         if payload is not None:
@@ -168,7 +168,7 @@ class StatePorts:
         dut.state_out_ready.value = self.sink.offer()
 
     def observe(self, cycle: int) -> bool:
-        """What it ends with; true when a beat moved."""
+        """End a cycle: read the outputs; true when a beat was transferred."""
         dut = self.dut
         taken = self.source.observe(bool(dut.state_in_ready.value))
         output = None
@@ -180,30 +180,30 @@ class StatePorts:
         return taken or given
 
     def results(self) -> dict:
-        """What came, and when."""
+        """Payloads that arrived, and their cycles."""
         return {"states": self.sink.received, "state_cycles": self.cycles}
 
 
 class ResultPort:
-    """The stream of the output layer's results."""
+    """Stream of the output layer's results."""
 
     def __init__(self, dut):
         self.dut, self.inputs = dut, (dut.y_ready,)
         self.index_bits, self.last = len(dut.y_index), len(dut.y_index) + len(dut.y_logit)
 
     def start(self, run: dict) -> list:
-        """Ends for a run."""
-        # Away in other cycles than the sink of h.
+        """Create the stream drivers for one run."""
+        # Another seed, so that this sink does not stall in the same cycles as that of h.
         stalls = StallPattern(**run["sink"] | {"seed": run["sink"]["seed"] + 1})
         self.sink, self.cycles = Sink("y", run["y_count"], stalls), []
         return [self.sink]
 
     def drive(self):
-        """What a cycle begins with."""
+        """Begin a cycle: write the inputs."""
         self.dut.y_ready.value = self.sink.offer()
 
     def observe(self, cycle: int) -> bool:
-        """What it ends with; true when a result moved."""
+        """End a cycle: read the outputs; true when a result was transferred."""
         dut, output = self.dut, None
         if dut.y_valid.value:
             logit = dut.y_logit.value.to_unsigned()
@@ -214,9 +214,9 @@ class ResultPort:
         return given
 
     def results(self) -> dict:
-        """What came, and when."""
+        """Payloads that arrived, and their cycles."""
         return {"y": self.sink.received, "y_cycles": self.cycles}
 
 
-# Of streams that not every accelerator has, and a port that tells.
+# Streams that only some accelerators have, each with a port that shows whether it is there.
 OTHER_PORTS = ((StatePorts, "x_load"), (ResultPort, "y_valid"))

@@ -70,9 +70,9 @@ LAST = 1 << (4 * 8)
     [
         ("h", lambda h: [h[0] ^ 1, *h[1:]], "step 0, beat 0: h is ", 1),
         ("h", lambda h: [h[0] ^ LAST, *h[1:]], "step 0, beat 0: h_last is ", 0),
-        ("h", lambda h: h[:-1], "11 beats of h came, not 12", 1),
-        ("h", lambda h: [*h, 0], "13 beats of h came, not 12", 0),
-        ("active", lambda a: a[:-1], "the tile worked 35 cycles, not 9 x 4 steps", 0),
+        ("h", lambda h: h[:-1], "11 beats of h arrived, not 12", 1),
+        ("h", lambda h: [*h, 0], "13 beats of h arrived, not 12", 0),
+        ("active", lambda a: a[:-1], "the tile worked in 35 cycles, not 9 x 4 steps", 0),
         ("active", lambda a: [*a[:-1], a[-1] + 1], "step 3: last_issue in cycle ", 0),
         ("active", lambda a: [a[0] - 1, *a[1:]], "step 0: first_issue in cycle ", 0),
         ("h_cycles", lambda h: [*h[:-1], h[-1] + 1], "step 3: last_beat in cycle ", 0),
@@ -92,7 +92,7 @@ def test_mistakes_are_seen(scenario, field, change, text, mismatches):
     [
         ("y", lambda y: [y[0] ^ 1, *y[1:]], "step 0: y_index is "),
         ("y", lambda y: [*y[:-1], y[-1] ^ 1 << 8], "step 3: y_index is "),
-        ("y", lambda y: y[:-1], "3 results came, not 4"),
+        ("y", lambda y: y[:-1], "3 results arrived, not 4"),
         ("y_cycles", lambda c: [*c[:-1], c[-1] + 1], "step 3: result in cycle "),
     ],
 )

@@ -63,5 +63,5 @@ def test_watchdog_does_not_name_what_is_done():
     source, sink = Source("x", [], NONE), Sink("h", 1, NONE)
     watchdog = Watchdog((source, sink), patience=1)
     watchdog.observe(moved=False)
-    with pytest.raises(DeadlockError, match=r"1 cycles: stream h: beat 0 of 1 never came$"):
+    with pytest.raises(DeadlockError, match=r"1 cycles: stream h: beat 0 of 1 never arrived$"):
         watchdog.observe(moved=False)
