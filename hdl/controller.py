@@ -158,7 +158,7 @@ class Controller(wiring.Component):
 
         # -- what parts make: blocks of finished ones not yet written, less those of this one that are ----------
         buffered = output_buffer_steps(config)
-        made = [part.made for part in parts]
+        made = [part.output_blocks for part in parts]
         missing = Signal(range(-max(made), buffered * sum(made) + 1))
         m.d.sync += missing.eq(missing + Mux(self.issue & part_ends, select(number, made), 0) - self.h_written)
 

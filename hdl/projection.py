@@ -50,7 +50,7 @@ class Projection(wiring.Component):
         m = Module()
         config, points = self.config, self.config.quantization
         slices, gates = Schedule(config).slices, config.bundle_rows
-        made = next(part.made for part in config.parts if part.kind == PROJECTION)
+        made = next(part.output_blocks for part in config.parts if part.kind == PROJECTION)
 
         # The sums are registered, then what they are rounded to.
         sums = Signal(data.ArrayLayout(self.sums.shape().elem_shape, len(self.sums)), reset_less=True)

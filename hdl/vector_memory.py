@@ -218,7 +218,7 @@ class VectorMemory(wiring.Component):
                 with m.Case(source):
                     m.d.comb += self.h_last.eq(writer.last)
         # Parts that make nothing are passed over; the last one always makes something.
-        made = [bool(part.made) for part in self.config.parts]
+        made = [bool(part.output_blocks) for part in self.config.parts]
         ahead = [made.index(True, number + 1) - number for number in range(len(made) - 1)]
         with m.If(self.h_write & self.h_last):
             following = self.h_part + select(self.h_part, [*ahead, 1])

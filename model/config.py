@@ -753,7 +753,9 @@ class Config:
     def weight_bytes(self) -> int:
         """Number of bytes of the compressed weights (padding included, biases not)."""
         # The rows that only fill the last bundle of a projection are not counted.
-        rows = ((part.made if part.kind == PROJECTION else part.row_blocks) * part.blocks for part in self.parts)
+        rows = (
+            (part.output_blocks if part.kind == PROJECTION else part.row_blocks) * part.blocks for part in self.parts
+        )
         blocks = self.directions * sum(rows)
         return -(-blocks * self.weight_word_bits // 8)
 

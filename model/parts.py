@@ -42,8 +42,8 @@ class Part(NamedTuple):
         Numbers of the cell's gates whose rows these are; empty for a projection.
     row_blocks : int
         Block rows, a multiple of a bundle's.
-    made : int
-        Blocks of the vector that it makes.
+    output_blocks : int
+        Number of blocks of the vector that the part computes for other parts or for the output; 0 if for neither.
     early, late : Vector
         Columns in their order.
     row_groups, col_groups : int
@@ -56,7 +56,7 @@ class Part(NamedTuple):
     layer: int
     gates: tuple[int, ...]
     row_blocks: int
-    made: int
+    output_blocks: int
     early: Vector
     late: Vector
     row_groups: int
@@ -115,11 +115,13 @@ def parts_of(
     per_layer = len(stages) + (1 if projection_blocks else 0)
     h_blocks, bundle_rows = projection_blocks or hidden_blocks, len(stages[0])
 
-    def part(kind: str, layer: int, gates: tuple[int, ...], row_blocks: int, made: int, columns: tuple) -> Part:
+    def part(
+        kind: str, layer: int, gates: tuple[int, ...], row_blocks: int, output_blocks: int, columns: tuple
+    ) -> Part:
         early, late = columns
         blocks = early.blocks + late.blocks
         groups = -(-row_blocks // rows), -(-blocks // cols), early.blocks // cols
-        return Part(kind, layer, gates, row_blocks, made, early, late, *groups)
+        return Part(kind, layer, gates, row_blocks, output_blocks, early, late, *groups)
 
     parts = []
     for layer in range(layers):
@@ -131,8 +133,8 @@ def parts_of(
             if stage and stage == len(stages) - 1:
                 scaled = Vector(hidden_blocks, first)
                 columns = (scaled, below) if directions > 1 else (below, scaled)
-            made = hidden_blocks if stage in (0, len(stages) - 1) else 0
-            parts.append(part(CELL, layer, gates, len(gates) * hidden_blocks, made, columns))
+            output_blocks = hidden_blocks if stage in (0, len(stages) - 1) else 0
+            parts.append(part(CELL, layer, gates, len(gates) * hidden_blocks, output_blocks, columns))
         if projection_blocks:
             bundles = -(-projection_blocks // bundle_rows)
             made_before = Vector(hidden_blocks, first)

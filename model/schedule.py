@@ -276,7 +276,7 @@ class Schedule:
 
     def blocks_since(self, number: int, vector: Vector) -> int:
         """Blocks made from the beginning of a vector's source up to the beginning of the part that reads it."""
-        made, source = [part.made for part in self.config.parts], vector.source
+        made, source = [part.output_blocks for part in self.config.parts], vector.source
         if not vector.is_previous:
             return sum(made[source:number])
         return (self.config.architecture.contexts - 1) * sum(made) + sum(made[source:]) + sum(made[:number])
@@ -332,12 +332,12 @@ class Schedule:
         x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_output_blocks, c.architecture.tile_cols
         tile_rows, bundle_rows = c.architecture.tile_rows, c.bundle_rows
         to_drain = self.matvec_latency
-        per_step = sum(part.made for part in c.parts)
+        per_step = sum(part.output_blocks for part in c.parts)
         # Per part: what its blocks take, and where in a step they begin.
         to_memory = [self.epilogue_latency(part) for part in c.parts]
         bundle_cycles = [self.bundle_cycles(part) for part in c.parts]
         gaps = [self.drain_cycles(part) for part in c.parts]
-        starts = [sum(part.made for part in c.parts[:number]) for number in range(len(c.parts))]
+        starts = [sum(part.output_blocks for part in c.parts[:number]) for number in range(len(c.parts))]
         needs = []
         for issue in self.issues:
             reach, part = (issue.col + 1) * tile_cols, c.parts[issue.part]
@@ -387,10 +387,10 @@ class Schedule:
                     first = when + to_drain + to_memory[issue.part]
                     for bundle in range(before, after):
                         ready = first + (bundle - before) * bundle_cycles[issue.part]
-                        count = int(part.made > 0)
+                        count = int(part.output_blocks > 0)
                         if part.kind == PROJECTION:
                             # Its bundle is as many blocks as it has rows, a cycle each.
-                            count = min(bundle_rows, part.made - bundle_rows * bundle)
+                            count = min(bundle_rows, part.output_blocks - bundle_rows * bundle)
                         times = range(ready, ready + count)
                         written.extend(times)
                         if issue.part == len(c.parts) - 1:

@@ -155,9 +155,9 @@ class SequenceSchedule:
         rows, bundle_rows = self.config.architecture.tile_rows, self.config.bundle_rows
         before, after = (min(end * rows, part.row_blocks) // bundle_rows for end in (row, row + 1))
         cycles = []
-        for bundle in range(before, after if part.made else before):
+        for bundle in range(before, after if part.output_blocks else before):
             first = when + work.write_latency + (bundle - before) * work.bundle_cycles
             # A bundle of a projection is as many blocks as it has rows, a cycle each.
-            count = min(bundle_rows, part.made - bundle_rows * bundle) if part.kind == PROJECTION else 1
+            count = min(bundle_rows, part.output_blocks - bundle_rows * bundle) if part.kind == PROJECTION else 1
             cycles.extend(range(first, first + count))
         return cycles

@@ -51,7 +51,7 @@ def state_segments(config: Config) -> list[Segment]:
             # A layer's own h of the step before: its late columns in the first layer, else its early ones.
             first = 0 if part.layer else part.early.blocks % config.architecture.tile_cols
             segments.append(Segment(part.layer, False, config.num_output_blocks, k, points.h.width, first))
-            count, lanes = part.made * schedule.slices, schedule.cell_lanes
+            count, lanes = part.output_blocks * schedule.slices, schedule.cell_lanes
             if config.cell.has_state:
                 first = slices // config.cell.stages
                 segments.append(Segment(part.layer, True, count, lanes, points.cell.width, first))

@@ -166,7 +166,7 @@ class TurnController(wiring.Component):
         config = self.config
         own, inner = config.num_output_blocks, config.num_hidden_blocks
         parts = config.layer_parts[0]
-        maker = next(number for number, one in enumerate(parts) if one.made)
+        maker = next(number for number, one in enumerate(parts) if one.output_blocks)
         inner_missing = Signal(range(-inner, 2 * inner + 1))
         inner_made = Mux(self.issue & part_ends & (part == maker), inner, 0)
         m.d.sync += inner_missing.eq(inner_missing + inner_made - self.inner_written)

@@ -71,8 +71,8 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
                         assert not any(values)
     for part, layer, found in zip(parts, layers, rebuilt, strict=True):
         if part.kind == PROJECTION:
-            assert np.array_equal(found[: part.made], layer.projection)
-            assert not found[part.made :].any()
+            assert np.array_equal(found[: part.output_blocks], layer.projection)
+            assert not found[part.output_blocks :].any()
             continue
         for row, blocks in enumerate(found):
             unit, place = divmod(row, len(part.gates))
