@@ -43,7 +43,7 @@ class OutputLayer:
             rule = f"from {-half} to {half - 1}"
             require(outside.size == 0, f"output.{name}", rule, int(outside.flat[0]) if outside.size else None)
 
-    def choose(self, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def largest_logit(self, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Integers (..., H) → number of the largest logit, the first of equals, and that logit, both (...)."""
         logits = np.asarray(h, dtype=np.int64) @ self.weight.T + self.bias
         index = logits.argmax(axis=-1)
@@ -57,7 +57,7 @@ def columns_shape(config: Config) -> tuple[int, int, int]:
     return *(circulant.num_blocks(size, k) for size in sizes), k
 
 
-def written_out(config: Config, columns: np.ndarray) -> np.ndarray:
+def expand_columns(config: Config, columns: np.ndarray) -> np.ndarray:
     """First columns → W_y (V, H): the inverse of :func:`first_columns`."""
     return circulant.expand(columns)[: config.architecture.output_layer, : config.output_size]
 
@@ -80,6 +80,6 @@ def first_columns(weight: np.ndarray, block_size: int, name: str) -> np.ndarray:
 def random_output_layer(config: Config, rng: np.random.Generator) -> OutputLayer:
     """For tests and timing: weights and biases evenly over what lets the logits be near each other."""
     outputs, half = config.architecture.output_layer, 1 << (WEIGHT_BITS - 1)
-    weight = written_out(config, rng.integers(-half, half, size=columns_shape(config), dtype=np.int64))
+    weight = expand_columns(config, rng.integers(-half, half, size=columns_shape(config), dtype=np.int64))
     spread = min(half * (1 << (config.quantization.h.width - 1)), (1 << (BIAS_BITS - 1)) - 1)
     return OutputLayer(weight, rng.integers(-spread, spread, size=outputs, dtype=np.int64), WEIGHT_BITS - 1)

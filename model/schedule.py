@@ -27,7 +27,7 @@ from typing import NamedTuple
 from chessrnn.model.cells import Cell
 from chessrnn.model.config import Config
 from chessrnn.model.parts import PROJECTION, Part, Vector
-from chessrnn.model.sequence_schedule import PartWork, SequenceSchedule, pieces
+from chessrnn.model.sequence_schedule import PartWork, SequenceSchedule, split_sequences
 
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
@@ -422,7 +422,7 @@ class Schedule:
             return [config.bank_words] * len(interleave(sequence_lengths, config.architecture.contexts))
         return [
             part.words
-            for steps in pieces(sequence_lengths, config.sequence_steps)
+            for steps in split_sequences(sequence_lengths, config.sequence_steps)
             for parts in config.layer_parts
             for _ in range(steps)
             for part in parts

@@ -60,7 +60,7 @@ class SequenceCycles:
     beats: list[int]
 
 
-def pieces(lengths: Sequence[int], longest: int) -> list[int]:
+def split_sequences(lengths: Sequence[int], longest: int) -> list[int]:
     """Sequences as the accelerator takes them: longer ones are cut."""
     return [min(longest, length - start) for length in lengths for start in range(0, length, longest)]
 
@@ -87,7 +87,7 @@ class SequenceSchedule:
         config, result = self.config, SequenceCycles([], [], [])
         layers = config.network.num_layers
         x_beat, x_free, idle, output_idle, self._drain_free = -1, 0, 0, 0, 0
-        for steps in pieces(lengths, config.sequence_steps):
+        for steps in split_sequences(lengths, config.sequence_steps):
             x_beat = max(x_beat + 1, x_free) + steps * config.num_input_blocks - 1
             start = max(x_beat + 1, idle)
             for layer in range(layers):

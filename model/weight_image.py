@@ -14,7 +14,7 @@ from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidFileError, UserError, require
 from chessrnn.model.output_layer import OutputLayer, first_columns
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
-from chessrnn.model.weights import LayerWeights, NetworkWeights, layer_configs, of_layers
+from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers, layer_configs
 
 FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
@@ -194,7 +194,7 @@ class WeightImage:
                 LayerWeights(layer, **{name.rpartition(".")[2]: tensors[name] for name in names})
                 for layer, names in zip(layer_configs(found), layer_tensors(found), strict=True)
             ]
-            weights = of_layers(found, layers)
+            weights = join_layers(found, layers)
             head = _head_of(path, found, tensors, metadata)
             outputs = found.architecture.output_layer
             if outputs:

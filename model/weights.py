@@ -130,7 +130,7 @@ class StackWeights:
 NetworkWeights = LayerWeights | StackWeights
 
 
-def of_layers(config: Config, layers: Sequence[LayerWeights]) -> NetworkWeights:
+def join_layers(config: Config, layers: Sequence[LayerWeights]) -> NetworkWeights:
     """Weights of a network from those of its layers (of both directions of each, where there are two)."""
     return layers[0] if len(layer_configs(config)) == 1 else StackWeights(config, tuple(layers))
 
@@ -158,7 +158,7 @@ def drop_absent(config: Config, defining: np.ndarray) -> np.ndarray:
 
 def random_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Weights that keep the pre-activations in their lively range, for tests and for timing."""
-    weights = of_layers(config, [_random_layer(layer, rng) for layer in layer_configs(config)])
+    weights = join_layers(config, [_random_layer(layer, rng) for layer in layer_configs(config)])
     return replace(weights, output=random_output_layer(config, rng)) if config.architecture.output_layer else weights
 
 

@@ -11,19 +11,19 @@ from chessrnn.model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FA
 from chessrnn.model.cost.resources import matvec_multipliers
 from chessrnn.model.errors import UserError, require
 from chessrnn.model.memory_image import pack
-from chessrnn.model.output_layer import OutputLayer, columns_shape, written_out
+from chessrnn.model.output_layer import OutputLayer, columns_shape, expand_columns
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.schedule import Schedule, Timeline, interleave
-from chessrnn.model.sequence_schedule import pieces
+from chessrnn.model.sequence_schedule import split_sequences
 from chessrnn.model.state_beats import pack_state, state_bits, unpack_state
 from chessrnn.model.weights import (
     LayerWeights,
     NetworkWeights,
     drop_absent,
+    join_layers,
     layer_configs,
-    of_layers,
     random_inputs,
     random_weights,
 )
@@ -156,7 +156,7 @@ class Scenario:
         return {
             (number, end - 1)
             for number, length in enumerate(self.lengths)
-            for end in np.cumsum(pieces([length], longest)).tolist()
+            for end in np.cumsum(split_sequences([length], longest)).tolist()
         }
 
     def in_order(self, values: Sequence[np.ndarray], idle: np.ndarray) -> np.ndarray:
@@ -208,7 +208,7 @@ class Scenario:
         plan = self.config.output_plan
         if plan is None:
             return []
-        index, logit = self.weights.output.choose(self.expected_steps)
+        index, logit = self.weights.output.largest_logit(self.expected_steps)
         logits = pack(logit[:, None], plan.logit_bits)
         words = [int(number) | word << plan.index_bits for number, word in zip(index, logits, strict=True)]
         last = 1 << (plan.index_bits + plan.logit_bits)
@@ -242,12 +242,12 @@ def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence
 
 def extreme_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Draw weights and biases at the ends of their ranges, so that sums reach the ends of the accumulator."""
-    weights = of_layers(config, [_extreme_layer(layer, rng) for layer in layer_configs(config)])
+    weights = join_layers(config, [_extreme_layer(layer, rng) for layer in layer_configs(config)])
     outputs = config.architecture.output_layer
     if not outputs:
         return weights
     ends = [[-(1 << (bits - 1)), (1 << (bits - 1)) - 1] for bits in (WEIGHT_BITS, BIAS_BITS)]
-    weight = written_out(config, rng.choice(ends[0], columns_shape(config)))
+    weight = expand_columns(config, rng.choice(ends[0], columns_shape(config)))
     return replace(weights, output=OutputLayer(weight, rng.choice(ends[1], outputs), 0))
 
 

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
 from chessrnn.hdl import verilog
 from chessrnn.hdl.device import device
 from chessrnn.model.link.frames import LinkConfig

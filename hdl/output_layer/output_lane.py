@@ -35,7 +35,7 @@ class OutputLane(wiring.Component):
         Four cycles after a logit's last block, until its next one.
 
     Latency: ``chessrnn.model.output_plan.SUM_LATENCY`` less 1, that of the memories · Throughput: 1 block per cycle ·
-    Numerics: exact · Reference: ``chessrnn.model.output_layer.OutputLayer.choose``
+    Numerics: exact · Reference: ``chessrnn.model.output_layer.OutputLayer.largest_logit``
     """
 
     reset_less = True

@@ -36,7 +36,7 @@ class OutputLayer(wiring.Component):
         A result for every step.
 
     Latency: ``chessrnn.model.output_plan.OutputPlan.latency`` · Throughput: a step in ``cycles`` of the same ·
-    Numerics: exact · Reference: ``chessrnn.model.output_layer.OutputLayer.choose``
+    Numerics: exact · Reference: ``chessrnn.model.output_layer.OutputLayer.largest_logit``
     """
 
     module_name = "output_layer"

@@ -28,7 +28,7 @@ from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
 from chessrnn.model.imported.summary import differences, direction_limits, hardware_cell, input_sizes, layer_limits
 from chessrnn.model.reference.network import NetworkReference
-from chessrnn.model.weights import LayerWeights, NetworkWeights, of_layers
+from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers
 
 Layers = Sequence[RecurrentLayer]
 
@@ -282,7 +282,7 @@ def convert(
         [integer_weights(way, config.layer(number), sizes[number]) for way in directions(layer)]
         for number, layer in enumerate(final)
     ]
-    weights = of_layers(config, [part for ways in rounded for part, _ in ways])
+    weights = join_layers(config, [part for ways in rounded for part, _ in ways])
     x, measured_on = calibration, "calibration data"
     if retraining is not None:
         x, measured_on = retraining.held_out, "calibration data held out from retraining"

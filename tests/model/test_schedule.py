@@ -15,7 +15,7 @@ from chessrnn.model.schedule import (
     ends_sequence,
     interleave,
 )
-from chessrnn.model.sequence_schedule import pieces
+from chessrnn.model.sequence_schedule import split_sequences
 from chessrnn.sim.scenarios import random_config
 
 configs = st.integers(0, 2**32 - 1).map(lambda seed: random_config(np.random.default_rng(seed)))
@@ -86,7 +86,7 @@ def test_a_sequence_of_both_directions_passes_layer_by_layer(config: Config, len
     config = config.replace(settings | fixed | {"architecture.tile_rows": 1, "architecture.tile_cols": 1})
     schedule, blocks = Schedule(config), config.num_stream_blocks
     line, layers, parts = schedule.timeline(lengths), config.network.num_layers, len(config.layer_parts[0])
-    cut = pieces(lengths, longest)
+    cut = split_sequences(lengths, longest)
     assert sum(cut) == sum(lengths) == len(line.last_beat)
     counts = schedule.issue_counts(lengths)
     assert len(counts) == len(line.first_issue) == len(line.last_issue) == 2 * parts * layers * sum(lengths)

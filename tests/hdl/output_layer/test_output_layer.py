@@ -35,7 +35,7 @@ def check(config, rng, change=lambda layer: layer):
     x_beats = beats_of(sequences, k, q.x.width)
     h = [NetworkReference(weights).run(x[:, None])[0][:, 0] for x in sequences]
     expected_h = beats_of(h, k, q.h.width)
-    index, logit = weights.output.choose(np.concatenate(h))
+    index, logit = weights.output.largest_logit(np.concatenate(h))
     last = np.concatenate([np.arange(length) == length - 1 for length in LENGTHS])
     expected = [tuple(map(int, row)) for row in zip(index, logit, last, strict=True)]
 
@@ -220,7 +220,7 @@ def test_results_that_are_not_taken_hold_up_h_and_are_not_lost(rng):
         weights, beats_of([x], config.block_size, q.x.width), len(expected), accept_result=lambda: next(cycle) > held
     )
     assert run.beats == expected
-    assert [index for index, _, _ in run.results] == weights.output.choose(h)[0].tolist()
+    assert [index for index, _, _ in run.results] == weights.output.largest_logit(h)[0].tolist()
     # All came, and the last of h only after the first result was taken.
     assert min(run.result_cycles) < run.beat_cycles[-1]
     assert sum(cycle < min(run.result_cycles) for cycle in run.beat_cycles) < len(expected) - config.num_output_blocks
@@ -232,7 +232,7 @@ def test_the_choice_is_the_character_models(rng):
     )
     fmt, model = image.config.quantization.h, CharModel(image)
     h = rng.integers(fmt.min, fmt.max + 1, (500, image.config.output_size))
-    index, logit = image.weights.output.choose(h)
+    index, logit = image.weights.output.largest_logit(h)
     assert np.array_equal(index, model.predict(h))
     assert np.array_equal(logit, model.logits(h).max(axis=-1))
 
