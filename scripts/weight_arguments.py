@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from chessrnn.model.config import Config
+from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.presets import PRESETS
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.model.weights import NetworkWeights, random_weights
 from chessrnn.scripts.cli import seed
@@ -46,25 +48,32 @@ def add_weight_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def weights_from(args: argparse.Namespace, config: Config) -> Chosen:
-    """The weights that the arguments name.
+    """The weights that the arguments name, or the shipped ones of the same network, whatever its name.
+
+    Presets that no weights are shipped for (benchmarks such as ``lm512``) take random ones; a trained preset whose
+    numerics were changed, or a user's own configuration, does so only when asked.
 
     Raises
     ------
     InvalidFileError
         The named file is missing, damaged or of another network.
+    InvalidValueError
+        No weights are named, none of this network are shipped, and random ones are not asked for.
     """
     if args.weights is not None:
         image = WeightImage.load(args.weights, config)
         return Chosen(image.weights, image, str(args.weights), False)
-    shipped = SHIPPED / f"{config.name}.safetensors"
-    if args.random_weights is None and shipped.exists():
-        image = WeightImage.load(shipped)
-        if image.config.model_fingerprint == config.model_fingerprint:
-            # Loaded again with the architecture that is wanted.
-            image = WeightImage.load(shipped, config)
-            return Chosen(image.weights, image, f"pretrained/{shipped.name}", False)
-        why = f"pretrained/{shipped.name} holds another network"
+    if args.random_weights is None:
+        for shipped in sorted(SHIPPED.glob("*.safetensors")):
+            if WeightImage.load(shipped).config.model_fingerprint == config.model_fingerprint:
+                # Loaded again with the architecture that is wanted.
+                image = WeightImage.load(shipped, config)
+                return Chosen(image.weights, image, f"pretrained/{shipped.name}", False)
+        is_benchmark = args.config in PRESETS and not (SHIPPED / f"{args.config}.safetensors").exists()
+        if not is_benchmark:
+            why = "no trained weights of this network are shipped"
+            raise InvalidValueError(f"--weights or --random-weights must be given for {config.name}: {why}")
+        number, why = DEFAULT_SEED, f"no weights of {args.config} are shipped"
     else:
-        why = "asked for" if args.random_weights is not None else f"no weights of {config.name} are shipped"
-    number = DEFAULT_SEED if args.random_weights is None else args.random_weights
+        number, why = args.random_weights, "asked for"
     return Chosen(random_weights(config, np.random.default_rng(number)), None, f"random, seed {number} ({why})", True)

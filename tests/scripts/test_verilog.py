@@ -59,8 +59,23 @@ def test_files_in_both_languages(tmp_path, capsys):
         "[architecture]\ntile_rows = 4\ntile_cols = 2\n"
     )
     for name in ("a.json", "a.toml"):
-        assert run(["--config", str(tmp_path / name)], tmp_path, capsys)[0] == 0
+        file = ["--config", str(tmp_path / name)]
+        assert run([*file, "--random-weights", "1"], tmp_path, capsys)[0] == 0
         assert load_build(tmp_path / "build").config == preset("tiny")
+        status, out, err = run(file, tmp_path / "refused", capsys)
+        assert (status, out) == (2, "")
+        asked = "--weights or --random-weights must be given for tiny: no trained weights of this network are shipped"
+        assert err == f"verilog: error: {asked}\n"
+
+
+def test_renamed_preset_keeps_its_weights(tmp_path, capsys):
+    status, out, err = run(["--set", "name=soc128", "--set", "architecture.tile_rows=8"], tmp_path, capsys)
+    assert (status, err) == (0, "")
+    assert "pretrained/char128.safetensors" in out
+    # Other numerics are another network, for which nothing was trained.
+    status, _, err = run(["--set", "quantization.cell=Q4.13"], tmp_path / "changed", capsys)
+    assert status == 2
+    assert err.startswith("verilog: error: --weights or --random-weights must be given for char128: ")
 
 
 SETTINGS = [
