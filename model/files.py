@@ -1,4 +1,4 @@
-"""Output that is never half-written: files and whole directories appear under their name when complete."""
+"""Output files and directories that appear under their final name only when they are complete."""
 
 import contextlib
 import os
@@ -11,12 +11,14 @@ from chessrnn.model.errors import InvalidFileError, require
 
 
 def write_atomic(path: str | Path, content: str | bytes) -> None:
-    """Write a file under a temporary name, then rename it: readers see the old content or the new.
+    """Write a file under a temporary name, then rename it, so that readers see either the old content or the new.
+
+    Missing folders are created.
 
     Raises
     ------
     InvalidFileError
-        The folder cannot be made or written.
+        The folder cannot be created or the file cannot be written.
     """
     path = Path(path)
     try:
@@ -25,7 +27,7 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content.encode() if isinstance(content, str) else content)
-            # mkstemp makes files private; a report is as readable as any other file of its user.
+            # mkstemp creates private files, but output must have the permissions of any other new file of the user.
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
         except BaseException:
@@ -37,12 +39,12 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
 
 
 def make_folder(path: str | Path) -> Path:
-    """The folder, made when it is missing.
+    """Create a folder, with its parents, unless it exists, and return its path.
 
     Raises
     ------
     InvalidFileError
-        It cannot be made, or something else has its name.
+        The folder cannot be created, or a file has its name.
     """
     path = Path(path)
     try:
@@ -54,15 +56,22 @@ def make_folder(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def replaced_directory(path: str | Path, marker: str) -> Iterator[Path]:
-    """Fill a directory under a temporary name; it takes the place of ``path`` when the block ends well.
+    """Let the block fill a temporary directory, which replaces ``path`` when the block ends without an exception.
 
-    Nothing of the old directory survives the swap, and nothing of the new one stays when the block fails.
+    Nothing of the old directory survives the swap, and nothing of the new one remains when the block fails.
 
     Parameters
     ----------
     path : str or Path
+        Directory to create or to replace.
     marker : str
-        A file that every such directory holds.  A directory without it is somebody else's and is refused.
+        Name of a file that every directory of this kind holds.  A directory that is not empty and lacks this file
+        belongs to somebody else and is rejected.
+
+    Yields
+    ------
+    Path
+        The temporary directory.
     """
     path = Path(path)
     if path.exists():

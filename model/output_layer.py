@@ -1,6 +1,6 @@
-"""The output layer in integers: logits = weight · h + bias after every step, and the first of the largest of them.
+"""The output layer in integers: logits = weight · h + bias after every step, and the index of the largest logit.
 
-The weights are dense, or consist of circulant blocks of which only first columns are stored.
+The weights are dense, or consist of circulant blocks, of which the hardware stores only the first columns.
 """
 
 from dataclasses import dataclass
@@ -15,20 +15,21 @@ from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 
 @dataclass(frozen=True)
 class OutputLayer:
-    """logits = weight · h + bias, in integers.
+    """An output layer in integers: logits = weight · h + bias.
 
     Attributes
     ----------
     weight : int64 array (V, H or P)
-        8 bit, with ``weight_frac`` fraction bits.
+        8-bit weights with ``weight_frac`` fraction bits.
     bias : int64 array (V,)
-        32 bit, at the scale of the logits: ``weight_frac`` + fraction bits of h.
+        32-bit biases at the scale of the logits: ``weight_frac`` + fraction bits of h.
     weight_frac : int
+        Number of fraction bits of ``weight``.
 
     Raises
     ------
     InvalidValueError
-        A value beyond its bits, or as many biases as there are not outputs.
+        A value exceeds its width, or the number of biases is not the number of outputs.
     """
 
     weight: np.ndarray
@@ -44,26 +45,38 @@ class OutputLayer:
             require(outside.size == 0, f"output.{name}", rule, int(outside.flat[0]) if outside.size else None)
 
     def largest_logit(self, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Integers (..., H) → number of the largest logit, the first of equals, and that logit, both (...)."""
+        """Compute, from codes of h (..., H), the index of the largest logit and that logit, both (...).
+
+        Of several equal logits the first one counts.
+        """
         logits = np.asarray(h, dtype=np.int64) @ self.weight.T + self.bias
         index = logits.argmax(axis=-1)
         return index, np.take_along_axis(logits, index[..., None], axis=-1)[..., 0]
 
 
 def columns_shape(config: Config) -> tuple[int, int, int]:
-    """Of the first columns of W_y: (⌈V/k⌉, ⌈H/k⌉, k) with its block size k."""
+    """Shape of the first columns of W_y: (⌈V/k⌉, ⌈H/k⌉, k), where k is the block size of the output layer."""
     k = config.compression.output_block_size
     sizes = config.architecture.output_layer, config.output_size
     return *(circulant.num_blocks(size, k) for size in sizes), k
 
 
 def expand_columns(config: Config, columns: np.ndarray) -> np.ndarray:
-    """First columns → W_y (V, H): the inverse of :func:`first_columns`."""
+    """Expand first columns to W_y (V, H): the inverse of :func:`first_columns`."""
     return circulant.expand(columns)[: config.architecture.output_layer, : config.output_size]
 
 
 def first_columns(weight: np.ndarray, block_size: int, name: str) -> np.ndarray:
-    """Integers (V, H) → defining vectors (⌈V/k⌉, ⌈H/k⌉, k) of their circulant blocks.
+    """Extract the first columns (⌈V/k⌉, ⌈H/k⌉, k) of the circulant blocks of an integer matrix (V, H).
+
+    Parameters
+    ----------
+    weight : integer array (V, H)
+        Expanded matrix.
+    block_size : int
+        k; every matrix has blocks of 1 × 1.
+    name : str
+        Name of the matrix in error messages.
 
     Raises
     ------
@@ -78,7 +91,10 @@ def first_columns(weight: np.ndarray, block_size: int, name: str) -> np.ndarray:
 
 
 def random_output_layer(config: Config, rng: np.random.Generator) -> OutputLayer:
-    """For tests and timing: weights and biases evenly over what lets the logits be near each other."""
+    """Draw an output layer for tests and timing.
+
+    Biases are no larger than the largest product, so that logits are close to each other and any of them can win.
+    """
     outputs, half = config.architecture.output_layer, 1 << (WEIGHT_BITS - 1)
     weight = expand_columns(config, rng.integers(-half, half, size=columns_shape(config), dtype=np.int64))
     spread = min(half * (1 << (config.quantization.h.width - 1)), (1 << (BIAS_BITS - 1)) - 1)

@@ -1,4 +1,8 @@
-"""The weight image: one safetensors file with a compressed network's integers and everything that explains them."""
+"""The weight image: one safetensors file with the integers of a compressed network and all that is needed to use them.
+
+Tensors hold the integers in the narrowest NumPy type that fits their format; the metadata holds the configuration, its
+fingerprint, and where the weights come from.
+"""
 
 import json
 import os
@@ -18,9 +22,10 @@ from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers, la
 
 FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
-HEAD_TENSORS = ("head.weight", "head.bias")
+OUTPUT_TENSORS = ("head.weight", "head.bias")
 EMBEDDING_TENSOR = "head.embedding"
-# What does not change a result, see Config.model_fingerprint; and what the head's weights show themselves.
+# A file may differ from the configuration in these fields: those that change no result (see
+# Config.model_fingerprint), and the block size of the output layer, which its weights themselves prove.
 IGNORED_FIELDS = ("name", "architecture", "quantization.accumulator_bits", "compression.output_block_size")
 
 
@@ -36,30 +41,33 @@ def _check_integers(values: np.ndarray, shape: tuple[int, ...], low: int, high: 
 
 
 @dataclass(frozen=True)
-class Head:
-    """Output layer, in integers: logits = weight · h + bias; and the embedding that feeds x.
+class TextLayers:
+    """The integer layers around the recurrent ones of a character model: output layer and embedding.
 
-    The host applies both; with ``architecture.output_layer`` the accelerator applies the output layer too.
+    The output layer gives logits = weight · h + bias; the embedding turns a symbol into x.  The host applies both; with
+    ``architecture.output_layer`` the accelerator applies the output layer as well.  In a weight image their tensors and
+    fields have the prefix ``head``.
 
     Attributes
     ----------
     config : Config
-        Of the layer between.
+        Configuration of the recurrent network.
     weight : int64 array (V, H or P)
-        8 bit, with ``weight_frac`` fraction bits; circulant blocks of ``compression.output_block_size`` written out.
+        8-bit weights of the output layer with ``weight_frac`` fraction bits.  Circulant blocks of
+        ``compression.output_block_size`` are expanded.
     bias : int64 array (V,)
-        32 bit, at the scale of the logits: ``weight_frac`` + fraction bits of h.
+        32-bit biases at the scale of the logits: ``weight_frac`` + fraction bits of h.
     weight_frac : int
-        Fraction bits of ``weight``.
+        Number of fraction bits of ``weight``.
     symbols : str
-        V different characters; a symbol's code is its index.
+        The alphabet: V different characters.  The code of a symbol is its index.
     embedding : int64 array (V, X) or None
-        Codes of the format of x for every symbol.
+        The x of every symbol, as codes of the format of x; ``None`` for a model without embedding.
 
     Raises
     ------
     InvalidValueError
-        A shape, a type or a value that does not fit, or blocks that are not circulant.
+        A shape, type or value does not fit, or a block of ``weight`` is not circulant.
     """
 
     config: Config
@@ -71,9 +79,10 @@ class Head:
 
     def __post_init__(self):
         count, network, x = len(self.symbols), self.config.network, self.config.quantization.x
-        require(not network.bidirectional, "network.bidirectional", "false with a head", network.bidirectional)
+        rule = "false for a network with an output layer"
+        require(not network.bidirectional, "network.bidirectional", rule, network.bidirectional)
         require(count >= 1, "head.symbols", "at least one character", self.symbols)
-        require(len(set(self.symbols)) == count, "head.symbols", "different characters", self.symbols)
+        require(len(set(self.symbols)) == count, "head.symbols", "made of different characters", self.symbols)
         require(-8 <= self.weight_frac <= 20, "head.weight_frac", "from -8 to 20", self.weight_frac)
         wanted = {
             "weight": ((count, self.config.output_size), WEIGHT_BITS),
@@ -88,38 +97,43 @@ class Head:
         first_columns(self.weight, self.config.compression.output_block_size, "head.weight")
 
     @property
+    def output_layer(self) -> OutputLayer:
+        """The output layer alone."""
+        return OutputLayer(self.weight, self.bias, self.weight_frac)
+
+    @property
     def logit_frac(self) -> int:
-        """Fraction bits of the logits."""
+        """Number of fraction bits of the logits."""
         return self.weight_frac + self.config.quantization.h.fraction_bits
 
 
 @dataclass(frozen=True)
 class WeightImage:
-    """A trained, compressed network as integers.
+    """A trained and compressed network as integers.
 
     Attributes
     ----------
     weights : LayerWeights or StackWeights
-        The layers, with their configuration.
-    head : Head or None
-        Embedding and output layer of a character model.
+        The recurrent layers, with their configuration.
+    text_layers : TextLayers or None
+        Embedding and output layer of a character model, or ``None`` for any other network.
     text_sha256 : str
-        SHA-256 of the text that it was trained on; empty when unknown.
+        SHA-256 of the training text; empty when unknown.
     metrics : dict
         Figures measured at export, by name.
     command : str
-        Reproduces the file.
+        Command that reproduces the file; empty when unknown.
     """
 
     weights: NetworkWeights
-    head: Head | None = None
+    text_layers: TextLayers | None = None
     text_sha256: str = ""
     metrics: dict = field(default_factory=dict)
     command: str = ""
 
     def __post_init__(self):
-        outputs, given = self.config.architecture.output_layer, len(self.head.weight) if self.head is not None else 0
-        rule = f"0 or {given}, the outputs of the head" if given else "0 without a head"
+        outputs, given = self.config.architecture.output_layer, self._num_outputs
+        rule = f"0 or {given}, the outputs in the file" if given else "0 for a network without an output layer"
         require(outputs in (0, given), "architecture.output_layer", rule, outputs)
 
     @property
@@ -127,13 +141,17 @@ class WeightImage:
         """Configuration of the network."""
         return self.weights.config
 
+    @property
+    def _num_outputs(self) -> int:
+        return len(self.text_layers.weight) if self.text_layers is not None else 0
+
     def save(self, path: str | Path) -> None:
-        """Write the file atomically: a reader sees the old one or the new one, whole.
+        """Write the file atomically: a reader sees either the whole old file or the whole new one.
 
         Raises
         ------
         InvalidFileError
-            The folder cannot be written.
+            The file cannot be written.
         """
         path = Path(path)
         q, bits, tensors = self.config.quantization, {}, {}
@@ -151,16 +169,16 @@ class WeightImage:
             "metrics": json.dumps(self.metrics),
             "command": self.command,
         }
-        if self.head is not None:
+        if self.text_layers is not None:
             bits |= {"head.weight": WEIGHT_BITS, "head.bias": BIAS_BITS}
-            tensors |= {"head.weight": self.head.weight, "head.bias": self.head.bias}
+            tensors |= {"head.weight": self.text_layers.weight, "head.bias": self.text_layers.bias}
             metadata |= {
-                "head_weight_frac": json.dumps(self.head.weight_frac),
-                "symbols": json.dumps(self.head.symbols),
+                "head_weight_frac": json.dumps(self.text_layers.weight_frac),
+                "symbols": json.dumps(self.text_layers.symbols),
             }
-            if self.head.embedding is not None:
+            if self.text_layers.embedding is not None:
                 bits[EMBEDDING_TENSOR] = self.config.quantization.x.width
-                tensors[EMBEDDING_TENSOR] = self.head.embedding
+                tensors[EMBEDDING_TENSOR] = self.text_layers.embedding
         narrow = {
             name: np.ascontiguousarray(values, dtype=natural_type(bits[name])) for name, values in tensors.items()
         }
@@ -168,19 +186,22 @@ class WeightImage:
 
     @classmethod
     def load(cls, path: str | Path, config: Config | None = None) -> "WeightImage":
-        """Read and check a file.
+        """Read a file and check it.
 
         Parameters
         ----------
-        path : path
+        path : str or Path
+            File that :meth:`save` wrote.
         config : Config, optional
-            The network that the file must hold.  The image then carries this object, so that it also brings the
-            architecture that is wanted; fields that change no result need not match.
+            Configuration that the file must belong to.  The image then carries this configuration, its architecture
+            included; fields that change no result need not match the file.  Left out, the image carries the
+            configuration stored in the file.
 
         Raises
         ------
         InvalidFileError
-            Missing, damaged, with tensors of other names, types, shapes or ranges, or of another network.
+            The file is missing or damaged, holds tensors of unexpected names, types, shapes or ranges, or belongs to
+            another network.
         """
         path = Path(path)
         tensors, metadata = _read(path)
@@ -195,30 +216,30 @@ class WeightImage:
                 for layer, names in zip(layer_configs(found), layer_tensors(found), strict=True)
             ]
             weights = join_layers(found, layers)
-            head = _head_of(path, found, tensors, metadata)
+            text_layers = _text_layers(path, found, tensors, metadata)
             outputs = found.architecture.output_layer
             if outputs:
-                given = len(head.weight) if head is not None else 0
-                require(given == outputs, "architecture.output_layer", f"{given} as in the file", outputs)
-                weights = replace(weights, output=OutputLayer(head.weight, head.bias, head.weight_frac))
+                given = len(text_layers.weight) if text_layers is not None else 0
+                require(given == outputs, "architecture.output_layer", f"{given}, the outputs in the file", outputs)
+                weights = replace(weights, output=text_layers.output_layer)
         except InvalidFileError:
             raise
         except UserError as error:
             raise InvalidFileError(f"{path}: {error}") from None
         metrics = _json(path, metadata, "metrics", dict)
-        return cls(weights, head, metadata.get("text_sha256", ""), metrics, metadata.get("command", ""))
+        return cls(weights, text_layers, metadata.get("text_sha256", ""), metrics, metadata.get("command", ""))
 
 
 def tensor_kinds(config: Config) -> dict[str, bool]:
-    """Fields of :class:`LayerWeights`, and whether the network has them."""
+    """Names of the arrays of :class:`LayerWeights`, each with whether this network has it."""
     has_projection = config.network.projection_size > 0
     return {"defining": True, "bias": True, "peephole": bool(config.cell.peepholes), "projection": has_projection}
 
 
 def layer_tensors(config: Config) -> list[list[str]]:
-    """Per layer the names of its tensors: defining vectors, biases, and what else the network has.
+    """Names of the tensors of every layer: defining vectors, biases, and peephole weights or projection if any.
 
-    A bidirectional network has those of a layer's reverse direction after those of its forward one.
+    In a bidirectional network the reverse direction of a layer is an entry of its own, behind the forward one.
     """
     kinds = [kind for kind, has in tensor_kinds(config).items() if has]
     prefixes = [f"{config.network.cell}.{number}." if number else f"{config.network.cell}."
@@ -228,17 +249,17 @@ def layer_tensors(config: Config) -> list[list[str]]:
 
 
 def natural_type(bits: int) -> type:
-    """Narrowest NumPy integer type of at least ``bits`` bits."""
+    """Narrowest signed NumPy integer type of at least ``bits`` bits."""
     return np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write through a temporary file in the same folder.
+    """Write a file under a temporary name in the same folder, then rename it.
 
     Raises
     ------
     InvalidFileError
-        The folder cannot be made or written.
+        The folder cannot be created or the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -258,7 +279,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Integer tensors and metadata, of the right names."""
+    """Read the integer tensors and the metadata of a file."""
     if not path.is_file():
         raise InvalidFileError(f"{path} must be a weight image, not a missing file")
     try:
@@ -278,12 +299,12 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def _check_names(path: Path, config: Config, names: set[str]) -> None:
     expected = [name for names in layer_tensors(config) for name in names]
-    for required in (expected, HEAD_TENSORS if names & {*HEAD_TENSORS, EMBEDDING_TENSOR} else ()):
+    for required in (expected, OUTPUT_TENSORS if names & {*OUTPUT_TENSORS, EMBEDDING_TENSOR} else ()):
         for name in required:
             if name not in names:
                 raise InvalidFileError(f"{path}: {name} must be given, not left out")
-    for name in sorted(names - {*expected, *HEAD_TENSORS, EMBEDDING_TENSOR}):
-        rule = ", ".join((*expected, *HEAD_TENSORS, EMBEDDING_TENSOR))
+    for name in sorted(names - {*expected, *OUTPUT_TENSORS, EMBEDDING_TENSOR}):
+        rule = ", ".join((*expected, *OUTPUT_TENSORS, EMBEDDING_TENSOR))
         raise InvalidFileError(f"{path}: a tensor's name must be one of {rule}, not {name!r}")
 
 
@@ -320,19 +341,19 @@ def _flat(values: dict, prefix: str = "") -> dict[str, object]:
 
 
 def compare(path: Path, wanted: Config, found: Config) -> None:
-    """Refuse a file whose network differs from the configured one, by the first field that does."""
+    """Reject a file whose network differs from the configured one, with a message that names the first such field."""
     values, kinds = _flat(found.to_dict()), tensor_kinds(wanted)
     formats = {"peephole": "quantization.peephole", "projection": "quantization.projection_frac"}
     absent = {field for kind, field in formats.items() if not kinds[kind]}
     for name, value in _flat(wanted.to_dict()).items():
         if name in absent:
-            continue  # as in Config.model_fingerprint
+            continue  # a field without meaning for this network, ignored by Config.model_fingerprint too
         if values.get(name) != value:
             raise InvalidFileError(f"{name} must be {value!r} as configured, not {values.get(name)!r} as in {path}")
 
 
-def _head_of(path: Path, config: Config, tensors: dict, metadata: dict[str, str]) -> Head | None:
-    if HEAD_TENSORS[0] not in tensors:
+def _text_layers(path: Path, config: Config, tensors: dict, metadata: dict[str, str]) -> TextLayers | None:
+    if OUTPUT_TENSORS[0] not in tensors:
         return None
     frac, symbols = _json(path, metadata, "head_weight_frac", int), _json(path, metadata, "symbols", str)
-    return Head(config, *(tensors[name] for name in HEAD_TENSORS), frac, symbols, tensors.get(EMBEDDING_TENSOR))
+    return TextLayers(config, *(tensors[name] for name in OUTPUT_TENSORS), frac, symbols, tensors.get(EMBEDDING_TENSOR))

@@ -1,4 +1,4 @@
-"""Integer weights of layers, and their order."""
+"""The integer weights of recurrent layers and networks, and the order in which they are kept."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,27 +13,30 @@ from chessrnn.model.output_layer import OutputLayer, random_output_layer
 
 @dataclass(frozen=True)
 class LayerWeights:
-    """Integer weights of a block-circulant recurrent layer.
+    """The integer weights of one block-circulant recurrent layer.
 
     Attributes
     ----------
     config : Config
-        Gives sizes and formats.
-    defining : int64 array (G, H/k, (X+H)/k, k), with P for the last H where there is a projection
-        Defining vectors (first columns): gate of the cell · hidden block · block column (x first) · entry.
+        Configuration of the layer, which gives sizes and formats.
+    defining : int64 array (G, ⌈H/k⌉, ⌈X/k⌉ + ⌈H/k⌉, k)
+        Defining vectors (first columns) of the circulant blocks, by gate, hidden block and block column, those of x
+        first.  With a projection, the last H is P.
     bias : int64 array (G, H)
-        At accumulator scale; H padded to a multiple of k.
-    peephole : int64 array (P, H) or None
-        Of the gates that have one, in the format of peephole; ``None`` for a cell without.
-    projection : int64 array (P/k, H/k, k) or None
-        Defining vectors of the projection, with ``projection_frac`` fraction bits; ``None`` without one.
+        Biases at the scale of the accumulator, with H padded to a multiple of k.
+    peephole : int64 array (number of peepholes, H) or None
+        Peephole weights of the gates that have one, in the format ``quantization.peephole``, with H padded to a
+        multiple of k; ``None`` for a cell without peepholes.
+    projection : int64 array (⌈P/k⌉, ⌈H/k⌉, k) or None
+        Defining vectors of the projection with ``projection_frac`` fraction bits; ``None`` without a projection.
     output : OutputLayer or None
-        That of ``architecture.output_layer``, behind the last layer.
+        The output layer on chip behind the last layer; ``None`` when ``architecture.output_layer`` is 0.
 
     Raises
     ------
     InvalidValueError
-        A shape, a type, a value outside of its format, or a weight other than zero where the gate has none.
+        An array has the wrong shape or type or a value outside its format, or a gate has weights other than zero for an
+        input that it does not read.
     """
 
     config: Config
@@ -74,42 +77,46 @@ class LayerWeights:
             object.__setattr__(self, name, values)
         for gate, absent in enumerate(absent_columns(c)):
             extra = self.defining[gate][:, absent]
-            rule = f"0 where gate {c.gates[gate]} reads nothing"
+            rule = f"0 in the columns that gate {c.gates[gate]} does not read"
             require(not extra.any(), "weights.defining", rule, int(extra[extra != 0][0]) if extra.any() else 0)
 
     @property
     def layers(self) -> tuple["LayerWeights", ...]:
-        """As a network of one layer."""
+        """The layers of the network: this layer alone."""
         return (self,)
 
     def dense(self) -> np.ndarray:
-        """Expanded matrix (G·H, X+H), gate-major rows, with H and X padded to multiples of k."""
+        """Expanded matrix (G·H, X+H), gate after gate, with H and X padded to multiples of k."""
         gates, rows, cols, k = self.defining.shape
         return circulant.expand(self.defining.reshape(gates * rows, cols, k))
 
     def interleaved(self, gates: Sequence[int]) -> np.ndarray:
-        """Defining vectors (rows, q, k) of some G gates in hardware order: row G·u + g is gate g of hidden block u."""
+        """Defining vectors (rows, q, k) of the given gates in the order of the hardware.
+
+        With G gates, row G·u + g belongs to gate g of hidden block u.
+        """
         rows = self.defining[list(gates)].transpose(1, 0, 2, 3)
         return rows.reshape(-1, *rows.shape[2:])
 
 
 @dataclass(frozen=True)
 class StackWeights:
-    """Integer weights of several layers.
+    """The integer weights of a network of several layers or of both directions.
 
     Attributes
     ----------
     config : Config
-        Of all layers together.
+        Configuration of the whole network.
     layers : tuple of LayerWeights
-        Of ``config.layer(0)``, ``config.layer(1)``, …; with two directions of each layer forward, then reverse.
+        Weights of ``config.layer(0)``, ``config.layer(1)``, …; with two directions, each layer has two entries, forward
+        then reverse.
     output : OutputLayer or None
-        That of ``architecture.output_layer``, behind the last layer.
+        The output layer on chip behind the last layer; ``None`` when ``architecture.output_layer`` is 0.
 
     Raises
     ------
     InvalidValueError
-        Another number of layers, or layers of another network.
+        The number of layers is wrong, or a layer belongs to another network.
     """
 
     config: Config
@@ -126,30 +133,30 @@ class StackWeights:
             require(wanted == found, f"weights.layers[{number}]", f"of configuration {wanted}", found)
 
 
-# What commands hand around: one layer is its own network.
+# The weights of any network; a network of one layer and one direction is that layer.
 NetworkWeights = LayerWeights | StackWeights
 
 
 def join_layers(config: Config, layers: Sequence[LayerWeights]) -> NetworkWeights:
-    """Weights of a network from those of its layers (of both directions of each, where there are two)."""
+    """Combine the weights of layers, in the order of :func:`layer_configs`, into the weights of a network."""
     return layers[0] if len(layer_configs(config)) == 1 else StackWeights(config, tuple(layers))
 
 
 def layer_configs(config: Config) -> list[Config]:
-    """The configuration of every layer, twice where there are two directions: the order of ``StackWeights.layers``."""
+    """Configurations of the layers in the order of ``StackWeights.layers``: one entry per layer and direction."""
     layers = [config.layer(number) for number in range(config.network.num_layers)]
     return [layer for layer in layers for _ in range(config.directions)]
 
 
 def absent_columns(config: Config) -> list[slice]:
-    """Per gate, the block columns that it does not read."""
+    """Block columns that a gate does not read, for every gate."""
     whole, first = config.num_col_blocks, config.num_input_blocks
     return [slice(0 if not g.reads_x else first if not g.reads_h else whole, first if not g.reads_x else whole)
             for g in config.cell.gates]  # fmt: skip
 
 
 def drop_absent(config: Config, defining: np.ndarray) -> np.ndarray:
-    """A copy with zeros where a gate reads nothing."""
+    """Copy the defining vectors, with zeros in the columns that a gate does not read."""
     defining = defining.copy()
     for gate, absent in enumerate(absent_columns(config)):
         defining[gate][:, absent] = 0
@@ -157,7 +164,7 @@ def drop_absent(config: Config, defining: np.ndarray) -> np.ndarray:
 
 
 def random_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
-    """Weights that keep the pre-activations in their lively range, for tests and for timing."""
+    """Draw weights for tests and timing that keep the pre-activations in the range where σ and tanh vary."""
     weights = join_layers(config, [_random_layer(layer, rng) for layer in layer_configs(config)])
     return replace(weights, output=random_output_layer(config, rng)) if config.architecture.output_layer else weights
 
@@ -179,7 +186,7 @@ def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
         shape = (len(config.cell.peepholes), config.num_hidden_blocks * k)
         peephole = rng.integers(fmt.min, fmt.max + 1, size=shape)
     if config.network.projection_size:
-        # What is made of h keeps its magnitude.
+        # The projected h keeps the magnitude of the output of the cell.
         spread = 2.0**config.quantization.projection_frac / np.sqrt(config.network.hidden_size / 3)
         projection = np.rint(rng.normal(size=(config.num_output_blocks, config.num_hidden_blocks, k)) * spread)
         projection = np.clip(projection, config.weight_min, config.weight_max).astype(np.int64)
@@ -193,6 +200,6 @@ def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
 
 
 def random_inputs(config: Config, rng: np.random.Generator, *shape: int) -> np.ndarray:
-    """Integer inputs (*shape, X) spread evenly over the format of x."""
+    """Draw integer inputs (*shape, X), uniform over the format of x."""
     fmt = config.quantization.x
     return rng.integers(fmt.min, fmt.max + 1, size=(*shape, config.network.input_size), dtype=np.int64)

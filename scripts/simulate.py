@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InvalidValueError(f"--temperature must be 0 or more, not {args.temperature}")
     config = config_from(args)
     chosen = weights_from(args, config)
-    model = CharModel(chosen.image) if chosen.image is not None and chosen.image.head is not None else None
+    model = CharModel(chosen.image) if chosen.image is not None and chosen.image.text_layers is not None else None
     if model is None and args.text is not None:
         raise InvalidValueError(f"--text must be given with the weights of a character model, not {chosen.source}")
     rng = np.random.default_rng(args.seed)

@@ -135,7 +135,7 @@ def add_power(args: argparse.Namespace, config: Config, result: Synthesis, value
     from chessrnn.sim.synthesis.power import STEPS, measure
 
     chosen = weights_from(args, config)
-    if chosen.image is not None and chosen.image.head is not None:
+    if chosen.image is not None and chosen.image.text_layers is not None:
         characters = CharModel(chosen.image)
         x = characters.embed(characters.encode(load_corpus(args.text).test[:STEPS]))
         source = f"text, weights from {chosen.source}"

@@ -1,54 +1,57 @@
-"""The character model around the layer: symbols → x, h → logits, in integers; and what it is compared with."""
+"""The character model: an integer embedding and output layer around the reference, and an n-gram baseline."""
 
 import numpy as np
 
 from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.reference.matvec import ExactMatrix
 from chessrnn.model.reference.network import NetworkReference
-from chessrnn.model.weight_image import Head, WeightImage
+from chessrnn.model.weight_image import TextLayers, WeightImage
 
 CHUNK_STEPS = 256
 
 
 def encode(text: str, symbols: str) -> np.ndarray:
-    """Characters → codes, int64 (len(text),).
+    """Convert characters to their codes, an int64 array (len(text),).
 
     Raises
     ------
     InvalidValueError
-        A character that is not in ``symbols``.
+        A character is not in ``symbols``.
     """
     codes = {symbol: code for code, symbol in enumerate(symbols)}
     try:
         return np.array([codes[character] for character in text], dtype=np.int64)
     except KeyError as error:
-        raise InvalidValueError(f"text must be made of the model's symbols alone, not {error.args[0]!r}") from None
+        raise InvalidValueError(f"text must be made of the model's symbols only, not {error.args[0]!r}") from None
 
 
 def decode(codes: np.ndarray, symbols: str) -> str:
-    """Codes → characters."""
+    """Convert codes to characters."""
     return "".join(symbols[code] for code in np.asarray(codes).tolist())
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """Natural logarithm of the softmax over the last axis, float64."""
+    """Natural logarithm of the softmax over the last axis, as float64."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
 
 
 def contiguous_streams(codes: np.ndarray, streams: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a text into ``streams`` contiguous pieces, side by side.
+    """Cut a text into ``streams`` contiguous pieces of equal length that do not overlap, side by side.
 
     Parameters
     ----------
-    codes : (N,)
+    codes : integer array (N,)
+        Codes of the characters of the text.
+    streams : int
+        Number of pieces.
 
     Returns
     -------
-    inputs : (T, streams)
-        Codes; pieces overlap by none.
-    valid : bool (T, streams)
-        Where ``inputs`` is text and not padding at the end of the last pieces.
+    inputs : int64 array (T, streams)
+        The codes, one piece per column, with T = ⌈N / streams⌉.
+    valid : bool array (T, streams)
+        Whether an entry of ``inputs`` is text, not padding at the end of the last pieces.
     """
     steps = -(-len(codes) // streams)
     padded = np.zeros(steps * streams, dtype=np.int64)
@@ -58,12 +61,12 @@ def contiguous_streams(codes: np.ndarray, streams: int) -> tuple[np.ndarray, np.
 
 
 class CharModel:
-    """Next-character model on the bit-accurate reference.
+    """Model of the next character on the bit-accurate reference.
 
     Parameters
     ----------
     image : WeightImage
-        With a head that has an embedding.
+        Weights whose ``text_layers`` have an embedding.
 
     Raises
     ------
@@ -72,48 +75,49 @@ class CharModel:
     """
 
     def __init__(self, image: WeightImage):
-        has_embedding = image.head is not None and image.head.embedding is not None
-        require(has_embedding, "weight image", "one of a character model, with embedding and head", "one without")
+        has_embedding = image.text_layers is not None and image.text_layers.embedding is not None
+        rule = "of a character model, with an embedding and an output layer"
+        require(has_embedding, "weight image", rule, "one without them")
         self.image = image
-        self.head: Head = image.head
-        self.symbols = image.head.symbols
+        self.text_layers: TextLayers = image.text_layers
+        self.symbols = image.text_layers.symbols
         self.reference = NetworkReference(image.weights)
-        self._matrix = ExactMatrix(self.head.weight, -image.config.quantization.h.min)
+        self._matrix = ExactMatrix(self.text_layers.weight, -image.config.quantization.h.min)
 
     def encode(self, text: str) -> np.ndarray:
-        """Characters → codes."""
+        """Convert characters to their codes."""
         return encode(text, self.symbols)
 
     def decode(self, codes: np.ndarray) -> str:
-        """Codes → characters."""
+        """Convert codes to characters."""
         return decode(codes, self.symbols)
 
     def embed(self, codes: np.ndarray) -> np.ndarray:
-        """Symbol codes (...) → integers (..., X) in the format of x: what the accelerator is fed."""
-        return self.head.embedding[codes]
+        """Convert symbol codes (...) to the input of the accelerator: integers (..., X) in the format of x."""
+        return self.text_layers.embedding[codes]
 
     def logits(self, h: np.ndarray) -> np.ndarray:
-        """Integers (..., H) in the format of h → int64 logits (..., V) with ``head.logit_frac`` fraction bits."""
-        return self._matrix(h).astype(np.int64) + self.head.bias
+        """Compute int64 logits (..., V) with ``text_layers.logit_frac`` fraction bits from codes of h (..., H)."""
+        return self._matrix(h).astype(np.int64) + self.text_layers.bias
 
     def predict(self, h: np.ndarray) -> np.ndarray:
-        """Code of the likeliest next symbol (...); the lowest code among equals."""
+        """Code of the most likely next symbol (...); the lowest of several equally likely ones."""
         return self.logits(h).argmax(axis=-1)
 
     def log_probabilities(self, h: np.ndarray) -> np.ndarray:
         """Natural logarithms (..., V) of the softmax of the dequantized logits, float64."""
-        return log_softmax(self.logits(h) * 2.0**-self.head.logit_frac)
+        return log_softmax(self.logits(h) * 2.0**-self.text_layers.logit_frac)
 
     def bits_per_character(self, text: str, streams: int = 16) -> float:
-        """Mean of -log2 p(character | all before it) over every character of ``text`` but the first.
+        """Mean of -log2 p(character | all characters before it) over every character of ``text`` but the first.
 
         Parameters
         ----------
         text : str
-            At least two characters.
+            Text of at least two characters.
         streams : int
-            Contiguous pieces that run side by side.  A piece starts with zero state, which costs it its first few
-            characters, so more of them is faster and slightly pessimistic.
+            Number of contiguous pieces that run side by side.  A piece starts with zero state and so predicts its first
+            few characters badly: more pieces are faster and slightly pessimistic.
         """
         codes = self.encode(text)
         require(len(codes) >= 2, "text", "at least two characters", text)
@@ -129,7 +133,7 @@ class CharModel:
         return float(total / np.log(2.0) / (len(codes) - 1))
 
     def choose(self, h: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
-        """Code of one next symbol after h (H,): the likeliest at temperature 0, else drawn with ``rng``."""
+        """Choose the code of one next symbol after h (H,): the most likely at temperature 0, else a drawn one."""
         if temperature == 0:
             return int(self.predict(h))
         p = np.exp(log_softmax(self.log_probabilities(h) / temperature))
@@ -140,10 +144,14 @@ class CharModel:
 
         Parameters
         ----------
+        prompt : str
+            Text of at least one character.
+        length : int
+            Number of characters to generate.
         temperature : float
-            0 takes the likeliest character; otherwise characters are drawn from softmax(logits / temperature).
+            0 takes the most likely character; otherwise characters are drawn from softmax(logits / temperature).
         seed : int
-            Of the draws.
+            Seed of the draws.
         """
         require(len(prompt) >= 1, "prompt", "at least one character", prompt)
         require(temperature >= 0, "temperature", "0 or more", temperature)
@@ -158,14 +166,14 @@ class CharModel:
 
 
 def ngram_bits_per_character(train: str, text: str, order: int, symbols: str) -> float:
-    """Bits per character of an order-``order`` Markov model: the baseline.
+    """Bits per character of a Markov model of order ``order``, the baseline of a character model.
 
-    Counts of ``train``, interpolated down to the uniform distribution with Witten and Bell's weights:
+    The counts of ``train`` are interpolated down to the uniform distribution with the weights of Witten and Bell:
     p_n(c | context) = (count(context c) + kinds(context) · p_{n-1}(c)) / (count(context) + kinds(context)), where
-    kinds is how many different characters were seen after the context.
+    kinds(context) is the number of different characters seen after the context.
 
-    As for the network, every character of ``text`` but the first is scored; those with less than ``order``
-    characters before them by the lower orders.
+    Every character of ``text`` but the first is scored, like for the network; those with fewer than ``order``
+    characters before them are scored by the lower orders.
     """
     size = len(symbols)
     require(0 <= order <= 3, "order", "from 0 to 3", order)
@@ -184,7 +192,7 @@ def ngram_bits_per_character(train: str, text: str, order: int, symbols: str) ->
 
 
 def _windows(codes: np.ndarray, order: int, size: int) -> np.ndarray:
-    """(N - order,) numbers of the windows of ``order`` + 1 characters, the last character least significant."""
+    """Number the windows of ``order`` + 1 characters (N - order,), the last character in the lowest digit."""
     windows = np.zeros(max(len(codes) - order, 0), dtype=np.int64)
     for offset in range(order + 1):
         windows = windows * size + codes[offset : offset + len(windows)]

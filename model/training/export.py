@@ -15,7 +15,7 @@ from chessrnn.model.training.layers import QuantLayer
 from chessrnn.model.training.quantizers import quantize
 from chessrnn.model.training.sequence_model import SequenceModel
 from chessrnn.model.training.sequence_network import SequenceNetwork
-from chessrnn.model.weight_image import Head, WeightImage
+from chessrnn.model.weight_image import TextLayers, WeightImage
 from chessrnn.model.weights import LayerWeights, NetworkWeights, StackWeights
 
 
@@ -157,5 +157,5 @@ def weight_image(network: SequenceNetwork, symbols: str, **metadata) -> WeightIm
     if block_sizes != (network.config.block_size,) * 2:
         raise InvalidValueError(f"block sizes of W_x and W_h must be equal in a weight image, not {block_sizes!r}")
     weight, bias, embedding = _head_integers(network)
-    head = Head(network.config, weight, bias, network.head_frac, symbols, embedding)
-    return WeightImage(network_weights(network), head, **metadata)
+    text_layers = TextLayers(network.config, weight, bias, network.head_frac, symbols, embedding)
+    return WeightImage(network_weights(network), text_layers, **metadata)

@@ -239,7 +239,9 @@ def test_absent_weights_are_refused(rng):
     weights = random_weights(config, rng)
     defining = weights.defining.copy()
     defining[2, 0, config.num_input_blocks, 0] = 3
-    with pytest.raises(InvalidValueError, match=r"^weights.defining must be 0 where gate NX reads nothing, not 3$"):
+    with pytest.raises(
+        InvalidValueError, match=r"^weights.defining must be 0 in the columns that gate NX does not read, not 3$"
+    ):
         LayerWeights(config, defining, weights.bias)
     with pytest.raises(InvalidValueError, match=r"^weights.peephole must be left out for cell gru, not "):
         LayerWeights(config, weights.defining, weights.bias, weights.bias)

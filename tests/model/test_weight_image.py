@@ -12,17 +12,17 @@ from chessrnn.model import circulant
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.model.memory_image import memory_words
 from chessrnn.model.presets import preset
-from chessrnn.model.weight_image import Head, WeightImage, natural_type
+from chessrnn.model.weight_image import TextLayers, WeightImage, natural_type
 from chessrnn.model.weights import random_weights
 
 SYMBOLS = "\nabc"
 
 
-def make_image(config=None, head=True, embedding=True):
+def make_image(config=None, with_text=True, embedding=True):
     config = config or preset("tiny")
     rng = np.random.default_rng(1)
     network = config.network
-    made = Head(
+    text_layers = TextLayers(
         config,
         rng.integers(-128, 128, size=(len(SYMBOLS), network.hidden_size)),
         rng.integers(-(2**31), 2**31, size=len(SYMBOLS)),
@@ -30,7 +30,9 @@ def make_image(config=None, head=True, embedding=True):
         SYMBOLS,
         rng.integers(-128, 128, size=(len(SYMBOLS), network.input_size)) if embedding else None,
     )
-    return WeightImage(random_weights(config, rng), made if head else None, "ab" * 32, {"bits": 2.5}, "make it")
+    return WeightImage(
+        random_weights(config, rng), text_layers if with_text else None, "ab" * 32, {"bits": 2.5}, "make it"
+    )
 
 
 def parts(path):
@@ -41,14 +43,14 @@ def parts(path):
 
 
 @pytest.mark.parametrize(
-    ("cell", "layers", "head", "embedding"),
+    ("cell", "layers", "with_text", "embedding"),
     [("lstm", 1, False, False), ("gru", 2, True, False), ("rnn", 1, True, True), ("lstm_peephole", 3, True, True)],
 )
-def test_round_trip(tmp_path, cell, layers, head, embedding):
+def test_round_trip(tmp_path, cell, layers, with_text, embedding):
     config = preset("tiny").replace(
         {"network.cell": cell, "network.num_layers": layers, "quantization.weight_frac": 7, "architecture.tile_rows": 2}
     )
-    image, path = make_image(config, head=head, embedding=embedding), tmp_path / "a" / "image.safetensors"
+    image, path = make_image(config, with_text=with_text, embedding=embedding), tmp_path / "a" / "image.safetensors"
     image.save(path)
     found = WeightImage.load(path)
     assert found.config == image.config
@@ -57,14 +59,14 @@ def test_round_trip(tmp_path, cell, layers, head, embedding):
         np.testing.assert_array_equal(got.bias, expected.bias)
         np.testing.assert_array_equal(got.peephole, expected.peephole)
     assert (found.text_sha256, found.metrics, found.command) == ("ab" * 32, {"bits": 2.5}, "make it")
-    assert (found.head is not None) == head
-    if head:
-        np.testing.assert_array_equal(found.head.weight, image.head.weight)
-        np.testing.assert_array_equal(found.head.bias, image.head.bias)
-        assert (found.head.symbols, found.head.weight_frac) == (SYMBOLS, 6)
-        assert (found.head.embedding is not None) == embedding
+    assert (found.text_layers is not None) == with_text
+    if with_text:
+        np.testing.assert_array_equal(found.text_layers.weight, image.text_layers.weight)
+        np.testing.assert_array_equal(found.text_layers.bias, image.text_layers.bias)
+        assert (found.text_layers.symbols, found.text_layers.weight_frac) == (SYMBOLS, 6)
+        assert (found.text_layers.embedding is not None) == embedding
         if embedding:
-            np.testing.assert_array_equal(found.head.embedding, image.head.embedding)
+            np.testing.assert_array_equal(found.text_layers.embedding, image.text_layers.embedding)
 
 
 def test_both_directions_of_every_layer(tmp_path):
@@ -78,7 +80,9 @@ def test_both_directions_of_every_layer(tmp_path):
         np.testing.assert_array_equal(got.defining, expected.defining)
     with pytest.raises(InvalidFileError, match="network.bidirectional must be False as configured, not True"):
         WeightImage.load(path, config.replace({"network.bidirectional": False}))
-    with pytest.raises(InvalidValueError, match="^network.bidirectional must be false with a head, not True$"):
+    with pytest.raises(
+        InvalidValueError, match="^network.bidirectional must be false for a network with an output layer, not True$"
+    ):
         make_image(config)
 
 
@@ -107,7 +111,7 @@ def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr("chessrnn.model.weight_image.os.fsync", full)
     with pytest.raises(InvalidFileError, match="must be a file that can be written: .*No space left"):
-        make_image(head=False).save(path)
+        make_image(with_text=False).save(path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["image.safetensors"]
 
@@ -156,25 +160,25 @@ def test_peepholes_count_where_the_cell_has_them(tmp_path):
         WeightImage.load(tmp_path / "image.safetensors", config.replace({"quantization.peephole": "Q1.7"}))
 
 
-def test_a_head_of_circulant_blocks(tmp_path):
-    """Written out in the file: a dense head where none is asked for, refused where its blocks are not circulant."""
+def test_output_layer_of_circulant_blocks(tmp_path):
+    """The file holds the expanded matrix, which must consist of circulant blocks where the configuration says so."""
     config = preset("tiny").replace({"compression.output_block_size": 4})
-    head = make_image().head
-    assert len(head.weight) == 4
-    weight = circulant.expand(head.weight[:1].reshape(1, 3, 4))
-    made, path = dataclasses.replace(head, config=config, weight=weight), tmp_path / "image.safetensors"
+    text_layers = make_image().text_layers
+    assert len(text_layers.weight) == 4
+    weight = circulant.expand(text_layers.weight[:1].reshape(1, 3, 4))
+    changed, path = dataclasses.replace(text_layers, config=config, weight=weight), tmp_path / "image.safetensors"
     weights = random_weights(config, np.random.default_rng(1))
-    WeightImage(weights, made).save(path)
+    WeightImage(weights, changed).save(path)
     on_chip = {"architecture.output_layer": 4}
     for wanted in (None, config, config.replace(on_chip), preset("tiny"), preset("tiny").replace(on_chip)):
         found = WeightImage.load(path, wanted)
-        np.testing.assert_array_equal(found.head.weight, weight)
+        np.testing.assert_array_equal(found.text_layers.weight, weight)
         assert found.config.compression == (wanted or config).compression
         if found.config.architecture.output_layer:
             memory_words(found.weights)
     text = "must be of 4 x 4 circulant blocks, as trained by chessrnn train --set"
     with pytest.raises(InvalidValueError, match=f"^head.weight {text} compression.output_block_size=4, not 'a dense"):
-        dataclasses.replace(head, config=config)
+        dataclasses.replace(text_layers, config=config)
     make_image().save(path)
     with pytest.raises(InvalidFileError, match=f"image.safetensors: head.weight {text}") as caught:
         WeightImage.load(path, config)
@@ -252,7 +256,7 @@ def no_symbols(tensors, metadata):
         (other_fingerprint, "model_fingerprint must be .*, not '0000000000000000'"),
         (broken_config, r"metadata config must be JSON \(dict\), not "),
         (impossible_config, "compression.block_size must be a power of two from 1 to 16, not 3"),
-        (repeated_symbols, "head.symbols must be different characters, not 'aabc'"),
+        (repeated_symbols, "head.symbols must be made of different characters, not 'aabc'"),
         (no_symbols, r"metadata symbols must be JSON \(str\), not None"),
     ],
 )
@@ -286,11 +290,11 @@ def test_other_files_are_refused(tmp_path):
             WeightImage.load(path)
 
 
-def test_bad_head_is_refused():
-    head = make_image().head
+def test_bad_text_layers_are_rejected():
+    text_layers = make_image().text_layers
     with pytest.raises(InvalidValueError, match="head.weight must be an array of integers, not 'float64'"):
-        dataclasses.replace(head, weight=head.weight * 1.0)
+        dataclasses.replace(text_layers, weight=text_layers.weight * 1.0)
     with pytest.raises(InvalidValueError, match="head.weight must be from -128 to 127, not 128"):
-        dataclasses.replace(head, weight=np.where(head.weight > 0, 128, head.weight))
+        dataclasses.replace(text_layers, weight=np.where(text_layers.weight > 0, 128, text_layers.weight))
     with pytest.raises(InvalidValueError, match="head.weight_frac must be from -8 to 20, not 99"):
-        dataclasses.replace(head, weight_frac=99)
+        dataclasses.replace(text_layers, weight_frac=99)

@@ -71,8 +71,8 @@ def test_an_output_layer_of_circulant_blocks_is_trained(text, tmp_path, capsys):
     assert compress.main(arguments(text, *more)) == 0
     results, loaded = json.loads(capsys.readouterr().out), WeightImage.load(image)
     assert loaded.config.compression.output_block_size == 4
-    assert circulant.exact_defining(loaded.head.weight, 4).shape == (24, 3, 4)
-    assert (loaded.weights.output.weight == loaded.head.weight).all()
+    assert circulant.exact_defining(loaded.text_layers.weight, 4).shape == (24, 3, 4)
+    assert (loaded.weights.output.weight == loaded.text_layers.weight).all()
     streams = CharacterTask(load_corpus(text)).streams
     found = CharModel(loaded).bits_per_character(load_corpus(text).test, min(streams, len(load_corpus(text).test) // 8))
     assert found == pytest.approx(results["bits_per_character"], abs=1e-4)
@@ -139,8 +139,8 @@ def test_interrupted_run_resumes_to_the_same_result(text, capsys, monkeypatch):
     assert found.config == wanted.config
     assert (found.weights.defining == wanted.weights.defining).all()
     assert (found.weights.bias == wanted.weights.bias).all()
-    assert (found.head.embedding == wanted.head.embedding).all()
-    assert (found.head.weight == wanted.head.weight).all()
+    assert (found.text_layers.embedding == wanted.text_layers.embedding).all()
+    assert (found.text_layers.weight == wanted.text_layers.weight).all()
 
 
 def character_task(text):

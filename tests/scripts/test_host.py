@@ -15,7 +15,7 @@ from chessrnn.sim.fpga_build import Utilisation
 BAD_HOST = [
     (["--port", "/dev/null/none"], "--port must be a serial port that can be opened, not '/dev/null/none'"),
     (["--simulate", "--temperature", "-1"], "--temperature must be 0 or more, not -1.0"),
-    (["--simulate", "--prompt", "\u00e9"], "text must be made of the model's symbols alone, not 'é'"),
+    (["--simulate", "--prompt", "\u00e9"], "text must be made of the model's symbols only, not 'é'"),
     (["--simulate", "--prompt", ""], "--prompt must be at least one character, not ''"),
     (["--simulate", "--config", "tiny", "--prompt", "a"], "--prompt must be given with the weights of a character"),
     (["--simulate", "--text", "/nowhere"], "/nowhere must be a readable text file"),

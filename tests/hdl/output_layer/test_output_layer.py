@@ -137,17 +137,19 @@ def test_the_hardware_does_what_was_trained(rng, tmp_path):
     codes = rng.integers(0, 7, (9, 1))
     logits, _ = network.logits(codes)
     image = WeightImage.load(tmp_path / "image.safetensors", network.config.replace({"architecture.output_layer": 7}))
-    assert np.array_equal(CharModel(image).logits(network_h(image, codes)) * 2.0**-image.head.logit_frac, logits)
-    x = image.head.embedding[codes[:, 0]]
+    assert np.array_equal(CharModel(image).logits(network_h(image, codes)) * 2.0**-image.text_layers.logit_frac, logits)
+    x = image.text_layers.embedding[codes[:, 0]]
     beats = beats_of([x], config.block_size, config.quantization.x.width)
     run = run_accelerator(image.weights, beats, len(codes) * config.num_output_blocks)
     assert [index for index, _, _ in run.results] == logits[:, 0].argmax(axis=-1).tolist()
-    assert [logit * 2.0**-image.head.logit_frac for _, logit, _ in run.results] == logits[:, 0].max(axis=-1).tolist()
+    assert [logit * 2.0**-image.text_layers.logit_frac for _, logit, _ in run.results] == logits[:, 0].max(
+        axis=-1
+    ).tolist()
 
 
 def network_h(image, codes):
     """h of every step of the reference."""
-    return NetworkReference(image.weights).run(image.head.embedding[codes])[0]
+    return NetworkReference(image.weights).run(image.text_layers.embedding[codes])[0]
 
 
 def test_dense_weights_are_refused(rng):
@@ -247,7 +249,9 @@ def test_values_beyond_their_bits_are_refused(field, value):
 
 def test_an_image_without_such_a_head_is_refused(rng):
     weights = random_weights(small(output_layer=7), rng)
-    with pytest.raises(UserError, match="architecture.output_layer must be 0 without a head, not 7"):
+    with pytest.raises(
+        UserError, match="architecture.output_layer must be 0 for a network without an output layer, not 7"
+    ):
         WeightImage(weights)
 
 

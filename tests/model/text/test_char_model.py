@@ -11,7 +11,7 @@ from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.model.presets import preset
 from chessrnn.model.text.char_model import CharModel, contiguous_streams, decode, encode, ngram_bits_per_character
 from chessrnn.model.text.corpus import SYMBOLS, Corpus, clean, file_corpus, load_corpus, stdlib_corpus
-from chessrnn.model.weight_image import Head, WeightImage
+from chessrnn.model.weight_image import TextLayers, WeightImage
 from chessrnn.model.weights import random_weights
 
 SHIPPED = Path(__file__).resolve().parents[3] / "model" / "pretrained" / "char128.safetensors"
@@ -31,7 +31,7 @@ def random_model(symbols="\nabcdef"):
     config = preset("tiny")
     rng = np.random.default_rng(5)
     network = config.network
-    head = Head(
+    text_layers = TextLayers(
         config,
         rng.integers(-128, 128, size=(len(symbols), network.hidden_size)),
         rng.integers(-1000, 1000, size=len(symbols)),
@@ -39,7 +39,7 @@ def random_model(symbols="\nabcdef"):
         symbols,
         rng.integers(-128, 128, size=(len(symbols), network.input_size)),
     )
-    return CharModel(WeightImage(random_weights(config, rng), head))
+    return CharModel(WeightImage(random_weights(config, rng), text_layers))
 
 
 # -- text ------------------------------------------------------------------------------------------------------
@@ -49,7 +49,7 @@ def test_codes_round_trip():
     text = "a\nb ~"
     assert decode(encode(text, SYMBOLS), SYMBOLS) == text
     assert encode("\n !", SYMBOLS).tolist() == [0, 1, 2]
-    with pytest.raises(InvalidValueError, match="text must be made of the model's symbols alone, not 'é'"):
+    with pytest.raises(InvalidValueError, match="text must be made of the model's symbols only, not 'é'"):
         encode("é", SYMBOLS)
 
 
@@ -142,7 +142,7 @@ def test_logits_are_exact_integers():
     model = random_model()
     rng = np.random.default_rng(2)
     h = rng.integers(-128, 128, size=(3, 2, 12))
-    wanted = h @ model.head.weight.T + model.head.bias
+    wanted = h @ model.text_layers.weight.T + model.text_layers.bias
     np.testing.assert_array_equal(model.logits(h), wanted)
     np.testing.assert_array_equal(model.predict(h), wanted.argmax(axis=-1))
 
@@ -152,7 +152,7 @@ def test_bits_per_character_is_the_mean_over_a_text():
     text = "abcdef\nfed" * 7
     codes = model.encode(text)
     h, _ = model.reference.run(model.embed(codes[:-1])[:, None])
-    logits = model.logits(h[:, 0]) * 2.0**-model.head.logit_frac
+    logits = model.logits(h[:, 0]) * 2.0**-model.text_layers.logit_frac
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     wanted = -np.log2(p[np.arange(len(p)), codes[1:]]).mean()
     assert model.bits_per_character(text, streams=1) == pytest.approx(wanted, rel=1e-12)
@@ -160,7 +160,7 @@ def test_bits_per_character_is_the_mean_over_a_text():
     h = np.concatenate(
         [model.reference.run(model.embed(part)[:, None])[0][:, 0] for part in (codes[:35], codes[35:69])]
     )
-    logits = model.logits(h) * 2.0**-model.head.logit_frac
+    logits = model.logits(h) * 2.0**-model.text_layers.logit_frac
     log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
     wanted = -(log_p[np.arange(69), codes[1:]].mean() / np.log(2))
     assert model.bits_per_character(text, streams=2) == pytest.approx(wanted, rel=1e-12)
@@ -180,8 +180,8 @@ def test_generation_is_the_recurrence_and_repeats():
 
 
 def test_model_needs_a_head():
-    image = dataclasses.replace(random_model().image, head=None)
-    with pytest.raises(InvalidValueError, match="weight image must be one of a character model"):
+    image = dataclasses.replace(random_model().image, text_layers=None)
+    with pytest.raises(InvalidValueError, match="weight image must be of a character model"):
         CharModel(image)
 
 

@@ -381,7 +381,7 @@ def test_character_network_equals_the_reference(network):
     with torch.no_grad():
         logits, _ = network(codes)
     h, _ = model.reference.run(model.embed(codes.numpy()))
-    np.testing.assert_array_equal(logits.double().numpy() * 2.0**model.head.logit_frac, model.logits(h))
+    np.testing.assert_array_equal(logits.double().numpy() * 2.0**model.text_layers.logit_frac, model.logits(h))
     found, _ = sequence_model(network).logits(codes.numpy())
     np.testing.assert_array_equal(found, logits.double().numpy())
 
@@ -417,14 +417,14 @@ def test_circulant_output_layer_equals_the_reference(hidden, outputs, block_size
     assert network.head_weight.shape == (-(-outputs // block_size), -(-hidden // block_size), block_size)
     network.start_quantization(*choose_formats(network))
     image = weight_image(network, SYMBOLS[:outputs])
-    found = circulant.exact_defining(image.head.weight, block_size)
+    found = circulant.exact_defining(image.text_layers.weight, block_size)
     assert found is not None
     assert found.shape == network.head_weight.shape
     codes = np.random.default_rng(7).integers(0, outputs, (20, 3))
     logits, _ = network.logits(codes)
     model = CharModel(image)
     h, _ = model.reference.run(model.embed(codes))
-    np.testing.assert_array_equal(model.logits(h) * 2.0**-model.head.logit_frac, logits)
+    np.testing.assert_array_equal(model.logits(h) * 2.0**-model.text_layers.logit_frac, logits)
     np.testing.assert_array_equal(sequence_model(network).logits(codes)[0], logits)
 
 
