@@ -53,7 +53,7 @@ class Accelerator(wiring.Component):
     ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
     """
 
-    module_name = "layer"
+    module_name = "core"
 
     def __init__(self, config: Config, contents: dict[str, list[int]] | None = None):
         self.config, self.contents = config, contents

@@ -150,7 +150,7 @@ class CellUpdate(wiring.Component):
         to_read, to_write = timing.read_latency - 1, timing.write_latency + 1
         reading = delay(m, slice_valid, to_read, "read", reset_less=False)
         at_read = delay(m, self.first_step, to_read, "first_step")
-        unit = self.state_unit if config.turns > 1 else self.unit
+        unit = self.state_unit if config.states_per_layer > 1 else self.unit
         unit = delay(m, unit, 1 + to_read, "unit_read")
         first_step = delay(m, at_read, 1, "first_step_state")
         writing = delay(m, reading, to_write - to_read, "write", reset_less=False)

@@ -154,7 +154,7 @@ class Controller(wiring.Component):
             m.d.comb += self.first_step.eq(first_steps.bit_select(self.context, 1))
             with m.If(self.issue & step_ends):
                 m.d.sync += first_steps.bit_select(self.context, 1).eq(last_step)
-                self._take_turns(m)
+                self._next_context(m)
 
         # -- what parts make: blocks of finished ones not yet written, less those of this one that are ----------
         buffered = output_buffer_steps(config)
@@ -215,7 +215,7 @@ class Controller(wiring.Component):
             m.d.sync += self.tags.part_shape.eq(select(number, [every.index(shape) for shape in part_shapes(config)]))
         return m
 
-    def _take_turns(self, m):
+    def _next_context(self, m):
         """The next context's step comes."""
         m.d.sync += self.context.eq(self.context + 1)
         with m.If(self.context == self.config.architecture.contexts - 1):
@@ -241,7 +241,7 @@ class Controller(wiring.Component):
         if contexts > 1:
             # A context keeps its turn until its state is out.
             with m.If(self.saved | (self.issue & step_ends & ~last_step)):
-                self._take_turns(m)
+                self._next_context(m)
         wants = self.first_step & loads.bit_select(self.half, 1) & (x_level != 0)
         m.d.comb += [self.save.eq(self.at_rest & is_ended), self.load.eq(self.at_rest & wants & ~is_ended)]
         return step_begins & (is_ended | wants)

@@ -14,7 +14,7 @@ from chessrnn.hdl.part_shapes import has_projection, select, shapes
 from chessrnn.hdl.transform import InverseTransform
 from chessrnn.model.config import Config
 from chessrnn.model.datapath import datapath_widths
-from chessrnn.model.memory_image import num_slices, turn_slices
+from chessrnn.model.memory_image import num_slices, slices_per_round
 from chessrnn.model.schedule import Schedule
 
 # What travels beside a bundle: the step's flags, the part's, then the beat.
@@ -37,9 +37,9 @@ def state_unit_port(config: Config, direction) -> dict:
 
     A cell of several stages counts them itself.
     """
-    if config.turns == 1 or config.cell.stages > 1:
+    if config.states_per_layer == 1 or config.cell.stages > 1:
         return {}
-    units = config.architecture.contexts * turn_slices(config, Schedule(config))
+    units = config.architecture.contexts * slices_per_round(config, Schedule(config))
     return {"state_unit": direction(range(units))}
 
 
@@ -107,7 +107,7 @@ class Drain(wiring.Component):
         self.schedule = Schedule(config)
         self.widths = datapath_widths(config).sum
         self.lanes = self.schedule.cell_lanes
-        self.units = turn_slices(config, self.schedule)
+        self.units = slices_per_round(config, self.schedule)
         # Two directions count their states in ``unit``, which begins anew after each layer.
         self.state_unit_port = state_unit_port(config, Out) if config.architecture.contexts > 1 else {}
         super().__init__(

@@ -59,8 +59,8 @@ class Board:
         Preset.
     settings : dict
         Fields of the preset that the part asks for.
-    lamp : str or None
-        Resource that shows that the tile works.
+    led : str or None
+        LED that is lit while the tile works: a resource of the board in amaranth-boards.
     bitstream : str
         Suffix of the file that programs it.
     platform : str
@@ -74,7 +74,7 @@ class Board:
     baud: int
     config: str
     settings: dict
-    lamp: str | None
+    led: str | None
     bitstream: str
     platform: str
 

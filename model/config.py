@@ -531,8 +531,8 @@ class Config:
         return 2 if self.network.bidirectional else 1
 
     @property
-    def turns(self) -> int:
-        """Number of states that consecutive steps alternate between: one per context, or one per direction."""
+    def states_per_layer(self) -> int:
+        """Number of states that every layer keeps: one per context, or one per direction."""
         return self.directions if self.network.bidirectional else self.architecture.contexts
 
     @property

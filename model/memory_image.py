@@ -59,8 +59,8 @@ def num_slices(config: Config, schedule: Schedule) -> int:
     return config.directions * sum(part.row_blocks // config.bundle_rows for part in config.parts) * schedule.slices
 
 
-def turn_slices(config: Config, schedule: Schedule) -> int:
-    """Slices after which the drain begins anew: of a step, or of a turn of both directions of one layer."""
+def slices_per_round(config: Config, schedule: Schedule) -> int:
+    """Slices after which the drain counts from 0 again: those of a step, or of both directions' step in one layer."""
     slices = num_slices(config, schedule)
     return slices // config.network.num_layers if config.network.bidirectional else slices
 
@@ -79,7 +79,7 @@ def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
 
 def cell_state_words(config: Config, schedule: Schedule) -> int:
     """Words of the memory of the state for one context, or of both directions for the layer at work."""
-    return turn_slices(config, schedule) // config.cell.stages
+    return slices_per_round(config, schedule) // config.cell.stages
 
 
 def cell_state_spec(config: Config, schedule: Schedule) -> MemorySpec:
@@ -140,7 +140,7 @@ def state_memories(config: Config) -> list[MemorySpec]:
     if config.cell.stages > 1:
         state.append(held_gate_spec(config, Schedule(config)))
     if config.network.bidirectional:
-        return [*turn_memories(config), *state, *sequence_memories(config)]
+        return [*pass_vector_memories(config), *state, *sequence_memories(config)]
     return [
         *(spec for memory in vector_stores(config) for spec in memory.banks),
         *state,
@@ -210,12 +210,12 @@ def _vector_store(config: Config, numbers: tuple[int, ...], is_late: bool, vecto
     return VectorStore(name, numbers, is_late, vector, fmt, first, tuple(columns), banks)
 
 
-def turn_input_bits(config: Config) -> int:
+def layer_input_bits(config: Config) -> int:
     """Width of an element of what a layer of a bidirectional network reads: x, and h where there are several layers."""
     return config.quantization.x.width if config.network.num_layers == 1 else config.element_bits
 
 
-def turn_memories(config: Config) -> list[MemorySpec]:
+def pass_vector_memories(config: Config) -> list[MemorySpec]:
     """Banks of what the columns of a bidirectional network's layer meet: own h of both directions, then its input;
     where a step has several parts, what one makes for a later one, of both directions.
 
@@ -228,7 +228,7 @@ def turn_memories(config: Config) -> list[MemorySpec]:
         (
             "input",
             HALVES * -(-(own % cols + inputs) // cols),
-            turn_input_bits(config),
+            layer_input_bits(config),
             sorted({(own + block) % cols for block in range(min(inputs, cols))}),
         ),
     ]

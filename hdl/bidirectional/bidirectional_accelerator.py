@@ -5,9 +5,9 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.packing import padding_mask
+from chessrnn.hdl.bidirectional.pass_controller import PassController
+from chessrnn.hdl.bidirectional.pass_vector_memory import PassVectorMemory
 from chessrnn.hdl.bidirectional.sequencer import Sequencer
-from chessrnn.hdl.bidirectional.turn_controller import TurnController
-from chessrnn.hdl.bidirectional.turn_memory import TurnMemory
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.cell_update import CellUpdate, inner_ports
 from chessrnn.hdl.drain import Drain, state_unit_port
@@ -17,7 +17,7 @@ from chessrnn.hdl.part_shapes import has_projection
 from chessrnn.hdl.pass_address import PassAddress
 from chessrnn.hdl.staged_update import StagedUpdate
 from chessrnn.model.config import Config
-from chessrnn.model.memory_image import num_slices, turn_slices
+from chessrnn.model.memory_image import num_slices, slices_per_round
 from chessrnn.model.schedule import Schedule
 
 
@@ -49,7 +49,7 @@ class BidirectionalAccelerator(wiring.Component):
     ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
     """
 
-    module_name = "layer"
+    module_name = "core"
 
     def __init__(self, config: Config, contents: dict[str, list[int]] | None = None):
         self.config, self.contents = config, contents
@@ -61,10 +61,10 @@ class BidirectionalAccelerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, layers, schedule = self.config, self.config.network.num_layers, Schedule(self.config)
-        sequencer, controller, vectors = Sequencer(config), TurnController(config), TurnMemory(config)
+        sequencer, controller, vectors = Sequencer(config), PassController(config), PassVectorMemory(config)
         matvec, drain = MatVec(config, self.contents), Drain(config)
         cells = (StagedUpdate if config.cell.stages > 1 else CellUpdate)(config, self.contents)
-        units = [turn_slices(config, schedule)] * layers
+        units = [slices_per_round(config, schedule)] * layers
         unit = PassAddress(config, "unit_address", units)
         parts = {
             "sequencer": sequencer, "controller": controller, "vectors": vectors, "matvec": matvec, "drain": drain,

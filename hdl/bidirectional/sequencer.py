@@ -11,7 +11,7 @@ from chessrnn.hdl.memory import Ram
 from chessrnn.hdl.part_shapes import select
 from chessrnn.hdl.pass_address import layer_port
 from chessrnn.model.config import Config
-from chessrnn.model.memory_image import SEQUENCE_H, sequence_memories, turn_input_bits
+from chessrnn.model.memory_image import SEQUENCE_H, layer_input_bits, sequence_memories
 
 
 class Sequencer(wiring.Component):
@@ -62,7 +62,7 @@ class Sequencer(wiring.Component):
                 "x": In(block_stream(config, q.x)),
                 "h": Out(block_stream(config, q.h)),
                 "start": Out(1), "first": Out(1), **layer_port(config, Out),
-                "room": In(1), "promise": Out(1), "block_valid": Out(1), "block": Out(k * turn_input_bits(config)),
+                "room": In(1), "promise": Out(1), "block_valid": Out(1), "block": Out(k * layer_input_bits(config)),
                 "h_write": In(1), "h_block": In(k * q.h.width),
             }
         )  # fmt: skip
@@ -198,7 +198,7 @@ class Sequencer(wiring.Component):
                 ram.read_en.eq(reads_out | feeds if layers > 1 else reads_out),
                 ram.read_addr.eq(Mux(reads_out, out_word, word) if layers > 1 else out_word),
             ]
-        width, bits = turn_input_bits(config), config.quantization.h.width
+        width, bits = layer_input_bits(config), config.quantization.h.width
         from_x = widened(memory_x.read_data, config.quantization.x.width, width)
         if layers == 1:
             m.d.comb += self.block.eq(from_x)

@@ -89,15 +89,15 @@ class BoardTop(Elaboratable):
         m.d.comb += ResetSignal("sync").eq(~ready)
 
         uart = platform.request("uart", 0)
-        busy, lamp = Signal(), Signal()
+        busy, led_register = Signal(), Signal()
         m.submodules.device = Instance(
             FPGA_MODULE,
             i_clk=ClockSignal(), i_rst=ResetSignal(), i_rx=uart.rx.i, o_tx=uart.tx.o, o_busy=busy,
         )  # fmt: skip
-        if self.board.lamp is not None:
-            led = platform.request(self.board.lamp, 0)
-            m.d.sync += lamp.eq(busy)
-            m.d.comb += led.o.eq(lamp)
+        if self.board.led is not None:
+            led_pin = platform.request(self.board.led, 0)
+            m.d.sync += led_register.eq(busy)
+            m.d.comb += led_pin.o.eq(led_register)
         return m
 
     def _ehxplll(self, pll: Pll, clock_in, clock_out, locked) -> Instance:

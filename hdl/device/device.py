@@ -33,7 +33,7 @@ class Device(wiring.Component):
     rx : In(1)
     tx : Out(1)
     busy : Out(1)
-        The tile works: for a lamp.
+        High while the tile works; it may drive an LED.
 
     Reference: ``chessrnn.model.reference.host_link.HostLinkReference``
     """

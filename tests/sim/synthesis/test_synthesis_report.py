@@ -39,7 +39,7 @@ def test_every_module_has_a_role(settings):
     text = generate(preset("tiny").replace({"architecture.tile_rows": 2, **settings}))
     modules = re.findall(r"^module (\S+?)\s*[(;]", text, re.MULTILINE)
     # The whole, and the memories behind their wrappers.
-    whole = {"accelerator", "layer", ROM_MODULE, RAM_MODULE}
+    whole = {"accelerator", "core", ROM_MODULE, RAM_MODULE}
     assert {name for name in modules if role_of(name) is None} <= whole
 
 

@@ -14,10 +14,10 @@ from chessrnn.hdl.part_shapes import flag, layer_part_port, select, select_part
 from chessrnn.hdl.pass_address import layer_port
 from chessrnn.hdl.vector_memory import BankWriter, group_shape
 from chessrnn.model.config import Config
-from chessrnn.model.memory_image import turn_input_bits, turn_memories
+from chessrnn.model.memory_image import layer_input_bits, pass_vector_memories
 
 
-class TurnMemory(wiring.Component):
+class PassVectorMemory(wiring.Component):
     """The columns of a layer for the tile: a block for every tile column, of the column group that is asked for.
 
     Own h, or what a part made in its place, comes before the input, so both lie in the same banks whatever the layer,
@@ -56,14 +56,14 @@ class TurnMemory(wiring.Component):
     Latency: 1 · Throughput: one read, one write of input, one of h per cycle · Numerics: sign extension
     """
 
-    module_name = "turn_memory"
+    module_name = "pass_vector_memory"
 
     def __init__(self, config: Config):
         self.config = config
         k, bits = config.block_size, config.quantization.h.width
         super().__init__(
             {
-                **layer_port(config, In), "input_write": In(1), "input_block": In(k * turn_input_bits(config)),
+                **layer_port(config, In), "input_write": In(1), "input_block": In(k * layer_input_bits(config)),
                 "h_write": In(1), "h_block": In(k * bits), "h_last": Out(1), **self._inner_ports(),
                 "read": In(1), **layer_part_port(config, In), "group": In(group_shape(config)), "half": In(1),
                 "direction": In(1), "turn": In(1), "first_step": In(1),
@@ -105,7 +105,7 @@ class TurnMemory(wiring.Component):
             input_group.eq(self.group - pure),
         ]
         banks = {"h": {}, "input": {}, "inner": {}}
-        for spec in turn_memories(config):
+        for spec in pass_vector_memories(config):
             name, _, col = spec.name.rpartition("_c")
             ram = banks[name][int(col)] = Ram(spec)
             m.submodules[spec.name] = shared(ram, platform)
@@ -149,7 +149,7 @@ class TurnMemory(wiring.Component):
             if col in banks["input"]:
                 limits = [[_groups(one.blocks, col, cols) for one in of_layer] for of_layer in config.layer_parts]
                 with m.Elif(group < select_part(layer, part, limits)):
-                    word = widened(banks["input"][col].read_data, turn_input_bits(config), config.element_bits)
+                    word = widened(banks["input"][col].read_data, layer_input_bits(config), config.element_bits)
                     m.d.comb += self.elements[col].eq(word)
         return m
 

@@ -13,7 +13,7 @@ from chessrnn.model.config import Config
 from chessrnn.model.schedule import Schedule
 
 
-class TurnController(wiring.Component):
+class PassController(wiring.Component):
     """Walks through a step's row groups and column groups, and holds an issue back while what it reads is missing.
 
     Parameters
@@ -55,7 +55,7 @@ class TurnController(wiring.Component):
     Latency: none · Throughput: one issue per cycle · Reference: ``chessrnn.model.sequence_schedule.SequenceSchedule``
     """
 
-    module_name = "turn_controller"
+    module_name = "pass_controller"
 
     def __init__(self, config: Config):
         self.config, self.schedule = config, Schedule(config)
