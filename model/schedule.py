@@ -27,7 +27,7 @@ from typing import NamedTuple
 from chessrnn.model.cells import Cell
 from chessrnn.model.config import Config
 from chessrnn.model.parts import PROJECTION, Part, Vector
-from chessrnn.model.sequence_schedule import PartWork, SequenceSchedule, split_sequences
+from chessrnn.model.sequence_schedule import PartWork, SequenceSchedule, block_writes, split_sequences
 
 # From the cycle in which a block of h is written to the first in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
@@ -324,96 +324,30 @@ class Schedule:
         loads : sequence of bool, optional
             With state ports: whether a sequence takes its state from the stream; none does when left out.
         """
-        c = self.config
-        if c.network.bidirectional:
+        config = self.config
+        if config.network.bidirectional:
             cycles = self._sequences.run(sequence_lengths)
-            last_beat = cycles.beats[c.num_stream_blocks - 1 :: c.num_stream_blocks]
+            last_beat = cycles.beats[config.num_stream_blocks - 1 :: config.num_stream_blocks]
             return SequenceTimeline(cycles.first_issue, cycles.last_issue, last_beat, [])
-        x_blocks, h_blocks, tile_cols = c.num_input_blocks, c.num_output_blocks, c.architecture.tile_cols
-        tile_rows, bundle_rows = c.architecture.tile_rows, c.bundle_rows
-        to_drain = self.matvec_latency
-        per_step = sum(part.output_blocks for part in c.parts)
-        # Per part: what its blocks take, and where in a step they begin.
-        to_memory = [self.epilogue_latency(part) for part in c.parts]
-        bundle_cycles = [self.bundle_cycles(part) for part in c.parts]
-        gaps = [self.drain_cycles(part) for part in c.parts]
-        starts = [sum(part.output_blocks for part in c.parts[:number]) for number in range(len(c.parts))]
-        needs = []
-        for issue in self.issues:
-            reach, part = (issue.col + 1) * tile_cols, c.parts[issue.part]
-            counts = min(reach, part.early.blocks), min(max(reach - part.early.blocks, 0), part.late.blocks)
-            wanted = [(vector, count) for vector, count in zip((part.early, part.late), counts, strict=True) if count]
-            needs.append(wanted)
+        return _StepRun(self, sequence_lengths, loads).run()
 
-        contexts, buffered = c.architecture.contexts, output_buffer_steps(c)
-        order = interleave(sequence_lengths, contexts)
-        x_time: list[int] = []  # cycle of each beat of x
-        beat_time: list[int] = []  # cycle of each beat of h
-        written: list[int] = []  # cycle from which each block that a part makes can be read
-        consumed: list[int] = []  # cycle of the last issue of each step
-        result = Timeline([], [], [], [])
-        now, ready_to_complete = -1, 0
-        for step, (sequence, index_in_sequence) in enumerate(order):
-            is_first = index_in_sequence == 0
-            for block in range(x_blocks):
-                index = step * x_blocks + block
-                # A half of the x memory is free again in the cycle after the last issue that read it.
-                free = consumed[step - 2] + 1 if step >= 2 else 0
-                x_time.append(max(x_time[index - 1] + 1 if index else 0, free))
-            rested = 0
-            if c.architecture.state_ports:
-                rests = max(now + 1, written[-1]) if step else 0
-                if step and ends_sequence(sequence_lengths, order[step - 1]):
-                    rested = self._saved(rests, result)
-                if is_first and sequence >= 0 and loads and loads[sequence]:
-                    # The state's beats, between a cycle before and a cycle after them.
-                    rested = max(rested, rests, x_time[step * x_blocks] + 1) + self.state_beats + 1
-            for number, issue in enumerate(self.issues):
-                when = max(now + 1, rested if number == 0 else 0)
-                for vector, count in needs[number]:
-                    if vector.source is None:
-                        when = max(when, x_time[step * x_blocks + count - 1] + 1)
-                    elif not (vector.is_previous and is_first):
-                        made_in = step - contexts if vector.is_previous else step
-                        when = max(when, written[made_in * per_step + starts[vector.source] + count - 1])
-                if number == 0 and step >= buffered:
-                    when = max(when, beat_time[(step - buffered + 1) * h_blocks - 1] + 1)
-                if issue.complete:
-                    part = c.parts[issue.part]
-                    when = max(when, ready_to_complete)
-                    ready_to_complete = when + gaps[issue.part]
-                    before = min(issue.row * tile_rows, part.row_blocks) // bundle_rows
-                    after = min((issue.row + 1) * tile_rows, part.row_blocks) // bundle_rows
-                    first = when + to_drain + to_memory[issue.part]
-                    for bundle in range(before, after):
-                        ready = first + (bundle - before) * bundle_cycles[issue.part]
-                        count = int(part.output_blocks > 0)
-                        if part.kind == PROJECTION:
-                            # Its bundle is as many blocks as it has rows, a cycle each.
-                            count = min(bundle_rows, part.output_blocks - bundle_rows * bundle)
-                        times = range(ready, ready + count)
-                        written.extend(times)
-                        if issue.part == len(c.parts) - 1:
-                            for beat in (time - 1 + OUTPUT_BUFFER_LATENCY for time in times):
-                                beat_time.append(max(beat, beat_time[-1] + 1) if beat_time else beat)
-                if number == 0:
-                    result.first_issue.append(when)
-                now = when
-            consumed.append(now)
-            result.last_issue.append(now)
-            result.last_beat.append(beat_time[-1])
-        if c.architecture.state_ports:
-            self._saved(max(now + 1, written[-1]), result)
-        return result
+    @cached_property
+    def part_work(self) -> tuple[PartWork, ...]:
+        """Issues and latencies of every part of a step."""
+        return tuple(
+            PartWork(
+                self.part_issues(number),
+                self.matvec_latency + self.epilogue_latency(part) - 1,
+                self.bundle_cycles(part),
+                self.drain_cycles(part),
+            )
+            for number, part in enumerate(self.config.parts)
+        )
 
     @property
     def _sequences(self) -> SequenceSchedule:
-        """The prediction of a bidirectional network."""
-        work = []
-        for number, part in enumerate(self.config.parts):
-            latency = self.matvec_latency + self.epilogue_latency(part) - 1
-            work.append(PartWork(self.part_issues(number), latency, self.bundle_cycles(part), self.drain_cycles(part)))
-        return SequenceSchedule(self.config, tuple(work))
+        """The prediction for a bidirectional network."""
+        return SequenceSchedule(self.config, self.part_work)
 
     def issue_counts(self, sequence_lengths: list[int]) -> list[int]:
         """Issues of every step in the order of ``timeline``."""
@@ -429,11 +363,152 @@ class Schedule:
             for _ in range(config.directions)
         ]
 
-    def _saved(self, rests: int, result: Timeline) -> int:
-        """First cycle after a state went out, from the one in which no step is under way."""
-        # A cycle to begin, one more for the memories.
-        result.last_state.append(rests + self.state_beats + 1)
-        return result.last_state[-1] + 1
+
+class _StepRun:
+    """One run of a network without a reverse direction, followed issue by issue through all steps.
+
+    Parameters
+    ----------
+    schedule : Schedule
+        Order of the issues and latencies.
+    lengths, loads
+        See :meth:`Schedule.timeline`.
+
+    Attributes
+    ----------
+    x_beat : list of int
+        Cycle in which each beat of x is taken.
+    readable : list of int
+        First cycle in which each block that a part computes can be read.
+    h_beat : list of int
+        Cycle in which each beat of h leaves.
+    last : int
+        Cycle of the latest issue.
+    drain_free : int
+        First cycle in which an issue may complete a row group.
+    result : Timeline
+        What is known so far.
+    """
+
+    def __init__(self, schedule: Schedule, lengths: list[int], loads: Sequence[bool]):
+        self.config, self.state_beats, self.lengths, self.loads = schedule.config, schedule.state_beats, lengths, loads
+        parts, arch = self.config.parts, self.config.architecture
+        self.contexts, self.x_blocks = arch.contexts, self.config.num_input_blocks
+        self.order = interleave(lengths, arch.contexts)
+        self.buffered_steps = output_buffer_steps(self.config)
+        self.blocks_per_step = sum(part.output_blocks for part in parts)
+        # What does not depend on the step: the reads of every issue, and how long after it its blocks are written.
+        work = schedule.part_work
+        self.issues = schedule.issues
+        self.drain_cycles = [part_work.drain_cycles for part_work in work]
+        self.reads = [self._reads(issue) for issue in self.issues]
+        self.write_delays = [
+            block_writes(self.config, parts[issue.part], work[issue.part], issue.row, 0) if issue.complete else []
+            for issue in self.issues
+        ]
+        self.x_beat: list[int] = []
+        self.readable: list[int] = []
+        self.h_beat: list[int] = []
+        self.last, self.drain_free = -1, 0
+        self.result = Timeline([], [], [], [])
+
+    def _reads(self, issue: Issue) -> list[tuple[Vector, int]]:
+        """The vectors that an issue reads, each with the index of the last block read among those of a step."""
+        parts = self.config.parts
+        part, reach = parts[issue.part], (issue.col + 1) * self.config.architecture.tile_cols
+        early = min(reach, part.early.blocks)
+        late = min(reach - early, part.late.blocks)
+        reads = []
+        for vector, count in ((part.early, early), (part.late, late)):
+            if count:
+                before = sum(source.output_blocks for source in parts[: vector.source]) if vector.source else 0
+                reads.append((vector, before + count - 1))
+        return reads
+
+    def run(self) -> Timeline:
+        """Follow all steps."""
+        for step in range(len(self.order)):
+            self._take_x(step)
+            self._issue_all(step, max(self._states_moved(step), self._output_has_room(step)))
+        if self.config.architecture.state_ports:
+            self._save_state(self._all_written())
+        return self.result
+
+    def _take_x(self, step: int) -> None:
+        """Take the beats of x of a step as soon as the half of the memory of x that they fill is free."""
+        # A half is free again in the cycle after the last issue that read it, two steps before.
+        free = self.result.last_issue[step - 2] + 1 if step >= 2 else 0
+        for _ in range(self.x_blocks):
+            self.x_beat.append(max(self.x_beat[-1] + 1 if self.x_beat else 0, free))
+
+    def _all_written(self) -> int:
+        """First cycle in which nothing is under way: the latest issue is over and its blocks are written."""
+        return max(self.last + 1, self.readable[-1]) if self.readable else 0
+
+    def _states_moved(self, step: int) -> int:
+        """First cycle after the state of the sequence before went out and that of the sequence of a step came in.
+
+        0 where neither happens.
+        """
+        if not self.config.architecture.state_ports:
+            return 0
+        sequence, index = self.order[step]
+        idle, moved = self._all_written(), 0
+        if step and ends_sequence(self.lengths, self.order[step - 1]):
+            moved = self._save_state(idle)
+        if index == 0 and sequence >= 0 and self.loads and self.loads[sequence]:
+            # The beats of the state, between a cycle before and a cycle after them.  The request comes with the first
+            # beat of x.
+            asked = self.x_beat[step * self.x_blocks] + 1
+            moved = max(moved, idle, asked) + self.state_beats + 1
+        return moved
+
+    def _save_state(self, idle: int) -> int:
+        """Let a state leave from the cycle in which nothing is under way; the first cycle after it."""
+        # One cycle to begin, one more for the memories.
+        self.result.last_state.append(idle + self.state_beats + 1)
+        return self.result.last_state[-1] + 1
+
+    def _output_has_room(self, step: int) -> int:
+        """First cycle in which the output buffer has room for the whole h of a step."""
+        if step < self.buffered_steps:
+            return 0
+        return self.h_beat[(step - self.buffered_steps + 1) * self.config.num_output_blocks - 1] + 1
+
+    def _issue_all(self, step: int, earliest: int) -> None:
+        """Place the issues of a step, the first of them not before a given cycle."""
+        when = max(self.last, earliest - 1)
+        for number, issue in enumerate(self.issues):
+            when = max(when + 1, self._operands_ready(step, self.reads[number]))
+            if issue.complete:
+                when = max(when, self.drain_free)
+                self._complete(issue, self.write_delays[number], when)
+            if number == 0:
+                self.result.first_issue.append(when)
+        self.last = when
+        self.result.last_issue.append(when)
+        self.result.last_beat.append(self.h_beat[-1])
+
+    def _operands_ready(self, step: int, reads: list[tuple[Vector, int]]) -> int:
+        """First cycle in which an issue can read all its vectors."""
+        ready = 0
+        for vector, block in reads:
+            if vector.source is None:
+                ready = max(ready, self.x_beat[step * self.x_blocks + block] + 1)
+            elif not vector.is_previous or self.order[step][1]:
+                # The step before of the same sequence is as many steps back as there are contexts; in the first step
+                # of a sequence its vector is zero.
+                source_step = step - self.contexts if vector.is_previous else step
+                ready = max(ready, self.readable[source_step * self.blocks_per_step + block])
+        return ready
+
+    def _complete(self, issue: Issue, delays: list[int], when: int) -> None:
+        """Drain a row group that is completed in a cycle: its blocks are written, those of the last part leave as h."""
+        self.drain_free = when + self.drain_cycles[issue.part]
+        self.readable.extend(when + delay + 1 for delay in delays)
+        if issue.part == len(self.drain_cycles) - 1:
+            for beat in (when + delay + OUTPUT_BUFFER_LATENCY for delay in delays):
+                self.h_beat.append(max(beat, self.h_beat[-1] + 1) if self.h_beat else beat)
 
 
 class _Trial(Schedule):

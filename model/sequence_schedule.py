@@ -65,6 +65,19 @@ def split_sequences(lengths: Sequence[int], longest: int) -> list[int]:
     return [min(longest, length - start) for length in lengths for start in range(0, length, longest)]
 
 
+def block_writes(config: Config, part: Part, work: PartWork, row: int, when: int) -> list[int]:
+    """Cycles in which the blocks of row group ``row`` are written, when the group is completed in cycle ``when``."""
+    rows, bundle_rows = config.architecture.tile_rows, config.bundle_rows
+    before, after = (min(end * rows, part.row_blocks) // bundle_rows for end in (row, row + 1))
+    cycles = []
+    for bundle in range(before, after if part.output_blocks else before):
+        first = when + work.write_latency + (bundle - before) * work.bundle_cycles
+        # A bundle of a projection gives as many blocks as it has rows, one per cycle.
+        count = min(bundle_rows, part.output_blocks - bundle_rows * bundle) if part.kind == PROJECTION else 1
+        cycles.extend(range(first, first + count))
+    return cycles
+
+
 class SequenceSchedule:
     """Follows passes cycle by cycle.
 
@@ -141,7 +154,7 @@ class SequenceSchedule:
                 if issue.complete:
                     when = max(when, self._drain_free)
                     self._drain_free = when + work[place].drain_cycles
-                    made.extend(self._blocks(part, issue.row, when, work[place]))
+                    made.extend(block_writes(config, part, work[place], issue.row, when))
                 if number == 0:
                     result.first_issue.append(when)
                 now = when
@@ -149,15 +162,3 @@ class SequenceSchedule:
                 consumed.append(now)
             result.last_issue.append(now)
         return read[-1], written[0][-1]
-
-    def _blocks(self, part: Part, row: int, when: int, work: PartWork) -> list[int]:
-        """Cycles in which the blocks of a row group that is completed in a cycle are written."""
-        rows, bundle_rows = self.config.architecture.tile_rows, self.config.bundle_rows
-        before, after = (min(end * rows, part.row_blocks) // bundle_rows for end in (row, row + 1))
-        cycles = []
-        for bundle in range(before, after if part.output_blocks else before):
-            first = when + work.write_latency + (bundle - before) * work.bundle_cycles
-            # A bundle of a projection is as many blocks as it has rows, a cycle each.
-            count = min(bundle_rows, part.output_blocks - bundle_rows * bundle) if part.kind == PROJECTION else 1
-            cycles.extend(range(first, first + count))
-        return cycles
