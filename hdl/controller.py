@@ -92,7 +92,7 @@ class Controller(wiring.Component):
         rows = select(number, [part.row_groups for part in parts])
         cols = select(number, [part.col_groups for part in parts])
         pure = select(number, [part.early_groups for part in parts])
-        aheads = [self.schedule.ahead(number) for number in range(len(parts))]
+        aheads = [self.schedule.part_lookahead(number) for number in range(len(parts))]
         ahead = max(aheads)
 
         # -- where we are ----------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""The recurrent cells as data: which rows of W they have, what is done with their sums, what they keep.
+"""The recurrent cells as data: the rows of W that they have, the use of their sums, and the state that they keep.
 
-The matrix–vector engine knows of a cell only how many rows of W each hidden unit has; the arithmetic behind the
-sums is written twice, in ``chessrnn.model.reference.cell_update`` and in ``chessrnn.hdl.cell_lane``, and shares what
-stands here.
+All that the matrix–vector engine knows of a cell is the number of rows of W per hidden unit.  The arithmetic behind the
+sums is written twice, in ``chessrnn.model.reference.cell_update`` and in ``chessrnn.hdl.cell_lane``; both use this
+data.
 """
 
 from dataclasses import dataclass
@@ -10,17 +10,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Gate:
-    """One row of W per hidden unit.
+    """A gate: one row of W per hidden unit.
 
     Parameters
     ----------
     name : str
+        Name in reports and messages.
     function : str or None
-        ``"sigmoid"`` or ``"tanh"`` of the pre-activation; ``None``: the cell goes on with the pre-activation.
-    reads_x, reads_h : bool
-        Whether the row's weights for x, for h may be other than zero.
+        Activation of the gate, ``"sigmoid"`` or ``"tanh"``; ``None`` for a gate whose pre-activation is used as it is.
+    reads_x : bool
+        Whether the weights of the row for x may be other than zero.
+    reads_h : bool
+        Whether the weights of the row for h may be other than zero.
     has_peephole : bool
-        Whether the sum also has a weight times the cell state.
+        Whether a peephole weight times the cell state is added to the sum.
     """
 
     name: str
@@ -37,29 +40,32 @@ class Cell:
     Parameters
     ----------
     name : str
+        Value of ``network.cell`` in configurations.
     title : str
-        For people.
+        Name in texts for people.
     gates : tuple of Gate
-        In the order of the rows of W.
+        Gates in the order of the rows of W.
     functions : tuple of (str, str)
-        Activations besides those of the gates: function, and the name of the format that it reads.
+        Activations besides those of the gates, each with the name of the format that it reads.
     has_state : bool
-        Whether it keeps a state apart from h, in the format of cell.
-    registers, activations : int
-        On the longest way from the sums to h: registers besides those inside of activations, and activations.
+        Whether the cell keeps a state besides h, in the format ``quantization.cell``.
+    registers : int
+        Number of registers on the longest path from the sums to h, those inside activations not counted.
+    activations : int
+        Number of activations on the longest path from the sums to h.
     state_read : (int, int)
-        When the state is wanted after the sums: registers and activations before it.
+        Time between the sums and the use of the state, as numbers of registers and of activations.
     state_written : (int, int)
-        When the next state is there.
+        Time between the sums and the next state, as numbers of registers and of activations.
     products : int
-        Multiplications of an update besides those of activations.
+        Number of multiplications of an update, those of activations not counted.
     may_be_projected : bool
-        Whether a projection may follow.
+        Whether a projection may follow the cell.
     sum_format : str
         Name of the format that a sum is rounded to.
     stages : int
-        Products that its gates are worked on in, one after the other, as many gates in each: more than one where a
-        gate reads what another one makes.
+        Number of matrix products that the gates are divided into, the same number of gates in each.  The products run
+        one after the other; a cell has several if a gate reads what another gate computes.
     """
 
     name: str
@@ -78,23 +84,26 @@ class Cell:
 
     @property
     def gate_names(self) -> tuple[str, ...]:
-        """Names in the order of the rows of W."""
+        """Names of the gates in the order of the rows of W."""
         return tuple(gate.name for gate in self.gates)
 
     @property
     def peepholes(self) -> tuple[int, ...]:
-        """Numbers of the gates that have a peephole."""
+        """Indices of the gates that have a peephole."""
         return tuple(number for number, gate in enumerate(self.gates) if gate.has_peephole)
 
     @property
     def stage_gates(self) -> tuple[tuple[int, ...], ...]:
-        """Numbers of the gates of every stage."""
+        """Indices of the gates of every stage."""
         count = len(self.gates) // self.stages
         return tuple(tuple(range(stage * count, (stage + 1) * count)) for stage in range(self.stages))
 
     @property
     def num_activations(self) -> int:
-        """Activations of a lane: of every gate, but stages take turns at one of each function."""
+        """Number of activation units of a lane: one per activation, but one per function in a cell of several stages.
+
+        The stages of a cell share their units.
+        """
         functions = [gate.function for gate in self.gates if gate.function is not None]
         return len(functions if self.stages == 1 else set(functions)) + len(self.functions)
 
@@ -116,7 +125,7 @@ CELLS = {
             products=3,
             may_be_projected=True,
         ),
-        # Gers and Schmidhuber 2000: I and F see the old cell state, O the new one; ONNX calls it P.
+        # Gers and Schmidhuber 2000: I and F read the old cell state, O the new one (input P of ONNX's LSTM).
         Cell(
             "lstm_peephole",
             "LSTM with peepholes",
@@ -136,7 +145,7 @@ CELLS = {
             may_be_projected=True,
         ),
         # Cho et al. 2014 in the form of torch.nn.GRU (ONNX: linear_before_reset = 1): the reset gate scales
-        # W_h·h + b, so the candidate's two sums stay apart.
+        # W_h·h + b, so the candidate has two separate sums.
         Cell(
             "gru",
             "GRU",
@@ -154,8 +163,8 @@ CELLS = {
             state_written=(6, 2),
             products=3,
         ),
-        # Cho et al. 2014 as published (ONNX: linear_before_reset = 0): the reset gate scales h, so the candidate's
-        # product waits for it.
+        # Cho et al. 2014 as published (ONNX: linear_before_reset = 0): the reset gate scales h, so the product of the
+        # candidate waits for it.
         Cell(
             "gru_reset_first",
             "GRU, reset gate first",
@@ -182,7 +191,7 @@ CELLS = {
             state_written=(0, 0),
             products=0,
         ),
-        # torch.nn.RNN with relu: nothing to approximate, and nothing that bounds h but its format.
+        # torch.nn.RNN with relu: no function is approximated, and nothing but its format bounds h.
         Cell(
             "rnn_relu",
             "Elman RNN with relu",

@@ -1,18 +1,18 @@
-"""Errors that a user can mend.
+"""Errors that a user can correct.
 
-Commands print these as one line and exit with status 2; every other exception is a bug of ours and keeps
-its traceback.  The grammar of a message is ``<field> must be <rule>, not <value!r>``.
+Commands print these as one line and exit with status 2; every other exception is a bug of the program and keeps its
+traceback.  The grammar of a message is ``<field> must be <rule>, not <value!r>``.
 """
 
 from pathlib import Path
 
 
 class UserError(Exception):
-    """Base of everything that is the input's fault."""
+    """Base class of all errors that the input of the program causes."""
 
 
 class InvalidValueError(UserError, ValueError):
-    """A field has the right type and a value that breaks a rule."""
+    """A field has a value of the right type that breaks a rule."""
 
 
 class InvalidTypeError(UserError, TypeError):
@@ -28,17 +28,18 @@ class MissingToolError(UserError):
 
 
 class Interrupted(Exception):
-    """Ctrl-C, after the checkpoint was written.
+    """The user pressed Ctrl-C, and the checkpoint has been written.
 
     Attributes
     ----------
     path : Path
         The checkpoint.
     step : int
+        Number of updates that the checkpoint contains.
     """
 
     def __init__(self, path: Path, step: int):
-        super().__init__(f"interrupted at step {step}: {path} is complete, the same command continues")
+        super().__init__(f"interrupted at step {step}: {path} is complete, and the same command continues from it")
         self.path, self.step = path, step
 
 

@@ -1,28 +1,29 @@
-"""What a step consists of: matrix–vector products, one after the other on one engine.
+"""The parts of a step: matrix–vector products that run one after the other on the matrix engine.
 
-A *part* is a matrix of blocks with what becomes of its sums: gates of a layer and their share of the cell update, or a
-projection.  Its columns stand in two groups, those that need not wait first.
+A *part* is a matrix of blocks together with what its sums are used for: gates of a layer and their share of the cell
+update, or a projection.  Its columns form two groups: the *early* ones read what is available first, the *late* ones
+read what is computed last, and follow behind the early ones.
 """
 
 from typing import NamedTuple
 
-# Gates of a layer, a block row each per hidden block; the sums go to the cell's lanes.
+# Gates of a layer, with a block row per gate and hidden block; the sums go to the lanes of the cell update.
 CELL = "cell"
-# A matrix of its own behind the cell, block rows one after the other; the sums are rounded to h.
+# A separate matrix behind the cell, block row after block row; the sums are rounded to h.
 PROJECTION = "projection"
 
 
 class Vector(NamedTuple):
-    """Columns of a part that meet one vector.
+    """A vector that a group of columns of a part is multiplied by.
 
     Attributes
     ----------
     blocks : int
-        Block columns; 0: there are none.
+        Number of blocks, and so of block columns; 0 for an empty group.
     source : int or None
-        Number of the part that makes the vector; ``None``: x.
+        Index of the part that computes the vector; ``None`` for x.
     is_previous : bool
-        Made in the step before (zero in the first step of a sequence), else in this one.
+        Whether the vector comes from the step before (it is zero in the first step of a sequence), not from this step.
     """
 
     blocks: int
@@ -31,25 +32,28 @@ class Vector(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One product of a step.
+    """One matrix–vector product of a step.
 
     Attributes
     ----------
     kind : str
         ``CELL`` or ``PROJECTION``.
     layer : int
+        Index of the layer.
     gates : tuple of int
-        Numbers of the cell's gates whose rows these are; empty for a projection.
+        Indices of the gates of the cell that the rows belong to; empty for a projection.
     row_blocks : int
-        Block rows, a multiple of a bundle's.
+        Number of block rows, a multiple of the rows of a bundle (``Config.bundle_rows``).
     output_blocks : int
         Number of blocks of the vector that the part computes for other parts or for the output; 0 if for neither.
     early, late : Vector
-        Columns in their order.
-    row_groups, col_groups : int
-        Groups of R block rows, of C block columns.
+        Vectors of the early and of the late columns, in this order.
+    row_groups : int
+        Number of groups of R block rows.
+    col_groups : int
+        Number of groups of C block columns.
     early_groups : int
-        Column groups that hold early columns alone.
+        Number of column groups that consist of early columns only.
     """
 
     kind: str
@@ -65,17 +69,17 @@ class Part(NamedTuple):
 
     @property
     def blocks(self) -> int:
-        """Block columns."""
+        """Number of block columns."""
         return self.early.blocks + self.late.blocks
 
     @property
     def reads_input_last(self) -> bool:
-        """Whether its columns are those of what its layer makes itself, then those of the layer's input."""
+        """Whether the columns of what the layer computes itself come before those of the input of the layer."""
         return self.early.source is not None and (self.late.source is None or self.late.source < self.early.source)
 
     @property
     def words(self) -> int:
-        """Words of a weight bank."""
+        """Number of words that the part takes in every weight bank (for one direction)."""
         return self.row_groups * self.col_groups
 
 
@@ -88,26 +92,33 @@ def parts_of(
     tile: tuple[int, int],
     directions: int = 1,
 ) -> tuple[Part, ...]:
-    """The parts of a step in order.
+    """Parts of a step, in the order in which they run.
 
-    Layer 0 reads x before its own h of the step before; the others read their own h before the h of the layer below,
-    which is only just being made.  A projection reads what its cell makes, and makes the layer's h.  Of a cell of
-    several stages the first makes what the last reads in place of the layer's own h, the last makes the layer's h, and
-    the others make nothing that a matrix reads.
+    In layer 0 the early vector is x and the late one the layer's own h of the step before.  In the other layers the
+    early vector is their own h of the step before and the late one the h of the layer below, which is still being
+    computed.  A projection reads the output of its cell and computes the h of the layer.  In a cell of several stages,
+    the first stage computes what the last stage reads in place of the layer's own h, the last stage computes the h of
+    the layer, and the stages between compute nothing that a matrix reads.
 
-    With two directions a part stands for either of its layer, and steps are of one layer alone.  Early is what the
-    engine makes itself, the layer's own h or what a part before makes; late is the layer's input, x or both h of the
-    layer below, and of a projection nothing.  So only the number of the input's blocks differs between layers.
+    In a bidirectional network each part exists for both directions, and a step is a step of one layer.  The early
+    vector is computed by the engine itself (the layer's own h, or the output of an earlier part), the late one is the
+    input of the layer (x, or both h of the layer below), or empty for a projection.  So only the number of blocks of
+    the input differs between layers.
 
     Parameters
     ----------
-    input_blocks, hidden_blocks, projection_blocks : int
-        Blocks of x, of what a cell makes, of what a projection makes (0: there is none).
+    input_blocks : int
+        Number of blocks of x.
+    hidden_blocks : int
+        Number of blocks of the output of a cell.
+    projection_blocks : int
+        Number of blocks of the output of a projection; 0 for a network without projections.
     stages : tuple of tuple of int
-        Gates of the cell (``Cell.stage_gates``).
+        Gates of every stage of the cell (``Cell.stage_gates``).
     layers : int
+        Number of layers.
     tile : (int, int)
-        R, C.
+        R and C.
     directions : int
         1 or 2.
     """
@@ -137,7 +148,7 @@ def parts_of(
             parts.append(part(CELL, layer, gates, len(gates) * hidden_blocks, output_blocks, columns))
         if projection_blocks:
             bundles = -(-projection_blocks // bundle_rows)
-            made_before = Vector(hidden_blocks, first)
-            columns = (made_before, Vector(0)) if directions > 1 else (Vector(0), made_before)
+            cell_output = Vector(hidden_blocks, first)
+            columns = (cell_output, Vector(0)) if directions > 1 else (Vector(0), cell_output)
             parts.append(part(PROJECTION, layer, (), bundle_rows * bundles, projection_blocks, columns))
     return tuple(parts)

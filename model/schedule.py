@@ -1,22 +1,23 @@
 """Cycle-exact prediction of the accelerator, and the order in which it works.
 
-The hardware reads its latencies, its order of work and its derived parallelism from here, and the tests hold
-the emitted Verilog to the predicted cycle.
+The hardware takes its latencies, its order of work and its derived parallelism from here, and the tests compare the
+emitted Verilog with the predicted cycles.
 
-A step is a sequence of *issues*, one tile of R × C blocks each, part after part (``chessrnn.model.parts``).  With
-lookahead N the order of a part is: the column groups of row groups 0..N-1 that hold early columns alone, then the rest
-of their columns, then every other row group whole.  An issue waits until
+A step is a sequence of *issues*, part after part (``chessrnn.model.parts``); an issue is the work on one tile of R × C
+blocks, which takes a cycle.  With lookahead N, the issues of a part come in this order: first the column groups of row
+groups 0 to N-1 that consist of early columns only, then the other column groups of these row groups, then all column
+groups of every other row group.  An issue waits until
 
-- the blocks of the vectors that it reads have been written,
-- for the first of a step: the output buffer has room for the whole step,
-- for the last of a row group: the drain will be free when its sums arrive.
+- the blocks of the vectors that it reads are written,
+- if it is the first of a step: the output buffer has room for the whole step,
+- if it is the last of a row group: the drain will be free when the sums of the row group arrive.
 
-With state ports the beats of a state come between two steps, after the last of a sequence and before the first of one
-that takes its state from the stream: all that the steps before make has been written when they begin, and the next step
-waits for them.
+With state ports the beats of a state pass between two steps: after the last step of a sequence, and before the first
+step of a sequence that takes its state from the stream.  They begin when everything that the steps before compute is
+written, and the next step waits for their end.
 
-Nothing else waits, so these rules give every cycle.  ``chessrnn.model.sequence_schedule`` has those of bidirectional
-networks.
+Nothing else waits, so these rules determine every cycle.  The rules of bidirectional networks are in
+``chessrnn.model.sequence_schedule``.
 """
 
 from collections.abc import Sequence
@@ -29,45 +30,45 @@ from chessrnn.model.config import Config
 from chessrnn.model.parts import PROJECTION, Part, Vector
 from chessrnn.model.sequence_schedule import PartWork, SequenceSchedule, block_writes, split_sequences
 
-# From the cycle in which a block of h is written to the first in which the output stream can offer it.
+# Cycles from the one in which a block of h is written to the first one in which the output stream can offer it.
 OUTPUT_BUFFER_LATENCY = 2
-# In front of a lane of the cell update: the slice, and again while the biases are read.
+# Registers in front of a lane of the cell update: one for the slice, one more while the biases are read.
 SLICE_REGISTERS = 2
-# Of a projection, from sums to h: the sums registered, what they are rounded to.
+# Cycles of a projection from its sums to h: a register for the sums, one for the rounded results.
 PROJECTION_LATENCY = 2
-# After this many steps of every context a stream without stalls repeats itself.
+# After this many steps of every context, the cycles of a stream without stalls repeat from step to step.
 STEADY_STEPS = 4
 
 
 class Issue(NamedTuple):
-    """One tile of work: which row group and column group, and what happens to its sums."""
+    """The work on one tile: the row group and column group of a part, and what happens to the sums."""
 
     part: int
     row: int
     col: int
     first: bool  # the sum starts from zero
-    resume: bool  # the sum starts from the oldest parked one
-    park: bool  # the sum is parked
+    resume: bool  # the sum starts from the oldest stored partial sum
+    park: bool  # the sum is stored as a partial sum
     complete: bool  # the sum is complete and goes to the drain
 
 
 def output_buffer_steps(config: Config) -> int:
-    """Steps that the output buffer has room for: a power of two, and one more than can be under way at once."""
+    """Number of steps that the output buffer holds: a power of two above the number of steps under way at once."""
     return 1 << config.architecture.contexts.bit_length()
 
 
 def interleave(lengths: list[int], contexts: int) -> list[tuple[int, int]]:
-    """(sequence, step) in the order in which the accelerator takes them.
+    """Pairs (sequence, step) in the order in which the accelerator processes the steps.
 
-    Sequences are dealt to the contexts in turn.  A context that has none left while others do gets sequences of one
-    step, which are numbered -1.
+    Sequences are assigned to the contexts one after the other, and again from the first context.  A context that has no
+    sequence left while others do gets sequences of one step, which have the number -1.
     """
     queues = [
         [(number, step) for number in range(context, len(lengths), contexts) for step in range(lengths[number])]
         for context in range(contexts)
     ]
     rounds = max(len(queue) for queue in queues)
-    order = [queue[turn] if turn < len(queue) else (-1, 0) for turn in range(rounds) for queue in queues]
+    order = [queue[number] if number < len(queue) else (-1, 0) for number in range(rounds) for queue in queues]
     while order[-1][0] < 0:
         order.pop()
     return order
@@ -80,13 +81,19 @@ def ends_sequence(lengths: list[int], step: tuple[int, int]) -> bool:
 
 
 def adder_tree_latency(terms: int, levels_per_register: int) -> int:
-    """Registers of a balanced adder tree over ``terms``, its last level registered too; 0 levels: none."""
+    """Number of registers of a balanced adder tree over ``terms`` values, the one behind its last level included.
+
+    ``levels_per_register`` 0 is a tree without registers.
+    """
     depth = (terms - 1).bit_length()
     return -(-depth // levels_per_register) if levels_per_register else 0
 
 
 def dot_product_latency(terms: int, group: int) -> int:
-    """Registers of a sum of products in carry-save form: groups of ``group`` terms, then joins of them."""
+    """Number of registers of a sum of products in carry-save form.
+
+    The first register is behind groups of ``group`` products; each further one is behind a level that joins sums.
+    """
     level, stages = -(-terms // group), 1
     while level > 1:
         level, stages = -(-level // joined_sums(group)), stages + 1
@@ -94,46 +101,55 @@ def dot_product_latency(terms: int, group: int) -> int:
 
 
 def joined_sums(group: int) -> int:
-    """Sums in carry-save form that are joined between two registers: of two words each, where a product has a row
-    for every Booth digit, and so at least twice as many as products."""
+    """Number of sums in carry-save form that are joined between two registers.
+
+    They are twice as many as the products of a group, as a sum has only two words, while a product has a row for every
+    Booth digit.
+    """
     return 2 * group
 
 
 def transform_stages(depth: int, levels_per_register: int) -> int:
-    """Registers in front of an adder behind ``depth - 1`` others; 0 levels: none."""
+    """Number of registers in front of an adder that follows ``depth - 1`` others.
+
+    ``levels_per_register`` 0 is a transform without registers.
+    """
     return max(0, -(-depth // levels_per_register) - 1) if levels_per_register else 0
 
 
 def inverse_transform_latency(block_size: int, levels_per_register: int) -> int:
-    """Registers inside of the inverse transform of a block."""
-    # Two adders per level of the negacyclic parts, one to join each with the rest: chessrnn.model.bilinear.
+    """Number of registers inside the inverse transform of a block."""
+    # A level of the negacyclic products has two adders in a row, and joining them with the rest has one
+    # (chessrnn.model.bilinear).
     depth = max(1, 2 * (block_size.bit_length() - 1) - 1)
     return transform_stages(depth, levels_per_register)
 
 
 def activation_latency(kind: str) -> int:
-    """Cycles of an activation: look-up, (product,) sum with rounding and sign."""
+    """Cycles of an activation: table look-up, product (kind ``pwl`` only), sum with rounding and sign."""
     return {"pwl": 3, "shift": 2}[kind]
 
 
 def cell_latency(cell: Cell, kind: str) -> int:
-    """Cycles of a lane of the cell update, from sums and biases to h."""
+    """Cycles of a lane of the cell update from sums and biases to h."""
     return cell.registers + cell.activations * activation_latency(kind)
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """Cycles of a run: what the simulation of the emitted Verilog must show.
+    """The cycles of a run, which the simulation of the emitted Verilog must reproduce.
+
+    Cycle 0 is the one in which the first beat of x is taken.
 
     Attributes
     ----------
     first_issue, last_issue : list of int
-        Per step, cycle of the first and of the last issue.
+        Cycles of the first and of the last issue of every step.
     last_beat : list of int
-        Per step, cycle in which the last beat of h leaves.
+        Cycle in which the last beat of h of every step leaves.
     last_state : list of int
-        Per sequence in the order in which they end, those of idle contexts too, cycle in which the last beat of its
-        state leaves; empty without state ports.
+        Cycle in which the last beat of the final state of every sequence leaves, in the order in which sequences end,
+        the one-step sequences of idle contexts included; empty without state ports.
     """
 
     first_issue: list[int]
@@ -143,35 +159,37 @@ class Timeline:
 
     @property
     def interval(self) -> float | None:
-        """Cycles per step: mean distance between the last issues of consecutive steps; ``None`` for one step."""
+        """Mean number of cycles between the last issues of consecutive steps; ``None`` for a single step."""
         last = self.last_issue
         return (last[-1] - last[0]) / (len(last) - 1) if len(last) > 1 else None
 
 
 @dataclass(frozen=True)
 class SequenceTimeline(Timeline):
-    """Cycles of a run of a bidirectional network.
+    """The cycles of a run of a bidirectional network.
 
     Attributes
     ----------
     first_issue, last_issue : list of int
-        Of every part of every step of every direction of every layer, in the order in which they are worked on.
+        Cycles of the first and of the last issue of every part, for every layer, step and direction in the order of
+        the work.
     last_beat : list of int
-        Per step of the output, cycle in which its last beat leaves.
+        Cycle in which the last beat of every step of the output leaves.
     """
 
     @property
     def interval(self) -> float | None:
-        """Cycles per step of x: all of the run, from the first beat of x to the last of h."""
+        """Mean number of cycles per step of x over the whole run, from the first beat of x to the last beat of h."""
         return (self.last_beat[-1] + 1) / len(self.last_beat) if self.last_beat else None
 
 
 class Schedule:
-    """Order, latencies and cycles of one configuration.
+    """The order of work, the latencies and the cycles of one configuration.
 
     Parameters
     ----------
     config : Config
+        Configuration of the accelerator.
     """
 
     def __init__(self, config: Config):
@@ -181,45 +199,45 @@ class Schedule:
 
     @cached_property
     def cell_lanes(self) -> int:
-        """Hidden units per cycle: as given, or the fewest that keep up with the tile (k when none does)."""
-        return self._choice[0]
+        """Number of hidden units updated per cycle: as given, or the fewest that keep up with the tile (at most k)."""
+        return self._derived[0]
 
     @cached_property
     def lookahead(self) -> int:
-        """Row groups whose early columns go first: as given, or the fewest with the least initiation interval."""
-        return self._choice[1]
+        """Number of row groups whose early columns go first: as given, or the fewest with the least interval."""
+        return self._derived[1]
 
     @property
-    def _choice(self) -> tuple[int, int]:
+    def _derived(self) -> tuple[int, int]:
         return _derive(self.config)
 
     # -- order ---------------------------------------------------------------------------------------------
 
     @cached_property
     def issues(self) -> tuple[Issue, ...]:
-        """Work of one step (of both directions) in order; also the order of words in every weight bank."""
+        """Issues of one step (of both directions) in order, which is also the order of words in every weight bank."""
         numbers = [number for number in range(len(self.config.parts)) for _ in range(self.config.directions)]
         return tuple(issue for number in numbers for issue in self.part_issues(number))
 
-    def ahead(self, number: int) -> int:
-        """Row groups of a part whose early columns go first; 0: none does."""
+    def part_lookahead(self, number: int) -> int:
+        """Number of row groups of part ``number`` whose early columns go first; 0 for a part without lookahead."""
         return self.lookahead if self.lookahead > 1 and self.config.parts[number].early_groups else 0
 
     def part_issues(self, number: int) -> tuple[Issue, ...]:
-        """Work of one part (of one direction) in order."""
-        part, ahead = self.config.parts[number], self.ahead(number)
-        rows, cols, pure = part.row_groups, part.col_groups, part.early_groups if ahead else 0
+        """Issues of part ``number`` (of one direction) in order."""
+        part, ahead = self.config.parts[number], self.part_lookahead(number)
+        rows, cols, early = part.row_groups, part.col_groups, part.early_groups if ahead else 0
         order = [
-            *((row, col) for row in range(ahead) for col in range(pure)),
-            *((row, col) for row in range(ahead) for col in range(pure, cols)),
+            *((row, col) for row in range(ahead) for col in range(early)),
+            *((row, col) for row in range(ahead) for col in range(early, cols)),
             *((row, col) for row in range(ahead, rows) for col in range(cols)),
         ]
         return tuple(
             Issue(
                 number, row, col,
                 first=col == 0,
-                resume=row < ahead and col == pure,
-                park=row < ahead and col == pure - 1,
+                resume=row < ahead and col == early,
+                park=row < ahead and col == early - 1,
                 complete=col == cols - 1,
             )
             for row, col in order
@@ -229,7 +247,7 @@ class Schedule:
 
     @property
     def matvec_latency(self) -> int:
-        """Cycles from an issue to the drain holding the sums: memory, operands, products, trees, accumulator."""
+        """Cycles from an issue until the drain holds its sums: memory, operands, products, adder trees, accumulator."""
         c, pipe = self.config, self.config.architecture.pipeline
         terms, cols = c.block_size if c.architecture.engine == "direct" else 1, c.architecture.tile_cols
         if c.architecture.arithmetic == "carry_save":
@@ -240,9 +258,12 @@ class Schedule:
         return 1 + pipe.memory_register + pipe.operand_register + products + 1
 
     def epilogue_latency(self, part: Part | None = None) -> int:
-        """Cycles from the drain holding a bundle of a part to the first that can read the first block made of it.
+        """Cycles from the one in which the drain holds a bundle to the first in which the resulting block can be read.
 
-        Left out, the part is a cell.
+        Parameters
+        ----------
+        part : Part, optional
+            The part that the bundle belongs to; left out, it is a part of a cell.
         """
         architecture, kind = self.config.architecture, self.config.activation.kind
         inverse = 0
@@ -255,74 +276,79 @@ class Schedule:
 
     @property
     def slices(self) -> int:
-        """Slices of ``cell_lanes`` units that a bundle is cut into."""
+        """Number of slices of ``cell_lanes`` hidden units that a bundle is cut into."""
         return self.config.block_size // self.cell_lanes
 
     def bundle_cycles(self, part: Part) -> int:
-        """Cycles that the drain spends on a bundle: the block rows of a hidden block that are finished together."""
-        # A bundle of a projection becomes as many blocks as it has rows, which are written one after the other.
+        """Cycles that the drain takes for a bundle, the block rows of a hidden block that are finished together."""
+        # A bundle of a projection gives as many blocks as it has rows, which are written one after the other.
         return max(self.slices, self.config.bundle_rows) if part.kind == PROJECTION else self.slices
 
     def drain_cycles(self, part: Part) -> int:
-        """Cycles that must lie between the completion of a row group of a part and the next."""
+        """Cycles from the completion of a row group of a part until the next row group may be completed."""
         return -(-self.config.architecture.tile_rows // self.config.bundle_rows) * self.bundle_cycles(part)
 
     @property
     def state_beats(self) -> int:
-        """Beats of the state of all layers: ``chessrnn.model.state_beats``."""
+        """Number of beats of the state of all layers (``chessrnn.model.state_beats``)."""
         c = self.config
         cells = c.num_hidden_blocks * self.slices if c.cell.has_state else 0
         return c.network.num_layers * (c.num_output_blocks + cells)
 
     def blocks_since(self, number: int, vector: Vector) -> int:
-        """Blocks made from the beginning of a vector's source up to the beginning of the part that reads it."""
-        made, source = [part.output_blocks for part in self.config.parts], vector.source
+        """Number of blocks computed between the first block of ``vector`` and the beginning of part ``number``.
+
+        Part ``number`` is one that reads the vector; the blocks of the vector are counted too.
+        """
+        blocks, source = [part.output_blocks for part in self.config.parts], vector.source
         if not vector.is_previous:
-            return sum(made[source:number])
-        return (self.config.architecture.contexts - 1) * sum(made) + sum(made[source:]) + sum(made[:number])
+            return sum(blocks[source:number])
+        return (self.config.architecture.contexts - 1) * sum(blocks) + sum(blocks[source:]) + sum(blocks[:number])
 
     # -- cycles --------------------------------------------------------------------------------------------
 
     @property
     def ideal_interval(self) -> int:
-        """⌈p/R⌉ · ⌈q/C⌉: cycles of a step that never waits."""
+        """Number of cycles of a step that never waits: ⌈p/R⌉ · ⌈q/C⌉, summed over the parts."""
         return self.config.bank_words
 
     @cached_property
     def initiation_interval(self) -> int:
-        """Cycles per step, sustained, with a source and a sink that never wait.
+        """Sustained number of cycles per step, with a source and a sink that never wait.
 
-        Contexts may wait together and then follow each other closely: the mean over a turn of all, rounded up.  Of a
-        bidirectional network both directions of all layers, without what begins and ends a layer's pass.
+        Contexts may wait together and then follow each other closely, so this is the mean over one step of each
+        context, rounded up.  For a bidirectional network it counts both directions of all layers, but not the start and
+        the end of the pass of a layer over a sequence.
         """
         if self.config.network.bidirectional:
             return self._sequences.interval(2 * STEADY_STEPS)
         contexts = self.config.architecture.contexts
-        # Contexts do not end together: in their last turn states would go out between the steps.
+        # The contexts do not end together: in their last round, states would be sent between the steps.
         steps = STEADY_STEPS + (self.config.architecture.state_ports and contexts > 1)
         last = self.timeline([steps] * contexts).last_issue[: STEADY_STEPS * contexts]
         return -(-(last[-1] - last[-1 - contexts]) // contexts)
 
     @property
     def overhead(self) -> int:
-        """Cycles per step beyond ⌈p/R⌉ · ⌈q/C⌉: waiting for h, for the streams or for the drain."""
+        """Number of cycles per step beyond the ideal: waiting for h, for the streams or for the drain."""
         return self.initiation_interval - self.ideal_interval
 
     @cached_property
     def first_step_latency(self) -> int:
-        """Cycles from the first beat of x of an idle accelerator to the last beat of h, both included."""
+        """Number of cycles from the first beat of x to the last beat of h of a single step, both cycles included."""
         return self.timeline([1]).last_beat[0] + 1
 
     def timeline(self, sequence_lengths: list[int], loads: Sequence[bool] = ()) -> Timeline:
-        """Every step's cycles for sequences back to back, dealt to the contexts; cycle 0 carries the first beat of x.
+        """Predict the cycles of all steps of sequences that follow each other without a pause.
 
-        The sources offer a beat whenever the accelerator takes one; the sinks always take.
+        The sources offer a beat whenever the accelerator takes one, and the sinks take every beat at once.
 
         Parameters
         ----------
         sequence_lengths : list of int
+            Number of steps of every sequence; sequences are assigned to contexts by :func:`interleave`.
         loads : sequence of bool, optional
-            With state ports: whether a sequence takes its state from the stream; none does when left out.
+            With state ports: whether each sequence takes its state from the stream; left out, none does.
         """
         config = self.config
         if config.network.bidirectional:
@@ -350,7 +376,7 @@ class Schedule:
         return SequenceSchedule(self.config, self.part_work)
 
     def issue_counts(self, sequence_lengths: list[int]) -> list[int]:
-        """Issues of every step in the order of ``timeline``."""
+        """Number of issues of every step in the order of :meth:`timeline` (of every part if bidirectional)."""
         config = self.config
         if not config.network.bidirectional:
             return [config.bank_words] * len(interleave(sequence_lengths, config.architecture.contexts))
@@ -512,7 +538,7 @@ class _StepRun:
 
 
 class _Trial(Schedule):
-    """A schedule with its derived numbers fixed: what the search for them evaluates."""
+    """A schedule with given values of the derived numbers, evaluated while searching for the best ones."""
 
     def __init__(self, config: Config, cell_lanes: int, lookahead: int):
         super().__init__(config)
@@ -521,7 +547,7 @@ class _Trial(Schedule):
 
 @lru_cache(maxsize=4096)
 def _derive(config: Config) -> tuple[int, int]:
-    """Cell lanes and lookahead, as given or the least that give the least initiation interval."""
+    """Cell lanes and lookahead: as given, or the least values that reach the least initiation interval."""
     given = config.architecture
     if given.cell_lanes and given.lookahead:
         return given.cell_lanes, given.lookahead
@@ -529,12 +555,12 @@ def _derive(config: Config) -> tuple[int, int]:
     cols = min(part.col_groups for part in config.parts)
     lanes = [given.cell_lanes] if given.cell_lanes else [n for n in range(1, k + 1) if k % n == 0]
     enough = [n for n in lanes if bundles * (k // n) <= cols] or lanes[-1:]
-    pure = min((part.early_groups for part in config.parts if part.early_groups), default=0)
+    early = min((part.early_groups for part in config.parts if part.early_groups), default=0)
     if config.network.bidirectional:
-        pure = 0  # the other direction's step covers the latency
-    # Beyond this the early columns of a part alone cover any latency of the datapath.
+        early = 0  # the step of the other direction covers the latency
+    # With more lookahead than this, the early columns of a part would cover more than the latency of the datapath.
     latency = _Trial(config, enough[0], 1).matvec_latency + _Trial(config, enough[0], 1).epilogue_latency()
-    most = min(config.num_row_groups, -(-latency // pure) + 1) if pure else 1
+    most = min(config.num_row_groups, -(-latency // early) + 1) if early else 1
     aheads = [given.lookahead] if given.lookahead else range(1, most + 1)
     best, best_interval = (enough[0], aheads[0]), None
     for ahead in aheads:

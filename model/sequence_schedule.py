@@ -1,13 +1,17 @@
-"""Cycle-exact prediction of a bidirectional network: layers over whole sequences, both directions in turns.
+"""Cycle-exact prediction of a bidirectional network, which runs layer by layer over whole sequences.
 
-A sequence's x is loaded as a whole.  Then every layer *passes* over it: step 0 of the forward direction, the last step
-for the reverse one, step 1, the last but one, and so on.  Where a step has several parts the directions change after
-each of them: the other one's part covers what the next of this one waits for.  ``chessrnn.hdl.bidirectional.sequencer``
-reads the blocks of each step's input, one per cycle, as soon as the engine has room for them: that of a direction's
-step is free after the last part that reads it.  It keeps the h of all steps for the layer above.  A pass begins when
-the one before has been written, the output when the last one has.  Meanwhile the next sequence's x is loaded, from the
-moment in which the first layer has read this one's; its first layer passes while the output is sent, the second waits
-for the end of that.
+The x of a whole sequence is loaded first.  Then every layer makes a *pass* over the sequence, in which the directions
+alternate: step 0 of the forward direction, the last step for the reverse direction, step 1, the last step but one, and
+so on.  If a step has several parts, the directions alternate after each part, so that the part of one direction covers
+the latency that the next part of the other direction waits for.
+
+``chessrnn.hdl.bidirectional.sequencer`` reads the blocks of the input of each step, one per cycle, as soon as the
+engine has room for them; the room of a step is free after the last part that reads the input.  The sequencer keeps the
+h of all steps for the layer above.  A pass begins when everything of the pass before is written, the output begins when
+everything of the last pass is written.
+
+The x of the next sequence is loaded as soon as the first layer has read this one.  The first layer passes over it while
+the output of this sequence is sent; the second layer waits for the end of the output.
 """
 
 from collections.abc import Sequence
@@ -18,23 +22,26 @@ from typing import NamedTuple
 from chessrnn.model.config import Config
 from chessrnn.model.parts import PROJECTION, Part
 
-# From the read of a block of a sequence's memory to the first issue that can meet it: the memory, the engine's own.
+# Cycles from the read of a block of a sequence to the first issue that can use it: one for the memory of the sequence,
+# one for the vector memory of the engine.
 FEED_LATENCY = 2
-# From the cycle in which a sequence's output is launched to its first beat.
+# Cycles from the one in which the output of a sequence is started to its first beat.
 LAUNCH_LATENCY = 2
 
 
 class PartWork(NamedTuple):
-    """Of ``chessrnn.model.schedule.Schedule``, what a part of a pass depends on.
+    """The issues of a part and the latencies that its cycles depend on.
 
     Attributes
     ----------
-    issues : tuple
-        In order, with their ``col``, ``row`` and ``complete``.
+    issues : tuple of chessrnn.model.schedule.Issue
+        Issues of the part in order.
     write_latency : int
-        Cycles from the issue that completes a bundle to the write of the first block that is made of it.
-    bundle_cycles, drain_cycles : int
-        As there.
+        Cycles from the issue that completes a bundle until the first block that results from it is written.
+    bundle_cycles : int
+        Cycles that the drain takes for a bundle.
+    drain_cycles : int
+        Cycles from the completion of a row group until the next row group may be completed.
     """
 
     issues: tuple
@@ -45,12 +52,13 @@ class PartWork(NamedTuple):
 
 @dataclass(frozen=True)
 class SequenceCycles:
-    """Cycles of a run.
+    """The cycles of a run.
 
     Attributes
     ----------
     first_issue, last_issue : list of int
-        Of every part of every step of every direction of every layer, in the order in which they are worked on.
+        Cycles of the first and of the last issue of every part, for every layer, step and direction in the order of
+        the work.
     beats : list of int
         Cycle of every beat of the output.
     """
@@ -61,7 +69,7 @@ class SequenceCycles:
 
 
 def split_sequences(lengths: Sequence[int], longest: int) -> list[int]:
-    """Sequences as the accelerator takes them: longer ones are cut."""
+    """Lengths of the sequences that the accelerator processes, with every one longer than ``longest`` cut up."""
     return [min(longest, length - start) for length in lengths for start in range(0, length, longest)]
 
 
@@ -79,23 +87,24 @@ def block_writes(config: Config, part: Part, work: PartWork, row: int, when: int
 
 
 class SequenceSchedule:
-    """Follows passes cycle by cycle.
+    """Follows the passes of a bidirectional network issue by issue.
 
     Parameters
     ----------
     config : Config
-        Of a bidirectional network.
+        Configuration of a bidirectional network.
     work : tuple of PartWork
-        Of every part.
+        Issues and latencies of every part of ``config.parts``.
     """
 
     def __init__(self, config: Config, work: tuple[PartWork, ...]):
         self.config, self.work = config, work
 
     def run(self, lengths: Sequence[int]) -> SequenceCycles:
-        """Sequences back to back, cut where they are too long; cycle 0 carries the first beat of x.
+        """Predict the cycles of sequences that follow each other without a pause; those that are too long are cut.
 
-        The source offers a beat whenever one is taken; the sink always takes.
+        The source offers a beat whenever one is taken, and the sink takes every beat at once.  Cycle 0 is the one in
+        which the first beat of x is taken.
         """
         config, result = self.config, SequenceCycles([], [], [])
         layers = config.network.num_layers
@@ -107,7 +116,7 @@ class SequenceSchedule:
                 last_read, last_write = self._pass(layer, steps, start, result)
                 if layer == 0:
                     x_free = last_read + 1
-                # Between passes, and before the output, the one of the sequence before must have been sent.
+                # Before the second pass, and before the output, the output of the sequence before must have been sent.
                 start = max(last_write + 1, output_idle)
             idle = start + 1
             first = start + LAUNCH_LATENCY
@@ -115,46 +124,56 @@ class SequenceSchedule:
             output_idle = result.beats[-1] + 1
         return result
 
-    def interval(self, turns: int) -> int:
-        """Cycles per step, both directions of all layers, of passes that have come to their pace after some turns."""
+    def interval(self, steps: int) -> int:
+        """Sustained cycles per step, for both directions of all layers.
+
+        It is the distance between the last two steps of a pass over ``steps`` steps, which must be enough for the
+        cycles to repeat from step to step.
+        """
         total = 0
         for layer, parts in enumerate(self.config.layer_parts):
             self._drain_free, cycles = 0, SequenceCycles([], [], [])
-            self._pass(layer, turns, 0, cycles)
+            self._pass(layer, steps, 0, cycles)
             total += cycles.last_issue[-1] - cycles.last_issue[-1 - self.config.directions * len(parts)]
         return total
 
     def _pass(self, layer: int, steps: int, start: int, result: SequenceCycles) -> tuple[int, int]:
-        """One pass that starts in a cycle: the cycles of the last read of its input, and of the last write of h."""
+        """Follow one pass that starts in cycle ``start``.
+
+        Returns
+        -------
+        (int, int)
+            Cycles of the last read of the input of the layer, and of the last write of its h.
+        """
         config, cols, parts = self.config, self.config.architecture.tile_cols, self.config.layer_parts[layer]
         work = self.work[layer * len(parts) : (layer + 1) * len(parts)]
         inputs, last_reader = parts[0].late.blocks, config.last_reader
         read: list[int] = []  # cycle of each read of the input
-        # Cycle in which each block is written: of the layer's h, of what a part makes for a later one of its step.
+        # Cycle in which each block is written: blocks of the h of the layer, and blocks for a later part of the step.
         written: tuple[list[int], list[int]] = [], []
         consumed: list[int] = []  # cycle of the last issue of each step that reads its input
         now = start
-        for turn, place, direction in product(range(steps), range(len(parts)), range(config.directions)):
-            step, part = config.directions * turn + direction, parts[place]
+        for index, place, direction in product(range(steps), range(len(parts)), range(config.directions)):
+            step, part = config.directions * index + direction, parts[place]
             if place == 0:
-                free = consumed[step - config.directions] if turn else start
+                free = consumed[step - config.directions] if index else start
                 for _ in range(inputs):
                     read.append(max(read[-1] if read else start, free) + 1)
-            is_own, made = part.early.is_previous, written[place < len(parts) - 1]
+            is_own, destination = part.early.is_previous, written[place < len(parts) - 1]
             for number, issue in enumerate(work[place].issues):
                 when, reach = now + 1, (issue.col + 1) * cols
                 if part.late.blocks:
-                    # Nothing is issued before the first block of a step's input is there.
+                    # Nothing is issued before the first block of the input of the step is there.
                     late = max(1, min(reach - part.early.blocks, inputs))
                     when = max(when, read[step * inputs + late - 1] + FEED_LATENCY)
-                if turn or not is_own:
+                if index or not is_own:
                     source = written[not is_own]
                     before = step - config.directions if is_own else step
                     when = max(when, source[before * part.early.blocks + min(reach, part.early.blocks) - 1] + 1)
                 if issue.complete:
                     when = max(when, self._drain_free)
                     self._drain_free = when + work[place].drain_cycles
-                    made.extend(block_writes(config, part, work[place], issue.row, when))
+                    destination.extend(block_writes(config, part, work[place], issue.row, when))
                 if number == 0:
                     result.first_issue.append(when)
                 now = when

@@ -268,7 +268,7 @@ def test_retraining_from_the_file_survives_ctrl_c(saved, tmp_path, capsys, monke
         monkeypatch.setattr(StageTrainer, "_update", interrupted)
         status, out, err = command(convert, [*common, "--output", tmp_path / "broken"], capsys)
         assert (status, out) == (130, "")
-        assert re.search(rf"convert: interrupted at step {stop}: .*{name}.pt is complete, the same command", err)
+        assert re.search(rf"convert: interrupted at step {stop}: .*{name}.pt is complete, and the same command", err)
         assert not (tmp_path / "broken" / "a.safetensors").exists()
     monkeypatch.setattr(StageTrainer, "_update", update)
     simulated = [*common, "--output", tmp_path / "broken", "--sim", "icarus", "--steps", 12]
