@@ -1,4 +1,4 @@
-"""The accelerator: streams of x in, streams of h out."""
+"""The accelerator of a network of one direction: a stream of x in, a stream of h out."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
@@ -24,7 +24,7 @@ from chessrnn.model.state_beats import state_bits
 
 
 class Accelerator(wiring.Component):
-    """Recurrent layers, a step after the other, the matrix–vector engine never idle where the recurrence allows.
+    """Runs all recurrent layers step by step; its matrix–vector engine idles only where the recurrence forces it to.
 
     Parameters
     ----------
@@ -35,19 +35,19 @@ class Accelerator(wiring.Component):
     Members
     -------
     x : In(stream.Signature(…))
-        ``data``: a block of k elements, first lowest; ⌈X/k⌉ beats make a step, padding is ignored.
-        ``last``: on a step's last beat ends the sequence of its context, whose next step starts from zero state.
-        ``load``, with state ports: on the first beat of a sequence takes its context's state from ``state_in``.
+        ``data``: a block of k elements, the first in the lowest bits; ⌈X/k⌉ beats make a step, padding is ignored.
+        ``last``: set on the last beat of a sequence's last step; its context's next step starts from zero state.
+        ``load``, with state ports: set on the first beat of a sequence whose initial state comes from ``state_in``.
     h : Out(stream.Signature(…))
         ``data``: a block of k elements, padding is zero; ⌈H/k⌉ beats make a step.
-        ``last``: on the last beat of a sequence's last step.
+        ``last``: set on the last beat of a sequence's last step.
     state_in, state_out : In, Out(stream.Signature(…)), with ``architecture.state_ports``
-        State before a sequence that asks for it, and after every sequence, of its context:
-        ``chessrnn.model.state_beats``.
+        The state before every sequence that asks for it, and the state after every sequence, as beats
+        (``chessrnn.model.state_beats``).
     y : Out(stream.Signature(…)), with ``architecture.output_layer``
-        ``chessrnn.hdl.output_layer.largest``: the number of the largest logit, for every step.
+        Index and value of the largest logit of every step (``chessrnn.hdl.output_layer.largest``).
     matvec_active : Out(1)
-        The tile works in this cycle: a word is read from every weight bank.
+        High while the tile works: one word is read from every weight bank in this cycle.
 
     Latency, throughput: ``chessrnn.model.schedule.Schedule.timeline``, to the cycle · Numerics:
     ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
@@ -166,7 +166,7 @@ class Accelerator(wiring.Component):
         wiring.connect(m, wiring.flipped(self.y), layer.y)
 
     def _connect_state(self, m, platform, controller, vectors, cells, h_block) -> None:
-        """The streams of the state; blocks of h on their way in go where those that are made go."""
+        """Connect the state streams; blocks of h that are loaded take the path of those that the cells compute."""
         state = StateAccess(self.config)
         m.submodules.state = shared(state, platform)
         m.d.comb += [

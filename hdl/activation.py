@@ -1,4 +1,4 @@
-"""σ and tanh by the integer tables of ``chessrnn.model.activation_tables``."""
+"""Activation functions: σ and tanh from the integer tables of ``chessrnn.model.activation_tables``."""
 
 from amaranth.hdl import Array, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
@@ -10,9 +10,9 @@ from chessrnn.model.schedule import activation_latency
 
 
 class Activation(wiring.Component):
-    """One approximated function, one value per cycle.
+    """Evaluates one approximated function, one value per cycle.
 
-    ``y = ±round(intercept[s] + slope[s] · offset)`` with the segment s and the offset from |x|.
+    ``y = ±round(intercept[s] + slope[s] · offset)`` where |x| selects the segment s and the offset within it.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Activation(wiring.Component):
         magnitude = Signal(unsigned(width))
         m.d.comb += magnitude.eq(Mux(self.x[-1], -self.x, self.x))
 
-        # First cycle: which line, and is it beyond the last one?
+        # First cycle: select the segment's line, or saturation beyond the last segment.
         segments = len(t.starts)
         segment = Signal(range(segments))
         intercept = Signal(unsigned(max(1, max(t.intercepts).bit_length())))

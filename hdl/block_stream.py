@@ -1,4 +1,4 @@
-"""The streams of x and of h."""
+"""Signature of the streams that carry blocks of x and of h."""
 
 from amaranth.lib import data, stream
 
@@ -7,6 +7,6 @@ from chessrnn.model.qformat import QFormat
 
 
 def block_stream(config: Config, fmt: QFormat, *flags: str) -> stream.Signature:
-    """Beats of a block of k elements of a format, first lowest: ``data``, ``last``, and ``flags`` of a bit each."""
+    """A stream of blocks: ``data`` holds k codes of ``fmt``, the first lowest; ``last`` and each flag are one bit."""
     fields = {"data": config.block_size * fmt.width, **dict.fromkeys(("last", *flags), 1)}
     return stream.Signature(data.StructLayout(fields))

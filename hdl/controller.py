@@ -1,4 +1,4 @@
-"""Controller: decides in every cycle whether the next tile of work is issued."""
+"""The controller decides in every cycle whether the next tile of work is issued."""
 
 from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import enum, wiring
@@ -13,15 +13,15 @@ from chessrnn.model.schedule import Schedule, output_buffer_steps
 
 
 class Phase(enum.Enum):
-    """Where the work of a part stands, see ``chessrnn.model.schedule``."""
+    """Phases in which the columns of a part are issued (``chessrnn.model.schedule``)."""
 
     AHEAD = 0  # early columns of the first row groups
-    RESUME = 1  # the rest of their columns
-    WHOLE = 2  # every other row group
+    RESUME = 1  # the remaining columns of these row groups
+    WHOLE = 2  # all columns of every other row group
 
 
 class Controller(wiring.Component):
-    """Walks through ``Schedule.issues`` and holds an issue back while something it needs is missing.
+    """Issues the work of every step in the order of ``Schedule.issues``, each as soon as all that it needs is there.
 
     Parameters
     ----------
@@ -32,38 +32,38 @@ class Controller(wiring.Component):
     x_written : In(1)
         A block of x is being written.
     x_step_last, x_half : In(1)
-        It ends its step; the half that it goes to.
+        With ``x_written``: the block is the last of its step; the half of the x memory that it is written to.
     x_sequence_last : In(1)
-        Its stream's ``last``, which counts on a step's last block.
+        The stream's ``last``, which counts on the last block of a step.
     x_room : Out(1)
-        Another block of x can be taken.
+        There is room for another block of x.
     h_written : In(1)
-        A block that a part made is being written.
+        A block that a part computed is being written.
     h_sent : In(1)
         A beat of h leaves the output buffer.
     issue : Out(1)
-        Read weights and vector.
-    part : Out, where there are several
-        Part of the issue.
+        Read the weight banks and the vector memory in this cycle.
+    part : Out, with several parts
+        Part that the issue belongs to.
     group : Out
-        Its column group.
+        Column group of the issue.
     half : Out(1)
         Half of the x memory that the step uses.
-    context, turn : Out, where there are several contexts
-        Context of the step; changes with every turn of all of them.
+    context, turn : Out, with several contexts
+        Context of the step; ``turn`` toggles after every context has had a step.
     first_step : Out(1)
-        First step of its sequence.
+        The step is the first of its sequence.
     tags : Out(issue_tags)
-        One cycle after ``issue``.
-    x_load : In(1), where there are state ports
-        The stream's ``load``, which counts on a step's first block.
-    save, load : Out(1), likewise
-        No step is under way, and a state must go out, come in.  With several contexts ``context`` is its context:
-        the one whose sequence ended until ``saved``.
-    saved, loaded : In(1), likewise
-        It has.
-    at_rest : Out(1), likewise
-        A step could begin, and everything that was made has been written.
+        Tags of an issue, one cycle after ``issue``.
+    x_load : In(1), with state ports
+        The stream's ``load``, which counts on the first block of a step.
+    save, load : Out(1), with state ports
+        No step is under way, and a state must be sent or received before the next one.  With several contexts
+        ``context`` is the one whose state it is; after the end of a sequence it does not advance before ``saved``.
+    saved, loaded : In(1), with state ports
+        The state has been sent, received.
+    at_rest : Out(1), with state ports
+        A step could begin, and every block that was computed has been written.
 
     Latency: none · Throughput: one issue per cycle · Reference: ``chessrnn.model.schedule.Schedule.timeline``
     """
@@ -91,23 +91,23 @@ class Controller(wiring.Component):
         most_rows, most_cols = max(part.row_groups for part in parts), max(part.col_groups for part in parts)
         rows = select(number, [part.row_groups for part in parts])
         cols = select(number, [part.col_groups for part in parts])
-        pure = select(number, [part.early_groups for part in parts])
+        early_groups = select(number, [part.early_groups for part in parts])
         aheads = [self.schedule.part_lookahead(number) for number in range(len(parts))]
         ahead = max(aheads)
 
-        # -- where we are ----------------------------------------------------------------------------------
+        # -- position in the step --------------------------------------------------------------------------
         starts = [Phase.AHEAD if count else Phase.WHOLE for count in aheads]
         phase = Signal(Phase, init=starts[0])
         row = Signal(range(max(2, most_rows)))
         col = self.group
-        # Blocks of this part's columns up to this one.
+        # Number of block columns of the part up to the end of this column group.
         reach = Signal(range((most_cols + 1) * tile_cols + 1), init=tile_cols)
         step_begins, col_ends, part_ends, step_ends, complete = Signal(), Signal(), Signal(), Signal(), Signal()
         is_first = number == 0 if len(parts) > 1 else 1
         m.d.comb += [
             step_begins.eq((phase == starts[0]) & (row == 0) & (col == 0) & is_first),
             complete.eq((phase != Phase.AHEAD) & (col == cols - 1)),
-            col_ends.eq(complete | ((phase == Phase.AHEAD) & (col == pure - 1))),
+            col_ends.eq(complete | ((phase == Phase.AHEAD) & (col == early_groups - 1))),
             part_ends.eq(complete & (row == rows - 1)),
             step_ends.eq(part_ends & (number == len(parts) - 1) if len(parts) > 1 else part_ends),
         ]
@@ -115,7 +115,7 @@ class Controller(wiring.Component):
             m.d.sync += [col.eq(col + 1), reach.eq(reach + tile_cols)]
             with m.If(col_ends):
                 m.d.sync += [row.eq(row + 1), col.eq(0), reach.eq(tile_cols)]
-                resumed = [col.eq(pure), reach.eq((pure + 1) * tile_cols)]
+                resumed = [col.eq(early_groups), reach.eq((early_groups + 1) * tile_cols)]
                 if ahead:
                     last_ahead = row == ahead - 1
                     with m.If((phase == Phase.AHEAD) & last_ahead):
@@ -134,7 +134,7 @@ class Controller(wiring.Component):
                 with m.If(step_ends):
                     m.d.sync += self.half.eq(~self.half)
 
-        # -- x: blocks of this step and the next that lie in the memory --------------------------------------
+        # -- x: blocks of this step and the next that are in the memory --------------------------------------
         x_level = Signal(range(2 * x_blocks + 1))
         m.d.sync += x_level.eq(x_level + self.x_written - Mux(self.issue & step_ends, x_blocks, 0))
         m.d.comb += self.x_room.eq(x_level != 2 * x_blocks)
@@ -156,15 +156,15 @@ class Controller(wiring.Component):
                 m.d.sync += first_steps.bit_select(self.context, 1).eq(last_step)
                 self._next_context(m)
 
-        # -- what parts make: blocks of finished ones not yet written, less those of this one that are ----------
+        # -- blocks that are issued completely and not yet written, less those of the current part that are --
         buffered = output_buffer_steps(config)
         made = [part.output_blocks for part in parts]
         missing = Signal(range(-max(made), buffered * sum(made) + 1))
         m.d.sync += missing.eq(missing + Mux(self.issue & part_ends, select(number, made), 0) - self.h_written)
 
-        # -- vectors: every block up to the column group must be there, or all of the vector --------------------
+        # -- vectors: an issue needs all blocks up to the end of its column group, or the whole vector --------
         def is_ready(index: int):
-            """Whether a part finds what it needs."""
+            """Whether the blocks that the current issue of part ``index`` reads are written."""
             part, ready = parts[index], Const(1)
             for vector, before in ((part.early, 0), (part.late, part.early.blocks)):
                 if not vector.blocks:
@@ -172,7 +172,7 @@ class Controller(wiring.Component):
                 if vector.source is None:
                     there = (x_level >= x_blocks) | (x_level + before >= reach)
                 else:
-                    # Of what is missing, what was made since comes last.
+                    # Blocks are written in order: the missing ones are the last of those from the vector's source on.
                     since = self.schedule.blocks_since(index, vector)
                     there = (missing <= since - vector.blocks) | (missing + reach <= since + before)
                 if vector.is_previous:
@@ -189,7 +189,7 @@ class Controller(wiring.Component):
                 with m.Case(index):
                     m.d.comb += ready.eq(is_ready(index))
 
-        # -- output: blocks promised to the buffer and not yet sent ------------------------------------------
+        # -- output: blocks for which the buffer has reserved room, and which are not yet sent ----------------
         promised = Signal(range(buffered * h_blocks + 1))
         m.d.sync += promised.eq(promised + Mux(self.issue & step_begins, h_blocks, 0) - self.h_sent)
         has_room = Signal()
@@ -203,8 +203,8 @@ class Controller(wiring.Component):
         m.d.sync += [
             self.tags.valid.eq(self.issue),
             self.tags.first.eq(col == 0),
-            self.tags.resume.eq((phase == Phase.RESUME) & (col == pure)),
-            self.tags.park.eq((phase == Phase.AHEAD) & (col == pure - 1)),
+            self.tags.resume.eq((phase == Phase.RESUME) & (col == early_groups)),
+            self.tags.park.eq((phase == Phase.AHEAD) & (col == early_groups - 1)),
             self.tags.complete.eq(complete),
             self.tags.final.eq(part_ends),
             self.tags.first_step.eq(self.first_step),
@@ -216,13 +216,13 @@ class Controller(wiring.Component):
         return m
 
     def _next_context(self, m):
-        """The next context's step comes."""
+        """Go on to the step of the next context."""
         m.d.sync += self.context.eq(self.context + 1)
         with m.If(self.context == self.config.architecture.contexts - 1):
             m.d.sync += [self.context.eq(0), self.turn.eq(~self.turn)]
 
     def _state(self, m, step_begins, step_ends, last_step, x_level):
-        """A state goes out after a sequence, or comes in before one; whether the next step waits for either."""
+        """Request transfers of state before and after a sequence; returns whether the next step must wait for one."""
         loads, x_begins = Signal(2), Signal(init=1)
         with m.If(self.x_written):
             m.d.sync += x_begins.eq(self.x_step_last)
@@ -239,7 +239,7 @@ class Controller(wiring.Component):
         with m.If(self.issue & step_ends):
             m.d.sync += [starts_now.eq(last_step), is_ended.eq(last_step), is_loaded.eq(0)]
         if contexts > 1:
-            # A context keeps its turn until its state is out.
+            # Stay with a context until its state has been sent.
             with m.If(self.saved | (self.issue & step_ends & ~last_step)):
                 self._next_context(m)
         wants = self.first_step & loads.bit_select(self.half, 1) & (x_level != 0)
@@ -248,7 +248,7 @@ class Controller(wiring.Component):
 
 
 def state_ports(config: Config) -> dict:
-    """Members for the state's streams, where there are any."""
+    """Members that coordinate steps with the state streams; none without state ports."""
     if not config.architecture.state_ports:
         return {}
     inputs = ("x_load", "saved", "loaded")

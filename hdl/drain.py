@@ -1,4 +1,4 @@
-"""Drain: from the sums of whole tile rows to slices of a few hidden units with all their gates."""
+"""The drain turns the sums of whole tile rows into slices of a few hidden units with all their gates."""
 
 import math
 
@@ -17,25 +17,25 @@ from chessrnn.model.datapath import datapath_widths
 from chessrnn.model.memory_image import num_slices, slices_per_round
 from chessrnn.model.schedule import Schedule
 
-# What travels beside a bundle: the step's flags, the part's, then the beat.
+# Bits that accompany a bundle: two flags of its step, one of its part, then from this position the beat.
 BEAT_MARK = 3
 
 
 def slice_layout(config: Config) -> data.ArrayLayout:
-    """Sums of a slice: [unit][gate of the stage]."""
+    """Layout of the sums of a slice: [unit][gate of the stage]."""
     unit = data.ArrayLayout(signed(config.product_sum_bits), config.bundle_rows)
     return data.ArrayLayout(unit, Schedule(config).cell_lanes)
 
 
 def unit_shape(config: Config) -> range:
-    """Number of a slice among all that have parameters of their own: those of a step, of all parts and directions."""
+    """The range of slice numbers in a step, over all parts and directions; each has parameters of its own."""
     return range(max(2, num_slices(config, Schedule(config))))
 
 
 def state_unit_port(config: Config, direction) -> dict:
-    """The member ``state_unit`` where contexts, or the directions of a layer, have states of their own.
+    """The member ``state_unit``, if several contexts or two directions have states of their own.
 
-    A cell of several stages counts them itself.
+    A cell of several stages counts its states itself.
     """
     if config.states_per_layer == 1 or config.cell.stages > 1:
         return {}
@@ -44,16 +44,16 @@ def state_unit_port(config: Config, direction) -> dict:
 
 
 def drain_is_free(m: Module, issue, complete, number, gaps: list[int]) -> Signal:
-    """Whether an issue of a controller may complete a row group: some cycles after the last one, by its part's number.
+    """Whether the drain can take a complete row group in this cycle: it is busy for some cycles after each one.
 
     Parameters
     ----------
     issue, complete : Value
-        An issue is made; it completes a row group.
+        The controller issues; the issue completes a row group.
     number : Value or None
-        Of its part; ``None`` where there is one.
+        Number of the part of the issue; ``None`` if there is only one part.
     gaps : list of int
-        ``Schedule.drain_cycles`` of every part.
+        Cycles between two complete row groups, for every part (``Schedule.drain_cycles``).
     """
     free = Signal(init=1, name="drain_free")
     if max(gaps) > 1:
@@ -67,12 +67,12 @@ def drain_is_free(m: Module, issue, complete, number, gaps: list[int]) -> Signal
 
 
 class Drain(wiring.Component):
-    """Takes R sums at once, gives ``cell_lanes`` hidden units per cycle.
+    """Receives the sums of R tile rows at once and delivers ``cell_lanes`` hidden units per cycle.
 
-    Block rows are interleaved (row G·u + g is gate g of hidden block u), so G neighbours make a *bundle*: the
-    gates of one hidden block, of a cell of several stages those of a stage.  R need not be a multiple of G: rows that
-    do not fill a bundle stay until the next row group brings the rest.  A bundle is cut into slices of ``cell_lanes``
-    units; in engine ``fast`` it first passes the inverse transform.
+    Block rows are interleaved (row G·u + g is gate g of hidden block u), so G neighbours make a *bundle*: all gates of
+    one hidden block, or those of one stage in a cell of several stages.  R need not be a multiple of G: rows that do
+    not fill a bundle are kept until the next row group completes it.  A bundle is cut into slices of ``cell_lanes``
+    units; with engine ``fast`` it first passes the inverse transform.
 
     Parameters
     ----------
@@ -81,22 +81,23 @@ class Drain(wiring.Component):
     Members
     -------
     sums, tags : In
-        From the matrix–vector engine; ``tags.complete & tags.valid`` loads.  The scheduler keeps completions
-        ``Schedule.drain_cycles`` apart, so there is always room.
+        Sums of the matrix–vector engine, loaded when ``tags.complete & tags.valid``.  The controller keeps complete
+        row groups ``Schedule.drain_cycles`` apart, so there is always room.
     select : Out(1)
-        A slice is being selected: the bias memory reads ``unit``.
+        A slice is being selected: the memories of parameters read word ``unit``.
     unit : Out
-        Number of the slice within its step, with ``select``; of a bidirectional network within a turn.
-    state_unit : Out, where there are several contexts
-        Number of the slice within a turn of all contexts.
+        Number of the selected slice within its step; in a bidirectional network within the step of both directions in
+        one layer.
+    state_unit : Out, with several contexts
+        Number of the selected slice within one step of every context.
     slice : Out(ArrayLayout(ArrayLayout(signed(product_sum_bits), G), lanes))
-        The gates of every unit, one cycle after ``select``.
+        The sums of every unit's gates, one cycle after ``select``.
     slice_valid, slice_first_step, slice_last_step : Out(1)
-        With ``slice``; the latter two are its sequence's.
-    slice_projected : Out(1), where there are projections
-        With ``slice``: it is of a projection.
+        With ``slice``: it is valid; its step is the first, the last of its sequence.
+    slice_projected : Out(1), in networks with projections
+        With ``slice``: it belongs to a projection.
 
-    Latency: from ``sums`` that load to their first ``select`` 1 cycle (direct) or 2 and the inverse transform's
+    Latency: from loaded ``sums`` to their first ``select`` 1 cycle (direct), or 2 cycles plus the inverse transform
     (fast) · Throughput: one slice per cycle · Numerics: the exact shift of the inverse transform
     """
 
@@ -108,7 +109,7 @@ class Drain(wiring.Component):
         self.widths = datapath_widths(config).sum
         self.lanes = self.schedule.cell_lanes
         self.units = slices_per_round(config, self.schedule)
-        # Two directions count their states in ``unit``, which begins anew after each layer.
+        # With two directions ``unit`` itself counts the states, as it starts from 0 again in each layer.
         self.state_unit_port = state_unit_port(config, Out) if config.architecture.contexts > 1 else {}
         super().__init__(
             {
@@ -129,7 +130,7 @@ class Drain(wiring.Component):
         m = Module()
         config, gates = self.config, self.config.bundle_rows
         rows = config.architecture.tile_rows
-        # Rows of an unfinished bundle number at most G - gcd(R, G), always a multiple of that divisor.
+        # An unfinished bundle has at most G - gcd(R, G) rows, always a multiple of that divisor.
         step = math.gcd(rows, gates)
         places = rows + gates - step
         kinds = shapes(config)
@@ -143,7 +144,7 @@ class Drain(wiring.Component):
         beat = Signal(range(max(2, cycles)))
         has_bundle, pop, load = Signal(), Signal(), Signal()
         projected = Signal(reset_less=True)
-        # A bundle of a projection may keep the drain for longer than its slices.
+        # A bundle of a projection may occupy the drain for more cycles than it has slices.
         last_beat = Mux(projected, cycles - 1, slices - 1) if has_projection(config) else slices - 1
         m.d.comb += [
             has_bundle.eq(level >= gates),
@@ -204,10 +205,10 @@ class Drain(wiring.Component):
         return m
 
     def _inverse(self, m, slots, has_slice, marks, platform):
-        """The bundle behind the inverse transform, registered when its first slice would be selected."""
+        """Pass the bundle through the inverse transform and register the result before its first slice is selected."""
         width, k = self.config.product_sum_bits, self.config.block_size
         levels = self.config.architecture.pipeline.inverse_levels
-        # Stages take turns at the rows of the first.
+        # All stages of a cell have as many rows as the first, and use its transforms one after the other.
         names = self.config.gates[: self.config.bundle_rows]
         inverses = [InverseTransform(k, list(self.widths), width, levels) for _ in names]
         latency = inverses[0].latency

@@ -1,9 +1,8 @@
-"""Emission of a design as named modules, each kind once.
+"""A design is emitted as named modules, each of them once.
 
-Amaranth emits every instance of a component as a module of its own; a tile of 256 equal processing elements
-would be elaborated, written and synthesized 256 times.  Components that occur many times therefore pass
-through :func:`shared`: under a :class:`VerilogPlatform` an instance of one common module takes their place,
-in simulation they stay what they are.
+Amaranth emits every instance of a component as a module of its own: a tile of 256 equal processing elements would be
+elaborated, written and synthesized 256 times.  Components therefore pass through :func:`shared`.  Under a
+:class:`VerilogPlatform` they are replaced by instances of one common module; in simulation they remain as they are.
 """
 
 import re
@@ -14,24 +13,24 @@ from amaranth.lib import wiring
 
 
 class VerilogPlatform:
-    """Collects the modules that are emitted once.
+    """Collects the modules of a design, each of which is emitted once.
 
     Attributes
     ----------
     modules : dict of str to str
-        RTLIL text by module name, in the order in which they were met.
+        RTLIL text by module name, in the order of first use.
     """
 
     def __init__(self):
         self.modules: dict[str, str] = {}
 
     def emit(self, component: wiring.Component) -> str:
-        """Name of the module that ``component`` describes; elaborates it when it is new."""
+        """Elaborate ``component``, unless an equal one was elaborated before; returns the name of its module."""
         name = component.module_name
-        # Only the first of its kind is elaborated; Amaranth would warn that the others never are.
+        # Equal components are elaborated once; this keeps Amaranth from warning that the others are unused.
         component._MustUse__used = True
         if name not in self.modules:
-            self.modules[name] = ""  # keeps its place before the modules below it
+            self.modules[name] = ""  # the module is listed before those that it instantiates
             reset_less = getattr(component, "reset_less", False)
             self.modules[name] = rtlil.convert(
                 component,
@@ -43,7 +42,7 @@ class VerilogPlatform:
         return name
 
     def instance(self, component: wiring.Component) -> Instance:
-        """An instance of the module that ``component`` describes."""
+        """An instance of the module of ``component``, connected to the component's ports."""
         name = self.emit(component)
         ports = {}
         for path, member, value in component.signature.flatten(component):
@@ -56,10 +55,10 @@ class VerilogPlatform:
 
 
 def shared(component: wiring.Component, platform):
-    """What to add as a submodule in place of ``component``; its ports remain the ones to connect.
+    """The submodule to add for ``component``; the ports of ``component`` itself remain the ones to connect.
 
-    ``component.module_name`` must tell apart any two components that differ.  A component whose registers need
-    no reset (data that nobody looks at before it is written) says so with ``reset_less = True``.
+    Components that differ must have different ``module_name``.  A component whose registers need no reset, because
+    their contents are not used before they are written, declares ``reset_less = True``.
     """
     if not isinstance(platform, VerilogPlatform):
         return component

@@ -1,4 +1,4 @@
-"""Matrix–vector engine: a tile of R × C processing elements, its weight banks and accumulators."""
+"""The matrix–vector engine: a tile of R × C processing elements with its weight banks and accumulators."""
 
 from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
@@ -18,13 +18,13 @@ from chessrnn.model.schedule import Schedule
 
 
 def issue_tags(config: Config) -> data.StructLayout:
-    """What travels beside the operands of an issue."""
+    """Tags that accompany the operands of an issue, and later its sums."""
     return data.StructLayout(
         {
-            "valid": 1,
-            "first": 1,
-            "resume": 1,
-            "park": 1,
+            "valid": 1,  # there is an issue
+            "first": 1,  # the sums start from zero
+            "resume": 1,  # the sums start from parked ones
+            "park": 1,  # the sums are parked afterwards
             "complete": 1,  # the sums go to the drain
             "final": 1,  # last row group of its part
             "first_step": 1,  # first step of its sequence: the state is zero
@@ -35,7 +35,7 @@ def issue_tags(config: Config) -> data.StructLayout:
 
 
 class MatVec(wiring.Component):
-    """R × C blocks per cycle, chessboard division of W · [x; h].
+    """Multiplies R × C blocks per cycle: the chessboard division of W · [x; h].
 
     Parameters
     ----------
@@ -45,18 +45,18 @@ class MatVec(wiring.Component):
 
     Members
     -------
-    start, first, layer : In, of a bidirectional network
-        A pass: as those of ``chessrnn.hdl.pass_address``.
+    start, first, layer : In, in a bidirectional network
+        Begin of a pass, as in :class:`chessrnn.hdl.pass_address.PassAddress`.
     issue : In(1)
-        Read the next word of every bank (one cycle before ``elements``).
+        Read the next word of every weight bank, one cycle before ``elements``.
     tags : In(issue_tags)
-        With ``elements``: one cycle after ``issue``.
+        Tags of the issue, together with ``elements``.
     elements : In(ArrayLayout(k · element_bits, C))
-        A block of the vector for every tile column.
+        A block of the vector for every tile column, one cycle after ``issue``.
     sums : Out(ArrayLayout(…, R))
         Packed sums of every tile row.
     sum_tags : Out(issue_tags)
-        The tags that belong to ``sums``.
+        Tags of ``sums``.
 
     Latency: ``Schedule.matvec_latency`` - 1 from ``issue`` to ``sums`` · Throughput: one issue per cycle ·
     Numerics: exact · Reference: ``chessrnn.model.reference.matvec``
@@ -106,7 +106,7 @@ class MatVec(wiring.Component):
             operands.append(stage.operand)
 
         rows = [row(config, self.schedule.lookahead) for _ in range(arch.tile_rows)]
-        # Registered in the rows too, by every value for itself.
+        # The rows register the tags as well, once for every value.
         registered = rows[0].tag_register
         early = delay(m, self.tags.as_value(), self.latency - 1 - registered, "tags", reset_less=False)
         m.d.comb += self.sum_tags.as_value().eq(delay(m, early, registered, "sum_tags", reset_less=False))
@@ -147,16 +147,19 @@ class MatVec(wiring.Component):
 
 
 class WeightAddress(wiring.Component):
-    """Address of all weight banks: consecutive, every word once per step.
+    """Address of all weight banks: it counts through every word once per step.
 
     Parameters
     ----------
     words : int
+        Words of a bank.
 
     Members
     -------
     advance : In(1)
+        Go on to the next word.
     address : Out
+        Address of the current word.
     """
 
     module_name = "weight_address"
@@ -167,7 +170,7 @@ class WeightAddress(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # The next address is there before anyone knows that it is wanted, which comes late.
+        # ``advance`` comes late in the cycle, so the next address is computed before.
         following = Signal(len(self.address), init=min(1, self.words - 1))
         with m.If(self.advance):
             m.d.sync += [self.address.eq(following), following.eq(following + 1)]

@@ -1,7 +1,7 @@
-"""Memories behind one wrapper each: what an ASIC user replaces by macros.
+"""Every memory is an instance of one of two wrapper modules, which an ASIC user replaces by macros.
 
-``ROM_VERILOG`` and ``RAM_VERILOG`` are the behavioural modules that the emitted Verilog instantiates.  In
-Amaranth's simulator ``amaranth.lib.memory`` stands in with the same timing.
+``ROM_VERILOG`` and ``RAM_VERILOG`` are the behavioural modules that the emitted Verilog instantiates.  Amaranth's
+simulator uses ``amaranth.lib.memory`` with the same timing instead.
 """
 
 from amaranth.hdl import Assert, ClockSignal, Instance, Module, Signal
@@ -74,21 +74,23 @@ def address_width(depth: int) -> int:
 
 
 class Rom(wiring.Component):
-    """Initialised memory.
+    """A read-only memory that is initialised from a file.
 
     Parameters
     ----------
     spec : MemorySpec
-        The file ``<spec.name>.mem`` fills it.
+        Size and name of the memory; the file ``<spec.name>.mem`` fills it.
     contents : list of int, optional
-        The words, for Amaranth's simulator.
+        Words of the memory, for Amaranth's simulator.
 
     Members
     -------
     en : In(1)
+        Read in this cycle.
     addr : In(address_width(depth))
+        Address of the word.
     data : Out(width)
-        Holds while ``en`` is low.
+        The word, one cycle later; unchanged while ``en`` is low.
 
     Latency: 1 · Throughput: 1 read per cycle
     """
@@ -99,7 +101,7 @@ class Rom(wiring.Component):
         super().__init__({"en": In(1), "addr": In(address_width(spec.depth)), "data": Out(spec.width)})
 
     def blackbox(self) -> Instance:
-        """The module that the emitted Verilog has for it."""
+        """The instance that the emitted Verilog contains in place of this component."""
         spec = self.spec
         return Instance(
             ROM_MODULE,
@@ -117,18 +119,21 @@ class Rom(wiring.Component):
 
 
 class Ram(wiring.Component):
-    """Memory with one write port and one read port.
+    """A memory with one write port and one read port.
 
     Parameters
     ----------
     spec : MemorySpec
+        Size and name of the memory.
 
     Members
     -------
     write_en, write_addr, write_data : In
+        Write a word in this cycle.
     read_en, read_addr : In
+        Read a word in this cycle; never the one that is being written.
     read_data : Out
-        Holds while ``read_en`` is low.
+        The word, one cycle later; unchanged while ``read_en`` is low.
 
     Latency: 1 · Throughput: 1 read and 1 write per cycle
     """
@@ -145,7 +150,7 @@ class Ram(wiring.Component):
         )  # fmt: skip
 
     def blackbox(self) -> Instance:
-        """The module that the emitted Verilog has for it."""
+        """The instance that the emitted Verilog contains in place of this component."""
         spec = self.spec
         return Instance(
             RAM_MODULE,
@@ -163,14 +168,14 @@ class Ram(wiring.Component):
             write.en.eq(self.write_en), write.addr.eq(self.write_addr), write.data.eq(self.write_data),
             read.en.eq(self.read_en), read.addr.eq(self.read_addr), self.read_data.eq(read.data),
         ]  # fmt: skip
-        # As CHESSRNN_CHECK in the Verilog: what a macro leaves undefined.
+        # The check of CHESSRNN_CHECK in the Verilog: in a macro the result of such a read is undefined.
         collides = self.write_en & self.read_en & (self.write_addr == self.read_addr)
         m.d.sync += Assert(~collides, f"{spec.name}: read of a word that is being written")
         return m
 
 
 def delay(m: Module, value, cycles: int, name: str, reset_less: bool = True):
-    """``value`` registered ``cycles`` times."""
+    """The signal ``value``, delayed by ``cycles`` registers."""
     for stage in range(cycles):
         register = Signal(value.shape(), name=f"{name}_d{stage + 1}", reset_less=reset_less)
         m.d.sync += register.eq(value)

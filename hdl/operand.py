@@ -1,4 +1,4 @@
-"""Operands on their way to the products: blocks of the vector, shared by a tile column, and blocks of weights."""
+"""Stages that prepare operands for the products: blocks of the vector, shared by a tile column, and of weights."""
 
 from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
@@ -13,7 +13,7 @@ from chessrnn.model.datapath import datapath_widths
 
 
 def _forms(m: Module, config: Config, block, width: int, platform):
-    """What the engine multiplies of a block of k elements: themselves, or their forms (engine ``fast``)."""
+    """The factors that the engine multiplies: the k elements of a block (``direct``), or their forms (``fast``)."""
     if config.architecture.engine != "fast":
         return block
     transform = ForwardTransform(config.block_size, width)
@@ -23,9 +23,9 @@ def _forms(m: Module, config: Config, block, width: int, platform):
 
 
 class OperandStage(wiring.Component):
-    """A block of the vector on its way to the processing elements of one tile column, which share it.
+    """Prepares a block of the vector for the processing elements of one tile column, which share it.
 
-    Engine ``fast`` transforms it here, carry-save arithmetic recodes it to Booth digits here: once for all rows.
+    Engine ``fast`` transforms the block and carry-save arithmetic recodes it into Booth digits, once for all rows.
 
     Parameters
     ----------
@@ -34,8 +34,9 @@ class OperandStage(wiring.Component):
     Members
     -------
     elements : In(k · element_bits)
+        Elements of the block, the first in the lowest bits.
     operand : Out
-        Packed: values of widths ``datapath_widths(config).operand``, or the digits of those values.
+        Packed values of widths ``datapath_widths(config).operand``, or the Booth digits of these values.
 
     Latency: operand_register · Throughput: 1 block per cycle · Numerics: exact ·
     Reference: ``chessrnn.model.bilinear.forward_matrix``
@@ -66,7 +67,7 @@ class OperandStage(wiring.Component):
 
 
 class WeightStage(wiring.Component):
-    """A block of weights, from the word of its bank to what is multiplied.
+    """Prepares a block of weights: from the word of its bank to the factors of the products.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ class WeightStage(wiring.Component):
     Members
     -------
     word : In(k · weight_bits)
-        The defining vector as the bank gives it.
+        The defining vector of the block, as stored in the bank.
     weight : Out
         Packed values of widths ``datapath_widths(config).weight``.
 

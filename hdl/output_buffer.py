@@ -1,4 +1,4 @@
-"""Output stream of h: room for all steps that can be under way, so that the datapath never has to wait for the sink."""
+"""The output buffer has room for all steps that can be under way, so the datapath never waits for the sink of h."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
@@ -13,7 +13,7 @@ from chessrnn.model.schedule import OUTPUT_BUFFER_LATENCY, output_buffer_steps
 
 
 class OutputBuffer(wiring.Component):
-    """First in, first out; the writer has made sure of the room (see ``chessrnn.hdl.controller``).
+    """A FIFO of blocks of h; the controller starts a step only if there is room for its blocks.
 
     Parameters
     ----------
@@ -22,11 +22,13 @@ class OutputBuffer(wiring.Component):
     Members
     -------
     write : In(1)
+        Store ``block``.
     block : In(k · h.width)
+        A block of h.
     last_step : In(1)
-        With a step's last block: its sequence ends here.
+        With a step's last block: the step is the last of its sequence.
     h : Out(stream.Signature(…))
-        ``data`` a block of h; ``last`` on the last beat of the last step.
+        ``data``: a block of h; ``last``: set on the last beat of a sequence's last step.
 
     Latency: ``chessrnn.model.schedule.OUTPUT_BUFFER_LATENCY`` · Throughput: 1 block per cycle
     """
@@ -70,7 +72,7 @@ class OutputBuffer(wiring.Component):
         with m.Elif(self.h.ready):
             m.d.sync += self.h.valid.eq(0)
 
-        # One flag per step in the buffer; steps enter and leave in turn.
+        # One flag per step in the buffer; steps leave in the order in which they enter.
         steps = output_buffer_steps(self.config)
         flags = Signal(steps)
         written, sent = (Signal(range(max(2, blocks)), name=name) for name in ("written", "sent"))

@@ -1,4 +1,4 @@
-"""What the hardware must know of the parts of a step (``chessrnn.model.parts``)."""
+"""Properties of the parts of a step (``chessrnn.model.parts``) on which the hardware depends."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,16 @@ from chessrnn.model.parts import PROJECTION
 
 
 class Shape(NamedTuple):
-    """What the datapath sees of a part; parts of equal shape are the same to it.
+    """The properties of a part that the datapath distinguishes; it treats parts of equal shape alike.
 
     Attributes
     ----------
     is_projection : bool
+        Whether the part is a projection; else it is a cell's.
     col_groups : int
+        Column groups of the part.
     last_rows : int
-        Block rows of its last row group.
+        Block rows of the part's last row group.
     """
 
     is_projection: bool
@@ -35,39 +37,39 @@ def part_shapes(config: Config) -> list[Shape]:
 
 
 def shapes(config: Config) -> list[Shape]:
-    """Different shapes in the order of their numbers."""
+    """The distinct shapes of all parts; the index in this list is a shape's number."""
     return list(dict.fromkeys(part_shapes(config)))
 
 
 def shape_bits(config: Config) -> dict[str, int]:
-    """The field ``part_shape`` of what travels beside sums, where there are several."""
+    """The tag ``part_shape`` with its width; none if all parts have the same shape."""
     count = len(shapes(config))
     return {"part_shape": (count - 1).bit_length()} if count > 1 else {}
 
 
 def has_projection(config: Config) -> bool:
-    """Whether any part is one."""
+    """Whether any part is a projection."""
     return any(shape.is_projection for shape in shapes(config))
 
 
 def group_shape(config: Config) -> range:
-    """Number of a column group of any part."""
+    """The range of column group numbers over all parts."""
     return range(max(2, *(part.col_groups for part in config.parts)))
 
 
 def part_port(config: Config, direction: type[In] | type[Out], name: str = "part") -> dict:
-    """The number of a part, where there are several."""
+    """The member ``name``, which carries the number of a part; none if there is only one part."""
     return {name: direction(range(len(config.parts)))} if len(config.parts) > 1 else {}
 
 
 def layer_part_port(config: Config, direction: type[In] | type[Out]) -> dict:
-    """Of a bidirectional network the number of a part in its layer, where a layer has several."""
+    """The member ``part`` of a bidirectional network, numbered within a layer; none if a layer has only one part."""
     count = len(config.layer_parts[0])
     return {"part": direction(range(count))} if count > 1 else {}
 
 
 def select(number, values: list):
-    """The one of ``values`` with a number, which is a signal; what does not depend on it is a constant."""
+    """The entry of ``values`` at index ``number``, a signal; without logic if all entries are equal."""
     first, *others = values
     if any(isinstance(value, Value) for value in values):
         return Array(values)[number] if others else first
@@ -78,11 +80,11 @@ def select(number, values: list):
     return Array(values)[number]
 
 
-def flag(number, values: list[bool]):
-    """The bit of ``values`` with a number."""
+def select_bit(number, values: list[bool]):
+    """The entry of ``values`` at index ``number``, a signal, as one bit."""
     return Array(Const(value, 1) for value in values)[number]
 
 
 def select_part(layer, part, values: list[list]):
-    """The one of ``values`` [layer][part] with two numbers, as :func:`select`."""
+    """The entry of ``values[layer][part]``, where both indices are signals; see :func:`select`."""
     return select(part, [select(layer, list(of_layers)) for of_layers in zip(*values, strict=True)])

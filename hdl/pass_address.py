@@ -1,4 +1,4 @@
-"""Addresses of what belongs to one layer of a bidirectional network, walked through again and again."""
+"""Address counter of a bidirectional network: it repeats the words of one layer until the next pass begins."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
@@ -10,32 +10,36 @@ from chessrnn.model.config import Config
 
 
 def layer_port(config: Config, direction) -> dict:
-    """The member ``layer`` of what handles several."""
+    """The member ``layer`` of a block that handles several layers; none in a network of one layer."""
     return {"layer": direction(range(config.network.num_layers))} if config.network.num_layers > 1 else {}
 
 
 class PassAddress(wiring.Component):
-    """Address of a memory that holds words layer after layer; a pass reads those of one layer once per turn.
+    """Address of a memory that holds its words layer after layer; a pass repeats the words of one layer.
+
+    One repetition serves a step of the forward and a step of the reverse direction.
 
     Parameters
     ----------
     config : Config
-        Of a bidirectional network.
+        Configuration of a bidirectional network.
     name : str
-        Of the module.
+        Name of the emitted module.
     words : list of int
-        Of each layer, both directions.
+        Number of words of each layer, both directions together.
 
     Members
     -------
     start : In(1)
         A pass begins in the next cycle.
     first : In(1)
-        With ``start``: it is of the first layer, else of the one after the last pass's.
-    layer : In, where there are several
+        With ``start``: the pass is that of the first layer, else that of the layer after the previous pass's.
+    layer : In, with several layers
         Layer of the pass.
     advance : In(1)
+        Go on to the next word.
     address : Out
+        Address of the current word.
     """
 
     def __init__(self, config: Config, name: str, words: list[int]):

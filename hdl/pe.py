@@ -1,4 +1,4 @@
-"""Processing element of multipliers: one circulant block times one block of the vector, every cycle."""
+"""The processing element multiplies one circulant block by one block of the vector in every cycle."""
 
 from amaranth.hdl import Module
 from amaranth.lib import wiring
@@ -17,7 +17,7 @@ from chessrnn.model.schedule import adder_tree_latency
 
 
 class ProcessingElement(wiring.Component):
-    """Product of a block of weights and a block of the vector, arithmetic ``multiplier``.
+    """Multiplies a block of weights by a block of the vector, with arithmetic ``multiplier``.
 
     Engine ``direct``: ``partial[r] = Σ_c w[(r - c) mod k] · operand[c]``, k² multipliers.
     Engine ``fast``: ``partial[i] = (M w)_i · operand[i]`` where the operand is M x already, n multipliers.
@@ -29,7 +29,7 @@ class ProcessingElement(wiring.Component):
     Members
     -------
     word : In(k · weight_bits)
-        The defining vector as the bank gives it.
+        The defining vector of the block, as stored in the bank.
     operand : In
         Packed values of widths ``datapath_widths(config).operand``, ``operand_delay`` cycles after ``word``.
     partial : Out

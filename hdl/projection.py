@@ -1,4 +1,4 @@
-"""What becomes of a projection's sums: blocks of h."""
+"""The projection rounds its matrix–vector sums to blocks of h."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
@@ -12,10 +12,10 @@ from chessrnn.model.schedule import PROJECTION_LATENCY, Schedule
 
 
 class Projection(wiring.Component):
-    """``h = requantize(sum)``.
+    """Rounds the sums of a projection to h and gathers them in blocks: ``h = requantize(sum)``.
 
-    The block rows of a bundle are as many blocks of h, so the slices of a bundle make them all at once, and they leave
-    one after the other.  The drain leaves room for that (``Schedule.bundle_cycles``).
+    Every block row of a bundle becomes one block of h.  The slices of a bundle complete all of its blocks at the same
+    time, so they leave one after the other; the drain allows the cycles for that (``Schedule.bundle_cycles``).
 
     Parameters
     ----------
@@ -24,9 +24,9 @@ class Projection(wiring.Component):
     Members
     -------
     sums : In(ArrayLayout(ArrayLayout(signed(product_sum_bits), G), lanes))
-        A slice: element of the block, block of the bundle.
+        Sums of a slice: [element of the block][block of the bundle].
     valid, last_step : In(1)
-        With ``sums``; the latter is its sequence's.
+        With ``sums``: they are valid; their step is the last of its sequence.
     block_valid, block, block_last_step : Out
         A block of k elements of h.
 
@@ -52,7 +52,7 @@ class Projection(wiring.Component):
         slices, gates = Schedule(config).slices, config.bundle_rows
         made = next(part.output_blocks for part in config.parts if part.kind == PROJECTION)
 
-        # The sums are registered, then what they are rounded to.
+        # One register in front of the rounding, one behind it.
         sums = Signal(data.ArrayLayout(self.sums.shape().elem_shape, len(self.sums)), reset_less=True)
         valid, rounded_valid, last_step, rounded_last_step = Signal(), Signal(), Signal(), Signal()
         m.d.sync += [
@@ -60,12 +60,12 @@ class Projection(wiring.Component):
             last_step.eq(self.last_step), rounded_last_step.eq(last_step),
         ]  # fmt: skip
         frac = points.projection_frac + config.cell_output.fraction_bits
-        # Per block of the bundle, its elements of this slice.
-        pieces = []
+        # For every block of the bundle, the elements that this slice contributes.
+        rounded = []
         for gate in range(gates):
             piece = Signal(len(self.sums) * points.h.width, name=f"piece_{gate}", reset_less=True)
             m.d.sync += piece.eq(Cat(*(requantize(sums[lane][gate], frac, points.h) for lane in range(len(self.sums)))))
-            pieces.append(piece)
+            rounded.append(piece)
         assert PROJECTION_LATENCY == 2
 
         count = Signal(range(max(2, slices)))
@@ -74,13 +74,13 @@ class Projection(wiring.Component):
         with m.If(rounded_valid):
             m.d.sync += count.eq(Mux(count == slices - 1, 0, count + 1))
         blocks = []
-        for gate, piece in enumerate(pieces):
+        for gate, piece in enumerate(rounded):
             earlier = Signal(config.block_size * points.h.width - len(piece), name=f"earlier_{gate}", reset_less=True)
             with m.If(rounded_valid):
                 m.d.sync += earlier.eq(Cat(earlier, piece)[len(piece) :])
             blocks.append(Cat(earlier, piece))
 
-        # Blocks that leave, and how many of a step's have not.
+        # Blocks waiting to leave, how many they are, and how many of the step's blocks have not left yet.
         leaving = [Signal(len(self.block), name=f"leaving_{gate}", reset_less=True) for gate in range(gates)]
         left, waiting = Signal(range(made + 1), init=made), Signal(range(gates + 1))
         m.d.comb += [self.block_valid.eq(waiting != 0), self.block.eq(leaving[0])]

@@ -1,4 +1,4 @@
-"""Rows of the tile: the sum over C blocks per cycle, and over the column groups of a row group."""
+"""Rows of the tile: each adds up C blocks per cycle, over all column groups of a row group."""
 
 import zlib
 from collections.abc import Sequence
@@ -23,32 +23,32 @@ from chessrnn.model.schedule import adder_tree_latency, dot_product_latency, joi
 
 
 class Accumulator(wiring.Component):
-    """One value of the sums of a row: adds what comes in a cycle.
+    """Accumulates one value of a row: adds up the words of every cycle.
 
-    What happens to the sum is registered here, once for every value: the choice of what the sum starts from is on the
-    longest way, and would be late if one register chose for all values of all rows.
+    The tags are registered here, once for every value: they choose what the sum starts from, which is on the longest
+    path, and one register that served all values of all rows would be too slow.
 
     Parameters
     ----------
     width : int
         Bits of the sum.
     words : sequence of Shape
-        Of the one or two words whose sum is added.
+        Shapes of the one or two words that are added per cycle.
     offsets : sequence of int
-        What the sum starts from, for every shape of a part (``chessrnn.hdl.part_shapes``).
+        Initial value of the sum, for every shape of a part (``chessrnn.hdl.part_shapes``).
     parked : int
-        Partial sums that can be parked, oldest out first; 0: none.
+        Number of partial sums that can be parked; the oldest is resumed first.
     tag_register : bool
         Whether the tags come one cycle before the words.
 
     Members
     -------
     valid, first, resume, park, part_shape : In
-        As those of :class:`Row`; ``resume`` and ``park`` where sums are parked, ``part_shape`` where offsets differ.
+        Tags as in :class:`Row`; ``resume`` and ``park`` exist if sums are parked, ``part_shape`` if offsets differ.
     words : In(StructLayout)
-        Fields w0, w1.
+        Words to add: fields w0, w1.
     total : Out(signed(width))
-        Up to date in the cycle of ``words``.
+        The sum, including the words of this cycle.
 
     Latency: 0 · Throughput: 1 per cycle · Numerics: exact modulo 2^width
     """
@@ -88,10 +88,10 @@ class Accumulator(wiring.Component):
             parked = [Signal.like(accumulator, name=f"parked_{number}") for number in range(self.parked)]
             with m.If(tags["resume"]):
                 m.d.comb += start.eq(parked[-1])
-            # All are parked before the first resumes, so one shift serves both ends.
+            # All sums are parked before the first is resumed, so one shift register serves both.
             with m.If(tags["valid"] & (tags["park"] | tags["resume"])):
                 m.d.sync += [parked[0].eq(total), *(b.eq(a) for a, b in pairwise(parked))]
-        # The start comes last, as it is chosen first.
+        # The start value takes time to choose, so it is the third operand, whose path through the adders is shortest.
         words = compress(m, *words, start, width, "join") if len(words) == 2 else (*words, start)
         m.d.comb += total.eq(resize(words[0] + words[1], width))
         with m.If(tags["valid"]):
@@ -100,31 +100,31 @@ class Accumulator(wiring.Component):
 
 
 class Row(wiring.Component):
-    """Accumulates what comes in a cycle.
+    """Accumulates the products of one tile row.
 
-    The two kinds of arithmetic differ in ``addends(m, index, width, platform)``: the words to add for value ``index``
-    of the sums, and the constant by which their sum is too large.
+    The subclasses implement one arithmetic each, in ``addends(m, index, width, platform)``: it returns the words to add
+    for value ``index`` of the sums, and the constant by which their sum is too large.
 
     Parameters
     ----------
     config : Config
     lookahead : int
-        Partial sums that can be parked, oldest out first.
+        Number of partial sums that can be parked; the oldest is resumed first.
 
     Members
     -------
     valid, first, resume, park : In(1)
-        ``latency - tag_register`` cycles after the operands: this sum counts; starts from zero; starts from the oldest
-        parked one; is to be parked.
-    part_shape : In, where there are several
-        Of the part that it belongs to (``chessrnn.hdl.part_shapes``).
+        Tags of a sum, ``latency - tag_register`` cycles after the operands: it counts; it starts from zero; it starts
+        from the oldest parked sum; it is to be parked.
+    part_shape : In, if parts differ in shape
+        Number of the shape of the part that the sum belongs to (``chessrnn.hdl.part_shapes``).
     sums : Out
         Packed values of widths ``datapath_widths(config).sum``, ``latency`` cycles after the operands.
 
     Attributes
     ----------
     tag_register : int
-        1 where there is a register in front of the sums, and so one cycle for the tags to be registered in.
+        1 if a register precedes the sums, so that the tags can be registered too; else 0.
 
     Latency: see the classes below · Throughput: 1 per cycle · Numerics: exact modulo the proven width ·
     Reference: ``chessrnn.model.reference.matvec``
@@ -150,7 +150,7 @@ class Row(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # Every issue of a row group brings the offset along, and the first takes all of them off.
+        # Every issue of a row group adds the offset once; the start value of the sum subtracts all of them.
         counts = [shape.col_groups for shape in shapes(self.config)]
         parked = self.lookahead if self.lookahead > 1 else 0
         sums = []
@@ -167,14 +167,14 @@ class Row(wiring.Component):
 
 
 class MultiplierRow(Row):
-    """Row behind C processing elements of multipliers: an adder tree over them.
+    """The row of arithmetic ``multiplier``: an adder tree over C processing elements.
 
     Members
     -------
     blocks : In
-        C times the packed ``partial`` of a processing element, column 0 lowest.
+        The packed ``partial`` of C processing elements, column 0 in the lowest bits.
 
-    Latency: adder tree over C
+    Latency: that of an adder tree over C operands
     """
 
     def __init__(self, config: Config, lookahead: int):
@@ -192,14 +192,16 @@ class MultiplierRow(Row):
 
 
 class CarrySaveRow(Row):
-    """Row of products that never exist as numbers: the rows of Booth digits of all of them are compressed at once.
+    """The row of arithmetic ``carry_save``: the partial products of all products are compressed together.
+
+    The individual products never exist as numbers.
 
     Members
     -------
     blocks : In
-        C times the packed ``weight`` of a :class:`chessrnn.hdl.operand.WeightStage`, column 0 lowest.
+        The packed ``weight`` of C :class:`chessrnn.hdl.operand.WeightStage`, column 0 in the lowest bits.
     operands : In
-        C times the packed ``operand`` of a :class:`chessrnn.hdl.operand.OperandStage`, column 0 lowest.
+        The packed ``operand`` of C :class:`chessrnn.hdl.operand.OperandStage`, column 0 in the lowest bits.
 
     Latency: ``chessrnn.model.schedule.dot_product_latency``
     """
@@ -214,7 +216,7 @@ class CarrySaveRow(Row):
         )
 
     def _terms(self, index: int) -> list[tuple]:
-        """Weight and digits of every product of a value."""
+        """The weight and the Booth digits of every product in value ``index`` of the sums."""
         digit_bits = [DIGIT_BITS * num_digits(width) for width in self.widths.operand]
         blocks = split(self.blocks, self.widths.weight * self.tile_cols)
         operands = split(self.operands, digit_bits * self.tile_cols)
@@ -261,6 +263,6 @@ class CarrySaveRow(Row):
 
 
 def row(config: Config, lookahead: int) -> MultiplierRow | CarrySaveRow:
-    """The row of the configuration's arithmetic."""
+    """A row of the arithmetic that the configuration names."""
     kind = CarrySaveRow if config.architecture.arithmetic == "carry_save" else MultiplierRow
     return kind(config, lookahead)

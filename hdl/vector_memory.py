@@ -1,4 +1,4 @@
-"""Memories of what the columns of every part meet: double-buffered, one bank per tile column."""
+"""The vector memory holds the blocks of x and h that the tile reads, double-buffered, with one bank per tile column."""
 
 from functools import reduce
 from operator import or_
@@ -17,36 +17,43 @@ from chessrnn.model.memory_image import VectorStore, vector_stores
 
 
 def context_ports(config: Config, direction) -> dict:
-    """The members ``context`` and ``turn`` of what handles several."""
+    """The members ``context`` and ``turn`` of a block that handles several contexts; none if there is one context.
+
+    ``turn`` toggles after every context has had a step.
+    """
     contexts = config.architecture.contexts
     return {"context": direction(range(contexts)), "turn": direction(1)} if contexts > 1 else {}
 
 
 class BankWriter(wiring.Component):
-    """Where the next block goes: banks in turn, then the next column group; halves change after every step.
+    """Counts the place of the next block: one bank after the other, then the next column group; steps alternate halves.
 
-    Where contexts have places of their own, a step is one context's, and halves change after a turn of all.
+    If contexts have places of their own, consecutive steps belong to consecutive contexts, and the half changes after
+    all contexts have had a step.
 
     Parameters
     ----------
     banks : int
-        C.
+        Number of banks, C.
     first_bank : int
         Bank of the first block of a step.
     blocks : int
         Blocks of a step.
     contexts : int
+        Number of contexts that have places of their own.
 
     Members
     -------
     advance : In(1)
+        A block is written: go on to the next place.
     bank : Out(C)
-        One-hot.
+        Bank of the next block, one-hot.
     address : Out
-        Half in the lowest bit, then the context, then the column group.
+        Address of the next block: half in the lowest bit, then the context, then the column group.
     last : Out(1)
-        This is the last block of its step.
+        The next block is the last of its step.
     half : Out(1)
+        Half that the next block is written to.
     """
 
     def __init__(self, banks: int, first_bank: int, blocks: int, contexts: int = 1):
@@ -90,11 +97,11 @@ class BankWriter(wiring.Component):
 
 
 class VectorMemory(wiring.Component):
-    """The columns of a part for the tile: a block for every tile column, of the column group that is asked for.
+    """Delivers the operands of a column group of a part: one block for every tile column.
 
-    Early columns come before late ones (``chessrnn.model.parts``), and every vector is kept where it is read
-    (``chessrnn.model.memory_image.vector_stores``): the h of a layer as columns of its own next step, and again as
-    those of the layer above.
+    Early columns come before late ones (``chessrnn.model.parts``).  Every vector is stored in the banks of the columns
+    that read it (``chessrnn.model.memory_image.vector_stores``): the h of a layer once for its own next step, and again
+    for the layer above.
 
     Parameters
     ----------
@@ -103,31 +110,33 @@ class VectorMemory(wiring.Component):
     Members
     -------
     x_write, x_block : In
-        Takes the next block of x.
+        Write the next block of x.
     x_last : Out(1)
         The next block of x is the last of its step.
     x_half : Out(1)
-        Half that the next block of x goes to.
+        Half that the next block of x is written to.
     h_write, h_block : In
-        Takes the next block that a part made, part by part.
+        Write the next block that a part computed; blocks come part by part.
     h_last : Out(1)
-        The next of these is the last of its part.
-    h_part : Out, where there are several
-        The part that makes it.
+        The next of these blocks is the last of its part.
+    h_part : Out, with several parts
+        The part that computes the next of these blocks.
     read : In(1)
-    part : In, where there are several
+        Read a column group.
+    part : In, with several parts
+        Part that reads.
     group : In
-        Column group.
+        Column group that is read.
     half : In(1)
-        Half of this step; what is left of the step before is in the other one.
-    context, turn : In, where there are several contexts
-        In place of ``half`` for what is left of the context's step before.
+        Half that holds the vectors of this step; those of the step before are in the other one.
+    context, turn : In, with several contexts
+        Place of the vectors of the context's step before, where they replace ``half``.
     first_step : In(1)
-        Read zeros for what the step before made.
+        The step is the first of its sequence: vectors of the step before read as zero.
     elements : Out(ArrayLayout(k · element_bits, C))
-        One cycle after ``read``; block columns beyond the matrix give zeros.
-    access, access_data : where there are state ports
-        Reads and writes what the step before made, in place of all else (``chessrnn.hdl.state_access``).
+        The blocks of the group, one cycle after ``read``; block columns beyond the matrix are zero.
+    access, access_data : with state ports
+        Reads and writes h of the step before while no step is under way (``chessrnn.hdl.state_access``).
 
     Latency: 1 · Throughput: one read, one write of x, one of h per cycle · Numerics: sign extension
     """
@@ -173,7 +182,7 @@ class VectorMemory(wiring.Component):
         if self.config.architecture.state_ports:
             self._access(m, banks)
 
-        # What each column shows depends on the group that was read, known one cycle later.
+        # What a column delivers depends on the group that was read, so that is kept for one cycle.
         group = Signal.like(self.group, reset_less=True)
         is_first_step = Signal(reset_less=True)
         with m.If(self.read):
@@ -191,7 +200,7 @@ class VectorMemory(wiring.Component):
         return m
 
     def _writer(self, m, platform, store: VectorStore) -> BankWriter:
-        """The place of the next block in a memory; it advances with what belongs there."""
+        """Add the writer of a vector's memory; it advances with every block of that vector."""
         vector, config = store.vector, self.config
         contexts = config.architecture.contexts if vector.is_previous else 1
         writer = BankWriter(config.architecture.tile_cols, store.first_bank, vector.blocks, contexts)
@@ -205,8 +214,8 @@ class VectorMemory(wiring.Component):
         return writer
 
     def _sources(self, m, writers: list[BankWriter]) -> None:
-        """What the next blocks of x and of h are, by the writers that wait for them."""
-        # Any memory of a vector knows which of its blocks comes next.
+        """Drive the outputs that describe the next blocks of x and of h, from the writers of their memories."""
+        # All writers of a vector count the same blocks, so any of them will do.
         by_source = {store.vector.source: writer for store, writer in zip(self.stores, writers, strict=True)}
         x = by_source.pop(None)
         m.d.comb += [self.x_last.eq(x.last), self.x_half.eq(x.half)]
@@ -217,7 +226,7 @@ class VectorMemory(wiring.Component):
             for source, writer in by_source.items():
                 with m.Case(source):
                     m.d.comb += self.h_last.eq(writer.last)
-        # Parts that make nothing are passed over; the last one always makes something.
+        # Parts without output blocks are skipped; the last part always has some.
         made = [bool(part.output_blocks) for part in self.config.parts]
         ahead = [made.index(True, number + 1) - number for number in range(len(made) - 1)]
         with m.If(self.h_write & self.h_last):
@@ -225,20 +234,20 @@ class VectorMemory(wiring.Component):
             m.d.sync += self.h_part.eq(Mux(self.h_part == len(made) - 1, 0, following))
 
     def _read(self, m, store: VectorStore) -> tuple[Value, Value]:
-        """When the banks of a memory are read, and where."""
+        """The read enable and the read address of a vector's banks."""
         part = self.config.parts[store.parts[0]]
-        pure, mixed = part.early_groups, part.early.blocks % self.config.architecture.tile_cols
-        # A bank is only read for a group that it holds a part of, and what the step before made not at all in a first
-        # step: the address of any other read could be the one that is just being written.
+        early_groups, extra_blocks = part.early_groups, part.early.blocks % self.config.architecture.tile_cols
+        # A bank is read only for groups that it holds blocks of, and vectors of the step before never in a first step:
+        # any other read could hit the address that is being written.
         reads, group = self.read, self.group
         if len(self.config.parts) > 1:
             reads &= reduce(or_, (self.part == number for number in store.parts))
         if store.is_late:
-            reads &= self.group >= pure
+            reads &= self.group >= early_groups
             group = Signal.like(self.group, name=f"{store.name}_group")
-            m.d.comb += group.eq(self.group - pure)
+            m.d.comb += group.eq(self.group - early_groups)
         else:
-            reads &= self.group < pure + (mixed > 0)
+            reads &= self.group < early_groups + (extra_blocks > 0)
         place = self.half
         if store.vector.is_previous:
             reads &= ~self.first_step
@@ -248,16 +257,16 @@ class VectorMemory(wiring.Component):
         return enable, Cat(place, group)
 
     def _access(self, m, banks: dict) -> None:
-        """What the step before made, read and written from outside."""
+        """Let ``access`` read and write h of the step before."""
         access, contexts = self.access, self.config.architecture.contexts
-        # A context whose state goes out has just made it in this turn; the state that comes in is read in this turn.
+        # A state that is sent was written in this round of the contexts; one that is received is read in this round.
         read_place = ~self.half if contexts == 1 else Cat(self.turn, self.context)
         write_place = ~self.half if contexts == 1 else Cat(~self.turn, self.context)
         column, layer = Signal.like(access.column), Signal.like(access.layer)
         with m.If(access.read_h):
             m.d.sync += [column.eq(access.column), layer.eq(access.layer)]
         for (number, _, index), (store, ram) in banks.items():
-            # Parts that share a memory are of one layer.
+            # Parts that share a memory belong to one layer, so the first of them stands for all.
             if not store.vector.is_previous or number != store.parts[0]:
                 continue
             own = self.config.parts[number].layer
@@ -272,13 +281,13 @@ class VectorMemory(wiring.Component):
                 m.d.comb += self.access_data.eq(ram.read_data)
 
     def _show(self, m, banks: dict, number: int, group, is_first_step) -> None:
-        """The elements of a part's columns."""
+        """Select what every column delivers for part ``number``."""
         part, cols = self.config.parts[number], self.config.architecture.tile_cols
-        pure, mixed = part.early_groups, part.early.blocks % cols
+        early_groups, extra_blocks = part.early_groups, part.early.blocks % cols
         last_group, last_column = divmod(part.blocks - 1, cols)
         for column in range(cols):
-            # Early columns end with a group that may hold late ones as well; late ones end with the matrix.
-            early_end = pure + (column < mixed)
+            # The last group of early columns may hold late ones as well; late columns end with the matrix.
+            early_end = early_groups + (column < extra_blocks)
             shown = Const(0)
             for is_late, end in ((True, last_group + (column <= last_column)), (False, early_end)):
                 store, ram = banks.get((number, is_late, column), (None, None))
@@ -286,7 +295,7 @@ class VectorMemory(wiring.Component):
                     continue
                 value, shows = widened(ram.read_data, store.format.width, self.config.element_bits), group < end
                 if store.vector.is_previous:
-                    # What no late column shows is zero already.
+                    # Without a late column that applies, the default is zero already.
                     value, shows = (value, shows & ~is_first_step) if is_late else (Mux(is_first_step, 0, value), shows)
                 shown = Mux(shows, value, shown)
             m.d.comb += self.elements[column].eq(shown)

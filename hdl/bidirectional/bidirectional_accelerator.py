@@ -22,28 +22,29 @@ from chessrnn.model.schedule import Schedule
 
 
 class BidirectionalAccelerator(wiring.Component):
-    """Layers of both directions, one after the other over the whole sequence; the directions take turns, a step each.
+    """Runs one layer after the other over the whole sequence, with the steps of the two directions alternating.
 
-    While a direction's step drains, is activated and written, the other's is worked on: nothing waits where a step
-    takes longer than that.  Where a step has several parts, they take turns part by part.
+    While the sums of one direction's step are drained, activated and written, the engine works on the other direction.
+    So it never idles if a step takes longer than that.  If a step has several parts, the directions alternate after
+    every part.
 
     Parameters
     ----------
     config : Config
-        Of a bidirectional network.
+        Configuration of a bidirectional network.
     contents : dict of str to list of int, optional
         Words of the initialised memories (``chessrnn.model.memory_image.memory_words``), for Amaranth's simulator.
 
     Members
     -------
     x : In(stream.Signature(…))
-        ``data``: a block of k elements, first lowest; ⌈X/k⌉ beats make a step, padding is ignored.
-        ``last``: on a step's last beat ends the sequence; so does the step number ``sequence_steps``.
+        ``data``: a block of k elements, the first in the lowest bits; ⌈X/k⌉ beats make a step, padding is ignored.
+        ``last``: set on the last beat of a sequence's last step; a sequence also ends after ``sequence_steps`` steps.
     h : Out(stream.Signature(…))
         ``data``: a block of k elements, padding is zero; ⌈H/k⌉ beats of the forward direction and as many of the
-        reverse one make a step.  ``last``: on the last beat of a sequence.
+        reverse one make a step.  ``last``: set on the last beat of a sequence.
     matvec_active : Out(1)
-        The tile works in this cycle: a word is read from every weight bank.
+        High while the tile works: one word is read from every weight bank in this cycle.
 
     Latency, throughput: ``chessrnn.model.schedule.Schedule.timeline``, to the cycle · Numerics:
     ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
@@ -113,7 +114,7 @@ class BidirectionalAccelerator(wiring.Component):
             matvec.elements.eq(vectors.elements),
             drain.sums.eq(matvec.sums),
             drain.tags.eq(matvec.sum_tags),
-            # Parameters are those of the layer, the state that of its two directions.
+            # Parameters have an address of their own in every layer; the memory of states serves the layer at work.
             unit.advance.eq(drain.select),
             cells.unit.eq(unit.address),
             *([cells.state_unit.eq(drain.unit)] if state_unit_port(config, In) else []),

@@ -1,4 +1,4 @@
-"""Controller of a bidirectional network: the steps of both directions of a layer, in turns, part by part."""
+"""The controller of a bidirectional network issues one layer's steps of both directions alternately, part by part."""
 
 from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.drain import drain_is_free
 from chessrnn.hdl.matvec import issue_tags
-from chessrnn.hdl.part_shapes import flag, layer_part_port, part_shapes, select, select_part, shape_bits, shapes
+from chessrnn.hdl.part_shapes import layer_part_port, part_shapes, select, select_bit, select_part, shape_bits, shapes
 from chessrnn.hdl.pass_address import layer_port
 from chessrnn.hdl.vector_memory import group_shape
 from chessrnn.model.config import Config
@@ -14,43 +14,43 @@ from chessrnn.model.schedule import Schedule
 
 
 class PassController(wiring.Component):
-    """Walks through a step's row groups and column groups, and holds an issue back while what it reads is missing.
+    """Issues a step's row and column groups in order, each as soon as the blocks that it reads are written.
 
     Parameters
     ----------
     config : Config
-        Of a bidirectional network.
+        Configuration of a bidirectional network.
 
     Members
     -------
     start : In(1)
-        A pass begins in the next cycle.
-    layer : In, where there are several
+        A pass, one layer over the whole sequence, begins in the next cycle.
+    layer : In, with several layers
         Layer of the pass.
     input_promised : In(1)
-        A block of the layer's input is on its way here.
+        The sequencer announces a block of the layer's input.
     input_written : In(1)
-        A block of it is being written.
+        A block of the layer's input is being written.
     input_room : Out(1)
-        Another one can be promised.
+        There is room for the announcement of another block.
     h_written : In(1)
         A block of h is being written.
-    inner_written : In(1), where a step has several parts
-        A block that one makes for a later one is being written.
+    inner_written : In(1), if a step has several parts
+        A block that one part computes for a later one is being written.
     issue : Out(1)
-        Read weights and vector.
-    part : Out, where a step has several
-        Part of the issue.
+        Read the weight banks and the vector memory in this cycle.
+    part : Out, if a step has several parts
+        Part that the issue belongs to.
     group : Out
-        Its column group.
+        Column group of the issue.
     half : Out(1)
-        Half of the input's memory that the step uses.
+        Half of the input memory that holds the step's input.
     direction, turn : Out(1)
-        Direction of the step, which changes with every part; changes with every step of both.
+        Direction of the step, which toggles after every part; ``turn`` toggles after both directions had a step.
     first_step : Out(1)
-        First step of its direction.
+        The step is the first of its direction.
     tags : Out(issue_tags)
-        One cycle after ``issue``.
+        Tags of an issue, one cycle after ``issue``.
 
     Latency: none · Throughput: one issue per cycle · Reference: ``chessrnn.model.sequence_schedule.SequenceSchedule``
     """
@@ -82,9 +82,9 @@ class PassController(wiring.Component):
         cols = select_part(layer, part, [[one.col_groups for one in of_layer] for of_layer in parts])
         inputs = select(layer, [of_layer[0].late.blocks for of_layer in parts])
 
-        # -- where we are ----------------------------------------------------------------------------------
+        # -- position in the step --------------------------------------------------------------------------
         row, col = Signal(range(max(2, most_rows))), self.group
-        # Blocks of the part's columns up to this one, those that the layer makes itself first.
+        # Number of block columns of the part up to the end of this column group; the layer's own h comes first.
         reach = Signal(range((most_cols + 1) * tile_cols + 1), init=tile_cols)
         complete, part_ends = Signal(), Signal(name="part_ends" if several else "step_ends")
         m.d.comb += [complete.eq(col == cols - 1), part_ends.eq(complete & (row == rows - 1))]
@@ -93,7 +93,7 @@ class PassController(wiring.Component):
             step_ends, is_read = Signal(), Signal()
             m.d.comb += [
                 step_ends.eq(part_ends & (part == len(parts[0]) - 1)),
-                # The step's input has been read.
+                # No later part of the step reads its input.
                 is_read.eq(part_ends & (part == config.last_reader)),
             ]
         with m.If(self.issue):
@@ -113,7 +113,7 @@ class PassController(wiring.Component):
         with m.Elif(self.issue & step_ends):
             m.d.sync += first_steps.bit_select(self.direction, 1).eq(0)
 
-        # -- input: blocks of this step and the next that are promised, that lie in the memory -----------------
+        # -- input: blocks of this step and the next that are announced, and that are in the memory ------------
         taken = Mux(self.issue & is_read, inputs, 0)
         promised, level = (Signal(range(2 * most_inputs + 1), name=name) for name in ("promised", "level"))
         input_ready = Signal()
@@ -122,10 +122,10 @@ class PassController(wiring.Component):
             level.eq(level + self.input_written - taken),
         ]
         m.d.comb += self.input_room.eq(promised != select(layer, [2 * of_layer[0].late.blocks for of_layer in parts]))
-        # The first block tells that there is a step at all.
+        # Without any block there may be no further step, so an issue waits for the first.
         there = level
         if config.last_reader:
-            # The forward direction's input is kept until its last part.
+            # The forward direction's input is kept until its last reader, so the reverse one's lies behind it.
             there = Signal(range(-most_inputs, 2 * most_inputs + 1))
             m.d.comb += there.eq(level - Mux(self.direction & (part != config.last_reader), inputs, 0))
             is_there = (there >= inputs) | ((there > 0) & (there + own >= reach))
@@ -133,14 +133,14 @@ class PassController(wiring.Component):
             is_there = (level >= inputs) | ((level != 0) & (level + own >= reach))
         m.d.comb += input_ready.eq(is_there | (part > config.last_reader) if several else is_there)
 
-        # -- own h: blocks of finished steps not yet written, less those of this one that are ------------------
+        # -- own h: blocks of steps issued completely and not yet written, less those of the current step ------
         missing = Signal(range(-own, 2 * own + 1))
         m.d.sync += missing.eq(missing + Mux(self.issue & step_ends, own, 0) - self.h_written)
         h_ready = Signal()
         if several:
             m.d.comb += h_ready.eq(self._is_made(m, part, part_ends, missing, reach))
         else:
-            # What the other direction's step makes comes last.
+            # Of the missing blocks, the last are those of the other direction's step, which this one does not read.
             m.d.comb += h_ready.eq(self.first_step | (missing <= own) | (missing + reach <= 2 * own))
 
         # -- drain: busy for a while after every complete row group ------------------------------------------
@@ -162,7 +162,7 @@ class PassController(wiring.Component):
         return m
 
     def _is_made(self, m, part, part_ends, missing, reach) -> Value:
-        """Whether a part of several finds what its layer makes itself: h of the step before, what a part made."""
+        """Whether a part's blocks from its own layer are written: h of the step before, or those of an earlier part."""
         config = self.config
         own, inner = config.num_output_blocks, config.num_hidden_blocks
         parts = config.layer_parts[0]
@@ -172,9 +172,9 @@ class PassController(wiring.Component):
         m.d.sync += inner_missing.eq(inner_missing + inner_made - self.inner_written)
 
         def there(waits, blocks: int):
-            # The reverse direction's come last: the forward one's part needs none of them.
+            # The reverse direction's blocks come last, and the forward direction's part reads none of them.
             since = Mux(self.direction, blocks, 2 * blocks)
             return (waits + blocks <= since) | (waits + reach <= since)
 
-        reads_own = flag(part, [one.early.is_previous for one in parts])
+        reads_own = select_bit(part, [one.early.is_previous for one in parts])
         return Mux(reads_own, self.first_step | there(missing, own), there(inner_missing, inner))

@@ -1,6 +1,6 @@
-"""What the columns of a bidirectional network's layer meet: own h of either direction, and the layer's input.
+"""The vector memory of a bidirectional network holds the layer's h of both directions and the layer's input.
 
-Where a step has several parts, they also meet what one of them makes for a later one.
+If a step has several parts, it also holds what one of them computes for a later one.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal
@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.arithmetic.packing import widened
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram, address_width
-from chessrnn.hdl.part_shapes import flag, layer_part_port, select, select_part
+from chessrnn.hdl.part_shapes import layer_part_port, select, select_bit, select_part
 from chessrnn.hdl.pass_address import layer_port
 from chessrnn.hdl.vector_memory import BankWriter, group_shape
 from chessrnn.model.config import Config
@@ -18,40 +18,43 @@ from chessrnn.model.memory_image import layer_input_bits, pass_vector_memories
 
 
 class PassVectorMemory(wiring.Component):
-    """The columns of a layer for the tile: a block for every tile column, of the column group that is asked for.
+    """Delivers the operands of a column group: one block for every tile column.
 
-    Own h, or what a part made in its place, comes before the input, so both lie in the same banks whatever the layer,
-    and only the number of the input's blocks changes.
+    The layer's own h, or what an earlier part computed in its place, occupies the first columns and the input those
+    after them.  So both are in the same banks in every layer, and only the number of the input's blocks differs.
 
     Parameters
     ----------
     config : Config
-        Of a bidirectional network.
+        Configuration of a bidirectional network.
 
     Members
     -------
-    layer : In, where there are several
+    layer : In, with several layers
         Layer of the pass.
     input_write, input_block : In
-        Takes the next block of the layer's input.
+        Write the next block of the layer's input.
     h_write, h_block : In
-        Takes the next block of h, one direction's step after the other's.
+        Write the next block of h; the steps of the two directions alternate.
     h_last : Out(1)
         The next block of h is the last of its step.
-    inner_write, inner_block, inner_last : where a step has several parts
-        The same of what one makes for a later one.
+    inner_write, inner_block, inner_last : if a step has several parts
+        The same for blocks that one part computes for a later one.
     read : In(1)
-    part : In, where a step has several
+        Read a column group.
+    part : In, if a step has several parts
+        Part that reads.
     group : In
-        Column group.
+        Column group that is read.
     half : In(1)
-        Half of the input of this step.
+        Half of the input memory that holds the step's input.
     direction, turn : In(1)
-        Whose own h of the turn before.
+        Direction of the step; ``turn`` toggles after both directions had a step.  The h that is read is the
+        direction's own, of its step before.
     first_step : In(1)
-        Read zeros for it.
+        The step is the first of its direction: that h reads as zero.
     elements : Out(ArrayLayout(k · element_bits, C))
-        One cycle after ``read``; block columns beyond the matrix give zeros.
+        The blocks of the group, one cycle after ``read``; block columns beyond the matrix are zero.
 
     Latency: 1 · Throughput: one read, one write of input, one of h per cycle · Numerics: sign extension
     """
@@ -84,25 +87,25 @@ class PassVectorMemory(wiring.Component):
         parts = config.layer_parts[0]
         several = len(parts) > 1
         own = config.num_output_blocks
-        pure, first = divmod(own, cols)
+        own_groups, first = divmod(own, cols)
 
         h_writer = BankWriter(cols, 0, own, config.directions)
         m.submodules.h_writer = shared(h_writer, platform)
         m.d.comb += [h_writer.advance.eq(self.h_write), self.h_last.eq(h_writer.last)]
         bank, address = self._input_writer(m, layer, first)
 
-        # A bank is only read for a group that it holds a part of, and own h not at all in a first step: the address
-        # of any other read could be the one that is just being written.
+        # A bank is read only for groups that it holds blocks of, and own h never in a first step: any other read could
+        # hit the address that is being written.
         reads_own, reads_input, input_group = Signal(), Signal(), Signal.like(self.group)
         wants_own, wants_input = self.read, self.read
         if several:
-            meets_own = flag(self.part, [part.early.is_previous for part in parts])
-            wants_own = self.read & meets_own
-            wants_input = self.read & flag(self.part, [bool(part.late.blocks) for part in parts])
+            reads_previous = select_bit(self.part, [part.early.is_previous for part in parts])
+            wants_own = self.read & reads_previous
+            wants_input = self.read & select_bit(self.part, [bool(part.late.blocks) for part in parts])
         m.d.comb += [
-            reads_own.eq(wants_own & ~self.first_step & (self.group < pure + (first > 0))),
-            reads_input.eq(wants_input & (self.group >= pure)),
-            input_group.eq(self.group - pure),
+            reads_own.eq(wants_own & ~self.first_step & (self.group < own_groups + (first > 0))),
+            reads_input.eq(wants_input & (self.group >= own_groups)),
+            input_group.eq(self.group - own_groups),
         ]
         banks = {"h": {}, "input": {}, "inner": {}}
         for spec in pass_vector_memories(config):
@@ -125,9 +128,9 @@ class PassVectorMemory(wiring.Component):
                     ram.read_addr.eq(Cat(self.half, input_group)),
                 ]  # fmt: skip
         if several:
-            self._inner(m, platform, banks["inner"], self.read & ~meets_own)
+            self._inner(m, platform, banks["inner"], self.read & ~reads_previous)
 
-        # What each column shows depends on the group that was read, known one cycle later.
+        # What a column delivers depends on the group that was read, so that is kept for one cycle.
         group, is_first_step = Signal.like(self.group, reset_less=True), Signal(reset_less=True)
         with m.If(self.read):
             m.d.sync += [group.eq(self.group), is_first_step.eq(self.first_step)]
@@ -135,7 +138,7 @@ class PassVectorMemory(wiring.Component):
         if several:
             part, shows_inner = Signal.like(self.part, reset_less=True, name="part_read"), Signal(reset_less=True)
             with m.If(self.read):
-                m.d.sync += [part.eq(self.part), shows_inner.eq(~meets_own)]
+                m.d.sync += [part.eq(self.part), shows_inner.eq(~reads_previous)]
         h_bits = config.quantization.h.width
         for col in range(cols):
             with m.If(group < select(part, [_groups(one.early.blocks, col, cols) for one in parts])):
@@ -154,8 +157,10 @@ class PassVectorMemory(wiring.Component):
         return m
 
     def _inner(self, m, platform, banks: dict[int, Ram], reads) -> None:
-        """What a part makes for a later one of its step: a place for each direction, as the later one reads it before
-        the next step's is made."""
+        """Add the memory of blocks that one part computes for a later part of the same step.
+
+        One place per direction suffices, as the later part reads a step's blocks before those of the next are written.
+        """
         cols, blocks = self.config.architecture.tile_cols, self.config.num_hidden_blocks
         writer, enable = BankWriter(cols, 0, blocks), Signal(name="reads_inner")
         m.submodules.inner_writer = shared(writer, platform)
@@ -171,7 +176,10 @@ class PassVectorMemory(wiring.Component):
             ]  # fmt: skip
 
     def _input_writer(self, m, layer, first: int) -> tuple[Signal, Signal]:
-        """Bank (one-hot) and address of the next block of input: banks in turn, then groups; halves step by step."""
+        """Count blocks of input: returns the bank (one-hot) and the address of the next one.
+
+        Blocks go to one bank after the other, then to the next column group; steps fill the two halves alternately.
+        """
         cols, inputs = self.config.architecture.tile_cols, [parts[0].late.blocks for parts in self.config.layer_parts]
         groups = -(-(first + max(inputs)) // cols)
         count, half = Signal(range(max(2, *inputs))), Signal(name="write_half")
@@ -188,5 +196,5 @@ class PassVectorMemory(wiring.Component):
 
 
 def _groups(blocks: int, col: int, cols: int) -> int:
-    """Column groups of which a column shows one of the first blocks."""
+    """Number of column groups in which column ``col`` holds one of the first ``blocks`` blocks."""
     return -(-max(0, blocks - col) // cols)

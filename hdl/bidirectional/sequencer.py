@@ -1,4 +1,4 @@
-"""Sequencer of a bidirectional network: keeps whole sequences and leads every layer over them, both ways at once."""
+"""The sequencer of a bidirectional network stores whole sequences and runs every layer over them in both directions."""
 
 from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -15,39 +15,39 @@ from chessrnn.model.memory_image import SEQUENCE_H, layer_input_bits, sequence_m
 
 
 class Sequencer(wiring.Component):
-    """Takes a sequence of x, feeds passes of the engine, stores their h, and sends what the last one made.
+    """Receives a sequence of x, runs one pass per layer over it, stores each pass's h, and sends the h of the last one.
 
-    A pass reads step 0, the last step, step 1, the last but one, …: of the two directions in turn; of x in the first
-    layer, of both h in the others.  Two memories of h change places from pass to pass.  The next sequence's x is taken
-    as soon as the first layer has read this one's.
+    A pass feeds the engine with step 0, the last step, step 1, the last but one, and so on, as the two directions
+    alternate.  The first layer reads x, the others the h of both directions of the layer below.  Two memories of h swap
+    their roles after every pass.  The next sequence's x is accepted as soon as the first layer has read this one's.
 
     Parameters
     ----------
     config : Config
-        Of a bidirectional network.
+        Configuration of a bidirectional network.
 
     Members
     -------
     x : In(stream.Signature(…))
-        ``data``: a block of x, ⌈X/k⌉ beats per step, padding is ignored; ``last`` on a step's last beat ends the
-        sequence, and so does step number ``sequence_steps``.
+        ``data``: a block of x; ⌈X/k⌉ beats make a step, padding is ignored.  ``last``: set on the last beat of a
+        sequence's last step; a sequence also ends after ``sequence_steps`` steps.
     h : Out(stream.Signature(…))
-        ``data``: a block of h, of every step ⌈H/k⌉ of the forward direction, then as many of the reverse one; ``last``
-        on the last beat of the sequence.
+        ``data``: a block of h; a step has ⌈H/k⌉ beats of the forward direction, then as many of the reverse one.
+        ``last``: set on the last beat of the sequence.
     start : Out(1)
         A pass begins in the next cycle.
     first : Out(1)
-        With ``start``: of the first layer.
-    layer : Out, where there are several
+        With ``start``: the pass is that of the first layer.
+    layer : Out, with several layers
         Layer of the pass; stable from the cycle after ``start``.
     room : In(1)
-        The engine can be promised a block of input.
+        The engine has room for another block of input.
     promise : Out(1)
-        It will get one: ``block`` with ``block_valid`` in the next cycle.
+        Announces a block of input, which follows as ``block`` with ``block_valid`` in the next cycle.
     block_valid, block : Out
-        A block of the layer's input in the order of the steps.
+        A block of the layer's input, in the order in which the pass works on the steps.
     h_write, h_block : In
-        A block of h, in the same order.
+        A block of h that the engine computed, in the same order.
 
     Latency, throughput: ``chessrnn.model.sequence_schedule``, to the cycle · Numerics: sign extension
     """
@@ -101,7 +101,7 @@ class Sequencer(wiring.Component):
             m.d.sync += [x_word.eq(x_word + 1), x_count.eq(x_count + 1)]
             with m.If(step_ends):
                 m.d.sync += x_count.eq(0)
-                # Where the last step begins, here and in the memories of h, stays until the first layer is done.
+                # The address of the last step, here and in the memories of h, is kept until the first layer is done.
                 with m.If(sequence_ends):
                     m.d.sync += x_full.eq(1)
                 with m.Else():
@@ -110,10 +110,10 @@ class Sequencer(wiring.Component):
             m.d.sync += [x_full.eq(0), x_word.eq(0), x_base.eq(0), h_base.eq(0)]
 
         # -- passes ------------------------------------------------------------------------------------------------
-        # The memory that the pass writes; the beginning of the sequence's last step in it.
+        # Number of the memory that the pass writes, and the address of the sequence's last step in it.
         target, h_last, written, sent, launch = Signal(init=1), pointer("h_last"), Signal(), Signal(), Signal()
         with m.FSM():
-            with m.State("LOAD"):  # until a whole sequence of x is there
+            with m.State("LOAD"):  # until a whole sequence of x is stored
                 with m.If(x_full):
                     m.d.comb += [self.start.eq(1), self.first.eq(1)]
                     m.d.sync += h_last.eq(h_base)
@@ -132,7 +132,7 @@ class Sequencer(wiring.Component):
             if layers > 1:
                 m.d.sync += layer.eq(Mux(self.first, 0, layer + 1))
 
-        # -- input of the engine: the steps of both directions in turn ---------------------------------------------
+        # -- input of the engine: the steps of both directions alternate -------------------------------------------
         feeding, direction, count = Signal(), Signal(name="feed_direction"), Signal(range(max(2, x_blocks, both)))
         word, forward, backward = (
             Signal(range(max(2, x_spec.depth, h_specs[0].depth)), name=f"feed_{name}")
@@ -156,7 +156,7 @@ class Sequencer(wiring.Component):
         with m.If(self.start):
             m.d.sync += [feeding.eq(1), word.eq(0), forward.eq(0), backward.eq(Mux(self.first, x_base, h_last))]
 
-        # -- h of the pass -----------------------------------------------------------------------------------------
+        # -- h that the pass computes ------------------------------------------------------------------------------
         h_direction, h_count = Signal(), Signal(range(max(2, own)))
         h_word, h_forward, h_backward = pointer("h_word"), pointer("h_forward"), pointer("h_backward")
         with m.If(self.h_write):
@@ -171,7 +171,7 @@ class Sequencer(wiring.Component):
         with m.If(self.start):
             m.d.sync += [h_word.eq(0), h_forward.eq(0), h_backward.eq(Mux(self.first, h_base, h_last))]
 
-        # -- output: the steps from the first to the last ---------------------------------------------------------
+        # -- output: steps from the first to the last --------------------------------------------------------------
         sending, source, out_word, out_last = Signal(), Signal(), pointer("out_word"), pointer("out_last")
         out_read = Signal()
         m.d.comb += [out_read.eq(sending & (~self.h.valid | self.h.ready)), sent.eq(~sending & ~self.h.valid)]
@@ -188,7 +188,7 @@ class Sequencer(wiring.Component):
         # -- memories ----------------------------------------------------------------------------------------------
         m.d.comb += [memory_x.read_en.eq(self.promise & (layer == 0)), memory_x.read_addr.eq(word)]
         for number, ram in enumerate(memory_h):
-            # The output of the last sequence is sent before a pass reads or writes where it lies.
+            # The previous sequence's output is sent before a pass reads or overwrites the memory that holds it.
             reads_out = out_read & (source == number)
             feeds = self.promise & (layer != 0) & (target != number)
             m.d.comb += [
