@@ -1,13 +1,13 @@
-"""Integer tables of the forward nonlinear function approximation of σ and tanh.
+"""Integer tables of the piecewise-linear approximation of σ and tanh.
 
-Both kinds work on the magnitude a = |x| and mend the sign afterwards (tanh(-x) = -tanh(x),
-σ(-x) = 1 - σ(x)), so a table covers the positive half axis alone:
+Both kinds work on the magnitude a = |x| and correct the result for the sign afterwards (tanh(-x) = -tanh(x),
+σ(-x) = 1 - σ(x)), so a table covers only the positive half axis:
 
-- ``pwl``: equal segments over [0, limit), each a line ``intercept + slope · offset`` with the offset from the
-  segment's start; from the limit on a constant.
-- ``shift``: unequal segments; the slope of each is 2^-j, so the product is a shift.
+- ``pwl`` has segments of equal width over [0, limit), each with a line ``intercept + slope · offset``, where the offset
+  is counted from the start of the segment; from the limit on the result is a constant.
+- ``shift`` has segments of unequal width; the slope of each is 2^-j, so the product is a shift.
 
-The constants here are shared by trainer, reference and RTL; the arithmetic is not.
+The trainer, the reference and the RTL share the constants of this file, but not the arithmetic.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ SLOPE_FRACTION_BITS = 10
 
 @dataclass(frozen=True)
 class ActivationTable:
-    """One approximated function between two formats, as integers.
+    """The integer table of one function between two formats.
 
     Attributes
     ----------
@@ -40,22 +40,22 @@ class ActivationTable:
     kind : str
         ``"pwl"`` or ``"shift"``.
     in_format, out_format : QFormat
-        Formats of argument and result.
+        Formats of the argument and of the result.
     starts : tuple of int
-        First magnitude (in LSBs of ``in_format``) of each segment; ``starts[0] == 0``.
+        First magnitude of each segment, in LSBs of ``in_format``; ``starts[0]`` is 0.
     intercepts : tuple of int
-        ``pwl``: value at the segment's start; ``shift``: value of the line at zero.  Fraction bits:
-        ``intercept_frac``.
+        Value of the line at the start of the segment (``pwl``) or at zero (``shift``), with ``intercept_frac`` fraction
+        bits.
     slopes : tuple of int
-        ``pwl``: slope with ``SLOPE_FRACTION_BITS`` fraction bits; ``shift``: the j of 2^-j.
+        Slope with ``SLOPE_FRACTION_BITS`` fraction bits (``pwl``), or the j of the slope 2^-j (``shift``).
     offset_bits : int
-        ``pwl``: a segment is 2^offset_bits LSBs wide.  ``shift``: 0.
+        Width of the offset: a segment of ``pwl`` is 2^offset_bits LSBs wide.  0 for ``shift``.
     sum_frac : int
-        Fraction bits of intercept + slope · offset before the one rounding to ``out_format``.
+        Number of fraction bits of intercept + slope · offset before the one rounding to ``out_format``.
     saturated : int
-        Result (in ``out_format``) from ``limit`` on.
+        Result for every magnitude from ``limit`` on, in ``out_format``.
     limit : int
-        Least magnitude that gives ``saturated``.
+        Least magnitude with the result ``saturated``, in LSBs of ``in_format``.
     """
 
     function: str
@@ -72,24 +72,24 @@ class ActivationTable:
 
     @property
     def intercept_frac(self) -> int:
-        """Fraction bits of an intercept."""
+        """Number of fraction bits of an intercept."""
         return self.out_format.fraction_bits + GUARD_BITS
 
     @property
     def one(self) -> int:
-        """1.0 in ``out_format``."""
+        """Code of 1.0 in ``out_format``."""
         return 1 << self.out_format.fraction_bits
 
 
 def pwl_offset_bits(function: str, segments: int, in_format: QFormat) -> int:
-    """log2 of the width of a ``pwl`` segment in LSBs; negative when the format is too coarse for them."""
-    # A format that ends before the usual limit gets all its segments inside its own range.
+    """Binary logarithm of the width of a ``pwl`` segment in LSBs; negative if the format is too coarse."""
+    # If the range of the format ends before the usual limit, all segments lie within that range.
     limit_bits = min((LIMITS[function].bit_length() - 1) + in_format.fraction_bits, in_format.width - 1)
     return limit_bits - (segments.bit_length() - 1)
 
 
 def _saturated(function: str, limit: int, in_format: QFormat, out_format: QFormat) -> int:
-    """Code closest to the middle of f over [limit, end of format]: the constant with the least maximum error."""
+    """Constant with the least maximum error from ``limit`` to the end of the format: the middle of f there, rounded."""
     end = 1 << (in_format.width - 1)
     middle = float(FUNCTIONS[function](np.array([limit, end]) * in_format.lsb).mean())
     return int(np.floor(middle * 2.0**out_format.fraction_bits + 0.5))
@@ -108,7 +108,7 @@ def _pwl_table(function: str, segments: int, in_format: QFormat, out_format: QFo
         y = f(x)
         chord = (y[-1] - y[0]) / (x[-1] - x[0])
         slope = int(np.floor(chord * 2.0**SLOPE_FRACTION_BITS + 0.5))
-        # The best constant for a given slope is the middle of the extremes of what the line leaves over.
+        # The intercept of least maximum error for a given slope is the middle between the extremes of the residual.
         rest = y - slope * 2.0**-SLOPE_FRACTION_BITS * (x - x[0])
         at_origin = float(f(0.0))
         value = at_origin if segment == 0 else (float(rest.max()) + float(rest.min())) / 2.0
@@ -125,7 +125,7 @@ def _pwl_table(function: str, segments: int, in_format: QFormat, out_format: QFo
 
 
 def _shift_table(function: str, segments: int, in_format: QFormat, out_format: QFormat) -> ActivationTable:
-    """Lines of slope 2^-j, each tangent to the concave function, then lowered where that lessens the error."""
+    """Build a table of lines of slope 2^-j: tangents of the concave function, then moved to reduce the error."""
     f = FUNCTIONS[function]
     first = {"sigmoid": 2, "tanh": 0}[function]
     shifts = list(range(first, first + segments))
@@ -142,10 +142,10 @@ def _shift_table(function: str, segments: int, in_format: QFormat, out_format: Q
     def error(candidate: list[int]) -> float:
         lines = [code * unit + magnitudes * 2.0**-j for code, j in zip(candidate, shifts, strict=True)]
         approximation = np.minimum(np.min(lines, axis=0), cap * unit)
-        # Rounded so that a last-place difference between two machines' tanh cannot choose another table.
+        # Rounded, so that a difference in the last place between the tanh of two machines never changes the table.
         return round(float(np.abs(approximation - exact).max()), 9)
 
-    # The first line stays a tangent through f(0): the approximation remains continuous and odd there.
+    # The first line remains the tangent through f(0), so the approximation stays continuous there (and odd, for tanh).
     span = max(1, (1 << guard) >> 5)
     step = span
     while step >= 1:
@@ -153,7 +153,8 @@ def _shift_table(function: str, segments: int, in_format: QFormat, out_format: Q
             trials = [codes[:j] + [codes[j] + delta] + codes[j + 1 :] for delta in (0, -step, step)]
             codes = min(trials, key=error)
         step //= 2
-    # Lower envelope → integer starts: segment j begins where its line is not above the previous one.
+    # The approximation is the lower envelope of the lines: segment j begins where its line is not above the previous
+    # one.
     starts = [0]
     for (a, code_a), (b, code_b) in pairwise(zip(shifts, codes, strict=True)):
         crossing = (code_b - code_a) * unit / (2.0**-a - 2.0**-b)

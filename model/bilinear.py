@@ -1,9 +1,9 @@
-"""Exact bilinear algorithm of a circulant block: engine ``fast``.
+"""The exact bilinear algorithm for the product of a circulant block and a vector, used by engine ``fast``.
 
-The product of a circulant block is the cyclic convolution y = w ∗ x, that is w(z)·x(z) mod z^k - 1.  With
+The product is the cyclic convolution y = w ∗ x, that is w(z)·x(z) mod z^k - 1.  With
 
-- z^k - 1 = (z^{k/2} - 1)(z^{k/2} + 1), again and again on the first factor, and
-- nested Karatsuba on every second factor: with a(z) = e(z²) + z·o(z²) the product of two such polynomials mod
+- z^k - 1 = (z^{k/2} - 1)(z^{k/2} + 1), applied recursively to the first factor, and
+- nested Karatsuba on every second factor: with a(z) = e(z²) + z·o(z²), the product of two such polynomials mod
   z^m + 1 takes three products mod u^{m/2} + 1, u = z², of (e, e'), (o, o') and (e + o, e' + o'),
 
 there are ``n = num_products(k)`` *forms*, sums and differences of the elements (rows of M), such that
@@ -12,9 +12,9 @@ there are ``n = num_products(k)`` *forms*, sums and differences of the elements 
 
 exactly, in integers: the division never leaves a remainder.  A block takes n products instead of k².
 
-This file also proves every width.  A form is a sum of independent elements, so its interval is *attained*, and
-so is the interval of its products and of their sum over blocks: no bit is more than needed.  Where a sum is
-wider than what the output can tell apart, :func:`modulus_bits` bounds it from the other side.
+This file also proves every width.  A form is a sum of independent elements, so the ends of its range are *attained*,
+and so are those of its products and of their sum over blocks: no bit is wasted.  If a sum is wider than the output
+requires, :func:`modulus_bits` gives the number of low bits that are enough.
 """
 
 from functools import cache
@@ -28,7 +28,7 @@ FAST_BLOCK_SIZES = (2, 4, 8, 16)
 
 
 class Interval(NamedTuple):
-    """All integers from ``low`` to ``high``, both included."""
+    """The integers from ``low`` to ``high``, both included."""
 
     low: int
     high: int
@@ -61,7 +61,7 @@ def _negacyclic_inverse(products: np.ndarray) -> np.ndarray:
     if len(products) == 1:
         return products
     even, odd, both = (_negacyclic_inverse(part) for part in np.split(products, 3))
-    # Times u mod u^{m/2} + 1: one place up, the last one comes back negated.
+    # A multiplication by u mod u^{m/2} + 1 moves every coefficient up, and the last one returns negated as the first.
     result = np.empty((2 * len(even), *even.shape[1:]), dtype=even.dtype)
     result[0::2] = even + np.concatenate([-odd[-1:], odd[:-1]])
     result[1::2] = both - even - odd
@@ -69,7 +69,7 @@ def _negacyclic_inverse(products: np.ndarray) -> np.ndarray:
 
 
 def _cyclic_inverse(products: np.ndarray, block_size: int) -> np.ndarray:
-    """Scaled by ``block_size`` = 2^inverse_shift."""
+    """Invert the transform of a cyclic convolution; the result is scaled by ``block_size`` = 2^inverse_shift."""
     if block_size == 1:
         return products
     half = block_size // 2
@@ -80,26 +80,26 @@ def _cyclic_inverse(products: np.ndarray, block_size: int) -> np.ndarray:
 
 
 def num_negacyclic(size: int) -> int:
-    """Products mod z^size + 1: the last ones of a cyclic convolution of 2 · size."""
+    """Number of products mod z^size + 1, which are the last ones of a cyclic convolution of 2 · size."""
     return 3 ** (size.bit_length() - 1)
 
 
 def num_products(block_size: int) -> int:
-    """n: products (forms) of a block; 2, 5, 14, 41 for k = 2, 4, 8, 16."""
+    """Number n of products (and of forms) of a block: 2, 5, 14, 41 for k = 2, 4, 8, 16."""
     _check(block_size)
     levels = block_size.bit_length() - 1
     return 1 + sum(num_negacyclic(1 << level) for level in range(levels))
 
 
 def inverse_shift(block_size: int) -> int:
-    """log2 k: the exact right shift after :func:`inverse_matrix`."""
+    """Exact right shift after :func:`inverse_matrix`: log2 k."""
     _check(block_size)
     return block_size.bit_length() - 1
 
 
 @cache
 def forward_matrix(block_size: int) -> np.ndarray:
-    """M: int64 array (n, k) of 0 and ±1."""
+    """Matrix M that gives the forms of a block: int64 array (n, k) of 0 and ±1."""
     _check(block_size)
     matrix = np.array(_cyclic_forms(np.eye(block_size, dtype=np.int64)))
     matrix.setflags(write=False)
@@ -108,7 +108,7 @@ def forward_matrix(block_size: int) -> np.ndarray:
 
 @cache
 def inverse_matrix(block_size: int) -> np.ndarray:
-    """S · 2^inverse_shift: int64 array (k, n), so that y = (inverse_matrix @ ((M w) ∘ (M x))) >> inverse_shift."""
+    """Matrix S · 2^inverse_shift: int64 array (k, n) with y = (inverse_matrix @ ((M w) ∘ (M x))) >> inverse_shift."""
     _check(block_size)
     matrix = _cyclic_inverse(np.eye(num_products(block_size), dtype=np.int64), block_size)
     matrix.setflags(write=False)
@@ -117,9 +117,10 @@ def inverse_matrix(block_size: int) -> np.ndarray:
 
 @cache
 def form_levels(block_size: int) -> tuple[int, ...]:
-    """Per form, how many halvings stand between its product and the output: 1 for those mod z^{k/2} + 1, then 2, …
+    """Number of halvings between the product of each form and the output.
 
-    The two scalar forms (mod z - 1 and mod z + 1) both have log2 k.
+    It is 1 for the products mod z^{k/2} + 1, 2 for those mod z^{k/4} + 1, and so on; the two scalar forms (mod z - 1
+    and mod z + 1) both have log2 k.
     """
     _check(block_size)
     levels = inverse_shift(block_size)
@@ -133,7 +134,7 @@ def form_levels(block_size: int) -> tuple[int, ...]:
 
 
 def width_for(low: int, high: int) -> int:
-    """Least two's-complement width that holds every integer from ``low`` to ``high``."""
+    """Narrowest two's-complement width that holds every integer from ``low`` to ``high``."""
     require(low <= high, "interval", "from its least to its greatest integer", (low, high))
     return 1 + max((value if value >= 0 else -1 - value).bit_length() for value in (low, high))
 
@@ -150,14 +151,14 @@ def product_interval(a: Interval, b: Interval) -> Interval:
 
 
 def _combine(coefficients: np.ndarray, intervals: list[Interval]) -> Interval:
-    """Exact range of Σ coefficient · value over independent values."""
+    """Exact range of the sum of coefficient · value over independent values."""
     parts = [product_interval(Interval(c, c), i) for c, i in zip(coefficients.tolist(), intervals, strict=True)]
     return Interval(sum(part.low for part in parts), sum(part.high for part in parts))
 
 
 @cache
 def form_ranges(block_size: int, low: int, high: int) -> list[Interval]:
-    """Range of every form of k elements, each from ``low`` to ``high``; every bound is attained."""
+    """Range of every form of k elements that are each from ``low`` to ``high``; every bound is attained."""
     return [_combine(row, [Interval(low, high)] * block_size) for row in forward_matrix(block_size)]
 
 
@@ -177,10 +178,12 @@ def sum_ranges(block_size: int, weight: Interval, parts: list[tuple[int, Interva
 
     Parameters
     ----------
+    block_size : int
+        k.
     weight : Interval
         Range of a weight.
     parts : list of (int, Interval)
-        Number of block columns and range of their elements: one entry for x, one for h.
+        Number of block columns and range of their elements, one entry each for x and for h.
     """
     total = [Interval(0, 0)] * num_products(block_size)
     for count, element in parts:
@@ -190,12 +193,13 @@ def sum_ranges(block_size: int, weight: Interval, parts: list[tuple[int, Interva
 
 
 def modulus_bits(block_size: int, output_bits: int) -> list[int]:
-    """Low bits of every product sum that decide an output known to fit ``output_bits``.
+    """Number of low bits of every product sum that determine an output known to fit ``output_bits``.
 
-    Each level of the inverse is lo = (p + m)/2, hi = (p - m)/2 with p mod z^{k/2} - 1 and m mod z^{k/2} + 1.
-    The numerators are even, so lo and hi modulo 2^B follow from p and m modulo 2^{B+1}.  m is a sum of products
-    with integer coefficients: B + 1 low bits of each suffice; p is an output of the next level, where B + 1
-    stands for B.  So a form needs ``output_bits`` + its level, whatever its own range: sums may wrap.
+    Each level of the inverse computes lo = (p + m)/2 and hi = (p - m)/2 with p mod z^{k/2} - 1 and m mod z^{k/2} + 1.
+    The numerators are even, so lo and hi modulo 2^B follow from p and m modulo 2^{B+1}.  m is a sum of products with
+    integer coefficients, so B + 1 low bits of each product are enough; p is an output of the next level, for which the
+    same holds with B + 1 in place of B.  So the sum of a form needs ``output_bits`` + the level of the form, whatever
+    its own range: sums may wrap.
     """
     return [output_bits + level for level in form_levels(block_size)]
 
@@ -203,12 +207,12 @@ def modulus_bits(block_size: int, output_bits: int) -> list[int]:
 def accumulator_widths(
     block_size: int, weight: Interval, parts: list[tuple[int, Interval]], output_bits: int
 ) -> list[int]:
-    """Width of every accumulator in the transform domain: its own range or :func:`modulus_bits`, the narrower.
+    """Width of every accumulator in the transform domain: that of its own range or :func:`modulus_bits`, if narrower.
 
     Parameters
     ----------
-    weight, parts
-        As for :func:`sum_ranges`.
+    block_size, weight, parts
+        See :func:`sum_ranges`.
     output_bits : int
         Width that the sums after the inverse transform are known to fit.
     """

@@ -1,4 +1,4 @@
-"""Boards and FPGA parts as data: what a part has, and which network a board carries by default."""
+"""FPGA parts and boards as data: the resources of each part, and the default design of each board."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,22 @@ from chessrnn.model.errors import require
 
 @dataclass(frozen=True)
 class FpgaPart:
-    """What an FPGA has.
+    """An FPGA and its resources, as nextpnr counts them.
 
     Attributes
     ----------
-    name, family : str
-    luts, ffs, brams, dsps : int
-        Four-input LUTs with the flip-flops beside them, block RAMs, multipliers.
+    name : str
+        Name of the part.
+    family : str
+        ``"ecp5"`` or ``"ice40"``.
+    luts, ffs : int
+        Numbers of four-input LUTs and of flip-flops.
+    brams, dsps : int
+        Numbers of block RAMs and of hard multipliers.
     bram_shapes : tuple of (int, int)
-        Words and bits that a block RAM can have.
+        Numbers of words and of bits per word that a block RAM can have.
     dsp_bits : int
-        Widest operand of a multiplier.
+        Width of the widest operand of a hard multiplier; 0 for a part without any.
     """
 
     name: str
@@ -30,7 +35,6 @@ class FpgaPart:
     dsp_bits: int
 
 
-# As nextpnr counts them.
 ECP5_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
 ICE40_SHAPES = ((2048, 2), (1024, 4), (512, 8), (256, 16))
 PARTS = {
@@ -46,25 +50,30 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Board:
-    """A board, the network that is built for it by default, and its line.
+    """A board with its FPGA, the network that is built for it by default, and its serial line.
 
     Attributes
     ----------
     name : str
+        Name of the board on command lines.
     part : FpgaPart
-    input_hz, clock_hz : float
-        The board's oscillator; the device's clock.
+        The FPGA of the board.
+    input_hz : float
+        Frequency of the oscillator of the board, in Hz.
+    clock_hz : float
+        Frequency of the clock of the design, in Hz.
     baud : int
+        Bits per second of the serial line.
     config : str
-        Preset.
+        Name of the preset that is built by default.
     settings : dict
-        Fields of the preset that the part asks for.
+        Fields of the preset that are changed so that the design fits the part, by dotted name.
     led : str or None
-        LED that is lit while the tile works: a resource of the board in amaranth-boards.
+        Resource of the platform that lights up while the matrix engine works; ``None`` for a board without one.
     bitstream : str
-        Suffix of the file that programs it.
+        Suffix of the file that programs the FPGA.
     platform : str
-        ``module:class`` of the board in amaranth-boards.
+        Platform class of the board, as ``module:class`` in amaranth-boards.
     """
 
     name: str
@@ -103,6 +112,6 @@ BOARDS = {
 
 
 def board(name: str) -> Board:
-    """The board called ``name``."""
+    """Data of the board called ``name``."""
     require(name in BOARDS, "board", f"one of {', '.join(BOARDS)}", name)
     return BOARDS[name]

@@ -1,11 +1,12 @@
-"""Widths along the matrix–vector datapath, proven from the formats: one list per engine and point.
+"""Widths along the matrix–vector datapath, proven from the formats.
 
-The points are the same for both engines; what differs is how many values a block has there:
+Both engines have the same points, but a different number of values per block at each:
 
-- *operand*: a block of x or h as it is multiplied (elements, or forms of them),
-- *weight*: a block of weights as it is multiplied,
-- *partial*: what multipliers make of a block (k dot products, or n products of forms); carry-save arithmetic has none,
-- *sum*: what a row accumulates over the block columns.
+- *operand*: a block of x or h as it enters the multipliers (its elements, or their forms),
+- *weight*: a block of weights as it enters the multipliers,
+- *partial*: the results of the multipliers for a block (k dot products, or n products of forms); they exist as numbers
+  only with arithmetic ``multiplier``,
+- *sum*: the values that a row accumulates over the block columns.
 """
 
 from dataclasses import dataclass
@@ -13,27 +14,27 @@ from dataclasses import dataclass
 from chessrnn.model import bilinear
 from chessrnn.model.config import Config
 
-# Carry-save arithmetic takes operands as radix-4 Booth digits: once, twice, negative.
+# Carry-save arithmetic takes operands as radix-4 Booth digits, which have three control bits: once, twice, negative.
 DIGIT_BITS = 3
 
 
 def num_digits(width: int) -> int:
-    """Booth digits of a signed operand of ``width`` bits."""
+    """Number of Booth digits of a signed operand of ``width`` bits."""
     return -(-width // 2)
 
 
 @dataclass(frozen=True)
 class DatapathWidths:
-    """Bits of every value of a block at each point, in order.
+    """The width in bits of every value of a block at each point.
 
     Attributes
     ----------
     operand, weight, partial, sum : tuple of int
-        See above.
+        Widths of the values at the points described above, in their order within the block.
     operand_bits : int
-        Bits of all operands of a block as they are handed on: as numbers, or as Booth digits.
+        Number of bits of all operands of a block together, as numbers or as Booth digits.
     terms : int
-        Products of a block that make one value of the sums.
+        Number of products of a block that are added to one value of the sums.
     """
 
     operand: tuple[int, ...]
@@ -55,7 +56,7 @@ def datapath_widths(config: Config) -> DatapathWidths:
         weight_range = bilinear.signed_interval(weight)
         q = config.quantization
         x, h = bilinear.signed_interval(q.x.width), bilinear.signed_interval(q.h.width)
-        # What meets every part's rows: x as it comes, all else in the format of h.
+        # The vectors that each part reads: x in its own format, every other one in the format of h.
         columns = {
             tuple(
                 (vector.blocks, x if vector.source is None else h)

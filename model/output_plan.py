@@ -1,9 +1,9 @@
-"""The output layer on chip: how many logits are summed at a time, in which cycles, and how wide they are.
+"""The plan of the output layer on chip: its parallelism, its cycles and its widths.
 
-It reads the stream of h with multipliers of its own: ``lanes`` logits at a time, a block of h per cycle.  A step takes
-it ``groups`` times as many cycles as h has blocks, which must be no more than a step takes the layers, so that it never
-holds them up.  Where its weights are circulant, as many neighbouring lanes as a block has rows share the stored
-weights.
+The output layer reads the stream of h with its own multipliers and sums ``lanes`` logits at a time, one block of h per
+cycle.  A step takes it ``groups`` times the number of blocks of h; this must not exceed the cycles that a step takes
+the recurrent layers, so that the output layer never delays them.  If its weights are circulant, neighbouring lanes
+share the stored weights, as many lanes as a block has rows.
 """
 
 from dataclasses import dataclass
@@ -12,26 +12,29 @@ from chessrnn.model import circulant
 from chessrnn.model.errors import require
 
 WEIGHT_BITS, BIAS_BITS = 8, 32
-# From the last block read to the accumulated logit: memory, operands, products, their sum, accumulator.
+# Cycles from the last block read to the accumulated logit: memory, operands, products, their sum, accumulator.
 SUM_LATENCY = 5
 
 
 @dataclass(frozen=True)
 class OutputPlan:
-    """Sizes and cycles of the output layer on chip.
+    """The sizes and cycles of the output layer on chip.
 
     Attributes
     ----------
-    outputs, lanes : int
-        V; logits that are summed at a time.
+    outputs : int
+        V, the number of logits.
+    lanes : int
+        Number of logits that are summed at a time.
     groups : int
-        ⌈V / lanes⌉.
+        Number of groups of logits that are summed one after the other: ⌈V / lanes⌉.
     blocks : int
-        Blocks of h per step.
+        Number of blocks of h read per step.
     logit_bits : int
-        Of every logit, exact.
+        Width of a logit, which is exact.
     sharing : int
-        k_y, neighbouring lanes that read the same stored weights, each in another rotation; 1: every lane has its own.
+        k_y, the number of neighbouring lanes that read the same stored weights, each in a different rotation; 1 if
+        every lane has its own.
     """
 
     outputs: int
@@ -43,33 +46,34 @@ class OutputPlan:
 
     @property
     def block_rows(self) -> int:
-        """Rows of blocks of a group; a block of h meets k stored weights of each."""
+        """Number of block rows of a group; a block of h is multiplied by k stored weights of each."""
         return self.lanes // self.sharing
 
     @property
     def cycles(self) -> int:
-        """That a step occupies the multipliers."""
+        """Number of cycles for which a step occupies the multipliers."""
         return self.groups * self.blocks
 
     @property
     def levels(self) -> int:
-        """Of comparisons of the lanes, a cycle each."""
+        """Number of levels of comparators that find the largest of the lanes, one cycle each."""
         return (self.lanes - 1).bit_length()
 
     @property
     def latency(self) -> int:
-        """Cycles from the last beat of a step's h to its result."""
-        # One to write the beat, one for the comparison with other groups, one into the buffer.
+        """Number of cycles from the last beat of the h of a step to the result of the step."""
+        # The first block is read in the cycle after the beat.  The last two cycles compare with the groups before and
+        # write the result into the buffer.
         return self.cycles + SUM_LATENCY + self.levels + 2
 
     @property
     def buffered(self) -> int:
-        """Results that can be under way or wait for the sink, enough never to wait for each other."""
+        """Number of results that can be under way or wait for the sink, enough never to delay each other."""
         return 2 + -(-self.latency // self.cycles)
 
     @property
     def index_bits(self) -> int:
-        """Of the number of an output."""
+        """Width of the index of an output."""
         return (self.outputs - 1).bit_length()
 
 
@@ -82,34 +86,34 @@ def output_plan(
     h_min: int,
     output_size: int,
 ) -> OutputPlan | None:
-    """Plan an output layer on chip, or ``None`` where there is none.
+    """Plan an output layer on chip; the result is ``None`` for a network without one.
 
     Parameters
     ----------
     outputs : int
-        V; 0 is a network without an output layer on chip.
+        V, the number of outputs; 0 for a network without an output layer on chip.
     lanes : int or None
-        Logits that are summed at a time; ``None`` takes the fewest that keep up.
+        Number of logits that are summed at a time; ``None`` takes the fewest that keep up.
     blocks : int
-        Blocks of h per step.
+        Number of blocks of h per step.
     bank_words : int
-        Cycles of matrix work in a step, which the output layer must not exceed.
+        Number of cycles of matrix work in a step, which the output layer must not exceed.
     sharing : int
-        k_y, block size of the output layer's circulant weights.
+        k_y, the block size of the circulant weights of the output layer.
     h_min : int
         Least code of h.
     output_size : int
-        Elements of h per step.
+        Number of elements of h per step.
 
     Raises
     ------
     InvalidValueError
-        No or too few lanes keep up with the layers.
+        The given number of lanes, or any number of lanes, cannot keep up with the layers.
     """
     if not outputs:
         return None
     groups = bank_words // blocks
-    rule = f"such that a step takes at least {blocks} cycles, as the output layer does"
+    rule = f"such that a step takes at least {blocks} cycles, like the output layer"
     require(groups >= 1, "architecture.tile_rows and tile_cols", rule, bank_words)
     least, most = (circulant.num_blocks(rows, sharing) * sharing for rows in (-(-outputs // groups), outputs))
     rule = f"from {least}, or the output layer could not keep up, to {most}"

@@ -1,4 +1,4 @@
-"""Named configurations: values, not code paths."""
+"""The named configurations that the project ships."""
 
 from pathlib import Path
 
@@ -6,23 +6,24 @@ from chessrnn.model.config import Config, load_config
 from chessrnn.model.errors import InvalidValueError
 
 PRESETS = {
-    # Smallest network that still has several row groups, several column groups and padding: for tests.
+    # The smallest network that still has several row groups, several column groups and padding, for tests.
     "tiny": {
         "name": "tiny",
         "network": {"input_size": 10, "hidden_size": 12},
         "compression": {"block_size": 4},
         "architecture": {"tile_rows": 4, "tile_cols": 2},
     },
-    # Character language model whose trained weights are in the tree; the exporter chose weight_frac from them.
+    # A character language model whose trained weights are part of the package; the export chose weight_frac.
     "char128": {
         "name": "char128",
         "network": {"input_size": 64, "hidden_size": 128},
         "compression": {"block_size": 8},
         "quantization": {"weight_frac": [5, 4, 5, 5]},
-        # A longer path for a cycle less: what its step needs to be without a bubble in so small a network.
+        # More terms per compressor save a cycle of latency for a longer path: this network is so small that its steps
+        # would otherwise have a bubble.
         "architecture": {"engine": "fast", "tile_rows": 4, "tile_cols": 4, "pipeline": {"compressor_terms": 8}},
     },
-    # Character language model for a small FPGA: trained weights are in the tree, no multiplier in the activations.
+    # A character language model for a small FPGA, with trained weights and without multipliers in the activations.
     "char64": {
         "name": "char64",
         "network": {"input_size": 32, "hidden_size": 64},
@@ -38,7 +39,7 @@ PRESETS = {
         "compression": {"block_size": 8},
         "architecture": {"engine": "fast", "tile_rows": 8, "tile_cols": 4},
     },
-    # The same network for a quarter of a microsecond at 600 MHz: what --latency-us 0.25 chooses.
+    # The same network with a step of a quarter of a microsecond at 600 MHz, as chosen by --latency-us 0.25.
     "lm512_quarter": {
         "name": "lm512_quarter",
         "network": {"input_size": 512, "hidden_size": 512},
@@ -49,14 +50,14 @@ PRESETS = {
 
 
 def preset(name: str) -> Config:
-    """The configuration called ``name``."""
+    """Configuration of the preset ``name``."""
     if name not in PRESETS:
         raise InvalidValueError(f"preset must be one of {', '.join(PRESETS)}, not {name!r}")
     return Config.from_dict(PRESETS[name])
 
 
 def resolve(text: str) -> Config:
-    """A preset's name, or the path of a ``.json``/``.toml`` file."""
+    """Configuration of a preset, or of a ``.json``/``.toml`` file, given by its name or path."""
     if text.endswith((".json", ".toml")) or "/" in text:
         return load_config(Path(text))
     return preset(text)

@@ -1,18 +1,22 @@
-"""One line on stderr while something long runs."""
+"""A progress line on stderr for commands that run long."""
 
 import sys
 import time
 
 
 class Progress:
-    """How far, how well and how long still; silent every step but a few per second.
+    """A line with the number of finished steps, a status text and the time left, updated at most twice per second.
+
+    If stderr is not a terminal, a new line is printed every half minute instead.
 
     Parameters
     ----------
-    total, start : int
-        Steps in all, and those that were done before.
+    total : int
+        Number of steps.
+    start : int
+        Number of steps that were finished before, in a run that continues another.
     label : str
-        What is being done.
+        Name of the work in front of the line.
     """
 
     def __init__(self, total: int, start: int = 0, label: str = ""):
@@ -20,9 +24,9 @@ class Progress:
         self.began, self.shown = time.monotonic(), 0.0
 
     def show(self, step: int, text: str, always: bool = False) -> None:
-        """``step`` steps are done."""
+        """Report that ``step`` steps are finished; ``always`` prints the line even if the last one is recent."""
         now = time.monotonic()
-        # A log file needs a line now and then, a terminal a moving one.
+        # A terminal shows one moving line, while a log file should stay short.
         interval = 0.5 if sys.stderr.isatty() else 30.0
         if not always and now - self.shown < interval:
             return

@@ -1,4 +1,4 @@
-"""Fixed-point formats in ``Qm.n`` notation."""
+"""Fixed-point formats in the notation ``Qm.n``."""
 
 import re
 from dataclasses import dataclass
@@ -10,14 +10,15 @@ MAX_WIDTH = 32
 
 @dataclass(frozen=True)
 class QFormat:
-    """Two's-complement fixed point ``Qm.n``: value = integer · 2^-n.
+    """A two's-complement fixed-point format ``Qm.n``: value = integer · 2^-n.
 
     Parameters
     ----------
     integer_bits : int
-        m, *including* the sign bit.  May be zero or negative as long as the width is positive.
+        m, the number of integer bits *including* the sign bit.  It may be zero or negative; the width m + n must be
+        from 2 to 32.
     fraction_bits : int
-        n.  May be negative (an LSB larger than one).
+        n, the number of fraction bits.  It may be negative, which makes an LSB larger than one.
     """
 
     integer_bits: int
@@ -30,12 +31,12 @@ class QFormat:
 
     @classmethod
     def parse(cls, text: "str | QFormat") -> "QFormat":
-        """``"Q4.8"`` → ``QFormat(4, 8)``; a ``QFormat`` passes through."""
+        """Convert ``"Q4.8"`` to ``QFormat(4, 8)``; a ``QFormat`` is returned as it is."""
         if isinstance(text, cls):
             return text
         match = re.fullmatch(r"Q(-?\d{1,3})\.(-?\d{1,3})", text) if isinstance(text, str) else None
         if match is None:
-            raise InvalidTypeError(f"format must be a string Qm.n, not {text!r}")
+            raise InvalidTypeError(f"format must be a string of the form Qm.n, not {text!r}")
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self):
@@ -43,7 +44,7 @@ class QFormat:
 
     @property
     def width(self) -> int:
-        """Bits, sign included."""
+        """Number of bits, sign included."""
         return self.integer_bits + self.fraction_bits
 
     @property
@@ -58,5 +59,5 @@ class QFormat:
 
     @property
     def lsb(self) -> float:
-        """Real value of one unit in the last place."""
+        """Real value of the least significant bit."""
         return 2.0**-self.fraction_bits

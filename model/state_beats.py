@@ -1,11 +1,12 @@
-"""The state of a network as beats of a stream: what ``architecture.state_ports`` carries in and out.
+"""The state of a network as beats of the streams ``state_in`` and ``state_out`` (``architecture.state_ports``).
 
-Layer after layer: the blocks of h, then, of a cell with a state of its own, its slices of ``cell_lanes`` units, each a
-beat of its own, first element lowest, in the lower bits of a word that is as wide as the wider of both.
+The beats of a state come layer after layer: first the blocks of h, then, if the cell keeps a state besides h, the
+slices of ``cell_lanes`` units of that state.  Each block or slice is one beat, with its first element in the lowest
+bits.  The payload is as wide as the wider of both.
 
-A state is that of one context: out goes that of the context whose sequence has just ended, before the next context's
-step begins; in comes that of the context whose step is next.  States leave in the order in which sequences end, and
-come in the order in which those begin that ask for one.
+The state of one context moves at a time.  When a sequence has ended, the state of its context is sent before the step
+of the next context begins; when a sequence asks for a state, it is taken before the first step of that sequence.  So
+states leave in the order in which sequences end, and arrive in the order in which the sequences that ask for one begin.
 """
 
 from typing import NamedTuple
@@ -19,18 +20,22 @@ from chessrnn.model.schedule import Schedule
 
 
 class Segment(NamedTuple):
-    """Beats that come from one memory.
+    """The beats of a state that belong to one memory.
 
     Attributes
     ----------
     layer : int
+        Index of the layer.
     is_cell : bool
-        The cell's state, else h.
+        Whether the beats hold the state that the cell keeps besides h, not h itself.
     beats : int
-    elements, bits : int
-        Of a beat.
+        Number of beats.
+    elements : int
+        Number of elements per beat.
+    bits : int
+        Width of an element.
     first : int
-        Word of the memory of cell states, or tile column of the first block of h.
+        Address of the first word in the memory of cell states, or tile column of the first block of h.
     """
 
     layer: int
@@ -42,13 +47,13 @@ class Segment(NamedTuple):
 
 
 def state_segments(config: Config) -> list[Segment]:
-    """Segments in order."""
+    """Segments of a state in the order of their beats."""
     schedule, points, k = Schedule(config), config.quantization, config.block_size
     segments, slices = [], 0
     for part in config.parts:
-        # Of a cell of several stages the first reads the layer's own h.
+        # In a cell of several stages, the first stage reads the layer's own h.
         if part.kind == CELL and part.gates == config.cell.stage_gates[0]:
-            # A layer's own h of the step before: its late columns in the first layer, else its early ones.
+            # The layer's own h of the step before is the late vector in the first layer and the early one in others.
             first = 0 if part.layer else part.early.blocks % config.architecture.tile_cols
             segments.append(Segment(part.layer, False, config.num_output_blocks, k, points.h.width, first))
             count, lanes = part.output_blocks * schedule.slices, schedule.cell_lanes
@@ -60,12 +65,12 @@ def state_segments(config: Config) -> list[Segment]:
 
 
 def state_bits(config: Config) -> int:
-    """Width of a beat."""
+    """Width of the payload of a beat."""
     return max(segment.elements * segment.bits for segment in state_segments(config))
 
 
 def pack_state(config: Config, state: list[tuple[np.ndarray, np.ndarray]]) -> list[int]:
-    """(h, c) of every layer, integers (P or H) and (H), as beats; padding is zero."""
+    """Convert the (h, c) of every layer, integers (H or P,) and (H,), to beats; padding is zero."""
     words = []
     for segment in state_segments(config):
         values = np.asarray(state[segment.layer][segment.is_cell])
@@ -76,7 +81,7 @@ def pack_state(config: Config, state: list[tuple[np.ndarray, np.ndarray]]) -> li
 
 
 def state_text(config: Config, state: list[tuple[np.ndarray, np.ndarray]]) -> str:
-    """Beats of the states (B, P or H) and (B, H) of B sequences, hexadecimal, a line each, after a comment each."""
+    """Text of the states (B, H or P) and (B, H) of B sequences: a comment each, then one hexadecimal beat per line."""
     digits, lines = -(-state_bits(config) // 4), []
     for number in range(len(state[0][0])):
         lines.append(f"// sequence {number}: payloads of state_in, in order")
@@ -86,7 +91,7 @@ def state_text(config: Config, state: list[tuple[np.ndarray, np.ndarray]]) -> st
 
 
 def unpack_state(config: Config, words: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Inverse of :func:`pack_state`; a cell without a state of its own gets its h again."""
+    """Inverse of :func:`pack_state`; a cell that keeps only h gets its h as c."""
     sizes, start, state = (config.output_size, config.network.hidden_size), 0, []
     for segment in state_segments(config):
         mask, half = (1 << segment.bits) - 1, 1 << (segment.bits - 1)

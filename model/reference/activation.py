@@ -1,4 +1,4 @@
-"""Golden σ and tanh: integer in, integer out.  Hardware twin: ``chessrnn.hdl.activation``."""
+"""Golden σ and tanh on integers.  Hardware twin: ``chessrnn.hdl.activation``."""
 
 from functools import lru_cache
 
@@ -9,7 +9,7 @@ from chessrnn.model.fixed_point import saturate, shift_half_up
 
 
 def activate(x: np.ndarray, table: ActivationTable) -> np.ndarray:
-    """Codes of ``table.in_format`` → codes of ``table.out_format``, any shape."""
+    """Apply a table to codes of ``table.in_format`` (any shape); the result are codes of ``table.out_format``."""
     x = np.asarray(x, dtype=np.int64)
     magnitude = np.abs(x)
     segment = np.searchsorted(np.asarray(table.starts), magnitude, side="right") - 1
@@ -29,7 +29,7 @@ def activate(x: np.ndarray, table: ActivationTable) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def lookup(table: ActivationTable) -> np.ndarray:
-    """Result for every code from ``in_format.min`` to ``in_format.max``: index ``x - in_format.min``."""
+    """Array of the results for all codes of ``in_format``; that of code x has the index ``x - in_format.min``."""
     values = activate(np.arange(table.in_format.min, table.in_format.max + 1), table)
     values.setflags(write=False)
     return values

@@ -1,7 +1,9 @@
-"""Golden cell updates: from the sums of a step to its h.  Hardware twin: ``chessrnn.hdl.cell_lane``.
+"""Golden cell updates, from the sums of a step to its h.
 
-A sum has its bias, is exact, and stands at the scale of the accumulator.  What rounds is named: every
-:func:`requantize` below is one rounding, HALF_UP and saturating, and there are no others.
+Hardware twins: ``chessrnn.hdl.cell_lane``, ``chessrnn.hdl.staged_update``.
+
+A sum includes its bias, is exact, and has the scale of the accumulator.  Every :func:`requantize` below is one
+rounding, HALF_UP and saturating; nothing else rounds.
 """
 
 from collections.abc import Callable
@@ -17,17 +19,18 @@ LOOKUP_BITS = 16
 
 
 class Trace(NamedTuple):
-    """Integers of one step at the named quantization points.
+    """The integers of one step at the named quantization points, for B sequences.
 
     Attributes
     ----------
-    preact : array (G, B, H)
-    gate : array (A, B, H)
-        Activated gates; those of ``gru`` are R, Z and the candidate N.
-    cell : array (B, H)
-        The state; of a cell without one it is h.
-    h : array (B, H)
-        Of a layer with a projection (B, P): behind it.
+    preact : int64 array (G, B, H)
+        Pre-activations of the gates.
+    gate : int64 array (A, B, H)
+        Activated gates; for ``gru`` they are R, Z and the candidate N.
+    cell : int64 array (B, H)
+        State that the cell keeps; h for a cell without a state besides h.
+    h : int64 array (B, H)
+        Hidden state; with a projection (B, P), behind the projection.
     """
 
     preact: np.ndarray
@@ -37,35 +40,35 @@ class Trace(NamedTuple):
 
 
 def apply_table(values: np.ndarray, table) -> np.ndarray:
-    """``activate`` through a table of all results where that table is small."""
+    """Apply :func:`activate`, by look-up in a table of all its results if that table is small."""
     if table.in_format.width > LOOKUP_BITS:
         return activate(values, table)
     return lookup(table)[values - table.in_format.min]
 
 
 def _aligned(*terms: tuple[np.ndarray, int]) -> tuple[np.ndarray, int]:
-    """Exact sum of (codes, fraction bits): the sum and its fraction bits."""
+    """Add terms (codes, number of fraction bits) exactly; the result is the sum and its number of fraction bits."""
     frac = max(bits for _, bits in terms)
     return sum(values << (frac - bits) for values, bits in terms), frac
 
 
 def next_cell(config: Config, i, f, g, c) -> np.ndarray:
-    """c' = f·c + i·g at full width, one rounding to the format of cell."""
+    """Compute c' = f·c + i·g at full width, with one rounding to the format ``quantization.cell``."""
     gate, cell = config.quantization.gate, config.quantization.cell
     total = _aligned((f * c, gate.fraction_bits + cell.fraction_bits), (i * g, 2 * gate.fraction_bits))
     return requantize(*total, cell)
 
 
 def next_hidden(config: Config, o, c) -> np.ndarray:
-    """h' = o·tanh(c'), one rounding to the format of h (:attr:`Config.cell_output`)."""
+    """Compute h' = o·tanh(c') with one rounding to the format :attr:`Config.cell_output`."""
     tanh_c = apply_table(c, config.cell_table)
     return requantize(o * tanh_c, 2 * config.quantization.gate.fraction_bits, config.cell_output)
 
 
 def lstm(config: Config, sums, c, peephole=None) -> Trace:
-    """i, f, g, o = σ, σ, tanh, σ(preact); c' = f·c + i·g; h' = o·tanh(c').
+    """Update an LSTM: i, f, g, o = σ, σ, tanh, σ(preact); c' = f·c + i·g; h' = o·tanh(c').
 
-    With peepholes p·c belongs to the sums of I and F, p·c' to that of O, before their rounding to preact.
+    With peepholes, p·c is added to the sums of I and F, and p·c' to that of O, before they are rounded to preact.
     """
     q = config.quantization
     weights = {} if peephole is None else dict(zip(config.cell.peepholes, peephole, strict=True))
@@ -85,9 +88,10 @@ def lstm(config: Config, sums, c, peephole=None) -> Trace:
 
 
 def gru(config: Config, sums, s, peephole=None) -> Trace:
-    """r, z = σ(preact); n = tanh(nx + r·nh); s' = (1 - z)·n + z·s; h' = s'.
+    """Update a GRU: r, z = σ(preact); n = tanh(nx + r·nh); s' = (1 - z)·n + z·s; h' = s'.
 
-    The state s has the format of cell: z close to 1 must not lose what is smaller than an LSB of h.
+    The state s has the finer format ``quantization.cell``: if z is close to 1, the change of a step may be smaller than
+    an LSB of h and must not be lost.
     """
     q = config.quantization
     preacts = [requantize(values, frac, q.preact) for values, frac in zip(sums, config.accumulator_fracs, strict=True)]
@@ -101,14 +105,18 @@ def gru(config: Config, sums, s, peephole=None) -> Trace:
 
 
 def gru_reset_first(config: Config, sums, s, candidate: Callable[[np.ndarray], np.ndarray]) -> Trace:
-    """r, z = σ(preact); n = tanh(preact of what W_h makes of r·s); s' = (1 - z)·n + z·s; h' = s'.
+    """Update a GRU whose reset gate scales h: r, z = σ(preact); n = tanh(W_x·x + W_h·(r·s) + b); then as :func:`gru`.
 
     Parameters
     ----------
-    sums : array (2, B, H)
-        Of R and Z.
+    config : Config
+        Configuration of the layer.
+    sums : int64 array (2, B, H)
+        Sums of the gates R and Z.
+    s : int64 array (B, H)
+        State before the step.
     candidate : callable
-        From r·s in the format of h to the sum of N.
+        Function that computes the sum of gate N from r·s in the format of h.
     """
     q = config.quantization
     gate, state = q.gate.fraction_bits, q.cell.fraction_bits
@@ -126,7 +134,7 @@ def gru_reset_first(config: Config, sums, s, candidate: Callable[[np.ndarray], n
 
 
 def rnn(config: Config, sums, state, peephole=None) -> Trace:
-    """h' = tanh(preact)."""
+    """Update an Elman RNN: h' = tanh(preact)."""
     q = config.quantization
     preact = requantize(sums[0], config.accumulator_fracs[0], q.preact)
     gate = apply_table(preact, config.gate_table(0))
@@ -135,11 +143,11 @@ def rnn(config: Config, sums, state, peephole=None) -> Trace:
 
 
 def rnn_relu(config: Config, sums, state, peephole=None) -> Trace:
-    """h' = max(0, sum); it stands for every point between."""
+    """Update an Elman RNN with relu: h' = max(0, sum), which is reported for every quantization point."""
     h = np.maximum(requantize(sums[0], config.accumulator_fracs[0], config.quantization.h), 0)
     return Trace(h[None], h[None], h, h)
 
 
 UPDATES = {"lstm": lstm, "lstm_peephole": lstm, "gru": gru, "rnn": rnn, "rnn_relu": rnn_relu}
-# Of cells of several stages, where a gate's sum waits for what another gate makes.
+# Updates of cells of several stages, where the sum of a gate depends on the output of another gate.
 STAGED_UPDATES = {"gru_reset_first": gru_reset_first}

@@ -1,4 +1,4 @@
-"""Golden device of the host link.  Hardware twin: ``chessrnn.hdl.device.host_link``."""
+"""Golden model of a device at the host link.  Hardware twin: ``chessrnn.hdl.device.host_link``."""
 
 import numpy as np
 
@@ -19,17 +19,19 @@ from chessrnn.model.weights import NetworkWeights
 
 
 class HostLinkReference:
-    """What a device answers to bytes, as long as no more than two frames wait at a time.
+    """Model of a device that computes the answer to every frame, for at most two frames that wait at a time.
 
     Parameters
     ----------
     weights : NetworkWeights
+        Weights of the network on the device.
     identity : Identity
+        Answer to the frame IDENTIFY.
 
     Attributes
     ----------
     steps, accepted, refused : int
-        As :class:`chessrnn.model.link.frames.Counters` counts them.
+        Counts as in :class:`chessrnn.model.link.frames.Counters`.
     """
 
     def __init__(self, weights: NetworkWeights, identity: Identity):
@@ -44,15 +46,15 @@ class HostLinkReference:
         self.state, self.last, self.answer = None, None, b""
 
     def byte(self, value: int, error: bool = False) -> Frame | None:
-        """One byte of the line → the answer that it completes."""
+        """Receive one byte; the result is the answer to the frame that it completes, if any."""
         return self._answer(self.decoder.byte(value, error))
 
     def silence(self) -> Frame | None:
-        """A long pause of the line."""
+        """Receive a long pause of the line; the result is the refusal of an unfinished frame, if any."""
         return self._answer(self.decoder.silence())
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Many bytes."""
+        """Receive several bytes; the result are the answers in order."""
         return [answer for answer in map(self.byte, data) if answer is not None]
 
     def _answer(self, found: Frame | Reason | None) -> Frame | None:
@@ -80,7 +82,7 @@ class HostLinkReference:
         if found.kind == Kind.IDENTIFY:
             payload = self.identity.pack()
         elif found.kind == Kind.COUNTERS:
-            # Cycles are the hardware's own affair.
+            # The reference has no clock, so it counts no cycles.
             payload = Counters(self.steps, 0, 0, self.accepted, self.refused).pack()
         return Frame(found.kind | REPLY, found.sequence, payload)
 

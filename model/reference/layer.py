@@ -1,6 +1,6 @@
 """Golden recurrent layer over batches of sequences.  Hardware twin: ``chessrnn.hdl.accelerator``.
 
-Sources of the recurrences: ``chessrnn.model.cells``; forms and orders of gates are those of ``torch.nn``.
+The sources of the recurrences are in ``chessrnn.model.cells``; equations and orders of gates are those of ``torch.nn``.
 """
 
 import numpy as np
@@ -14,11 +14,12 @@ from chessrnn.model.weights import LayerWeights
 
 
 class LayerReference:
-    """Bit-accurate model of one layer.
+    """The bit-accurate model of one layer in one direction.
 
     Parameters
     ----------
     weights : LayerWeights
+        Weights and configuration of the layer.
 
     Notes
     -----
@@ -35,9 +36,9 @@ class LayerReference:
         dense = dense.reshape(config.num_gates * size_h, -1)
         self._w_x = ExactMatrix(dense[:, :size_x], -q.x.min)
         w_h = dense[:, start_h : start_h + size_out]
-        # Of a cell of several stages the last one's rows meet another vector.
-        apart = (config.num_gates - config.bundle_rows if config.cell.stages > 1 else config.num_gates) * size_h
-        self._w_h, self._w_last = ExactMatrix(w_h[:apart], -q.h.min), ExactMatrix(w_h[apart:], -q.h.min)
+        # In a cell of several stages, the rows of the last stage are multiplied by another vector than h.
+        split = (config.num_gates - config.bundle_rows if config.cell.stages > 1 else config.num_gates) * size_h
+        self._w_h, self._w_last = ExactMatrix(w_h[:split], -q.h.min), ExactMatrix(w_h[split:], -q.h.min)
         self._bias = weights.bias[:, :size_h].reshape(-1)
         self._peephole = None if weights.peephole is None else weights.peephole[:, :size_h]
         self._projection = None
@@ -47,7 +48,7 @@ class LayerReference:
             )
 
     def initial_state(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Zero (h, c), (B, P or H) and (B, H); a cell without state of its own has its h again for c."""
+        """Zero state (h, c), int64 arrays (B, H or P) and (B, H); c of a cell that keeps only h is h again."""
         sizes = self.config.output_size, self.config.network.hidden_size
         h, c = (np.zeros((batch, size), dtype=np.int64) for size in sizes)
         return h, c
@@ -78,25 +79,35 @@ class LayerReference:
         frac = points.projection_frac + self.config.cell_output.fraction_bits
         return trace._replace(h=requantize(products, frac, points.h))
 
-    def _staged_step(self, given: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:
-        """A step whose last gate's product waits: ``given`` (B, G·H) are the sums but for W_h·h."""
+    def _staged_step(self, partial: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:
+        """Compute a step of a cell of several stages; ``partial`` (B, G·H) are the sums without W_h·h."""
         size = self.config.network.hidden_size
-        first, last = given[:, :-size], given[:, -size:]
+        first, last = partial[:, :-size], partial[:, -size:]
         sums = (first + self._w_h(h).astype(np.int64)).reshape(h.shape[0], -1, size).swapaxes(0, 1)
         update = STAGED_UPDATES[self.config.network.cell]
         return update(self.config, sums, c, lambda scaled: last + self._w_last(scaled).astype(np.int64))
 
     def run(self, x, state=None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """Whole sequences.
+        """Run whole sequences.
 
         Parameters
         ----------
-        x : integer array (T, B, X) in the format of x
-        state : (h, c) integer arrays (B, P or H) and (B, H), zero when left out
+        x : integer array (T, B, X)
+            Inputs of B sequences of T steps, as codes of the format of x.
+        state : (h, c), optional
+            State before the first step, integer arrays (B, H or P) and (B, H); zero if left out.
 
         Returns
         -------
-        h : int64 array (T, B, P or H) in the format of h, and the final (h, c)
+        h : int64 array (T, B, H or P)
+            Hidden state of every step, as codes of the format of h.
+        state : (h, c)
+            State after the last step.
+
+        Raises
+        ------
+        InvalidValueError
+            x has the wrong shape or type, or a value outside its format.
         """
         x = self._check_inputs(x)
         steps, batch, _ = x.shape
@@ -110,7 +121,7 @@ class LayerReference:
         return out, (h, c)
 
     def trace(self, x, state=None) -> Trace:
-        """Every quantization point of every step: arrays of :class:`Trace` with a leading step axis."""
+        """Run whole sequences and return the arrays of :class:`Trace` for all steps, stacked along a first axis."""
         x = self._check_inputs(x)
         h, c = self.initial_state(x.shape[1]) if state is None else state
         traces = []

@@ -1,7 +1,7 @@
 """Golden matrix–vector products.  Hardware twin: ``chessrnn.hdl.matvec``.
 
-Integer products run through BLAS: they are exact while every partial sum stays below 2^24 in float32 or 2^53
-in float64, which the largest row sum of |w| proves.
+Integer products run through BLAS.  They are exact as long as every partial sum stays below 2^24 in float32 or 2^53 in
+float64, which the largest row sum of |w| proves.
 """
 
 import numpy as np
@@ -11,13 +11,14 @@ FLOAT64_EXACT = 1 << 53
 
 
 class ExactMatrix:
-    """An integer matrix multiplied exactly by integer vectors.
+    """An integer matrix that multiplies integer vectors exactly.
 
     Parameters
     ----------
     matrix : integer array (rows, cols)
+        The matrix.
     max_magnitude : int
-        Greatest |entry| of any vector that will be given.
+        Greatest magnitude of an element of the vectors that will be multiplied.
     """
 
     def __init__(self, matrix: np.ndarray, max_magnitude: int):
@@ -27,5 +28,5 @@ class ExactMatrix:
         self._transposed = np.ascontiguousarray(matrix.T, dtype=self.dtype)
 
     def __call__(self, vectors: np.ndarray) -> np.ndarray:
-        """``(..., cols)`` integers (any dtype that holds them) → ``(..., rows)``, integers in ``self.dtype``."""
+        """Multiply integers (..., cols) of any dtype; the result (..., rows) are integers in ``self.dtype``."""
         return np.asarray(vectors, dtype=self.dtype) @ self._transposed

@@ -1,6 +1,6 @@
-"""Golden network: layers in a row, each reading the h of the one below.
+"""Golden network of layers that each read the h of the layer below.
 
-Hardware twin: ``chessrnn.hdl.accelerator``.
+Hardware twins: ``chessrnn.hdl.accelerator``, ``chessrnn.hdl.bidirectional.bidirectional_accelerator``.
 """
 
 import numpy as np
@@ -9,22 +9,23 @@ from chessrnn.model.errors import require
 from chessrnn.model.reference.layer import LayerReference
 from chessrnn.model.weights import NetworkWeights
 
-# Of one layer (of one direction): h and the state of its cell.
+# The state (h, c) of one layer in one direction.
 State = tuple[np.ndarray, np.ndarray]
 
 
 class NetworkReference:
-    """Bit-accurate model of all layers.
+    """The bit-accurate model of all layers.
 
     Parameters
     ----------
     weights : LayerWeights or StackWeights
+        Weights and configuration of the network.
 
     Notes
     -----
-    Of a bidirectional network every layer runs over the sequence from its first step to its last, and with other
-    weights from its last to its first; its output at step t is both h that were made of x at step t, forward first
-    (``torch.nn.LSTM(bidirectional=True)``; Schuster and Paliwal 1997).
+    In a bidirectional network every layer runs over the sequence from the first step to the last, and with other
+    weights from the last step to the first.  Its output at step t consists of the h of both directions at step t,
+    forward first (``torch.nn.LSTM(bidirectional=True)``; Schuster and Paliwal 1997).
     """
 
     def __init__(self, weights: NetworkWeights):
@@ -32,28 +33,34 @@ class NetworkReference:
         self.layers = [LayerReference(layer) for layer in weights.layers]
 
     def run(self, x, state: list[State] | None = None) -> tuple[np.ndarray, list[State]]:
-        """Whole sequences.
+        """Run whole sequences.
 
         Parameters
         ----------
-        x : integer array (T, B, X) in the format of x
-        state : list of (h, c) per layer, zero when left out
+        x : integer array (T, B, X)
+            Inputs of B sequences of T steps, as codes of the format of x.
+        state : list of (h, c), optional
+            State of every layer before the first step; zero if left out.
 
         Returns
         -------
-        h : int64 array (T, B, H) of the last layer in the format of h, and the final (h, c) of every layer
-            With two directions (T, B, 2H), and the (h, c) of each direction of every layer.
+        h : int64 array (T, B, H)
+            Output of the last layer, as codes of the format of h: (T, B, P) with a projection, twice as many elements
+            with two directions.
+        state : list of (h, c)
+            State of every layer after its last step; with two directions, forward then reverse for every layer.
 
         Raises
         ------
         InvalidValueError
-            A state for a bidirectional network, whose reverse direction begins at the end of the whole sequence.
+            x does not fit the network, or a state is given for a bidirectional network, whose reverse direction begins
+            at the end of the whole sequence.
         """
         outputs, final = self.run_layers(x, state)
         return outputs[-1], final
 
     def run_layers(self, x, state: list[State] | None = None) -> tuple[list[np.ndarray], list[State]]:
-        """As :meth:`run`, with the h of every layer."""
+        """Run whole sequences like :meth:`run`, but return the h of every layer."""
         both = self.config.network.bidirectional
         require(state is None or not both, "state", "left out for a bidirectional network", type(state).__name__)
         return self._both_directions(x) if both else self._forward(x, state)
@@ -76,6 +83,6 @@ class NetworkReference:
             parts = [h, reversed_h[::-1]]
             outputs.append(np.concatenate(parts, axis=-1))
             final += [end, reversed_end]
-            # The layer above reads blocks: each direction is padded by itself.
+            # The layer above reads whole blocks, so each direction is padded separately.
             x = np.concatenate([np.pad(part, ((0, 0), (0, 0), (0, padding))) for part in parts], axis=-1)
         return outputs, final

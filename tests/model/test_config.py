@@ -82,7 +82,7 @@ WRONG = [
         InvalidValueError,
         "quantization.weight_frac must be from -8 to 20 for every gate, not 30",
     ),
-    ("quantization.x=8", InvalidTypeError, "quantization.x: format must be a string Qm.n, not 8"),
+    ("quantization.x=8", InvalidTypeError, "quantization.x: format must be a string of the form Qm.n, not 8"),
     ("quantization.x=Q9.9", InvalidValueError, "quantization.x must be from 2 to 16 bits wide, not 'Q9.9'"),
     (
         "quantization.cell=Q-20.40",

@@ -22,7 +22,7 @@ def test_round_trip_and_range(integer_bits, fraction_bits):
 
 @pytest.mark.parametrize("text", ["4.8", "Q4,8", "Q4.8 ", "q4.8", "", 8, None, 4.8])
 def test_wrong_text(text):
-    with pytest.raises(InvalidTypeError, match=r"format must be a string Qm\.n, not "):
+    with pytest.raises(InvalidTypeError, match=r"format must be a string of the form Qm\.n, not "):
         QFormat.parse(text)
 
 
