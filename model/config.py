@@ -7,7 +7,6 @@ properties of :class:`Config`.  A design that cannot be built is rejected here, 
 import dataclasses
 import hashlib
 import json
-import tomllib
 import types
 import typing
 from dataclasses import dataclass, field
@@ -17,10 +16,11 @@ from pathlib import Path
 from chessrnn.model import circulant
 from chessrnn.model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
 from chessrnn.model.cells import CELLS, Cell
-from chessrnn.model.errors import InvalidFileError, InvalidTypeError, InvalidValueError, require, require_type
+from chessrnn.model.errors import InvalidTypeError, InvalidValueError, require, require_type, shortened, shown
 from chessrnn.model.output_plan import OutputPlan, output_plan
 from chessrnn.model.parts import CELL, PROJECTION, Part, parts_of
 from chessrnn.model.qformat import QFormat
+from chessrnn.model.text_file import MAX_CONFIG_BYTES, parse_json, read_json, read_toml
 
 ENGINES = ("direct", "fast")
 ARITHMETICS = ("carry_save", "multiplier")
@@ -30,6 +30,9 @@ FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Limit for every quantization point: it keeps the exact sums of the model within 64 bits.
 MAX_FRACTION_BITS = 32
 MAX_SIZE = 65536
+# Length of a design's name: folders and files are called after it, with a few letters around, and a file name has at
+# most 255 bytes.
+MAX_NAME = 128
 # Sequence length that the memories of a bidirectional network are sized for unless the configuration gives one.
 DEFAULT_SEQUENCE_STEPS = 64
 
@@ -365,6 +368,7 @@ class Config:
             bool(self.name) and all(c.isascii() and (c.isalnum() or c in "_-") for c in self.name),
             "name", "made of letters, digits, '_' and '-' only", self.name,
         )  # fmt: skip
+        require(len(self.name) <= MAX_NAME, "name", f"at most {MAX_NAME} characters long", self.name)
         for part in ("network", "compression", "quantization", "activation", "architecture"):
             getattr(self, part).validate()
         self._spread_weight_frac()
@@ -856,7 +860,7 @@ def _from_plain(cls, values, path: str):
     require_type(values, dict, path or "configuration", "a table of fields")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
-        name = f"{path}.{key}".lstrip(".")
+        name = shortened(f"{path}.{key}".lstrip("."))
         if key not in fields:
             raise InvalidValueError(f"{name} must be one of {', '.join(fields)}, not an unknown key")
     arguments = {}
@@ -893,11 +897,12 @@ def _convert(kind, value, name: str):
 
 def _assign(values: dict, path: str, value) -> None:
     *parents, last = path.split(".")
+    path = shortened(path, 60)
     table = values
     for depth, key in enumerate(parents):
         if not isinstance(table.get(key), dict):
             name = ".".join(parents[: depth + 1])
-            raise InvalidValueError(f"{path} must be a field of the configuration, not a field of {name!r}")
+            raise InvalidValueError(f"{path} must be a field of the configuration, not a field of {shown(name)}")
         table = table[key]
     if last not in table:
         raise InvalidValueError(f"{path} must be a field of the configuration, not an unknown key")
@@ -909,7 +914,7 @@ def parse_setting(text: str) -> tuple[str, object]:
     path, separator, value = text.partition("=")
     require(bool(separator) and bool(path), "--set", "of the form section.field=value", text)
     try:
-        return path.strip(), json.loads(value)
+        return path.strip(), parse_json(value, shortened(path.strip()))
     except json.JSONDecodeError:
         return path.strip(), value.strip()
 
@@ -917,12 +922,5 @@ def parse_setting(text: str) -> tuple[str, object]:
 def load_config(path: str | Path) -> Config:
     """Read a ``.json`` or ``.toml`` configuration file."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFileError(f"{path} must be a readable text file: {error}") from None
-    try:
-        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
-        raise InvalidFileError(f"{path} must be valid {path.suffix.lstrip('.').upper() or 'JSON'}: {error}") from None
-    return Config.from_dict(values)
+    is_toml = path.suffix == ".toml"
+    return Config.from_dict(read_toml(path) if is_toml else read_json(path, MAX_CONFIG_BYTES))

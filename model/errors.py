@@ -6,6 +6,9 @@ traceback.  The grammar of a message is ``<field> must be <rule>, not <value!r>`
 
 from pathlib import Path
 
+# Of a refused value or name in a message: a file's content must not flood the terminal.
+MAX_SHOWN = 80
+
 
 class UserError(Exception):
     """Base class of all errors that the input of the program causes."""
@@ -43,14 +46,38 @@ class Interrupted(Exception):
         self.path, self.step = path, step
 
 
+def shortened(text: str, limit: int = MAX_SHOWN) -> str:
+    """Return the text, or its beginning and its end around ``...`` when it is longer than ``limit`` characters."""
+    if len(text) <= limit:
+        return text
+    begin = (limit - 3 + 1) // 2
+    return f"{text[:begin]}...{text[len(text) - (limit - 3 - begin) :]}"
+
+
+def shown(value: object) -> str:
+    """Return ``repr(value)`` in at most 80 characters, also of values for which ``repr`` itself fails."""
+    if isinstance(value, (str, bytes)) and len(value) > MAX_SHOWN:
+        # Cut before it is quoted: a long text is not copied, and the quotes stay.
+        half = MAX_SHOWN // 2 - 4
+        dots = "..." if isinstance(value, str) else b"..."
+        return shortened(repr(value[:half] + dots + value[-half:]))
+    try:
+        return shortened(repr(value))
+    except ValueError:  # Python prints integers of at most 4,300 digits.
+        size = f" of {value.bit_length()} bits" if isinstance(value, int) else " with too long an integer"
+        return f"<{type(value).__name__}{size}>"
+    except RecursionError:
+        return f"<{type(value).__name__} nested too deeply>"
+
+
 def require(condition: bool, field: str, rule: str, value: object) -> None:
     """Raise :class:`InvalidValueError` in the common grammar unless ``condition`` holds."""
     if not condition:
-        raise InvalidValueError(f"{field} must be {rule}, not {value!r}")
+        raise InvalidValueError(f"{field} must be {rule}, not {shown(value)}")
 
 
 def require_type(value: object, kind: type | tuple[type, ...], field: str, rule: str) -> None:
     """Raise :class:`InvalidTypeError` unless ``value`` is a ``kind`` (``bool`` never passes for ``int``)."""
     kinds = kind if isinstance(kind, tuple) else (kind,)
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise InvalidTypeError(f"{field} must be {rule}, not {value!r}")
+        raise InvalidTypeError(f"{field} must be {rule}, not {shown(value)}")

@@ -1,13 +1,27 @@
-"""Output files and directories that appear under their final name only when they are complete."""
+"""Output that is never half-written: files and whole folders appear under their name when complete.
+
+What is not complete has a hidden temporary name beside the target.  The name says which process works on it, so that
+the next run can remove what a killed one left, and nothing else.
+"""
 
 import contextlib
+import errno
+import hashlib
 import os
+import re
 import shutil
+import socket
+import stat
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-from chessrnn.model.errors import InvalidFileError, require
+from chessrnn.model.errors import InvalidFileError, require, shortened
+
+# Names of a replaced folder's two sides inside its temporary folder, and of the file with the target's name.
+NEW, OLD, TARGET = "new", "old", "target"
+_PREFIX = ".chessrnn-"
 
 
 def write_atomic(path: str | Path, content: str | bytes) -> None:
@@ -18,15 +32,21 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
     Raises
     ------
     InvalidFileError
-        The folder cannot be created or the file cannot be written.
+        The folder cannot be made or written, the disk is full, or the path is that of a device, a pipe, a folder or a
+        symbolic link, which a rename would destroy.
     """
     path = Path(path)
-    try:
+    require_regular_file(path)
+    with _as_invalid_file(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        remove_leftovers(path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=_own_prefix(), dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content.encode() if isinstance(content, str) else content)
+                stream.flush()
+                # A full disk may tell no earlier; and after a power failure the name must not be that of nothing.
+                os.fsync(stream.fileno())
             # mkstemp creates private files, but output must have the permissions of any other new file of the user.
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, path)
@@ -34,8 +54,74 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
+
+
+def require_regular_file(path: str | Path) -> None:
+    """Check that a path can be written: it is a regular file, or nothing yet.
+
+    Commands that work for long before they write call this first.
+
+    Raises
+    ------
+    InvalidFileError
+        The path is that of a device, a pipe, a socket, a folder or a symbolic link, or cannot be looked up.
+    """
+    path = Path(path)
+    with _as_invalid_file(path):
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            mode = stat.S_IFREG
+        if not stat.S_ISREG(mode):
+            raise InvalidFileError(f"{_name(path)} must be a regular file or a new one, not {_kind(mode)}")
+    require_folder(path.parent)
+
+
+def require_folder(path: str | Path) -> None:
+    """Check that files can be written into a folder, which may still have to be made.
+
+    Raises
+    ------
+    InvalidFileError
+        Something else has the name of the folder or of one above it, or files must not be made there.
+    """
+    path = Path(path)
+    with _as_invalid_file(path):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.lstat(path)  # too long a name is told here
+        existing = path.absolute()
+        while not os.path.lexists(existing) and existing != existing.parent:
+            existing = existing.parent
+        if not stat.S_ISDIR(os.stat(existing).st_mode):
+            found = f"{_kind(os.lstat(existing).st_mode)} at {_name(existing)}"
+            raise InvalidFileError(f"{_name(path)} must be a folder or a new one, not {found}")
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise InvalidFileError(f"{_name(path)} must be writable: {os.strerror(errno.EACCES)}")
+
+
+def require_file(path: str | Path, kind: str) -> None:
+    """Check that a path is that of a regular file, or of a link to one, before it is read.
+
+    Parameters
+    ----------
+    path : str or Path
+    kind : str
+        What the file must be, for the message.
+
+    Raises
+    ------
+    InvalidFileError
+        Nothing has that name, or it is a folder, a device or a pipe, or it cannot be looked up.
+    """
+    path = Path(path)
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise InvalidFileError(f"{_name(path)} must be {kind}, not a missing file") from None
     except OSError as error:
-        raise InvalidFileError(f"{path} must be writable: {error.strerror or error}") from None
+        raise InvalidFileError(f"{_name(path)} must be {kind}: {error.strerror or error}") from None
+    if not stat.S_ISREG(mode):
+        raise InvalidFileError(f"{_name(path)} must be {kind}, not {_kind(mode)}")
 
 
 def make_folder(path: str | Path) -> Path:
@@ -50,7 +136,7 @@ def make_folder(path: str | Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InvalidFileError(f"{path} must be a folder that can be made: {error.strerror or error}") from None
+        raise InvalidFileError(f"{_name(path)} must be a folder that can be made: {error.strerror or error}") from None
     return path
 
 
@@ -72,26 +158,130 @@ def replaced_directory(path: str | Path, marker: str) -> Iterator[Path]:
     ------
     Path
         The temporary directory.
+
+    Raises
+    ------
+    InvalidValueError
+        Something that is no such directory has the name.
+    InvalidFileError
+        The directory cannot be created or filled; a full disk among the reasons.
     """
     path = Path(path)
-    if path.exists():
-        require(path.is_dir(), "output", "a directory", str(path))
-        ours = (path / marker).exists() or not any(path.iterdir())
-        require(ours, "output", f"a new directory, an empty one or one that holds {marker}", str(path))
-    try:
+    with _as_invalid_file(path):
+        if path.is_symlink() or path.exists():
+            good = path.is_dir() and not path.is_symlink()
+            require(good, "output", "a directory and no symbolic link", str(path))
+            ours = (path / marker).exists() or not any(path.iterdir())
+            require(ours, "output", f"a new directory, an empty one or one that holds {marker}", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise InvalidFileError(f"{path} must be writable: {error.strerror or error}") from None
+        remove_leftovers(path.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=_own_prefix(), dir=path.parent))
+        new, old = temporary / NEW, temporary / OLD
+        try:
+            new.mkdir()
+            (temporary / TARGET).write_text(path.name, encoding="utf-8")
+            yield new
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(path, old)
+            os.rename(new, path)
+        finally:
+            if old.is_dir() and not path.exists():  # interrupted between the two renames
+                os.rename(old, path)
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder for the files of one tool run, in the system's place for such; it is removed afterwards.
+
+    Raises
+    ------
+    InvalidFileError
+        No such folder can be made.
+    """
+    parent = Path(tempfile.gettempdir())
+    with _as_invalid_file(parent):
+        remove_leftovers(parent)
+        folder = Path(tempfile.mkdtemp(prefix=_own_prefix(), dir=parent))
     try:
-        new, old = temporary / "new", temporary / "old"
-        new.mkdir()
-        yield new
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(path, old)
-        os.rename(new, path)
+        yield folder
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove temporary files and folders of this module whose process is gone, from one folder.
+
+    A process on another machine or in another container may share the folder: its number says nothing here, and what
+    it left stays.
+    """
+    for entry in parent.iterdir():
+        found = re.fullmatch(rf"{re.escape(_PREFIX)}([0-9a-f]{{8}})-(\d+)-\w+", entry.name)
+        if found is None or found[1] != _machine() or _runs(int(found[2])):
+            continue
+        with contextlib.suppress(OSError):
+            if entry.is_dir() and not entry.is_symlink():
+                _finish_swap(entry)
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink()
+
+
+def _finish_swap(temporary: Path) -> None:
+    """Put the new folder in its place where a killed run had already taken the old one away."""
+    if (temporary / OLD).is_dir() and (temporary / NEW).is_dir():
+        target = temporary.parent / (temporary / TARGET).read_text(encoding="utf-8")
+        if not target.exists():
+            os.rename(temporary / NEW, target)
+
+
+def _own_prefix() -> str:
+    return f"{_PREFIX}{_machine()}-{os.getpid()}-"
+
+
+@cache
+def _machine() -> str:
+    """Eight digits for the host and the name space in which process numbers mean something."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:8]
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True  # another user's
+    return True
+
+
+@contextlib.contextmanager
+def _as_invalid_file(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InvalidFileError(f"{_name(path)} must be writable: {error.strerror or error}") from None
+
+
+def _name(path: Path) -> str:
+    return shortened(str(path), 120)
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_ISREG: "a file",
+        stat.S_ISLNK: "a symbolic link",
+        stat.S_ISDIR: "a folder",
+        stat.S_ISFIFO: "a pipe",
+        stat.S_ISSOCK: "a socket",
+        stat.S_ISCHR: "a device",
+        stat.S_ISBLK: "a device",
+    }
+    return next((name for test, name in kinds.items() if test(mode)), "something else")
 
 
 def _umask() -> int:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from chessrnn.model.config import Config, load_config
-from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.errors import InvalidValueError, shown
 
 PRESETS = {
     # The smallest network that still has several row groups, several column groups and padding, for tests.
@@ -52,7 +52,7 @@ PRESETS = {
 def preset(name: str) -> Config:
     """Configuration of the preset ``name``."""
     if name not in PRESETS:
-        raise InvalidValueError(f"preset must be one of {', '.join(PRESETS)}, not {name!r}")
+        raise InvalidValueError(f"preset must be one of {', '.join(PRESETS)}, not {shown(name)}")
     return Config.from_dict(PRESETS[name])
 
 

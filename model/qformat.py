@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from chessrnn.model.errors import InvalidTypeError, require, require_type
+from chessrnn.model.errors import InvalidTypeError, require, require_type, shown
 
 MAX_WIDTH = 32
 
@@ -36,7 +36,7 @@ class QFormat:
             return text
         match = re.fullmatch(r"Q(-?\d{1,3})\.(-?\d{1,3})", text) if isinstance(text, str) else None
         if match is None:
-            raise InvalidTypeError(f"format must be a string of the form Qm.n, not {text!r}")
+            raise InvalidTypeError(f"format must be a string of the form Qm.n, not {shown(text)}")
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self):

@@ -5,8 +5,6 @@ fingerprint, and where the weights come from.
 """
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,9 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from chessrnn.model.config import Config
-from chessrnn.model.errors import InvalidFileError, UserError, require
+from chessrnn.model.errors import InvalidFileError, InvalidValueError, UserError, require, shown
+from chessrnn.model.files import require_file, write_atomic
 from chessrnn.model.output_layer import OutputLayer, first_columns
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
+from chessrnn.model.text_file import parse_json
 from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers, layer_configs
 
 FORMAT = "chessrnn weight image 1"
@@ -153,7 +153,6 @@ class WeightImage:
         InvalidFileError
             The file cannot be written.
         """
-        path = Path(path)
         q, bits, tensors = self.config.quantization, {}, {}
         widths = {"defining": q.weight_bits, "bias": q.bias_bits, "peephole": q.peephole.width,
                   "projection": q.weight_bits}  # fmt: skip
@@ -182,7 +181,7 @@ class WeightImage:
         narrow = {
             name: np.ascontiguousarray(values, dtype=natural_type(bits[name])) for name, values in tensors.items()
         }
-        write_atomically(path, save(narrow, metadata=metadata))
+        write_atomic(path, save(narrow, metadata=metadata))
 
     @classmethod
     def load(cls, path: str | Path, config: Config | None = None) -> "WeightImage":
@@ -253,45 +252,21 @@ def natural_type(bits: int) -> type:
     return np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name in the same folder, then rename it.
-
-    Raises
-    ------
-    InvalidFileError
-        The folder cannot be created or the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise InvalidFileError(f"{path} must be a file that can be written: {error}") from None
-
-
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read the integer tensors and the metadata of a file."""
-    if not path.is_file():
-        raise InvalidFileError(f"{path} must be a weight image, not a missing file")
+    require_file(path, "a weight image")
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != FORMAT:
-                raise InvalidFileError(f"{path} must be of format {FORMAT!r}, not {metadata.get('format')!r}")
+                raise InvalidFileError(f"{path} must be of format {FORMAT!r}, not {shown(metadata.get('format'))}")
             names = set(file.keys())
             for name in sorted(names):
                 kind = file.get_slice(name).get_dtype()
                 if kind not in INTEGER_TYPES:
-                    raise InvalidFileError(f"{path}: {name} must be of type {', '.join(INTEGER_TYPES)}, not {kind!r}")
+                    raise InvalidFileError(
+                        f"{path}: {name} must be of type {', '.join(INTEGER_TYPES)}, not {shown(kind)}"
+                    )
             return {name: file.get_tensor(name) for name in names}, metadata
     except (SafetensorError, OSError, UnicodeDecodeError) as error:
         raise InvalidFileError(f"{path} must be a whole safetensors file: {error}") from None
@@ -305,16 +280,18 @@ def _check_names(path: Path, config: Config, names: set[str]) -> None:
                 raise InvalidFileError(f"{path}: {name} must be given, not left out")
     for name in sorted(names - {*expected, *OUTPUT_TENSORS, EMBEDDING_TENSOR}):
         rule = ", ".join((*expected, *OUTPUT_TENSORS, EMBEDDING_TENSOR))
-        raise InvalidFileError(f"{path}: a tensor's name must be one of {rule}, not {name!r}")
+        raise InvalidFileError(f"{path}: a tensor's name must be one of {rule}, not {shown(name)}")
 
 
 def _json(path: Path, metadata: dict[str, str], key: str, kind: type):
     try:
-        value = json.loads(metadata[key])
+        value = parse_json(metadata[key], f"{path}: metadata {key}")
     except (KeyError, json.JSONDecodeError):
         value = None
+    except InvalidValueError as error:
+        raise InvalidFileError(str(error)) from None
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise InvalidFileError(f"{path}: metadata {key} must be JSON ({kind.__name__}), not {metadata.get(key)!r}")
+        raise InvalidFileError(f"{path}: metadata {key} must be JSON ({kind.__name__}), not {shown(metadata.get(key))}")
     return value
 
 
@@ -327,7 +304,7 @@ def _config_of(path: Path, metadata: dict[str, str]) -> Config:
         raise InvalidFileError(f"{path}: {error}") from None
     found = metadata.get("model_fingerprint")
     if found != config.model_fingerprint:
-        raise InvalidFileError(f"{path}: model_fingerprint must be {config.model_fingerprint}, not {found!r}")
+        raise InvalidFileError(f"{path}: model_fingerprint must be {config.model_fingerprint}, not {shown(found)}")
     return config
 
 
@@ -349,7 +326,9 @@ def compare(path: Path, wanted: Config, found: Config) -> None:
         if name in absent:
             continue  # a field without meaning for this network, ignored by Config.model_fingerprint too
         if values.get(name) != value:
-            raise InvalidFileError(f"{name} must be {value!r} as configured, not {values.get(name)!r} as in {path}")
+            raise InvalidFileError(
+                f"{name} must be {value!r} as configured, not {shown(values.get(name))} as in {path}"
+            )
 
 
 def _text_layers(path: Path, config: Config, tensors: dict, metadata: dict[str, str]) -> TextLayers | None:

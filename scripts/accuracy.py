@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chessrnn.model.cells import CELLS
 from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, require
-from chessrnn.model.files import write_atomic
+from chessrnn.model.files import require_folder, write_atomic
 from chessrnn.model.text.corpus import load_corpus
 from chessrnn.model.training.study_report import loss_text, markdown, mean_rows
 from chessrnn.scripts.cli import EXIT_INTERRUPTED, command_parser, count, not_negative, positive, seed, share
@@ -248,6 +248,8 @@ def task_makers(args: argparse.Namespace, names: list[str]) -> tuple[dict[str, C
 def main(argv: list[str] | None = None) -> int:
     """Parse, train and measure, write the report."""
     args = parse(argv)
+    require_folder(args.runs)
+    require_folder(args.out)
     names = set(chosen_tasks(args))
     limit, rule = args.cell_limit, "left out for cells other than lstm"
     require(limit is None or args.cell.startswith("lstm"), "--cell-limit", rule, limit)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chessrnn.model.config import BLOCK_SIZES
 from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, require
-from chessrnn.model.files import write_atomic
+from chessrnn.model.files import require_folder, require_regular_file, write_atomic
 from chessrnn.model.text.char_model import ngram_bits_per_character
 from chessrnn.model.text.corpus import load_corpus
 from chessrnn.scripts.cli import (
@@ -184,6 +184,8 @@ def main(argv: list[str] | None = None) -> int:
     require(limit is None or config.network.cell.startswith("lstm"), "--cell-limit", rule, limit)
     if args.export is not None:
         require(args.task == "characters", "--export", "left out but for the task characters", str(args.export))
+        require_regular_file(args.export)
+    require_folder(args.runs)
     task = make_task(args)
     stage = make_stages(args, config, task)
     folder = args.runs / (config.replace({"name": args.name}).name if args.name else config.name)

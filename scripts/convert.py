@@ -14,7 +14,7 @@ from chessrnn.model.conversion.convert import Conversion, convert
 from chessrnn.model.conversion.first_state import begins_elsewhere
 from chessrnn.model.conversion.hardware_rows import one_direction
 from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, require
-from chessrnn.model.files import write_atomic
+from chessrnn.model.files import require_folder, write_atomic
 from chessrnn.model.fixed_point import quantize
 from chessrnn.model.imported.float_evaluation import run_layer
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
@@ -248,6 +248,7 @@ def main(argv: list[str] | None = None) -> int:
     rng = np.random.default_rng(args.seed)
     chosen = list(layers) if index is None else [one_direction(layer, index) for layer in layers]
     folder, retraining = args.output or Path("runs") / name, None
+    require_folder(folder)
     if args.retrain is not None:
         calibration, retraining = make_retraining(args, chosen, calibration, folder)
     try:

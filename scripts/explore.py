@@ -8,8 +8,8 @@ from pathlib import Path
 from chessrnn.model.config import ENGINES, Config
 from chessrnn.model.cost.area import PAPER, tera_operations
 from chessrnn.model.cost.explore import DesignPoint, choose, cycle_budget, engines, pareto
-from chessrnn.model.errors import InvalidValueError
-from chessrnn.model.files import make_folder, write_atomic
+from chessrnn.model.errors import InvalidValueError, shown
+from chessrnn.model.files import make_folder, require_regular_file, write_atomic
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, count, positive
 
 EXAMPLES = """examples:
@@ -161,7 +161,9 @@ def main(argv: list[str] | None = None) -> int:
     config = config_from(args)
     names = [args.engine] if args.engine else None
     if args.engine and args.engine not in engines(config):
-        raise InvalidValueError(f"--engine must be direct for block_size {config.block_size}, not {args.engine!r}")
+        raise InvalidValueError(f"--engine must be direct for block_size {config.block_size}, not {shown(args.engine)}")
+    if args.write_config:
+        require_regular_file(args.write_config)
     results = {}
     if args.cycles or args.latency_us is not None:
         results.update(pick(config, args, names))

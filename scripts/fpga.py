@@ -10,11 +10,12 @@ from chessrnn.model.boards import BOARDS, board
 from chessrnn.model.config import Config, parse_setting
 from chessrnn.model.cost.design_report import design_report
 from chessrnn.model.cost.fit import FIT_BLOCK_SIZES, FIT_WEIGHT_BITS, Measured, largest, remedies
-from chessrnn.model.errors import InvalidValueError, require
+from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
 from chessrnn.model.files import write_atomic
 from chessrnn.model.link.frames import LinkConfig, LinkLayout
 from chessrnn.model.presets import resolve
 from chessrnn.model.schedule import Schedule
+from chessrnn.model.text_file import read_json
 from chessrnn.scripts.cli import add_config_arguments, command_parser, count, print_table
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
@@ -186,11 +187,11 @@ def fit(args: argparse.Namespace, build: BoardBuild, config: Config) -> int:
 def placed_before(path: Path, config: Config) -> dict | None:
     """Resources by the report of an earlier build of a configuration, ``None`` if there is none."""
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = read_json(path)
         found = report["utilisation"]
         use = {name: found[key]["used"] for name, key in RESOURCE_NAMES.items() if key in found}
         return use if report["design"]["configuration"] == config.fingerprint else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InvalidFileError, KeyError, TypeError):
         return None
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from chessrnn.model.errors import InvalidFileError, InvalidValueError, MissingToolError
+from chessrnn.model.errors import InvalidValueError, MissingToolError, shown
 from chessrnn.model.link.client import DeviceClient, Patience, damaged
 from chessrnn.model.link.frames import Frame, FrameError, Kind
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.text.char_model import CharModel
+from chessrnn.model.text_file import read_text
 from chessrnn.model.weights import random_inputs
 from chessrnn.scripts.cli import (
     EXIT_MISMATCH,
@@ -103,7 +104,9 @@ def open_line(url: str, baud: int) -> Iterator[SerialLine]:
     try:
         port = serial.serial_for_url(url, baudrate=baud, timeout=READ_SECONDS)
     except (serial.SerialException, ValueError, OSError) as error:
-        raise InvalidValueError(f"--port must be a serial port that can be opened, not {url!r} ({error})") from None
+        raise InvalidValueError(
+            f"--port must be a serial port that can be opened, not {shown(url)} ({error})"
+        ) from None
     with port:
         port.reset_input_buffer()
         yield SerialLine(port)
@@ -153,10 +156,7 @@ def prompt_of(args: argparse.Namespace) -> str:
     """The text that the device reads first."""
     if args.text is None:
         return DEFAULT_PROMPT if args.prompt is None else args.prompt
-    try:
-        return args.text.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFileError(f"{args.text} must be a readable text file: {error}") from None
+    return read_text(args.text)
 
 
 def write(client: DeviceClient, model: CharModel, prompt: str, args: argparse.Namespace, checker) -> str:

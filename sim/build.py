@@ -24,6 +24,7 @@ from chessrnn.model.memory_image import (
     memory_words,
     read_mem,
 )
+from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim import scenarios
 from chessrnn.sim.scenarios import Scenario, random_sequences
@@ -179,10 +180,7 @@ def _check_fingerprint(path: Path, found: str | None, expected: str) -> None:
 
 
 def _read_json(path: Path) -> dict:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InvalidFileError(f"{path} must be a readable JSON file: {error}") from None
+    values = read_json(path)
     if not isinstance(values, dict):
         raise InvalidFileError(f"{path} must hold a JSON object, not {type(values).__name__}")
     return values

@@ -21,6 +21,7 @@ from chessrnn.model.link.client import Patience
 from chessrnn.model.link.frames import BITS_PER_BYTE, FrameError, Identity, LinkConfig, LinkLayout
 from chessrnn.model.memory_image import FINGERPRINT_LABEL, initialised_memories, mem_text, memory_words
 from chessrnn.model.schedule import Schedule
+from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import LayerWeights
 from chessrnn.sim.build import CONFIG_FILE, generator_digest, weights_digest
 from chessrnn.sim.runner import SIMULATORS, SimulationError, _compile, _runner, _tail, environment
@@ -69,9 +70,9 @@ def emit_device(weights: LayerWeights, path: str | Path, link: LinkConfig = SIMU
         "link": {"clock_hz": link.clock_hz, "divisor": link.divisor, "silence_cycles": link.silence_cycles},
     }
     try:
-        found = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+        found = read_json(path / CONFIG_FILE)
         current = {key: found.get(key) for key in wanted} == wanted
-    except (OSError, ValueError, AttributeError):
+    except (InvalidFileError, AttributeError):
         current = False
     if not current:
         texts = device_texts(weights, link)
@@ -91,10 +92,10 @@ def read_device(directory: str | Path) -> dict:
     """
     path = Path(directory) / CONFIG_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         if values["configuration"] and values["link"]["divisor"]:
             return values
-    except (OSError, ValueError, KeyError, TypeError):
+    except (InvalidFileError, KeyError, TypeError):
         pass
     raise InvalidFileError(f"{path} must be that of a device (make fpga), not another or missing file")
 

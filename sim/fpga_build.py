@@ -20,9 +20,10 @@ from chessrnn.hdl.device.board_top import BoardTop, Pll, platform_of
 from chessrnn.hdl.device.device import FPGA_MODULE
 from chessrnn.model.boards import Board
 from chessrnn.model.boards import FpgaPart as Part
-from chessrnn.model.errors import MissingToolError, UserError, require
+from chessrnn.model.errors import InvalidFileError, MissingToolError, UserError, require
 from chessrnn.model.files import write_atomic
 from chessrnn.model.link.frames import LinkConfig
+from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import LayerWeights
 from chessrnn.sim.build import CONFIG_FILE
 from chessrnn.sim.device_simulation import DEVICE_FILE, device_texts
@@ -290,12 +291,12 @@ class BoardBuild:
     def _stage(self, name: str, products: list[Path], digest: str, work: Callable) -> None:
         stamp = self.folder / f"{name.replace(' ', '-')}.done"
         try:
-            done = json.loads(stamp.read_text(encoding="utf-8"))
+            done = read_json(stamp)
             if done["digest"] == digest and all(product.exists() for product in products):
                 self.seconds[name] = done["seconds"]
                 self.progress(f"{name}: done before")
                 return
-        except (OSError, ValueError, KeyError, TypeError):
+        except (InvalidFileError, KeyError, TypeError):
             pass
         for product in products:
             product.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from chessrnn.model.errors import InvalidFileError, MissingToolError, require
+from chessrnn.model.errors import InvalidFileError, MissingToolError, require, shown
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.imported.safetensors_file import open_safetensors
 from chessrnn.model.imported.state_dict import network_from_tensors
@@ -57,7 +57,7 @@ def load_network(path: str | Path, prefix: str | None = None, activation: str | 
     suffix = path.suffix.lower()
     if suffix != ".onnx":
         if suffix not in SUFFIXES:
-            raise InvalidFileError(f"{path} must be a file {', '.join(('.onnx', *SUFFIXES))}, not {suffix!r}")
+            raise InvalidFileError(f"{path} must be a file {', '.join(('.onnx', *SUFFIXES))}, not {shown(suffix)}")
         return network_from_tensors(open_tensors(path), prefix, activation)
     require(activation is None, "--activation", "left out for an ONNX model, which tells it", activation)
     try:

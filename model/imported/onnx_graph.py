@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.errors import InvalidFileError, shown
 from chessrnn.model.imported import onnx_file
 from chessrnn.model.imported.onnx_probe import MOVING, Known, Unknown, Value, Zeros, describe, follow, is_shape_only
 from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer, RecurrentNetwork
@@ -80,7 +80,9 @@ class _Reader:
         chosen = [index for index in found if self.graph.node[index].name.startswith(prefix or "")]
         if not chosen:
             names = ", ".join(repr(self.graph.node[index].name) for index in found)
-            raise InvalidFileError(f"--prefix must begin the name of a node ({names}) of {self.path}, not {prefix!r}")
+            raise InvalidFileError(
+                f"--prefix must begin the name of a node ({names}) of {self.path}, not {shown(prefix)}"
+            )
         return chosen
 
     # -- walk ----------------------------------------------------------------------------------------------
@@ -137,7 +139,7 @@ class _Reader:
 
     def _check_new(self, node: onnx.NodeProto, name: str) -> None:
         if name in self.values or name in self.initializers:
-            raise InvalidFileError(f"{name!r} must be written once in {self.path}, not again by {describe(node)}")
+            raise InvalidFileError(f"{shown(name)} must be written once in {self.path}, not again by {describe(node)}")
 
     def _value(self, name: str) -> Known:
         if name not in self.values:
@@ -145,7 +147,7 @@ class _Reader:
                 array = onnx_file.constant(self.path, self.initializers[name], name)
                 self.values[name] = Value(array, False)
             else:
-                raise InvalidFileError(f"{name!r} must be written before it is read in {self.path}")
+                raise InvalidFileError(f"{shown(name)} must be written before it is read in {self.path}")
         return self.values[name]
 
     def _constant_node(self, node: onnx.NodeProto) -> list[Known] | None:
@@ -167,7 +169,7 @@ class _Reader:
         start = self.sources[-1].end if self.sources else 1
         if start + prod(shape) > MAX_PROBE_ELEMENTS:
             rule = f"of at most {MAX_PROBE_ELEMENTS} elements with those before it"
-            raise self.refuse(f"the shape of {name!r}", rule, list(shape))
+            raise self.refuse(f"the shape of {shown(name)}", rule, list(shape))
         self.sources.append(_Source(name, shape, start, kind, recurrent))
         self.values[name] = Value(self.sources[-1].labels, True)
 
@@ -200,7 +202,7 @@ class _Reader:
         for name, value in found.items():
             if name not in ATTRIBUTES[cell]:
                 known = ", ".join(ATTRIBUTES[cell])
-                raise self.refuse(f"an attribute of {describe(node)}", f"one of {known}", f"{name} = {value!r}")
+                raise self.refuse(f"an attribute of {describe(node)}", f"one of {known}", f"{name} = {shown(value)}")
         if found.get("input_forget", 0) != 0:
             raise self.refuse(f"input_forget of {describe(node)}", "0", found["input_forget"])
         for name in ("direction", "layout", "hidden_size", "linear_before_reset"):

@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from chessrnn.model.errors import InvalidFileError, require
+from chessrnn.model.errors import InvalidFileError, require, shown
 from chessrnn.model.imported.recurrent_network import (
     CELL_GATES,
     MAX_ELEMENTS,
@@ -52,7 +52,7 @@ def _choose(file: TensorFile, groups: dict[str, Group], prefix: str | None) -> s
     """The prefix that is meant."""
     derived = [name for name in file.shapes if DERIVED.fullmatch(name) and not NAME.fullmatch(name)]
     if derived:
-        raise InvalidFileError(f"{file.path} must hold plain weights, not the reparametrized {derived[0]!r}")
+        raise InvalidFileError(f"{file.path} must hold plain weights, not the reparametrized {shown(derived[0])}")
     if not groups:
         raise InvalidFileError(f"{file.path} must hold tensors called weight_ih_l0, weight_hh_l0, not none of them")
     if prefix is None:
@@ -63,7 +63,7 @@ def _choose(file: TensorFile, groups: dict[str, Group], prefix: str | None) -> s
     prefix = prefix if not prefix or prefix.endswith(".") else prefix + "."
     if prefix not in groups:
         found = ", ".join(repr(name) for name in sorted(groups))
-        raise InvalidFileError(f"--prefix must be one of {found} as in {file.path}, not {prefix!r}")
+        raise InvalidFileError(f"--prefix must be one of {found} as in {file.path}, not {shown(prefix)}")
     return prefix
 
 
@@ -93,9 +93,8 @@ def _read(file: TensorFile, names: dict[str, str]) -> dict:
             dims = 1 if kind.startswith("bias") else 2
             require_shape(file, names[kind], len(shapes[kind]) == dims, "a vector" if dims == 1 else "a matrix")
             if types[kind] != types["weight_ih"]:
-                raise InvalidFileError(
-                    f"{names[kind]} must be of type {types['weight_ih']} as {names['weight_ih']}, not {types[kind]!r}"
-                )
+                rule = f"of type {types['weight_ih']} as {names['weight_ih']}"
+                raise InvalidFileError(f"{names[kind]} must be {rule}, not {shown(types[kind])}")
     rows, width = shapes["weight_hh"]
     size_h = shapes["weight_hr"][1] if "weight_hr" in shapes else width
     cells = {len(gates): cell for cell, gates in CELL_GATES.items()}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.errors import InvalidFileError, shown
+from chessrnn.model.files import require_file
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 
 MAX_FILE_BYTES = 8 << 30
@@ -43,7 +44,9 @@ class TensorFile:
         """
         kind, shape = self.dtypes[name], self.shapes[name]
         if kind not in FLOAT_TYPES:
-            raise InvalidFileError(f"{name} must be of type {', '.join(FLOAT_TYPES)}, not {kind!r} as in {self.path}")
+            raise InvalidFileError(
+                f"{name} must be of type {', '.join(FLOAT_TYPES)}, not {shown(kind)} as in {self.path}"
+            )
         if prod(shape) > MAX_ELEMENTS:
             raise InvalidFileError(f"{name} must have at most {MAX_ELEMENTS} elements, not {shape} as in {self.path}")
         value = np.asarray(self.load(name), dtype=np.float64)
@@ -60,11 +63,7 @@ def check_size(path: Path, kind: str) -> None:
     ------
     InvalidFileError
     """
-    try:
-        if not path.is_file():
-            raise InvalidFileError(f"{path} must be {kind}, not a missing file")
-        size = path.stat().st_size
-    except OSError as error:
-        raise InvalidFileError(f"{path} must be {kind}: {error.strerror or error}") from None
+    require_file(path, kind)
+    size = path.stat().st_size
     if not 0 < size <= MAX_FILE_BYTES:
         raise InvalidFileError(f"{path} must be of 1 to {MAX_FILE_BYTES} bytes, not {size}")

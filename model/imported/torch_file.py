@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.errors import InvalidFileError, shown
 from chessrnn.model.imported.tensor_file import MAX_FILE_BYTES, TensorFile
 
 # Where checkpoints of common training programs keep the state_dict.
@@ -22,7 +22,7 @@ def _check_archive(path: Path) -> bool:
         for entry in archive.infolist():
             # torch.save never compresses: a few bytes must not become gigabytes.
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > MAX_FILE_BYTES:
-                raise InvalidFileError(f"{path} must hold stored entries, not the compressed {entry.filename!r}")
+                raise InvalidFileError(f"{path} must hold stored entries, not the compressed {shown(entry.filename)}")
     return True
 
 

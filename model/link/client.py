@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from chessrnn.model.config import Config
-from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.errors import InvalidValueError, shown
 from chessrnn.model.link.frames import (
     REFUSED,
     REPLY,
@@ -145,7 +145,7 @@ class DeviceClient:
         for name in ("input_size", "hidden_size", "block_size", "x_bits", "h_bits", "numerics", "weights"):
             must, value = getattr(wanted, name), getattr(found, name)
             if must != value:
-                raise InvalidValueError(f"the device's {name} must be {must!r} as configured, not {value!r}")
+                raise InvalidValueError(f"the device's {name} must be {must!r} as configured, not {shown(value)}")
         return found
 
     def reset(self) -> None:

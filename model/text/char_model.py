@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from chessrnn.model.errors import InvalidValueError, require
+from chessrnn.model.errors import InvalidValueError, require, shown
 from chessrnn.model.reference.matvec import ExactMatrix
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.weight_image import TextLayers, WeightImage
@@ -22,7 +22,7 @@ def encode(text: str, symbols: str) -> np.ndarray:
     try:
         return np.array([codes[character] for character in text], dtype=np.int64)
     except KeyError as error:
-        raise InvalidValueError(f"text must be made of the model's symbols only, not {error.args[0]!r}") from None
+        raise InvalidValueError(f"text must be made of the model's symbols only, not {shown(error.args[0])}") from None
 
 
 def decode(codes: np.ndarray, symbols: str) -> str:

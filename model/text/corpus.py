@@ -17,6 +17,7 @@ from inspect import cleandoc
 from pathlib import Path
 
 from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
+from chessrnn.model.text_file import read_text
 
 # Newline first, then printable ASCII in order: a symbol's code is its index.
 SYMBOLS = "\n" + "".join(chr(code) for code in range(32, 127))
@@ -175,15 +176,9 @@ def file_corpus(path: Path) -> Corpus:
     Raises
     ------
     InvalidFileError
-        Missing or not UTF-8.
+        Missing, not UTF-8 or too large.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidFileError(
-            f"{path} must be a readable UTF-8 text file, such as a book of https://www.gutenberg.org: {error}"
-        ) from None
-    return Corpus(path.name, clean(text))
+    return Corpus(path.name, clean(read_text(path)))
 
 
 def load_corpus(path: Path | None = None, min_chars: int = 1000, test_share: float = TEST_SHARE) -> Corpus:

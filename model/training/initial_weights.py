@@ -8,7 +8,7 @@ import torch
 
 from chessrnn.model.config import Config
 from chessrnn.model.conversion.hardware_rows import hardware_rows
-from chessrnn.model.errors import InvalidFileError, require
+from chessrnn.model.errors import InvalidFileError, require, shown
 from chessrnn.model.imported.load import open_tensors
 from chessrnn.model.imported.recurrent_network import CELL_GATES, MAX_ELEMENTS, DirectionWeights, RecurrentLayer
 from chessrnn.model.imported.state_dict import recurrent_groups
@@ -51,7 +51,7 @@ def _layer_names(path: Path, tensors: dict[str, torch.Tensor], count: int) -> li
     more = [name for place, names in places.items() if place not in wanted for name in names.values()]
     if more:
         layers = "one layer" if count == 1 else f"{count} layers"
-        raise InvalidFileError(f"{path} must hold {layers} of one direction, not {more[0]!r}")
+        raise InvalidFileError(f"{path} must hold {layers} of one direction, not {shown(more[0])}")
     for place in wanted:
         for kind in ("weight_ih", "weight_hh"):
             if kind not in places.get(place, {}):

@@ -16,7 +16,7 @@ import torch
 from torch import distributed, nn
 
 from chessrnn.model.config import Config
-from chessrnn.model.errors import Interrupted, InvalidFileError, UserError, require
+from chessrnn.model.errors import Interrupted, InvalidFileError, UserError, require, shown
 from chessrnn.model.progress import Progress
 from chessrnn.model.training.export import choose_formats, refine_formats
 from chessrnn.model.training.layers import STAGES
@@ -466,9 +466,9 @@ def compare(path: Path, wanted: dict, found: dict) -> None:
             if name == "data":
                 raise InvalidFileError(f"data must be those that {path} was trained on: use them, or another folder")
             field_name = name.removeprefix("config.")
+            rule, value = f"{shown(wanted.get(name))} as asked for", shown(found.get(name))
             raise InvalidFileError(
-                f"{field_name} must be {wanted.get(name)!r} as asked for, not {found.get(name)!r} as in {path}: "
-                "use that, or another folder"
+                f"{field_name} must be {rule}, not {value} as in {path}: use that, or another folder"
             )
 
 

@@ -20,6 +20,7 @@ from chessrnn.model.files import write_atomic
 from chessrnn.model.imported.float_evaluation import run_layer
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
 from chessrnn.model.imported.summary import input_sizes
+from chessrnn.model.text_file import read_json
 from chessrnn.model.training.layers import QuantLayer
 from chessrnn.model.training.pipeline import Stage, StageSettings, run_stage
 from chessrnn.model.training.tasks.imitation import Flow, ImitationTask, first_state, outputs
@@ -125,9 +126,9 @@ class Imitation:
             write_atomic(path, json.dumps(self.arguments, indent=2) + "\n")
             return
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = read_json(path)
             differing = [name for name in self.arguments if before[name] != self.arguments[name]]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (InvalidFileError, KeyError, TypeError):
             raise InvalidFileError(f"{path} must be what an earlier run wrote: use another folder") from None
         for name in differing:
             value = self.arguments[name]

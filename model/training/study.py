@@ -11,8 +11,9 @@ from pathlib import Path
 
 from chessrnn.model.circulant import num_blocks
 from chessrnn.model.config import Config
-from chessrnn.model.errors import require
+from chessrnn.model.errors import InvalidFileError, require
 from chessrnn.model.files import write_atomic
+from chessrnn.model.text_file import read_json
 from chessrnn.model.training.export import sequence_model
 from chessrnn.model.training.pipeline import Stage, StageSettings, best_of_stages, is_main_process, run_stage
 from chessrnn.model.training.sequence_network import SequenceNetwork
@@ -374,8 +375,8 @@ def removed_percent(stage: Stage, hidden_size: int) -> float:
 def _known(path: Path) -> dict:
     """Figures that were measured before; what is no such file is measured again."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        known = read_json(path)
+    except InvalidFileError:
         return {}
     return known if isinstance(known, dict) else {}
 

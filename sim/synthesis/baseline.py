@@ -1,6 +1,5 @@
 """Gates and depth of small designs, to notice when a change makes them larger: ``tests/baselines/``."""
 
-import json
 import tempfile
 from itertools import product
 from pathlib import Path
@@ -9,6 +8,7 @@ from chessrnn.hdl.verilog import TOP_MODULE, generate
 from chessrnn.model.config import ARITHMETICS, ENGINES
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.presets import preset
+from chessrnn.model.text_file import read_json
 from chessrnn.sim.synthesis.flow import synthesize
 from chessrnn.sim.synthesis.yosys import yosys_version
 
@@ -53,8 +53,8 @@ def read_baseline(path: Path) -> dict:
     InvalidFileError
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        return read_json(path)
+    except InvalidFileError as error:
         raise InvalidFileError(f"{path} must be a baseline that `make bless` wrote: {error}") from None
 
 

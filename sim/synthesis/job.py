@@ -8,7 +8,9 @@ from pathlib import Path
 
 from chessrnn.model.config import Config
 from chessrnn.model.cost import area
+from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.files import make_folder, write_atomic
+from chessrnn.model.text_file import read_json
 from chessrnn.sim.synthesis import opensta
 from chessrnn.sim.synthesis.flow import Synthesis, synthesize
 from chessrnn.sim.synthesis.library import Library
@@ -56,8 +58,8 @@ def folder_of(root: Path, config: Config, library: Library | None) -> Path:
 def earlier(folder: Path, key: str) -> dict | None:
     """The report of an earlier run of the same key, if there is one."""
     try:
-        values = json.loads((folder / REPORT_FILE).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        values = read_json(folder / REPORT_FILE)
+    except InvalidFileError:
         return None
     return values if isinstance(values, dict) and values.get("key") == key else None
 

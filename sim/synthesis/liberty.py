@@ -1,14 +1,16 @@
 """Liberty files: cells, their pins, what they compute, how large they are."""
 
-import gzip
 import re
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from operator import and_, or_, xor
 from pathlib import Path
 
-from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.errors import InvalidFileError, shown
+from chessrnn.model.text_file import read_bytes
 
+# The largest public libraries have some 100 MB.
+MAX_LIBERTY_BYTES = 1 << 30
 # Delay cells, clock buffers and clock gates compute what ordinary cells do, but are made for other purposes.
 SPECIAL_NAMES = ("*dly*", "*DLY*", "*clkbuf*", "*CLKBUF*", "*clkinv*", "*CLKINV*")
 MAX_TABLE_INPUTS = 6
@@ -40,7 +42,7 @@ class Group:
             return float(self.attributes.get(name, default))
         except ValueError:
             raise InvalidFileError(
-                f"liberty attribute {name} must be a number, not {self.attributes[name]!r}"
+                f"liberty attribute {name} must be a number, not {shown(self.attributes[name])}"
             ) from None
 
 
@@ -161,7 +163,9 @@ class Expression:
         return visit(self.tree)
 
     def _fail(self):
-        raise InvalidFileError(f"liberty function must be an expression of {sorted(self.names)}, not {self.text!r}")
+        raise InvalidFileError(
+            f"liberty function must be an expression of {sorted(self.names)}, not {shown(self.text)}"
+        )
 
     def _peek(self) -> str:
         return self._tokens[self._at] if self._at < len(self._tokens) else ""
@@ -214,14 +218,7 @@ def read_text(path: str | Path) -> str:
     InvalidFileError
         Missing, unreadable, or not a Liberty file.
     """
-    path = Path(path)
-    try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        text = raw.decode("latin-1")
-    except (OSError, EOFError, gzip.BadGzipFile) as error:
-        raise InvalidFileError(f"liberty must be a readable file, not {str(path)!r} ({error})") from None
+    text = read_bytes(path, MAX_LIBERTY_BYTES, "a readable Liberty file").decode("latin-1")
     if not re.search(r"\blibrary\s*\(", text):
         raise InvalidFileError(f"{path} must be a Liberty file, but it has no library group")
     return text

@@ -2,7 +2,7 @@
 
 import fnmatch
 
-from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.errors import InvalidValueError, shown
 
 # Role → patterns of the names of its modules in the emitted Verilog.  The only place that knows them.
 ROLES = {
@@ -52,5 +52,7 @@ def modules_of(unit: str, modules: list[str]) -> list[str]:
     found = [name for name in modules if name == unit or role_of(name) == unit]
     if not found:
         present = sorted({role for role in map(role_of, modules) if role})
-        raise InvalidValueError(f"unit must be one of {', '.join(present)} or a module of the design, not {unit!r}")
+        raise InvalidValueError(
+            f"unit must be one of {', '.join(present)} or a module of the design, not {shown(unit)}"
+        )
     return found

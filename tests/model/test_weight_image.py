@@ -109,8 +109,8 @@ def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("chessrnn.model.weight_image.os.fsync", full)
-    with pytest.raises(InvalidFileError, match="must be a file that can be written: .*No space left"):
+    monkeypatch.setattr("chessrnn.model.files.os.fsync", full)
+    with pytest.raises(InvalidFileError, match="must be writable: No space left on device$"):
         make_image(with_text=False).save(path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["image.safetensors"]
@@ -285,8 +285,13 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "text").write_text("a long text that is no weight image at all\n" * 10)
     with pytest.raises(InvalidFileError, match="must be a whole safetensors file"):
         WeightImage.load(tmp_path / "text")
-    for path in (tmp_path / "missing", tmp_path):
-        with pytest.raises(InvalidFileError, match="must be a weight image, not a missing file"):
+    long = tmp_path / ("a" * 300)
+    for path, text in (
+        (tmp_path / "missing", "not a missing file"),
+        (tmp_path, "not a folder"),
+        (long, "File name too long"),
+    ):
+        with pytest.raises(InvalidFileError, match=f"must be a weight image.*{text}$"):
             WeightImage.load(path)
 
 

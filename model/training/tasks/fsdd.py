@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
+from chessrnn.model.errors import InvalidFileError, InvalidValueError, require, shown
 
 NAME = re.compile(r"([0-9])_([A-Za-z]+)_([0-9]+)\.wav")
 SOURCE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
@@ -123,7 +123,7 @@ def split(recordings: list[Recording], held_out: str | None) -> dict[str, list[R
         split: takes 0 to 4 of every speaker are the test set.
     """
     if held_out is not None and held_out not in speakers(recordings):
-        raise InvalidValueError(f"speaker must be one of {', '.join(speakers(recordings))}, not {held_out!r}")
+        raise InvalidValueError(f"speaker must be one of {', '.join(speakers(recordings))}, not {shown(held_out)}")
     parts: dict[str, list[Recording]] = {"train": [], "validation": [], "test": []}
     for recording in recordings:
         tested = recording.take in OFFICIAL_TEST_TAKES if held_out is None else recording.speaker == held_out

@@ -176,7 +176,7 @@ def test_bytes(name, content, message, tmp_path):
 def test_missing_file_and_folder(name, tmp_path):
     refused(tmp_path / name, "must be a(n| )[\\w ().]+, not a missing file")
     (tmp_path / name).mkdir()
-    refused(tmp_path / name, "not a missing file")
+    refused(tmp_path / name, "not a folder")
 
 
 def test_activation_only_where_the_file_does_not_tell(tmp_path):

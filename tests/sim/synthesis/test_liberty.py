@@ -88,7 +88,7 @@ def test_damaged_or_missing_file(tmp_path):
     path = tmp_path / "bad.lib.gz"
     path.write_bytes(b"\x1f\x8bnot really")
     for name in (path, tmp_path / "none.lib"):
-        with pytest.raises(InvalidFileError, match="liberty must be a readable file"):
+        with pytest.raises(InvalidFileError, match="must be a readable Liberty file: "):
             load_libraries([name])
 
 

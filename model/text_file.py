@@ -1,0 +1,147 @@
+"""Text, JSON and TOML that somebody else may have written: bounded in size, strict, refused in one line."""
+
+import gzip
+import json
+import tomllib
+import zlib
+from pathlib import Path
+
+from chessrnn.model.errors import InvalidFileError, InvalidValueError, UserError, shown
+
+# A configuration takes about two kilobytes.
+MAX_CONFIG_BYTES = 1 << 16
+# A report of one design or of a run takes up to some hundred kilobytes.
+MAX_JSON_BYTES = 1 << 24
+# Text to train on or to read; the largest public character corpora have 100 MB.
+MAX_TEXT_BYTES = 1 << 30
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def read_text(path: str | Path, max_bytes: int = MAX_TEXT_BYTES, kind: str = "a readable UTF-8 text file") -> str:
+    """Read a UTF-8 text file of at most ``max_bytes`` bytes; not more than that is ever read.
+
+    Parameters
+    ----------
+    path : str or Path
+    max_bytes : int
+    kind : str
+        What the file must be, for the message.
+
+    Raises
+    ------
+    InvalidFileError
+        The file is missing, a folder, larger, or not UTF-8.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
+            raise InvalidFileError(f"{path} must be a file of at most {max_bytes} bytes, not a larger one")
+        return content.decode("utf-8")
+    except OSError as error:
+        raise InvalidFileError(f"{path} must be {kind}: {error.strerror or error}") from None
+    except ValueError as error:  # UnicodeDecodeError, or a zero character in the path
+        raise InvalidFileError(f"{path} must be {kind}: {error}") from None
+
+
+def read_bytes(path: str | Path, max_bytes: int, kind: str = "a readable file") -> bytes:
+    """Read a file, plain or compressed with gzip, of at most ``max_bytes`` bytes after decompression.
+
+    Parameters
+    ----------
+    path : str or Path
+    max_bytes : int
+    kind : str
+        What the file must be, for the message.
+
+    Raises
+    ------
+    InvalidFileError
+        The file is missing, a folder, damaged or larger.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_compressed = file.read(2) == GZIP_MAGIC
+            file.seek(0)
+            content = (gzip.GzipFile(fileobj=file) if is_compressed else file).read(max_bytes + 1)
+    except OSError as error:  # that of gzip among them
+        raise InvalidFileError(f"{path} must be {kind}: {error.strerror or error}") from None
+    except (EOFError, zlib.error) as error:
+        raise InvalidFileError(f"{path} must be {kind}: {error}") from None
+    if len(content) > max_bytes:
+        raise InvalidFileError(f"{path} must be a file of at most {max_bytes} bytes, not a larger one")
+    return content
+
+
+def parse_json(text: str, name: str) -> object:
+    """Parse JSON in which no object has a key twice.
+
+    Parameters
+    ----------
+    text : str
+    name : str
+        Field or file for the messages.
+
+    Raises
+    ------
+    json.JSONDecodeError
+        The text is not JSON.
+    InvalidValueError
+        A key appears twice in an object, lists or objects are nested too deeply, or an integer has too many digits.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        values = {}
+        for key, value in pairs:
+            if key in values:
+                raise InvalidValueError(f"{name} must have every key once in an object, not {shown(key)} twice")
+            values[key] = value
+        return values
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except RecursionError:
+        raise InvalidValueError(f"{name} must not be nested so deeply") from None
+    except (json.JSONDecodeError, UserError):
+        raise
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise InvalidValueError(f"{name} must be made of short numbers: {_first_clause(error)}") from None
+
+
+def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> object:
+    """Read a JSON file of at most ``max_bytes`` bytes.
+
+    Raises
+    ------
+    InvalidFileError
+        The file cannot be read, is larger, or breaks a rule of :func:`parse_json`.
+    """
+    text = read_text(path, max_bytes)
+    try:
+        return parse_json(text, str(path))
+    except json.JSONDecodeError as error:
+        raise InvalidFileError(f"{path} must be valid JSON: {error}") from None
+    except UserError as error:
+        raise InvalidFileError(str(error)) from None
+
+
+def read_toml(path: str | Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict:
+    """Read a TOML file of at most ``max_bytes`` bytes.
+
+    Raises
+    ------
+    InvalidFileError
+        The file cannot be read, is larger, or not TOML.
+    """
+    text = read_text(path, max_bytes)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise InvalidFileError(f"{path} must not be nested so deeply") from None
+    except ValueError as error:  # TOMLDecodeError, or an integer of more digits than Python converts
+        raise InvalidFileError(f"{path} must be valid TOML: {_first_clause(error)}") from None
+
+
+def _first_clause(error: Exception) -> str:
+    """Return what is wrong, without Python's advice to change a setting of its own."""
+    return str(error).partition(";")[0]
