@@ -1,6 +1,6 @@
-"""What stands in every memory of the accelerator, word by word, and the files that fill it.
+"""The memories of the accelerator: their sizes, their contents word by word, and the files that initialise them.
 
-A word is an integer whose low bits hold the first entry.  Weight banks are in the order of
+A word is an integer whose lowest bits hold the first entry.  The words of a weight bank are in the order of
 ``Schedule.issues``: each bank is read at consecutive addresses, every word once per step.
 """
 
@@ -26,7 +26,17 @@ HALVES = 2
 
 @dataclass(frozen=True)
 class MemorySpec:
-    """A memory with contents: name (also of its file), words, bits per word."""
+    """The name and size of a memory.
+
+    Attributes
+    ----------
+    name : str
+        Name of the memory, and of its file if it has one.
+    depth : int
+        Number of words.
+    width : int
+        Number of bits per word.
+    """
 
     name: str
     depth: int
@@ -34,27 +44,29 @@ class MemorySpec:
 
     @property
     def bits(self) -> int:
-        """Size."""
+        """Number of bits of the whole memory."""
         return self.depth * self.width
 
 
 def weight_bank_name(row: int, col: int) -> str:
-    """Name of the bank of the processing element at (row, col) of the tile."""
+    """Name of the weight bank of the processing element at (row, col) of the tile."""
     return f"weights_r{row}_c{col}"
 
 
 BIAS_NAME = "bias"
 PEEPHOLE_NAME = "peephole"
 OUTPUT_WEIGHTS, OUTPUT_BIAS, OUTPUT_H = "output_weights", "output_bias", "output_h"
-# Of a bidirectional network: the input of its first layer, and in turn what a layer makes and the next one reads.
+# Memories of a whole sequence of a bidirectional network: one for the x of the first layer, and two for h, of which a
+# layer reads one while it fills the other.
 SEQUENCE_X = "sequence_x"
 SEQUENCE_H = ("sequence_h0", "sequence_h1")
 
 
 def num_slices(config: Config, schedule: Schedule) -> int:
-    """Slices of ``cell_lanes`` units in a step, those of every part and direction: bias and peepholes have words for.
+    """Number of slices of ``cell_lanes`` units in a step, over all parts and directions.
 
-    A projection has as many as its bundles, and uses none of those words.
+    The bias and peephole memories have a word for each slice.  The slices of a projection count too, although their
+    words are not used.
     """
     return config.directions * sum(part.row_blocks // config.bundle_rows for part in config.parts) * schedule.slices
 
@@ -66,48 +78,53 @@ def slices_per_round(config: Config, schedule: Schedule) -> int:
 
 
 def bias_spec(config: Config, schedule: Schedule) -> MemorySpec:
-    """The bias memory: a word serves the gates of ``cell_lanes`` hidden units, stage by stage."""
+    """The bias memory: a word holds the biases of ``cell_lanes`` hidden units for the gates of one stage."""
     width = config.bundle_rows * schedule.cell_lanes * config.quantization.bias_bits
     return MemorySpec(BIAS_NAME, num_slices(config, schedule), width)
 
 
 def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
-    """The memory of peephole weights, of a cell that has them: as the biases."""
+    """The memory of peephole weights of a cell that has them, organised like the bias memory."""
     width = len(config.cell.peepholes) * schedule.cell_lanes * config.quantization.peephole.width
     return MemorySpec(PEEPHOLE_NAME, num_slices(config, schedule), width)
 
 
 def cell_state_words(config: Config, schedule: Schedule) -> int:
-    """Words of the memory of the state for one context, or of both directions for the layer at work."""
+    """Number of words of the memory of cell states per context, or for both directions of one layer."""
     return slices_per_round(config, schedule) // config.cell.stages
 
 
 def cell_state_spec(config: Config, schedule: Schedule) -> MemorySpec:
-    """The memory of the state, of a cell that has one: a word for ``cell_lanes`` units, context after context.
+    """The memory of cell states: a word per slice of ``cell_lanes`` units, context after context.
 
-    The stages of a cell share it.  A bidirectional network keeps it for the layer at work alone, one direction after
-    the other.
+    The stages of a cell share it.  A bidirectional network holds only the states of the layer that is running, the
+    forward direction first.
     """
     words = config.architecture.contexts * cell_state_words(config, schedule)
     return MemorySpec("cell_state", words, schedule.cell_lanes * config.quantization.cell.width)
 
 
 def held_gate_spec(config: Config, schedule: Schedule) -> MemorySpec:
-    """The memory of a gate that waits for a later stage of its layer: a word for ``cell_lanes`` units, of either
-    direction where there are two."""
+    """The memory of a gate that a later stage of the cell reads, for one layer.
+
+    It has a word per slice of ``cell_lanes`` units, for each direction.
+    """
     words = config.directions * config.num_hidden_blocks * schedule.slices
     return MemorySpec("held_gate", words, schedule.cell_lanes * config.quantization.gate.width)
 
 
 def parameter_memories(config: Config) -> list[MemorySpec]:
-    """Every memory that a file fills for the cell update."""
+    """Memories of the cell update that are initialised from files."""
     schedule = Schedule(config)
     peephole = [peephole_spec(config, schedule)] if config.cell.peepholes else []
     return [bias_spec(config, schedule), *peephole]
 
 
 def output_layer_memories(config: Config) -> list[MemorySpec]:
-    """Every memory that a file fills for the output layer: a word serves its lanes, of weights for a block of h."""
+    """Memories of the output layer that are initialised from files.
+
+    A word of weights holds those of all lanes for one block of h; a word of biases holds those of all lanes.
+    """
     plan = config.output_plan
     if plan is None:
         return []
@@ -118,12 +135,12 @@ def output_layer_memories(config: Config) -> list[MemorySpec]:
 
 
 def output_vector_spec(config: Config) -> MemorySpec:
-    """The memory of what the output layer reads: h of two steps."""
+    """The memory of the h that the output layer reads, for two steps."""
     return MemorySpec(OUTPUT_H, HALVES * config.num_output_blocks, config.block_size * config.quantization.h.width)
 
 
 def initialised_memories(config: Config) -> list[MemorySpec]:
-    """Every memory that a file fills, weight banks first."""
+    """All memories that are initialised from files, weight banks first."""
     arch = config.architecture
     banks = [
         MemorySpec(weight_bank_name(row, col), config.bank_words, config.weight_word_bits)
@@ -134,7 +151,7 @@ def initialised_memories(config: Config) -> list[MemorySpec]:
 
 
 def state_memories(config: Config) -> list[MemorySpec]:
-    """Every memory without initial contents."""
+    """All memories without initial contents."""
     k, q = config.block_size, config.quantization
     state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
     if config.cell.stages > 1:
@@ -151,23 +168,27 @@ def state_memories(config: Config) -> list[MemorySpec]:
 
 @dataclass(frozen=True)
 class VectorStore:
-    """Where a part's early or late vector is kept for its columns, a bank for each tile column that meets it.
+    """The memory of the early or late vector of parts, with a bank for each tile column that is multiplied by it.
 
     Attributes
     ----------
     name : str
-        Of the memory; a bank's is ``<name>_c<column>``.
+        Name of the memory; that of a bank is ``<name>_c<column>``.
     parts : tuple of int
-        Those that find it in the same columns.
+        Indices of the parts that read the vector, in the same block columns.
     is_late : bool
+        Whether it is the late vector of these parts.
     vector : Vector
+        The vector.
     format : QFormat
+        Format of the elements.
     first_bank : int
         Tile column of the first block.
     columns : tuple of int
         Tile columns that have a bank.
     banks : tuple of MemorySpec
-        A block per column group, two halves in turn; what belongs to the step before is kept for every context.
+        The banks, with a word (one block) per column group.  Each has two halves that are used alternately; a vector of
+        the step before is kept for every context.
     """
 
     name: str
@@ -181,7 +202,7 @@ class VectorStore:
 
 
 def vector_stores(config: Config) -> list[VectorStore]:
-    """Every memory of a vector, part after part."""
+    """Memories of all vectors, in the order of the first part that reads each."""
     readers: dict[tuple, list[int]] = {}
     for number, part in enumerate(config.parts):
         for is_late, vector, before in ((False, part.early, 0), (True, part.late, part.early.blocks)):
@@ -211,15 +232,16 @@ def _vector_store(config: Config, numbers: tuple[int, ...], is_late: bool, vecto
 
 
 def layer_input_bits(config: Config) -> int:
-    """Width of an element of what a layer of a bidirectional network reads: x, and h where there are several layers."""
+    """Width of an element of the input of a layer of a bidirectional network: x, and h if there are several layers."""
     return config.quantization.x.width if config.network.num_layers == 1 else config.element_bits
 
 
 def pass_vector_memories(config: Config) -> list[MemorySpec]:
-    """Banks of what the columns of a bidirectional network's layer meet: own h of both directions, then its input;
-    where a step has several parts, what one makes for a later one, of both directions.
+    """Banks of the vectors that a pass of a bidirectional network reads.
 
-    A block per column group, two halves in turn, those of h for each direction; the layers' inputs share a memory.
+    They are the layer's own h, its input, and, if a step has several parts, the output of a part for a later part.  A
+    word is one block per column group.  The banks of h have two halves for each direction; those of the input have two
+    halves and serve all layers.
     """
     cols, own, k = config.architecture.tile_cols, config.num_output_blocks, config.block_size
     inputs, h_bits = max(part.late.blocks for part in config.parts), config.quantization.h.width
@@ -239,19 +261,19 @@ def pass_vector_memories(config: Config) -> list[MemorySpec]:
 
 
 def sequence_memories(config: Config) -> list[MemorySpec]:
-    """Memories of a bidirectional network's whole sequence: x, and twice the h of both directions."""
+    """Memories of a whole sequence of a bidirectional network: one for x, and two for the h of both directions."""
     steps, k, q = config.sequence_steps, config.block_size, config.quantization
     outputs = [MemorySpec(name, steps * config.num_stream_blocks, k * q.h.width) for name in SEQUENCE_H]
     return [MemorySpec(SEQUENCE_X, steps * config.num_input_blocks, k * q.x.width), *outputs]
 
 
 def context_bits(config: Config) -> int:
-    """Address bits that tell contexts apart."""
+    """Number of address bits that select the context."""
     return (config.architecture.contexts - 1).bit_length()
 
 
 def pack(values: np.ndarray, bits: int) -> list[int]:
-    """``(words, entries)`` two's-complement integers → one packed integer per word, first entry lowest."""
+    """Pack integers (words, entries) in two's complement into one integer per word, the first entry in the low bits."""
     mask = (1 << bits) - 1
     words = []
     for row in np.asarray(values, dtype=np.int64).tolist():
@@ -263,19 +285,19 @@ def pack(values: np.ndarray, bits: int) -> list[int]:
 
 
 def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
-    """Contents of every initialised memory by name."""
+    """Contents of all memories that are initialised from files, by name."""
     config = weights.config
     schedule, arch = Schedule(config), config.architecture
     rows, cols = arch.tile_rows, arch.tile_cols
     grids, orders = [], []
-    # Every part, of both directions where there are two, with its layer's weights.
+    # Every part with the weights of its layer, once per direction.
     ways = config.directions
     pairs = [(part, weights.layers[ways * part.layer + way]) for part in config.parts for way in range(ways)]
     for part, layer in pairs:
         grid = np.zeros((part.row_groups * rows, part.col_groups * cols, config.block_size), dtype=np.int64)
         blocks = layer.projection if part.kind == PROJECTION else layer.interleaved(part.gates)
         if part.kind == CELL and part.reads_input_last:
-            # What the layer makes itself before its input.
+            # The columns of what the layer computes itself come before those of its input.
             blocks = np.roll(blocks, config.num_output_blocks, axis=1)
         grid[: blocks.shape[0], : blocks.shape[1]] = blocks
         grids.append(grid)
@@ -306,10 +328,10 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
 
 
 def _output_words(config: Config, layer: OutputLayer) -> dict[str, list[int]]:
-    """Group after group, block after block; lanes beyond the outputs, and elements beyond those of h, are zero.
+    """Contents of the memories of the output layer, by group and then by block of h.
 
-    Of circulant blocks only the first columns are there: in a word those of k/k_y blocks of columns for each of the
-    blocks of k_y lanes.
+    Lanes beyond the outputs and elements beyond those of h are zero.  Only the first columns of circulant blocks are
+    stored: a word holds those of k/k_y block columns for each group of k_y lanes.
     """
     plan, k = config.output_plan, config.block_size
     wanted = plan.outputs, config.output_size
@@ -327,7 +349,7 @@ def _output_words(config: Config, layer: OutputLayer) -> dict[str, list[int]]:
 
 
 def _per_slice(values: np.ndarray, schedule: Schedule) -> np.ndarray:
-    """(rows, H) parameters of hidden units as one row per slice."""
+    """Rearrange parameters (rows, H) of hidden units into one row per slice."""
     lanes = schedule.cell_lanes
     return values.reshape(len(values), -1, lanes).transpose(1, 0, 2).reshape(-1, len(values) * lanes)
 
@@ -340,12 +362,12 @@ def mem_text(spec: MemorySpec, words: list[int], fingerprint: str) -> str:
 
 
 def read_mem(path: Path, spec: MemorySpec, fingerprint: str) -> list[int]:
-    """Read and check a ``$readmemh`` file that :func:`mem_text` wrote.
+    """Read and check a ``$readmemh`` file with text from :func:`mem_text`.
 
     Raises
     ------
     InvalidFileError
-        Missing, of another configuration, truncated or damaged.
+        The file is missing, truncated or damaged, or belongs to another configuration.
     """
     try:
         text = path.read_text(encoding="ascii")
@@ -363,7 +385,7 @@ def read_mem(path: Path, spec: MemorySpec, fingerprint: str) -> list[int]:
     try:
         words = [int(line, 16) for line in lines]
     except ValueError:
-        raise InvalidFileError(f"{path} must hold hexadecimal words alone") from None
+        raise InvalidFileError(f"{path} must hold hexadecimal words only") from None
     if max(words).bit_length() > spec.width:
         raise InvalidFileError(f"{path} must hold words of {spec.width} bits, not {max(words).bit_length()}")
     return words

@@ -1,1 +1,1 @@
-"""Estimates that need no tool: area, resources, fit to an FPGA, exploration of design points."""
+"""Estimates that need no synthesis tool: area, resources, fit to an FPGA, exploration of design points."""

@@ -1,4 +1,4 @@
-"""The figures of a design point that need no hardware: ``report.json`` and the table that commands print."""
+"""The predicted figures of a design point: ``report.json``, and the table that commands print."""
 
 from chessrnn.model.config import Config
 from chessrnn.model.cost import resources
@@ -7,9 +7,9 @@ from chessrnn.model.schedule import Schedule
 
 
 def design_report(config: Config) -> dict:
-    """Cycles, parallelism, memories and compression of a configuration as plain JSON values.
+    """Cycles, parallelism, memories and compression of a configuration, as plain JSON values.
 
-    Columns are counted over all layers, and both directions where there are two.
+    Block columns and column groups are counted over all layers, and over both directions of a bidirectional network.
     """
     schedule, arch, q = Schedule(config), config.architecture, config.quantization
     weights, state = initialised_memories(config), state_memories(config)
@@ -80,21 +80,21 @@ def design_report(config: Config) -> dict:
 
 
 def _sequence_cycles(schedule: Schedule) -> dict:
-    """What the longest sequence of a bidirectional network takes: alone, and each of many back to back."""
+    """Cycles of the longest sequence of a bidirectional network: of a single one, and of each of many in a row."""
     steps = schedule.config.sequence_steps
     ends = schedule.timeline([steps] * 3).last_beat[steps - 1 :: steps]
     return {"sequence_steps": steps, "sequence_latency": ends[0] + 1, "sequence_interval": ends[2] - ends[1]}
 
 
 def table(report: dict) -> list[tuple[str, str]]:
-    """Names and values of what a reader looks for first."""
+    """Rows (name, value) of the table with the main figures of a report."""
     cycles, division, parallel = report["cycles"], report["division"], report["parallelism"]
     bits, compression = report["memory_bits"], report["compression"]
     bank = report["memories"][0]
     kinds = " + ".join(f"{size} {kind}" for kind, size in bits.items() if kind != "total")
     tiles = f"{division['num_row_groups']} row groups x {division['num_col_groups']} column groups"
     if division["num_row_groups"] * division["num_col_groups"] != cycles["ideal_interval"]:
-        # Products of other numbers of rows beside the gates of a layer.
+        # The parts differ in their number of rows, so the product of both groups is not the number of tiles.
         tiles = f"{cycles['ideal_interval']} tiles"
     rows = [
         ("configuration", f"{report['name']} {report['configuration']}"),

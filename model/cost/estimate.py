@@ -1,9 +1,9 @@
-"""Area estimate of a configuration without synthesis: what the design-space explorer compares.
+"""Area estimate of a configuration without synthesis, by which the design-space exploration compares designs.
 
-Logic is counted structurally (multipliers, adders, registers with their proven widths) and priced in gate
-equivalents (NAND2) with a few coefficients; memories are priced by ``chessrnn.model.cost.area``, whose fixed cost per
-macro makes many small banks dear.  Coefficients were measured with Yosys and ABC on an open 45 nm library; ``chessrnn
-synth`` gives the real figure.
+Logic is counted structurally (multipliers, adders and registers with their proven widths) and converted to gate
+equivalents (NAND2) with a few coefficients, which were measured with Yosys and ABC on an open 45 nm library.  Memories
+follow the model of ``chessrnn.model.cost.area``, whose fixed area per macro makes many small banks expensive.
+``chessrnn synth`` measures the real figure.
 """
 
 from dataclasses import dataclass
@@ -14,27 +14,27 @@ from chessrnn.model.datapath import datapath_widths, num_digits
 from chessrnn.model.memory_image import parameter_memories, state_memories
 from chessrnn.model.schedule import Schedule, adder_tree_latency, inverse_transform_latency, joined_sums
 
-# Gate equivalents per bit, or per bit of one operand times bit of the other.
+# Gate equivalents per bit; those of a multiplier per bit of one operand and bit of the other.
 GE_MULTIPLIER = 8.5
 GE_ADDER = 7.0
 GE_REGISTER = 5.7
 GE_ENABLED_REGISTER = 8.0
 GE_MULTIPLEXER = 2.3
-# A bit of a Booth row: its selection and the full adder in which it disappears; a full adder that need not be as quick.
+# A bit of a Booth row is a selection and the full adder that compresses it; other full adders are slower and smaller.
 GE_BOOTH_BIT = 10.5
 GE_FULL_ADDER = 5.2
 
 
 @dataclass(frozen=True)
 class AreaEstimate:
-    """Gate equivalents by part, and 90 nm equivalents.
+    """The estimated gate equivalents of each part of the accelerator, and areas at 90 nm.
 
     Attributes
     ----------
     processing_elements, transforms, accumulators, drain, cell_update : float
-        Gate equivalents.
+        Gate equivalents of the part.
     memory_um2 : float
-        Memories at 90 nm by the model of ``chessrnn.model.cost.area``.
+        Area of all memories at 90 nm in µm², by the model of ``chessrnn.model.cost.area``.
     """
 
     processing_elements: float
@@ -46,27 +46,27 @@ class AreaEstimate:
 
     @property
     def gate_equivalents(self) -> float:
-        """All logic."""
+        """Gate equivalents of all logic."""
         return self.processing_elements + self.transforms + self.accumulators + self.drain + self.cell_update
 
     @property
     def logic_um2(self) -> float:
-        """Logic at 90 nm, placed."""
+        """Area of the logic at 90 nm in µm², utilisation included."""
         return logic_area_90nm(self.gate_equivalents)
 
     @property
     def total_mm2(self) -> float:
-        """Logic and memories at 90 nm."""
+        """Area of logic and memories at 90 nm in mm²."""
         return (self.logic_um2 + self.memory_um2) / 1e6
 
 
 def _negacyclic_adders(size: int, factor: int) -> int:
-    """Adders of nested Karatsuba: ``factor`` half-size additions per level and three of half the size."""
+    """Number of adders of nested Karatsuba: ``factor`` half-size additions per level, then three halves."""
     return 0 if size == 1 else factor * size // 2 + 3 * _negacyclic_adders(size // 2, factor)
 
 
 def transform_adders(block_size: int, inverse: bool) -> int:
-    """Adders of the forward or the inverse transform of a block."""
+    """Number of adders of the forward or the inverse transform of a block."""
     if block_size == 1:
         return 0
     half = block_size // 2
@@ -74,7 +74,7 @@ def transform_adders(block_size: int, inverse: bool) -> int:
 
 
 def _tree(terms: int, width: int, levels: int) -> float:
-    """An adder tree over ``terms`` operands of ``width`` bits with its registers."""
+    """Gate equivalents of an adder tree over ``terms`` operands of ``width`` bits, registers included."""
     adders = (terms - 1) * (width + 1) * GE_ADDER
     stages = adder_tree_latency(terms, levels)
     remaining, registers = terms, 0
@@ -85,7 +85,7 @@ def _tree(terms: int, width: int, levels: int) -> float:
 
 
 def _weight_stage(config: Config) -> float:
-    """A block of weights from its bank to the products."""
+    """Gate equivalents of the path of a block of weights from its bank to the products."""
     pipe, bits = config.architecture.pipeline, config.quantization.weight_bits
     area = pipe.memory_register * config.weight_word_bits * GE_REGISTER
     area += pipe.operand_register * sum(datapath_widths(config).weight) * GE_REGISTER
@@ -95,7 +95,7 @@ def _weight_stage(config: Config) -> float:
 
 
 def _multiplier_products(config: Config) -> tuple[float, float]:
-    """Products of a processing element, and the sums of a row up to its accumulators: multipliers, adder trees."""
+    """Gate equivalents of the multipliers of a processing element, and of the adder trees of a tile row."""
     arch, widths, pipe = config.architecture, datapath_widths(config), config.architecture.pipeline
     per_value = list(zip(widths.weight, widths.operand, strict=True))
     pairs = per_value * widths.terms
@@ -107,7 +107,7 @@ def _multiplier_products(config: Config) -> tuple[float, float]:
 
 
 def _carry_save_products(config: Config) -> tuple[float, float]:
-    """As :func:`_multiplier_products` for carry-save arithmetic: rows of Booth digits, registers of their sums."""
+    """Gate equivalents of the Booth rows of a processing element, and of the compression of a tile row."""
     arch, widths = config.architecture, datapath_widths(config)
     group = arch.pipeline.compressor_terms
     products = sums = 0.0
@@ -119,13 +119,13 @@ def _carry_save_products(config: Config) -> tuple[float, float]:
             joins = -(-groups // joined_sums(group))
             sums += 2 * (groups - joins) * width * GE_FULL_ADDER + 2 * joins * width * GE_REGISTER
             groups = joins
-        # Joins the accumulator to the two words.
+        # One carry-propagating adder joins the two words with the accumulator.
         sums += width * GE_ADDER
     return products, sums
 
 
 def estimate(config: Config) -> AreaEstimate:
-    """Area of one design point."""
+    """Estimate the area of one design point."""
     arch, q, k = config.architecture, config.quantization, config.block_size
     pipe, widths, schedule = arch.pipeline, datapath_widths(config), Schedule(config)
     rows, cols = arch.tile_rows, arch.tile_cols
@@ -150,13 +150,13 @@ def estimate(config: Config) -> AreaEstimate:
     drain = (rows + config.bundle_rows - 1) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
     drain += config.bundle_rows * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)
 
-    # One product has the state for an operand, the others are taken as of two gates.
+    # One product has the state as an operand; the others are counted as products of two gates.
     others = config.cell.products - 1
     products = q.gate.width * (q.cell.width + others * q.gate.width) if config.cell.products else 0
     lane = products * GE_MULTIPLIER + 8 * config.product_sum_bits * GE_ADDER + 12 * q.cell.width * GE_REGISTER
     per_bit = 10 * GE_MULTIPLIER if config.activation.kind == "pwl" else 20
     tables = config.cell.num_activations * q.gate.width * per_bit
-    # Weight banks are alike: counted, not listed.
+    # All weight banks have the same size, so one is computed and multiplied by their number.
     memory = config.num_banks * memory_area_90nm(config.weight_word_bits, config.bank_words, two_port=False)[0]
     parameters = parameter_memories(config)
     memory += sum(memory_area_90nm(spec.width, spec.depth, two_port=False)[0] for spec in parameters)

@@ -1,4 +1,4 @@
-"""Design space of one network: which tile and engine meet a latency at the least area."""
+"""Exploration of the design space of one network: the tile and engine of least area that meet a latency."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,20 +9,24 @@ from chessrnn.model.cost.resources import multipliers
 from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.schedule import Schedule
 
+# Up to this number of candidates, all are evaluated for the Pareto front.
 EXHAUSTIVE = 300
+# Of more candidates, those stay whose rough area exceeds that of the best faster one by at most this share.
 SLACK = 0.05
 
 
 @dataclass(frozen=True)
 class DesignPoint:
-    """A configuration and what it is predicted to need.
+    """A configuration with its predicted cycles and area.
 
     Attributes
     ----------
     config : Config
+        The configuration.
     cycles : int
-        Sustained cycles per step.
+        Sustained number of cycles per step.
     area : AreaEstimate
+        The estimated area.
     """
 
     config: Config
@@ -30,7 +34,7 @@ class DesignPoint:
     area: AreaEstimate
 
     def summary(self) -> dict:
-        """Plain JSON values for tables."""
+        """Main figures as plain JSON values, for tables."""
         arch, schedule = self.config.architecture, Schedule(self.config)
         return {
             "engine": arch.engine,
@@ -49,17 +53,17 @@ class DesignPoint:
 
 
 def useful_sizes(blocks: int) -> list[int]:
-    """Tile sizes that no smaller one equals in groups: ⌈blocks/n⌉ for every number of groups n."""
+    """Tile sizes worth considering: for every possible number of groups, the smallest size that gives it."""
     return sorted({-(-blocks // groups) for groups in range(1, blocks + 1)})
 
 
 def engines(config: Config) -> list[str]:
-    """Engines that the block size allows."""
+    """Names of the engines that the block size allows."""
     return ["direct", "fast"] if config.block_size in FAST_BLOCK_SIZES else ["direct"]
 
 
 def candidates(config: Config, names: list[str] | None = None) -> Iterator[Config]:
-    """Every useful tile and engine; lanes and lookahead are derived for each."""
+    """Generate a configuration for every useful tile and engine, with derived lanes and lookahead."""
     outputs, rule = config.architecture.output_layer, "0 to be explored, as the estimate does not count it"
     require(outputs == 0, "architecture.output_layer", rule, outputs)
     for engine in names or engines(config):
@@ -77,36 +81,49 @@ def candidates(config: Config, names: list[str] | None = None) -> Iterator[Confi
 
 
 def point(config: Config) -> DesignPoint:
-    """Evaluate one configuration exactly."""
+    """Evaluate one configuration with its exact schedule."""
     return DesignPoint(config, Schedule(config).initiation_interval, estimate(config))
 
 
 def _rough_area(config: Config) -> float:
-    """Area with the cheapest epilogue: needs no schedule, never above the true estimate by more than a little."""
+    """Estimate the area in mm² with the cheapest cell update, which needs no schedule.
+
+    It never exceeds the full estimate by more than a little.
+    """
     return estimate(config.replace({"architecture.cell_lanes": 1, "architecture.lookahead": 1})).total_mm2
 
 
 def cycle_budget(latency_us: float, clock_mhz: float) -> int:
-    """Whole cycles within ``latency_us`` at ``clock_mhz``."""
+    """Number of whole cycles within ``latency_us`` microseconds at ``clock_mhz`` megahertz."""
     require(latency_us > 0, "--latency-us", "positive", latency_us)
     require(clock_mhz > 0, "--clock-mhz", "positive", clock_mhz)
-    # A latency given with few digits means the cycle count that rounds to it: 1.71 µs at 600 MHz is 1,026.
+    # The tolerance keeps a product like 1.71 µs · 600 MHz = 1026 whole, which floating point may put just below.
     return int(latency_us * clock_mhz + 1e-9)
 
 
 def choose(config: Config, max_cycles: int, names: list[str] | None = None) -> tuple[DesignPoint, list[DesignPoint]]:
-    """The cheapest design point that takes at most ``max_cycles`` per step, sustained.
+    """Choose the smallest design point that takes at most ``max_cycles`` per step, sustained.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration whose network is explored.
+    max_cycles : int
+        Greatest number of cycles per step.
+    names : list of str, optional
+        Engines to consider; all that the block size allows if left out.
 
     Returns
     -------
     best : DesignPoint
+        The design point of least area.
     others : list of DesignPoint
-        The cheapest of the other engine and the next dearer ones, for comparison.
+        The next larger design points, and the smallest one of the other engine, for comparison.
 
     Raises
     ------
     InvalidValueError
-        No design point is fast enough; the message tells the fastest.
+        No design point is fast enough; the message reports the fastest one.
     """
     require(max_cycles >= 1, "cycles per step", "at least 1", max_cycles)
     pool = [c for c in candidates(config, names) if c.bank_words <= max_cycles]
@@ -138,8 +155,8 @@ def choose(config: Config, max_cycles: int, names: list[str] | None = None) -> t
 
 
 def fastest_point(config: Config, names: list[str] | None = None) -> DesignPoint:
-    """The design point of the fewest sustained cycles per step, the cheaper one among equals."""
-    # Stalls add at most the latency of the datapath, so tiles far beyond the best ideal interval cannot win.
+    """Find the design point of the fewest sustained cycles per step, and of several equally fast ones the smallest."""
+    # A tile never takes fewer cycles than its ideal interval, so the search ends where that exceeds the best found.
     pool = sorted(candidates(config, names), key=lambda c: c.bank_words)
     best: DesignPoint | None = None
     for candidate in pool:
@@ -154,9 +171,10 @@ def fastest_point(config: Config, names: list[str] | None = None) -> DesignPoint
 def pareto(
     config: Config, names: list[str] | None = None, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> list[DesignPoint]:
-    """Design points that no other beats in both sustained cycles and total area, fastest first.
+    """Find the design points that no other one beats in both sustained cycles and total area, fastest first.
 
-    Up to ``EXHAUSTIVE`` tiles are all evaluated; more are first thinned by ideal interval and rough area.
+    Up to ``EXHAUSTIVE`` candidates are all evaluated; more are first reduced by ideal interval and rough area.
+    ``progress`` is called with the numbers of finished and of all evaluations.
     """
     rough = sorted(((c.bank_words, _rough_area(c), c) for c in candidates(config, names)), key=lambda t: t[:2])
     kept, least = [], float("inf")

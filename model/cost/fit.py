@@ -1,4 +1,4 @@
-"""What a design point needs of an FPGA part, estimated without a tool, and the largest networks that fit."""
+"""Estimates of the FPGA resources of a design point without synthesis, and the largest networks that fit a part."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,16 @@ from chessrnn.model.memory_image import initialised_memories, state_memories
 
 @dataclass(frozen=True)
 class Measured:
-    """A synthesized design point: what estimates of its neighbours start from.
+    """A synthesized design point, from which other design points on the same part are estimated.
 
     Attributes
     ----------
     config : Config
+        Configuration of the synthesized design.
     used : dict of str to int
-        ``luts``, ``ffs``, ``brams``, ``dsps``.
+        Measured numbers of ``luts``, ``ffs``, ``brams`` and ``dsps``.
     part : FpgaPart
+        The FPGA.
     """
 
     config: Config
@@ -27,7 +29,7 @@ class Measured:
     part: FpgaPart
 
     def estimate(self, config: Config) -> dict:
-        """Resources of another design point: logic in proportion to ``cost.estimate``, the rest counted."""
+        """Estimate the resources of another design point: LUTs in proportion to its area estimate, the rest counted."""
         ratio = _logic(config, self.part) / _logic(self.config, self.part)
         brams = self.used["brams"] + block_rams(config, self.part) - block_rams(self.config, self.part)
         return {
@@ -37,26 +39,26 @@ class Measured:
         }
 
     def fits(self, config: Config) -> bool:
-        """By the estimate, with room for the placer."""
+        """Whether a design point fits the part by the estimate, with some room for the placer."""
         need = self.estimate(config)
         return need["luts"] <= FILL * self.part.luts and all(
             need[name] <= getattr(self.part, name) for name in ("brams", "dsps")
         )
 
 
-# Share of the LUTs beyond which placement and routing get long and the clock slow.
+# Share of used LUTs beyond which placement and routing take long and the clock becomes slow.
 FILL = 0.9
-# Smaller memories become distributed RAM or logic.
+# Number of bits below which a memory becomes distributed RAM or logic.
 LEAST_BLOCK_BITS = 2048
 
 
 def multiplier_blocks(config: Config, part: FpgaPart) -> int:
-    """Multipliers that become blocks: every one, where the part has any."""
+    """Number of multipliers that become hard multipliers: all of them, if the part has any."""
     return multipliers(config) if part.dsps else 0
 
 
 def block_rams(config: Config, part: FpgaPart) -> int:
-    """Block RAMs of the accelerator's memories."""
+    """Number of block RAMs for the memories of the accelerator."""
     total = 0
     for spec in (*initialised_memories(config), *state_memories(config)):
         if spec.bits >= LEAST_BLOCK_BITS:
@@ -68,17 +70,20 @@ def _logic(config: Config, part: FpgaPart) -> float:
     area = estimate(config)
     elements = area.processing_elements
     if part.dsps:
-        # The products are blocks of their own: what is left is the transform of the weights and registers.
+        # The products become hard multipliers, so only the transform of the weights and registers are left.
         elements *= 0.25
     return elements + area.transforms + area.accumulators + area.drain + area.cell_update + LINK_GATES
 
 
-# The host link, which no network changes: some 800 LUTs.
+# Gate equivalents of the host link (some 800 LUTs), which does not depend on the network.
 LINK_GATES = 8000.0
 
 
 def variants(config: Config) -> list[tuple[str, dict]]:
-    """Ways to make a design smaller: smaller tile, other block size, fewer units, narrower weights."""
+    """Changes that make a design smaller, each as the name of a field and the settings.
+
+    They are smaller tiles, other block sizes, fewer hidden units and narrower weights.
+    """
     arch, network, k = config.architecture, config.network, config.block_size
     found = []
     tiles = sorted(
@@ -111,7 +116,7 @@ def variants(config: Config) -> list[tuple[str, dict]]:
 
 
 def remedies(measured: Measured) -> list[dict]:
-    """The first variant of each kind that fits by the estimate, as settings."""
+    """Settings of the first variant of each kind that fits the part by the estimate."""
     found: dict[str, dict] = {}
     for kind, settings in variants(measured.config):
         if kind in found:
@@ -125,7 +130,7 @@ def remedies(measured: Measured) -> list[dict]:
     return list(found.values())
 
 
-# What the sweep for the largest network tries.
+# Values that the search for the largest network tries.
 FIT_BLOCK_SIZES = (2, 4, 8, 16)
 FIT_WEIGHT_BITS = (8, 4)
 FIT_HIDDEN_STEP = 16
@@ -134,19 +139,23 @@ FIT_MOST_BANKS = 64
 
 
 def largest(measured: Measured, block_size: int, weight_bits: int) -> Config | None:
-    """The widest hidden layer that fits by the estimate, with the largest tile that then fits too; ``None``: none.
+    """Find the largest hidden size that fits by the estimate, and then the largest tile; ``None`` if nothing fits.
 
     Parameters
     ----------
     measured : Measured
-        A synthesized design of the part; its input size and formats are kept.
+        A synthesized design on the part; its input size and formats are kept.
+    block_size : int
+        k of the network.
+    weight_bits : int
+        Width of a weight.
     """
     small = {
         "compression.block_size": block_size,
         "quantization.weight_bits": weight_bits,
         "architecture.tile_rows": 1,
         "architecture.tile_cols": 1,
-        # Deriving them means to play the schedule of every candidate.
+        # Deriving these two fields would need the schedule of every candidate.
         "architecture.lookahead": 1,
         "architecture.cell_lanes": 1,
     }
@@ -156,7 +165,7 @@ def largest(measured: Measured, block_size: int, weight_bits: int) -> Config | N
         try:
             config = measured.config.replace({**small, **changed})
         except UserError:
-            return None  # a combination that there is not
+            return None  # an impossible combination
         return config if measured.fits(config) else None
 
     fits, fails = 0, FIT_MOST_HIDDEN // FIT_HIDDEN_STEP + 1
@@ -171,7 +180,7 @@ def largest(measured: Measured, block_size: int, weight_bits: int) -> Config | N
     hidden = fits * FIT_HIDDEN_STEP
     tiles = [(rows, banks // rows) for banks in range(FIT_MOST_BANKS, 0, -1) for rows in range(1, banks + 1)
              if banks % rows == 0]  # fmt: skip
-    # Of as many banks, the tile that takes the fewest cycles.
+    # Among the tiles with the same number of banks, the one with the fewest cycles wins.
     best = None
     for rows, cols in tiles:
         if best is not None and rows * cols < best.num_banks:

@@ -1,4 +1,4 @@
-"""What a configuration costs in multipliers and memory, counted without building any hardware."""
+"""The numbers of multipliers and memory bits of a configuration, counted without building any hardware."""
 
 from chessrnn.model.bilinear import num_products
 from chessrnn.model.config import Config
@@ -7,39 +7,39 @@ from chessrnn.model.schedule import Schedule
 
 
 def products_per_block(config: Config) -> int:
-    """Multipliers of one processing element, which takes a block per cycle."""
+    """Number of multipliers of one processing element, which works on one block per cycle."""
     k = config.block_size
     return num_products(k) if config.architecture.engine == "fast" else k * k
 
 
 def matvec_multipliers(config: Config) -> int:
-    """Multipliers of all R · C processing elements."""
+    """Number of multipliers of all R · C processing elements."""
     return config.num_banks * products_per_block(config)
 
 
 def cell_multipliers(config: Config) -> int:
-    """Multipliers of the activations and the cell update."""
-    # Slope · offset, which activations of kind "shift" do without.
+    """Number of multipliers of the activations and the cell update."""
+    # An activation multiplies slope and offset, except those of kind "shift".
     per_lane = config.cell.products + (config.cell.num_activations if config.activation.kind == "pwl" else 0)
     return Schedule(config).cell_lanes * per_lane
 
 
 def output_multipliers(config: Config) -> int:
-    """Multipliers of the output layer, if there is one on chip."""
+    """Number of multipliers of the output layer on chip; 0 for a network without one."""
     plan = config.output_plan
     return plan.lanes * config.block_size if plan else 0
 
 
 def multipliers(config: Config) -> int:
-    """All multipliers of the accelerator."""
+    """Number of all multipliers of the accelerator."""
     return matvec_multipliers(config) + cell_multipliers(config) + output_multipliers(config)
 
 
 def macs_per_cycle(config: Config) -> int:
-    """Multiply–accumulates of the uncompressed network that a cycle does: R · C · k²."""
+    """Number of multiply-accumulates of the uncompressed network per cycle: R · C · k²."""
     return config.num_banks * config.block_size**2
 
 
 def memory_bits(config: Config) -> dict[str, int]:
-    """Bits of every memory by name, initialised ones first."""
+    """Number of bits of every memory by name, initialised ones first."""
     return {spec.name: spec.bits for spec in (*initialised_memories(config), *state_memories(config))}
