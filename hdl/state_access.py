@@ -1,4 +1,4 @@
-"""State in and out: reads and writes the memories of h and of the cells' states while no step is under way."""
+"""State access reads and writes the memories of h and of the cells' states while no step is under way."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import enum, stream, wiring
@@ -13,7 +13,7 @@ from chessrnn.model.state_beats import state_bits, state_segments
 
 
 class Activity(enum.Enum):
-    """What the memories are used for."""
+    """Uses of the state memories: by steps, or by a transfer."""
 
     STEPS = 0
     SAVE = 1
@@ -21,20 +21,20 @@ class Activity(enum.Enum):
 
 
 def _words(config: Config) -> int:
-    """Of the memory of the cells' states, those of a context."""
+    """Words that one context has in the memory of the cells' states."""
     return cell_state_words(config, Schedule(config))
 
 
 def state_access(config: Config) -> wiring.Signature:
-    """Access to the memories, as their users see it."""
+    """Signature of the access to the memories, as :class:`StateAccess` drives it."""
     return wiring.Signature(
         {
             "active": Out(1),
             "layer": Out(range(max(2, config.network.num_layers))),
-            # Of h: tile column and column group of a block.
+            # A block of h, by its tile column (one-hot) and its column group.
             "column": Out(config.architecture.tile_cols), "group": Out(group_shape(config)),
             "read_h": Out(1), "write_h": Out(1),
-            # Of a cell's state: the word.
+            # A word of the cells' states, by its address.
             "unit": Out(range(max(2, config.architecture.contexts * _words(config)))),
             "read_cell": Out(1), "write_cell": Out(1),
             "write_data": Out(state_bits(config)),
@@ -44,7 +44,7 @@ def state_access(config: Config) -> wiring.Signature:
 
 
 class StateAccess(wiring.Component):
-    """Streams the state of all layers out after a sequence, and in before one.
+    """Sends the state of all layers after a sequence, and receives one before a sequence.
 
     Parameters
     ----------
@@ -53,18 +53,19 @@ class StateAccess(wiring.Component):
     Members
     -------
     save, load : In(1)
-        The controller waits for it, and no step is under way.
+        The controller requests a transfer and waits for it; no step is under way.
     saved, loaded : Out(1)
-        Done: the cycle of the last beat.
+        The transfer is complete: high in the cycle of its last beat.
     state_in : In(stream.Signature(state_bits))
-        Beats in the order of ``chessrnn.model.state_beats``.
+        Beats of a state in the order of ``chessrnn.model.state_beats``.
     state_out : Out(stream.Signature(…))
-        ``data``: as ``state_in``; ``last``: on the last beat.
-    context : In, where there are several
-        Whose state it is.
+        ``data``: as ``state_in``; ``last``: set on the last beat of a state.
+    context : In, with several contexts
+        Context whose state is transferred.
     access : Out(state_access)
+        Access to the memories of h and of the cells' states.
     h_data, cell_data : In
-        What was read, one cycle later, for as long as nothing else is.
+        Words that were read, valid from one cycle after the read until the next read.
 
     Latency: ``chessrnn.model.schedule`` · Throughput: one beat per cycle
     """
@@ -97,7 +98,7 @@ class StateAccess(wiring.Component):
         is_cell = Signal()
         unit = beat + select(number, [segment.first if segment.is_cell else 0 for segment in segments])
         if contexts > 1:
-            # A context's words come after those of the contexts before it.
+            # The words of a context are stored after those of the contexts before it.
             unit += select(self.context, [_words(config) * context for context in range(contexts)])
         m.d.comb += [
             segment_ends.eq(beat == select(number, [segment.beats - 1 for segment in segments])),
@@ -120,7 +121,7 @@ class StateAccess(wiring.Component):
                 m.d.sync += [beat.eq(0), number.eq(Mux(ends, 0, number + 1))]
                 m.d.sync += [access.group.eq(0), place.eq(select(number, first))]
 
-        # What a beat of the output is: chosen when it is read.
+        # Kind and ``last`` of the beat that is offered, registered when its word is read.
         shown_cell, shown_last = Signal(), Signal()
         more = Signal()
         data = self.h_data

@@ -1,4 +1,4 @@
-"""Transforms of the fast engine: elements to forms, sums of products of forms to elements."""
+"""Transforms of the fast engine: from elements to forms, and from sums of products of forms back to elements."""
 
 import operator
 import zlib
@@ -15,12 +15,12 @@ from chessrnn.model.schedule import inverse_transform_latency, transform_stages
 
 
 def forms_layout(widths: Sequence[int]) -> data.StructLayout:
-    """Fields f0, f1, … of signed ``widths``."""
+    """A layout of signed fields f0, f1, … with the given widths."""
     return data.StructLayout({f"f{index}": signed(width) for index, width in enumerate(widths)})
 
 
 class _Adders:
-    """The two operations of a transform, counted; ``arithmetic`` False counts alone."""
+    """Adds, subtracts and halves values, and counts the adders; with ``arithmetic`` False it only counts."""
 
     def __init__(self, arithmetic: bool = True):
         self.arithmetic, self.count = arithmetic, 0
@@ -32,7 +32,7 @@ class _Adders:
         return self._make(operator.sub, a, b, limit)
 
     def half(self, value):
-        """An even value, halved."""
+        """Half of an even value."""
         return value[1:].as_signed() if self.arithmetic else value
 
     def _make(self, operation: Callable, a, b, limit: int | None):
@@ -44,7 +44,7 @@ class _Adders:
 
 
 class _Staged(NamedTuple):
-    """A value behind ``depth`` adders, which is there after ``stage`` cycles."""
+    """A value that has passed ``depth`` adders and is valid after ``stage`` cycles."""
 
     value: Value
     depth: int
@@ -52,24 +52,24 @@ class _Staged(NamedTuple):
 
 
 class _StagedAdders(_Adders):
-    """Adders with registers after every ``levels`` of them.
+    """Adders of a pipeline: registers follow every ``levels`` of them.
 
     Parameters
     ----------
     m : Module
-        Gets the registers.
+        Module to which the registers are added.
     levels : int
-        0 for no register.
+        Adders between two registers; 0: no registers.
     """
 
     def __init__(self, m: Module, levels: int):
         super().__init__()
         self._m, self._levels = m, levels
-        # Register by number and cycle; the value itself stays here, so that its number is not given away again.
+        # Register by the value's ``id`` and cycle; the value is kept too, so that Python does not reuse its ``id``.
         self._held: dict[tuple[int, int], tuple[Value, Signal]] = {}
 
     def hold(self, item: _Staged, stage: int) -> Value:
-        """The value in a later cycle; one chain of registers serves everyone who wants it."""
+        """The value, delayed to a later cycle; all users of a value share one chain of registers."""
         value = item.value
         for cycle in range(item.stage, stage):
             key = id(item.value), cycle
@@ -108,10 +108,10 @@ def _negacyclic_forms(adders: _Adders, values: list) -> list:
 
 
 def _cyclic_inverse(adders: _Adders, products: list, size: int, bits: int) -> list:
-    """Elements modulo 2^bits."""
+    """The elements modulo 2^bits, from the products of a cyclic convolution of ``size`` elements."""
     if size == 1:
         return products
-    # Halving exactly needs one more bit below: chessrnn.model.bilinear.modulus_bits.
+    # The sum before the halving needs one more bit: chessrnn.model.bilinear.modulus_bits.
     half, below = size // 2, bits + 1
     count = len(products) - bilinear.num_negacyclic(half)
     plus = _cyclic_inverse(adders, products[:count], half, below)
@@ -130,7 +130,7 @@ def _negacyclic_inverse(adders: _Adders, products: list, bits: int) -> list:
     )
     elements = []
     for index in range(len(even)):
-        # Times u modulo u^{m/2} + 1: one place up, the last one comes back negated.
+        # A multiplication by u modulo u^{m/2} + 1 shifts by one place and negates the element that wraps around.
         combine = adders.add if index else adders.sub
         elements.append(combine(even[index], odd[index - 1], bits))
         elements.append(adders.sub(both[index], adders.add(even[index], odd[index], bits), bits))
@@ -138,28 +138,28 @@ def _negacyclic_inverse(adders: _Adders, products: list, bits: int) -> list:
 
 
 def forward_adders(block_size: int) -> int:
-    """Two-input adders and subtractors of a :class:`ForwardTransform`."""
+    """Number of two-input adders and subtractors in a :class:`ForwardTransform`."""
     counter = _Adders(arithmetic=False)
     _cyclic_forms(counter, [None] * block_size)
     return counter.count
 
 
 def inverse_adders(block_size: int) -> int:
-    """Two-input adders and subtractors of an :class:`InverseTransform`."""
+    """Number of two-input adders and subtractors in an :class:`InverseTransform`."""
     counter = _Adders(arithmetic=False)
     _cyclic_inverse(counter, [None] * bilinear.num_products(block_size), block_size, bits=1)
     return counter.count
 
 
 class ForwardTransform(wiring.Component):
-    """Forms of a block: ``forms = M · elements``.
+    """Computes the forms of a block: ``forms = M · elements``.
 
-    Sub-sums are shared as the factors of z^k - 1 nest.
+    Forms share partial sums, as the factors of z^k - 1 nest.
 
     Parameters
     ----------
     block_size : int
-        k.
+        Elements of a block, k.
     element_width : int
         Bits of an element.
 
@@ -173,7 +173,7 @@ class ForwardTransform(wiring.Component):
     form_widths : list of int
         ``chessrnn.model.bilinear.form_widths``.
     adder_count : int
-        Two-input adders and subtractors.
+        Number of two-input adders and subtractors.
 
     Latency: 0 · Throughput: 1 block per cycle · Numerics: exact · Reference: ``chessrnn.model.bilinear.forward_matrix``
     """
@@ -208,19 +208,19 @@ class ForwardTransform(wiring.Component):
 
 
 class InverseTransform(wiring.Component):
-    """Elements of an output block from the product sums of its forms: ``elements = S · forms``.
+    """Computes the elements of an output block from the sums of products of its forms: ``elements = S · forms``.
 
-    The shift by log2 k is spread over the levels and drops zeros alone.
+    The shift by log2 k is spread over the levels of the transform and removes only bits that are zero.
 
     Parameters
     ----------
     block_size : int
-        k.
+        Elements of a block, k.
     form_widths : sequence of int
-        Bits of every sum: as wide as its range or as ``chessrnn.model.bilinear.modulus_bits(k, output_width)``, see
+        Bits of every sum: enough for its range, or ``chessrnn.model.bilinear.modulus_bits(k, output_width)``, see
         ``chessrnn.model.bilinear.accumulator_widths``.
     output_width : int
-        Bits of an element, which is known to fit.
+        Bits of an element; the caller must know that elements fit.
     levels : int
         Adders between two registers; 0 for no register.
 
@@ -232,7 +232,7 @@ class InverseTransform(wiring.Component):
     Attributes
     ----------
     adder_count : int
-        Two-input adders and subtractors.
+        Number of two-input adders and subtractors.
 
     Latency: ``chessrnn.model.schedule.inverse_transform_latency`` · Throughput: 1 block per cycle · Numerics: exact
     where the output fits, intermediate sums wrap · Reference: ``chessrnn.model.bilinear.inverse_matrix``,

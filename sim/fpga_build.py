@@ -213,7 +213,7 @@ class BoardBuild:
             rule = f"{self.board.input_hz / 1e6:g}, the board's own, as no PLL is built for its part"
             require(self.link.clock_hz == self.board.input_hz, "--clock-mhz", rule, self.link.clock_hz / 1e6)
         elif self.link.clock_hz != self.board.input_hz:
-            Pll.choose(self.board.input_hz, self.link.clock_hz)  # rejects a bad clock before anything is written
+            Pll.for_clocks(self.board.input_hz, self.link.clock_hz)  # rejects a bad clock before anything is written
         platform = platform_of(self.board)
         texts = device_texts(self.weights, self.link)
         platform.add_file(DEVICE_FILE, texts[DEVICE_FILE])

@@ -1,1 +1,1 @@
-"""Adders, multipliers, rounding and packing: arithmetic that more than one block uses."""
+"""Arithmetic that several blocks share: adders, multipliers, rounding and packing."""

@@ -1,4 +1,4 @@
-"""Balanced, optionally registered adder tree."""
+"""A balanced tree of adders, with registers if the pipeline asks for them."""
 
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import data, wiring
@@ -9,15 +9,16 @@ from chessrnn.model.schedule import adder_tree_latency
 
 
 class AdderTree(wiring.Component):
-    """Sum of ``terms`` signed operands, modulo 2^out_width.
+    """Adds ``terms`` signed operands modulo 2^out_width.
 
     Parameters
     ----------
     terms : int
+        Number of operands.
     width : int
         Bits of an operand.
     out_width : int
-        Bits of the sum; narrower than ``width + ⌈log2 terms⌉`` where the caller knows that the sum fits.
+        Bits of the sum; may be less than ``width + ⌈log2 terms⌉`` if the caller knows that the sum fits.
     levels_per_register : int
         Levels of adders between registers; 0 for none.
 

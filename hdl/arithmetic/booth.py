@@ -1,4 +1,4 @@
-"""Radix-4 Booth recoding: a signed operand as digits -2 … 2, half as many rows as it has bits."""
+"""Radix-4 Booth recoding represents a signed operand by digits from -2 to 2, half as many as it has bits."""
 
 from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import data
@@ -7,13 +7,16 @@ from chessrnn.model.datapath import num_digits
 
 
 def digits_layout(width: int) -> data.ArrayLayout:
-    """Digits of a signed operand of ``width`` bits, least significant first; fields once, twice, negative."""
+    """Layout of the digits of a signed operand of ``width`` bits, least significant digit first.
+
+    A digit is 1 or 2 times (``once``, ``twice``) a factor of -1 or 1 (``negative``), or 0.
+    """
     digit = data.StructLayout({"once": 1, "twice": 1, "negative": 1})
     return data.ArrayLayout(digit, num_digits(width))
 
 
 def recode(value: Value) -> Value:
-    """Digits of a signed value, packed as :func:`digits_layout`."""
+    """The Booth digits of a signed value, packed as in :func:`digits_layout`."""
     bits = [Const(0, 1), *value]
     if len(value) % 2:
         bits.append(value[-1])
@@ -25,11 +28,11 @@ def recode(value: Value) -> Value:
     return Cat(*digits)
 
 
-def select(digit: data.View, multiplicand: Value) -> Value:
-    """The row of a digit: ``digit · multiplicand - digit.negative + 2^width``, from 0 to 2^(width + 1) - 1, where
-    ``width`` is that of the multiplicand.
+def partial_product(digit: data.View, multiplicand: Value) -> Value:
+    """The partial product of a digit as an unsigned number: ``digit · multiplicand - digit.negative + 2^width``.
 
-    The sign bit is inverted, which spares the sign extension: -s · 2^width = (1 - s) · 2^width - 2^width.
+    ``width`` is that of the multiplicand; the result ranges from 0 to 2^(width + 1) - 1.  The sign bit is inverted,
+    which saves the sign extension: -s · 2^width = (1 - s) · 2^width - 2^width.
     """
     bits = len(multiplicand) + 1
     once = Cat(multiplicand, multiplicand[-1]) & digit.once.replicate(bits)
@@ -38,6 +41,6 @@ def select(digit: data.View, multiplicand: Value) -> Value:
     return Cat(row[:-1], ~row[-1])
 
 
-def row_offset(width: int) -> int:
-    """What :func:`select` adds to a row, less the bit that a negative digit lacks."""
+def partial_product_offset(width: int) -> int:
+    """The constant 2^width that :func:`partial_product` adds, for a multiplicand of ``width`` bits."""
     return 1 << width

@@ -1,21 +1,21 @@
-"""Carry-save arithmetic: many words compressed by rows of full adders to two.
+"""Carry-save arithmetic: rows of full adders compress many words to two words with the same sum.
 
-A chain or tree of two-input adders propagates carries at every node; here they propagate once, in the adder that
-the caller puts behind the two words.  Rows of full adders are written as word-wide logic: a simulator sees a few
-statements per word, not some per bit.
+A chain or tree of two-input adders propagates carries at every node.  Here carries propagate only once, in the adder
+that the caller adds behind the two words.  A row of full adders is written as word-wide logic, so a simulator evaluates
+a few statements per word rather than several per bit.
 """
 
 from typing import NamedTuple
 
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 
-# Exclusive ors of a full adder, and on the way of the word that comes last; the order in which words are taken is all
-# that they decide.
+# Delay of a full adder, and from its latest input, counted in exclusive ors.  They only decide in which order words
+# are compressed.
 ADDER_DELAY, LAST_DELAY = 2, 1
 
 
 class Word(NamedTuple):
-    """``value`` · 2^offset, unsigned, and when it is there."""
+    """An unsigned summand ``value`` · 2^offset, and the delay after which it is valid, in exclusive ors."""
 
     delay: int
     offset: int
@@ -23,29 +23,29 @@ class Word(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Position after its last bit."""
+        """The position after the word's last bit."""
         return self.offset + len(self.value)
 
     def bits(self, start: int, stop: int) -> Value:
-        """Its bits at the positions from ``start`` to ``stop``, within its range."""
+        """The word's bits at the positions from ``start`` to ``stop``, which must be within its range."""
         return self.value[start - self.offset : stop - self.offset]
 
     def covers(self, position: int) -> bool:
-        """Does it have a bit there?"""
+        """Whether the word covers this bit position."""
         return self.offset <= position < self.end
 
 
 class CarrySaveSum:
-    """Σ words of unsigned values, exact, as two words.
+    """Collects unsigned words and bits, and compresses them to two words with the same sum.
 
     Parameters
     ----------
     m : Module
-        Gets the full adders.
+        Module to which the full adders are added.
     largest : int
-        What the sum cannot exceed: every word is part of the sum, so bits above it are known to be 0.
+        Upper bound of the sum.  No word can exceed it either, so higher bits are known to be 0.
     name : str
-        Prefix of the signals.
+        Prefix of the signals' names.
 
     Attributes
     ----------
@@ -61,17 +61,17 @@ class CarrySaveSum:
         self._signals = 0
 
     def add(self, value: Value, offset: int = 0, delay: int = 0) -> None:
-        """Add unsigned ``value`` · 2^offset."""
+        """Add the unsigned summand ``value`` · 2^offset."""
         value = value[: max(0, self.width - offset)]
         if len(value):
             self._words.append(Word(delay, offset, self._signal(value)))
 
     def add_bit(self, bit: Value, position: int) -> None:
-        """Add ``bit`` · 2^position: free while there are full adders whose carry word has a gap there."""
+        """Add the summand ``bit`` · 2^position; it costs nothing if some carry word has a gap at that position."""
         self._bits.append((position, bit))
 
     def words(self) -> tuple[Value, Value]:
-        """Two words of ``width`` bits whose sum is that of everything added, without a wrap."""
+        """Two words of ``width`` bits whose sum is that of all summands, without wrapping."""
         while len(self._words) > 2 or self._bits:
             if len(self._words) > 2:
                 self._compress(self._take())
@@ -88,7 +88,7 @@ class CarrySaveSum:
         return signal
 
     def _take(self) -> list[Word]:
-        """The earliest word and the two that suit it best: early too, and over the same positions."""
+        """Take the earliest word and the two that match it best: valid early too, and covering the same positions."""
         first = min(self._words, key=lambda word: (word.delay, word.offset))
 
         def misfit(word: Word) -> int:
@@ -101,7 +101,7 @@ class CarrySaveSum:
         return sorted(taken, key=lambda word: word.delay)
 
     def _gap(self, position: int) -> Value:
-        """A bit that waits for this position, or 0."""
+        """A bit that is still to be added at this position, or 0."""
         for index, (wanted, bit) in enumerate(self._bits):
             if wanted == position:
                 del self._bits[index]
@@ -109,7 +109,7 @@ class CarrySaveSum:
         return Const(0, 1)
 
     def _compress(self, words: list[Word]) -> None:
-        """Replace three words by two: full adders where all overlap, half adders above, wires below."""
+        """Replace three words by two, with full adders where all overlap, half adders above and wires below."""
         low, high = max(word.offset for word in words), min(word.end for word in words)
         start, end = min(word.offset for word in words), max(word.end for word in words)
         high = max(high, low)
@@ -148,7 +148,7 @@ class CarrySaveSum:
 
 
 def compress(m: Module, a: Value, b: Value, c: Value, width: int, name: str) -> tuple[Value, Value]:
-    """Two words whose sum is a + b + c modulo 2^width: a row of full adders."""
+    """Compress three words by a row of full adders: returns two words whose sum is a + b + c modulo 2^width."""
     half, save, carry = (Signal(width, name=f"{name}_{part}") for part in ("half", "save", "carry"))
     a, b, c = (Value.cast(value)[:width] for value in (a, b, c))
     m.d.comb += [half.eq(a ^ b), save.eq(half ^ c), carry.eq(Cat(Const(0, 1), (a & b) | (half & c)))]

@@ -1,42 +1,43 @@
-"""Sum of products in carry-save form."""
+"""Sums of products in carry-save form."""
 
 from amaranth.hdl import Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from chessrnn.hdl.arithmetic.booth import digits_layout, recode, row_offset, select
+from chessrnn.hdl.arithmetic.booth import digits_layout, partial_product, partial_product_offset, recode
 from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum
 from chessrnn.model.datapath import num_digits
 
-# Of the rows of the products, beside that of a full adder.
-SELECT_DELAY = 2
+# Delay of a partial product in exclusive ors, the unit of ``chessrnn.hdl.arithmetic.carry_save``.
+PARTIAL_PRODUCT_DELAY = 2
 
 
 class DotProduct(wiring.Component):
-    """``save + carry = Σ weights[i] · operands[i] + offset``, the operands given as their Booth digits.
+    """A dot product: ``save + carry = Σ weights[i] · operands[i] + offset``, with operands given as Booth digits.
 
-    The rows of all products go through one compressor: neither the products nor their partial sums exist as
-    numbers, and nothing propagates a carry.  :func:`chessrnn.hdl.arithmetic.carry_save.compress` joins an accumulator
-    to the two words, one adder ends the sum.  The offset makes every row unsigned; whoever adds many sums takes the
-    total of their offsets off once.
+    The partial products of all products go through one compressor: neither the products nor their partial sums exist
+    as numbers, and no carry propagates.  A caller adds an accumulator with
+    :func:`chessrnn.hdl.arithmetic.carry_save.compress` and completes the sum with one adder.  The offset makes every
+    partial product unsigned; a caller that adds many sums subtracts the total of their offsets once.
 
     Parameters
     ----------
     terms : int
+        Number of products.
     weight_width, operand_width : int
-        Bits.
+        Bits of a weight, of an operand.
 
     Members
     -------
     weights : In(ArrayLayout(signed(weight_width), terms))
     digits : In(ArrayLayout(digits_layout(operand_width), terms))
     save, carry : Out(width)
-        Unsigned; their sum fits ``width`` too.
+        Unsigned words, whose sum fits in ``width`` bits too.
 
     Attributes
     ----------
     offset, largest : int
-        Constant of the sum; what the sum cannot exceed.
+        Constant that the sum includes; upper bound of the sum.
 
     Latency: 1 · Throughput: 1 per cycle · Numerics: exact · Reference: integer sum of products
     """
@@ -47,7 +48,7 @@ class DotProduct(wiring.Component):
     def __init__(self, terms: int, weight_width: int, operand_width: int):
         self.terms, self.weight_width, self.operand_width = terms, weight_width, operand_width
         rows = sum(4**digit for digit in range(num_digits(operand_width)))
-        self.offset = terms * rows * row_offset(weight_width)
+        self.offset = terms * rows * partial_product_offset(weight_width)
         self.largest = self.offset + terms * (1 << (weight_width + operand_width - 2))
         self.width = self.largest.bit_length()
         super().__init__(
@@ -69,7 +70,7 @@ class DotProduct(wiring.Component):
         for term in range(self.terms):
             for index in range(num_digits(self.operand_width)):
                 digit = self.digits[term][index]
-                total.add(select(digit, self.weights[term]), 2 * index, SELECT_DELAY)
+                total.add(partial_product(digit, self.weights[term]), 2 * index, PARTIAL_PRODUCT_DELAY)
                 total.add_bit(digit.negative, 2 * index)
         save, carry = total.words()
         m.d.sync += [self.save.eq(save), self.carry.eq(carry)]
@@ -77,21 +78,21 @@ class DotProduct(wiring.Component):
 
 
 class CarrySaveProduct(wiring.Component):
-    """``save + carry = multiplier · multiplicand + added`` modulo 2^width, both operands signed numbers.
+    """A product of signed numbers: ``save + carry = multiplier · multiplicand + added`` modulo 2^width.
 
     Parameters
     ----------
     width_a, width_b : int
         Bits of the operands.
     width : int
-        Bits of the words: what they are added to must not need more.
+        Bits of the words; the sum to which a caller adds them must not need more.
     added : int
-        Such as half of what a later rounding drops; it costs nothing beside the offset of the rows.
+        Constant, such as half an LSB of a later rounding; it costs nothing, as there is an offset to add anyway.
 
     Members
     -------
     multiplier : In(signed(width_a))
-        It is recoded into Booth digits.
+        Factor that is recoded into Booth digits.
     multiplicand : In(signed(width_b))
     save, carry : Out(width)
 
@@ -118,16 +119,16 @@ class CarrySaveProduct(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # The words wrap, so the offset of the rows comes off by adding what it lacks to 2^width.
+        # The words wrap, so the offset is subtracted by adding its complement modulo 2^width.
         total = CarrySaveSum(m, (1 << self.width) - 1)
         digits = Signal(digits_layout(self.width_a))
         m.d.comb += digits.as_value().eq(recode(self.multiplier))
         constant = self.added
         for index in range(num_digits(self.width_a)):
             digit = digits[index]
-            total.add(select(digit, self.multiplicand), 2 * index, SELECT_DELAY)
+            total.add(partial_product(digit, self.multiplicand), 2 * index, PARTIAL_PRODUCT_DELAY)
             total.add_bit(digit.negative, 2 * index)
-            constant -= row_offset(self.width_b) << (2 * index)
+            constant -= partial_product_offset(self.width_b) << (2 * index)
         total.add(Const(constant % (1 << self.width), self.width))
         save, carry = total.words()
         m.d.sync += [self.save.eq(save), self.carry.eq(carry)]
@@ -135,15 +136,16 @@ class CarrySaveProduct(wiring.Component):
 
 
 class CarrySaveJoin(wiring.Component):
-    """Several sums in carry-save form joined to one.
+    """Joins several sums in carry-save form to one.
 
     Parameters
     ----------
     sums : int
+        Number of sums to join.
     width : int
         Bits of a word.
     largest : int
-        What the joined sum cannot exceed.
+        Upper bound of the joined sum.
 
     Members
     -------

@@ -1,4 +1,4 @@
-"""Signed multiplier."""
+"""The multiplier of signed numbers."""
 
 from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
@@ -8,15 +8,15 @@ STAGES = (0, 1, 2)
 
 
 class Multiplier(wiring.Component):
-    """``product = a · b``.
+    """Multiplies two signed numbers: ``product = left · right``.
 
     Parameters
     ----------
     width_a, width_b : int
-        Bits of the operands.
+        Bits of ``left`` and of ``right``.
     stages : int
-        0: combinational; 1: product registered; 2: the wider operand cut in halves, both products registered,
-        then their sum.
+        0: combinational; 1: the product is registered; 2: the wider operand is cut in halves, both products are
+        registered, then their sum.
 
     Members
     -------

@@ -1,4 +1,4 @@
-"""Several signed values of different widths in one bit vector, first value lowest."""
+"""Packing of signed values of different widths into one bit vector, the first value in the lowest bits."""
 
 from amaranth.hdl import Cat, Value
 
@@ -6,7 +6,7 @@ from chessrnn.hdl.arithmetic.requantize import resize
 
 
 def split(packed: Value, widths) -> list[Value]:
-    """The signed values of ``packed``."""
+    """The signed values of the given widths that ``packed`` holds."""
     packed, values, start = Value.cast(packed), [], 0
     for width in widths:
         values.append(packed[start : start + width].as_signed())
@@ -15,16 +15,19 @@ def split(packed: Value, widths) -> list[Value]:
 
 
 def join(values) -> Value:
-    """Inverse of :func:`split`."""
+    """Pack values into one bit vector; the inverse of :func:`split`."""
     return Cat(*values)
 
 
 def widened(packed: Value, bits: int, width: int) -> Value:
-    """Signed values of ``bits`` bits, sign-extended to ``width`` bits each."""
+    """Sign-extend every packed value of ``bits`` bits to ``width`` bits."""
     return join(resize(value, width) for value in split(packed, [bits] * (len(packed) // bits)))
 
 
 def padding_mask(size: int, block_size: int, bits: int) -> int:
-    """Ones over the elements, of ``bits`` bits, of the last block of ``size`` elements that are not padding."""
+    """Mask of the last block of a vector of ``size`` elements: ones over its elements, zeros over the padding.
+
+    An element has ``bits`` bits.
+    """
     used = (size - 1) % block_size + 1
     return (1 << (used * bits)) - 1

@@ -1,4 +1,4 @@
-"""Rounding and saturation as expressions.  Golden functions: ``chessrnn.model.fixed_point``."""
+"""Rounding and saturation as expressions.  The golden functions are in ``chessrnn.model.fixed_point``."""
 
 from amaranth.hdl import Cat, Mux, Value
 
@@ -6,11 +6,11 @@ from chessrnn.model.qformat import QFormat
 
 
 def saturate(value: Value, fmt: QFormat) -> Value:
-    """Signed ``value`` clipped to ``fmt``.  Reference: ``chessrnn.model.fixed_point.saturate``."""
+    """Clip the signed ``value`` to the range of ``fmt``.  Reference: ``chessrnn.model.fixed_point.saturate``."""
     value = Value.cast(value)
     if len(value) <= fmt.width:
         return value.as_signed()
-    # In range exactly when every dropped bit equals the sign of the result.
+    # The value is in range exactly if every removed bit equals the sign of the result.
     upper = value[fmt.width - 1 :]
     sign = value[-1]
     clipped = Cat((~sign).replicate(fmt.width - 1), sign)
@@ -18,7 +18,7 @@ def saturate(value: Value, fmt: QFormat) -> Value:
 
 
 def requantize(value: Value, fraction_bits: int, fmt: QFormat) -> Value:
-    """Signed ``value`` with ``fraction_bits`` fraction bits → ``fmt``: one HALF_UP rounding, then saturation.
+    """Convert a signed value with ``fraction_bits`` fraction bits to ``fmt``: one HALF_UP rounding, then saturation.
 
     Reference: ``chessrnn.model.fixed_point.requantize``.
     """
@@ -26,19 +26,19 @@ def requantize(value: Value, fraction_bits: int, fmt: QFormat) -> Value:
 
 
 def half_lsb(fraction_bits: int, fmt: QFormat) -> int:
-    """What makes :func:`drop` round HALF_UP, in units of 2^-fraction_bits."""
+    """The constant, in units of 2^-fraction_bits, that makes :func:`drop` round HALF_UP if it is added before."""
     shift = fraction_bits - fmt.fraction_bits
     return 1 << (shift - 1) if shift > 0 else 0
 
 
 def drop(value: Value, fraction_bits: int, fmt: QFormat) -> Value:
-    """Signed ``value`` with ``fraction_bits`` fraction bits → ``fmt``, rounded down, then saturated."""
+    """Convert a signed value with ``fraction_bits`` fraction bits to ``fmt``: one FLOOR rounding, then saturation."""
     shift = fraction_bits - fmt.fraction_bits
     return saturate(value >> shift if shift >= 0 else value << -shift, fmt)
 
 
 def resize(value: Value, width: int) -> Value:
-    """Signed ``value`` sign-extended or truncated (modulo 2^width) to ``width`` bits."""
+    """Bring the signed ``value`` to ``width`` bits: sign-extended, or wrapped modulo 2^width."""
     value = Value.cast(value)
     if len(value) >= width:
         return value[:width].as_signed()

@@ -1,1 +1,1 @@
-"""What surrounds the accelerator on an FPGA: serial line, host link, clock and pins of a board."""
+"""The FPGA device around the accelerator: serial line, host link, clock and pins of a board."""

@@ -1,4 +1,4 @@
-"""Boards of amaranth-boards that the device is built for, and what stands between it and their pins."""
+"""The top level for a board of amaranth-boards: clock, reset and pins around the device."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -10,8 +10,8 @@ from chessrnn.hdl.device.device import FPGA_MODULE
 from chessrnn.model.boards import Board
 from chessrnn.model.errors import require
 
-# Cycles of reset after configuration.  Block RAMs of the iCE40 read zeros for some 3 us (icestorm issue 76); ten
-# times that at 50 MHz.
+# The reset lasts 2^RESET_BITS cycles after configuration.  Block RAMs of the iCE40 read zeros for some 3 us (icestorm
+# issue 76); this is over ten times as long at 50 MHz.
 RESET_BITS = 11
 PFD_HZ = (10e6, 400e6)
 VCO_HZ = (400e6, 800e6)
@@ -19,7 +19,7 @@ VCO_HZ = (400e6, 800e6)
 
 @dataclass(frozen=True)
 class Pll:
-    """Dividers of an ECP5's EHXPLLL, whose output is also its feedback.
+    """The dividers of an ECP5's PLL (EHXPLLL) whose output is also its feedback.
 
     output = input · feedback / reference; the oscillator runs at output · post (Lattice FPGA-TN-02200).
     """
@@ -29,13 +29,13 @@ class Pll:
     post: int
 
     @classmethod
-    def choose(cls, input_hz: float, output_hz: float) -> "Pll":
-        """Dividers that give ``output_hz`` exactly.
+    def for_clocks(cls, input_hz: float, output_hz: float) -> "Pll":
+        """Find dividers that derive ``output_hz`` from ``input_hz`` to within 1 Hz.
 
         Raises
         ------
         InvalidValueError
-            There are none.
+            No dividers yield this frequency.
         """
         choices = [
             cls(reference, feedback, post)
@@ -47,28 +47,27 @@ class Pll:
         ]
         rule = f"{input_hz / 1e6:g} MHz times a ratio of small whole numbers"
         require(bool(choices), "--clock-mhz", rule, output_hz / 1e6)
-        # A fast comparison and an oscillator in the middle of its range.
+        # Prefer a fast phase comparison, then an oscillator in the middle of its range.
         return min(choices, key=lambda pll: (pll.reference, abs(output_hz * pll.post - 600e6)))
 
 
 class BoardTop(Elaboratable):
-    """Clock, reset and pins of a board around the emitted device.
+    """Connects the emitted device to the clock, the reset and the pins of a board.
 
     Parameters
     ----------
     board : Board
     clock_hz : float
-        Of the device; an ECP5 makes it from the board's by a PLL.
+        Clock of the device; if it differs from the board's, an ECP5 derives it with a PLL.
     """
 
     def __init__(self, board: Board, clock_hz: float):
         self.board = board
-        self.pll = None if clock_hz == board.input_hz else Pll.choose(board.input_hz, clock_hz)
+        self.pll = None if clock_hz == board.input_hz else Pll.for_clocks(board.input_hz, clock_hz)
 
     def elaborate(self, platform):
         m = Module()
-        # Our own domain: the platforms' would leave registers to the values that configuration gives them, and the
-        # device wants to be reset.
+        # The platforms' own domain relies on the registers' values after configuration, but the device needs a reset.
         port = platform.request(platform.default_clk, dir="-")
         m.submodules.clock_buffer = buffer = io.Buffer("i", port)
         m.domains.sync = ClockDomain()
@@ -115,6 +114,6 @@ class BoardTop(Elaboratable):
 
 
 def platform_of(board: Board):
-    """A fresh platform of a board, which builds once."""
+    """Create the platform of a board; a platform object can be built once only."""
     module, _, name = board.platform.partition(":")
     return getattr(import_module(module), name)()

@@ -1,4 +1,4 @@
-"""The accelerator behind a serial line: what stands on an FPGA, whatever the board."""
+"""The device is the accelerator behind a serial line, as built for any FPGA board."""
 
 from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, ClockSignal, DomainRenamer, Module, ResetInserter, ResetSignal
@@ -19,7 +19,7 @@ FPGA_MODULE = "chessrnn_fpga"
 
 
 class Device(wiring.Component):
-    """Accelerator, host link and both ends of the line.
+    """Connects the accelerator, the host link, and the receiver and transmitter of the line.
 
     Parameters
     ----------
@@ -31,7 +31,9 @@ class Device(wiring.Component):
     Members
     -------
     rx : In(1)
+        The serial line from the host.
     tx : Out(1)
+        The serial line to the host.
     busy : Out(1)
         High while the tile works; it may drive an LED.
 
@@ -55,7 +57,7 @@ class Device(wiring.Component):
             m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(ResetSignal() | link.core_reset)]
             m.submodules.core = DomainRenamer("core")(shared(core, platform))
         else:
-            # A derived clock would reach Amaranth's simulator a moment too late.
+            # In Amaranth's simulator a derived clock domain would be clocked one delta cycle too late.
             m.submodules.core = ResetInserter(link.core_reset)(core)
         m.d.comb += [
             receiver.rx.eq(self.rx),
@@ -70,9 +72,9 @@ class Device(wiring.Component):
 
 
 def generate(config: Config, link: LinkConfig) -> str:
-    """Verilog of the device, its modules emitted once each, and of the memory wrappers.
+    """The Verilog of the device, with every module emitted once, and of the memory wrappers.
 
-    ``$readmemh`` files of the accelerator and ``identity.mem`` fill the memories when it is elaborated.
+    The memories are filled from the accelerator's ``$readmemh`` files and from ``identity.mem`` at elaboration.
     """
     platform = VerilogPlatform()
     text = rtlil.convert(Device(config, link), name=FPGA_MODULE, platform=platform, emit_src=False)

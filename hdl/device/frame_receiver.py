@@ -1,4 +1,4 @@
-"""From the line's bytes to checked requests."""
+"""The frame receiver turns bytes from the line into checked requests."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
@@ -26,10 +26,10 @@ REASON_BITS = 3
 
 
 class FrameReceiver(wiring.Component):
-    """Takes frames apart, checks them and keeps one until its reader releases it.
+    """Decodes and checks frames, and keeps one until its reader releases it.
 
-    Bytes that come while a frame is kept are lost.  They are not forgotten: when the border of the last frame that
-    was hit is known, a request with reason BUSY tells.
+    Bytes that arrive while a frame is kept are discarded.  The loss is reported: after the end of the last frame that
+    lost bytes, the receiver delivers a request with reason BUSY.
 
     Parameters
     ----------
@@ -39,19 +39,19 @@ class FrameReceiver(wiring.Component):
     Members
     -------
     valid, data, error : In
-        From the receiver of the line.
+        Bytes from the receiver of the line (``chessrnn.hdl.device.uart.UartReceiver``).
     ready : Out(1)
-        A frame came; it is kept until ``release``.
+        A frame has been received; it is kept until ``release``.
     reason : Out(3)
-        With ``ready``: ``chessrnn.model.link.frames.Reason``; of a damaged frame nothing else counts.
+        With ``ready``: a ``chessrnn.model.link.frames.Reason``; if it is not NONE, no other output is meaningful.
     kind, sequence, length : Out
-        With ``ready``: the header.
+        With ``ready``: fields of the header.
     address, read : In
-        Reads the frame's byte ``address`` (the header counts).
+        Read byte ``address`` of the frame, counted from the start of the header.
     byte : Out(8)
-        One cycle later.
+        The byte that was read, one cycle later.
     release : In(1)
-        For one cycle.
+        High for one cycle to give up the kept frame.
 
     Latency: 1 cycle from a closing flag to ``ready`` · Throughput: a byte per cycle, then a pause of a cycle ·
     Reference: ``chessrnn.model.link.frames.FrameDecoder``
@@ -78,10 +78,10 @@ class FrameReceiver(wiring.Component):
         m.submodules.buffer = shared(buffer, platform)
         m.submodules.crc = crc = CRC32_ISO_HDLC(DATA_BITS).create()
 
-        count = Signal(range(longest + 2))  # bytes of the frame so far; one too many stays one too many
+        count = Signal(range(longest + 2))  # bytes of the frame so far; the count stops at one too many
         begun, escaped, broken = Signal(), Signal(), Signal()
         flag, escape, value = Signal(), Signal(), Signal(DATA_BITS)
-        take = Signal()  # a byte of the frame
+        take = Signal()  # a byte of the frame has been decoded
         m.d.comb += [
             flag.eq(self.valid & ~self.error & (self.data == FLAG)),
             escape.eq((self.data == ESCAPE) & ~escaped),
@@ -96,7 +96,7 @@ class FrameReceiver(wiring.Component):
             crc.valid.eq(take),
         ]
 
-        # Silence counts in steps of a byte's time, which keeps the counter short.
+        # Silence is counted in units of a byte's time, which keeps the counter short.
         byte_cycles = self.link.divisor * BITS_PER_BYTE
         patience = -(-self.link.silence_cycles // byte_cycles)
         tick, silent = Signal(range(byte_cycles)), Signal(range(patience + 1))
@@ -109,7 +109,7 @@ class FrameReceiver(wiring.Component):
         with m.Else():
             m.d.sync += tick.eq(tick + 1)
 
-        lost = Signal()  # bytes of another frame came while one was kept
+        lost = Signal()  # bytes of another frame arrived while one was kept
 
         def restart():
             m.d.comb += crc.start.eq(1)
@@ -120,7 +120,7 @@ class FrameReceiver(wiring.Component):
             m.next = "KEEP"
 
         with m.FSM():
-            with m.State("RECEIVE"):  # a frame, or the line between frames
+            with m.State("RECEIVE"):  # receive a frame, or wait for one
                 with m.If(flag & begun):
                     restart()
                     with m.If(broken | escaped):
@@ -152,10 +152,10 @@ class FrameReceiver(wiring.Component):
                 with m.Elif(quiet):
                     restart()
                     keep(Reason.LINE)
-            with m.State("KEEP"):  # until its reader has it
+            with m.State("KEEP"):  # keep the frame until its reader releases it
                 m.d.comb += self.ready.eq(1)
                 with m.If(self.valid):
-                    # Within a frame that is lost until its flag comes.
+                    # The bytes up to the next flag belong to a lost frame.
                     m.d.sync += begun.eq(~flag)
                     with m.If(~flag):
                         m.d.sync += lost.eq(1)
@@ -163,7 +163,7 @@ class FrameReceiver(wiring.Component):
                     m.next = "RECEIVE"
                     with m.If(lost | (self.valid & ~flag)):
                         m.next = "LOST"
-            with m.State("LOST"):  # until the frame that was hit has ended
+            with m.State("LOST"):  # wait for the end of the lost frame
                 with m.If(~begun | (self.valid & flag) | quiet):
                     restart()
                     m.d.sync += lost.eq(0)

@@ -1,4 +1,4 @@
-"""From an answer's parts to the line's bytes."""
+"""The frame sender turns an answer into bytes for the line."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
@@ -10,24 +10,27 @@ from chessrnn.model.link.frames import CRC_BYTES, ESCAPE, FLAG, FLIP, HEADER_BYT
 
 
 class FrameSender(wiring.Component):
-    """Puts a frame together: flags, header, payload, CRC, escapes.
+    """Assembles a frame from its flags, header, payload and CRC, and inserts escapes.
 
     Parameters
     ----------
     max_payload : int
-        Bytes.
+        Largest number of bytes in a payload.
 
     Members
     -------
     start : In(1)
-        While not ``busy``: send a frame of ``kind``, ``sequence`` and ``length``, which then hold until it is sent.
+        While not ``busy``: send a frame with ``kind``, ``sequence`` and ``length``.
     kind, sequence, length : In
+        Fields of the header; they must not change until the frame is sent.
     busy : Out(1)
+        A frame is being sent.
     index : Out
-        Byte of the payload that is wanted.
+        Index of the payload byte that the sender needs.
     payload : In(8)
         That byte, one cycle after ``index`` at the latest.
     bytes : Out(stream.Signature(8))
+        Bytes of the frame for the line.
 
     Latency: 1 cycle from ``start`` to the flag · Throughput: a byte in three cycles ·
     Reference: ``chessrnn.model.link.frames.Frame.encode``
@@ -49,7 +52,7 @@ class FrameSender(wiring.Component):
         m.submodules.crc = crc = CRC32_ISO_HDLC(DATA_BITS).create()
         chosen, raw = Signal(DATA_BITS), Signal(DATA_BITS)
         escaped, special = Signal(), Signal()
-        # What counts for the CRC is the byte before it is escaped.
+        # The CRC covers every byte as it is before escaping.
         m.d.comb += [special.eq(((raw == FLAG) | (raw == ESCAPE)) & ~escaped), self.busy.eq(1), crc.data.eq(chosen)]
 
         def emit(byte):
@@ -68,9 +71,9 @@ class FrameSender(wiring.Component):
                     m.next = "OPEN"
             with m.State("OPEN"), emit(FLAG):
                 m.next = "FETCH"
-            with m.State("FETCH"):  # memories answer, the CRC settles
+            with m.State("FETCH"):  # wait for the memory's byte and for the CRC
                 m.next = "LOAD"
-            with m.State("LOAD"):  # choose the byte
+            with m.State("LOAD"):  # select the byte and add it to the CRC
                 with m.Switch(part):
                     for number, choices in ((0, header), (2, crc_bytes)):
                         with m.Case(number), m.Switch(self.index[:2]):

@@ -1,4 +1,4 @@
-"""Asynchronous serial line: eight data bits, no parity, one stop bit, lowest bit first."""
+"""The UART of an asynchronous serial line: eight data bits, lowest bit first, no parity, one stop bit."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
@@ -9,11 +9,11 @@ DATA_BITS = 8
 
 
 class UartReceiver(wiring.Component):
-    """Bytes from a line.
+    """Receives bytes from a serial line.
 
-    A bit is sampled once, in its middle, counted from the edge of the start bit.  A start bit that is gone by its
-    middle was a glitch.  After a missing stop bit the line must become idle before the next start bit counts, so a
-    line that is held low makes one error, not one per byte.
+    Every bit is sampled once, in its middle, counted from the edge of the start bit.  A start bit that has ended before
+    its middle is ignored as a glitch.  After a missing stop bit the line must become idle before the next start bit is
+    accepted, so a line that is held low causes one error rather than one per byte.
 
     Parameters
     ----------
@@ -25,14 +25,14 @@ class UartReceiver(wiring.Component):
     rx : In(1)
         The line, asynchronous to the clock.
     valid : Out(1)
-        For one cycle: a byte came.
+        High for one cycle after a byte was received.
     data : Out(8)
-        With ``valid``, and until the next byte.
+        The byte, valid with ``valid`` and until the next byte.
     error : Out(1)
         With ``valid``: the stop bit was missing.
 
     Latency: two cycles of synchronization, then ``valid`` in the middle of the stop bit · Throughput: a byte per
-    ten bits · Reference: ``chessrnn.model.link.frames.FrameDecoder.byte`` takes what it gives
+    ten bits · Reference: ``chessrnn.model.link.frames.FrameDecoder.byte`` takes these outputs as its arguments
     """
 
     def __init__(self, divisor: int):
@@ -51,11 +51,11 @@ class UartReceiver(wiring.Component):
         bits = Signal(range(DATA_BITS))
         m.d.sync += self.valid.eq(0)
         with m.FSM():
-            with m.State("IDLE"):  # until the line falls
+            with m.State("IDLE"):  # wait for the line to fall
                 m.d.sync += wait.eq(self.divisor // 2 - 1)
                 with m.If(~rx):
                     m.next = "START"
-            with m.State("START"):  # half a bit, then it must still be low
+            with m.State("START"):  # after half a bit the line must still be low
                 m.d.sync += wait.eq(wait - 1)
                 with m.If(wait == 0):
                     m.d.sync += [wait.eq(self.divisor - 1), bits.eq(DATA_BITS - 1)]
@@ -77,14 +77,14 @@ class UartReceiver(wiring.Component):
                 with m.If(wait == 0):
                     m.d.sync += [self.valid.eq(1), self.error.eq(~rx)]
                     m.next = "RECOVER"
-            with m.State("RECOVER"):  # until the line is idle
+            with m.State("RECOVER"):  # wait for the line to be idle
                 with m.If(rx):
                     m.next = "IDLE"
         return m
 
 
 class UartTransmitter(wiring.Component):
-    """Bytes onto a line.
+    """Sends bytes on a serial line.
 
     Parameters
     ----------
@@ -94,8 +94,9 @@ class UartTransmitter(wiring.Component):
     Members
     -------
     bytes : In(stream.Signature(8))
+        Bytes to send.
     tx : Out(1)
-        Registered; high when idle.
+        The line, registered; high when idle.
 
     Latency: 1 cycle to the start bit · Throughput: a byte per ten bits
     """

@@ -1,1 +1,1 @@
-"""The output layer on chip: logits after every step, and the largest of them."""
+"""The output layer on chip computes the logits after every step and finds the largest."""

@@ -1,4 +1,4 @@
-"""The first of the largest logits of a step."""
+"""The search for the largest logit of a step; of equal logits the first wins."""
 
 from amaranth.hdl import Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
@@ -11,13 +11,13 @@ from chessrnn.model.config import Config
 
 
 def result_layout(config: Config) -> data.StructLayout:
-    """A result: number of the largest logit, that logit, and whether its step ends a sequence."""
+    """Layout of a result: index of the largest logit, the logit, and whether its step is the last of a sequence."""
     plan = config.output_plan
     return data.StructLayout({"index": plan.index_bits, "logit": signed(plan.logit_bits), "last": 1})
 
 
 class Largest(wiring.Component):
-    """Compares the logits of a group in a tree, a level per cycle, and its winner with that of the groups before.
+    """Compares the logits of a group in a tree, one level per cycle, and the winner with that of the earlier groups.
 
     Parameters
     ----------
@@ -26,12 +26,13 @@ class Largest(wiring.Component):
     Members
     -------
     logits : In(lanes · logit_bits)
-        Packed, lane 0 lowest.
+        Packed logits of a group, lane 0 in the lowest bits.
     tags : In(READ_TAGS)
-        Of the block that completed them.
+        Tags of the block of h that completed these logits.
     result : Out(result_layout(config))
+        Result over the groups so far.
     valid : Out(1)
-        ``result`` is that of all groups.
+        ``result`` covers all groups of a step.
 
     Latency: ``OutputPlan.levels`` + 1 · Throughput: 1 group per cycle · Reference: ``numpy.argmax``
     """
@@ -50,7 +51,7 @@ class Largest(wiring.Component):
         plan, best = self.plan, self.result
         value, lane = self._winner(m)
         tags = delay(m, self.tags, plan.levels, "tags", reset_less=False)
-        # Number of the group's first output.
+        # Index of the group's first output.
         base, whole = Signal(plan.index_bits), Signal()
         m.d.comb += whole.eq(tags.valid & tags.last_block)
         m.d.sync += self.valid.eq(whole & tags.last_group)
@@ -61,11 +62,11 @@ class Largest(wiring.Component):
         return m
 
     def _winner(self, m) -> tuple:
-        """The largest logit of a group and its lane, the first of equals."""
+        """The largest logit of a group and its lane; of equal logits the first wins."""
         plan = self.plan
         least = Const(-(1 << (plan.logit_bits - 1)), signed(plan.logit_bits))
         used = plan.outputs - (plan.groups - 1) * plan.lanes
-        # Lanes beyond the outputs never win: no logit is as small.
+        # Lanes beyond the last output never win, as no logit is as small as ``least``.
         level = [
             (logit if lane < used else Mux(self.tags.last_group, least, logit), Const(lane, plan.levels))
             for lane, logit in enumerate(split(self.logits, [plan.logit_bits] * plan.lanes))

@@ -1,4 +1,4 @@
-"""A logit of the output layer."""
+"""A lane of the output layer computes one logit of every group."""
 
 from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import wiring
@@ -15,7 +15,7 @@ from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 
 
 class OutputLane(wiring.Component):
-    """One logit: the sum over the blocks of h, from the bias on.
+    """Computes a logit: the bias plus the sum of products over all blocks of h.
 
     Parameters
     ----------
@@ -24,18 +24,19 @@ class OutputLane(wiring.Component):
     Members
     -------
     weights : In(k · 8)
-        Packed, first lowest.
+        Packed weights of one block, the first in the lowest bits.
     h : In(k · h.width)
-        The block that they meet, in the same cycle.
+        The block of h that these weights are multiplied by, in the same cycle.
     valid, first : In(1)
-        Three cycles later: their products count; they are a logit's first.
+        Three cycles later: the products count; they are the first of a logit.
     bias : In(signed(32))
-        A cycle before ``first``.
+        Bias of a logit, one cycle before ``first``.
     logit : Out(signed(logit_bits))
-        Four cycles after a logit's last block, until its next one.
+        The logit, four cycles after its last block and until the first block of the next one is added.
 
-    Latency: ``chessrnn.model.output_plan.SUM_LATENCY`` less 1, that of the memories · Throughput: 1 block per cycle ·
-    Numerics: exact · Reference: ``chessrnn.model.output_layer.OutputLayer.largest_logit``
+    Latency: ``chessrnn.model.output_plan.SUM_LATENCY`` minus the 1 cycle of the memories ·
+    Throughput: 1 block per cycle · Numerics: exact ·
+    Reference: ``chessrnn.model.output_layer.OutputLayer.largest_logit``
     """
 
     reset_less = True
@@ -78,7 +79,7 @@ class OutputLane(wiring.Component):
                     product.left.eq(weight), product.right.eq(operand), tree.operands[number].eq(product.product),
                 ]  # fmt: skip
             m.d.sync += total.eq(tree.total)
-        # A memory and an addition are too long for a cycle.
+        # The register separates the read of the memory from the addition: both in one cycle would be too slow.
         bias = Signal.like(self.bias, name="bias_register")
         m.d.sync += bias.eq(self.bias)
         with m.If(self.valid):

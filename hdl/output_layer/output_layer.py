@@ -1,4 +1,4 @@
-"""The output layer on chip: a layer behind the stream of h, and the first of its largest logits."""
+"""The output layer on chip multiplies the stream of h by its weights and reports the largest logit."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import stream, wiring
@@ -18,24 +18,24 @@ from chessrnn.model.output_plan import BIAS_BITS, SUM_LATENCY, WEIGHT_BITS
 
 
 class OutputLayer(wiring.Component):
-    """logits = weight · h + bias of every step; tells the largest.
+    """Computes ``logits = weight · h + bias`` for every step and reports the largest.
 
-    As many lanes as a circulant block of the weights has rows share its first column, each in a rotation of its own.
+    The lanes of one circulant block's rows share its first column, each of them with another rotation.
 
     Parameters
     ----------
     config : Config
     contents : dict of str to list of int, optional
-        Words of its memories, for Amaranth's simulator.
+        Words of the layer's memories, for Amaranth's simulator.
 
     Members
     -------
     h : In(stream.Signature(…))
-        As the accelerator's.  While y is taken at once, it is never refused.
+        Blocks of h, as in the accelerator's stream.  As long as results are taken at once, h never waits.
     y : Out(stream.Signature(result_layout(config)))
-        A result for every step.
+        One result per step.
 
-    Latency: ``chessrnn.model.output_plan.OutputPlan.latency`` · Throughput: a step in ``cycles`` of the same ·
+    Latency: ``chessrnn.model.output_plan.OutputPlan.latency`` · Throughput: a step in ``OutputPlan.cycles`` ·
     Numerics: exact · Reference: ``chessrnn.model.output_layer.OutputLayer.largest_logit``
     """
 
@@ -88,7 +88,7 @@ class OutputLayer(wiring.Component):
         return m
 
     def _places(self, lane: int) -> list[int]:
-        """Where in a word the weights of a lane stand, element after element of the block of h."""
+        """Positions in a word of a lane's weights, one for every element of the block of h."""
         k, size = self.config.block_size, self.plan.sharing
         block_row, row = divmod(lane, size)
         first = block_row * k
@@ -96,7 +96,7 @@ class OutputLayer(wiring.Component):
 
     @staticmethod
     def _count(m, rom: Rom, advance) -> None:
-        """A word of a memory after the other, round and round."""
+        """Read the words of a memory in order, again and again."""
         word = Signal.like(rom.addr, name=f"{rom.spec.name}_word")
         m.d.comb += [rom.en.eq(advance), rom.addr.eq(word)]
         with m.If(advance):

@@ -1,4 +1,4 @@
-"""Results that wait for the sink."""
+"""The queue of results that wait for the sink."""
 
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
@@ -9,7 +9,7 @@ from chessrnn.model.config import Config
 
 
 class ResultQueue(wiring.Component):
-    """First in, first out, in registers; a step takes its place when it begins, so that nothing on the way has to wait.
+    """A FIFO in registers; a step reserves its place when it begins, so nothing on the way to the queue has to wait.
 
     Parameters
     ----------
@@ -20,10 +20,13 @@ class ResultQueue(wiring.Component):
     may_begin : Out(1)
         There is a place for the result of one more step.
     begins : In(1)
-        It is taken.
+        A step begins and reserves the place.
     result : In(result_layout(config))
+        Result of a step.
     write : In(1)
+        Store ``result`` in its place.
     y : Out(stream.Signature(result_layout(config)))
+        Results in the order of the steps.
 
     Latency: 1 · Throughput: 1 per cycle
     """

@@ -1,4 +1,4 @@
-"""h of two steps in front of the output layer: one is read, once for every group of logits, while the next comes."""
+"""The step memory holds h of two steps: one is read once per group of logits, while the next one arrives."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
@@ -10,15 +10,15 @@ from chessrnn.hdl.memory import Ram
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import output_vector_spec
 
-# Of a block that is read: it counts; it is the first or the last of its step's blocks, in the first or the last group;
-# its step ends a sequence.
+# Tags of a block that is read: it is valid; it is the first or last block of its step, in the first or last group; its
+# step is the last of a sequence.
 READ_TAGS = data.StructLayout(
     {name: 1 for name in ("valid", "first_block", "last_block", "first_group", "last_group", "ends_sequence")}
 )
 
 
 class StepMemory(wiring.Component):
-    """Takes the beats of a step, then shows all its blocks, a block per cycle, group after group.
+    """Stores the beats of a step, then delivers all its blocks for every group, one block per cycle.
 
     Parameters
     ----------
@@ -27,15 +27,15 @@ class StepMemory(wiring.Component):
     Members
     -------
     h : In(stream.Signature(…))
-        As the accelerator's; refused while both steps are there.
+        Blocks of h, as in the accelerator's stream; not ready while both steps are stored.
     may_begin : In(1)
         Whether the reading of a step may begin.
     begins : Out(1)
-        It does.
+        The reading of a step begins.
     tags : Out(READ_TAGS)
-        Of the block that is asked for in this cycle.
+        Tags of the block that is read in this cycle.
     block : Out(k · h.width)
-        A cycle later.
+        The block, one cycle after its tags.
 
     Latency: 1 from a step's last beat to its first ``tags`` · Throughput: a step in ``OutputPlan.cycles``
     """
@@ -56,14 +56,14 @@ class StepMemory(wiring.Component):
         ram = Ram(output_vector_spec(self.config))
         m.submodules.output_h = shared(ram, platform)
         m.d.comb += self.block.eq(ram.read_data)
-        # Of each half: a whole step is there, and it ends a sequence.
+        # One bit per half: it holds a whole step; that step is the last of a sequence.
         full, ends = Signal(2), Signal(2)
         written, read = self._write(m, ram, full, ends), self._read(m, ram, full, ends)
         m.d.sync += full.eq((full | written) & ~read)
         return m
 
     def _write(self, m, ram: Ram, full: Signal, ends: Signal):
-        """Beats into a half that is free; a bit for the half that becomes full."""
+        """Write beats to a free half; returns one bit per half, set when the half becomes full."""
         blocks = self.plan.blocks
         half, block, taken, whole = Signal(), Signal(range(blocks)), Signal(), Signal()
         m.d.comb += [
@@ -78,7 +78,7 @@ class StepMemory(wiring.Component):
         return whole << half
 
     def _read(self, m, ram: Ram, full: Signal, ends: Signal):
-        """Blocks of a half that is full; a bit for the half that becomes free."""
+        """Read the blocks of a full half; returns one bit per half, set when the half becomes free."""
         blocks, groups, tags = self.plan.blocks, self.plan.groups, self.tags
         half, busy, block, group, done = Signal(), Signal(), Signal(range(blocks)), Signal(range(groups)), Signal()
         m.d.comb += [

@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from chessrnn.hdl.arithmetic.booth import digits_layout, recode, select
+from chessrnn.hdl.arithmetic.booth import digits_layout, partial_product, recode
 from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum, compress
 from chessrnn.hdl.arithmetic.dot_product import CarrySaveJoin, CarrySaveProduct, DotProduct
 from chessrnn.model import bilinear
@@ -105,7 +105,7 @@ def test_every_product_of_small_operands():
 
 
 def test_every_row_of_a_digit():
-    """``select`` is digit · multiplicand, less the bit of a negative digit, plus its offset."""
+    """``partial_product`` is digit · multiplicand, less the bit of a negative digit, plus its offset."""
 
     class Rows(wiring.Component):
         def __init__(self):
@@ -114,7 +114,7 @@ def test_every_row_of_a_digit():
         def elaborate(self, platform):
             m = Module()
             digit = digits_layout(2)(self.digit)[0]
-            m.d.comb += self.row.eq(select(digit, self.a.as_signed()))
+            m.d.comb += self.row.eq(partial_product(digit, self.a.as_signed()))
             return m
 
     digits = {0: 0b000, 1: 0b001, 2: 0b010, -1: 0b101, -2: 0b110}
