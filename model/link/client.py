@@ -1,4 +1,4 @@
-"""The host's end of the link: questions, answers, patience."""
+"""The client on the host: it sends requests to a device, waits for the answers, and repeats requests that got none."""
 
 import time
 from collections.abc import Callable
@@ -24,34 +24,34 @@ from chessrnn.model.link.frames import (
 )
 
 ATTEMPTS = 8
-# The device did not understand, or was not listening: the question may simply be asked again.
+# Reasons of refusals after which a request may be repeated: the device did not understand it or was busy.
 TRANSIENT = (Reason.LINE, Reason.SIZE, Reason.CHECKSUM, Reason.BUSY)
 SEQUENCES = 1 << SEQUENCE_BITS
 
 
 class Line(Protocol):
-    """What carries bytes: a serial port, a socket, a terminal."""
+    """A connection that carries bytes: a serial port, a socket, a terminal."""
 
     def write(self, data: bytes) -> object:
         """Send all of ``data``."""
 
     def read(self) -> bytes:
-        """What has come; waits a short while for the first byte, returns nothing if none came."""
+        """Return the bytes that have arrived; wait a short time for the first one, and return none if none arrives."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a host waits.
+    """The timeouts of a host.
 
     Attributes
     ----------
     answer : float
-        Seconds without a byte after which a question is asked again.
+        Seconds without a byte after which a request is repeated.
     settled : float
         Seconds without a byte after which nothing more follows a refusal.
     clock : callable
-        The time in seconds.  Of a simulated device it is the device's own: how fast a simulator runs beside other
-        work says nothing about the device, and a question repeated too soon only fills its line.
+        Function that returns the time in seconds.  For a simulated device it is the simulated time: the speed of a
+        simulator says nothing about the device, and a request repeated too soon only fills its line.
     """
 
     answer: float = 1.0
@@ -61,19 +61,21 @@ class Patience:
 
 
 class DeviceClient:
-    """Talks to one device.
+    """A client that communicates with one device.
 
     Parameters
     ----------
     line : Line
+        Connection to the device.
     config : Config
-        Of the network that the device should hold; its architecture does not matter.
-    patience : Patience
+        Configuration of the network that the device should hold; its architecture does not matter.
+    patience : Patience, optional
+        Timeouts.
 
     Attributes
     ----------
     repeats : int
-        Questions that were asked again.
+        Number of requests that were repeated.
     """
 
     def __init__(self, line: Line, config: Config, patience: Patience | None = None):
@@ -85,12 +87,12 @@ class DeviceClient:
         self._found: list[Frame | Reason] = []
 
     def ask(self, question: Frame) -> bytes:
-        """Payload of the answer.
+        """Send a request and return the payload of the answer.
 
         Raises
         ------
         FrameError
-            None came in several attempts, or the device refuses for good.
+            No answer came in several attempts, or the device refused the request for a reason that will not change.
         """
         data, complaint = question.encode(), "no answer"
         for attempt in range(ATTEMPTS):
@@ -104,21 +106,21 @@ class DeviceClient:
                 elif found.kind == REFUSED:
                     reason = found.payload[0] if found.payload else 0
                     name = Reason(reason).name if reason in tuple(Reason) else str(reason)
-                    # Perhaps of noise before the question, whose answer then follows at once.
+                    # The refusal may concern noise before the request, whose answer then follows at once.
                     complaint, wait = f"a refusal ({name})", self.patience.settled
                     if reason not in TRANSIENT and found.sequence == question.sequence:
                         raise FrameError(f"the device refuses {_name(question)}: {name}")
                 elif found.kind == question.kind | REPLY and found.sequence == question.sequence:
                     return found.payload
-                # Anything else answers something that was asked twice.
+                # Any other frame answers a request that was sent twice.
         raise FrameError(f"the device must answer {_name(question)} within {ATTEMPTS} attempts, not with {complaint}")
 
     def _next(self, wait: float) -> Frame | Reason | None:
-        """The next frame of the line, ``None`` after ``wait`` seconds without a byte."""
+        """Return the next frame of the line, or ``None`` after ``wait`` seconds without a byte."""
         clock = self.patience.clock
         last = clock()
         while not self._found:
-            # Before it is read: what comes in between is not late.
+            # The time is taken before the read, so that bytes that arrive in between do not count as late.
             now = clock()
             data = self.line.read()
             if data:
@@ -129,16 +131,21 @@ class DeviceClient:
         return self._found.pop(0)
 
     def identify(self) -> Identity:
-        """Who is there?"""
+        """Ask the device for its identity."""
         return Identity.unpack(self.ask(Frame(Kind.IDENTIFY, 0)))
 
     def expect(self, weights_sha256: str) -> Identity:
-        """The device's identity, which must be that of the configured network with these weights.
+        """Ask the device for its identity, which must be that of the configured network with these weights.
+
+        Parameters
+        ----------
+        weights_sha256 : str
+            SHA-256 of the weights, in hexadecimal digits.
 
         Raises
         ------
         InvalidValueError
-            It is another one; the message tells the first thing that differs.
+            The identity differs; the message names the first difference.
         """
         found = self.identify()
         wanted = Identity.of(self.config, weights_sha256, 0)
@@ -149,28 +156,35 @@ class DeviceClient:
         return found
 
     def reset(self) -> None:
-        """Zero state, zero counters."""
+        """Set the state and the counters of the device to zero."""
         self.ask(Frame(Kind.RESET, self.next_step))
         self.next_step = (self.next_step + 1) % SEQUENCES
 
     def step_frame(self, x: np.ndarray, last: bool = False) -> Frame:
-        """The question of the next step."""
+        """Build the request of the next step."""
         return Frame(Kind.STEP, self.next_step, self.layout.pack_x(x, last))
 
     def step(self, x: np.ndarray, last: bool = False) -> np.ndarray:
-        """One step: integers (X,) → integers (H,).
+        """Let the device compute one step.
 
         Parameters
         ----------
+        x : integer array (X,)
+            Input of the step, as codes of the format of x.
         last : bool
-            The sequence ends with it; the next step starts from zero state.
+            Whether the sequence ends with this step, so that the next step starts from zero state.
+
+        Returns
+        -------
+        int64 array (H or P,)
+            Output of the step, as codes of the format of h.
         """
         payload = self.ask(self.step_frame(x, last))
         self.next_step = (self.next_step + 1) % SEQUENCES
         return self.layout.unpack_h(payload)
 
     def counters(self) -> Counters:
-        """What the device counted since the last reset."""
+        """Ask the device for its counts since the last reset."""
         return Counters.unpack(self.ask(Frame(Kind.COUNTERS, 0)))
 
 
@@ -179,7 +193,7 @@ def _name(frame: Frame) -> str:
 
 
 def damaged(frame: bytes, rng: np.random.Generator) -> bytes:
-    """A frame as a bad line delivers it: bits flipped, bytes lost, added or cut off, or noise instead."""
+    """Damage a frame like a bad line does: flip bits, lose, add or cut off bytes, or deliver only noise."""
     line = bytearray(frame)
     place = int(rng.integers(0, len(line)))
     match int(rng.integers(0, 6)):

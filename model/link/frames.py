@@ -1,14 +1,14 @@
-"""The language of the host link: frames of bytes that carry x to the accelerator and h back.
+"""The protocol of the host link: frames of bytes that carry x to the accelerator and h back.
 
-A frame is ``kind · sequence number · length (2 bytes) · payload · CRC-32 (4 bytes)``, numbers with the lowest byte
-first, between two flags; one flag may end a frame and begin the next.  A flag or an escape inside is sent as
-an escape and the byte with bit 5 flipped, as in RFC 1662 (PPP in HDLC-like framing), so that a flag always is
-the border of a frame: whatever was lost before, the next frame is understood.  The CRC is that of ISO 3309 and
-of ``zlib.crc32``, over everything before it.
+A frame is ``kind · sequence number · length (2 bytes) · payload · CRC-32 (4 bytes)`` between two flags, with the lowest
+byte of every number first; one flag may end a frame and begin the next.  A flag or an escape inside a frame is sent as
+an escape followed by the byte with bit 5 flipped, as in RFC 1662 (PPP in HDLC-like framing).  So a flag is always the
+border of a frame, and the next frame is understood whatever was lost before.  The CRC is that of ISO 3309 and of
+``zlib.crc32``, over everything before it.
 
-The host asks, the device answers with the same sequence number and ``kind | REPLY``, or refuses with
-:data:`REFUSED`.  A step that is asked for again with the number of the last one is answered again without being
-computed again, so a host that lost an answer just repeats the question.
+The host sends a request.  The device answers with the same sequence number and ``kind | REPLY``, or refuses with
+:data:`REFUSED`.  If the request of a step has the sequence number of the step before, the device repeats its answer and
+computes nothing, so a host that lost an answer simply repeats the request.
 """
 
 import struct
@@ -28,44 +28,48 @@ SEQUENCE_BITS = 8
 PROTOCOL_VERSION = 1
 REPLY = 0x80
 REFUSED = 0xFF
-# Bit of a step's first payload byte: the sequence ends here and the next step starts from zero state.
+# Bit of the first payload byte of a step: the sequence ends here, and the next step starts from zero state.
 LAST_STEP = 0x01
 
 
 class Kind(IntEnum):
-    """What the host asks for."""
+    """The kinds of requests of the host."""
 
-    IDENTIFY = 1  # answer: Identity
-    STEP = 2  # payload: flags, x of a step; answer: h of the step
-    COUNTERS = 3  # answer: Counters
-    RESET = 4  # zero state, zero counters; the next step's number is this frame's plus one
+    IDENTIFY = 1  # answered by an Identity
+    STEP = 2  # carries flags and the x of a step; answered by the h of the step
+    COUNTERS = 3  # answered by Counters
+    RESET = 4  # sets state and counters to zero; the number of the next step is that of this frame plus one
 
 
 class Reason(IntEnum):
-    """Why a frame was refused; 0 stands for a good one."""
+    """The reasons for which a frame is refused; 0 marks a good frame."""
 
     NONE = 0
-    LINE = 1  # a stop bit was missing, an escape was cut off, or the line fell silent inside a frame
-    SIZE = 2  # shorter or longer than any frame, or not as long as it says
-    CHECKSUM = 3
-    KIND = 4  # of no kind above
-    LENGTH = 5  # not the length of its kind
-    SEQUENCE = 6  # a step that is neither the next nor the last one
-    BUSY = 7  # sent while two others were waiting
+    LINE = 1  # a stop bit was missing, an escape was cut off, or the line was idle for too long inside the frame
+    SIZE = 2  # the frame is shorter or longer than any valid one, or its length field is wrong
+    CHECKSUM = 3  # the CRC is wrong
+    KIND = 4  # the kind is unknown
+    LENGTH = 5  # the payload has the wrong length for its kind
+    SEQUENCE = 6  # the step is neither the next one nor a repetition of the last one
+    BUSY = 7  # two other frames were waiting
 
 
 class FrameError(UserError):
-    """A frame was damaged on its way, or no answer came."""
+    """A frame was damaged, or the device did not answer as expected."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A whole frame.
+    """A frame without flags, escapes and CRC.
 
     Attributes
     ----------
-    kind, sequence : int
+    kind : int
+        A :class:`Kind`, with ``REPLY`` added in an answer, or ``REFUSED``.
+    sequence : int
+        Sequence number, which wraps at 256.
     payload : bytes
+        The payload.
     """
 
     kind: int
@@ -73,17 +77,17 @@ class Frame:
     payload: bytes = b""
 
     def body(self) -> bytes:
-        """Everything between the flags, without escapes."""
+        """All bytes between the flags, without escapes."""
         head = struct.pack("<BBH", self.kind, self.sequence, len(self.payload)) + self.payload
         return head + struct.pack("<I", zlib.crc32(head))
 
     def encode(self) -> bytes:
-        """The bytes on the line, both flags included."""
+        """Encode the frame as the bytes on the line, both flags included."""
         return bytes([FLAG]) + escape(self.body()) + bytes([FLAG])
 
 
 def escape(body: bytes) -> bytes:
-    """Byte stuffing."""
+    """Replace every flag and escape in the body of a frame by an escape sequence (byte stuffing)."""
     out = bytearray()
     for byte in body:
         out += bytes([ESCAPE, byte ^ FLIP]) if byte in (FLAG, ESCAPE) else bytes([byte])
@@ -91,12 +95,14 @@ def escape(body: bytes) -> bytes:
 
 
 def parse_body(body: bytes, max_bytes: int) -> Frame | Reason:
-    """What stood between two flags: a frame, or why it is none.
+    """Parse the bytes between two flags; the result is a frame, or the reason why they are none.
 
     Parameters
     ----------
+    body : bytes
+        The bytes, without escapes.
     max_bytes : int
-        Of the longest frame that is expected, header and CRC included.
+        Length of the longest frame that is expected, header and CRC included.
     """
     if not HEADER_BYTES + CRC_BYTES <= len(body) <= max_bytes:
         return Reason.SIZE
@@ -110,14 +116,14 @@ def parse_body(body: bytes, max_bytes: int) -> Frame | Reason:
 
 
 class FrameDecoder:
-    """Bytes of the line → frames and reasons for refusal, in order.
+    """A decoder that turns the bytes of the line into frames and reasons for refusal, in order.
 
     Hardware twin: ``chessrnn.hdl.device.frame_receiver``.
 
     Parameters
     ----------
     max_bytes : int
-        Of the longest frame, header and CRC included.
+        Length of the longest frame that is expected, header and CRC included.
     """
 
     def __init__(self, max_bytes: int):
@@ -128,7 +134,7 @@ class FrameDecoder:
         self._body, self._begun, self._escaped, self._broken = bytearray(), False, False, False
 
     def byte(self, value: int, error: bool = False) -> Frame | Reason | None:
-        """One byte; ``error``: its stop bit was missing, which damages the frame whatever the byte is."""
+        """Decode one byte; ``error`` says that its stop bit was missing, which damages the frame in any case."""
         if value == FLAG and not error:
             return self._end()
         self._begun = True
@@ -136,20 +142,20 @@ class FrameDecoder:
         if value == ESCAPE and not self._escaped:
             self._escaped = True
         else:
-            # One byte beyond the longest frame tells as much as a thousand.
+            # One byte more than the longest frame is enough to detect an overlong one.
             if len(self._body) <= self.max_bytes:
                 self._body.append(value ^ FLIP if self._escaped else value)
             self._escaped = False
         return None
 
     def silence(self) -> Reason | None:
-        """The line was idle for longer than the device waits."""
+        """Take note that the line was idle for too long; an unfinished frame is damaged by it."""
         begun = self._begun
         self._restart()
         return Reason.LINE if begun else None
 
     def feed(self, data: bytes) -> list[Frame | Reason]:
-        """Many bytes."""
+        """Decode several bytes."""
         return [found for found in map(self.byte, data) if found is not None]
 
     def _end(self) -> Frame | Reason | None:
@@ -162,9 +168,16 @@ class FrameDecoder:
 
 @dataclass(frozen=True)
 class LinkLayout:
-    """Sizes of the payloads of a configuration.
+    """The layout of the payloads of a configuration.
 
-    A beat of the accelerator's streams takes whole bytes, the first element in the lowest bits of the first.
+    A beat of the streams of the accelerator takes whole bytes, with its first element in the lowest bits of the first
+    byte.
+
+    Parameters
+    ----------
+    config : Config
+        Configuration of the accelerator, which must have one context, one direction, no state ports and no output
+        layer.
     """
 
     config: Config
@@ -181,36 +194,36 @@ class LinkLayout:
 
     @property
     def x_beat_bytes(self) -> int:
-        """Bytes of a beat of x."""
+        """Number of bytes of a beat of x."""
         return -(-self.config.block_size * self.config.quantization.x.width // 8)
 
     @property
     def h_beat_bytes(self) -> int:
-        """Bytes of a beat of h."""
+        """Number of bytes of a beat of h."""
         return -(-self.config.block_size * self.config.quantization.h.width // 8)
 
     @property
     def step_bytes(self) -> int:
-        """Payload of a step's question: flags, then the beats of x."""
+        """Number of payload bytes of the request of a step: flags, then the beats of x."""
         return 1 + self.config.num_input_blocks * self.x_beat_bytes
 
     @property
     def answer_bytes(self) -> int:
-        """Payload of a step's answer: the beats of h."""
+        """Number of payload bytes of the answer to a step: the beats of h."""
         return self.config.num_output_blocks * self.h_beat_bytes
 
     @property
     def max_request_bytes(self) -> int:
-        """Longest frame that the device takes: a step's."""
+        """Length of the longest frame that the device accepts, the request of a step."""
         return HEADER_BYTES + self.step_bytes + CRC_BYTES
 
     @property
     def max_answer_bytes(self) -> int:
-        """Longest frame that the host takes."""
+        """Length of the longest frame that the host accepts."""
         return HEADER_BYTES + max(self.answer_bytes, Identity.BYTES, Counters.BYTES) + CRC_BYTES
 
     def pack_x(self, x: np.ndarray, last: bool = False) -> bytes:
-        """Payload of a step: integers (X,) in the format of x."""
+        """Pack the payload of a step from integers (X,) in the format of x."""
         k, count = self.config.block_size, self.config.num_input_blocks
         padded = np.zeros(count * k, dtype=np.int64)
         padded[: len(x)] = x
@@ -220,12 +233,12 @@ class LinkLayout:
         )
 
     def unpack_x(self, payload: bytes) -> tuple[np.ndarray, bool]:
-        """Inverse of :meth:`pack_x`: integers (X,), and whether the sequence ends."""
+        """Unpack the payload of a step: integers (X,), and whether the sequence ends."""
         x = _elements(payload[1:], self.x_beat_bytes, self.config.block_size, self.config.quantization.x.width)
         return x[: self.config.network.input_size], bool(payload[0] & LAST_STEP)
 
     def pack_h(self, h: np.ndarray) -> bytes:
-        """Payload of an answer: integers (H,) in the format of h."""
+        """Pack the payload of an answer from integers (H or P,) in the format of h."""
         k, count = self.config.block_size, self.config.num_output_blocks
         padded = np.zeros(count * k, dtype=np.int64)
         padded[: len(h)] = h
@@ -233,7 +246,7 @@ class LinkLayout:
         return b"".join(word.to_bytes(self.h_beat_bytes, "little") for word in words)
 
     def unpack_h(self, payload: bytes) -> np.ndarray:
-        """Inverse of :meth:`pack_h`: integers (H,)."""
+        """Unpack the payload of an answer: integers (H or P,)."""
         if len(payload) != self.answer_bytes:
             raise FrameError(f"an answer must hold {self.answer_bytes} bytes of h, not {len(payload)}")
         h = _elements(payload, self.h_beat_bytes, self.config.block_size, self.config.quantization.h.width)
@@ -241,7 +254,7 @@ class LinkLayout:
 
 
 def _elements(data: bytes, beat_bytes: int, count: int, bits: int) -> np.ndarray:
-    """``count`` two's-complement elements of every beat."""
+    """Unpack the ``count`` two's-complement elements of every beat."""
     mask, half = (1 << bits) - 1, 1 << (bits - 1)
     values = []
     for start in range(0, len(data), beat_bytes):
@@ -253,19 +266,26 @@ def _elements(data: bytes, beat_bytes: int, count: int, bits: int) -> np.ndarray
 
 @dataclass(frozen=True)
 class Identity:
-    """What a device says about itself.
+    """The identity of a device: the network and the weights that it holds.
 
     Attributes
     ----------
-    block_size, x_bits, h_bits, input_size, hidden_size : int
-        k, widths of an element, X, H.
+    block_size : int
+        k.
+    x_bits, h_bits : int
+        Widths of an element of x and of h.
+    input_size : int
+        X.
+    hidden_size : int
+        Number of elements of the h that the device sends: H, or P with a projection.
     step_bytes, answer_bytes : int
-        Payloads of a step.
+        Numbers of payload bytes of the request of a step and of its answer.
     clock_khz : int
+        Clock frequency in kHz.
     configuration : str
-        16 hexadecimal digits: ``Config.fingerprint``.
+        ``Config.fingerprint``, 16 hexadecimal digits.
     numerics : str
-        16 hexadecimal digits: ``Config.model_fingerprint``, which no tile changes.
+        ``Config.model_fingerprint``, 16 hexadecimal digits, which is the same for every architecture.
     weights : str
         First 16 hexadecimal digits of the SHA-256 of the weights.
     """
@@ -287,7 +307,7 @@ class Identity:
 
     @classmethod
     def of(cls, config: Config, weights_sha256: str, clock_hz: float) -> "Identity":
-        """The identity of a design point with weights."""
+        """Identity of a design point with its weights."""
         layout = LinkLayout(config)
         q, network = config.quantization, config.network
         return cls(
@@ -297,7 +317,7 @@ class Identity:
         )  # fmt: skip
 
     def pack(self) -> bytes:
-        """Payload of the answer to IDENTIFY."""
+        """Pack the payload of the answer to IDENTIFY."""
         return struct.pack(
             self.FORMAT, PROTOCOL_VERSION, self.block_size, self.x_bits, self.h_bits, self.input_size,
             self.hidden_size, self.step_bytes, self.answer_bytes, self.clock_khz, bytes.fromhex(self.configuration),
@@ -317,18 +337,18 @@ class Identity:
 
 @dataclass(frozen=True)
 class Counters:
-    """What a device counted since its last reset; each wraps at 2^32.
+    """The counts of a device since its last reset; each one wraps at 2^32.
 
     Attributes
     ----------
     steps : int
-        Steps computed; a repeated answer is none.
+        Number of steps computed; repeated answers do not count.
     tile_cycles : int
-        Cycles in which the tile worked.
+        Number of cycles in which the matrix engine worked.
     step_cycles : int
-        Cycles from the first beat of x to the last of h, of all steps.
+        Number of cycles from the first beat of x to the last beat of h, summed over all steps.
     accepted, refused : int
-        Frames; the one that asks counts.
+        Numbers of accepted and of refused frames; the frame that asks for the counts is included.
     """
 
     steps: int
@@ -341,7 +361,7 @@ class Counters:
     BYTES = struct.calcsize(FORMAT)
 
     def pack(self) -> bytes:
-        """Payload of the answer to COUNTERS."""
+        """Pack the payload of the answer to COUNTERS."""
         return struct.pack(self.FORMAT, self.steps, self.tile_cycles, self.step_cycles, self.accepted, self.refused)
 
     @classmethod
@@ -354,8 +374,8 @@ class Counters:
 
 # -- the line --------------------------------------------------------------------------------------------------
 
-# A receiver samples in the middle of a bit, found from the start bit; nine and a half bits later it must still be
-# inside of the stop bit.
+# A receiver finds the middle of the bits from the edge of the start bit, and nine and a half bits later it must still
+# sample inside the stop bit.
 MAX_BAUD_ERROR = 0.02
 MIN_DIVISOR = 4
 BITS_PER_BYTE = 10  # start, eight data bits, stop
@@ -363,16 +383,16 @@ BITS_PER_BYTE = 10  # start, eight data bits, stop
 
 @dataclass(frozen=True)
 class LinkConfig:
-    """Clock and line of a device.
+    """The clock and the line timing of a device.
 
     Parameters
     ----------
     clock_hz : float
-        Of everything.
+        Clock frequency of the whole device in Hz.
     divisor : int
-        Clock cycles per bit.
+        Number of clock cycles per bit on the line.
     silence_cycles : int
-        A frame that pauses for this long is given up.
+        Number of clock cycles without a byte after which an unfinished frame is abandoned.
     """
 
     clock_hz: float
@@ -388,17 +408,17 @@ class LinkConfig:
 
     @property
     def baud(self) -> float:
-        """Bits per second."""
+        """Number of bits per second on the line."""
         return self.clock_hz / self.divisor
 
     @classmethod
     def from_baud(cls, clock_hz: float, baud: int) -> "LinkConfig":
-        """The divisor that comes closest to a rate.
+        """Line timing with the divisor that comes closest to ``baud`` bits per second.
 
         Raises
         ------
         InvalidValueError
-            None comes close enough.
+            No divisor comes close enough.
         """
         require(baud > 0, "baud", "more than 0", baud)
         divisor = max(MIN_DIVISOR, round(clock_hz / baud))
@@ -410,6 +430,6 @@ class LinkConfig:
         return cls(clock_hz, divisor, round(clock_hz * cls.SILENCE_SECONDS))
 
     def step_seconds(self, layout: LinkLayout) -> float:
-        """Time of a step's two frames on the line, one after the other, without escapes."""
+        """Seconds that the two frames of a step take on the line, one after the other, without escapes."""
         frames = 2 * (2 + HEADER_BYTES + CRC_BYTES) + layout.step_bytes + layout.answer_bytes
         return frames * BITS_PER_BYTE / self.baud

@@ -137,7 +137,7 @@ def test_file_round_trip(tmp_path):
         (b"// configuration abc124\n1\n2\n3\n", "must be of configuration abc123, not 'abc124'"),
         (b"1\n2\n3\n", "must be of configuration abc123, not '1'"),
         (b"// configuration abc123\n1\n2\n", "must hold 3 words, not 2"),
-        (b"// configuration abc123\n1\n2\nzz\n", "must hold hexadecimal words alone"),
+        (b"// configuration abc123\n1\n2\nzz\n", "must hold hexadecimal words only"),
         (b"// configuration abc123\n1\n2\n400\n", "must hold words of 10 bits, not 11"),
         (b"\xff", "must be a readable memory file"),
     ],
