@@ -266,7 +266,7 @@ class VectorMemory(wiring.Component):
         with m.If(access.read_h):
             m.d.sync += [column.eq(access.column), layer.eq(access.layer)]
         for (number, _, index), (store, ram) in banks.items():
-            # Parts that share a memory belong to one layer, so the first of them stands for all.
+            # Parts that share a memory belong to the same layer, so only the first of them is connected.
             if not store.vector.is_previous or number != store.parts[0]:
                 continue
             own = self.config.parts[number].layer

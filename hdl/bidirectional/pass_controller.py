@@ -138,7 +138,7 @@ class PassController(wiring.Component):
         m.d.sync += missing.eq(missing + Mux(self.issue & step_ends, own, 0) - self.h_written)
         h_ready = Signal()
         if several:
-            m.d.comb += h_ready.eq(self._is_made(m, part, part_ends, missing, reach))
+            m.d.comb += h_ready.eq(self._is_written(m, part, part_ends, missing, reach))
         else:
             # Of the missing blocks, the last are those of the other direction's step, which this one does not read.
             m.d.comb += h_ready.eq(self.first_step | (missing <= own) | (missing + reach <= 2 * own))
@@ -161,7 +161,7 @@ class PassController(wiring.Component):
             m.d.sync += self.tags.part_shape.eq(select_part(layer, part, by_layer))
         return m
 
-    def _is_made(self, m, part, part_ends, missing, reach) -> Value:
+    def _is_written(self, m, part, part_ends, missing, reach) -> Value:
         """Whether a part's blocks from its own layer are written: h of the step before, or those of an earlier part."""
         config = self.config
         own, inner = config.num_output_blocks, config.num_hidden_blocks

@@ -28,7 +28,7 @@ class FrameSender(wiring.Component):
     index : Out
         Index of the payload byte that the sender needs.
     payload : In(8)
-        That byte, one cycle after ``index`` at the latest.
+        The byte at ``index``, at most one cycle later.
     bytes : Out(stream.Signature(8))
         Bytes of the frame for the line.
 

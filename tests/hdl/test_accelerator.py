@@ -1,4 +1,4 @@
-"""The whole accelerator in Amaranth's simulator: 0 LSB and the predicted cycle, whatever must not matter."""
+"""The whole accelerator in Amaranth's simulator: its outputs equal the reference in the predicted cycles."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,8 @@ def variant(**settings):
     return preset("tiny").replace(settings)
 
 
-# The cocotb regression sweeps what ships; here the multipliers of Python's own simulator suffice for the schedule.
+# The cocotb regression sweeps the emitted Verilog; for the schedule, designs with multipliers suffice, which Amaranth's
+# simulator runs faster.
 ARCHITECTURES = [
     {"engine": "direct"},
     {"engine": "fast", "tile_rows": 1, "tile_cols": 1},
@@ -127,7 +128,7 @@ def test_layers(layers, cell, settings, rng):
     ],
 )
 def test_projections(layers, projection, settings, rng):
-    """More rows than a bundle, fewer than a bundle, bundles that become more blocks than they have slices."""
+    """Projections of more and of fewer rows than a bundle has, and of bundles with more blocks than slices."""
     config = preset("tiny").replace(
         {"network.num_layers": layers, "network.projection_size": projection, "quantization.projection_frac": 6}
         | {"network.hidden_size": 26, "compression.block_size": 2, "architecture.arithmetic": "multiplier"}
@@ -138,7 +139,7 @@ def test_projections(layers, projection, settings, rng):
 
 @pytest.mark.parametrize("settings", [{"tile_cols": 2}, {"engine": "fast", "tile_cols": 1}])
 def test_a_gate_that_waits_waits_long_enough(settings, rng):
-    """One hidden block in one cycle or two: Z's result is held before N asks for it."""
+    """With a hidden block in one or two cycles, z is stored before N reads it."""
     fields = {"network.input_size": 4, "network.hidden_size": 4, "network.cell": "gru_reset_first"}
     fields |= {"architecture.tile_rows": 1, "architecture.cell_lanes": 4, "architecture.arithmetic": "multiplier"}
     pipeline = {f"pipeline.{name}": value for name, value in PIPELINES[0].items()}
@@ -157,7 +158,7 @@ def test_a_gate_that_waits_waits_long_enough(settings, rng):
     ],
 )
 def test_contexts_take_turns(contexts, layers, settings, rng):
-    """Streams of their own, dealt step by step: each as if it were alone, none waiting for its own last step."""
+    """Streams interleaved step by step give the outputs that each gives alone, and none waits for its own last step."""
     fixed = {"network.num_layers": layers, "architecture.contexts": contexts, "architecture.arithmetic": "multiplier"}
     settings = dict(settings)
     fixed["network.projection_size"] = settings.pop("projection_size", 0)

@@ -1,4 +1,4 @@
-"""Every block of the datapath against its golden function, every bit and every latency."""
+"""Every block of the datapath is compared with its golden function, bit by bit and in its latency."""
 
 import numpy as np
 import pytest
@@ -119,7 +119,7 @@ def test_cell_lane(kind, segments, arithmetic, cell, rng):
         if peepholes:
             stimuli[t]["peephole"] = ints(weights[:, t])
         if config.cell.has_state:
-            # The state is wanted later than the sums that it belongs to.
+            # The state is due some cycles after the sums that it belongs to.
             stimuli[t]["c"] = int(c[max(t - lane.read_latency, 0)])
     known = count - lane.latency
     expected = UPDATES[cell](config, sums + bias, c, weights if peepholes else None)
@@ -133,7 +133,7 @@ def test_cell_lane(kind, segments, arithmetic, cell, rng):
 @pytest.mark.parametrize("fracs", [[4, 5, 3], [4, 4, 4]])
 @pytest.mark.parametrize("kind", ["pwl", "shift"])
 def test_reset_first_lane(kind, fracs, rng):
-    """A unit after the other: its R, its Z, then the N of the same unit, back to back."""
+    """The gates R, Z, N of one unit after the other are computed back to back."""
     settings = {"activation.kind": kind, "activation.segments": 8 if kind == "pwl" else 4}
     config = small_config().replace({"network.cell": "gru_reset_first", "quantization.weight_frac": fracs, **settings})
     q, count = config.quantization, 100
@@ -143,10 +143,10 @@ def test_reset_first_lane(kind, fracs, rng):
     sums[:, 20:] //= 16
     bias = rng.integers(-(1 << 12), 1 << 12, size=(3, count))
     c = rng.integers(q.cell.min, q.cell.max + 1, size=count)
-    met = []
+    scaled_states = []
 
     def candidate(scaled):
-        met.append(scaled)
+        scaled_states.append(scaled)
         return sums[2] + bias[2]
 
     expected = STAGED_UPDATES["gru_reset_first"](config, sums + bias, c, candidate)
@@ -162,7 +162,7 @@ def test_reset_first_lane(kind, fracs, rng):
     def found(port, latency, stage):
         return [g[port] for g in pump(lane, stimuli, (port,), latency)][stage::3][:known]
 
-    assert found("h", lane.latency, 0) == met[0][:known].tolist()
+    assert found("h", lane.latency, 0) == scaled_states[0][:known].tolist()
     assert found("gate", lane.read_latency, 1) == z[:known]
     assert found("c_next", lane.write_latency, 2) == expected.cell[:known].tolist()
     assert found("h", lane.latency, 2) == expected.h[:known].tolist()

@@ -1,4 +1,4 @@
-"""Transforms and multiplier against NumPy, at the extremes of every operand too."""
+"""Transforms and the multiplier are compared with NumPy, also at the extremes of every operand."""
 
 import itertools
 
@@ -14,7 +14,7 @@ SIZES = bilinear.FAST_BLOCK_SIZES
 
 
 def evaluate(dut, vectors: np.ndarray, source: str, result: str) -> np.ndarray:
-    """Outputs of a component whose ports hold several values, a vector per cycle."""
+    """Drive a component with one vector per cycle; returns the vectors of its outputs."""
     outputs = []
 
     async def testbench(ctx):
@@ -40,7 +40,7 @@ def fields(port) -> list:
 
 
 def element_vectors(k: int, bits: int, count: int) -> np.ndarray:
-    """Vectors that drive every form to both its ends, then random ones."""
+    """Vectors that drive every form to both ends of its range, then random ones."""
     low, high = bilinear.signed_interval(bits)
     forward = bilinear.forward_matrix(k)
     random = np.random.default_rng(k).integers(low, high + 1, (count, k))

@@ -1,4 +1,4 @@
-"""Carry-save sums are the integer sums."""
+"""Carry-save sums equal the integer sums."""
 
 import itertools
 
@@ -18,7 +18,7 @@ from chessrnn.sim.pysim import pump
 
 
 def golden_digits(value: int, width: int) -> int:
-    """Radix-4 Booth digits, packed: an independent recoding."""
+    """The packed radix-4 Booth digits of a value, recoded independently of the hardware."""
     packed = 0
     for index in range(num_digits(width)):
         low, middle, high = (
@@ -69,7 +69,7 @@ def check(dut: DotProduct, cases) -> None:
 
 
 class PlainPorts(wiring.Component):
-    """The dot product with digits as plain words."""
+    """A dot product whose digits are ports of plain words."""
 
     def __init__(self, dut: DotProduct):
         self.dut = dut
@@ -105,7 +105,7 @@ def test_every_product_of_small_operands():
 
 
 def test_every_row_of_a_digit():
-    """``partial_product`` is digit · multiplicand, less the bit of a negative digit, plus its offset."""
+    """``partial_product`` is digit · multiplicand, minus 1 for a negative digit, plus the offset."""
 
     class Rows(wiring.Component):
         def __init__(self):
@@ -134,7 +134,7 @@ def test_join(sums, width, rng):
 
 
 def test_sums_of_words_everywhere(rng):
-    """Words of any offset and length, bits of any position: exact, and never a bit too many."""
+    """Sums of words of any offset and length and of bits at any position are exact and have no excess bits."""
     for _ in range(25):
         words = [(int(rng.integers(0, 6)), int(rng.integers(1, 6))) for _ in range(rng.integers(1, 9))]
         places = rng.integers(0, 7, size=rng.integers(0, 5)).tolist()

@@ -1,4 +1,4 @@
-"""Bidirectional networks in Amaranth's simulator: 0 LSB and every predicted cycle; the sequencer by itself."""
+"""Bidirectional networks in Amaranth's simulator: outputs equal the reference, cycle by cycle; the sequencer."""
 
 from itertools import accumulate
 
@@ -17,9 +17,9 @@ LENGTHS = (3, 1)
 
 
 def design(**settings):
-    """A small network of both directions; names without a section are of the architecture."""
+    """Configuration of a small bidirectional network; settings without a section belong to the architecture."""
     fixed = {"network.bidirectional": True, "architecture.arithmetic": "multiplier", "architecture.tile_cols": 1}
-    # Python's own simulator is slow: blocks of four, two of x, two of h.
+    # Amaranth's simulator is slow, so x and h have two blocks of four elements each.
     config = preset("tiny").replace(fixed | {"architecture.tile_rows": 1})
     config = config.replace({"network.input_size": 6, "network.hidden_size": 5})
     if "network.cell" in settings:
@@ -28,7 +28,7 @@ def design(**settings):
 
 
 def payloads(beats, bits):
-    """``{last, data}`` as one integer → (data, last)."""
+    """Split beats, each ``{last, data}`` as one integer, into pairs (data, last)."""
     return [(beat & ((1 << bits) - 1), beat >> bits) for beat in beats]
 
 
@@ -36,7 +36,7 @@ def check(config, rng, lengths=LENGTHS, make=random_weights, stalled=True):
     scenario = Scenario(make(config, rng), random_sequences(config, rng, lengths))
     k, q = config.block_size, config.quantization
     x, h = payloads(scenario.x_beats, k * q.x.width), payloads(scenario.h_beats, k * q.h.width)
-    # What pads x does not count.
+    # The padding of x must not matter, so it is filled with noise.
     used, width = (config.network.input_size - 1) % k + 1, q.x.width
     noise = int(rng.integers(1 << 30)) << (used * width) & ((1 << (k * width)) - 1)
     last_blocks = range(config.num_input_blocks - 1, len(x), config.num_input_blocks)
@@ -77,8 +77,8 @@ def test_every_cell(cell, layers, sizes, settings, rng):
 @pytest.mark.parametrize(
     "settings",
     [
-        # A step shorter than the latency, a single group of rows and columns, a datapath without registers, lanes that
-        # the drain waits for.
+        # A step shorter than the latency, a single group of rows and columns, a datapath without registers, and so few
+        # lanes that the drain waits for them.
         {"network.hidden_size": 4, "network.input_size": 4, "tile_rows": 4, "tile_cols": 2},
         {"engine": "fast", "tile_rows": 5, "tile_cols": 4, "cell_lanes": 1},
         {"engine": "fast", "tile_rows": 2, "architecture.pipeline.memory_register": False},
@@ -93,8 +93,8 @@ def test_what_must_not_matter(settings, rng):
 @pytest.mark.parametrize(
     ("cell", "layers", "projection", "settings"),
     [
-        # A block, one that fills no bundle; more rows than a bundle, bundles that become more blocks than slices; a
-        # tile that is the whole of a projection; a cell much longer than the latency, and much shorter.
+        # One block, which does not fill a bundle; more rows than a bundle; bundles with more blocks than slices; a tile
+        # that covers a whole projection; a cell that takes much longer than the latency, and much shorter.
         ("lstm", 1, 3, {"network.hidden_size": 11}),
         ("lstm_peephole", 2, 5, {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
         ("lstm", 3, 6, {"network.hidden_size": 9, "engine": "fast", "tile_rows": 5, "tile_cols": 2, "cell_lanes": 4}),
@@ -113,8 +113,8 @@ def test_projections(cell, layers, projection, settings, rng):
 @pytest.mark.parametrize(
     ("layers", "sizes", "settings"),
     [
-        # Steps much shorter than the latency, a hidden block in one cycle; input that the directions wait for; the
-        # drain in the way; several groups of everything.
+        # Steps much shorter than the latency; a hidden block in one cycle; input that the directions wait for; a drain
+        # that delays issues; several groups of rows and columns.
         (1, (4, 4), {"cell_lanes": 4}),
         (1, (2, 3), {"engine": "fast", "tile_cols": 2}),
         (2, (30, 5), {"tile_cols": 3, "tile_rows": 2}),
@@ -174,19 +174,19 @@ def test_addresses_of_a_pass():
 
 
 class Engine:
-    """Stands for the core: blocks of h that tell which input, step and direction they were made of.
+    """A model of the engine beside the sequencer; its h depends on the step's whole input and on the direction.
 
     Attributes
     ----------
     busy : list of (int, int)
-        Cycle from which a block can be written, and the block.
+        Pairs of a block of h and, before it, the cycle from which it can be written.
     """
 
     def __init__(self, own, bits):
         self.own, self.bits, self.held, self.step, self.busy = own, bits, [], 0, []
 
     def take(self, block, inputs, cycle, rng):
-        """A block of input; after the last of a step its h is on its way."""
+        """Receive a block of input; after the last one of a step, schedule the step's h."""
         self.held.append(block)
         if len(self.held) == inputs:
             self.busy += [(cycle + int(rng.integers(20)), block) for block in self.make(self.held, self.step % 2)]
@@ -199,7 +199,7 @@ class Engine:
 
 
 def layers_over(sequence, engine, layers):
-    """What the layers make of a sequence of steps, each a list of blocks: the blocks of every step's output."""
+    """The output blocks of all steps, after all layers have run over a sequence of steps (lists of blocks)."""
     steps = sequence
     for _ in range(layers):
         forward, reverse = ([engine.make(step, direction) for step in steps] for direction in range(2))
@@ -224,8 +224,8 @@ def test_the_sequencer_leads_every_layer_over_the_sequence(layers, sizes, rng):
               for n, block in enumerate(row)]  # fmt: skip
         masked = [[*row[:-1], row[-1] & ((1 << used) - 1)] for row in steps]
         for start in range(0, length, 5):
-            piece = layers_over(masked[start : start + 5], engine, layers)
-            wanted += [(block, int(number == len(piece) - 1)) for number, block in enumerate(piece)]
+            blocks = layers_over(masked[start : start + 5], engine, layers)
+            wanted += [(block, int(number == len(blocks) - 1)) for number, block in enumerate(blocks)]
     received, starts = [], []
     sim = Simulator(dut)
     sim.add_clock(1e-6)
@@ -261,5 +261,5 @@ def test_the_sequencer_leads_every_layer_over_the_sequence(layers, sizes, rng):
     sim.add_testbench(bench)
     sim.run()
     assert received == wanted
-    # Five sequences, as the last of seven steps was cut; nothing is under way when a pass begins.
+    # There are five sequences, as the one of seven steps is cut; no block is under way when a pass begins.
     assert starts == [(int(layer == 0), [], []) for _ in range(5) for layer in range(layers)]

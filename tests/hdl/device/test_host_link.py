@@ -1,4 +1,4 @@
-"""Blocks of the host link against the reference codec; ``chessrnn.scripts.host --fuzz`` hurts the whole device."""
+"""Blocks of the host link are compared with the reference codec; ``chessrnn host --fuzz`` tests the whole device."""
 
 import pytest
 from amaranth.hdl import Module
@@ -33,7 +33,7 @@ def simulate(dut, bench):
 
 
 class Loop(wiring.Component):
-    """Transmitter into receiver, as a cable would."""
+    """A transmitter connected to a receiver, as by a cable."""
 
     def __init__(self, divisor):
         self.transmitter, self.receiver = UartTransmitter(divisor), UartReceiver(divisor)
@@ -62,7 +62,7 @@ def test_uart_carries_every_byte(divisor, rng):
                 got.append(ctx.get(dut.receiver.data))
                 assert not ctx.get(dut.receiver.error)
             cycle += 1
-            # Back to back: ten bits a byte, not one cycle more.
+            # Bytes follow each other without a gap: ten bits per byte.
             assert cycle <= len(sent) * 10 * divisor + 20
             await ctx.tick()
 
@@ -71,7 +71,7 @@ def test_uart_carries_every_byte(divisor, rng):
 
 
 def line_bits(byte, divisor, rate=1.0, stop=1):
-    """Levels of the line, a value per clock cycle, from a sender whose bits are ``rate`` times as long."""
+    """Levels of the line, one per clock cycle, from a sender whose bits last ``rate`` times as long as expected."""
     levels = [0, *((byte >> bit) & 1 for bit in range(8)), stop]
     return [levels[int(cycle / (divisor * rate))] for cycle in range(int(len(levels) * divisor * rate))]
 
@@ -111,7 +111,7 @@ def test_uart_reports_a_missing_stop_bit_once_and_ignores_glitches():
 
 
 def damage(body: bytes, rng) -> list[tuple[int, bool]]:
-    """The bytes of a frame on the line, hurt in one of the ways in which lines hurt."""
+    """The bytes of a frame with their error flags, damaged in one of the ways in which a line damages frames."""
     line = [FLAG, *escape(body), FLAG]
     errors = [False] * len(line)
     place = int(rng.integers(0, len(line)))
@@ -137,12 +137,12 @@ def damage(body: bytes, rng) -> list[tuple[int, bool]]:
         case 7:
             line, errors = rng.integers(0, 256, place + 1).tolist() + [FLAG], [False] * (place + 2)
         case _:
-            pass  # whole
+            pass  # undamaged
     return list(zip(line, errors, strict=True))
 
 
 def requests(layout, rng, count):
-    """Frames of every kind, most of them right."""
+    """Bodies of frames of every kind, most of them valid."""
     kinds = [Kind.STEP, Kind.STEP, Kind.IDENTIFY, Kind.COUNTERS, Kind.RESET, 0, 77]
     for _ in range(count):
         kind = kinds[int(rng.integers(len(kinds)))]
@@ -153,7 +153,7 @@ def requests(layout, rng, count):
 
 
 def test_receiver_sorts_damaged_frames(rng):
-    """Every damaged frame is recognised, every whole one is understood, in the reference's words."""
+    """The receiver rejects every damaged frame and decodes every other one, as the reference decoder does."""
     layout = LinkLayout(preset("tiny"))
     dut, golden = FrameReceiver(layout, LINK), FrameDecoder(layout.max_request_bytes)
     line = [pair for body in requests(layout, rng, 400) for pair in damage(body, rng)]

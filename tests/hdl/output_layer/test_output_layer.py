@@ -1,4 +1,4 @@
-"""The output layer on chip in Amaranth's simulator: the reference's choice, in the predicted cycle."""
+"""The output layer on chip in Amaranth's simulator: the reference's logits and choice in the predicted cycles."""
 
 import dataclasses
 import re
@@ -27,7 +27,7 @@ LENGTHS = (3, 1, 1, 2)
 
 
 def check(config, rng, change=lambda layer: layer):
-    """Values and cycles without stalls, values under stalls."""
+    """Check values and cycles without stalls, and values with stalls."""
     weights = random_weights(config, rng)
     weights = dataclasses.replace(weights, output=change(weights.output))
     q, k = config.quantization, config.block_size
@@ -43,7 +43,7 @@ def check(config, rng, change=lambda layer: layer):
     assert run.results == expected
     assert run.beats == expected_h
     line, latency = Schedule(config).timeline(list(LENGTHS)), config.output_plan.latency
-    # It never holds up the layers.
+    # The output layer never delays the layers.
     assert run.beat_cycles[config.num_output_blocks - 1 :: config.num_output_blocks] == line.last_beat
     assert run.result_cycles == [cycle + latency for cycle in line.last_beat]
     stall = float(rng.random() * 0.7)
@@ -70,12 +70,13 @@ def test_choice_and_cycle(index, rng):
 
 
 def small(**settings):
-    """One tile of multipliers."""
+    """Configuration of a tile of one processing element with multipliers."""
     settings = {"tile_rows": 1, "tile_cols": 1, "arithmetic": "multiplier", **settings}
     return preset("tiny").replace({f"architecture.{name}": value for name, value in settings.items()})
 
 
-# k, k_y, H and what else; V and H that blocks do not divide, more lanes than outputs, several groups.
+# k, block size of the output layer, H, further settings: outputs and H that are no multiple of a block, more lanes than
+# outputs, several groups.
 CIRCULANT = [
     (4, 4, 12, {"output_layer": 10}),
     (4, 2, 12, {"output_layer": 7, "output_lanes": 4, "tile_rows": 1, "tile_cols": 1}),
@@ -94,7 +95,7 @@ def test_circulant_choice_and_cycle(index, rng):
     plan = config.output_plan
     assert plan.lanes % of_output == 0
     if plan.lanes <= plan.outputs:
-        # The same lanes and cycles for a share of the bits.
+        # Lanes and cycles are those of a dense output layer, with a fraction of its weight bits.
         dense = config.replace({"compression.output_block_size": 1, "architecture.output_lanes": plan.lanes})
         assert dense.output_plan == dataclasses.replace(plan, sharing=1)
         assert memory_bits(config)["output_weights"] * of_output == memory_bits(dense)["output_weights"]
@@ -106,7 +107,7 @@ def test_circulant_lanes_without_output_never_win(rng):
     assert config.output_plan.lanes == 4
 
     def negative(layer):
-        # Rows of zero logits would win.
+        # All logits are negative, so a lane without an output, whose logit would be 0, would win.
         weight = np.full_like(layer.weight, -1)
         return dataclasses.replace(layer, weight=weight, bias=np.arange(5) - (1 << 31))
 
@@ -114,7 +115,7 @@ def test_circulant_lanes_without_output_never_win(rng):
 
 
 def test_circulant_weights_are_dense_ones_too(rng):
-    """The same network on a dense output layer chooses the same."""
+    """A dense output layer with the same weights reports the same results."""
     config = small(output_layer=7).replace({"compression.output_block_size": 4})
     weights, q = random_weights(config, rng), config.quantization
     dense = dataclasses.replace(weights, config=config.replace({"compression.output_block_size": 1}))
@@ -125,7 +126,7 @@ def test_circulant_weights_are_dense_ones_too(rng):
 
 
 def test_the_hardware_does_what_was_trained(rng, tmp_path):
-    """Trainer, its weight image and the hardware: the same choices of an output layer of circulant blocks."""
+    """Trainer, weight image and hardware agree on the results of an output layer of circulant blocks."""
     config = small().replace({"compression.output_block_size": 4})
     torch.manual_seed(3)
     network = SequenceNetwork(config, 7, 7)
@@ -148,7 +149,7 @@ def test_the_hardware_does_what_was_trained(rng, tmp_path):
 
 
 def network_h(image, codes):
-    """h of every step of the reference."""
+    """The reference's h of every step."""
     return NetworkReference(image.weights).run(image.text_layers.embedding[codes])[0]
 
 
@@ -180,7 +181,7 @@ def test_lanes_without_output_never_win(rng):
     def negative(layer):
         return dataclasses.replace(layer, weight=layer.weight * 0, bias=np.full(7, least))
 
-    # The last group has one output of its own and two lanes without.
+    # The last group has one output and two lanes without an output.
     assert set(check(small(output_layer=7, output_lanes=3), rng, negative)) == {0}
 
 
@@ -223,7 +224,7 @@ def test_results_that_are_not_taken_hold_up_h_and_are_not_lost(rng):
     )
     assert run.beats == expected
     assert [index for index, _, _ in run.results] == weights.output.largest_logit(h)[0].tolist()
-    # All came, and the last of h only after the first result was taken.
+    # All results arrive, and the last beats of h only after the first result has been taken.
     assert min(run.result_cycles) < run.beat_cycles[-1]
     assert sum(cycle < min(run.result_cycles) for cycle in run.beat_cycles) < len(expected) - config.num_output_blocks
 
