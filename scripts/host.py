@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from chessrnn.model.errors import InvalidValueError, MissingToolError, shown
-from chessrnn.model.link.client import DeviceClient, Patience, damaged
+from chessrnn.model.link.client import DeviceClient, Timeouts, damaged
 from chessrnn.model.link.frames import Frame, FrameError, Kind
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.text.char_model import CharModel
@@ -33,7 +33,7 @@ from chessrnn.sim.build import weights_digest
 DEFAULT_BAUD = 1_000_000
 DEFAULT_PROMPT = "The "
 READ_SECONDS = 0.02
-PATIENCE = Patience()
+TIMEOUTS = Timeouts()
 
 EXAMPLES = """examples:
   chessrnn host --port /dev/ttyUSB0 --length 500 --check
@@ -113,11 +113,11 @@ def open_line(url: str, baud: int) -> Iterator[SerialLine]:
 
 
 @contextlib.contextmanager
-def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Patience]]:
-    """The line that the arguments name, and patience for it; starts the simulator where one is asked for."""
+def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Timeouts]]:
+    """The line that the arguments name, and the timeouts for it; starts the simulator where one is asked for."""
     if args.port is not None:
         with open_line(args.port, args.baud) as line:
-            yield line, PATIENCE
+            yield line, TIMEOUTS
         return
     # Imported here: a person with a board needs no simulator.
     from chessrnn.sim.device_simulation import DEVICE_FILE, emit_device, simulated_device
@@ -133,7 +133,7 @@ def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Pat
     with device as terminal:
         print(f"the simulated device listens at {terminal.path}", file=sys.stderr)
         with open_line(terminal.path, 115200) as line:
-            yield line, terminal.patience
+            yield line, terminal.timeouts
 
 
 class Checker:
@@ -225,8 +225,8 @@ def main(argv: list[str] | None = None) -> int:
             raise InvalidValueError("--prompt must be at least one character, not ''")
     checker = Checker(chosen.weights) if args.check or args.fuzz else None
 
-    with line_of(args, chosen.weights) as (line, patience):
-        client = DeviceClient(line, config, patience)
+    with line_of(args, chosen.weights) as (line, timeouts):
+        client = DeviceClient(line, config, timeouts)
         identity = client.expect(weights_digest(chosen.weights))
         client.reset()
         started = time.monotonic()

@@ -17,7 +17,7 @@ from chessrnn.hdl.device.host_link import IDENTITY_SPEC
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidFileError, UserError, require
 from chessrnn.model.files import replaced_directory
-from chessrnn.model.link.client import Patience
+from chessrnn.model.link.client import Timeouts
 from chessrnn.model.link.frames import BITS_PER_BYTE, FrameError, Identity, LinkConfig, LinkLayout
 from chessrnn.model.memory_image import FINGERPRINT_LABEL, initialised_memories, mem_text, memory_words
 from chessrnn.model.schedule import Schedule
@@ -108,12 +108,12 @@ class Terminal:
     ----------
     path : str
         Path of the pseudo-terminal.
-        patience : Patience
+        timeouts : Timeouts
             Time limits of the host, counted in the device's time.
     """
 
     path: str
-    patience: Patience
+    timeouts: Timeouts
 
 
 @contextlib.contextmanager
@@ -167,7 +167,7 @@ def simulated_device(
             try:
                 path = _address(process, address, log, simulator)
                 with open(clock, "rb") as shared, mmap.mmap(shared.fileno(), CYCLE.size, prot=mmap.PROT_READ) as cycles:
-                    yield Terminal(path, _host_patience(values, lambda: CYCLE.unpack_from(cycles)[0], process))
+                    yield Terminal(path, _host_timeouts(values, lambda: CYCLE.unpack_from(cycles)[0], process))
             except UserError:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=3)
@@ -190,21 +190,23 @@ def _patience(values: dict) -> int:
     return 8 + cycles // (BITS_PER_BYTE * values["link"]["divisor"])
 
 
-def _host_patience(values: dict, cycle: Callable[[], int], process: subprocess.Popen) -> Patience:
+def _host_timeouts(values: dict, cycle: Callable[[], int], process: subprocess.Popen) -> Timeouts:
     """Time limits of a host, counted in the device's time.
 
     The clock raises :class:`chessrnn.model.link.frames.FrameError` when the simulator has ended.
     """
     layout, link = LinkLayout(Config.from_dict(values["config"])), values["link"]
     frames = 2 * (layout.max_request_bytes + layout.max_answer_bytes)  # every byte escaped
-    settled = (_patience(values) + frames) * BITS_PER_BYTE * link["divisor"]
+    after_refusal = (_patience(values) + frames) * BITS_PER_BYTE * link["divisor"]
 
     def clock() -> float:
         if process.poll() is not None:
             raise FrameError("the simulator must run, not end")
         return cycle() / link["clock_hz"]
 
-    return Patience((settled + 2 * link["silence_cycles"]) / link["clock_hz"], settled / link["clock_hz"], clock)
+    return Timeouts(
+        (after_refusal + 2 * link["silence_cycles"]) / link["clock_hz"], after_refusal / link["clock_hz"], clock
+    )
 
 
 def _address(process: subprocess.Popen, address: Path, log: Path, simulator: str) -> str:

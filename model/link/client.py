@@ -40,14 +40,14 @@ class Line(Protocol):
 
 
 @dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """The timeouts of a host.
 
     Attributes
     ----------
     answer : float
         Seconds without a byte after which a request is repeated.
-    settled : float
+    after_refusal : float
         Seconds without a byte after which nothing more follows a refusal.
     clock : callable
         Function that returns the time in seconds.  For a simulated device it is the simulated time: the speed of a
@@ -56,7 +56,7 @@ class Patience:
 
     answer: float = 1.0
     # A USB adapter may hold bytes back for 16 ms.
-    settled: float = 0.05
+    after_refusal: float = 0.05
     clock: Callable[[], float] = time.monotonic
 
 
@@ -69,7 +69,7 @@ class DeviceClient:
         Connection to the device.
     config : Config
         Configuration of the network that the device should hold; its architecture does not matter.
-    patience : Patience, optional
+    timeouts : Timeouts, optional
         Timeouts.
 
     Attributes
@@ -78,15 +78,15 @@ class DeviceClient:
         Number of requests that were repeated.
     """
 
-    def __init__(self, line: Line, config: Config, patience: Patience | None = None):
-        self.line, self.config, self.patience = line, config, patience or Patience()
+    def __init__(self, line: Line, config: Config, timeouts: Timeouts | None = None):
+        self.line, self.config, self.timeouts = line, config, timeouts or Timeouts()
         self.layout = LinkLayout(config)
         self.decoder = FrameDecoder(self.layout.max_answer_bytes)
         self.next_step = 0
         self.repeats = 0
         self._found: list[Frame | Reason] = []
 
-    def ask(self, question: Frame) -> bytes:
+    def ask(self, request: Frame) -> bytes:
         """Send a request and return the payload of the answer.
 
         Raises
@@ -94,30 +94,30 @@ class DeviceClient:
         FrameError
             No answer came in several attempts, or the device refused the request for a reason that will not change.
         """
-        data, complaint = question.encode(), "no answer"
+        data, failure = request.encode(), "leave it unanswered"
         for attempt in range(ATTEMPTS):
             if attempt:
                 self.repeats += 1
             self.line.write(data)
-            complaint, wait = "no answer", self.patience.answer
+            failure, wait = "leave it unanswered", self.timeouts.answer
             while (found := self._next(wait)) is not None:
                 if isinstance(found, Reason):
-                    complaint, wait = f"a damaged answer ({found.name})", self.patience.settled
+                    failure, wait = f"damage the answer ({found.name})", self.timeouts.after_refusal
                 elif found.kind == REFUSED:
                     reason = found.payload[0] if found.payload else 0
                     name = Reason(reason).name if reason in tuple(Reason) else str(reason)
                     # The refusal may concern noise before the request, whose answer then follows at once.
-                    complaint, wait = f"a refusal ({name})", self.patience.settled
-                    if reason not in TRANSIENT and found.sequence == question.sequence:
-                        raise FrameError(f"the device refuses {_name(question)}: {name}")
-                elif found.kind == question.kind | REPLY and found.sequence == question.sequence:
+                    failure, wait = f"refuse it ({name})", self.timeouts.after_refusal
+                    if reason not in TRANSIENT and found.sequence == request.sequence:
+                        raise FrameError(f"the device must accept {_name(request)}, not refuse it ({name})")
+                elif found.kind == request.kind | REPLY and found.sequence == request.sequence:
                     return found.payload
                 # Any other frame answers a request that was sent twice.
-        raise FrameError(f"the device must answer {_name(question)} within {ATTEMPTS} attempts, not with {complaint}")
+        raise FrameError(f"the device must answer {_name(request)} within {ATTEMPTS} attempts, not {failure}")
 
     def _next(self, wait: float) -> Frame | Reason | None:
         """Return the next frame of the line, or ``None`` after ``wait`` seconds without a byte."""
-        clock = self.patience.clock
+        clock = self.timeouts.clock
         last = clock()
         while not self._found:
             # The time is taken before the read, so that bytes that arrive in between do not count as late.

@@ -1,1 +1,1 @@
-"""Character language models: the text, and the network around the accelerator."""
+"""Character language models: the training text, and the layers around the accelerator."""

@@ -1,8 +1,8 @@
-"""English text that every Python install carries, cleaned and split.
+"""Training texts: the English text that every Python installation contains, or a file, cleaned and split.
 
-The text is the prose of the interpreter's own documentation: the help topics of ``pydoc_data.topics`` and the
-docstrings of the standard library, read from the sources without importing them.  It is deterministic for a given
-Python, changes little between patch versions, and is identified by its SHA-256.
+The text of a Python installation is its documentation: the help topics of ``pydoc_data.topics`` and the docstrings of
+the standard library, read from the sources without importing them.  It is deterministic for a given Python, changes
+little between patch versions, and is identified by its SHA-256.
 """
 
 import ast
@@ -19,7 +19,7 @@ from pathlib import Path
 from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
 from chessrnn.model.text_file import read_text
 
-# Newline first, then printable ASCII in order: a symbol's code is its index.
+# Newline, then printable ASCII in order; the code of a symbol is its index.
 SYMBOLS = "\n" + "".join(chr(code) for code in range(32, 127))
 FOREIGN = re.compile(r"[^\n -~]")
 STDLIB_NAME = "stdlib"
@@ -27,7 +27,7 @@ STDLIB_NAME = "stdlib"
 EXCLUDED_MODULES = ("__phello__", "antigravity", "encodings", "idlelib", "pydoc_data", "this", "turtledemo")
 EXCLUDED_FOLDERS = ("test", "tests", "idle_test", "site-packages", "__pycache__")
 SHORTEST_DOCSTRING = 40
-# What the NFKD decomposition leaves outside of ASCII.
+# Characters that the NFKD decomposition does not turn into ASCII, and their replacements.
 REPLACEMENTS = str.maketrans(
     {
         "\t": "    ",
@@ -50,16 +50,16 @@ VALIDATION_SHARE = TEST_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Corpus:
-    """A cleaned text and its contiguous split, 90/5/5 unless another share of it is the test set.
+    """A cleaned text and its split into contiguous parts for training, validation and test.
 
     Attributes
     ----------
     name : str
         ``"stdlib"``, or the name of the file.
     text : str
-        Characters of :data:`SYMBOLS` alone.
+        The text, which consists of :data:`SYMBOLS` only.
     test_share : float
-        Of the text; the training split gives way.
+        Share of the text that is the test set, 5 % by default.  Validation always has 5 %, and training the rest.
     """
 
     name: str
@@ -78,25 +78,25 @@ class Corpus:
 
     @property
     def train(self) -> str:
-        """First 90 %, with the usual test share."""
+        """Training text: all before the validation text, which is 90 % with the default test share."""
         return self.text[: self._bounds()[0]]
 
     @property
     def validation(self) -> str:
-        """Next 5 %: chooses the checkpoint that is kept."""
+        """Validation text: the 5 % before the test text, by which training chooses the checkpoint to keep."""
         return self.text[slice(*self._bounds())]
 
     @property
     def test(self) -> str:
-        """Last 5 %, or another share: only ever measured."""
+        """Test text: the share ``test_share`` at the end, which no choice depends on."""
         return self.text[self._bounds()[1] :]
 
 
 def clean(text: str) -> str:
-    """Map ``text`` onto :data:`SYMBOLS`.
+    """Reduce ``text`` to characters of :data:`SYMBOLS`.
 
-    Typographic characters become their ASCII likeness, accents are dropped, and what is left outside of the
-    symbols is dropped.  Lines lose trailing blanks; blank lines come one at a time.
+    Typographic characters become similar ASCII characters, accents are removed, and so are all other characters that
+    are not symbols.  Trailing blanks are removed, and several blank lines become one.
     """
     text = text.replace("\r\n", "\n").translate(REPLACEMENTS)
     text = unicodedata.normalize("NFKD", text).translate(REPLACEMENTS)
@@ -110,11 +110,11 @@ def _paragraphs(document: str) -> list[str]:
 
 
 def _join_once(documents: dict[str, str]) -> str:
-    """Documents in a fixed shuffled order, each paragraph only where it is met first.
+    """Join documents in a fixed shuffled order, and keep only the first occurrence of each paragraph.
 
-    The order by digest mixes the kinds of text, so that the contiguous splits are alike, and moves nothing else
-    when one document comes or goes.  Repeated paragraphs (help topics quote one another) would leak from the
-    training split into the test split.
+    The order by digest mixes the kinds of text, so that the contiguous splits are similar, and stays the same for all
+    other documents when one is added or removed.  Repeated paragraphs (help topics quote one another) would leak from
+    the training split into the test split.
     """
     seen, out = set(), []
     for name in sorted(documents, key=lambda n: hashlib.sha256(n.encode()).digest()):
@@ -133,7 +133,7 @@ def _docstrings(source: str) -> list[str]:
 
 
 def _stdlib_sources() -> list[tuple[str, Path]]:
-    """(module path, file) of every standard library source that this install carries."""
+    """List (module path, file) of all sources of the standard library in this installation."""
     root = Path(sysconfig.get_paths()["stdlib"])
     sources = []
     for module in sorted(sys.stdlib_module_names - set(EXCLUDED_MODULES)):
@@ -146,12 +146,12 @@ def _stdlib_sources() -> list[tuple[str, Path]]:
 
 
 def stdlib_corpus() -> Corpus:
-    """The text of the running Python's own documentation.
+    """Collect the text of the documentation of the running Python.
 
     Raises
     ------
     InvalidFileError
-        This install carries neither help topics nor sources.
+        This installation contains neither help topics nor sources.
     """
     documents = {}
     if importlib.util.find_spec("pydoc_data.topics") is not None:
@@ -162,42 +162,48 @@ def stdlib_corpus() -> Corpus:
         try:
             parts = _docstrings(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, SyntaxError):
-            continue  # A template or a file in a legacy encoding: no prose is lost.
+            continue  # A template or a file in a legacy encoding holds no prose.
         if parts:
             documents[name] = "\n\n".join(parts)
     if not documents:
-        raise InvalidFileError("text must be given with --text FILE, as this Python install carries no documentation")
+        raise InvalidFileError("text must be given with --text FILE, as this Python contains no documentation")
     return Corpus(STDLIB_NAME, _join_once(documents))
 
 
 def file_corpus(path: Path) -> Corpus:
-    """Any UTF-8 text file, cleaned.
+    """Read a UTF-8 text file and clean it.
 
     Raises
     ------
     InvalidFileError
-        Missing, not UTF-8 or too large.
+        The file is missing, not UTF-8 or too large.
     """
     return Corpus(path.name, clean(read_text(path)))
 
 
 def load_corpus(path: Path | None = None, min_chars: int = 1000, test_share: float = TEST_SHARE) -> Corpus:
-    """The standard library's text, or a file's.
+    """Load the text of the standard library, or of a file.
 
     Parameters
     ----------
+    path : Path, optional
+        Text file; the documentation of the running Python if left out.
+    min_chars : int
+        Least number of characters after cleaning.
     test_share : float
-        Of the text, at its end.
+        Share of the text, at its end, that is the test set; at most 0.5.
 
     Raises
     ------
-    InvalidFileError, InvalidValueError
-        The file cannot be read, or is too short to be split.
+    InvalidFileError
+        The file cannot be read.
+    InvalidValueError
+        The text is too short, or the share is out of range.
     """
     require(0 < test_share <= 0.5, "test share", "more than 0 and at most 0.5", test_share)
     corpus = replace(stdlib_corpus() if path is None else file_corpus(path), test_share=test_share)
     rule = f"of at least {min_chars} characters of {corpus.name!r} after cleaning"
     if len(corpus.text) < min_chars:
         raise InvalidValueError(f"text must be {rule}, not {len(corpus.text)}")
-    require(set(corpus.text) <= set(SYMBOLS), "text", "made of SYMBOLS alone", corpus.name)
+    require(set(corpus.text) <= set(SYMBOLS), "text", "made of SYMBOLS only", corpus.name)
     return corpus

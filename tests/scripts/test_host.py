@@ -6,7 +6,7 @@ import pty
 import pytest
 
 from chessrnn.model.boards import PARTS
-from chessrnn.model.link.client import Patience
+from chessrnn.model.link.client import Timeouts
 from chessrnn.model.presets import preset
 from chessrnn.scripts import fpga, host, xilinx
 from chessrnn.scripts.cli import run_command
@@ -18,7 +18,7 @@ BAD_HOST = [
     (["--simulate", "--prompt", "\u00e9"], "text must be made of the model's symbols only, not 'é'"),
     (["--simulate", "--prompt", ""], "--prompt must be at least one character, not ''"),
     (["--simulate", "--config", "tiny", "--prompt", "a"], "--prompt must be given with the weights of a character"),
-    (["--simulate", "--text", "/nowhere"], "/nowhere must be a readable text file"),
+    (["--simulate", "--text", "/nowhere"], "/nowhere must be a readable UTF-8 text file"),
     (["--netlist", "/nowhere", "--config", "tiny"], "/nowhere/config.json must be that of a device"),
 ]
 BAD_FPGA = [
@@ -75,11 +75,11 @@ def test_cells_of_xilinx_parts_are_counted():
 
 
 def test_a_device_that_says_nothing_is_named(capsys, monkeypatch):
-    monkeypatch.setattr(host, "PATIENCE", Patience(answer=0.05))
+    monkeypatch.setattr(host, "TIMEOUTS", Timeouts(answer=0.05))
     master, slave = pty.openpty()
     try:
         error = complaint(host.main, ["--port", os.ttyname(slave), "--baud", "115200"], capsys)
-        assert "the device must answer IDENTIFY 0 within 8 attempts, not with no answer" in error
+        assert "the device must answer IDENTIFY 0 within 8 attempts, not leave it unanswered" in error
     finally:
         os.close(master)
         os.close(slave)

@@ -30,7 +30,7 @@ def converse(directory, source, weights, rng, frames):
     """Steps, then damaged frames, all checked; Icarus starts at once where Verilator would compile for a minute."""
     checker = host.Checker(weights)
     with simulated_device(directory, "icarus", source) as terminal, host.open_line(terminal.path, 115200) as line:
-        client = DeviceClient(line, weights.config, terminal.patience)
+        client = DeviceClient(line, weights.config, terminal.timeouts)
         client.expect(weights_digest(weights))
         client.reset()
         for x in random_inputs(weights.config, rng, STEPS):

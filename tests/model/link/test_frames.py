@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chessrnn.model.errors import InvalidValueError
-from chessrnn.model.link.client import DeviceClient, Patience, damaged
+from chessrnn.model.link.client import DeviceClient, Timeouts, damaged
 from chessrnn.model.link.frames import (
     ESCAPE,
     FLAG,
@@ -125,7 +125,7 @@ class BadLine:
 def test_client_gets_every_step_through_a_bad_line(rng):
     weights = random_weights(preset("tiny"), rng)
     device = HostLinkReference(weights, Identity.of(weights.config, "cd" * 32, 25e6))
-    client = DeviceClient(BadLine(device, rng, 0.2), weights.config, Patience(-1.0, -1.0))
+    client = DeviceClient(BadLine(device, rng, 0.2), weights.config, Timeouts(-1.0, -1.0))
     client.expect("cd" * 32)
     client.reset()
     xs = random_inputs(weights.config, rng, 300)
@@ -139,14 +139,14 @@ def test_client_gets_every_step_through_a_bad_line(rng):
 def test_client_gives_up_and_names_why(rng):
     weights = random_weights(preset("tiny"), rng)
     device = HostLinkReference(weights, Identity.of(weights.config, "cd" * 32, 25e6))
-    client = DeviceClient(BadLine(device, rng, 0), weights.config, Patience(-1.0, -1.0))
+    client = DeviceClient(BadLine(device, rng, 0), weights.config, Timeouts(-1.0, -1.0))
     with pytest.raises(InvalidValueError, match="weights must be 'efef.* not 'cdcd"):
         client.expect("ef" * 32)
     client.next_step = 7
-    with pytest.raises(FrameError, match="refuses STEP 7: SEQUENCE"):
+    with pytest.raises(FrameError, match=r"must accept STEP 7, not refuse it \(SEQUENCE\)"):
         client.step(random_inputs(weights.config, rng, 1)[0])
     client.line.write = lambda data: None
-    with pytest.raises(FrameError, match="no answer"):
+    with pytest.raises(FrameError, match="not leave it unanswered"):
         client.identify()
     with pytest.raises(FrameError, match="must hold 20 bytes, not 3"):
         Counters.unpack(b"abc")
