@@ -1,4 +1,4 @@
-"""The error of every table over every input code, held to stated bounds."""
+"""The error of every activation table over every input code stays within stated bounds."""
 
 import re
 
@@ -16,7 +16,7 @@ from chessrnn.model.reference.activation import activate, lookup
 FORMATS = {"preact": QFormat(4, 8), "cell": QFormat(4, 12)}
 GATE = QFormat(2, 10)
 # Greatest |approximation - function| over all codes of the default formats, in real units.  The LSB of a gate is
-# 2^-10, just below 1e-3, so half of that is what rounding alone costs.
+# 2^-10, just below 1e-3, so rounding alone costs half of that.
 BOUNDS = {
     ("sigmoid", "preact", "pwl", 4): 0.0413,
     ("sigmoid", "preact", "pwl", 8): 0.0073,
@@ -72,10 +72,10 @@ def test_symmetry_and_range(table):
     mirrored = activate(-codes, table)
     if table.function == "tanh":
         assert np.array_equal(values, -mirrored)
-        # Rounding may lift a code by one above 1.0 nowhere.
+        # Rounding never raises a code above 1.0.
         assert np.abs(values).max() <= table.one
     else:
-        # At zero both signs are the same code, whose σ is one half.
+        # Zero has no sign, and σ of it is one half.
         positive = codes > 0
         assert np.array_equal((values + mirrored)[positive], np.full(positive.sum(), table.one))
         assert values.min() >= 0

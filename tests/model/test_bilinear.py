@@ -13,7 +13,7 @@ SIZES = bilinear.FAST_BLOCK_SIZES
 
 
 def fast(w: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """y for w and x of shape (..., k)."""
+    """Products y of defining vectors w and vectors x of shape (..., k)."""
     k = w.shape[-1]
     forward = bilinear.forward_matrix(k)
     scaled = ((w @ forward.T) * (x @ forward.T)) @ bilinear.inverse_matrix(k).T
@@ -47,7 +47,7 @@ def test_every_operand(k, bits):
 
 @pytest.mark.parametrize("k", SIZES)
 def test_bilinear_identity(k):
-    # Bilinear maps that agree on every pair of unit vectors are equal: this proves the algorithm.
+    # Bilinear maps that agree on every pair of unit vectors are equal, so this proves the algorithm.
     unit = np.eye(k, dtype=np.int64)
     np.testing.assert_array_equal(fast(unit[:, None], unit), direct(unit[:, None], unit))
 
@@ -129,7 +129,7 @@ def test_product_and_sum_ranges_attained(k):
         assert (min(corners), max(corners)) == products[index]
     sums = bilinear.sum_ranges(k, weight, [(3, x), (2, h)])
     of_h = bilinear.product_ranges(k, weight, h)
-    # Blocks are independent, so the sum attains what its blocks attain together.
+    # Blocks are independent, so the sum attains the sum of the bounds of its blocks.
     expected = [Interval(3 * p.low + 2 * r.low, 3 * p.high + 2 * r.high) for p, r in zip(products, of_h, strict=True)]
     assert sums == expected
 
@@ -150,7 +150,7 @@ def test_wrapped_accumulators_give_exact_outputs(k, weight_bits):
     assert all(a <= b for a, b in zip(widths, bilinear.modulus_bits(k, output_bits), strict=True))
     forward = bilinear.forward_matrix(k)
     shape = (300, blocks, k)
-    # Half of the operands at their extremes, where sums wrap.
+    # Half of the operands are at their extremes, where sums wrap.
     w = np.where(rng.random(shape) < 0.5, weight.low, rng.integers(weight.low, weight.high + 1, shape))
     x = np.where(rng.random(shape) < 0.5, element.low, rng.integers(element.low, element.high + 1, shape))
     w[0], x[0] = weight.low, element.low
@@ -163,7 +163,7 @@ def test_wrapped_accumulators_give_exact_outputs(k, weight_bits):
 
 @pytest.mark.parametrize("k", SIZES)
 def test_modulus_is_tight(k):
-    # One bit less of any form and an output changes.
+    # With one bit less of any form, an output changes.
     output_bits = 20
     inverse = bilinear.inverse_matrix(k)
     for index, bits in enumerate(bilinear.modulus_bits(k, output_bits)):

@@ -36,7 +36,7 @@ def test_first_column_defines(size):
 def test_exact_defining_inverts_expansion(size, less_rows, less_cols):
     p, q, k, seed = size
     defining = np.random.default_rng(seed).integers(-128, 128, size=(p, q, k))
-    # The last block row and column are there in part.
+    # The last block row and the last block column are incomplete.
     rows, cols = p * k - less_rows % k, q * k - less_cols % k
     matrix = circulant.expand(defining)[:rows, :cols]
     found = circulant.exact_defining(matrix, k)
@@ -53,7 +53,7 @@ def test_exact_defining_inverts_expansion(size, less_rows, less_cols):
 def test_projection_is_the_closest(rng):
     dense = rng.normal(size=(8, 12))
     best = circulant.project(dense, 4)
-    # Orthogonality of the rest to every circulant matrix is what least squares means.
+    # In a least-squares projection, the residual is orthogonal to every circulant matrix.
     rest = dense - circulant.expand(best)
     for index in np.ndindex(best.shape):
         unit = np.zeros_like(best)

@@ -46,7 +46,7 @@ def test_fingerprints_tell_apart_what_matters():
     assert circulant.model_fingerprint != base.model_fingerprint
 
 
-# Settings on char128 → the error's kind and its whole text.
+# Settings on char128, the type of the error and its whole text.
 WRONG = [
     ("network.input_size=0", InvalidValueError, "network.input_size must be from 1 to 65536, not 0"),
     ("network.input_size=1.5", InvalidTypeError, "network.input_size must be an integer, not 1.5"),
@@ -194,7 +194,7 @@ def test_fingerprints_of_both_directions():
 
 
 def test_peepholes_keep_sums_exact():
-    """The product's scale is finer than the sum's: as long as both meet within 64 bits."""
+    """The scale of the product may be finer than that of the sum, as long as the exact sum fits 64 bits."""
     config = preset("tiny").replace({"network.cell": "lstm_peephole", "quantization.cell": "Q-8.32"})
     config.replace({"quantization.peephole": "Q-14.22"})
     rule = "such that the sum of a gate with its peephole product has at most 63 bits (gate I)"

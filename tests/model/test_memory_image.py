@@ -52,7 +52,7 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
         assert len(words[name]) == spec.depth
         assert max(words[name]).bit_length() <= spec.width
     arch, k, bits = config.architecture, config.block_size, config.quantization.weight_bits
-    # Every part, of both directions where there are two.
+    # Every part, once per direction.
     parts = [part for part in config.parts for _ in range(config.directions)]
     layers = [weights.layers[config.directions * part.layer + way] for part in config.parts
               for way in range(config.directions)]  # fmt: skip
@@ -78,7 +78,7 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
             unit, place = divmod(row, len(part.gates))
             wanted = layer.defining[part.gates[place], unit]
             if part.early.is_previous or config.network.bidirectional:
-                # Its own h, or what stands in its place, before x, before the h of the layer below.
+                # The layer's own h, or the vector in its place, comes before x or the h of the layer below.
                 first = layer.config.num_input_blocks
                 wanted = np.concatenate([wanted[first:], wanted[:first]])
             assert np.array_equal(blocks, wanted)

@@ -1,4 +1,4 @@
-"""The NumPy reference against plain Python integers, step by step as the specification says, and against vectors."""
+"""The NumPy reference against a step-by-step specification in plain Python integers, and against stored vectors."""
 
 import json
 from fractions import Fraction
@@ -25,12 +25,12 @@ VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 
 
 def requantized(value: Fraction, fmt) -> int:
-    """One HALF_UP rounding of a real number to codes, then saturation."""
+    """Round a real number to a code (HALF_UP), then saturate it."""
     return min(max(floor(value * 2**fmt.fraction_bits + Fraction(1, 2)), fmt.min), fmt.max)
 
 
 def activated(code: int, table) -> int:
-    """The line of the segment in exact arithmetic, rounded once; signs mended."""
+    """Evaluate the line of the segment in exact arithmetic, round once, and correct the result for the sign."""
     a = abs(code)
     if a >= table.limit:
         positive = table.saturated
@@ -53,7 +53,7 @@ def real(code, fmt) -> Fraction:
 
 
 def exact_update(config: Config, sums: list[Fraction], state: Fraction, peephole) -> tuple[int, int]:
-    """Codes of h and of the state of one unit: the equations of each cell on real values."""
+    """Compute the codes of h and of the state of one unit from the equations of its cell on real values."""
     q = config.quantization
     behind = QFormat(1, q.h.width - 1) if config.network.projection_size else q.h
 
@@ -83,7 +83,7 @@ def exact_update(config: Config, sums: list[Fraction], state: Fraction, peephole
 
 
 def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
-    """Rational arithmetic on real values: no shift, no accumulator, no matrix product of the model's."""
+    """Run sequences in rational arithmetic on real values, without any shift, accumulator or product of the model."""
     config = weights.config
     q, k = config.quantization, config.block_size
     size_x, size_h, first_h = config.network.input_size, config.network.hidden_size, config.num_input_blocks * k
@@ -102,7 +102,7 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
 
     for step in x.tolist():
         next_h, next_c = [], []
-        # What the rows of every gate meet.
+        # The vectors that the rows of every gate are multiplied by.
         met = [h] * config.num_gates
         if config.network.cell == "gru_reset_first":
             r = [requantized(exact_sum(0, unit, step, h), q.preact) for unit in range(size_h)]
@@ -130,7 +130,7 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
 
 
 def both_directions_exactly(weights: StackWeights, x: np.ndarray) -> list[list[int]]:
-    """Layers that read both h of the layer below, each padded to blocks by itself."""
+    """Run layers that read both h of the layer below, each padded to whole blocks separately."""
     size, k, steps = weights.config.output_size, weights.config.block_size, x.tolist()
     padding = [0] * (-size % k)
     for forward, reverse in zip(weights.layers[::2], weights.layers[1::2], strict=True):
@@ -152,7 +152,7 @@ def test_equals_exact_arithmetic(seed, extreme):
     if config.network.bidirectional:
         assert h[:, 0].tolist() == both_directions_exactly(weights, x)
         return
-    # In two parts, the state handed on.
+    # Two halves of a sequence, with the state of the first passed to the second, equal the whole.
     first, between = NetworkReference(weights).run(x[:1, None])
     rest, end = NetworkReference(weights).run(x[1:, None], between)
     assert np.array_equal(np.concatenate([first, rest]), h)
@@ -164,7 +164,7 @@ def test_equals_exact_arithmetic(seed, extreme):
 
 @pytest.mark.parametrize("path", sorted(VECTORS.glob("*.json")), ids=lambda path: path.stem)
 def test_golden_vectors(path):
-    """Pinned results: whoever changes them changes what every trained network computes."""
+    """Results equal the stored ones: a change of them changes what every trained network computes."""
     vectors = json.loads(path.read_text(encoding="utf-8"))
     config = Config.from_dict(vectors["config"])
     assert config.model_fingerprint == vectors["model_configuration"]
@@ -253,7 +253,7 @@ FLOAT_CELLS = {
     "gru": lambda s, c, h, p: _gru(s, c),
     "gru_reset_first": lambda s, c, h, p: _gru_reset_first(s, c),
     "rnn": lambda s, c, h, p: (np.tanh(s[0]), c),
-    # Here h has a format that ends at 1.
+    # The format of h used here ends at 1.
     "rnn_relu": lambda s, c, h, p: (np.clip(s[0], 0, 1), c),
 }
 
@@ -281,7 +281,7 @@ def _gru_reset_first(s, c):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_follows_the_real_recurrence(cell, rng):
-    """Fine formats: what is left is the error of the activations."""
+    """With fine formats, only the error of the activations remains."""
     config = preset("tiny").replace(
         {
             "network.cell": cell, "quantization.weight_frac": 7, "quantization.x": "Q1.11", "quantization.h": "Q1.11",

@@ -94,7 +94,7 @@ def test_a_sequence_of_both_directions_passes_layer_by_layer(config: Config, len
     work = list(zip(line.first_issue, line.last_issue, counts, strict=True))
     assert all(last - first >= count - 1 for first, last, count in work)
     assert all(later[0] > earlier[1] for earlier, later in pairwise(work))
-    # The output of a sequence comes without a pause, after its last layer and before the next one's second.
+    # The output of a sequence comes without a pause, after its last layer and before the second layer of the next one.
     place = done = 0
     for steps in cut:
         assert place == 0 or layers == 1 or line.first_issue[place + 2 * parts * steps] > line.last_beat[done - 1]
@@ -119,7 +119,7 @@ def test_presets_never_wait(name):
 
 def test_sequences_are_dealt_to_contexts():
     assert interleave([2, 1], 1) == [(0, 0), (0, 1), (1, 0)]
-    # The second context is idle in the second turn, nothing follows the last step.
+    # The second context is idle in the second round, and nothing follows the last step.
     assert interleave([3, 1, 1], 2) == [(0, 0), (1, 0), (0, 1), (-1, 0), (0, 2), (-1, 0), (2, 0)]
 
 
@@ -131,7 +131,7 @@ def test_contexts_need_no_lookahead():
 
 
 def test_contexts_that_wait_together_are_counted():
-    """A tile that is the whole matrix: the contexts' steps follow each other closely, then all wait for h."""
+    """With a tile as large as the matrix, the steps of the contexts follow each other closely, then all wait for h."""
     whole = preset("tiny").replace({"architecture.tile_rows": 12, "architecture.tile_cols": 6})
     shared = Schedule(whole.replace({"architecture.contexts": 2}))
     last = shared.timeline([8, 8]).last_issue
@@ -141,7 +141,7 @@ def test_contexts_that_wait_together_are_counted():
 
 @pytest.mark.parametrize("settings", [{}, {"tile_rows": 12, "tile_cols": 6}])
 def test_states_go_out_and_in_while_no_step_is_under_way(settings):
-    """Of three contexts, one of which waits while the others' sequences go on, and one of which is idle in the end."""
+    """States move only while nothing is computed, also with a context that waits and one that is idle in the end."""
     ports = {"architecture.contexts": 3, "architecture.state_ports": True}
     config = preset("tiny").replace({f"architecture.{name}": value for name, value in settings.items()} | ports)
     schedule, lengths = Schedule(config), [2, 1, 3]
@@ -153,21 +153,21 @@ def test_states_go_out_and_in_while_no_step_is_under_way(settings):
         assert ends == [1, 3, 4, 6, 7, 8]
         assert len(one.last_state) == len(ends)
         for place, out in zip(ends, one.last_state, strict=True):
-            # Its last h is written before, and no step begins while it goes out.
+            # The last h is written before the state leaves, and no step begins meanwhile.
             assert out - schedule.state_beats >= one.last_beat[place] - OUTPUT_BUFFER_LATENCY
             assert all(later > out for later in one.first_issue[place + 1 :])
-    # What is under way drains, then the state comes in.
+    # Everything under way is finished before the state comes in.
     before = max(line.last_state[0], line.last_beat[1] - OUTPUT_BUFFER_LATENCY)
     assert loaded.first_issue[2] > before + schedule.state_beats
     assert loaded.first_issue[:2] == line.first_issue[:2]
-    # One that comes in after a step that ends nothing.
+    # A state comes in after a step that ends no sequence.
     into_second = schedule.timeline([2, 2, 2], [False, True, False])
     assert into_second.first_issue[1] > into_second.last_beat[0] - OUTPUT_BUFFER_LATENCY + schedule.state_beats
 
 
 @given(configs)
 def test_state_ports_do_not_change_the_interval(config: Config):
-    """What goes out after sequences does not count among the cycles per step of endless ones."""
+    """The initiation interval is that of endless sequences, so it does not count states sent after sequences."""
     assume(not config.network.bidirectional)
     kinds = [Schedule(config.replace({"architecture.state_ports": value})) for value in (False, True)]
     assert kinds[0].initiation_interval == kinds[1].initiation_interval
@@ -183,7 +183,7 @@ def test_the_papers_case():
     [(1, 2, 1), (2, 2, 1), (3, 2, 2), (8, 2, 2), (9, 2, 3), (32, 2, 3), (32, 4, 2), (33, 4, 3), (64, 64, 1)],
 )
 def test_dot_product_latency(terms, group, registers):
-    # Groups of products, then joins of twice as many sums.
+    # Groups of products are compressed first, then sums are joined, twice as many at a time.
     assert dot_product_latency(terms, group) == registers
 
 
@@ -195,6 +195,6 @@ def test_adder_tree_latency(terms, levels, registers):
 
 
 def test_the_other_direction_hides_the_latency():
-    """Where a step takes longer than the datapath's latency nothing waits, whatever comes first."""
+    """If a step takes longer than the latency of the datapath, nothing waits in either direction."""
     config = preset("char128").replace({"network.bidirectional": True, "architecture.lookahead": None})
     assert (Schedule(config).lookahead, Schedule(config).overhead) == (1, 0)

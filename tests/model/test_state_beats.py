@@ -11,7 +11,7 @@ from chessrnn.sim.scenarios import random_config, random_state
 def test_a_state_survives_its_beats(seed):
     rng = np.random.default_rng(seed)
     config = random_config(rng)
-    # Two directions have no state ports.
+    # Bidirectional networks have no state ports.
     assume(not config.network.bidirectional)
     state = random_state(config, rng)
     words = pack_state(config, state)

@@ -1,4 +1,4 @@
-"""The weight image: round trip, and what its loader refuses."""
+"""The weight image: round trips, and files that its loader rejects."""
 
 import dataclasses
 import json
@@ -36,7 +36,7 @@ def make_image(config=None, with_text=True, embedding=True):
 
 
 def parts(path):
-    """Tensors and metadata of a file, to be damaged."""
+    """Read the tensors and the metadata of a file, so that a test can damage them."""
     raw = path.read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
     return load(raw), json.loads(raw[8 : 8 + size])["__metadata__"]

@@ -1,4 +1,4 @@
-"""Design space: the chosen tile meets the budget, nothing cheaper does, and the impossible is refused."""
+"""The explored design space: the chosen tile meets the budget, no smaller one does, and impossible budgets fail."""
 
 import pytest
 

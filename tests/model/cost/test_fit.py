@@ -1,4 +1,4 @@
-"""Boards as data, and what the program proposes when a design does not fit."""
+"""The data of the boards, and the changes that the program proposes for a design that does not fit."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_unknown_board():
 
 
 def test_block_rams_are_counted_in_the_best_shape():
-    # 24 x 4 kbit hold the weights exactly; what is below 2 kbit is no block RAM.
+    # 24 x 4 kbit hold the weights exactly; memories below 2 kbit are no block RAM.
     config = preset("char64")
     weights = 2 * 6  # banks of 3,072 bytes in blocks of 512
     assert block_rams(config, PARTS["iCE40HX8K"]) >= weights
@@ -46,7 +46,7 @@ def test_remedies_fit_and_are_one_of_each_kind():
 
 MULTIPLIER = {"architecture.arithmetic": "multiplier"}
 SMALLEST = {"architecture.engine": "fast", "architecture.tile_rows": 1, "architecture.tile_cols": 1}
-# LUTs and multipliers of ECP5 designs as Yosys 0.70 maps them: the first is what the others are estimated from.
+# LUTs and multipliers of ECP5 designs as mapped by Yosys 0.70; the others are estimated from the first.
 SYNTHESIZED = [
     ("char128", BOARDS["ulx3s_85f"].settings, 15195, 88),
     ("char128", BOARDS["ecpix5_45f"].settings, 13524, 60),

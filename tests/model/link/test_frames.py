@@ -105,7 +105,7 @@ def test_payloads_carry_every_format(seed):
 
 
 class BadLine:
-    """A line to the reference device that hurts frames in both directions."""
+    """A line to the reference device that damages frames in both directions."""
 
     def __init__(self, device, rng, chance):
         self.device, self.rng, self.chance, self.waiting = device, rng, chance, bytearray()

@@ -101,7 +101,7 @@ def test_text_files(tmp_path):
 
 def test_order_0_is_the_entropy_of_the_smoothed_counts():
     train, text = "aaab" * 4, "abab"
-    # 12 a and 4 b of 16, 2 kinds, uniform over 4 symbols.
+    # Of 16 characters 12 are a and 4 are b, which are 2 kinds; the uniform distribution has 4 symbols.
     a, b = (12 + 2 / 4) / 18, (4 + 2 / 4) / 18
     wanted = -np.log2([b, a, b]).mean()
     assert ngram_bits_per_character(train, text, 0, "abcd") == pytest.approx(wanted, rel=1e-12)
@@ -109,7 +109,7 @@ def test_order_0_is_the_entropy_of_the_smoothed_counts():
 
 def test_order_1_by_hand():
     train, text = "aaab" * 4, "aab"
-    # After a: 8 times a, 4 times b; the last character has no successor.
+    # a is followed by a 8 times and by b 4 times; the last character has no successor.
     lower = {"a": (12 + 2 / 4) / 18, "b": (4 + 2 / 4) / 18}
     p_a, p_b = ((count + 2 * lower[c]) / 14 for c, count in (("a", 8), ("b", 4)))
     assert ngram_bits_per_character(train, text, 1, "abcd") == pytest.approx(-np.log2([p_a, p_b]).mean(), rel=1e-12)
@@ -156,7 +156,7 @@ def test_bits_per_character_is_the_mean_over_a_text():
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     wanted = -np.log2(p[np.arange(len(p)), codes[1:]]).mean()
     assert model.bits_per_character(text, streams=1) == pytest.approx(wanted, rel=1e-12)
-    # Pieces that start afresh cost something, but every character is scored.
+    # Pieces that start from zero state cost some bits, but every character is scored.
     h = np.concatenate(
         [model.reference.run(model.embed(part)[:, None])[0][:, 0] for part in (codes[:35], codes[35:69])]
     )
@@ -185,7 +185,7 @@ def test_model_needs_a_head():
         CharModel(image)
 
 
-# -- what ships ------------------------------------------------------------------------------------------------
+# -- shipped model ---------------------------------------------------------------------------------------------
 
 
 def test_shipped_image_is_small_and_complete(shipped):
@@ -196,7 +196,7 @@ def test_shipped_image_is_small_and_complete(shipped):
 
 
 def test_shipped_model_has_learnt_something(shipped, corpus):
-    """Well below an order-2 model, whatever Python's text: on a tenth of the test split."""
+    """The shipped model beats an order-2 model clearly on the text of any Python (here a tenth of the test split)."""
     text = corpus.test[: len(corpus.test) // 10]
     measured = shipped.bits_per_character(text)
     order_2 = ngram_bits_per_character(corpus.train, text, 2, SYMBOLS)
