@@ -30,8 +30,8 @@ FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Limit for every quantization point: it keeps the exact sums of the model within 64 bits.
 MAX_FRACTION_BITS = 32
 MAX_SIZE = 65536
-# Length of a design's name: folders and files are called after it, with a few letters around, and a file name has at
-# most 255 bytes.
+# Greatest length of the name of a design.  Folders and files have this name with a few more letters, and a file name
+# has at most 255 bytes.
 MAX_NAME = 128
 # Sequence length that the memories of a bidirectional network are sized for unless the configuration gives one.
 DEFAULT_SEQUENCE_STEPS = 64
@@ -353,7 +353,8 @@ class Config:
     network, compression, quantization, activation, architecture
         The sections above; all but the network have defaults.
     name : str
-        Name of the design and of its build folder: ASCII letters, digits, ``_`` and ``-``.  It changes no fingerprint.
+        Name of the design and of its build folder: at most 128 ASCII letters, digits, ``_`` and ``-``.  It changes no
+        fingerprint.
     """
 
     network: NetworkConfig

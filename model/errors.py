@@ -6,7 +6,7 @@ traceback.  The grammar of a message is ``<field> must be <rule>, not <value!r>`
 
 from pathlib import Path
 
-# Of a refused value or name in a message: a file's content must not flood the terminal.
+# Greatest length of a rejected value or name in a message, so that the content of a file cannot flood the terminal.
 MAX_SHOWN = 80
 
 
@@ -55,15 +55,15 @@ def shortened(text: str, limit: int = MAX_SHOWN) -> str:
 
 
 def shown(value: object) -> str:
-    """Return ``repr(value)`` in at most 80 characters, also of values for which ``repr`` itself fails."""
+    """Return ``repr(value)`` in at most 80 characters, or a description of a value for which ``repr`` fails."""
     if isinstance(value, (str, bytes)) and len(value) > MAX_SHOWN:
-        # Cut before it is quoted: a long text is not copied, and the quotes stay.
+        # The text is cut before it is quoted, so that a long one is not copied and the quotes remain.
         half = MAX_SHOWN // 2 - 4
         dots = "..." if isinstance(value, str) else b"..."
         return shortened(repr(value[:half] + dots + value[-half:]))
     try:
         return shortened(repr(value))
-    except ValueError:  # Python prints integers of at most 4,300 digits.
+    except ValueError:  # Python refuses to print longer integers than its limit.
         size = f" of {value.bit_length()} bits" if isinstance(value, int) else " with too long an integer"
         return f"<{type(value).__name__}{size}>"
     except RecursionError:

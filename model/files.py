@@ -1,7 +1,7 @@
-"""Output that is never half-written: files and whole folders appear under their name when complete.
+"""Output files and folders that appear under their final name only when they are complete.
 
-What is not complete has a hidden temporary name beside the target.  The name says which process works on it, so that
-the next run can remove what a killed one left, and nothing else.
+Until then they have a hidden temporary name beside the target.  That name contains the process that writes them, so
+that the next run can remove the leftovers of killed processes, and nothing else.
 """
 
 import contextlib
@@ -19,7 +19,8 @@ from pathlib import Path
 
 from chessrnn.model.errors import InvalidFileError, require, shortened
 
-# Names of a replaced folder's two sides inside its temporary folder, and of the file with the target's name.
+# Names inside the temporary folder of a replaced folder: the new content, the old content, and the file that holds the
+# name of the target.
 NEW, OLD, TARGET = "new", "old", "target"
 _PREFIX = ".chessrnn-"
 
@@ -32,8 +33,8 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
     Raises
     ------
     InvalidFileError
-        The folder cannot be made or written, the disk is full, or the path is that of a device, a pipe, a folder or a
-        symbolic link, which a rename would destroy.
+        The folder cannot be created, the file cannot be written, the disk is full, or the path is a device, a pipe, a
+        folder or a symbolic link, which a rename would destroy.
     """
     path = Path(path)
     require_regular_file(path)
@@ -45,7 +46,7 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content.encode() if isinstance(content, str) else content)
                 stream.flush()
-                # A full disk may tell no earlier; and after a power failure the name must not be that of nothing.
+                # A full disk may be reported only here, and a power failure must not leave an empty file behind.
                 os.fsync(stream.fileno())
             # mkstemp creates private files, but output must have the permissions of any other new file of the user.
             os.chmod(temporary, 0o666 & ~_umask())
@@ -57,14 +58,14 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
 
 
 def require_regular_file(path: str | Path) -> None:
-    """Check that a path can be written: it is a regular file, or nothing yet.
+    """Check that a file can be written: the path is a regular file or does not exist yet.
 
-    Commands that work for long before they write call this first.
+    Commands that run long before they write call this first.
 
     Raises
     ------
     InvalidFileError
-        The path is that of a device, a pipe, a socket, a folder or a symbolic link, or cannot be looked up.
+        The path is a device, a pipe, a socket, a folder or a symbolic link, or cannot be accessed.
     """
     path = Path(path)
     with _as_invalid_file(path):
@@ -78,17 +79,17 @@ def require_regular_file(path: str | Path) -> None:
 
 
 def require_folder(path: str | Path) -> None:
-    """Check that files can be written into a folder, which may still have to be made.
+    """Check that files can be written into a folder, which need not exist yet.
 
     Raises
     ------
     InvalidFileError
-        Something else has the name of the folder or of one above it, or files must not be made there.
+        The folder or one above it has the name of something else, or the user must not create files there.
     """
     path = Path(path)
     with _as_invalid_file(path):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.lstat(path)  # too long a name is told here
+            os.lstat(path)  # raises for a name that is too long
         existing = path.absolute()
         while not os.path.lexists(existing) and existing != existing.parent:
             existing = existing.parent
@@ -100,18 +101,19 @@ def require_folder(path: str | Path) -> None:
 
 
 def require_file(path: str | Path, kind: str) -> None:
-    """Check that a path is that of a regular file, or of a link to one, before it is read.
+    """Check before reading that a path is a regular file or a link to one.
 
     Parameters
     ----------
     path : str or Path
+        Path of the file.
     kind : str
-        What the file must be, for the message.
+        Description of the expected file in the message.
 
     Raises
     ------
     InvalidFileError
-        Nothing has that name, or it is a folder, a device or a pipe, or it cannot be looked up.
+        The path does not exist, is a folder, a device or a pipe, or cannot be accessed.
     """
     path = Path(path)
     try:
@@ -162,9 +164,9 @@ def replaced_directory(path: str | Path, marker: str) -> Iterator[Path]:
     Raises
     ------
     InvalidValueError
-        Something that is no such directory has the name.
+        The path is something else than such a directory.
     InvalidFileError
-        The directory cannot be created or filled; a full disk among the reasons.
+        The directory cannot be created or filled, for example because the disk is full.
     """
     path = Path(path)
     with _as_invalid_file(path):
@@ -192,12 +194,12 @@ def replaced_directory(path: str | Path, marker: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Make a folder for the files of one tool run, in the system's place for such; it is removed afterwards.
+    """Create a folder for the files of one tool run in the system's temporary folder, and remove it afterwards.
 
     Raises
     ------
     InvalidFileError
-        No such folder can be made.
+        The folder cannot be created.
     """
     parent = Path(tempfile.gettempdir())
     with _as_invalid_file(parent):
@@ -210,10 +212,10 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove temporary files and folders of this module whose process is gone, from one folder.
+    """Remove the temporary files and folders of this module whose process has ended from one folder.
 
-    A process on another machine or in another container may share the folder: its number says nothing here, and what
-    it left stays.
+    Leftovers of processes on other machines or in other containers that share the folder stay, as their process numbers
+    mean nothing here.
     """
     for entry in parent.iterdir():
         found = re.fullmatch(rf"{re.escape(_PREFIX)}([0-9a-f]{{8}})-(\d+)-\w+", entry.name)
@@ -228,7 +230,7 @@ def remove_leftovers(parent: Path) -> None:
 
 
 def _finish_swap(temporary: Path) -> None:
-    """Put the new folder in its place where a killed run had already taken the old one away."""
+    """Move the new folder to its place if a killed run had already moved the old one away."""
     if (temporary / OLD).is_dir() and (temporary / NEW).is_dir():
         target = temporary.parent / (temporary / TARGET).read_text(encoding="utf-8")
         if not target.exists():
@@ -241,7 +243,7 @@ def _own_prefix() -> str:
 
 @cache
 def _machine() -> str:
-    """Eight digits for the host and the name space in which process numbers mean something."""
+    """Hash of the host and of its process name space, within which process numbers are unique, in eight digits."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -255,7 +257,7 @@ def _runs(process: int) -> bool:
     except ProcessLookupError:
         return False
     except (OSError, OverflowError):
-        return True  # another user's
+        return True  # the process of another user
     return True
 
 

@@ -1,4 +1,4 @@
-"""Text, JSON and TOML that somebody else may have written: bounded in size, strict, refused in one line."""
+"""Strict readers of text, JSON and TOML from any source, bounded in size, with errors of one line."""
 
 import gzip
 import json
@@ -12,25 +12,27 @@ from chessrnn.model.errors import InvalidFileError, InvalidValueError, UserError
 MAX_CONFIG_BYTES = 1 << 16
 # A report of one design or of a run takes up to some hundred kilobytes.
 MAX_JSON_BYTES = 1 << 24
-# Text to train on or to read; the largest public character corpora have 100 MB.
+# Limit of texts for training and evaluation; the largest public character corpora have 100 MB.
 MAX_TEXT_BYTES = 1 << 30
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_text(path: str | Path, max_bytes: int = MAX_TEXT_BYTES, kind: str = "a readable UTF-8 text file") -> str:
-    """Read a UTF-8 text file of at most ``max_bytes`` bytes; not more than that is ever read.
+    """Read a UTF-8 text file of at most ``max_bytes`` bytes; a larger file is not read to its end.
 
     Parameters
     ----------
     path : str or Path
+        Path of the file.
     max_bytes : int
+        Greatest size of the file in bytes.
     kind : str
-        What the file must be, for the message.
+        Description of the expected file in the message.
 
     Raises
     ------
     InvalidFileError
-        The file is missing, a folder, larger, or not UTF-8.
+        The file is missing, a folder, too large, or not UTF-8.
     """
     try:
         with open(path, "rb") as file:
@@ -50,21 +52,23 @@ def read_bytes(path: str | Path, max_bytes: int, kind: str = "a readable file") 
     Parameters
     ----------
     path : str or Path
+        Path of the file.
     max_bytes : int
+        Greatest size of the content in bytes.
     kind : str
-        What the file must be, for the message.
+        Description of the expected file in the message.
 
     Raises
     ------
     InvalidFileError
-        The file is missing, a folder, damaged or larger.
+        The file is missing, a folder, damaged or too large.
     """
     try:
         with open(path, "rb") as file:
             is_compressed = file.read(2) == GZIP_MAGIC
             file.seek(0)
             content = (gzip.GzipFile(fileobj=file) if is_compressed else file).read(max_bytes + 1)
-    except OSError as error:  # that of gzip among them
+    except OSError as error:  # from the system or from gzip
         raise InvalidFileError(f"{path} must be {kind}: {error.strerror or error}") from None
     except (EOFError, zlib.error) as error:
         raise InvalidFileError(f"{path} must be {kind}: {error}") from None
@@ -74,13 +78,14 @@ def read_bytes(path: str | Path, max_bytes: int, kind: str = "a readable file") 
 
 
 def parse_json(text: str, name: str) -> object:
-    """Parse JSON in which no object has a key twice.
+    """Parse JSON in which no object has the same key twice.
 
     Parameters
     ----------
     text : str
+        The JSON text.
     name : str
-        Field or file for the messages.
+        Name of the field or file in messages.
 
     Raises
     ------
@@ -114,7 +119,7 @@ def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> object:
     Raises
     ------
     InvalidFileError
-        The file cannot be read, is larger, or breaks a rule of :func:`parse_json`.
+        The file cannot be read, is too large, is not JSON, or breaks a rule of :func:`parse_json`.
     """
     text = read_text(path, max_bytes)
     try:
@@ -131,7 +136,7 @@ def read_toml(path: str | Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict:
     Raises
     ------
     InvalidFileError
-        The file cannot be read, is larger, or not TOML.
+        The file cannot be read, is too large, or is not TOML.
     """
     text = read_text(path, max_bytes)
     try:
@@ -143,5 +148,5 @@ def read_toml(path: str | Path, max_bytes: int = MAX_CONFIG_BYTES) -> dict:
 
 
 def _first_clause(error: Exception) -> str:
-    """Return what is wrong, without Python's advice to change a setting of its own."""
+    """Return the message of an error without the advice to change a setting of Python."""
     return str(error).partition(";")[0]
