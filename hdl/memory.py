@@ -14,13 +14,14 @@ ROM_MODULE = "chessrnn_rom"
 RAM_MODULE = "chessrnn_ram"
 
 ROM_VERILOG = f"""\
-// Read-only memory with a synchronous read port, filled from a $readmemh file.
+// Read-only memory with a synchronous read port, filled from the $readmemh file INIT_FILE in the folder MEM_DIR.
 // For an ASIC: replace the body by a macro (or a RAM with a load port) of the same timing.
 module {ROM_MODULE} #(
     parameter WIDTH = 8,
     parameter DEPTH = 2,
     parameter ADDR_WIDTH = 1,
-    parameter INIT_FILE = ""
+    parameter INIT_FILE = "",
+    parameter MEM_DIR = "."
 ) (
     input clk,
     input en,
@@ -30,7 +31,18 @@ module {ROM_MODULE} #(
   reg [WIDTH-1:0] mem[0:DEPTH-1];
   generate
     if (INIT_FILE != "") begin : fill
-      initial $readmemh(INIT_FILE, mem);
+      initial $readmemh({{MEM_DIR, "/", INIT_FILE}}, mem);
+`ifndef SYNTHESIS
+      // Without its weights a simulation would only show X, much later.
+      integer file;
+      initial begin
+        file = $fopen({{MEM_DIR, "/", INIT_FILE}}, "r");
+        if (file == 0) begin
+          $display("error: memory file %0s/%0s must exist", MEM_DIR, INIT_FILE);
+          $finish;
+        end else $fclose(file);
+      end
+`endif
     end
   endgenerate
   always @(posedge clk) if (en) data <= mem[addr];

@@ -10,6 +10,7 @@ from chessrnn.hdl.accelerator import Accelerator
 from chessrnn.hdl.bidirectional.bidirectional_accelerator import BidirectionalAccelerator
 from chessrnn.hdl.hierarchy import VerilogPlatform, shared
 from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
+from chessrnn.hdl.namespace import with_prefix
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import FINGERPRINT_LABEL
 from chessrnn.model.schedule import Schedule
@@ -168,10 +169,22 @@ def to_verilog(text: str) -> str:
     return body.replace("\\$procmux$", "\\procmux$")
 
 
-def generate(config: Config) -> str:
+def top_module(prefix: str) -> str:
+    """Name of the top module of a design that is emitted with a prefix."""
+    return f"{prefix}_{TOP_MODULE}" if prefix else TOP_MODULE
+
+
+def generate(config: Config, prefix: str = "") -> str:
     """The Verilog of the accelerator, with every module emitted once, and of the memory wrappers.
 
     The text contains no weights: the memories are filled from ``$readmemh`` files at elaboration.
+
+    Parameters
+    ----------
+    config : Config
+    prefix : str
+        Put in front of every module and memory file, so that designs can be compiled together; see
+        :mod:`chessrnn.hdl.namespace`.  Without one the top is ``accelerator`` and has no parameter ``MEM_DIR``.
     """
     platform = VerilogPlatform()
     text = rtlil.convert(Top(config), name=TOP_MODULE, platform=platform, emit_src=False)
@@ -183,4 +196,5 @@ def generate(config: Config) -> str:
         f"engine {arch.engine}, tile {arch.tile_rows} x {arch.tile_cols}\n"
         f"{OWNERSHIP}\n"
     )
-    return header + body + "\n" + ROM_VERILOG + "\n" + RAM_VERILOG
+    verilog = header + body + "\n" + ROM_VERILOG + "\n" + RAM_VERILOG
+    return with_prefix(verilog, prefix) if prefix else verilog

@@ -26,6 +26,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="default build/<name>; an earlier build is replaced"
     )
+    parser.add_argument(
+        "--prefix", metavar="NAME", help="begins the name of every module and memory file; default the design's name"
+    )
     parser.add_argument("--json", action="store_true", help="report.json on stdout")
     return parser.parse_args(argv)
 
@@ -36,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     config = config_from(args)
     chosen = weights_from(args, config)
     output = args.output or BUILD / config.name
-    report = emit(chosen.weights, output, chosen.source)
+    report = emit(chosen.weights, output, chosen.source, args.prefix)
     if chosen.random:
         print(f"note: the weights are {chosen.source}", file=sys.stderr)
     if args.json:

@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = {"architecture.arithmetic": "multiplier", **dict(parse_setting(text) for text in args.settings)}
     config = resolve(args.config).replace(settings)
     chosen, folder = weights_from(args, config), BUILD / f"{config.name}-xilinx"
-    emit(chosen.weights, folder, chosen.source)
+    emit(chosen.weights, folder, chosen.source, prefix="")
     found = {family: synthesize(folder, family) for family in args.family}
     cycles = Schedule(config).initiation_interval
     if args.json:

@@ -11,10 +11,11 @@ import numpy as np
 
 import chessrnn.hdl
 import chessrnn.model
-from chessrnn.hdl.verilog import generate, ports
+from chessrnn.hdl.namespace import prefix_of
+from chessrnn.hdl.verilog import generate, ports, top_module
 from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import design_report
-from chessrnn.model.errors import InvalidFileError, UserError
+from chessrnn.model.errors import InvalidFileError, UserError, require
 from chessrnn.model.files import replaced_directory
 from chessrnn.model.memory_image import (
     FINGERPRINT_LABEL,
@@ -46,6 +47,8 @@ class Build:
         Location of the directory.
     config : Config
         Design point of all its files.
+    prefix : str
+        Begins the name of every module and memory file.
     weights_sha256 : str
         Digest of the weights in its memory files.
     generator : str
@@ -54,8 +57,19 @@ class Build:
 
     path: Path
     config: Config
+    prefix: str
     weights_sha256: str
     generator: str
+
+    @property
+    def top(self) -> str:
+        """Name of the top module."""
+        return top_module(self.prefix)
+
+
+def mem_file(prefix: str, name: str) -> str:
+    """File name of a memory's words."""
+    return f"{prefix}_{name}.mem" if prefix else f"{name}.mem"
 
 
 def weights_digest(weights: NetworkWeights) -> str:
@@ -90,17 +104,20 @@ def generator_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def emit(weights: NetworkWeights, path: str | Path, source: str) -> dict:
+def emit(weights: NetworkWeights, path: str | Path, source: str, prefix: str | None = None) -> dict:
     """Write the build directory of a configuration with weights, either completely or not at all.
 
     Parameters
     ----------
     weights : NetworkWeights
         Weights and, as their attribute ``config``, the design point.
-        path : str or Path
-            Directory to write; an earlier build there is replaced.
-        source : str
-            Origin of the weights, for the report.
+    path : str or Path
+        Directory to write; an earlier build there is replaced.
+    source : str
+        Origin of the weights, for the report.
+    prefix : str, optional
+        Begins the name of every module and memory file; left out, the configuration's name.  An empty one, for tools
+        of this package that know the modules by name, leaves all names as they are.
 
     Returns
     -------
@@ -108,28 +125,33 @@ def emit(weights: NetworkWeights, path: str | Path, source: str) -> dict:
         The content of ``report.json``.
     """
     config = weights.config
+    prefix = prefix_of(config.name) if prefix is None else prefix
+    rule = "a Verilog identifier of at most 64 letters, digits and '_'"
+    require(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}|", prefix) is not None, "--prefix", rule, prefix)
     scenario = Scenario(weights, random_sequences(config, np.random.default_rng(VECTOR_SEED), VECTOR_LENGTHS))
     digest = weights_digest(weights)
     report = design_report(config) | {"weights": {"source": source, "sha256": digest}}
     values = {
         "configuration": config.fingerprint,
+        "prefix": prefix,
+        "top": top_module(prefix),
         "weights_sha256": digest,
         "generator": generator_digest(),
         "config": config.to_dict(),
     }
     texts = {
         CONFIG_FILE: _json_text(values),
-        VERILOG_FILE: generate(config),
+        VERILOG_FILE: generate(config, prefix),
         "ports.json": _json_text({"configuration": config.fingerprint, "ports": ports(config)}),
         "report.json": _json_text(report),
     }
     words = memory_words(weights)
     for spec in initialised_memories(config):
-        texts[f"{spec.name}.mem"] = mem_text(spec, words[spec.name], config.fingerprint)
+        texts[mem_file(prefix, spec.name)] = mem_text(spec, words[spec.name], config.fingerprint)
     k, q = config.block_size, config.quantization
     for name, beats, fmt in (("vectors_x", scenario.x_beats, q.x), ("vectors_h", scenario.h_beats, q.h)):
         spec = MemorySpec(name, len(beats), 1 + k * fmt.width)
-        texts[f"{name}.mem"] = mem_text(spec, beats, config.fingerprint)
+        texts[mem_file(prefix, name)] = mem_text(spec, beats, config.fingerprint)
     with replaced_directory(path, CONFIG_FILE) as directory:
         for name, text in texts.items():
             (directory / name).write_text(text, encoding="utf-8")
@@ -149,6 +171,7 @@ def load_build(path: str | Path) -> Build:
     try:
         config = Config.from_dict(values["config"])
         stated, digest, generator = values["configuration"], values["weights_sha256"], values["generator"]
+        prefix = str(values["prefix"])
     except (KeyError, TypeError) as error:
         raise InvalidFileError(f"{path / CONFIG_FILE} must be written by this program: {error} is missing") from None
     fingerprint = config.fingerprint
@@ -160,8 +183,8 @@ def load_build(path: str | Path) -> Build:
     found = re.search(rf"{FINGERPRINT_LABEL} ([0-9a-f]+)", header)
     _check_fingerprint(path / VERILOG_FILE, found[1] if found else None, fingerprint)
     for spec in initialised_memories(config):
-        read_mem(path / f"{spec.name}.mem", spec, fingerprint)
-    return Build(path, config, digest, generator)
+        read_mem(path / mem_file(prefix, spec.name), spec, fingerprint)
+    return Build(path, config, prefix, digest, generator)
 
 
 def is_current(path: str | Path, weights: NetworkWeights) -> bool:

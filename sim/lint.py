@@ -9,18 +9,18 @@ from pathlib import Path
 
 from chessrnn.model.errors import MissingToolError
 from chessrnn.sim.build import VERILOG_FILE, load_build
-from chessrnn.sim.runner import TOP_MODULE, environment
+from chessrnn.sim.runner import environment
 from chessrnn.sim.synthesis import yosys_process
 
 WAIVERS = Path(str(files("chessrnn.constraints") / "lint.vlt"))
 # Synthesis stops before memories are mapped to flip-flops, which would take time and find nothing more.
-YOSYS_PASSES = f"""\
-read_verilog {VERILOG_FILE}
-hierarchy -check -top {TOP_MODULE}
+YOSYS_PASSES = """\
+read_verilog -defer {file}
+hierarchy -check -top {top}
 proc
 check -assert
 select -assert-none t:$dlatch t:$adlatch t:$dlatchsr t:$sr
-synth -top {TOP_MODULE} -run begin:fine"""
+synth -top {top} -run begin:fine"""
 
 
 def verilator_warnings(directory: str | Path) -> list[str]:
@@ -33,10 +33,10 @@ def verilator_warnings(directory: str | Path) -> list[str]:
         MissingToolError
             The tool, or what it needs, is not installed.
     """
-    path = load_build(directory).path
-    command = ["verilator", "--lint-only", "-Wall", "--top-module", TOP_MODULE, str(WAIVERS), VERILOG_FILE]
+    build = load_build(directory)
+    command = ["verilator", "--lint-only", "-Wall", "--top-module", build.top, str(WAIVERS), VERILOG_FILE]
     with environment("verilator"):
-        done = subprocess.run(command, cwd=path, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=build.path, capture_output=True, text=True, check=False)
     found = [line for line in done.stderr.splitlines() if line.startswith(("%Warning", "%Error"))]
     if done.returncode and not found:
         found = [f"verilator failed with status {done.returncode}: {done.stderr.strip()[-500:]}"]
@@ -53,13 +53,15 @@ def yosys_warnings(directory: str | Path) -> list[str]:
         MissingToolError
             The tool, or what it needs, is not installed.
     """
-    path = load_build(directory).path
+    build = load_build(directory)
     if importlib.util.find_spec("pyosys") is None:
         raise MissingToolError("package pyosys must be installed (make check does)")
     with tempfile.TemporaryDirectory(prefix="chessrnn-lint-") as scratch:
         script = Path(scratch) / "lint.ys"
-        script.write_text(YOSYS_PASSES, encoding="utf-8")
-        done = subprocess.run(yosys_process.command(script), cwd=path, capture_output=True, text=True, check=False)
+        script.write_text(YOSYS_PASSES.format(file=VERILOG_FILE, top=build.top), encoding="utf-8")
+        done = subprocess.run(
+            yosys_process.command(script), cwd=build.path, capture_output=True, text=True, check=False
+        )
     lines = (done.stdout + done.stderr).splitlines()
     found = [line.strip() for line in lines if re.search(r"\b(Warning|ERROR):", line)]
     if done.returncode and not found:

@@ -21,7 +21,6 @@ from chessrnn.sim.scenarios import Scenario
 from chessrnn.sim.stalls import NONE, StallPattern
 
 SIMULATORS = ("verilator", "icarus")
-TOP_MODULE = "accelerator"
 BENCH = "chessrnn.sim.tb_accelerator"
 # A run is stuck when nothing moves for this many intervals and latencies.
 PATIENCE_FACTOR = 20
@@ -198,8 +197,8 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
         ]
     }
     with environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
-        _compile(directory / VERILOG_FILE, compiled, simulator)
-        results = _execute(directory, compiled, Path(scratch), job, simulator)
+        _compile(directory / VERILOG_FILE, compiled, simulator, build.top)
+        results = _execute(directory, compiled, Path(scratch), job, simulator, build.top)
     return [judge(run, raw) for run, raw in zip(runs, results, strict=True)]
 
 
@@ -344,7 +343,7 @@ def _runner(simulator: str):
     return PortsOnlyVerilator() if simulator == "verilator" else DumpingIcarus()
 
 
-def _compile(source: Path, compiled: Path, simulator: str, top: str = TOP_MODULE) -> None:
+def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
     """Compile unless it is done already; a build directory is replaced as a whole, so its Verilog never changes."""
     stamp, log_file = compiled / "compiled", compiled / "compile.log"
     if stamp.exists():
@@ -373,7 +372,7 @@ def _compile(source: Path, compiled: Path, simulator: str, top: str = TOP_MODULE
     stamp.touch()
 
 
-def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulator: str) -> list[dict]:
+def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulator: str, top: str) -> list[dict]:
     # The Verilog finds memory files by name in the working directory, and parallel runs need separate ones.
     for memory in directory.glob("*.mem"):
         (scratch / memory.name).symlink_to(memory)
@@ -384,7 +383,7 @@ def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulato
     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             runner.test(
-                hdl_toplevel=TOP_MODULE,
+                hdl_toplevel=top,
                 hdl_toplevel_lang="verilog",
                 test_module=BENCH,
                 build_dir=compiled,

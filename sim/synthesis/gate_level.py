@@ -64,7 +64,7 @@ def check(
     with tempfile.TemporaryDirectory(prefix="chessrnn-gates-") as scratch:
         rtl, gates = Path(scratch) / "rtl", Path(scratch) / "gates"
         for folder in (rtl, gates):
-            emit(weights, folder, "gate-level check")
+            emit(weights, folder, "gate-level check", prefix="")
         text = netlist_verilog(netlist, liberty, config.fingerprint)
         (gates / VERILOG_FILE).write_text(text, encoding="utf-8")
         expected, found = (simulate(folder, runs, simulator) for folder in (rtl, gates))

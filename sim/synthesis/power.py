@@ -127,7 +127,7 @@ def measure(result: Synthesis, weights: LayerWeights, x: np.ndarray, source: str
     sampled = _sampled(result)
     with tempfile.TemporaryDirectory(prefix="chessrnn-power-") as scratch:
         folder, dump = Path(scratch) / "rtl", Path(scratch) / "power.vcd"
-        emit(weights, folder, "power")
+        emit(weights, folder, "power", prefix="")
         verilog = folder / VERILOG_FILE
         # Escaped, as submodules may be called like Verilog's own words.
         names = ["".join(f"\\{part} ." for part in path.split("."))[:-1] for path, *_ in sampled]

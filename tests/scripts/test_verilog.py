@@ -42,7 +42,9 @@ def test_default_preset(tmp_path, capsys):
     run(["--random-weights", "3"], tmp_path / "other", capsys)
     texts = [(folder / "build" / "accelerator.v").read_text() for folder in (tmp_path, tmp_path / "other")]
     assert texts[0] == texts[1]
-    memories = [(folder / "build" / "weights_r0_c0.mem").read_text() for folder in (tmp_path, tmp_path / "other")]
+    memories = [
+        (folder / "build" / "char128_weights_r0_c0.mem").read_text() for folder in (tmp_path, tmp_path / "other")
+    ]
     assert memories[0] != memories[1]
 
 

@@ -53,7 +53,7 @@ def test_faults_are_seen(fault, tmp_path, rng):
     emit(random_weights(preset("tiny"), rng), tmp_path / "build", "a test")
     path = tmp_path / "build" / VERILOG_FILE
     verilog = path.read_text()
-    end = verilog.index("endmodule", verilog.index("module accelerator("))
+    end = verilog.index("endmodule", verilog.index("module tiny_accelerator "))
     path.write_text(verilog[:end] + code + "\n" + verilog[end:])
     found = check(tmp_path / "build")
     assert any(text in line for line in found), found

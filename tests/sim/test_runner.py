@@ -117,15 +117,20 @@ def test_build_directory(build, weights):
     assert load_build(build).config == weights.config
     assert is_current(build, weights)
     assert not is_current(build, random_weights(weights.config, np.random.default_rng(7)))
-    assert {"config.json", "accelerator.v", "ports.json", "report.json", "vectors_x.mem", "vectors_h.mem"} <= {
-        path.name for path in build.iterdir()
-    }
+    assert {
+        "config.json",
+        "accelerator.v",
+        "ports.json",
+        "report.json",
+        "tiny_vectors_x.mem",
+        "tiny_vectors_h.mem",
+    } <= {path.name for path in build.iterdir()}
 
 
 def test_vectors(build, weights):
     config = weights.config
-    words = [int(line, 16) for line in (build / "vectors_h.mem").read_text().splitlines()[1:]]
-    x_words = [int(line, 16) for line in (build / "vectors_x.mem").read_text().splitlines()[1:]]
+    words = [int(line, 16) for line in (build / "tiny_vectors_h.mem").read_text().splitlines()[1:]]
+    x_words = [int(line, 16) for line in (build / "tiny_vectors_x.mem").read_text().splitlines()[1:]]
     k, q = config.block_size, config.quantization
     scenario = Scenario(weights, random_sequences(config, np.random.default_rng(0), (4, 1, 3)))
     assert words == scenario.h_beats
@@ -137,7 +142,7 @@ def replace_fingerprint(path):
     path.write_text(re.sub(r"configuration [0-9a-f]{16}", "configuration 0123456789abcdef", path.read_text()))
 
 
-@pytest.mark.parametrize("name", ["accelerator.v", "bias.mem", "weights_r3_c1.mem"])
+@pytest.mark.parametrize("name", ["accelerator.v", "tiny_bias.mem", "tiny_weights_r3_c1.mem"])
 @pytest.mark.parametrize("damage", [replace_fingerprint, lambda path: path.unlink()], ids=["other", "missing"])
 def test_mismatching_files_are_refused(build, scenario, name, damage):
     damage(build / name)

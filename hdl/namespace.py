@@ -1,0 +1,67 @@
+"""Names of emitted modules and memory files: a prefix that keeps two designs apart, and the folder of the files.
+
+Yosys prints one statement per line, so that definitions and instances are found without a parser of Verilog; a line
+that should hold a name and does not is an error of this module, not something to pass over.
+"""
+
+import re
+
+from chessrnn.hdl.memory import ROM_MODULE
+
+# ``module name(…)`` or ``module name #(``; ``  name instance (`` or ``  name #(``.
+_DEFINITION = re.compile(r"^module (\S+?)(?: (#)?)?\(")
+_INSTANCE = re.compile(r"^  (\S+) (#\(|\S+ +\()")
+MEM_DIR = "MEM_DIR"
+
+
+def prefix_of(name: str) -> str:
+    """The prefix that a configuration's name gives: a Verilog identifier."""
+    identifier = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    return identifier if identifier[:1].isalpha() or identifier.startswith("_") else f"n{identifier}"
+
+
+def with_prefix(verilog: str, prefix: str) -> str:
+    """Put a prefix in front of every module and memory file, and pass the folder of the files down from the top.
+
+    Every module that holds an initialised memory, itself or below, gets the parameter ``MEM_DIR``, the folder in which
+    ``$readmemh`` looks; the default is the folder in which the tool runs.
+
+    Parameters
+    ----------
+    verilog : str
+        As Yosys prints it, with the wrappers of the memories.
+    prefix : str
+        A Verilog identifier; ``prefix_`` goes in front of every name.
+    """
+    lines = verilog.split("\n")
+    owner, defined, instances = None, set(), {}
+    for line in lines:
+        if found := _DEFINITION.match(line):
+            owner = found[1]
+            defined.add(owner)
+            instances[owner] = set()
+        elif (found := _INSTANCE.match(line)) and owner is not None:
+            instances[owner].add(found[1])
+    assert ROM_MODULE in defined, "the wrappers of the memories belong to the text"
+    initialised = {ROM_MODULE}
+    while grown := {name for name, below in instances.items() if below & initialised} - initialised:
+        initialised |= grown
+    return "\n".join(_renamed(line, prefix, defined, initialised) for line in lines)
+
+
+def _renamed(line: str, prefix: str, defined: set[str], initialised: set[str]) -> str:
+    """One line with its module's name, memory file and parameter list replaced."""
+    if found := _DEFINITION.match(line):
+        name = found[1]
+        if name in initialised and name != ROM_MODULE:
+            assert not found[2], f"{name} has parameters already"
+            return f'module {prefix}_{name} #(parameter {MEM_DIR} = ".") (' + line[found.end() :]
+        return line.replace(f"module {name}", f"module {prefix}_{name}", 1)
+    if (found := _INSTANCE.match(line)) and found[1] in defined:
+        name, rest = found[1], line[2 + len(found[1]) + 1 :]
+        if name not in initialised:
+            return f"  {prefix}_{name} {rest}"
+        if rest.startswith("#("):
+            return f"  {prefix}_{name} #(\n    .{MEM_DIR}({MEM_DIR}),{rest[2:]}"
+        return f"  {prefix}_{name} #(.{MEM_DIR}({MEM_DIR})) {rest}"
+    return re.sub(r'^(    \.INIT_FILE\(")', rf"\1{prefix}_", line)

@@ -1,0 +1,122 @@
+"""Two designs in one compilation: names do not collide, memory files are found in any folder."""
+
+import re
+import subprocess
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from chessrnn.hdl.namespace import prefix_of
+from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.presets import preset
+from chessrnn.model.weights import random_weights
+from chessrnn.sim.build import VERILOG_FILE, emit, load_build
+from chessrnn.sim.runner import environment
+
+GRU = {"network.cell": "gru", "name": "second", "architecture.arithmetic": "multiplier", "architecture.tile_rows": 3}
+CYCLES = 4000
+
+
+@pytest.fixture
+def two_builds(tmp_path, rng):
+    """Folders of two small designs of different cells."""
+    folders = []
+    for config in (preset("tiny").replace({"architecture.arithmetic": "multiplier"}), preset("tiny").replace(GRU)):
+        folders.append(tmp_path / config.name)
+        emit(random_weights(config, rng), folders[-1], "test")
+    return folders
+
+
+def words(path) -> list[str]:
+    return path.read_text().splitlines()[1:]
+
+
+def bench(folders: Sequence) -> str:
+    """A module that feeds both designs their vectors at once and compares every beat of h."""
+    parts = []
+    for number, folder in enumerate(folders):
+        build = load_build(folder)
+        k, q = build.config.block_size, build.config.quantization
+        x, h = (len(words(folder / f"{build.prefix}_vectors_{name}.mem")) for name in "xh")
+        parts.append(f"""
+  reg [{k * q.x.width}:0] x{number}[0:{x - 1}];
+  reg [{k * q.h.width}:0] h{number}[0:{h - 1}];
+  integer i{number} = 0, o{number} = 0;
+  wire x_ready{number}, h_valid{number}, h_last{number};
+  wire [{k * q.h.width - 1}:0] h_data{number};
+  {build.top} #(.MEM_DIR("{folder}")) dut{number} (
+    .clk(clk), .rst(rst), .x_valid(!rst && i{number} < {x}), .x_ready(x_ready{number}),
+    .x_data(x{number}[i{number}][{k * q.x.width - 1}:0]), .x_last(x{number}[i{number}][{k * q.x.width}]),
+    .h_valid(h_valid{number}), .h_ready(1'b1), .h_data(h_data{number}), .h_last(h_last{number})
+  );
+  initial $readmemh("{folder}/{build.prefix}_vectors_x.mem", x{number});
+  initial $readmemh("{folder}/{build.prefix}_vectors_h.mem", h{number});
+  always @(posedge clk) if (!rst) begin
+    if (i{number} < {x} && x_ready{number}) i{number} <= i{number} + 1;
+    if (h_valid{number} && o{number} < {h}) begin
+      if ({{h_last{number}, h_data{number}}} !== h{number}[o{number}]) $display("mismatch {number} %0d", o{number});
+      o{number} <= o{number} + 1;
+      if (o{number} == {h - 1}) $display("done {number}");
+    end
+  end""")
+    return f"""
+module bench;
+  reg clk = 0, rst = 1;
+  always #5 clk = !clk;
+  initial begin repeat (3) @(posedge clk); #1 rst = 0; repeat ({CYCLES}) @(posedge clk); $finish; end
+{"".join(parts)}
+endmodule
+"""
+
+
+def test_two_designs_run_in_one_icarus_simulation(two_builds, tmp_path):
+    (tmp_path / "bench.v").write_text(bench(two_builds))
+    sources = [tmp_path / "bench.v", *(folder / VERILOG_FILE for folder in two_builds)]
+    program = tmp_path / "bench.vvp"
+    subprocess.run(["iverilog", "-g2005", "-s", "bench", "-o", program, *sources], check=True)
+    # From a folder without memory files: they are found through MEM_DIR.
+    printed = subprocess.run(["vvp", "-n", program], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert sorted(re.findall(r"^(?:done|mismatch).*", printed, re.MULTILINE)) == ["done 0", "done 1"]
+
+
+def test_two_designs_lint_together_in_verilator(two_builds, tmp_path):
+    (tmp_path / "bench.v").write_text(bench(two_builds))
+    sources = [str(tmp_path / "bench.v"), *(str(folder / VERILOG_FILE) for folder in two_builds)]
+    with environment("verilator"):
+        done = subprocess.run(
+            ["verilator", "--lint-only", "--timing", "--top-module", "bench", *sources], capture_output=True, text=True
+        )
+    errors = [line for line in done.stderr.splitlines() if "MODDUP" in line or line.startswith("%Error")]
+    assert [line for line in errors if "Exiting due to" not in line] == []
+
+
+def test_no_module_of_two_designs_has_the_same_name(two_builds):
+    names = [re.findall(r"^module (\S+?)[ (]", (f / VERILOG_FILE).read_text(), re.MULTILINE) for f in two_builds]
+    assert not set(names[0]) & set(names[1])
+    assert all(name.startswith("tiny_") for name in names[0])
+    files = [{path.name for path in folder.glob("*.mem")} for folder in two_builds]
+    assert not files[0] & files[1]
+
+
+def test_missing_memory_file_ends_the_simulation(two_builds, tmp_path):
+    text = bench(two_builds[:1]).replace(f'.MEM_DIR("{two_builds[0]}")', '.MEM_DIR("nowhere")')
+    (tmp_path / "bench.v").write_text(text)
+    program = tmp_path / "bench.vvp"
+    sources = [tmp_path / "bench.v", two_builds[0] / VERILOG_FILE]
+    subprocess.run(["iverilog", "-g2005", "-s", "bench", "-o", program, *sources], check=True)
+    printed = subprocess.run(["vvp", "-n", program], cwd=tmp_path, capture_output=True, text=True).stdout
+    assert "error: memory file nowhere/tiny_bias.mem must exist" in printed
+    assert "done" not in printed
+
+
+def test_prefix_of_any_name():
+    assert [prefix_of(name) for name in ("char128", "my-net", "1st")] == ["char128", "my_net", "n1st"]
+
+
+@pytest.mark.parametrize("prefix", ["a b", "1a", "x" * 65, "a-b", "module;"])
+def test_a_prefix_that_is_no_identifier_is_rejected(prefix, tmp_path):
+    weights = random_weights(preset("tiny"), np.random.default_rng(0))
+    with pytest.raises(InvalidValueError, match=r"^--prefix must be a Verilog identifier of at most 64 "):
+        emit(weights, tmp_path / "build", "test", prefix)
+    assert not (tmp_path / "build").exists()
