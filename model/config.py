@@ -63,7 +63,7 @@ class NetworkConfig:
         to P (``proj_size`` of ``torch.nn.LSTM``).  0 (the default) is a network without projections.  Only the LSTM
         cells can have one.
     bidirectional : bool
-        Whether every layer runs over the sequence in both directions, each with its own weights, and hands on both
+        Whether every layer runs over the sequence in both directions, each with its own weights, and passes on both
         h (2H or 2P elements).  False by default.  The output of a sequence then begins only after its last input.
     """
 
@@ -272,7 +272,7 @@ class ArchitectureConfig:
     tile_rows, tile_cols : int
         R and C, 4 each by default: R × C processing elements (PEs) work in parallel, each on one k × k block per
         cycle.  A step takes ⌈p/R⌉·⌈q/C⌉ cycles of matrix work for any R and C, also ones that do not divide the p × q
-        grid of blocks.  R goes from 1 to the number of block rows that are worked on together
+        grid of blocks.  R goes from 1 to the number of block rows that are computed together
         (``Config.max_tile_rows``), C from 1 to the number of block columns of the narrowest matrix
         (``Config.max_tile_cols``), each up to 4096.  Area grows with R·C.
     engine : str
@@ -421,7 +421,7 @@ class Config:
             rule = f"from 1 to {self.num_row_groups}, the number of row groups"
             require(1 <= ahead <= self.num_row_groups, "architecture.lookahead", rule, ahead)
             rule = (
-                f"1, as no group of {self.architecture.tile_cols} block columns consists of early columns (of x) alone"
+                f"1, as no group of {self.architecture.tile_cols} block columns consists of early columns (of x) only"
             )
             can_go_ahead = any(part.early_groups for part in self.parts)
             require(ahead == 1 or can_go_ahead, "architecture.lookahead", rule, ahead)
@@ -555,7 +555,7 @@ class Config:
 
     @property
     def max_tile_rows(self) -> int:
-        """Number of block rows of the gates that are worked on together: the limit of ``tile_rows``."""
+        """Number of block rows of the gates that are computed together: the limit of ``tile_rows``."""
         return self.bundle_rows * self.num_hidden_blocks
 
     @property
@@ -592,12 +592,12 @@ class Config:
 
     @property
     def output_size(self) -> int:
-        """Number of elements of h that a layer hands on in one direction: H, or P with a projection."""
+        """Number of elements of h that a layer passes on in one direction: H, or P with a projection."""
         return self.network.projection_size or self.network.hidden_size
 
     @property
     def num_output_blocks(self) -> int:
-        """Number of blocks of h that a layer hands on in one direction: ⌈H/k⌉, or ⌈P/k⌉ with a projection."""
+        """Number of blocks of h that a layer passes on in one direction: ⌈H/k⌉, or ⌈P/k⌉ with a projection."""
         return circulant.num_blocks(self.output_size, self.block_size)
 
     @property
@@ -804,7 +804,7 @@ class Config:
 
     @property
     def model_fingerprint(self) -> str:
-        """Digest of 16 hexadecimal digits that identifies the numerics alone: it is equal for every architecture."""
+        """Digest of 16 hexadecimal digits that identifies only the numerics: it is equal for every architecture."""
         values = self._identity()
         del values["quantization"]["accumulator_bits"]
         return _digest({key: value for key, value in values.items() if key not in ("name", "architecture")})

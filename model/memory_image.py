@@ -224,9 +224,9 @@ def _vector_store(config: Config, numbers: tuple[int, ...], is_late: bool, vecto
         name = "h" if is_late else "x"
     first = part.early.blocks % cols if is_late else 0
     columns = sorted({(first + block) % cols for block in range(min(vector.blocks, cols))})
-    places = HALVES << (context_bits(config) if vector.is_previous else 0)
+    halves = HALVES << (context_bits(config) if vector.is_previous else 0)
     fmt = points.x if vector.source is None else config.cell_output if part.kind == PROJECTION else points.h
-    depth = places * -(-(first + vector.blocks) // cols)
+    depth = halves * -(-(first + vector.blocks) // cols)
     banks = tuple(MemorySpec(f"{name}_c{column}", depth, config.block_size * fmt.width) for column in columns)
     return VectorStore(name, numbers, is_late, vector, fmt, first, tuple(columns), banks)
 

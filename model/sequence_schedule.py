@@ -148,26 +148,26 @@ class SequenceSchedule:
         config, cols, parts = self.config, self.config.architecture.tile_cols, self.config.layer_parts[layer]
         work = self.work[layer * len(parts) : (layer + 1) * len(parts)]
         inputs, last_reader = parts[0].late.blocks, config.last_reader
-        read: list[int] = []  # cycle of each read of the input
+        read_cycles: list[int] = []  # cycle of each read of the input
         # Cycle in which each block is written: blocks of the h of the layer, and blocks for a later part of the step.
-        written: tuple[list[int], list[int]] = [], []
-        consumed: list[int] = []  # cycle of the last issue of each step that reads its input
+        write_cycles: tuple[list[int], list[int]] = [], []
+        last_reads: list[int] = []  # cycle of the last issue of each step that can read the input of the step
         now = start
         for index, place, direction in product(range(steps), range(len(parts)), range(config.directions)):
             step, part = config.directions * index + direction, parts[place]
             if place == 0:
-                free = consumed[step - config.directions] if index else start
+                free = last_reads[step - config.directions] if index else start
                 for _ in range(inputs):
-                    read.append(max(read[-1] if read else start, free) + 1)
-            is_own, destination = part.early.is_previous, written[place < len(parts) - 1]
+                    read_cycles.append(max(read_cycles[-1] if read_cycles else start, free) + 1)
+            is_own, destination = part.early.is_previous, write_cycles[place < len(parts) - 1]
             for number, issue in enumerate(work[place].issues):
                 when, reach = now + 1, (issue.col + 1) * cols
                 if part.late.blocks:
                     # Nothing is issued before the first block of the input of the step is there.
                     late = max(1, min(reach - part.early.blocks, inputs))
-                    when = max(when, read[step * inputs + late - 1] + FEED_LATENCY)
+                    when = max(when, read_cycles[step * inputs + late - 1] + FEED_LATENCY)
                 if index or not is_own:
-                    source = written[not is_own]
+                    source = write_cycles[not is_own]
                     before = step - config.directions if is_own else step
                     when = max(when, source[before * part.early.blocks + min(reach, part.early.blocks) - 1] + 1)
                 if issue.complete:
@@ -178,6 +178,6 @@ class SequenceSchedule:
                     result.first_issue.append(when)
                 now = when
             if place == last_reader:
-                consumed.append(now)
+                last_reads.append(now)
             result.last_issue.append(now)
-        return read[-1], written[0][-1]
+        return read_cycles[-1], write_cycles[0][-1]
