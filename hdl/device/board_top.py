@@ -87,16 +87,20 @@ class BoardTop(Elaboratable):
             m.d.start += count.eq(count + 1)
         m.d.comb += ResetSignal("sync").eq(~ready)
 
-        uart = platform.request("uart", 0)
+        # Buffers are placed here, as for the clock: a request without ``dir="-"`` is deprecated in Amaranth.
+        pins = {pin.name: "-" for pin in platform.lookup("uart", 0).ios}
+        uart = platform.request("uart", 0, dir=pins)
+        m.submodules.rx_buffer = rx = io.Buffer("i", uart.rx)
+        m.submodules.tx_buffer = tx = io.Buffer("o", uart.tx)
         busy, led_register = Signal(), Signal()
         m.submodules.device = Instance(
             FPGA_MODULE,
-            i_clk=ClockSignal(), i_rst=ResetSignal(), i_rx=uart.rx.i, o_tx=uart.tx.o, o_busy=busy,
+            i_clk=ClockSignal(), i_rst=ResetSignal(), i_rx=rx.i, o_tx=tx.o, o_busy=busy,
         )  # fmt: skip
         if self.board.led is not None:
-            led_pin = platform.request(self.board.led, 0)
+            m.submodules.led_buffer = led = io.Buffer("o", platform.request(self.board.led, 0, dir="-"))
             m.d.sync += led_register.eq(busy)
-            m.d.comb += led_pin.o.eq(led_register)
+            m.d.comb += led.o.eq(led_register)
         return m
 
     def _ehxplll(self, pll: Pll, clock_in, clock_out, locked) -> Instance:

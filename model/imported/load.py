@@ -1,15 +1,20 @@
 """A network from its file, by the file's name."""
 
+from importlib import import_module
 from pathlib import Path
 
 from chessrnn.model.errors import InvalidFileError, MissingToolError, require, shown
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
-from chessrnn.model.imported.safetensors_file import open_safetensors
 from chessrnn.model.imported.state_dict import network_from_tensors
 from chessrnn.model.imported.tensor_file import TensorFile, check_size
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
-SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+# File name ending → module of this package and the function in it that opens a file of tensors.  A new format is a row
+# here and a module; it is imported when a file of its kind is opened, so that only then its package must be installed.
+READERS = {
+    ".safetensors": ("chessrnn.model.imported.safetensors_file", "open_safetensors"),
+    **dict.fromkeys(TORCH_SUFFIXES, ("chessrnn.model.imported.torch_file", "open_torch")),
+}
 
 
 def open_tensors(path: str | Path) -> TensorFile:
@@ -18,21 +23,20 @@ def open_tensors(path: str | Path) -> TensorFile:
     Raises
     ------
     InvalidFileError
-        Missing, damaged, or with anything in it that only code could make.
+        The file is missing or damaged, or holds objects that could only be created by executing code.
     MissingToolError
-        A file of ``torch.save`` without torch.
+        The file was written by ``torch.save``, and torch is not installed.
     """
     path = Path(path)
     check_size(path, "a state_dict (.pt or .safetensors)")
-    if path.suffix.lower() == ".safetensors":
-        return open_safetensors(path)
+    module, function = READERS.get(path.suffix.lower(), READERS[".pt"])
     try:
-        from chessrnn.model.imported.torch_file import open_torch
+        reader = import_module(module)
     except ImportError:
         raise MissingToolError(
             f"torch must be installed to read {path.name}: pip install torch==2.13.0, or save it as .safetensors"
         ) from None
-    return open_torch(path)
+    return getattr(reader, function)(path)
 
 
 def load_network(path: str | Path, prefix: str | None = None, activation: str | None = None) -> RecurrentNetwork:
@@ -56,8 +60,8 @@ def load_network(path: str | Path, prefix: str | None = None, activation: str | 
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix != ".onnx":
-        if suffix not in SUFFIXES:
-            raise InvalidFileError(f"{path} must be a file {', '.join(('.onnx', *SUFFIXES))}, not {shown(suffix)}")
+        if suffix not in READERS:
+            raise InvalidFileError(f"{path} must be a file {', '.join(('.onnx', *READERS))}, not {shown(suffix)}")
         return network_from_tensors(open_tensors(path), prefix, activation)
     require(activation is None, "--activation", "left out for an ONNX model, which tells it", activation)
     try:
