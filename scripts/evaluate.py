@@ -17,6 +17,7 @@ from chessrnn.scripts.cli import (
     print_table,
     seed,
 )
+from chessrnn.scripts.weight_arguments import SHIPPED
 
 EXAMPLES = """examples:
   chessrnn evaluate
@@ -60,10 +61,10 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, measure, print."""
     args = parse(argv)
     config = config_from(args)
-    path = args.weights or Path("weights") / f"{config.name}.safetensors"
+    path = args.weights or SHIPPED / f"{config.name}.safetensors"
     image = WeightImage.load(path, config)
     model, corpus = CharModel(image), load_corpus(args.text)
-    results = {"weights": str(path), **measure(model, corpus, args.streams)}
+    results = {"weights": str(args.weights or f"{SHIPPED.name}/{path.name}"), **measure(model, corpus, args.streams)}
     if args.text is None and image.text_sha256 != corpus.sha256:
         print("note: the image was trained on the text of another Python version", file=sys.stderr)
     if args.sample is not None:
