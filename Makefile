@@ -88,6 +88,10 @@ test: .venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.plot .venv/.dev 
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pytest -n $(WORKERS) --durations=15 $(ARGS)
 
+docs: .venv/.docs ## documentation site in build/site/, warnings as errors; builds and opens without a network
+	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet $(ARGS)
+	@echo 'written to build/site/index.html'
+
 lint: .venv/.dev ## linter and formatter, nothing changed
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
@@ -118,7 +122,7 @@ distclean: clean ## remove .venv as well
 .venv/.base: .venv/.python pyproject.toml requirements.lock
 	@echo 'installing: base'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --constraint requirements.lock --editable .; touch $@
 
-.venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.fpga .venv/.plot .venv/.dev: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.fpga .venv/.plot .venv/.docs .venv/.dev: .venv/.%: .venv/.base
 	@echo 'installing: $*'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[$*]'; touch $@
 
 # Verilator makes C++ of the design; cocotb's Makefiles need perl and make with it.

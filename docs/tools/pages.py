@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -32,6 +33,7 @@ SECTIONS = (
     ("architecture.pipeline", configuration.PipelineConfig),
 )
 HELP_COLUMNS = "100"
+ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>)")
 
 
 def on_config(config):
@@ -162,10 +164,10 @@ def commands_page() -> str:
     lines = [
         "# Commands",
         "",
-        "Every command is a verb of `chessrnn`; the `make` targets of the same names install what a verb needs and pass",
-        "`CONFIG`, `SET` and `ARGS` on. Results go to standard output, progress and notes to standard error. The exit",
-        "status is 0 for success, 1 for a mismatch that was found, 2 for an input that was rejected (with one line that",
-        "says why), and 130 when interrupted.",
+        "Every command is a verb of `chessrnn`; the `make` targets of the same names install what a verb needs and",
+        "pass `CONFIG`, `SET` and `ARGS` on. Results go to standard output, progress and notes to standard error. The",
+        "exit status is 0 for success, 1 for a mismatch that was found, 2 for an input that was rejected (with one",
+        "line that says why), and 130 when interrupted.",
         "",
         "```text",
         help_text(),
@@ -190,5 +192,16 @@ def api_page() -> str:
     ]
     for name in getattr(chessrnn, "__all__", []):
         value = getattr(chessrnn, name)
-        lines += [f"::: {value.__module__}.{value.__qualname__}", ""]
+        lines += [
+            f"::: {value.__module__}.{value.__qualname__}",
+            "    options:",
+            f"      heading: chessrnn.{name}",
+            f"      toc_label: {name}",
+            "",
+        ]
     return "\n".join(lines)
+
+
+def on_page_content(html, page, config, files):
+    """Roles of docstrings, as in ``:func:`emit```, mean nothing to Markdown: only the name stays."""
+    return ROLE.sub("", html)

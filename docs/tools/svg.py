@@ -122,7 +122,9 @@ def waveform(title: str, signals: list[tuple[str, list]], cycle_width: float = 2
                 if points:
                     drawing.line(points, colour=INK, width=1.5)
                     points = []
-                text, kind = value if isinstance(value, tuple) else (value, "memory" if value is not None else "unknown")
+                text, kind = (
+                    value if isinstance(value, tuple) else (value, "memory" if value is not None else "unknown")
+                )
                 fill, stroke = COLOURS[kind]
                 bevel = min(3, cycle_width / 4)
                 shape = [
