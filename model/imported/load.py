@@ -12,8 +12,8 @@ TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 # File name ending → module of this package and the function in it that opens a file of tensors.  A new format is a row
 # here and a module; it is imported when a file of its kind is opened, so that only then its package must be installed.
 READERS = {
-    ".safetensors": ("chessrnn.model.imported.safetensors_file", "open_safetensors"),
     **dict.fromkeys(TORCH_SUFFIXES, ("chessrnn.model.imported.torch_file", "open_torch")),
+    ".safetensors": ("chessrnn.model.imported.safetensors_file", "open_safetensors"),
 }
 
 
