@@ -188,7 +188,7 @@ def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | 
         import torch
     except ImportError:
         raise MissingToolError("torch must be installed to retrain: pip install torch==2.13.0") from None
-    from chessrnn.model.training.retraining import Imitation
+    from chessrnn.model.training.retraining import LayerwiseRetraining
 
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -196,7 +196,7 @@ def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | 
     rate = args.learning_rate or LEARNING_RATE
     used = {"--retrain": args.retrain, "--learning-rate": rate, "--seed": args.seed, "--k": args.k,
             "--weight-bits": args.weight_bits}  # fmt: skip
-    return learnt, Imitation(
+    return learnt, LayerwiseRetraining(
         learnt, held_out, args.retrain, folder / "retraining", learning_rate=rate,
         quantized_rate=RETRAINING_RATE * rate, seed=args.seed, arguments=used,
     )  # fmt: skip

@@ -27,7 +27,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=count, default=35, help="default 35")
     parser.add_argument("--block-sizes", default="8,16", metavar="LIST", help="default 8,16")
     parser.add_argument("--bits", default="8,4", metavar="LIST", help="of the quantized networks; default 8,4")
-    parser.add_argument("--ways", action="store_true", help="also every way of the products, in float")
+    parser.add_argument("--ways", action="store_true", help="also every algorithm for the products, in float")
     parser.add_argument("--repeats", type=count, default=7, help="rounds; default 7")
     parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
     return parser.parse_args(argv)
@@ -58,7 +58,7 @@ def candidates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
         return once
 
-    def layer(k: int, stage: str, bits: int = 8, way: str | None = None) -> QuantLstm:
+    def layer(k: int, stage: str, bits: int = 8, algorithm: str | None = None) -> QuantLstm:
         config = Config.from_dict(
             {
                 "network": {"input_size": args.input, "hidden_size": args.hidden},
@@ -70,7 +70,7 @@ def candidates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
         network = SequenceNetwork(config, 1)
         if stage == "quantized":
             network.start_quantization(*choose_formats(network))
-        network.layer.stage, network.layer.way = stage, way
+        network.layer.stage, network.layer.algorithm = stage, algorithm
         return network.layer
 
     found = {"torch.nn.LSTM": passes(torch.nn.LSTM(args.input, args.hidden))}
@@ -80,10 +80,10 @@ def candidates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
             found[f"k = {k}, {stage}"] = passes(layer(k, stage))
         for bits in numbers(args.bits, "--bits"):
             network = layer(k, "quantized", bits)
-            way = type(network.plan().ways[1][0]).__name__
-            found[f"k = {k}, quantized, {bits} bit ({way})"] = passes(network)
-        for way in ("expanded", "gather", "fast") if args.ways else ():
-            found[f"k = {k}, float, {way}"] = passes(layer(k, "float", way=way))
+            algorithm = type(network.plan().algorithms[1][0]).__name__
+            found[f"k = {k}, quantized, {bits} bit ({algorithm})"] = passes(network)
+        for algorithm in ("expanded", "gather", "fast") if args.ways else ():
+            found[f"k = {k}, float, {algorithm}"] = passes(layer(k, "float", algorithm=algorithm))
     return found
 
 

@@ -1,4 +1,4 @@
-"""What each step of a conversion costs, as plain JSON values."""
+"""The report of a conversion: the error that each step causes, as plain JSON values."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from chessrnn.model.config import Config
 from chessrnn.model.imported.float_evaluation import relative_error, run_layers
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
 
-# Matrices of a layer by their names in the report: torch.nn.LSTM calls the projection weight_hr.
+# Matrices of a layer by their names in the report; torch.nn.LSTM calls the projection weight_hr.
 MATRICES = {"w_x": "w_x", "w_h": "w_h", "w_hr": "projection"}
 Layers = Sequence[RecurrentLayer]
 
 
 def _matrix_errors(found: Layers, expected: Layers) -> dict[str, float]:
-    """Of the matrices of all these layers, by name."""
+    """Compute the relative error of the matrices of all these layers together, by name."""
 
     def entries(layers: Layers, field: str) -> np.ndarray:
         return np.concatenate([getattr(part, field).ravel() for layer in layers for part in layer.weights])
@@ -35,7 +35,7 @@ def error_report(
     saturated: list[int],
     x: np.ndarray,
 ) -> dict:
-    """Errors, relative to the root mean square of what is wanted, of all layers and of each.
+    """Measure errors relative to the root mean square of the expected values, for all layers together and for each.
 
     Parameters
     ----------
@@ -44,27 +44,27 @@ def error_report(
     floats : dict
         Circulant float layers by the step that made them, ``projected`` first.
     final, restored : sequence of RecurrentLayer
-        What was rounded, and float layers with the values that it was rounded to.
+        Layers before rounding, and float layers with the rounded values.
     integers : list of array (T, B, …)
-        h of every layer from the reference, as real numbers.
+        h of every layer from the integer reference, as real numbers.
     saturated : list of int
-        Weights and biases of every layer that saturated.
+        Number of weights and biases of every layer that saturated.
     x : array (T, B, X)
-        What it is measured on.
+        Inputs that errors are measured on.
 
     Returns
     -------
     dict
-        ``projection`` and ``rounding``: of W_x, W_h and W_hr, against the float network and against what was rounded.
-        ``output``: of the last layer's h over all steps, after each step in float, with ``rounded_weights`` and in
-        ``integers``, against the float network.  ``layers`` has the same of every layer: of its h what it and those
-        before it cost together.
+        ``projection`` and ``rounding`` are errors of W_x, W_h and W_hr against the float network and against the layers
+        before rounding.  ``output`` holds the errors of the last layer's h against the float network: after each step
+        in float, with ``rounded_weights`` and in ``integers``.  ``layers`` has the same for every layer; the error of
+        its h includes those of the layers before it.
     """
     wanted = run_layers(layers, x)[1:]
     outputs = {name: run_layers(some, x)[1:] for name, some in (floats | {"rounded_weights": restored}).items()}
     outputs["integers"] = integers
 
-    def costs(some: slice) -> dict:
+    def errors(some: slice) -> dict:
         return {
             "projection": _matrix_errors(floats["projected"][some], layers[some]),
             "rounding": _matrix_errors(restored[some], final[some]),
@@ -72,12 +72,12 @@ def error_report(
             "saturated_weights": sum(saturated[some]),
         }
 
-    each = [{"layer": layer.name, **costs(slice(number, number + 1))} for number, layer in enumerate(layers)]
-    return {"steps": x.shape[0] * x.shape[1], **costs(slice(None)), "layers": each}
+    each = [{"layer": layer.name, **errors(slice(number, number + 1))} for number, layer in enumerate(layers)]
+    return {"steps": x.shape[0] * x.shape[1], **errors(slice(None)), "layers": each}
 
 
 def format_report(config: Config, x: np.ndarray) -> dict:
-    """Formats, what of x saturates in them, and bytes."""
+    """List formats, the number of inputs that saturate in them, and bytes."""
     fmt = config.quantization.x
     outside = (x < fmt.min * fmt.lsb - fmt.lsb / 2) | (x > fmt.max * fmt.lsb + fmt.lsb / 2)
     return {

@@ -1,7 +1,8 @@
-"""From float layers to the accelerator's integers, and what each step costs.
+"""Conversion of float layers to the accelerator's integers, with the error that each step causes.
 
-Steps: least-squares projection onto block-circulant matrices, formats by least squared error (powers of two),
-rounding.  Retraining between them (``chessrnn.model.training.retraining``) recovers much of the loss.
+The steps are the least-squares projection onto block-circulant matrices, the choice of formats by least squared error
+(powers of two), and rounding.  Retraining between them (``chessrnn.model.training.retraining``) recovers much of the
+loss.
 """
 
 from collections.abc import Sequence
@@ -35,18 +36,18 @@ Layers = Sequence[RecurrentLayer]
 
 @dataclass(frozen=True)
 class Conversion:
-    """Converted layers.
+    """Result of a conversion.
 
     Attributes
     ----------
     weights : LayerWeights or StackWeights
-        Integers, with the configuration that was chosen.
+        Integer weights, with the configuration that was chosen.
     report : dict
         Errors of every step as plain JSON values; see :mod:`chessrnn.model.conversion.conversion_report`.
     inputs : float64 array (T, B, X)
-        What they were measured on.
+        Inputs that the errors were measured on.
     state : list of (h, c) or None
-        That they begin with, integers (B, P or H) and (B, H) of every layer; ``None`` is zero.
+        First state of every layer, integers (B, P or H) and (B, H); ``None`` is zero.
     """
 
     weights: NetworkWeights
@@ -61,7 +62,7 @@ class Conversion:
 
 
 def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, settings: dict) -> Config:
-    """Default configuration of the layers' sizes, with the user's settings.
+    """Create the default configuration for the layers' sizes, with the user's settings.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
         "compression.output_block_size": 1,
     }
     if begins_elsewhere(layers):
-        # The file's first state comes in through them.
+        # The accelerator receives the first state of the file through its state ports.
         fixed["architecture.state_ports"] = True
     for path, value in fixed.items():
         if path in settings:
@@ -121,12 +122,12 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
 def integer_weights(
     layer: RecurrentLayer, config: Config, sizes: tuple[int, ...] | None = None
 ) -> tuple[LayerWeights, int]:
-    """Rounded weights (HALF_UP, saturating) of a projected layer of one direction, and how many of them saturated.
+    """Round the weights (HALF_UP, saturating) of a projected layer of one direction, and count those that saturate.
 
     Parameters
     ----------
     sizes : tuple of int, optional
-        Of the layer's input, see :func:`input_sizes`.
+        Parts of the layer's input that are padded separately, see :func:`input_sizes`.
     """
     blocks, points = blocks_of_layer(layer, config.block_size, sizes), config.quantization
     padded = config.num_hidden_blocks * config.block_size
@@ -144,24 +145,24 @@ def integer_weights(
     limits = config.weight_min, config.weight_max
     defining = codes(blocks.w_x, config.input_weight_fracs, *limits), codes(blocks.w_h, points.weight_frac, *limits)
     bias = codes(blocks.bias, config.accumulator_fracs, *config.bias_format_min_max)
-    peephole, behind = blocks.peephole, blocks.projection
+    peephole, projection = blocks.peephole, blocks.projection
     if peephole is not None:
         fmt = points.peephole
         peephole = per_unit(codes(peephole, [fmt.fraction_bits] * 3, fmt.min, fmt.max))
-    if behind is not None:
-        behind = codes(behind, [points.projection_frac], *limits)
-    return LayerWeights(config, np.concatenate(defining, axis=2), per_unit(bias), peephole, behind), saturated
+    if projection is not None:
+        projection = codes(projection, [points.projection_frac], *limits)
+    return LayerWeights(config, np.concatenate(defining, axis=2), per_unit(bias), peephole, projection), saturated
 
 
 def restored_layer(
     layer: RecurrentLayer, weights: LayerWeights, sizes: tuple[int, ...] | None = None
 ) -> RecurrentLayer:
-    """A float layer of one direction with exactly the values of the integers.
+    """Create the float layer of one direction that has exactly the values of the integers.
 
     Parameters
     ----------
     sizes : tuple of int, optional
-        Of the layer's input, see :func:`input_sizes`.
+        Parts of the layer's input that are padded separately, see :func:`input_sizes`.
     """
     config, points = weights.config, weights.config.quantization
     size_h, start = config.network.hidden_size, config.num_input_blocks
@@ -180,35 +181,35 @@ def restored_layer(
 
 
 def _integer_outputs(weights: NetworkWeights, x: np.ndarray, state: list | None) -> list[np.ndarray]:
-    """h (T, B, H) of every layer in the reference's integers, as real numbers; of both directions (T, B, 2H)."""
+    """Run the integer reference: h of every layer as real numbers, (T, B, H) or (T, B, 2H) for both directions."""
     points = weights.config.quantization
     outputs, _ = NetworkReference(weights).run_layers(quantize(x, points.x), state)
     return [dequantize(codes, points.h) for codes in outputs]
 
 
 def noise(config: Config, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
-    """Inputs (T, B, X) spread evenly over the format of x, for lack of data."""
+    """Draw inputs (T, B, X) evenly from the format of x, for want of real data."""
     fmt = config.quantization.x
     codes = rng.integers(fmt.min, fmt.max + 1, size=(steps, batch, config.network.input_size))
     return dequantize(codes, fmt)
 
 
 def _batch_of(layers: Layers) -> int:
-    """Sequences that the file has first states for; 0: any number."""
+    """Return the number of sequences that the file has first states for; 0 allows any number."""
     parts = (part for layer in layers for w in layer.weights for part in (w.initial_h, w.initial_c))
     return max((len(part) for part in parts if part is not None and len(part) > 1), default=0)
 
 
 class Retraining(Protocol):
-    """Retrains circulant float layers, then layers to be rounded: ``chessrnn.model.training.retraining.Imitation``."""
+    """Retraining as a conversion calls it; ``training.retraining.LayerwiseRetraining`` implements it."""
 
     held_out: np.ndarray
 
     def circulant(self, layers: Layers, projected: Layers, config: Config) -> list[RecurrentLayer]:
-        """Before formats are chosen."""
+        """Retrain the projected float layers before formats are chosen."""
 
     def for_integers(self, layers: Layers, circulant: Layers, config: Config) -> list[RecurrentLayer]:
-        """With the formats of ``config``."""
+        """Retrain the circulant layers for rounding to the formats of ``config``."""
 
 
 def convert(
@@ -221,35 +222,35 @@ def convert(
     rng: np.random.Generator | None = None,
     retraining: Retraining | None = None,
 ) -> Conversion:
-    """Project, choose formats, round, and measure; retrain before the last two, where that is asked for.
+    """Project layers, choose formats, round and measure; optionally retrain after the projection and before rounding.
 
     Parameters
     ----------
     layers : sequence of RecurrentLayer
         Forward (:func:`one_direction`) or all bidirectional, each reading the h of the one before.
     block_size, weight_bits : int
-        k and b.
+        Block size k and width b of a weight.
     name : str
-        Of the configuration.
+        Name of the configuration.
     settings : dict, optional
-        Fields of the configuration that are the user's, dotted.
+        Fields of the configuration that the user sets, by their dotted names.
     calibration : array (T, B, X), optional
-        Real inputs: they choose the format of x and of the cell, and errors are measured on them.  Without them
-        errors are measured on noise over the format of x.
+        Real inputs, which determine the formats of x and of the cell state, and on which errors are measured.  Without
+        them errors are measured on noise over the format of x.
     rng : Generator, optional
-        Of the noise.
+        Generator of the noise.
     retraining : Retraining, optional
-        Errors are then measured on the inputs that it holds out.
+        Retraining of the layers; errors are then measured on the inputs that it holds out.
 
     Returns
     -------
     Conversion
-        ``report`` is that of :mod:`chessrnn.model.conversion.conversion_report`.
+        Integer weights, and the report of :mod:`chessrnn.model.conversion.conversion_report`.
 
     Raises
     ------
     InvalidValueError
-        A layer that the accelerator does not run, named; layers that do not go together; sizes or settings that do not
+        The accelerator does not run a layer, which is named; layers cannot share one engine; sizes or settings do not
         fit.
     """
     settings = settings or {}
@@ -277,12 +278,12 @@ def convert(
     config = choose_config(config, final, calibration, settings)
     if retraining is not None:
         final = retraining.for_integers(layers, final, config)
-    # Per layer, of each of its directions.
+    # For every layer a list of its directions.
     rounded = [
-        [integer_weights(way, config.layer(number), sizes[number]) for way in directions(layer)]
+        [integer_weights(one, config.layer(number), sizes[number]) for one in directions(layer)]
         for number, layer in enumerate(final)
     ]
-    weights = join_layers(config, [part for ways in rounded for part, _ in ways])
+    weights = join_layers(config, [part for parts in rounded for part, _ in parts])
     x, measured_on = calibration, "calibration data"
     if retraining is not None:
         x, measured_on = retraining.held_out, "calibration data held out from retraining"
@@ -291,11 +292,11 @@ def convert(
         measured_on = "noise over the format of x"
     state = first_states(config, layers, x.shape[1])
     restored = []
-    for layer, ways, size in zip(final, rounded, sizes, strict=True):
-        pairs = zip(directions(layer), ways, strict=True)
-        back = [restored_layer(way, part, size).weights[0] for way, (part, _) in pairs]
+    for layer, parts, size in zip(final, rounded, sizes, strict=True):
+        pairs = zip(directions(layer), parts, strict=True)
+        back = [restored_layer(one, part, size).weights[0] for one, (part, _) in pairs]
         restored.append(replace(layer, weights=tuple(back)))
-    saturated = [sum(number for _, number in ways) for ways in rounded]
+    saturated = [sum(number for _, number in parts) for parts in rounded]
     integers = _integer_outputs(weights, x, state)
     report = {
         "layer": ", ".join(layer.name for layer in layers),

@@ -1,4 +1,4 @@
-"""The state that an imported network begins with, in the accelerator's integers."""
+"""First state of an imported network in the accelerator's integers."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from chessrnn.model.imported.recurrent_network import RecurrentLayer
 
 
 def begins_elsewhere(layers: Sequence[RecurrentLayer]) -> bool:
-    """Whether a network begins with another state than zero, of the file's or of whoever calls it."""
+    """Whether a network begins with a state other than zero, from the file or from a graph input."""
     return any(
         layer.state_inputs or w.initial_h is not None or w.initial_c is not None
         for layer in layers
@@ -22,12 +22,12 @@ def begins_elsewhere(layers: Sequence[RecurrentLayer]) -> bool:
 def first_states(
     config: Config, layers: Sequence[RecurrentLayer], batch: int
 ) -> list[tuple[np.ndarray, np.ndarray]] | None:
-    """(h, c) of every layer, integers (B, P or H) and (B, H); ``None`` where the file has no other than zero.
+    """Quantize (h, c) of every layer to integers (B, P or H) and (B, H); ``None`` where the file has only zeros.
 
     Raises
     ------
     InvalidValueError
-        The file's states are those of another batch.
+        The file's states have another batch size.
     """
     if all(w.initial_h is None and w.initial_c is None for layer in layers for w in layer.weights):
         return None
@@ -37,7 +37,7 @@ def first_states(
         if layer.cell == "lstm":
             states.append((quantize(h, points.h), quantize(c, points.cell)))
         elif layer.cell == "gru":
-            # The state is h, finer: docs/cells.md.
+            # The state of a GRU is its h with more fraction bits: see docs/cells.md.
             state = quantize(h, points.cell)
             states.append((requantize(state, points.cell.fraction_bits, points.h), state))
         else:

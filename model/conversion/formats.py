@@ -1,4 +1,4 @@
-"""Formats for imported layers, chosen from weights and calibration data, but for those that the user set."""
+"""Choice of formats for imported layers from weights and calibration data; formats that the user set are kept."""
 
 from collections.abc import Sequence
 
@@ -13,21 +13,22 @@ from chessrnn.model.qformat import QFormat
 
 MAX_BIAS_BITS = 32
 Layers = Sequence[RecurrentLayer]
-# Fraction bits that are tried for a weight, and for a vector element: there the finest of equals comes first.
+# Fraction bits that are tried for a weight and for an element of a vector; of equally good ones the first is taken, and
+# for elements that is the finest.
 CANDIDATES = range(-2, 13)
 ELEMENT_CANDIDATES = range(12, -9, -1)
 PROJECTION_CANDIDATES = range(13)
 
 
 def squared_error(values: np.ndarray, frac: int, bits: int) -> float:
-    """Sum of the squared errors of rounding (HALF_UP) and saturation to codes of a width."""
+    """Sum the squared errors of rounding (HALF_UP) and saturating values to codes of ``bits`` bits."""
     half = 1 << (bits - 1)
     codes = np.clip(np.floor(values * 2.0**frac + 0.5), -half, half - 1)
     return float(((codes * 2.0**-frac - values) ** 2).sum())
 
 
 def best_fraction_bits(groups: list[tuple[np.ndarray, int]], bits: int, candidates=CANDIDATES) -> int:
-    """Fraction bits with the least squared error of rounding and saturation; the first among equals.
+    """Find the fraction bits with the least squared error of rounding and saturation, the first among equals.
 
     Parameters
     ----------
@@ -40,31 +41,31 @@ def best_fraction_bits(groups: list[tuple[np.ndarray, int]], bits: int, candidat
 
 
 def weight_candidates(config: Config) -> list[int]:
-    """Fraction bits that ``weight_frac`` may have: a sum must not be coarser than what it is rounded to."""
+    """List the values allowed for ``weight_frac``: a sum must have at least the fraction bits of its rounded result."""
     points = config.quantization
     least = getattr(points, config.cell.sum_format).fraction_bits - points.h.fraction_bits
     return [frac for frac in CANDIDATES if frac >= least] or [least]
 
 
 def with_fraction_bits(fmt: QFormat, fraction_bits: int) -> QFormat:
-    """A format of the same width with other fraction bits."""
+    """Create the format of the same width with other fraction bits."""
     return QFormat(fmt.width - fraction_bits, fraction_bits)
 
 
 def closest_format(fmt: QFormat, values: np.ndarray) -> QFormat:
-    """The format of the same width with the least squared error over some values."""
+    """Find the format of the same width with the least squared error over some values."""
     return with_fraction_bits(fmt, best_fraction_bits([(values, 0)], fmt.width, ELEMENT_CANDIDATES))
 
 
 def covering_format(fmt: QFormat, largest: float) -> QFormat:
-    """The format of the same width with the fewest integer bits, at least those of ``fmt``, that holds a magnitude."""
+    """Find the format of the same width and the fewest integer bits, at least those of ``fmt``, that holds a value."""
     while fmt.fraction_bits > 1 and largest > fmt.max * fmt.lsb:
         fmt = with_fraction_bits(fmt, fmt.fraction_bits - 1)
     return fmt
 
 
 def _largest_state(layer: RecurrentLayer, x: np.ndarray) -> float:
-    """Greatest magnitude of the cell state over x (T, B, X): the gates' bound holds it where the data do not."""
+    """Find the greatest magnitude of the cell state over x (T, B, X)."""
     lengths = np.full(x.shape[1], 1)
     state, largest = None, 0.0
     for step in x:
@@ -74,16 +75,16 @@ def _largest_state(layer: RecurrentLayer, x: np.ndarray) -> float:
 
 
 def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings: dict) -> Config:
-    """``config`` with the formats that the data and the weights ask for, but for those that the user set.
+    """Choose formats for the data and the weights, except those that the user set, and return the new configuration.
 
     Parameters
     ----------
     layers : sequence of RecurrentLayer
-        Already projected.
+        Layers, already projected.
     x : array (T, B, X) or None
         Calibration data; without it x and cell keep their default formats.
     settings : dict
-        The user's, which stay.
+        Fields that the user set; they are kept.
     """
     points = config.quantization
     if x is not None and "quantization.x" not in settings:
@@ -91,35 +92,35 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
     if x is not None and "quantization.cell" not in settings and layers[0].cell == "lstm":
         inputs = run_layers(layers, x)[:-1]
         largest = max(
-            _largest_state(way, values[::-1] if index else values)
+            _largest_state(one, values[::-1] if index else values)
             for layer, values in zip(layers, inputs, strict=True)
-            for index, way in enumerate(directions(layer))
+            for index, one in enumerate(directions(layer))
         )
         config = config.replace({"quantization.cell": str(covering_format(points.cell, largest))})
     unbounded = config.network.projection_size or config.network.cell == "rnn_relu"
     if x is not None and "quantization.h" not in settings and unbounded:
-        # Nothing bounds what a projection or relu makes, but other cells' h.
+        # The output of a projection or of relu has no bound, unlike the h of other cells.
         largest = max(float(np.abs(values).max()) for values in run_layers(layers, x)[1:])
         config = config.replace({"quantization.h": str(covering_format(config.quantization.h, largest))})
     if config.network.projection_size and "quantization.projection_frac" not in settings:
         matrices = [w.projection for layer in layers for w in layer.weights]
-        behind = [(defining_vectors(matrix[None], config.block_size), 0) for matrix in matrices]
-        fraction_bits = best_fraction_bits(behind, config.quantization.weight_bits, PROJECTION_CANDIDATES)
+        groups = [(defining_vectors(matrix[None], config.block_size), 0) for matrix in matrices]
+        fraction_bits = best_fraction_bits(groups, config.quantization.weight_bits, PROJECTION_CANDIDATES)
         config = config.replace({"quantization.projection_frac": fraction_bits})
-    rows = [hardware_rows(way) for layer in layers for way in directions(layer)]
+    rows = [hardware_rows(one) for layer in layers for one in directions(layer)]
     if config.cell.peepholes and "quantization.peephole" not in settings:
         weights = np.stack([part.peephole for part in rows])
         config = config.replace({"quantization.peephole": str(closest_format(points.peephole, weights))})
     if "quantization.weight_frac" not in settings:
         points = config.quantization
         allowed = weight_candidates(config)
-        # Of every gate the matrices of all layers; the x of all but the first is the h of the layer below.
+        # One group per gate with the matrices of all layers.  Layers above the first read the h below them as x.
         groups = [[] for _ in config.gates]
         sizes = [size for size in input_sizes(layers) for _ in range(config.directions)]
         for number, part in enumerate(rows):
             more = points.h.fraction_bits - points.x.fraction_bits if number < config.directions else 0
-            for matrix, extra, pieces in ((part.w_x, more, sizes[number]), (part.w_h, 0, None)):
-                for group, defining in zip(groups, defining_vectors(matrix, config.block_size, pieces), strict=True):
+            for matrix, extra, parts in ((part.w_x, more, sizes[number]), (part.w_h, 0, None)):
+                for group, defining in zip(groups, defining_vectors(matrix, config.block_size, parts), strict=True):
                     group.append((defining, extra))
         fracs = [best_fraction_bits(group, points.weight_bits, allowed) for group in groups]
         config = config.replace({"quantization.weight_frac": fracs})

@@ -1,4 +1,5 @@
-"""A recurrent network as its file describes it, in floating point: readers, description, evaluation.
+"""Import of float recurrent networks: readers of their files, a description, and its evaluation.
 
-Nothing here is compressed or rounded: :mod:`chessrnn.model.imported.float_evaluation` gives what PyTorch and ONNX give.
+Nothing here is compressed or rounded: :mod:`chessrnn.model.imported.float_evaluation` computes what PyTorch and ONNX
+compute.
 """

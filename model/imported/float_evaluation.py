@@ -1,9 +1,10 @@
-"""Float64 evaluation of an imported network: what PyTorch and ONNX compute.
+"""Float64 evaluation of an imported network; it computes what PyTorch and ONNX compute.
 
-With a = W_x·x + b_x and u = W_h·h + b_h, row blocks in the order of ``network.CELL_GATES``:
+The equations use a = W_x·x + b_x and u = W_h·h + b_h, whose rows are in the order of
+:data:`.recurrent_network.CELL_GATES`:
 
-- ``lstm``: i, f, o = σ(a + u + p∘c), g = tanh(a + u); c' = f∘c + i∘g; h' = R·(o∘tanh(c')).  The peephole of o sees
-  c', those of i and f see c.  (``torch.nn.LSTM``; ONNX operator LSTM; projection of Sak, Senior, Beaufays 2014;
+- ``lstm``: i, f, o = σ(a + u + p∘c), g = tanh(a + u); c' = f∘c + i∘g; h' = R·(o∘tanh(c')).  The peephole of o reads
+  c', those of i and f read c.  (``torch.nn.LSTM``; ONNX operator LSTM; projection of Sak, Senior, Beaufays 2014;
   peepholes of Gers and Schmidhuber 2000.)
 - ``gru``: r, z = σ(a + u); n = tanh(a_n + r∘u_n) with ``linear_before_reset``, else
   n = tanh(a_n + W_hn·(r∘h) + b_hn); h' = (1 - z)∘n + z∘h.  (``torch.nn.GRU``; ONNX operator GRU; Cho et al. 2014.)
@@ -27,7 +28,7 @@ class State(NamedTuple):
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)), without overflow."""
+    """Compute 1 / (1 + exp(-x)) without overflow."""
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
@@ -56,7 +57,7 @@ def _gru_step(layer: RecurrentLayer, w: DirectionWeights, a: np.ndarray, h: np.n
 
 
 def _reversal(steps: int, lengths: np.ndarray) -> np.ndarray:
-    """(T, B) index of steps that reverses each sequence within its own length."""
+    """Compute the index (T, B) of steps that reverses each sequence within its own length."""
     t = np.arange(steps)[:, None]
     return np.where(t < lengths, lengths - 1 - t, t)
 
@@ -86,12 +87,12 @@ def _run_direction(
 
 
 def initial_state(layer: RecurrentLayer, batch: int) -> State:
-    """The layer's own first state for a batch: zero where the file has none.
+    """Return the layer's own first state for a batch, zero where the file has none.
 
     Raises
     ------
     InvalidValueError
-        The file's state is that of another batch.
+        The file's state has another batch size.
     """
 
     def part(name: str, size: int) -> np.ndarray:
@@ -124,7 +125,7 @@ def _checked_state(layer: RecurrentLayer, state: State | None, batch: int) -> St
 def run_layer(
     layer: RecurrentLayer, x: np.ndarray, lengths: np.ndarray, state: State | None = None
 ) -> tuple[np.ndarray, State]:
-    """One layer over x (T, B, X): output (T, B, D·P), both directions side by side, and the final state."""
+    """Run one layer over x (T, B, X): output (T, B, D·P), with both directions side by side, and the final state."""
     state = _checked_state(layer, state, x.shape[1])
     parts = []
     for index, w in enumerate(layer.weights):
@@ -138,16 +139,16 @@ def run_layer(
 def run(
     network: RecurrentNetwork, x: np.ndarray, lengths: np.ndarray | None = None, state: list[State] | None = None
 ) -> tuple[np.ndarray, list[State]]:
-    """Whole sequences through every layer.
+    """Run whole sequences through every layer.
 
     Parameters
     ----------
     x : array (T, B, X)
     lengths : integer array (B,), optional
-        Steps of each sequence (1..T).  As ONNX's ``sequence_lens``: outputs beyond are zero, the final state is that
-        of the last step, and the reverse direction starts there.  The file's own, else T, when left out.
+        Steps of each sequence (1..T), with the meaning of ONNX's ``sequence_lens``: outputs beyond are zero, the final
+        state is that of the last step, and the reverse direction starts there.  When left out: the file's own, else T.
     state : list of State, optional
-        First state of every layer; the file's own, else zero, when left out.
+        First state of every layer; when left out: the file's own, else zero.
 
     Returns
     -------
@@ -158,7 +159,7 @@ def run(
     Raises
     ------
     InvalidValueError
-        A shape or a length that does not fit.
+        A shape or a length does not fit.
     """
     x = np.asarray(x, dtype=np.float64)
     require(x.ndim == 3, "x", "of shape (steps, batch, input_size)", x.shape)
@@ -180,12 +181,12 @@ def run(
 
 
 def gate_names(layer: RecurrentLayer) -> tuple[str, ...]:
-    """Gates of the layer's cell in the order of its rows."""
+    """List the gates of the layer's cell in the order of its rows."""
     return CELL_GATES[layer.cell]
 
 
 def run_layers(layers: Sequence[RecurrentLayer], x: np.ndarray) -> list[np.ndarray]:
-    """x (T, B, X), then the h (T, B, H) of every layer, of both directions (T, B, 2H)."""
+    """Run all layers: x (T, B, X), then h of every layer, (T, B, H) or (T, B, 2H) for both directions."""
     lengths, values = np.full(x.shape[1], len(x)), [x]
     for layer in layers:
         values.append(run_layer(layer, values[-1], lengths)[0])
@@ -193,6 +194,6 @@ def run_layers(layers: Sequence[RecurrentLayer], x: np.ndarray) -> list[np.ndarr
 
 
 def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
-    """Root of the mean square of the difference over that of what is wanted; 0 where both are zero."""
+    """Divide the root mean square of the error by that of the wanted values; where those are zero, do not divide."""
     difference, scale = np.sqrt(np.mean((found - wanted) ** 2)), np.sqrt(np.mean(wanted**2))
     return float(difference / scale) if scale else float(difference)

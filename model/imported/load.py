@@ -1,4 +1,4 @@
-"""A network from its file, by the file's name."""
+"""Loading of a network from its file, whose name determines the reader."""
 
 from importlib import import_module
 from pathlib import Path
@@ -40,20 +40,22 @@ def open_tensors(path: str | Path) -> TensorFile:
 
 
 def load_network(path: str | Path, prefix: str | None = None, activation: str | None = None) -> RecurrentNetwork:
-    """Read a state_dict or an ONNX model.
+    """Load the recurrent network of a state_dict or an ONNX model.
 
     Parameters
     ----------
     path : path
         ``.onnx``, ``.safetensors``, or a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``, ``.ckpt``).
     prefix : str, optional
-        Which network of several: the module's name in a state_dict, the beginning of the nodes' names in ONNX.
+        Chooses one network of several: by the module's name in a state_dict, by the beginning of the nodes' names in
+        ONNX.
     activation : str, optional
-        ``"relu"`` or ``"tanh"`` of a ``torch.nn.RNN``, whose state_dict does not tell.
+        ``"relu"`` or ``"tanh"`` for a ``torch.nn.RNN``, whose state_dict does not store it.
 
     Raises
     ------
     InvalidFileError
+        The file is missing or damaged, or holds no network that can be read.
     MissingToolError
         The package that reads the file is not installed.
     """
@@ -63,7 +65,7 @@ def load_network(path: str | Path, prefix: str | None = None, activation: str | 
         if suffix not in READERS:
             raise InvalidFileError(f"{path} must be a file {', '.join(('.onnx', *READERS))}, not {shown(suffix)}")
         return network_from_tensors(open_tensors(path), prefix, activation)
-    require(activation is None, "--activation", "left out for an ONNX model, which tells it", activation)
+    require(activation is None, "--activation", "left out for an ONNX model, which stores it", activation)
     try:
         from chessrnn.model.imported.onnx_graph import network_from_onnx
     except ImportError:

@@ -1,4 +1,4 @@
-"""An ONNX file's graph and constants, within bounds and without executing anything."""
+"""Reader of an ONNX file's graph and constants, which checks sizes and executes nothing."""
 
 from math import prod
 from pathlib import Path
@@ -12,18 +12,18 @@ from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 from chessrnn.model.imported.tensor_file import check_size
 
-# From this version of the default domain on, the recurrent operators mean what they mean today.
+# Since this version of the default domain the meaning of the recurrent operators has not changed.
 MIN_OPSET = 7
 MAX_NODES = 100_000
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """The model without its external data.
+    """Read the model without its external data.
 
     Raises
     ------
     InvalidFileError
-        Missing, damaged, too large, or of operators older than ``MIN_OPSET``.
+        The file is missing, damaged or too large, or its operator set is older than ``MIN_OPSET``.
     """
     check_size(path, "an ONNX model")
     try:
@@ -41,17 +41,17 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def opset(model: onnx.ModelProto) -> int:
-    """Version of the default domain; 0 when the model does not name it."""
+    """Return the version of the default operator set; 0 when the model does not name it."""
     return max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
 
 
 def constant(path: Path, tensor: TensorProto, name: str) -> np.ndarray:
-    """Values of a tensor that the file holds, or that stands in a file beside it.
+    """Read the values of a tensor that is stored in the file or in another file beside it.
 
     Raises
     ------
     InvalidFileError
-        Too large, or with less or more data than its shape wants; external data outside of the model's folder.
+        The tensor is too large, its data does not match its shape, or external data is outside the model's folder.
     """
     shape = tuple(tensor.dims)
     if min(shape, default=0) < 0 or prod(shape) > MAX_ELEMENTS:
@@ -65,7 +65,7 @@ def constant(path: Path, tensor: TensorProto, name: str) -> np.ndarray:
 
 
 def _external(path: Path, tensor: TensorProto, shape: tuple[int, ...]) -> TensorProto:
-    """A copy with the data in it.  ``onnx`` itself refuses a location outside of the folder and a link."""
+    """Copy a tensor and load its external data; ``onnx`` rejects links and locations outside the model's folder."""
     size = prod(shape) * np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
     loaded = TensorProto()
     loaded.CopyFrom(tensor)
@@ -73,7 +73,7 @@ def _external(path: Path, tensor: TensorProto, shape: tuple[int, ...]) -> Tensor
     if lengths and lengths != [str(size)]:
         raise ValueError(f"external data must have {size} bytes, not {lengths[0]}")
     if not lengths:
-        # Without it the rest of the other file would be read, whatever its size.
+        # Without a length the rest of the other file would be read, whatever its size.
         loaded.external_data.add(key="length", value=str(size))
     external_data_helper.load_external_data_for_tensor(loaded, str(path.resolve().parent))
     return loaded

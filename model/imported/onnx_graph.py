@@ -1,7 +1,7 @@
-"""ONNX ``LSTM``, ``GRU`` and ``RNN`` nodes, alone or in a chain, as one network.
+"""Reader of ONNX ``LSTM``, ``GRU`` and ``RNN`` nodes, alone or in a chain, as one network.
 
-Gates of ONNX stand in the order I, O, F, C (LSTM) and Z, R, H (GRU), peepholes I, O, F; biases of W and R follow one
-another.  Source: ONNX operator specification, LSTM-22, GRU-22, RNN-22 and their forms since version 7.
+ONNX orders the gates I, O, F, C (LSTM) and Z, R, H (GRU), peepholes I, O, F, and concatenates the biases of W and R.
+Source: ONNX operator specification, LSTM-22, GRU-22, RNN-22 and their earlier versions since 7.
 """
 
 from collections import Counter
@@ -17,7 +17,7 @@ from chessrnn.model.imported.onnx_probe import MOVING, Known, Unknown, Value, Ze
 from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer, RecurrentNetwork
 
 CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
-# Position in ONNX's order of every gate in ours.
+# Position of each of our gates in the order of ONNX.
 GATE_ORDER = {"lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "rnn": (0,)}
 PEEPHOLE_ORDER = (0, 2, 1)
 DEFAULT_ACTIVATIONS = {"lstm": ("sigmoid", "tanh", "tanh"), "gru": ("sigmoid", "tanh"), "rnn": ("tanh",)}
@@ -28,27 +28,27 @@ ATTRIBUTES = {
     "rnn": COMMON_ATTRIBUTES,
 }
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
-# Sizes that stand for those that only a run knows: steps, batch.
+# Sizes that the probe uses for dimensions known only at run time: steps, batch.
 PROBE_SIZES = (3, 2)
-# Of all labels, and of all results of operators that are followed.
+# Greatest number of labels, and of elements of all traced results.
 MAX_PROBE_ELEMENTS = 1 << 26
 MAX_RESULT_ELEMENTS = 1 << 27
 
 
 class _Source:
-    """Labels of a graph input or of a node's output: numbers from ``start`` on."""
+    """Labels of a graph input or of a node's output, numbers from ``start`` on."""
 
     def __init__(self, name: str, shape: tuple[int, ...], start: int, kind: type, recurrent: bool):
         self.name, self.start, self.end, self.recurrent = name, start, start + prod(shape), recurrent
         self.labels = np.arange(start, self.end, dtype=kind).reshape(shape)
 
     def feeds(self, array: np.ndarray) -> bool:
-        """Whether one of the labels is in the array."""
+        """Whether the array contains one of the labels."""
         return bool(((array >= self.start) & (array < self.end)).any())
 
 
 class _Reader:
-    """One walk through a graph, in its order."""
+    """Reader that walks once through a graph, in the order of its nodes."""
 
     def __init__(self, path: Path, model: onnx.ModelProto, prefix: str | None):
         self.path, self.graph, self.version = path, model.graph, onnx_file.opset(model)
@@ -60,13 +60,13 @@ class _Reader:
         self.layers: list[RecurrentLayer] = []
         self.lengths: list[tuple] = []
         self.notes: list[str] = []
-        # Output of the last node read, and whether it is batch-first.
+        # Output of the node that was read last, and whether it is batch-first.
         self.last = "", False
         self.followed: set[int] = set()
         self.elements = 0
 
-    def refuse(self, field: str, rule: str, value: object) -> InvalidFileError:
-        """The error in the common grammar."""
+    def error(self, field: str, rule: str, value: object) -> InvalidFileError:
+        """Create an error in the common grammar."""
         return InvalidFileError(f"{field} must be {rule}, not {value} as in {self.path}")
 
     def _recurrent_nodes(self, prefix: str | None) -> list[int]:
@@ -88,7 +88,7 @@ class _Reader:
     # -- walk ----------------------------------------------------------------------------------------------
 
     def network(self) -> RecurrentNetwork:
-        """Read every chosen node."""
+        """Read every chosen node and return the network."""
         self._read_inputs()
         needed = self._ancestors()
         for index in sorted(needed):
@@ -103,8 +103,8 @@ class _Reader:
                 self.followed.add(index)
             self.elements += sum(result.array.size for result in results if isinstance(result, Value))
             if self.elements > MAX_RESULT_ELEMENTS:
-                rule = f"operators that give at most {MAX_RESULT_ELEMENTS} elements before recurrent nodes"
-                raise self.refuse("the graph", f"made of {rule}", f"more at {describe(node)}")
+                rule = f"one whose operators before recurrent nodes produce at most {MAX_RESULT_ELEMENTS} elements"
+                raise self.error("the graph", rule, f"more at {describe(node)}")
             for name, result in zip(node.output, results, strict=True):
                 if name:
                     self._check_new(node, name)
@@ -118,7 +118,7 @@ class _Reader:
         return RecurrentNetwork(tuple(self.layers), str(self.path), fixed, self._ignored(), tuple(self.notes))
 
     def _ancestors(self) -> set[int]:
-        """Nodes that a chosen node depends on, itself included."""
+        """Find the chosen nodes and all nodes that they depend on."""
         maker = {name: index for index, node in enumerate(self.graph.node) for name in node.output if name}
         needed, todo = set(), list(self.nodes)
         while todo:
@@ -139,7 +139,7 @@ class _Reader:
 
     def _check_new(self, node: onnx.NodeProto, name: str) -> None:
         if name in self.values or name in self.initializers:
-            raise InvalidFileError(f"{shown(name)} must be written once in {self.path}, not again by {describe(node)}")
+            raise InvalidFileError(f"{shown(name)} must be written by one node of {self.path}, not also by {describe(node)}")
 
     def _value(self, name: str) -> Known:
         if name not in self.values:
@@ -151,7 +151,7 @@ class _Reader:
         return self.values[name]
 
     def _constant_node(self, node: onnx.NodeProto) -> list[Known] | None:
-        """A tensor in a node Constant is read within the bounds of every other tensor."""
+        """Read the tensor of a Constant node, with the same checks as every other tensor."""
         if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].name == "value":
             return [Value(onnx_file.constant(self.path, node.attribute[0].t, node.output[0]), False)]
         return None
@@ -169,7 +169,7 @@ class _Reader:
         start = self.sources[-1].end if self.sources else 1
         if start + prod(shape) > MAX_PROBE_ELEMENTS:
             rule = f"of at most {MAX_PROBE_ELEMENTS} elements with those before it"
-            raise self.refuse(f"the shape of {shown(name)}", rule, list(shape))
+            raise self.error(f"the shape of {shown(name)}", rule, list(shape))
         self.sources.append(_Source(name, shape, start, kind, recurrent))
         self.values[name] = Value(self.sources[-1].labels, True)
 
@@ -190,7 +190,7 @@ class _Reader:
                 usual = width if axis == len(kind.shape.dim) - 1 >= 1 else PROBE_SIZES[min(axis, 1)]
                 size = dim.dim_value or sizes.setdefault(dim.dim_param or f"{info.name}:{axis}", usual)
                 if size < 0:
-                    raise self.refuse(f"the shape of {info.name!r}", "made of sizes from 1", size)
+                    raise self.error(f"the shape of {info.name!r}", "made of sizes of at least 1", size)
                 shape.append(size)
             floating = kind.elem_type in (1, 10, 11, 16)
             self._label(info.name, tuple(shape), np.float64 if floating else np.int64, False)
@@ -202,18 +202,22 @@ class _Reader:
         for name, value in found.items():
             if name not in ATTRIBUTES[cell]:
                 known = ", ".join(ATTRIBUTES[cell])
-                raise self.refuse(f"an attribute of {describe(node)}", f"one of {known}", f"{name} = {shown(value)}")
+                raise self.error(f"an attribute of {describe(node)}", f"one of {known}", f"{name} = {shown(value)}")
         if found.get("input_forget", 0) != 0:
-            raise self.refuse(f"input_forget of {describe(node)}", "0", found["input_forget"])
+            raise self.error(f"input_forget of {describe(node)}", "0", found["input_forget"])
         for name in ("direction", "layout", "hidden_size", "linear_before_reset"):
             if name in found and not isinstance(found[name], bytes if name == "direction" else int):
-                raise self.refuse(f"{name} of {describe(node)}", "of its type", repr(found[name]))
+                raise self.error(
+                    f"{name} of {describe(node)}",
+                    "text" if name == "direction" else "a whole number",
+                    repr(found[name]),
+                )
         found["direction"] = found.get("direction", b"forward").decode(errors="replace").lower()
         if found["direction"] not in ("forward", "reverse", "bidirectional"):
             rule = "forward, reverse or bidirectional"
-            raise self.refuse(f"direction of {describe(node)}", rule, repr(found["direction"]))
+            raise self.error(f"direction of {describe(node)}", rule, repr(found["direction"]))
         if found.get("layout", 0) not in (0, 1):
-            raise self.refuse(f"layout of {describe(node)}", "0 or 1", found["layout"])
+            raise self.error(f"layout of {describe(node)}", "0 or 1", found["layout"])
         return found
 
     def _activation(self, node: onnx.NodeProto, cell: str, attributes: dict, directions: int) -> str:
@@ -224,7 +228,7 @@ class _Reader:
         if cell == "rnn" and names == ("relu",) * directions:
             return "relu"
         rule = ", ".join(default) if cell != "rnn" else "tanh or relu"
-        raise self.refuse(f"activations of {describe(node)}", rule, list(names))
+        raise self.error(f"activations of {describe(node)}", rule, list(names))
 
     def _constant_input(self, node: onnx.NodeProto, inputs: dict, name: str, shape: tuple) -> np.ndarray | None:
         value = inputs.get(name)
@@ -232,27 +236,28 @@ class _Reader:
             return None
         field = f"{name} of {describe(node)}"
         if not isinstance(value, Value) or value.dynamic or (value.sized and not name.startswith("initial")):
-            why = value.why if isinstance(value, Unknown) else "a value that a run decides"
-            raise self.refuse(field, "a constant", why)
+            why = value.why if isinstance(value, Unknown) else "a value known only at run time"
+            raise self.error(field, "a constant", why)
         array = value.array
         if not (np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"):
-            raise self.refuse(field, "of floating point", str(array.dtype))
+            raise self.error(field, "floating-point numbers", str(array.dtype))
         kind = inputs["W"].array.dtype
         if array.dtype != kind:
-            raise self.refuse(field, f"of type {kind} as W", str(array.dtype))
+            raise self.error(field, f"of type {kind} as W", str(array.dtype))
         wanted = tuple(size or found for size, found in zip(shape, array.shape, strict=False))
         if array.ndim != len(shape) or array.shape != wanted:
             rule = f"of shape {[size or 'any' for size in shape]}"
-            raise self.refuse(field, rule, list(array.shape))
+            raise self.error(field, rule, list(array.shape))
         array = array.astype(np.float64)
         if not np.isfinite(array).all():
-            raise self.refuse(field, "made of finite numbers", array[~np.isfinite(array)][0])
+            raise self.error(field, "made of finite numbers", array[~np.isfinite(array)][0])
         return array
 
     def _read_node(self, node: onnx.NodeProto, values: list[Known | None]) -> None:
         cell = CELLS[node.op_type]
-        if len(values) > len(INPUTS) or (cell != "lstm" and len(values) > INPUTS.index("initial_c")):
-            raise self.refuse(f"the inputs of {describe(node)}", "those of its operator", len(values))
+        count = len(INPUTS) if cell == "lstm" else INPUTS.index("initial_c")
+        if len(values) > count:
+            raise self.error(f"the number of inputs of {describe(node)}", f"at most {count}", len(values))
         inputs = dict(zip(INPUTS, values, strict=False))
         for name in ("X", "W", "R"):
             if inputs.get(name) is None:
@@ -265,7 +270,7 @@ class _Reader:
         size_h = w.shape[1] // gates
         if size_h < 1 or w.shape[1] != gates * size_h or size_h != attributes.get("hidden_size", size_h):
             rule = f"{gates} times hidden_size {attributes.get('hidden_size', '')}".rstrip()
-            raise self.refuse(f"rows of W of {describe(node)}", rule, w.shape[1])
+            raise self.error(f"rows of W of {describe(node)}", rule, w.shape[1])
         r = self._constant_input(node, inputs, "R", (directions, gates * size_h, size_h))
         b = self._constant_input(node, inputs, "B", (directions, 2 * gates * size_h))
         p = self._constant_input(node, inputs, "P", (directions, 3 * size_h))
@@ -300,7 +305,7 @@ class _Reader:
         )  # fmt: skip
         shape = (batch, steps, directions, size_h) if batch_first else (steps, directions, batch, size_h)
         state = (batch, directions, size_h) if batch_first else (directions, batch, size_h)
-        # The labels of Y are found again by the next node, so they exist even where nothing reads Y.
+        # The next node recognizes the labels of Y, so they exist even where nothing reads Y.
         for name, size in zip(node.output, (shape, state, state), strict=False):
             if name:
                 self._check_new(node, name)
@@ -310,7 +315,7 @@ class _Reader:
     # -- inputs of a node ----------------------------------------------------------------------------------
 
     def _place(self, node: onnx.NodeProto, x: Known, batch_first: bool, width: int) -> tuple[int, int]:
-        """Check that X continues the chain; steps and batch of the labels."""
+        """Check that X continues the chain; return the numbers of steps and sequences of the labels."""
         if isinstance(x, Value) and x.array.ndim == 3 and x.array.shape[2] == width:
             array = x.array.swapaxes(0, 1) if batch_first else x.array
             if self.layers:
@@ -320,25 +325,25 @@ class _Reader:
             return array.shape[:2]
         if isinstance(x, Value):
             rule = f"of 3 dimensions, the last {width}"
-            raise self.refuse(f"X of {describe(node)}", rule, f"of shape {list(x.array.shape)}")
+            raise self.error(f"X of {describe(node)}", rule, f"of shape {list(x.array.shape)}")
         if self.layers:
             self._check_chain(node, x, None)
         if isinstance(x, Unknown):
-            self.notes.append(f"x is what {x.why} gives")
+            self.notes.append(f"x is the output of {x.why}")
         shape = self._declared(node.input[0])
         steps, batch = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
         return steps or PROBE_SIZES[0], batch or PROBE_SIZES[1]
 
     def _declared(self, name: str) -> list[int]:
-        """Sizes of a tensor as far as the file states them, else 0."""
+        """Return the sizes of a tensor as far as the file states them, else 0."""
         info = self.shapes.get(name)
         dims = [] if info is None else [max(0, dim.dim_value) for dim in info.type.tensor_type.shape.dim]
         return dims if len(dims) == 3 else [0, 0, 0]
 
     def _check_chain(self, node: onnx.NodeProto, x: Known, array: np.ndarray | None) -> None:
         if isinstance(x, Unknown) and x.recurrent:
-            rule = "only shapes changed between recurrent nodes"
-            raise InvalidFileError(f"X of {describe(node)} must have {rule}, not {x.why} as in {self.path}")
+            rule = "connected to the recurrent node before it by operators that only change shapes"
+            raise self.error(f"X of {describe(node)}", rule, x.why)
         name, batch_first = self.last
         if array is not None and name:
             y = self.values[name].array
@@ -346,7 +351,7 @@ class _Reader:
             if np.array_equal(array, y.reshape(*y.shape[:2], -1)):
                 return
         rule = f"the output of {self.layers[-1].name!r}, every element in its place: one chain (--prefix chooses nodes)"
-        raise self.refuse(f"X of {describe(node)}", rule, "another tensor")
+        raise self.error(f"X of {describe(node)}", rule, "another tensor")
 
     def _note_input(self, node: onnx.NodeProto, array: np.ndarray) -> None:
         for source in self.sources:
@@ -361,7 +366,7 @@ class _Reader:
         self.notes.append(f"x is the tensor {node.input[0]!r}")
 
     def _graph_input(self, array: np.ndarray) -> tuple[_Source, int] | None:
-        """The graph input whose elements, from some offset on and in their order, are the array."""
+        """Find the graph input whose elements, from some offset on and in their order, are the array."""
         for source in self.sources:
             if not source.recurrent and array.size and source.feeds(array.flat[:1]):
                 start = int(array.flat[0])
@@ -370,7 +375,7 @@ class _Reader:
         return None
 
     def _state(self, node, inputs: dict, name: str, batch_first: bool, shape: tuple):
-        """Array (D, 1 or B, size) of a constant first state that is not zero, and the input that gives it else."""
+        """Return a constant first state (D, 1 or B, size) unless it is zero, and the graph input that supplies it."""
         value = inputs.get(name)
         if value is None or isinstance(value, Zeros):
             return None, None
@@ -380,19 +385,19 @@ class _Reader:
             wanted = (shape[0], array.shape[1] if array.ndim == 3 else 1, shape[2])
             found = self._graph_input(value.array)
             if found is None or array.shape != wanted:
-                raise self.refuse(field, "a constant or a graph input", "another tensor")
+                raise self.error(field, "a constant or a graph input", "another tensor")
             rows = array.shape[1] * array.shape[2]
             number = found[1] // rows
             return None, f"{found[0].name}[{number}:{number + shape[0]}]"
         if isinstance(value, Unknown):
-            raise self.refuse(field, "a constant or a graph input", f"what {value.why} gives")
+            raise self.error(field, "a constant or a graph input", f"the output of {value.why}")
         array = value.array
         if array.ndim == 3 and batch_first:
             array = array.swapaxes(0, 1)
         array = self._constant_input(node, {**inputs, name: Value(array, False)}, name, shape)
         if not array.any():
             return None, None
-        # The same for every sequence of the batch: then it is that of any batch.
+        # A state that is the same for every sequence is valid for any batch size.
         return (array[:, :1] if (array == array[:, :1]).all() else array), None
 
     def _read_lengths(self, node: onnx.NodeProto, value: Known | None, steps: int) -> None:
@@ -400,44 +405,44 @@ class _Reader:
         if value is None:
             found = ("none",)
         elif not isinstance(value, Value) or not np.issubdtype(value.array.dtype, np.integer) or value.array.ndim != 1:
-            why = f"what {value.why} gives" if isinstance(value, Unknown) else "another tensor"
-            raise self.refuse(field, "a vector of integers, constant or a graph input", why)
+            why = f"the output of {value.why}" if isinstance(value, Unknown) else "another tensor"
+            raise self.error(field, "a vector of integers that is a constant or a graph input", why)
         elif value.sized:
             if (value.array != steps).any():
-                raise self.refuse(field, "the number of steps, where it is computed", "another number")
+                raise self.error(field, "equal to the number of steps where it is computed", "another number")
             found = ("none",)
         elif not value.dynamic:
             found = ("constant", *(int(length) for length in value.array))
         else:
             source = self._graph_input(value.array)
             if source is None or source[1] != 0 or source[0].labels.size != value.array.size:
-                raise self.refuse(field, "a constant or a graph input", "another tensor")
+                raise self.error(field, "a constant or a graph input", "another tensor")
             found = ("input", source[0].name)
         if self.lengths and found != self.lengths[0]:
-            raise self.refuse(field, "that of the nodes before", "another")
+            raise self.error(field, "the same as of the nodes before", "another tensor")
         self.lengths.append(found)
 
 
 def _reordered(rows: np.ndarray, cell: str) -> np.ndarray:
-    """Rows of ONNX's gates in our order."""
+    """Reorder rows from the gate order of ONNX to ours."""
     blocks = np.split(rows, len(CELL_GATES[cell]))
     return np.concatenate([blocks[index] for index in GATE_ORDER[cell]])
 
 
 def network_from_onnx(path: str | Path, prefix: str | None = None) -> RecurrentNetwork:
-    """The recurrent nodes of a model.
+    """Read the recurrent nodes of a model as a network.
 
     Parameters
     ----------
     path : path
     prefix : str, optional
-        Beginning of the names of the nodes that are meant; every recurrent node when left out.
+        Beginning of the names of the nodes to be read; every recurrent node when left out.
 
     Raises
     ------
     InvalidFileError
-        Missing, damaged, without a recurrent node, or with anything about one that is not read here: activations,
-        ``clip``, ``input_forget``, nodes that are no chain, operators between them that compute.
+        The file is missing or damaged, has no recurrent node, or one with options that are not supported: activations,
+        ``clip``, ``input_forget``, nodes that do not form a chain, operators between them that compute.
     """
     path = Path(path)
     return _Reader(path, onnx_file.read_model(path), prefix).network()

@@ -1,10 +1,10 @@
-"""Where every element of a tensor of an ONNX graph comes from.
+"""Tracing of tensor elements through an ONNX graph: where every element comes from.
 
-Exporters put operators between recurrent nodes that only move elements.  What a chain of them does together is
-found by running it on labels: every element of a graph input, and of the output of a recurrent node, is a number of
-its own.  Operators that compute with elements give :class:`Unknown`, which names them.
+Exporters put operators between recurrent nodes that only move elements.  The joint effect of a chain of them is found
+by running it on labels: every element of a graph input, and of the output of a recurrent node, is a unique number.
+Operators that compute with elements yield :class:`Unknown`, which names them.
 
-Arithmetic of the operators: ``onnx.reference``.
+``onnx.reference`` does the arithmetic of the operators.
 """
 
 import warnings
@@ -22,28 +22,28 @@ MOVING = (
     "Split", "Gather", "Expand",
 )  # fmt: skip
 SHAPING = ("Constant", "Shape", "Size", "ConstantOfShape")
-# Allowed on integers alone: they compute the arguments of Reshape, Expand and ConstantOfShape.
+# Operators that are allowed only on integers: they compute the arguments of Reshape, Expand and ConstantOfShape.
 INTEGER = ("Add", "Sub", "Mul", "Div", "Equal", "Where", "Min", "Max")
 MAX_SHAPE_ELEMENTS = 4096
-# Of one result: enough for every weight matrix, too little to exhaust a machine.
+# Greatest size of one result: enough for every weight matrix, too little to exhaust a machine.
 MAX_OUTPUT_ELEMENTS = 1 << 26
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 
 
 class Value(NamedTuple):
-    """A tensor whose elements are known: constants, or labels of what stands there at run time."""
+    """A tensor whose elements are known: constants, or labels of the elements that are there at run time."""
 
     array: np.ndarray
     dynamic: bool
-    sized: bool = False  # a size that a run decides went into it, and the probe's own stands for it
+    sized: bool = False  # whether it depends on a size known only at run time, for which the probe uses its own
 
 
 class Zeros(NamedTuple):
-    """All zero, of a shape that the run decides."""
+    """A tensor of zeros whose shape is known only at run time."""
 
 
 class Unknown(NamedTuple):
-    """Computed by an operator that does not only move elements."""
+    """A tensor computed by an operator that does more than move elements."""
 
     why: str
     recurrent: bool  # whether the output of a recurrent node went into it
@@ -53,28 +53,28 @@ Known = Value | Zeros | Unknown
 
 
 def describe(node: onnx.NodeProto) -> str:
-    """Operator and name of a node, for messages."""
+    """Describe a node by its operator and name, for messages."""
     label = node.name or next(iter(node.output), "")
     return f"{node.op_type} (node {label!r})"
 
 
 def is_shape_only(node: onnx.NodeProto) -> bool:
-    """Whether the node's operator can be followed at all."""
+    """Whether elements can be traced through the node's operator at all."""
     return node.domain in ("", "ai.onnx") and node.op_type in (*MOVING, *SHAPING, *INTEGER)
 
 
 def follow(node: onnx.NodeProto, inputs: list[Known | None], version: int, recurrent: bool) -> list[Known]:
-    """Outputs of an operator.
+    """Trace elements through one operator: its outputs.
 
     Parameters
     ----------
     node : NodeProto
     inputs : list of Known or None
-        ``None`` is an optional input that is left out.
+        Inputs of the node; ``None`` is an optional input that is left out.
     version : int
-        Of the operator set.
+        Version of the operator set.
     recurrent : bool
-        Whether the output of a recurrent node goes into one of the inputs.
+        Whether one of the inputs depends on the output of a recurrent node.
     """
     count = len(node.output)
     unknown = [Unknown(describe(node), recurrent)] * count
@@ -88,7 +88,7 @@ def follow(node: onnx.NodeProto, inputs: list[Known | None], version: int, recur
     if any(isinstance(value, Zeros) for value in inputs):
         return unknown
     moved = [value is not None and value.dynamic for value in inputs]
-    # Labels may be moved, but they are no indices, sizes or numbers to compute with.
+    # Labels may be moved, but they must not serve as indices, sizes or numbers to compute with.
     if any(moved[0 if node.op_type in INTEGER else 1 :]) and node.op_type != "Concat":
         return unknown
     dynamic = node.op_type not in ("Shape", "Size") and any(moved)
@@ -117,7 +117,7 @@ def _evaluate(node, arrays, version: int, recurrent: bool, dynamic: bool, sized:
 
 
 def _gives_zeros(node: onnx.NodeProto, inputs: list[Known | None]) -> bool:
-    """Whether the result is zero whatever its shape."""
+    """Whether the result is all zeros, whatever its shape."""
     if node.op_type == "ConstantOfShape":
         value = next((a.t for a in node.attribute if a.name == "value"), None)
         zero = value is None or (prod(value.dims) == 1 and not np.any(onnx.numpy_helper.to_array(value)))
@@ -130,7 +130,7 @@ def _gives_zeros(node: onnx.NodeProto, inputs: list[Known | None]) -> bool:
 
 
 def _passes(node: onnx.NodeProto, inputs: list[Known | None]) -> bool:
-    """Whether Identity, Dropout or Cast leaves every element as it is."""
+    """Whether Identity, Dropout or Cast leaves every element unchanged."""
     if node.op_type == "Cast":
         to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), 0)
         floating = np.issubdtype(inputs[0].array.dtype, np.floating)
@@ -141,7 +141,7 @@ def _passes(node: onnx.NodeProto, inputs: list[Known | None]) -> bool:
 
 
 def _is_bounded(node: onnx.NodeProto, arrays: list[np.ndarray | None]) -> bool:
-    """Whether the operator may be run: nothing grows without bound, and nothing computes with elements."""
+    """Whether the operator may be run: its result is not too large, and it does not compute with elements."""
     sizes = [0 if array is None else array.size for array in arrays]
     op = node.op_type
     if op in INTEGER:

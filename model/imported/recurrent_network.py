@@ -1,6 +1,6 @@
-"""Plain description of a float recurrent network: a list of layers, each with its arrays.
+"""Description of a float recurrent network: a list of layers, each with its arrays.
 
-Equations of every cell stand in :mod:`chessrnn.model.imported.float_evaluation`.
+The equations of every cell are in :mod:`chessrnn.model.imported.float_evaluation`.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from chessrnn.model.errors import require
 CELL_GATES = {"lstm": ("I", "F", "G", "O"), "gru": ("R", "Z", "N"), "rnn": ("N",)}
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 ACTIVATIONS = ("tanh", "relu")
-# Bounds of what a file may ask for: far above any network that fits an accelerator, far below a machine's memory.
+# Limits on what a file may ask for: far above any network that fits an accelerator, far below a machine's memory.
 MAX_SIZE = 65536
 MAX_LAYERS = 256
 MAX_ELEMENTS = 1 << 28
@@ -21,18 +21,18 @@ MAX_ELEMENTS = 1 << 28
 
 @dataclass(frozen=True)
 class DirectionWeights:
-    """Arrays of one direction of a layer, float64; G gates, H units, X inputs, P = width of h.
+    """Arrays of one direction of a layer, in float64: G gates, H units, X inputs, and h has P elements.
 
     Attributes
     ----------
     w_x : (G·H, X)
     w_h : (G·H, P)
     bias_x, bias_h : (G·H,)
-        Zero where the file has none.  They count apart where a gate stands between (GRU).
+        Biases, zero where the file has none.  They are kept apart because a GRU multiplies only the second by a gate.
     peepholes : (3, H) or None
-        Of the gates I, F (times the old cell state) and O (times the new one).
+        Peephole weights of the gates I and F (times the old cell state) and O (times the new one).
     projection : (P, H) or None
-        h = projection · (o·tanh(c)); P = H without it.
+        Matrix of h = projection · (o·tanh(c)); without it P = H.
     initial_h : (1 or B, P) or None
     initial_c : (1 or B, H) or None
         First state; ``None`` is zero.
@@ -50,29 +50,29 @@ class DirectionWeights:
 
 @dataclass(frozen=True)
 class RecurrentLayer:
-    """One layer.
+    """One layer of a float recurrent network.
 
     Attributes
     ----------
     name : str
-        Of the file, for messages.
+        Name of the layer in its file, for messages.
     cell : str
         ``"lstm"``, ``"gru"`` or ``"rnn"``.
     weights : tuple of DirectionWeights
-        One for each direction, forward first.
+        Weights of each direction, the forward one first.
     direction : str
         ``"forward"``, ``"reverse"`` or ``"bidirectional"``.
     linear_before_reset : bool
-        GRU: the reset gate multiplies W_hn·h + b_hn (PyTorch) instead of h (ONNX's default).
+        For a GRU: whether the reset gate multiplies W_hn·h + b_hn (PyTorch) instead of h (the default of ONNX).
     activation : str
-        RNN: ``"tanh"`` or ``"relu"``.
+        For an RNN: ``"tanh"`` or ``"relu"``.
     state_inputs : tuple of str
-        Inputs of the file that give the first state at run time.
+        Graph inputs of the file that supply the first state at run time.
 
     Raises
     ------
     InvalidValueError
-        A shape that does not fit, a size out of bounds, a number that is not finite.
+        A shape does not fit, a size is out of bounds, or a number is not finite.
     """
 
     name: str
@@ -94,7 +94,7 @@ class RecurrentLayer:
         object.__setattr__(self, "weights", tuple(self._checked(index) for index in range(count)))
 
     def _checked(self, index: int) -> DirectionWeights:
-        """The arrays of a direction as read-only float64 of the right shapes."""
+        """Check the shapes of a direction's arrays, and return them as read-only float64."""
         given, gates = self.weights[index], len(CELL_GATES[self.cell])
         where = f"{self.name}{' reverse' if index else ''}"
         for name in ("w_x", "w_h"):
@@ -145,71 +145,71 @@ class RecurrentLayer:
 
     @property
     def num_directions(self) -> int:
-        """1, or 2 for a bidirectional layer."""
+        """Number of directions: 2 for a bidirectional layer, else 1."""
         return len(self.weights)
 
     @property
     def input_size(self) -> int:
-        """X."""
+        """Number X of input elements."""
         return self.weights[0].w_x.shape[1]
 
     @property
     def hidden_size(self) -> int:
-        """H."""
+        """Number H of hidden units."""
         return self.weights[0].w_x.shape[0] // len(CELL_GATES[self.cell])
 
     @property
     def projection_size(self) -> int | None:
-        """P where the layer has a projection."""
+        """Number P of projected elements; ``None`` without a projection."""
         return None if self.weights[0].projection is None else self.weights[0].projection.shape[0]
 
     @property
     def state_size(self) -> int:
-        """Width of h: P with a projection, H without."""
+        """Number of elements of h: P with a projection, H without."""
         return self.weights[0].w_h.shape[1]
 
     @property
     def output_size(self) -> int:
-        """Elements of the output per step: both directions side by side."""
+        """Number of output elements per step, with both directions side by side."""
         return self.num_directions * self.state_size
 
     @property
     def peephole(self) -> bool:
-        """Whether gates see the cell state."""
+        """Whether gates read the cell state."""
         return any(weights.peepholes is not None for weights in self.weights)
 
     @property
     def num_weights(self) -> int:
-        """Elements of the matrices (projections included, biases and peepholes not)."""
+        """Number of matrix elements, including projections but neither biases nor peepholes."""
         return sum(w.w_x.size + w.w_h.size + (0 if w.projection is None else w.projection.size) for w in self.weights)
 
     @property
     def num_biases(self) -> int:
-        """Biases after the two of a gate are added, where nothing stands between them."""
+        """Number of biases after the two of a gate are added, except where a GRU keeps them apart."""
         apart = 1 if self.cell == "gru" and self.linear_before_reset else 0
         return self.num_directions * (len(CELL_GATES[self.cell]) + apart) * self.hidden_size
 
 
 @dataclass(frozen=True)
 class RecurrentNetwork:
-    """Layers, each fed with the output of the one before.
+    """Float recurrent network of layers, each of which reads the output of the one before.
 
     Attributes
     ----------
     layers : tuple of RecurrentLayer
     source : str
-        The file, for people.
+        Path of the file, for messages.
     lengths : int64 array (B,) or None
-        Sequence lengths that the file fixes.
+        Sequence lengths, where the file fixes them.
     ignored : tuple of str
-        What else the file holds.
+        Other contents of the file, by name.
     notes : tuple of str
-        What the file does not say, or says about its inputs.
+        Remarks on what the file does not store, or on its inputs.
 
     Raises
     ------
     InvalidValueError
-        No layer, too many, or sizes that do not follow one another.
+        There is no layer, there are too many, or the sizes of adjacent layers do not fit.
     """
 
     layers: tuple[RecurrentLayer, ...]
@@ -226,10 +226,10 @@ class RecurrentNetwork:
 
     @property
     def input_size(self) -> int:
-        """X of the first layer."""
+        """Number X of input elements of the first layer."""
         return self.layers[0].input_size
 
     @property
     def output_size(self) -> int:
-        """Elements of the last layer's output per step."""
+        """Number of output elements of the last layer per step."""
         return self.layers[-1].output_size

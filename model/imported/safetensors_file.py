@@ -1,4 +1,4 @@
-"""Tensors of a safetensors file, which holds text and numbers and nothing that could be executed."""
+"""Reader of tensors in a safetensors file, a format without anything that could be executed."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ def open_safetensors(path: Path) -> TensorFile:
     Raises
     ------
     InvalidFileError
-        Truncated, damaged or of another format.
+        The file is truncated, damaged or of another format.
     """
     shapes, dtypes = {}, {}
     try:
@@ -41,7 +41,10 @@ def open_safetensors(path: Path) -> TensorFile:
 
 
 def _bfloat16(path: Path, name: str) -> np.ndarray:
-    """NumPy has no bfloat16: the upper half of a float32.  The header was checked when the file was opened."""
+    """Read a bfloat16 tensor, a type that NumPy lacks, as the upper halves of float32 numbers.
+
+    The header was checked when the file was opened.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         start, end = json.loads(file.read(length))[name]["data_offsets"]

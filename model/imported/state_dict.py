@@ -1,6 +1,7 @@
-"""``torch.nn.LSTM``, ``GRU`` and ``RNN`` from their state_dict.
+"""Reader of ``torch.nn.LSTM``, ``GRU`` and ``RNN`` from their state_dict.
 
-A state_dict has neither ``batch_first`` nor ``dropout``, which change no weight, nor the ``nonlinearity`` of an RNN.
+A state_dict stores neither ``batch_first`` and ``dropout``, which do not matter for the weights, nor the
+``nonlinearity`` of an RNN.
 """
 
 import re
@@ -20,11 +21,11 @@ from chessrnn.model.imported.recurrent_network import (
 from chessrnn.model.imported.tensor_file import TensorFile
 
 KINDS = ("weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh")
-# The last one is that of LSTMCell, GRUCell and RNNCell: one layer without a number.
+# Names without a layer number are those of LSTMCell, GRUCell and RNNCell.
 NAME = re.compile(
     rf"(?P<prefix>(?:.*\.)?)(?P<kind>{'|'.join(KINDS)})(?:_l(?P<layer>\d{{1,6}})(?P<reverse>_reverse)?)?", re.DOTALL
 )
-# Reparametrized weights, such as those of weight_norm.
+# Names of reparametrized weights, such as those of weight_norm.
 DERIVED = re.compile(rf"(?:.*\.)?(?:{'|'.join(KINDS)})_l\d.*|.*parametrizations\.(?:{'|'.join(KINDS)}).*", re.DOTALL)
 
 # (layer, reverse) → kind → name of the tensor.
@@ -32,7 +33,7 @@ Group = dict[tuple[int, bool], dict[str, str]]
 
 
 def recurrent_groups(names) -> dict[str, Group]:
-    """Names of recurrent weights by the prefix of their module.
+    """Group the names of recurrent weights by the prefix of their module.
 
     Returns
     -------
@@ -49,7 +50,7 @@ def recurrent_groups(names) -> dict[str, Group]:
 
 
 def _choose(file: TensorFile, groups: dict[str, Group], prefix: str | None) -> str:
-    """The prefix that is meant."""
+    """Choose the prefix of the network to be read."""
     derived = [name for name in file.shapes if DERIVED.fullmatch(name) and not NAME.fullmatch(name)]
     if derived:
         raise InvalidFileError(f"{file.path} must hold plain weights, not the reparametrized {shown(derived[0])}")
@@ -68,7 +69,7 @@ def _choose(file: TensorFile, groups: dict[str, Group], prefix: str | None) -> s
 
 
 def _check_places(file: TensorFile, prefix: str, group: Group) -> bool:
-    """Layers 0, 1, … each in one or in both directions, with the same kinds of tensors; whether in both."""
+    """Check that layers 0, 1, … are complete, and return whether they have two directions."""
     count = 1 + max(layer for layer, _ in group)
     require(count <= MAX_LAYERS, "number of layers", f"from 1 to {MAX_LAYERS}", count)
     both = any(reverse for _, reverse in group)
@@ -85,7 +86,7 @@ def _check_places(file: TensorFile, prefix: str, group: Group) -> bool:
 
 
 def _read(file: TensorFile, names: dict[str, str]) -> dict:
-    """Arrays of one direction by the names of :class:`DirectionWeights`, and its cell."""
+    """Read the arrays of one direction by kind, together with its cell and its number of rows."""
     shapes = {kind: file.shapes[name] for kind, name in names.items()}
     types = {kind: file.dtypes[name] for kind, name in names.items()}
     for kind in KINDS:
@@ -99,7 +100,7 @@ def _read(file: TensorFile, names: dict[str, str]) -> dict:
     size_h = shapes["weight_hr"][1] if "weight_hr" in shapes else width
     cells = {len(gates): cell for cell, gates in CELL_GATES.items()}
     cell = cells.get(rows // size_h if size_h and rows % size_h == 0 else None)
-    rule = "of as many rows as 1 (RNN), 3 (GRU) or 4 (LSTM) times hidden_size"
+    rule = "a matrix with 1 (RNN), 3 (GRU) or 4 (LSTM) times hidden_size rows"
     require_shape(file, names["weight_hh"], cell is not None, rule)
     expected = {
         "weight_ih": (rows, shapes["weight_ih"][1]),
@@ -116,31 +117,31 @@ def _read(file: TensorFile, names: dict[str, str]) -> dict:
 
 
 def require_shape(file: TensorFile, name: str, condition: bool, rule: str) -> None:
-    """Raise :class:`InvalidFileError` unless the shape of a tensor is as it must be."""
+    """Raise :class:`InvalidFileError` unless the shape of a tensor fulfils a condition."""
     if not condition:
         raise InvalidFileError(f"{name} must be {rule}, not {file.shapes[name]} as in {file.path}")
 
 
 def network_from_tensors(file: TensorFile, prefix: str | None = None, activation: str | None = None):
-    """The network of a state_dict.
+    """Read the network of a state_dict.
 
     Parameters
     ----------
     file : TensorFile
     prefix : str, optional
-        Of the module, where the file holds several recurrent ones; with or without its final dot.
+        Name of the module, where the file holds several recurrent ones; with or without its final dot.
     activation : str, optional
-        ``"tanh"`` (when left out) or ``"relu"`` of an RNN.
+        ``"tanh"`` (when left out) or ``"relu"`` for an RNN.
 
     Returns
     -------
     RecurrentNetwork
-        Everything else that the file holds is named in ``ignored``.
+        Network whose ``ignored`` names everything else in the file.
 
     Raises
     ------
     InvalidFileError
-        No recurrent weights, several networks, a missing tensor, a wrong shape or type.
+        The file has no recurrent weights, several networks, a missing tensor, or a wrong shape or type.
     """
     groups = recurrent_groups(file.shapes)
     prefix = _choose(file, groups, prefix)
@@ -172,7 +173,9 @@ def network_from_tensors(file: TensorFile, prefix: str | None = None, activation
     cell = layers[0].cell
     require(activation is None or cell == "rnn", "--activation", f"left out for cell {cell}", activation)
     ignored = tuple(f"{name} {list(shape)}" for name, shape in file.shapes.items() if name not in used)
-    notes = ["a state_dict does not say batch_first: arrays here are (steps, batch, elements)"]
+    notes = ["a state_dict does not store batch_first: arrays here are (steps, batch, elements)"]
     if cell == "rnn" and activation is None:
-        notes.append("a state_dict does not say the nonlinearity of an RNN: tanh, or --activation relu")
+        notes.append(
+            "a state_dict does not store the nonlinearity of an RNN: tanh is assumed, --activation relu changes it"
+        )
     return RecurrentNetwork(tuple(layers), str(file.path), ignored=ignored, notes=tuple(notes))

@@ -1,4 +1,4 @@
-"""Figures of an imported network, and what of it the accelerator runs today."""
+"""Figures of an imported network, and which parts of it the accelerator can run."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ FLOAT_BYTES = 4
 
 
 def hardware_cell(layer: RecurrentLayer) -> str:
-    """Name of the layer's cell in ``chessrnn.model.cells.CELLS``, should it be there."""
+    """Name the layer's cell as ``chessrnn.model.cells.CELLS`` does; the accelerator need not have it."""
     if layer.cell == "lstm" and layer.peephole:
         return "lstm_peephole"
     if layer.cell == "gru" and not layer.linear_before_reset:
@@ -21,20 +21,20 @@ def hardware_cell(layer: RecurrentLayer) -> str:
 
 
 def layer_limits(layer: RecurrentLayer) -> tuple[str, ...]:
-    """What keeps one direction of the layer from the accelerator; empty when nothing does."""
+    """List the properties of the layer that the accelerator does not support; empty for a supported layer."""
     limits = []
     cell = hardware_cell(layer)
     if cell not in CELLS:
         limits.append(f"cell {cell}")
     elsewhere = layer.state_inputs or any(w.initial_h is not None or w.initial_c is not None for w in layer.weights)
-    # Two directions have no state ports: see chessrnn.model.config.
+    # Bidirectional networks have no state ports: see chessrnn.model.config.
     if elsewhere and layer.num_directions == 2:
         limits.append("first state other than zero")
     return tuple(limits)
 
 
 def differences(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
-    """What layers on one engine must have in common and do not."""
+    """List the properties that layers on one engine must have in common and do not."""
     traits = {
         "cell": {hardware_cell(layer) for layer in layers},
         "hidden size": {layer.hidden_size for layer in layers},
@@ -45,32 +45,32 @@ def differences(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
 
 
 def network_limits(network: RecurrentNetwork) -> tuple[str, ...]:
-    """What keeps the network as a whole from it, beside the limits of its layers."""
+    """List the properties of the whole network that the accelerator does not support, beside those of its layers."""
     limits = [f"layers of different {name}" for name in differences(network.layers)]
     return (*limits, *direction_limits(network.layers))
 
 
 def direction_limits(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
-    """What of the layers' directions the accelerator does not run: it knows forward ones, or both of every layer."""
+    """List the unsupported directions: the accelerator runs layers that are all forward or all bidirectional."""
     found = {layer.direction for layer in layers}
     return () if found == {"bidirectional"} else tuple(f"direction {name}" for name in sorted(found - {"forward"}))
 
 
 def input_sizes(layers: Sequence[RecurrentLayer]) -> list[tuple[int, ...]]:
-    """Per layer the elements of its input that are padded to blocks together: each direction's h by itself."""
+    """List, for every layer, the parts of its input that are padded to blocks separately: the h of each direction."""
     return [(layer.state_size,) * 2 if number and layer.num_directions == 2 else (layer.input_size,)
             for number, layer in enumerate(layers)]  # fmt: skip
 
 
 def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int, sizes: tuple[int, ...] = ()) -> int:
-    """Bytes of the layer's matrices as the accelerator stores them, padding included, biases not.
+    """Count the bytes of the layer's matrices as the accelerator stores them, with padding and without biases.
 
-    The candidate of ``gru`` has a row of its own for x and for h, half of it zeros.
+    The candidate of ``gru`` has one row for x and one for h, each half zeros.
 
     Parameters
     ----------
     sizes : tuple of int, optional
-        Of the layer's input, see :func:`input_sizes`.
+        Parts of the layer's input that are padded separately, see :func:`input_sizes`.
     """
     hidden, state = (num_blocks(size, block_size) for size in (layer.hidden_size, layer.state_size))
     cell = CELLS.get(hardware_cell(layer))
@@ -83,7 +83,7 @@ def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int, s
 
 
 def summary(network: RecurrentNetwork, block_size: int, weight_bits: int) -> dict:
-    """Everything that ``chessrnn inspect`` prints, as plain JSON values."""
+    """Collect everything that ``chessrnn inspect`` prints, as plain JSON values."""
     layers = []
     for layer, sizes in zip(network.layers, input_sizes(network.layers), strict=True):
         dense = FLOAT_BYTES * layer.num_weights

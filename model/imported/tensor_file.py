@@ -1,4 +1,4 @@
-"""A file of named tensors, whatever its format: names, shapes, types, and how to read one."""
+"""Common interface of files of named tensors: names, shapes, types, and how to read one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
 
 @dataclass(frozen=True)
 class TensorFile:
-    """Names, shapes and types of a file's tensors, and how to read one.
+    """File of named tensors.
 
     Attributes
     ----------
     path : Path
     shapes : dict of str to tuple
     dtypes : dict of str to str
-        ``"float32"`` and so on; every other type as the file calls it.
+        ``"float32"`` and so on; types that are not floating-point are called as in the file.
     load : callable
-        Name → array of any floating-point type.
+        Function from a name to an array of any floating-point type.
     """
 
     path: Path
@@ -35,12 +35,12 @@ class TensorFile:
     load: Callable[[str], np.ndarray]
 
     def read(self, name: str) -> np.ndarray:
-        """One tensor as float64.
+        """Read one tensor as float64.
 
         Raises
         ------
         InvalidFileError
-            Not of a floating-point type, too large, or with numbers that are not finite.
+            The tensor is not of a floating-point type, too large, or has numbers that are not finite.
         """
         kind, shape = self.dtypes[name], self.shapes[name]
         if kind not in FLOAT_TYPES:
@@ -57,13 +57,14 @@ class TensorFile:
 
 
 def check_size(path: Path, kind: str) -> None:
-    """Refuse what is no file, or one that cannot be meant.
+    """Check that a path is a file of a plausible size.
 
     Raises
     ------
     InvalidFileError
+        The file is missing, empty or larger than ``MAX_FILE_BYTES``.
     """
     require_file(path, kind)
     size = path.stat().st_size
     if not 0 < size <= MAX_FILE_BYTES:
-        raise InvalidFileError(f"{path} must be of 1 to {MAX_FILE_BYTES} bytes, not {size}")
+        raise InvalidFileError(f"{path} must have from 1 to {MAX_FILE_BYTES} bytes, not {size}")

@@ -1,4 +1,4 @@
-"""Tensors of a file that ``torch.save`` wrote, read without executing code."""
+"""Reader of tensors in a file of ``torch.save``; it executes no code of the file."""
 
 import re
 import warnings
@@ -20,14 +20,14 @@ def _check_archive(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
-            # torch.save never compresses: a few bytes must not become gigabytes.
+            # torch.save never compresses, and a few compressed bytes could expand to gigabytes.
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > MAX_FILE_BYTES:
                 raise InvalidFileError(f"{path} must hold stored entries, not the compressed {shown(entry.filename)}")
     return True
 
 
 def _reason(error: Exception) -> str:
-    """First thing that a reader needs to know; torch's own advice to load with code is left out."""
+    """Extract what a user needs to know from torch's error, without its advice to allow code to run."""
     text = str(error)
     found = re.search(r"GLOBAL (\S+)", text)
     if found is not None:
@@ -41,17 +41,17 @@ def _reason(error: Exception) -> str:
 
 
 def open_torch(path: Path) -> TensorFile:
-    """A state_dict, or a checkpoint with one under a usual name.
+    """Open a state_dict, or a checkpoint that holds one under a usual name.
 
     Raises
     ------
     InvalidFileError
-        Damaged, or with anything in it that only code could make: nothing of it runs.
+        The file is damaged, or holds objects that could only be created by executing code, which never happens here.
     """
     try:
         mapped = _check_archive(path)
         with warnings.catch_warnings():
-            # About the pickle's protocol and TorchScript: what matters of it is the error that follows.
+            # torch warns about the pickle's protocol and TorchScript; where that matters an error follows.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except InvalidFileError:

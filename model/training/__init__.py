@@ -1,1 +1,1 @@
-"""The trainer: the only package that imports torch."""
+"""The trainer, the only package that imports torch."""

@@ -1,10 +1,10 @@
-"""Text as endless parallel streams of codes."""
+"""Training text as endless parallel streams of codes."""
 
 import torch
 
 
 class TextStreams:
-    """``batch`` readers of one text, evenly spaced, each going round it for ever.
+    """Evenly spaced readers of one text, each of which starts again at the beginning when it reaches the end.
 
     A segment continues where the one before it ended, so a recurrent state can be carried from one to the next.
 
@@ -12,7 +12,7 @@ class TextStreams:
     ----------
     codes : int64 tensor (N,)
     batch, segment : int
-        B readers; T characters of a segment.
+        Number B of readers; number T of characters per segment.
     """
 
     def __init__(self, codes: torch.Tensor, batch: int, segment: int):
@@ -21,7 +21,7 @@ class TextStreams:
         self.segment = segment
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs (T, B) and targets (T, B), one character later, of segment ``index`` of every reader."""
+        """Return segment ``index`` of every reader: inputs (T, B), and targets (T, B), one character later."""
         offsets = torch.arange(self.segment + 1)[:, None] + index * self.segment
         codes = self.codes[(self.starts + offsets) % len(self.codes)]
         return codes[:-1], codes[1:]

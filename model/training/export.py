@@ -1,4 +1,4 @@
-"""From a trained network to integers: choice of exponents, and the weight image."""
+"""Conversion of a trained network to integers: the choice of exponents, and the weight image."""
 
 from collections.abc import Callable
 
@@ -20,13 +20,13 @@ from chessrnn.model.weights import LayerWeights, NetworkWeights, StackWeights
 
 
 def best_fraction_bits(groups: list[tuple[torch.Tensor, int]], bits: int, candidates=CANDIDATES) -> int:
-    """``chessrnn.model.conversion.formats.best_fraction_bits`` of tensors."""
+    """Find the best fraction bits of tensors: see :func:`chessrnn.model.conversion.formats.best_fraction_bits`."""
     arrays = [(values.detach().double().numpy(), more) for values, more in groups]
     return formats.best_fraction_bits(arrays, bits, candidates)
 
 
 def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
-    """The configuration with the formats that the weights ask for, and the head's fraction bits."""
+    """Choose formats for the weights: the configuration, and the fraction bits of the output layer's weights."""
     layers, config = network.layer.layers, network.config
     bits, points = config.quantization.weight_bits, config.quantization
     more = points.h.fraction_bits - points.x.fraction_bits
@@ -43,20 +43,21 @@ def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
     if layers[0].projection is not None:
         values = [(layer.projection.defining, 0) for layer in layers]
         chosen["quantization.projection_frac"] = best_fraction_bits(values, bits, PROJECTION_CANDIDATES)
-    head_frac = best_fraction_bits([(network.dense_head(), 0)], WEIGHT_BITS)
-    return config.replace(chosen), head_frac
+    output_frac = best_fraction_bits([(network.dense_output_weight(), 0)], WEIGHT_BITS)
+    return config.replace(chosen), output_frac
 
 
 @torch.no_grad()
 def refine_formats(network: SequenceNetwork, loss: Callable[[], float]) -> None:
     """Shift every exponent of a quantized network by one where that lowers a loss, one gate after the other.
 
-    The least squared error of the weights is a good start but not the goal.
+    The squared error of the weights, by which the exponents were chosen, is a good start but not the goal.
 
     Parameters
     ----------
+    network : SequenceNetwork
     loss : callable
-        Of the network as it is.
+        Returns the loss of the network in its present state.
     """
     least = loss()
     for gate in range(network.config.num_gates):
@@ -76,7 +77,7 @@ def refine_formats(network: SequenceNetwork, loss: Callable[[], float]) -> None:
 
 
 def _expanded(layer: QuantLayer) -> QuantLayer:
-    """The same layer with k = 1."""
+    """Create the same layer with k = 1."""
     one = {"compression.block_size": 1, "compression.output_block_size": 1, "architecture.engine": "direct"}
     config = layer.config.replace(one)
     dense = type(layer)(config, (1, 1))
@@ -87,10 +88,9 @@ def _expanded(layer: QuantLayer) -> QuantLayer:
 
 @torch.no_grad()
 def layer_weights(layer) -> LayerWeights:
-    """Integers of a :class:`chessrnn.model.training.layers.QuantLayer`, with the formats of its configuration.
+    """Round a :class:`chessrnn.model.training.layers.QuantLayer` to integers in the formats of its configuration.
 
-    Where W_x and W_h have different block sizes, which no configuration names, they are the integers of the expanded
-    network with k = 1.
+    No configuration describes different block sizes of W_x and W_h; such a layer is expanded to k = 1 first.
     """
     if layer.block_sizes != (layer.config.block_size,) * 2:
         layer = _expanded(layer)
@@ -107,7 +107,7 @@ def layer_weights(layer) -> LayerWeights:
     bias = np.zeros((len(gates), config.num_hidden_blocks * config.block_size), dtype=np.int64)
     fracs = torch.tensor(config.accumulator_fracs)[:, None]
     bias[:, : config.network.hidden_size] = quantize(layer.bias, fracs, *config.bias_format_min_max).long().numpy()
-    peephole = behind = None
+    peephole = projection = None
     if layer.peephole is not None:
         fmt = config.quantization.peephole
         peephole = np.zeros((len(config.cell.peepholes), bias.shape[1]), dtype=np.int64)
@@ -115,12 +115,12 @@ def layer_weights(layer) -> LayerWeights:
         peephole[:, : config.network.hidden_size] = codes.long().numpy()
     if layer.projection is not None:
         codes = quantize(layer.projection.defining, config.quantization.projection_frac, low, high)
-        behind = codes.long().numpy()
-    return LayerWeights(config, defining, bias, peephole, behind)
+        projection = codes.long().numpy()
+    return LayerWeights(config, defining, bias, peephole, projection)
 
 
 def network_weights(network: SequenceNetwork) -> NetworkWeights:
-    """Integers of all layers: see :func:`layer_weights`."""
+    """Round all layers to integers: see :func:`layer_weights`."""
     layers = [layer_weights(layer) for layer in network.layer.layers]
     if len(layers) == 1:
         return layers[0]
@@ -131,31 +131,31 @@ def network_weights(network: SequenceNetwork) -> NetworkWeights:
 
 
 @torch.no_grad()
-def _head_integers(network: SequenceNetwork) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Weight and bias of the output layer, and the embedding."""
+def _output_integers(network: SequenceNetwork) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Round the weight and bias of the output layer, and the embedding, to integers."""
     config = network.config
     x = config.quantization.x
     half, bias_half = 1 << (WEIGHT_BITS - 1), 1 << (BIAS_BITS - 1)
-    bias_frac = network.head_frac + config.quantization.h.fraction_bits
+    bias_frac = network.output_frac + config.quantization.h.fraction_bits
     embedding = network.embedding
     return (
-        quantize(network.dense_head(), network.head_frac, -half, half - 1).long().numpy(),
-        quantize(network.head_bias, bias_frac, -bias_half, bias_half - 1).long().numpy(),
+        quantize(network.dense_output_weight(), network.output_frac, -half, half - 1).long().numpy(),
+        quantize(network.output_bias, bias_frac, -bias_half, bias_half - 1).long().numpy(),
         None if embedding is None else quantize(embedding, x.fraction_bits, x.min, x.max).long().numpy(),
     )
 
 
 def sequence_model(network: SequenceNetwork) -> SequenceModel:
-    """The network on the integer reference."""
-    weight, bias, embedding = _head_integers(network)
-    return SequenceModel(network_weights(network), OutputLayer(weight, bias, network.head_frac), embedding)
+    """Create the integer model of a trained network."""
+    weight, bias, embedding = _output_integers(network)
+    return SequenceModel(network_weights(network), OutputLayer(weight, bias, network.output_frac), embedding)
 
 
 def weight_image(network: SequenceNetwork, symbols: str, **metadata) -> WeightImage:
-    """Integers of a character model; ``metadata`` as in :class:`chessrnn.model.weight_image.WeightImage`."""
+    """Create the weight image of a character model; ``metadata`` are further fields of ``WeightImage``."""
     block_sizes = network.layer.block_sizes
     if block_sizes != (network.config.block_size,) * 2:
         raise InvalidValueError(f"block sizes of W_x and W_h must be equal in a weight image, not {block_sizes!r}")
-    weight, bias, embedding = _head_integers(network)
-    text_layers = TextLayers(network.config, weight, bias, network.head_frac, symbols, embedding)
+    weight, bias, embedding = _output_integers(network)
+    text_layers = TextLayers(network.config, weight, bias, network.output_frac, symbols, embedding)
     return WeightImage(network_weights(network), text_layers, **metadata)

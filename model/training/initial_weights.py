@@ -1,4 +1,4 @@
-"""Float layers that were trained elsewhere: a PyTorch state_dict, as the trainer's parameters."""
+"""Initial parameters from a network that was trained elsewhere: a PyTorch state_dict."""
 
 from math import prod
 from pathlib import Path
@@ -15,16 +15,17 @@ from chessrnn.model.imported.state_dict import recurrent_groups
 from chessrnn.model.imported.tensor_file import FLOAT_TYPES
 from chessrnn.model.training.tasks.base import Task
 
-# What PyTorch has modules of.
+# Cells that PyTorch has modules for.
 PYTORCH_CELLS = ("lstm", "gru", "rnn", "rnn_relu")
 
 
 def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a state_dict (.pt or .safetensors) in float32.
+    """Load every floating-point tensor of a state_dict (.pt or .safetensors) in float32.
 
     Raises
     ------
     InvalidFileError
+        The file is missing or damaged, or one of its tensors is too large.
     """
     file = open_tensors(path)
     for name, shape in file.shapes.items():
@@ -42,7 +43,7 @@ def _checked(path: Path, name: str, value: torch.Tensor, shape: tuple[int, ...])
 
 
 def _layer_names(path: Path, tensors: dict[str, torch.Tensor], count: int) -> list[dict[str, str]]:
-    """Kind (``weight_ih``, …) → name of the tensors, of each of ``count`` layers."""
+    """Find the tensors of each of ``count`` layers: kind (``weight_ih``, …) → name."""
     groups = recurrent_groups(tensors)
     if len(groups) > 1:
         raise InvalidFileError(f"{path} must hold one tensor called weight_ih_l0, not {len(groups)}")
@@ -60,7 +61,7 @@ def _layer_names(path: Path, tensors: dict[str, torch.Tensor], count: int) -> li
 
 
 def _load_layer(path: Path, names: dict[str, str], tensors: dict[str, torch.Tensor], config: Config):
-    """Parameters by name of one layer, whose tensors are taken away; ``config`` is the layer's own."""
+    """Load the parameters of one layer by name and remove its tensors from ``tensors``; ``config`` is the layer's."""
     cell, _, activation = config.network.cell.partition("_")
     size_x, size_h, size_out = config.network.input_size, config.network.hidden_size, config.output_size
     rows, size_p = len(CELL_GATES[cell]) * size_h, config.network.projection_size
@@ -76,34 +77,34 @@ def _load_layer(path: Path, names: dict[str, str], tensors: dict[str, torch.Tens
         else np.zeros(shape)
         for kind, shape in shapes.items()
     }
-    behind = found.pop("weight_hr", None)
-    # The candidate of a GRU takes two rows of the accelerator's W.
-    weights = DirectionWeights(*found.values(), projection=behind)
+    projection = found.pop("weight_hr", None)
+    weights = DirectionWeights(*found.values(), projection=projection)
     layer = RecurrentLayer(str(path), cell, (weights,), activation=activation or "tanh")
+    # As rows of the accelerator's W, where the candidate of a GRU takes two.
     parts = zip(("weight_x", "weight_h", "bias"), hardware_rows(layer), strict=False)
     initial = [(name, torch.tensor(part, dtype=torch.float32).flatten(0, 1)) for name, part in parts]
-    return initial if behind is None else [*initial, ("projection", torch.tensor(behind, dtype=torch.float32))]
+    return initial if projection is None else [*initial, ("projection", torch.tensor(projection, dtype=torch.float32))]
 
 
 def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False):
-    """Parameters by name, as ``pipeline.Stage.initial`` takes them.
+    """Load initial parameters by name, as ``pipeline.Stage.initial`` takes them.
 
-    The layers are found by the names of ``torch.nn.LSTM``, ``GRU`` and ``RNN`` behind any prefix.  The embedding is the
-    matrix that is called like one (``emb`` or ``encoder``); the output layer is the other matrix with a bias.
+    The layers are found by the names of ``torch.nn.LSTM``, ``GRU`` and ``RNN`` after any prefix.  The embedding is the
+    matrix whose name contains ``emb`` or ``encoder``; the output layer is the other matrix that has a bias.
 
     Parameters
     ----------
     config : Config
         Sizes that the tensors must have.
     task : Task
-        Numbers of symbols and outputs.
+        Task that determines the numbers of symbols and outputs.
     lstm_only : bool
-        Take the layers alone: the rest is trained from scratch.
+        Load only the recurrent layers: the rest is trained from scratch.
 
     Raises
     ------
     InvalidFileError
-        Missing, damaged, with another number of layers, of two directions, or of other sizes.
+        The file is missing or damaged, has another number of layers, two directions, or other sizes.
     """
     cell, tensors = config.network.cell, load_tensors(path)
     require(cell in PYTORCH_CELLS, "network.cell", f"one of {', '.join(PYTORCH_CELLS)} with a state_dict", cell)
@@ -120,10 +121,10 @@ def load_initial(path: Path, config: Config, task: Task, lstm_only: bool = False
     if task.num_symbols is not None and embeddings:
         value = matrices.pop(embeddings[0])
         initial.append(("embedding", _checked(path, embeddings[0], value, (task.num_symbols, size_x))))
-    heads = [key for key in matrices if key.removesuffix("weight") + "bias" in tensors and key.endswith("weight")]
-    if heads:
-        bias_name = heads[0].removesuffix("weight") + "bias"
+    outputs = [key for key in matrices if key.removesuffix("weight") + "bias" in tensors and key.endswith("weight")]
+    if outputs:
+        bias_name = outputs[0].removesuffix("weight") + "bias"
         shape = (task.num_outputs, size_out)
-        initial.append(("head_weight", _checked(path, heads[0], matrices[heads[0]], shape)))
-        initial.append(("head_bias", _checked(path, bias_name, tensors[bias_name], shape[:1])))
+        initial.append(("output_weight", _checked(path, outputs[0], matrices[outputs[0]], shape)))
+        initial.append(("output_bias", _checked(path, bias_name, tensors[bias_name], shape[:1])))
     return tuple(initial)

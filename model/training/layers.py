@@ -1,7 +1,7 @@
-"""Trainable block-circulant layers whose forward pass is, on demand, the accelerator's integer arithmetic.
+"""Trainable block-circulant layers; once quantized, their forward pass computes the accelerator's integers.
 
-Integers are carried in floating point as real multiples of an LSB.  That is exact while every sum fits the
-mantissa (2^24 LSBs in float32, 2^53 in float64); the layer derives the type from the configuration.
+Integers are carried in floating point as real multiples of an LSB.  That is exact as long as every sum fits into the
+mantissa (2^24 LSBs in float32, 2^53 in float64); the layer derives the type from its weights and formats.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from chessrnn.model.config import Config
 from chessrnn.model.errors import require
 from chessrnn.model.reference.matvec import FLOAT32_EXACT
 from chessrnn.model.training.lstm_recurrence import LstmRecurrence
-from chessrnn.model.training.products import WAYS, Expanded, from_lanes, product, to_lanes
+from chessrnn.model.training.products import ALGORITHMS, Expanded, from_lanes, product, to_lanes
 from chessrnn.model.training.quantizers import fake_quantize, fake_quantize_to
 
 STAGES = ("float", "approximate", "quantized")
@@ -45,7 +45,7 @@ class BlockCirculant(nn.Module):
 
     @torch.no_grad()
     def set_dense(self, matrix: torch.Tensor) -> None:
-        """Take the least-squares projection of a dense (rows, cols) matrix."""
+        """Set the blocks to the least-squares projection of a dense (rows, cols) matrix."""
         k, (p, q) = self.block_size, self.defining.shape[:2]
         padded = torch.zeros(p * k, q * k, dtype=torch.float64)
         padded[: self.rows, : self.cols] = matrix
@@ -53,48 +53,55 @@ class BlockCirculant(nn.Module):
 
     @torch.no_grad()
     def pull_to_circulant(self, block_size: int, share: float) -> None:
-        """Take away ``share`` of a dense matrix' distance from its projection to blocks of another size."""
+        """Move a dense matrix by ``share`` of its distance towards its projection to blocks of another size."""
         projected = BlockCirculant(self.rows, self.cols, block_size)
         projected.set_dense(self.defining[..., 0])
         self.defining.lerp_(projected.dense()[..., None], share)
 
     def dense(self) -> torch.Tensor:
-        """Expanded (rows, cols) matrix."""
+        """Expand the blocks to the dense (rows, cols) matrix."""
         return Expanded(self.rows, self.cols, self.block_size).prepare(self.defining[None])[0].T.contiguous()
 
-    def forward(self, vectors: torch.Tensor, way: str | None = None) -> torch.Tensor:
-        """(N, cols) → (N, rows), by one of ``products.WAYS``; :func:`choose_ways` when left out."""
-        if way is None:
-            way, way_back = choose_ways(self.rows, self.cols, self.block_size)
+    def forward(self, vectors: torch.Tensor, algorithm: str | None = None) -> torch.Tensor:
+        """Multiply vectors (N, cols) → (N, rows).
+
+        Parameters
+        ----------
+        vectors : tensor (N, cols)
+        algorithm : str, optional
+            One of ``products.ALGORITHMS``; :func:`choose_algorithms` decides when it is left out.
+        """
+        if algorithm is None:
+            algorithm, grad_algorithm = choose_algorithms(self.rows, self.cols, self.block_size)
         else:
-            way = way_back = make_way(way, self.rows, self.cols, self.block_size)
-        return from_lanes(product(to_lanes(vectors, way.lanes), self.defining[None], way, way_back))
+            algorithm = grad_algorithm = make_algorithm(algorithm, self.rows, self.cols, self.block_size)
+        return from_lanes(product(to_lanes(vectors, algorithm.lanes), self.defining[None], algorithm, grad_algorithm))
 
 
-def make_way(name: str, rows: int, cols: int, block_size: int):
-    """The way called ``name`` for matrices of one size."""
+def make_algorithm(name: str, rows: int, cols: int, block_size: int):
+    """Create the product algorithm called ``name`` for matrices of one size."""
     if name != "expanded":
         whole = rows % block_size == 0 and cols % block_size == 0 and block_size > 1
-        require(whole, "way", f"expanded for a {rows} x {cols} matrix of block size {block_size}", name)
-    return WAYS[name](rows, cols, block_size)
+        require(whole, "algorithm", f"expanded for a {rows} x {cols} matrix of block size {block_size}", name)
+    return ALGORITHMS[name](rows, cols, block_size)
 
 
-def choose_ways(rows: int, cols: int, block_size: int, forward: str = "fast"):
-    """The ways for the result (``forward``, where the sizes allow it) and for the gradients.
+def choose_algorithms(rows: int, cols: int, block_size: int, forward: str = "fast"):
+    """Choose the product algorithms for the result (``forward``, where the sizes allow it) and for the gradients.
 
     ``chessrnn train-speed`` measured ``fast`` to be the quickest in every case.
     """
     if block_size == 1 or rows % block_size or cols % block_size:
-        return (make_way("expanded", rows, cols, block_size),) * 2
-    return make_way(forward, rows, cols, block_size), make_way("fast", rows, cols, block_size)
+        return (make_algorithm("expanded", rows, cols, block_size),) * 2
+    return make_algorithm(forward, rows, cols, block_size), make_algorithm("fast", rows, cols, block_size)
 
 
 @torch.no_grad()
-def exact_plan(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -> tuple[str, torch.dtype]:
-    """Cheapest way and type that carry the integer sums of these weights exactly.
+def exact_arithmetic(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -> tuple[str, torch.dtype]:
+    """Find the cheapest product algorithm and type that carry the integer sums of these weights exactly.
 
-    The rows of the matrix sum what the accumulator sums.  The forms of ``fast`` and their combination, in units of
-    1/k, grow larger and are bounded by their own coefficients, for W_x and W_h each by itself.
+    The direct algorithms form the same sums as the accumulator.  The linear forms of ``fast`` and their combination, in
+    units of 1/k, become larger; their own coefficients bound them, separately for W_x and W_h.
 
     Parameters
     ----------
@@ -114,7 +121,7 @@ def exact_plan(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -> tupl
             products = (codes.flatten(0, 2) @ forms.T).abs_().view(-1, part.shape[2], len(forms)).sum(dim=1)
             products *= forms.abs().sum(dim=1) * -fmt.min
             fast = max(fast, float((products @ inverse.T).max()))
-    # These bounds are sums in floating point themselves.
+    # The bounds themselves are sums in floating point, so a little room is left for their rounding.
     limit = 0.999 * FLOAT32_EXACT
     if max(direct, fast) <= limit:
         return "fast", torch.float32
@@ -123,50 +130,50 @@ def exact_plan(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -> tupl
     return "fast", torch.float64
 
 
-class Plan(NamedTuple):
-    """How one forward pass is computed.
+class ForwardPlan(NamedTuple):
+    """Everything that one forward pass needs to know about the weights and the arithmetic.
 
     Attributes
     ----------
     defining : (4, P, Q, k) each
         Defining vectors of W_x and of W_h, fake-quantized when the layer is.
-    ways : (way, way back) each
-        Of W_x and of W_h; ``None`` for a layer that expands its matrices.
+    algorithms : (forward, backward) each, or None
+        Product algorithms of W_x and of W_h; ``None`` for a layer that expands its matrices.
     dtype : torch.dtype
-        Carries the sums.
+        Type in which the sums are exact.
     """
 
     defining: tuple[torch.Tensor, torch.Tensor]
-    ways: tuple[tuple, tuple] | None
+    algorithms: tuple[tuple, tuple] | None
     dtype: torch.dtype
 
 
 class QuantLayer(nn.Module):
-    """Block-circulant recurrent layer, float or quantized: parameters of any cell.
+    """Block-circulant recurrent layer, float or quantized, with the parameters of any cell.
 
-    Stage ``"float"``: the float network with true σ and tanh; with k = 1 it equals that of ``torch.nn``.
-    Stage ``"approximate"``: every quantization point but the weights and the biases.
-    Stage ``"quantized"``: the forward pass equals ``LayerReference`` at 0 LSB at every named quantization point.
-    The backward pass of the latter two is straight-through, with the derivatives of the true σ and tanh.
+    Stage ``"float"`` is the float network with true σ and tanh; with k = 1 it equals that of ``torch.nn``.
+    Stage ``"approximate"`` quantizes at every quantization point except the weights and the biases.
+    Stage ``"quantized"`` equals ``LayerReference`` at 0 LSB at every named quantization point of the forward pass.
+    The backward pass of the last two is straight-through, with the derivatives of the true σ and tanh.
 
     Parameters
     ----------
     config : Config
-        Sizes, block size and formats.  May be replaced (its sizes unchanged) before quantization is switched on.
+        Sizes, block size and formats.  It may be replaced by one of the same sizes before quantization is switched on.
     block_sizes : (int, int), optional
         k of W_x and of W_h where they differ from the configuration's.
 
     Members
     -------
     weight_x, weight_h : list of G BlockCirculant
-        W_x (H, X) and W_h (H, H) of the cell's gates; what a gate does not read is 0 and not trained.
+        W_x (H, X) and W_h (H, H) of the cell's gates; a matrix that its gate does not read is zero and not trained.
     bias : (G, H)
     peephole : (3, H) or None
-        Of the gates that have one.
+        Weights from the cell state to the gates that read it.
     projection : BlockCirculant or None
-        W_hr (P, H) behind the cell.
+        W_hr (P, H), which follows the cell.
     cell_limit : float or None
-        Magnitude at which the cell state of a float LSTM saturates; ``None``: nowhere.
+        Magnitude at which the cell state of a float LSTM saturates; ``None`` sets no limit.
     """
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
@@ -194,12 +201,12 @@ class QuantLayer(nn.Module):
 
     @property
     def layers(self) -> list["QuantLayer"]:
-        """As a network of one layer."""
+        """This layer as the only layer of a network, like :attr:`.trainable_cells.QuantStack.layers`."""
         return [self]
 
     @property
     def quantized(self) -> bool:
-        """Whether the forward pass is the integers'."""
+        """Whether the forward pass computes integers."""
         return self.stage == "quantized"
 
     @quantized.setter
@@ -208,7 +215,7 @@ class QuantLayer(nn.Module):
 
     @torch.no_grad()
     def set_dense(self, weight_ih: torch.Tensor, weight_hh: torch.Tensor, bias: torch.Tensor) -> None:
-        """Project dense weights, gate after gate as ``torch.nn.LSTM`` has them: (G·H, X), (G·H, P or H), (G·H,)."""
+        """Project dense weights, stacked gate by gate as in ``torch.nn.LSTM``: (G·H, X), (G·H, P or H), (G·H,)."""
         for part, matrix in ((self.weight_x, weight_ih), (self.weight_h, weight_hh)):
             for block_circulant, gate in zip(part, matrix.chunk(self.config.num_gates), strict=True):
                 block_circulant.set_dense(gate)
@@ -216,7 +223,7 @@ class QuantLayer(nn.Module):
 
     @torch.no_grad()
     def dense(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Weights in the layout of :meth:`set_dense`."""
+        """Return the expanded weights in the layout of :meth:`set_dense`."""
         return (
             torch.cat([matrix.dense() for matrix in self.weight_x]),
             torch.cat([matrix.dense() for matrix in self.weight_h]),
@@ -225,7 +232,7 @@ class QuantLayer(nn.Module):
 
     @torch.no_grad()
     def project(self, other: "QuantLayer") -> None:
-        """Take the parameters of a layer with other block sizes, projected."""
+        """Copy the parameters of a layer with other block sizes, projected to the blocks of this one."""
         self.set_dense(*other.dense())
         if self.peephole is not None:
             self.peephole.copy_(other.peephole)
@@ -233,15 +240,15 @@ class QuantLayer(nn.Module):
             self.projection.set_dense(other.projection.dense())
 
     def pull_to_circulant(self, block_sizes: tuple[int, int], share: float) -> None:
-        """Bring dense W_x and W_h nearer to blocks of these sizes: see :meth:`BlockCirculant.pull_to_circulant`."""
-        require(self.block_sizes == (1, 1), "block sizes", "1 where weights are pulled to others", self.block_sizes)
+        """Move dense W_x and W_h towards blocks of these sizes: see :meth:`BlockCirculant.pull_to_circulant`."""
+        require(self.block_sizes == (1, 1), "block sizes", "(1, 1) for weights that are pulled", self.block_sizes)
         for part, block_size in zip((self.weight_x, self.weight_h), block_sizes, strict=True):
             for matrix in part:
                 matrix.pull_to_circulant(block_size, share)
 
     @torch.no_grad()
     def clamp_parameters(self) -> None:
-        """Bring the weights back into the range of their formats, beyond which they would get no gradient."""
+        """Bring the weights back into the range of their formats: beyond it they would receive no gradient."""
         config, points = self.config, self.config.quantization
         parts = [(self.weight_x, config.input_weight_fracs), (self.weight_h, points.weight_frac)]
         if self.projection is not None:
@@ -253,7 +260,7 @@ class QuantLayer(nn.Module):
             self.peephole.clamp_(points.peephole.min * points.peephole.lsb, points.peephole.max * points.peephole.lsb)
 
     def defining(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Defining vectors (G, P, Q, k) of W_x and of W_h, fake-quantized when the layer is."""
+        """Stack the defining vectors (G, P, Q, k) of W_x and of W_h, fake-quantized when the layer is."""
         config, parts = self.config, []
         for part, fracs in (
             (self.weight_x, config.input_weight_fracs),
@@ -267,18 +274,18 @@ class QuantLayer(nn.Module):
         return tuple(parts)
 
     def input_codes(self, x: torch.Tensor) -> torch.Tensor:
-        """x as the layer multiplies it."""
+        """Quantize x as the layer multiplies it; a float layer leaves it as it is."""
         return x if self.stage == "float" else fake_quantize_to(x, self.config.quantization.x)
 
     def bias_codes(self) -> torch.Tensor:
-        """The biases (G, H) as the layer adds them."""
+        """Quantize the biases (G, H) as the layer adds them; a layer that is not quantized leaves them as they are."""
         if not self.quantized:
             return self.bias
         fracs = torch.tensor(self.config.accumulator_fracs)[:, None]
         return fake_quantize(self.bias, fracs, *self.config.bias_format_min_max)
 
     def forward(self, x: torch.Tensor, state=None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Whole sequences (T, B, X) → h (T, B, H), and the final (h, c)."""
+        """Run whole sequences (T, B, X) → h (T, B, H), and the final (h, c)."""
         plan = self.plan()
         return self.recur(self.project_input(x, plan), plan, state)
 
@@ -288,48 +295,48 @@ class QuantLstm(QuantLayer):
 
     Members
     -------
-    way : str or None
-        Of every product where not the quickest is wanted, one of ``products.WAYS``; it must be exact for the weights.
+    algorithm : str or None
+        One of ``products.ALGORITHMS`` for every product; it must be exact for the weights.  ``None``: fastest.
     """
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
         super().__init__(config, block_sizes)
-        self.way = None
+        self.algorithm = None
 
-    def plan(self) -> Plan:
-        """Weights, ways and type of a forward pass with the present weights."""
+    def plan(self) -> ForwardPlan:
+        """Decide weights, algorithms and type of a forward pass with the present weights."""
         defining = self.defining()
-        name, dtype = exact_plan(self.config, defining) if self.quantized else ("fast", self.bias.dtype)
+        name, dtype = exact_arithmetic(self.config, defining) if self.quantized else ("fast", self.bias.dtype)
         rows = self.config.network.hidden_size
         sizes = zip((self.config.network.input_size, rows), self.block_sizes, strict=True)
-        if self.way is None:
-            ways = tuple(choose_ways(rows, size, k, name) for size, k in sizes)
+        if self.algorithm is None:
+            algorithms = tuple(choose_algorithms(rows, size, k, name) for size, k in sizes)
         else:
-            ways = tuple((make_way(self.way, rows, size, k),) * 2 for size, k in sizes)
-        return Plan(defining, ways, dtype)
+            algorithms = tuple((make_algorithm(self.algorithm, rows, size, k),) * 2 for size, k in sizes)
+        return ForwardPlan(defining, algorithms, dtype)
 
-    def project_input(self, x: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """(..., X) → (..., 4H): W_x·x + bias, which no step has to wait for; in the lane order of :meth:`recur`."""
-        dtype, lanes = plan.dtype, plan.ways[1][0].lanes
-        way, way_back = plan.ways[0]
+    def project_input(self, x: torch.Tensor, plan: ForwardPlan) -> torch.Tensor:
+        """Compute W_x·x + bias, (..., X) → (..., 4H), in the lane order of :meth:`recur`; no step waits for it."""
+        dtype, lanes = plan.dtype, plan.algorithms[1][0].lanes
+        algorithm, grad_algorithm = plan.algorithms[0]
         bias, x = self.bias_codes(), self.input_codes(x)
         flat = x.to(dtype).reshape(-1, x.shape[-1])
-        result = product(to_lanes(flat, way.lanes), plan.defining[0], way, way_back)
+        result = product(to_lanes(flat, algorithm.lanes), plan.defining[0], algorithm, grad_algorithm)
         result = result.unflatten(2, (len(LSTM_GATES), -1)).permute(1, 0, 2, 3)  # (N, lanes, 4, blocks)
-        if way.lanes != lanes:
+        if algorithm.lanes != lanes:
             result = result.permute(0, 2, 3, 1).reshape(len(flat), len(LSTM_GATES), -1, lanes).permute(0, 3, 1, 2)
         bias = bias.to(dtype).view(len(LSTM_GATES), -1, lanes).permute(2, 0, 1)
         return (result + bias).reshape(*x.shape[:-1], -1)
 
     def recur(
-        self, from_x: torch.Tensor, plan: Plan, state=None
+        self, from_x: torch.Tensor, plan: ForwardPlan, state=None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """The steps, on what :meth:`project_input` returned.
+        """Run the steps on the result of :meth:`project_input`.
 
         Parameters
         ----------
         from_x : (T, B, 4H)
-        plan : Plan
+        plan : ForwardPlan
         state : (h, c), each (B, H); zero when left out
 
         Returns
@@ -343,5 +350,7 @@ class QuantLstm(QuantLayer):
             h, c = fake_quantize_to(h, points.h), fake_quantize_to(c.double(), points.cell)
         config = None if self.stage == "float" else self.config
         c = c if config else c.to(dtype)
-        out, c = LstmRecurrence.apply(from_x, plan.defining[1], h.to(dtype), c, config, self.cell_limit, *plan.ways[1])
+        out, c = LstmRecurrence.apply(
+            from_x, plan.defining[1], h.to(dtype), c, config, self.cell_limit, *plan.algorithms[1]
+        )
         return out, (out[-1], c)

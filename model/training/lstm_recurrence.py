@@ -1,4 +1,4 @@
-"""The steps of an LSTM as one node of autograd, with a backward pass written by hand: plain cells are slower."""
+"""The recurrence of an LSTM as one node of autograd with a hand-written backward pass, for speed."""
 
 import torch
 
@@ -11,9 +11,10 @@ _G = LSTM_GATES.index("G")
 
 
 class _FloatStep:
-    """One step with true σ and tanh, nothing rounded.  Gates are (lanes, B, 4, blocks), states (lanes, B, blocks).
+    """Arithmetic of one float step: true σ and tanh, nothing rounded.
 
-    With a limit the cell state saturates at it, as that of the integers does at the ends of its format.
+    Gates are (lanes, B, 4, blocks), states (lanes, B, blocks).  With a limit the cell state saturates at it, as the
+    integers do at the ends of their format.
     """
 
     def __init__(self, dtype: torch.dtype, limit: float | None, steps: int):
@@ -48,17 +49,16 @@ class _FloatStep:
 
 
 class _QuantizedStep:
-    """One step in integers, equal to ``chessrnn.model.reference.layer`` at 0 LSB.
+    """Arithmetic of one integer step, equal to ``chessrnn.model.reference.layer`` at 0 LSB.
 
-    Forward values come from the integer tables; backward slopes are the true functions' at the same codes, and 0 at
-    the extreme codes, which are those of a saturated value.  Both are looked up at indices that the forward pass
-    keeps.
+    Forward values come from the integer tables.  Backward slopes are those of the true functions at the same codes, and
+    0 at the extreme codes, where a value has saturated.  Both are looked up at indices that the forward pass keeps.
     """
 
     def __init__(self, config: Config, steps: int, shape: tuple[int, int, int], dtype: torch.dtype):
         self.points = points = config.quantization
         lanes, batch, blocks = shape
-        # o·tanh(c) and a half must be exact in the type of the gates; f·c + i·g has more bits.
+        # The type of the gates must hold o·tanh(c) plus one half exactly; f·c + i·g has more bits.
         self.gate_dtype = torch.float32 if 2 * points.gate.width <= 25 else torch.float64
         exact = 2 * points.gate.width <= 25 and points.gate.width + points.cell.width <= 24
         self.cell_dtype = torch.float32 if exact else torch.float64
@@ -69,7 +69,7 @@ class _QuantizedStep:
         self._cell_slopes = slope_tensor(config.cell_table).float()
         self._cell_passes = torch.ones(len(self._cell_table))
         self._cell_passes[[0, -1]] = 0
-        # The code and this sum to the index into the joint tables of σ and tanh.
+        # Added to a code, these offsets give the index into the joined tables of σ and tanh.
         self._offset = torch.full((len(LSTM_GATES), 1), float(-points.preact.min), dtype=dtype)
         self._offset[_G] += 1 << points.preact.width
         self._half = torch.tensor(0.5, dtype=self.cell_dtype)
@@ -111,14 +111,14 @@ class _QuantizedStep:
 
 
 class LstmRecurrence(torch.autograd.Function):
-    """h and c over all steps, with hand-written back-propagation through time.
+    """Recurrence of h and c over all steps, with hand-written back-propagation through time.
 
-    One node instead of dozens per step: Python's overhead per step would otherwise exceed the arithmetic.
+    It is one node of autograd instead of dozens per step, whose overhead in Python would exceed the arithmetic.
     """
 
     @staticmethod
-    def forward(ctx, from_x, defining, h, c, config, limit, way, way_back):
-        (steps, batch, _), size, dtype, lanes = from_x.shape, h.shape[1], from_x.dtype, way.lanes
+    def forward(ctx, from_x, defining, h, c, config, limit, algorithm, grad_algorithm):
+        (steps, batch, _), size, dtype, lanes = from_x.shape, h.shape[1], from_x.dtype, algorithm.lanes
         shape = lanes, batch, size // lanes
         step = _FloatStep(dtype, limit, steps) if config is None else _QuantizedStep(config, steps, shape, dtype)
         hiddens = torch.empty(steps + 1, *shape, dtype=dtype)
@@ -126,16 +126,16 @@ class LstmRecurrence(torch.autograd.Function):
         gates = torch.empty(steps, lanes, batch, len(LSTM_GATES), shape[2], dtype=step.gate_dtype)
         tanh_c = torch.empty(steps, *shape, dtype=step.gate_dtype)
         hiddens[0], cells[0] = to_lanes(h, lanes), to_lanes(c, lanes)
-        weight = way.prepare(defining.to(dtype)).contiguous()
+        weight = algorithm.prepare(defining.to(dtype)).contiguous()
         # (T, B, lanes·4·blocks) → (T, lanes, B, 4, blocks)
         from_x = from_x.view(steps, batch, lanes, len(LSTM_GATES), shape[2]).transpose(1, 2)
         for t in range(steps):
-            total = way.lower(torch.bmm(way.lift(hiddens[t]), weight)).view(gates.shape[1:])
+            total = algorithm.lower(torch.bmm(algorithm.lift(hiddens[t]), weight)).view(gates.shape[1:])
             step.gates(t, total.add_(from_x[t]), gates[t])
             i, f, g, o = gates[t].unbind(2)
             step.cell(t, i, f, g, cells[t], cells[t + 1], tanh_c[t])
             step.hidden(o, tanh_c[t], hiddens[t + 1])
-        ctx.step, ctx.way = step, way_back
+        ctx.step, ctx.algorithm = step, grad_algorithm
         ctx.save_for_backward(defining, gates, tanh_c, cells, hiddens)
         out = hiddens[1:].permute(0, 2, 3, 1).reshape(steps, batch, size)
         return out, from_lanes(cells[-1]).clone()
@@ -144,16 +144,16 @@ class LstmRecurrence(torch.autograd.Function):
     def backward(ctx, grad_h, grad_c):
         defining, gates, tanh_c, cells, hiddens = ctx.saved_tensors
         steps, batch, size = grad_h.shape
-        # Gradients need no exactness: all in the type of the weights.
-        dtype, way = defining.dtype, ctx.way
-        lanes, blocks = way.lanes, size // way.lanes
-        weight = way.prepare(defining)
+        # Gradients need not be exact, so all of them are in the type of the weights.
+        dtype, algorithm = defining.dtype, ctx.algorithm
+        lanes, blocks = algorithm.lanes, size // algorithm.lanes
+        weight = algorithm.prepare(defining)
         weight_t = weight.transpose(1, 2).contiguous()
         d_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
         d_preact = torch.empty(steps, lanes, batch, len(LSTM_GATES), blocks, dtype=dtype)
-        # The weights' gradient is summed over a few steps at a time, whose forms are still in the cache.
+        # The gradient of the weights is summed over a few steps at a time, whose lifted vectors are still in the cache.
         group = max(1, CHUNK // batch)
-        lowered_all = torch.empty(weight.shape[0], group, batch * way.copies, weight.shape[2], dtype=dtype)
+        lowered_all = torch.empty(weight.shape[0], group, batch * algorithm.copies, weight.shape[2], dtype=dtype)
         grad_h = grad_h.to(dtype).view(steps, batch, blocks, lanes).permute(0, 3, 1, 2).contiguous()
         dh = torch.zeros(lanes, batch, blocks, dtype=dtype)
         dc = to_lanes(grad_c.to(dtype), lanes)
@@ -173,12 +173,12 @@ class LstmRecurrence(torch.autograd.Function):
             torch.mul(dh, tanh_now, out=d_o)
             d_now *= ctx.step.gate_slopes(t, gate)
             dc = dc * f
-            lowered = way.lower_t(d_now.view(lanes, batch, -1), lowered_all[:, t % group])
-            dh = way.lift_t(torch.bmm(lowered, weight_t))
+            lowered = algorithm.lower_t(d_now.view(lanes, batch, -1), lowered_all[:, t % group])
+            dh = algorithm.lift_t(torch.bmm(lowered, weight_t))
             if t % group == 0:
                 count = min(group, steps - t)
                 before = hiddens[t : t + count].to(dtype).transpose(0, 1).reshape(lanes, count * batch, blocks)
-                d_weight.baddbmm_(way.lift(before).transpose(1, 2), lowered_all[:, :count].flatten(1, 2))
-        d_defining = way.prepare_t(d_weight, defining.shape)
+                d_weight.baddbmm_(algorithm.lift(before).transpose(1, 2), lowered_all[:, :count].flatten(1, 2))
+        d_defining = algorithm.prepare_t(d_weight, defining.shape)
         d_from_x = d_preact.transpose(1, 2).reshape(steps, batch, -1)
         return d_from_x, d_defining, from_lanes(dh), from_lanes(dc).to(grad_c.dtype), None, None, None, None

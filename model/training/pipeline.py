@@ -1,8 +1,8 @@
-"""From dense float to few-bit circulant integers in stages, each a checkpoint that the next one starts from.
+"""Training in stages from dense float to few-bit circulant integers; each stage starts from the checkpoint before it.
 
-dense float → circulant float (least-squares projection, retrained) → approximated activations → quantized (retrained).
-A stage names its parent, so that a study shares what its rows have in common.  A stage's checkpoint describes itself
-and everything it came from; it is resumed when it is of the same stage and refused when it is not.
+The stages are: dense float → circulant float (least-squares projection, retrained) → approximated activations →
+quantized (retrained).  A stage names its parent, so that the rows of a study share stages.  A checkpoint describes its
+stage and all stages before it: training continues from a checkpoint of the same stage and rejects any other.
 """
 
 import dataclasses
@@ -20,47 +20,47 @@ from chessrnn.model.errors import Interrupted, InvalidFileError, UserError, requ
 from chessrnn.model.progress import Progress
 from chessrnn.model.training.export import choose_formats, refine_formats
 from chessrnn.model.training.layers import STAGES
-from chessrnn.model.training.sequence_network import Dropout, SequenceNetwork
+from chessrnn.model.training.sequence_network import STORED_NAMES, Dropout, SequenceNetwork
 from chessrnn.model.training.tasks.base import Task
 
 
 class DivergedError(UserError):
-    """The loss is no longer a number."""
+    """Error of a training whose loss is no longer a finite number."""
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """Hyperparameters of one stage; with a seed they decide the result.
+    """Hyperparameters of one stage, which determine its result.
 
     Parameters
     ----------
     updates : int
-        Updates of the parameters.
+        Number of updates of the parameters.
     batch : int
-        Sequences of an update, over all processes.
+        Sequences per update, over all processes.
     learning_rate, final_learning_rate : float
-        Ends of a cosine, after a linear warm-up.
+        First and last value of a cosine, after a linear warm-up.
     warmup : int
-        Updates of the warm-up.
+        Number of updates of the warm-up.
     gradient_norm : float
-        Gradients are clipped to it.
+        Norm that gradients are clipped to.
     evaluate_every : int
         Updates between validations, each of which writes the checkpoint.
     distillation : float
         Share of the loss that is the divergence from the teacher's distribution (Hinton et al. 2015).
     pull : float
-        Share of the distance from the nearest block-circulant weights that an update takes away, at the end of the
-        stage; it grows linearly from 0.  This is the quadratic penalty of the alternating direction method (Boyd et al.
-        2011), whose multipliers the growing weight makes needless, applied apart from the gradient.
+        Share of the distance to the nearest block-circulant weights by which an update moves the weights; it grows
+        linearly from 0 to this value.  This is the quadratic penalty of the alternating direction method (Boyd et al.
+        2011), applied separately from the gradient; because its weight grows, the multipliers are not needed.
     cell_limit : float or None
-        Magnitude at which the cell state of a float LSTM saturates, as its integers will.  Without it the state of
-        long sequences grows without bound, and with it the gradient, whose clipping then stops all learning.
+        Magnitude at which the cell state of a float LSTM saturates, as its integers will.  Without a limit the state of
+        long sequences grows without bound, and so does the gradient, whose clipping then stops all learning.
     reset_every : int or None
-        Updates after which a stream of the training text begins again from zero state, another stream at every
-        update; ``None``: never.  Networks that never begin do not learn to, and are tested from zero state.
+        Text tasks only: updates between two resets of a stream's state to zero, at different updates for different
+        streams; ``None`` never resets.  Tests begin from zero state, and networks learn that only if training does so.
     dropout : float
-        Share of what the output layer reads that is zero in an update, drawn anew for every element; the recurrence
-        itself loses nothing (Zaremba et al. 2014).
+        Share of the elements read by the output layer that are set to zero, chosen anew in every update; the recurrence
+        itself has no dropout (Zaremba et al. 2014).
     seed : int
     """
 
@@ -91,7 +91,7 @@ class StageSettings:
         require(0 <= self.dropout < 1, "dropout", "from 0 to below 1", self.dropout)
 
     def rate(self, step: int) -> float:
-        """Learning rate of an update."""
+        """Compute the learning rate of an update."""
         if step < self.warmup:
             return self.learning_rate * (step + 1) / self.warmup
         progress = (step - self.warmup) / max(1, self.updates - self.warmup)
@@ -101,31 +101,32 @@ class StageSettings:
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the strategy.
+    """One stage of the training.
 
     Parameters
     ----------
     name : str
-        File name of the checkpoint, without suffix; a study has one name for one stage.
+        File name of the checkpoint without suffix, unique within a study.
     kind : str
         One of ``layers.STAGES``.
     config : Config
-        Sizes, bits, formats, activation; its ``weight_frac`` is chosen from the weights.
+        Sizes, widths, formats and activation; ``weight_frac`` is chosen from the weights instead.
     settings : StageSettings
     block_sizes : (int, int), optional
         k of W_x and W_h where they differ from the configuration's.
     parent : Stage or None
-        Where the parameters come from: projected when the parent is dense, else copied.  ``None``: random.
+        Stage that the parameters come from: projected where its block sizes differ, else copied.  ``None`` starts from
+        random parameters.
     initial : tuple of (str, tensor)
-        Parameters by name from elsewhere, for a stage without parent.  ``weight_x``, ``weight_h``, ``bias`` and
-        ``projection`` of the layer (``weight_x.1`` of the second one) are dense and are projected; a name of the
-        network's own parameters takes the values as they are.
+        Initial parameters by name, for a stage without parent.  ``weight_x``, ``weight_h``, ``bias`` and ``projection``
+        of the layer (``weight_x.1`` of the second one) are dense and are projected; values under a name of the
+        network's own parameters are copied.
     has_formats : bool
-        Of a quantized stage: its configuration's formats stay, none is chosen from the weights.
+        Quantized stages only: keep the formats of the configuration instead of choosing them from the weights.
     teacher : Stage or None
-        Of the distillation: the best that its network was after it or a stage that it comes from.
+        Teacher of the distillation: of this stage and those that it comes from, the one that validates best teaches.
     pull_sizes : (int, int), optional
-        k of W_x and W_h that a dense stage with ``pull`` is brought near to.
+        k of W_x and W_h that the weights of a dense stage with ``pull`` are moved towards.
     """
 
     name: str
@@ -147,13 +148,13 @@ class Stage:
         require(pulled == (self.settings.pull > 0), "pull_sizes", "given with pull", self.pull_sizes)
 
     def description(self) -> dict:
-        """Everything that decides the result, as plain values."""
+        """Collect everything that determines the result, as plain values."""
         config, settings = self.config.to_dict(), dataclasses.asdict(self.settings)
         del config["name"], config["architecture"]
         if self.config.compression.output_block_size == 1:
             del config["compression"]["output_block_size"]
         if self.pull_sizes is None:
-            # Checkpoints from before there was such a thing stay valid.
+            # Older checkpoints have no such field and stay valid.
             del settings["pull"]
         for name in ("cell_limit", "reset_every", "dropout"):
             if not settings[name]:
@@ -163,7 +164,7 @@ class Stage:
             "config": config,
             "block_sizes": list(self.block_sizes or (self.config.block_size,) * 2),
             "settings": settings,
-            "initial": {name: float(value.double().sum()) for name, value in self.initial},
+            "initial": {STORED_NAMES.get(name, name): float(value.double().sum()) for name, value in self.initial},
             "parent": self.parent.description() if self.parent else None,
             "teacher": self.teacher.description() if self.teacher else None,
             **({"pull_sizes": list(self.pull_sizes)} if self.pull_sizes else {}),
@@ -172,26 +173,26 @@ class Stage:
 
     @property
     def total_updates(self) -> int:
-        """Updates from random parameters to the end of this stage."""
+        """Number of updates from random parameters to the end of this stage."""
         return self.settings.updates + (self.parent.total_updates if self.parent else 0)
 
 
 def new_network(stage: Stage, task: Task) -> SequenceNetwork:
-    """Random parameters in the shape of a stage and a task."""
+    """Create a network with random parameters in the sizes of a stage and a task."""
     torch.manual_seed(stage.settings.seed)
     return SequenceNetwork(stage.config, task.num_outputs, task.num_symbols, stage.block_sizes)
 
 
 def start_from(network: SequenceNetwork, parent: SequenceNetwork) -> None:
-    """Take a parent's parameters: as they are, or projected where the block sizes differ."""
+    """Copy a parent's parameters, projected where the block sizes differ."""
     if network.layer.block_sizes == parent.layer.block_sizes:
         network.layer.load_state_dict(parent.layer.state_dict())
     else:
         network.layer.project(parent.layer)
-    names = ["embedding", "head_weight", "head_bias"]
-    if network.head_block_size != parent.head_block_size:
-        network.set_dense_head(parent.dense_head())
-        names.remove("head_weight")
+    names = ["embedding", "output_weight", "output_bias"]
+    if network.output_block_size != parent.output_block_size:
+        network.set_output_weight(parent.dense_output_weight())
+        names.remove("output_weight")
     with torch.no_grad():
         for name in names:
             if getattr(network, name) is not None:
@@ -199,31 +200,31 @@ def start_from(network: SequenceNetwork, parent: SequenceNetwork) -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this process writes files and messages."""
+    """Whether this process is the one that writes files and messages."""
     return not distributed.is_initialized() or distributed.get_rank() == 0
 
 
 class StageTrainer:
-    """One stage and its state.
+    """Training of one stage, with its state.
 
     Parameters
     ----------
     stage : Stage
     task : Task
     folder : Path
-        Of the checkpoints.
+        Folder of the checkpoints.
     parent, teacher : SequenceNetwork or None
-        Networks of the stages of that name.
+        Trained networks of the stage's parent and teacher.
 
     Members
     -------
     network : SequenceNetwork
     step : int
-        Updates done.
+        Number of updates done.
     best : float
-        Least score on the validation split; see :meth:`score`.
+        Least score so far on the validation split; see :meth:`.tasks.base.Task.score`.
     best_state : dict or None
-        Parameters of ``best``.
+        Parameters that reached ``best``.
     """
 
     def __init__(self, stage: Stage, task: Task, folder: Path, parent=None, teacher=None):
@@ -250,7 +251,7 @@ class StageTrainer:
 
     @torch.no_grad()
     def _set_initial(self, values: dict[str, torch.Tensor]) -> None:
-        """Parameters from elsewhere: dense ones of what is circulant are projected, the others taken as they are."""
+        """Set initial parameters: dense ones are projected to circulant blocks, the others copied."""
         values = dict(values)
         for number, layer in enumerate(self.network.layer.layers):
             place = f".{number}" if number else ""
@@ -258,8 +259,8 @@ class StageTrainer:
                 layer.set_dense(*(values.pop(f"{name}{place}") for name in ("weight_x", "weight_h", "bias")))
             if f"projection{place}" in values:
                 layer.projection.set_dense(values.pop(f"projection{place}"))
-        if "head_weight" in values:
-            self.network.set_dense_head(values.pop("head_weight"))
+        if "output_weight" in values:
+            self.network.set_output_weight(values.pop("output_weight"))
         parameters = dict(self.network.named_parameters())
         for name, value in values.items():
             parameters[name].copy_(value)
@@ -272,9 +273,9 @@ class StageTrainer:
         Raises
         ------
         DivergedError
-            The checkpoint on disk then still holds the best parameters.
+            The loss is not finite; the checkpoint on disk still holds the best parameters.
         Interrupted
-            After the checkpoint was written.
+            The user pressed Ctrl-C; the checkpoint was written before.
         """
         settings, label = self.settings, self.stage.name
         model = nn.parallel.DistributedDataParallel(self.network) if self.world > 1 else self.network
@@ -300,12 +301,12 @@ class StageTrainer:
                 elif self.rank == 0:
                     progress.show(self.step, f"loss {loss:.3f}, validation {shown}")
         except KeyboardInterrupt:
-            # The other processes may be anywhere: their streams' states are not asked for.
+            # The other processes may be at any point, so the states of their streams are not collected.
             self.save(gather=self.world == 1)
             raise Interrupted(self.path, self.step) from None
 
     def _update(self, model: nn.Module) -> float:
-        """One update; the loss of this process."""
+        """Do one update and return its loss, averaged over the processes."""
         batch = self.task.batch(self.step, self.settings.batch, self.rank, self.world)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate(self.step)
@@ -315,7 +316,7 @@ class StageTrainer:
             loss = self._distilled(loss, logits, batch)
         value = float(loss.detach())
         if self.world > 1:
-            # Every process must learn of a divergence, or the others wait for ever.
+            # Every process must know of a divergence, or the others would wait for ever.
             total = torch.tensor(value)
             distributed.all_reduce(total)
             value = float(total) / self.world
@@ -332,14 +333,14 @@ class StageTrainer:
         return value
 
     def _dropout(self) -> Dropout | None:
-        """Of this update and process, the same however often the stage was interrupted."""
+        """Create the dropout of this update and process; it does not depend on interruptions."""
         if not self.settings.dropout:
             return None
         parts = self.settings.seed, self.stage.name, self.step, self.rank, self.world
         return Dropout(self.settings.dropout, torch.Generator().manual_seed(zlib.crc32(repr(parts).encode())))
 
     def _carried(self, state, batch):
-        """The state that an update begins with: where the last one ended, zero in streams that begin again."""
+        """Return the state that an update begins with: that of the last update, or zero in streams that are reset."""
         if state is None or not batch.carries_state:
             return batch.state
         every = self.settings.reset_every
@@ -350,7 +351,7 @@ class StageTrainer:
         return tuple(part * goes_on for part in state)
 
     def _distilled(self, loss, logits, batch) -> torch.Tensor:
-        """Mixed with the divergence from the teacher's distribution of every step."""
+        """Mix the loss with the divergence from the teacher's distribution of every step."""
         with torch.no_grad():
             target, state = self.teacher(batch.inputs, self._carried(self.teacher_state, batch))
             self.teacher_state = state
@@ -363,7 +364,7 @@ class StageTrainer:
         return (1 - share) * loss + share * divergence
 
     def _validate(self) -> str:
-        """Keep the parameters if they are the best; the figures as text."""
+        """Validate, keep the parameters if they are the best so far, and return the metric as text."""
         figures = self.task.measure(self.network, "validation")
         score = self.task.score(figures)
         if score < self.best:
@@ -372,11 +373,11 @@ class StageTrainer:
         return f"{self.task.metric} {figures[self.task.metric]:.4g}"
 
     def best_network(self) -> SequenceNetwork:
-        """The network of this stage with the best parameters so far."""
+        """Create the network of this stage with the best parameters so far."""
         network = new_network(self.stage, self.task)
         network.load_state_dict(self.best_state or self.network.state_dict())
         network.layer.stage, network.layer.cell_limit = self.stage.kind, self.settings.cell_limit
-        network.layer.config, network.head_frac = self.network.config, self.network.head_frac
+        network.layer.config, network.output_frac = self.network.config, self.network.output_frac
         return network
 
     # -- checkpoints ---------------------------------------------------------------------------------------
@@ -385,7 +386,7 @@ class StageTrainer:
         return {"task": self.task.name, "data": self.task.fingerprint, **self.stage.description()}
 
     def save(self, gather: bool = True) -> None:
-        """Write the checkpoint atomically (the main process alone; all must call it)."""
+        """Write the checkpoint atomically; all processes must call this, and only the main one writes."""
         states = [self.state]
         if self.world > 1:
             states = [None] * self.world
@@ -394,7 +395,7 @@ class StageTrainer:
         if self.rank == 0:
             self._write(states)
         if self.world > 1 and gather:
-            # Nobody goes on to a stage that reads the file before it is there.
+            # No process may continue with a stage that reads the file before it exists.
             distributed.barrier()
 
     def _write(self, states: list) -> None:
@@ -402,7 +403,7 @@ class StageTrainer:
             "stage": self._description(),
             "weight_frac": list(self.network.config.quantization.weight_frac),
             "formats": self._chosen_formats(),
-            "head_frac": self.network.head_frac,
+            "head_frac": self.network.output_frac,
             "step": self.step,
             "best": self.best,
             "network": self.network.state_dict(),
@@ -420,7 +421,7 @@ class StageTrainer:
             raise InvalidFileError(f"{self.path} must be writable: {error.strerror or error}") from None
 
     def _chosen_formats(self) -> dict[str, object]:
-        """Beside ``weight_frac``, of what the cell has."""
+        """List the formats beside ``weight_frac`` that were chosen for the parts that the cell has."""
         layer, points = self.network.layer.layers[0], self.network.config.quantization
         formats = {}
         if layer.peephole is not None:
@@ -430,7 +431,7 @@ class StageTrainer:
         return formats
 
     def _resume(self) -> None:
-        """Continue where the checkpoint left it."""
+        """Continue from the checkpoint."""
         try:
             content = torch.load(self.path, weights_only=True)
             found = content["stage"]
@@ -440,11 +441,11 @@ class StageTrainer:
         compare(self.path, self._description(), found)
         formats = {"quantization.weight_frac": content["weight_frac"], **content.get("formats", {})}
         self.network.layer.config = self.stage.config.replace(formats)
-        self.network.head_frac = content["head_frac"]
+        self.network.output_frac = content["head_frac"]
         self.network.load_state_dict(content["network"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.step, self.best, self.best_state = content["step"], content["best"], content["best_network"]
-        # Another number of processes has other streams: their states start from zero.
+        # Another number of processes has other streams, whose states start from zero.
         states = content["states"]
         self.state = states[self.rank] if len(states) == self.world else None
         self.teacher_state = content["teacher_state"] if self.world == 1 else None
@@ -458,13 +459,13 @@ def _flat(values: dict, prefix: str = "") -> dict[str, object]:
 
 
 def compare(path: Path, wanted: dict, found: dict) -> None:
-    """Refuse a checkpoint of another stage by the first field that differs."""
+    """Reject a checkpoint of another stage with a message that names the first field that differs."""
     wanted, found = _flat(wanted), _flat(found)
     for name in (*wanted, *(name for name in found if name not in wanted)):
-        # What a description leaves out has its default.
+        # A field that a description leaves out has its default.
         if wanted.get(name) != found.get(name):
             if name == "data":
-                raise InvalidFileError(f"data must be those that {path} was trained on: use them, or another folder")
+                raise InvalidFileError(f"data must be the same that {path} was trained on: use them, or another folder")
             field_name = name.removeprefix("config.")
             rule, value = f"{shown(wanted.get(name))} as asked for", shown(found.get(name))
             raise InvalidFileError(
@@ -473,12 +474,12 @@ def compare(path: Path, wanted: dict, found: dict) -> None:
 
 
 def run_stage(stage: Stage, task: Task, folder: Path) -> SequenceNetwork:
-    """Train a stage and, before it, everything that it comes from; what is finished on disk is only loaded.
+    """Train a stage and, before it, all stages that it comes from; finished checkpoints are only loaded.
 
     Returns
     -------
     SequenceNetwork
-        With the best parameters of the stage.
+        Network with the best parameters of the stage.
     """
     parent = run_stage(stage.parent, task, folder) if stage.parent else None
     teacher = best_of_stages(stage.teacher, task, folder)[1] if stage.teacher else None
@@ -489,7 +490,7 @@ def run_stage(stage: Stage, task: Task, folder: Path) -> SequenceNetwork:
 
 
 def best_of_stages(stage: Stage, task: Task, folder: Path) -> tuple[Stage, SequenceNetwork]:
-    """Of a stage and those that it comes from the one whose network validates best, the earlier of equals."""
+    """Choose the stage that validates best from a stage and those that it comes from, the earlier one among equals."""
     stages = [stage]
     while stages[0].parent:
         stages.insert(0, stages[0].parent)

@@ -1,15 +1,15 @@
-"""Products of block-circulant matrices with many vectors, three equal ways, forward and backward.
+"""Products of block-circulant matrices with many vectors, forward and backward, by three equivalent algorithms.
 
-Every way is linear and has one shape: *lift* the vectors, multiply them by a *prepared* weight (one batched matrix
-product), *lower* the result.  Its transposes give the two gradients.
+Every algorithm is linear and has the same steps: *lift* the vectors, multiply them by a *prepared* weight (one batched
+matrix product), *lower* the result.  The transposed steps give the two gradients.
 
-- ``expanded``: the dense matrix is written out; ordinary vectors.
+- ``expanded``: the dense matrix is expanded and multiplied by ordinary vectors.
 - ``gather``: the defining vectors are used as they are, the k rotations of every block of the vector are gathered.
 - ``fast``: the exact bilinear algorithm of ``chessrnn.model.bilinear``; n instead of k² products per block.
 
 Vectors of ``gather`` and ``fast`` are in *lane order*: (k, N, blocks), entry e of block b of vector n at [e, n, b], so
-that lifting and lowering are plain matrix products.  ``expanded`` has one lane: (1, N, size).  Sizes that are no
-multiple of k exist in ``expanded`` alone.
+that lifting and lowering are plain matrix products.  ``expanded`` has one lane: (1, N, size).  Only ``expanded``
+accepts sizes that are not multiples of k.
 """
 
 import torch
@@ -18,7 +18,7 @@ from chessrnn.model import bilinear, circulant
 
 
 class Expanded:
-    """Dense matrix product.
+    """Product with the expanded, dense matrix.
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ class Expanded:
 
     Notes
     -----
-    Every way has the same methods.  ``prepare``: defining vectors (G, P, Q, k) of G matrices → weight;
-    ``prepare_t`` its transpose.  ``lift``: vectors (lanes, N, cols/lanes) → (n, N', cols'); ``lower``: (n, N', G·rows')
-    → (lanes, N, G·rows/lanes).
+    Every algorithm has the same methods.  ``prepare`` maps the defining vectors (G, P, Q, k) of G matrices to a weight;
+    ``prepare_t`` is its transpose.  ``lift`` maps vectors (lanes, N, cols/lanes) → (n, N', cols'); ``lower`` maps
+    (n, N', G·rows') → (lanes, N, G·rows/lanes).
     """
 
-    lanes = copies = 1  # lifted vectors for each vector
+    lanes = copies = 1  # copies: lifted vectors for each vector
 
     def __init__(self, rows: int, cols: int, block_size: int):
         self.rows, self.cols, self.block_size = rows, cols, block_size
@@ -43,7 +43,7 @@ class Expanded:
         self._spread = torch.nn.functional.one_hot(self._indices, block_size).T.float()
 
     def prepare(self, defining: torch.Tensor) -> torch.Tensor:
-        """(1, cols, G·rows)."""
+        """Expand the defining vectors to the weight (1, cols, G·rows)."""
         g, p, q, k = defining.shape
         if k == 1:
             return defining.view(1, g * p, q).transpose(1, 2)
@@ -52,7 +52,7 @@ class Expanded:
         return matrix.reshape(1, g * self.rows, self.cols).transpose(1, 2)
 
     def prepare_t(self, grad: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """Gradient of the defining vectors, of ``shape`` (G, P, Q, k)."""
+        """Sum the weight's gradient to that of the defining vectors, of ``shape`` (G, P, Q, k)."""
         g, p, q, k = shape
         matrix = grad[0].T.reshape(g, self.rows, self.cols)
         if k == 1:
@@ -62,18 +62,18 @@ class Expanded:
         return (blocks @ self._spread.to(grad.dtype).T).view(shape)
 
     def lift(self, vectors: torch.Tensor) -> torch.Tensor:
-        """As it is."""
+        """Return the vectors as they are: here lifting and lowering change nothing."""
         return vectors
 
     lift_t = lower = lift
 
     def lower_t(self, grad: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-        """As it is, or copied to ``out``."""
+        """Return the gradient as it is, or copied to ``out``."""
         return grad if out is None else out.copy_(grad)
 
 
 class Gather:
-    """Rotations of the vector's blocks times the defining vectors.  As :class:`Expanded`."""
+    """Product of the rotated blocks of the vector with the defining vectors; same interface as :class:`Expanded`."""
 
     def __init__(self, rows: int, cols: int, block_size: int):
         self.lanes = self.copies = self.block_size = k = block_size
@@ -81,39 +81,42 @@ class Gather:
         self._range = torch.arange(k)
 
     def prepare(self, defining: torch.Tensor) -> torch.Tensor:
-        """(1, k·Q, G·P)."""
+        """Reorder the defining vectors to the weight (1, k·Q, G·P)."""
         g, p, q, k = defining.shape
         return defining.permute(3, 2, 0, 1).reshape(1, k * q, g * p)
 
     def prepare_t(self, grad: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """Gradient of the defining vectors."""
+        """Reorder the weight's gradient to that of the defining vectors (G, P, Q, k)."""
         g, p, q, k = shape
         return grad.view(k, q, g, p).permute(2, 3, 1, 0)
 
     def lift(self, vectors: torch.Tensor) -> torch.Tensor:
-        """(1, k·N, k·Q): row r of output needs entry (r - d) mod k beside entry d of the defining vector."""
+        """Gather the rotations (1, k·N, k·Q).
+
+        Row r of the output multiplies entry (r - d) mod k by entry d of the defining vector.
+        """
         k, n, q = vectors.shape
         return vectors[self._rotation].transpose(1, 2).reshape(1, k * n, k * q)
 
     def lift_t(self, grad: torch.Tensor) -> torch.Tensor:
-        """(k, N, Q)."""
+        """Sum the gradients of the rotations to that of the vectors (k, N, Q)."""
         k = self.block_size
         rotated = grad.view(k, -1, k, grad.shape[2] // k)
-        # Entry c was used in row r beside entry (r - c) mod k.
+        # Entry c was multiplied in row r by entry (r - c) mod k of the defining vector.
         return sum(rotated[r][:, self._rotation[r]].transpose(0, 1) for r in range(k))
 
     def lower(self, products: torch.Tensor) -> torch.Tensor:
-        """(k, N, G·P)."""
+        """Bring the products (1, k·N, G·P) into lane order (k, N, G·P)."""
         return products.view(self.block_size, -1, products.shape[2])
 
     def lower_t(self, grad: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-        """(1, k·N, G·P)."""
+        """Bring the gradient (k, N, G·P) into the shape (1, k·N, G·P) of the product."""
         grad = grad.reshape(1, -1, grad.shape[2])
         return grad if out is None else out.copy_(grad)
 
 
 class Fast:
-    """y = S·((M·w) ∘ (M·x)) of every block: n batched products of 1/k of the size.  As :class:`Expanded`."""
+    """Product y = S·((M·w) ∘ (M·x)) of every block, n batched products of 1/k of the size; as :class:`Expanded`."""
 
     copies = 1
 
@@ -136,110 +139,110 @@ class Fast:
         return (matrix @ tensor.reshape(matrix.shape[1], -1)).view(-1, *tensor.shape[1:])
 
     def prepare(self, defining: torch.Tensor) -> torch.Tensor:
-        """(n, Q, G·P)."""
+        """Form the weight M·w (n, Q, G·P)."""
         g, p, q, k = defining.shape
         return self._apply("M", defining.permute(3, 2, 0, 1).reshape(k, q, g * p))
 
     def prepare_t(self, grad: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """Gradient of the defining vectors."""
+        """Apply the transpose of M to the weight's gradient: that of the defining vectors (G, P, Q, k)."""
         g, p, q, k = shape
         return self._apply("Mt", grad).view(k, q, g, p).permute(2, 3, 1, 0)
 
     def lift(self, vectors: torch.Tensor) -> torch.Tensor:
-        """(n, N, Q)."""
+        """Form M·x (n, N, Q)."""
         return self._apply("M", vectors)
 
     def lift_t(self, grad: torch.Tensor) -> torch.Tensor:
-        """(k, N, Q)."""
+        """Apply the transpose of M to the gradient, (n, N, Q) → (k, N, Q)."""
         return self._apply("Mt", grad)
 
     def lower(self, products: torch.Tensor) -> torch.Tensor:
-        """(k, N, G·P)."""
+        """Apply S to the products, (n, N, G·P) → (k, N, G·P)."""
         return self._apply("S", products)
 
     def lower_t(self, grad: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-        """(n, N, G·P)."""
+        """Apply the transpose of S, (k, N, G·P) → (n, N, G·P), into ``out`` where it is given."""
         return self._apply("St", grad, out)
 
 
 class FastDouble(Fast):
-    """:class:`Fast` with the products in float64 between vectors and results of a narrower type.
+    """Product like :class:`Fast`, but in float64 between vectors and results of a narrower type.
 
-    For integer sums that fit the narrow type while the forms of the algorithm do not.
+    It is needed where the integer sums fit the narrow type and the linear forms of the algorithm do not.
     """
 
     def prepare(self, defining: torch.Tensor) -> torch.Tensor:
-        """(n, Q, G·P), float64."""
+        """Form the weight M·w (n, Q, G·P) in float64."""
         return super().prepare(defining).double()
 
     def lift(self, vectors: torch.Tensor) -> torch.Tensor:
-        """(n, N, Q), float64."""
+        """Form M·x (n, N, Q) in float64."""
         self._kind = vectors.dtype
         return super().lift(vectors).double()
 
     def lower(self, products: torch.Tensor) -> torch.Tensor:
-        """(k, N, G·P) in the type that was lifted."""
+        """Apply S, (n, N, G·P) → (k, N, G·P), and return to the type that was lifted."""
         return super().lower(products).to(self._kind)
 
 
-WAYS = {"expanded": Expanded, "gather": Gather, "fast": Fast, "fast64": FastDouble}
+ALGORITHMS = {"expanded": Expanded, "gather": Gather, "fast": Fast, "fast64": FastDouble}
 
 
 def to_lanes(vectors: torch.Tensor, lanes: int) -> torch.Tensor:
-    """(N, size) → (lanes, N, size/lanes), contiguous."""
+    """Bring vectors into lane order: (N, size) → (lanes, N, size/lanes), contiguous."""
     n, size = vectors.shape
     return vectors.reshape(n, size // lanes, lanes).permute(2, 0, 1).contiguous()
 
 
 def from_lanes(vectors: torch.Tensor) -> torch.Tensor:
-    """(lanes, N, blocks) → (N, size)."""
+    """Bring vectors back from lane order: (lanes, N, blocks) → (N, size)."""
     lanes, n, blocks = vectors.shape
     return vectors.permute(1, 2, 0).reshape(n, blocks * lanes)
 
 
-# Vectors that are worked on together: their forms should still be in the cache when they are used.
+# Vectors that are multiplied at a time: few enough that their lifted forms are still in the cache when they are used.
 CHUNK = 128
 
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, vectors, defining, way, way_back):
+    def forward(ctx, vectors, defining, algorithm, grad_algorithm):
         ctx.save_for_backward(vectors, defining)
-        ctx.way = way_back
-        weight = way.prepare(defining.to(vectors.dtype))
-        parts = [way.lower(torch.bmm(way.lift(part), weight)) for part in vectors.split(CHUNK, dim=1)]
+        ctx.algorithm = grad_algorithm
+        weight = algorithm.prepare(defining.to(vectors.dtype))
+        parts = [algorithm.lower(torch.bmm(algorithm.lift(part), weight)) for part in vectors.split(CHUNK, dim=1)]
         return torch.cat(parts, dim=1)
 
     @staticmethod
     def backward(ctx, grad):
         vectors, defining = ctx.saved_tensors
-        way, dtype = ctx.way, defining.dtype
-        weight = way.prepare(defining)
+        algorithm, dtype = ctx.algorithm, defining.dtype
+        weight = algorithm.prepare(defining)
         weight_t = weight.transpose(1, 2).contiguous()
         grad_weight = torch.zeros_like(weight, memory_format=torch.contiguous_format)
         grad_vectors = torch.empty_like(vectors) if ctx.needs_input_grad[0] else None
         for start in range(0, vectors.shape[1], CHUNK):
             part = slice(start, start + CHUNK)
-            lowered = way.lower_t(grad[:, part].to(dtype))
-            grad_weight.baddbmm_(way.lift(vectors[:, part].to(dtype)).transpose(1, 2), lowered)
+            lowered = algorithm.lower_t(grad[:, part].to(dtype))
+            grad_weight.baddbmm_(algorithm.lift(vectors[:, part].to(dtype)).transpose(1, 2), lowered)
             if grad_vectors is not None:
-                grad_vectors[:, part] = way.lift_t(torch.bmm(lowered, weight_t))
-        return grad_vectors, way.prepare_t(grad_weight, defining.shape), None, None
+                grad_vectors[:, part] = algorithm.lift_t(torch.bmm(lowered, weight_t))
+        return grad_vectors, algorithm.prepare_t(grad_weight, defining.shape), None, None
 
 
-def product(vectors: torch.Tensor, defining: torch.Tensor, way, way_back=None) -> torch.Tensor:
-    """G block-circulant matrices times N vectors.
+def product(vectors: torch.Tensor, defining: torch.Tensor, algorithm, grad_algorithm=None) -> torch.Tensor:
+    """Multiply G block-circulant matrices by N vectors.
 
     Parameters
     ----------
     vectors : (lanes, N, cols/lanes)
-        In the type that carries the result.
+        Vectors in the type that carries the result.
     defining : (G, P, Q, k)
-    way, way_back
-        Instances of one of :data:`WAYS`, for the result and for the gradients, with the same lanes.
+    algorithm, grad_algorithm
+        Instances of one of :data:`ALGORITHMS`, for the result and for the gradients, with the same lanes.
 
     Returns
     -------
     (lanes, N, G·rows/lanes)
     """
-    return _Product.apply(vectors, defining, way, way_back or way)
+    return _Product.apply(vectors, defining, algorithm, grad_algorithm or algorithm)

@@ -1,4 +1,4 @@
-"""Fake quantization and approximated activations, forward in the integers' arithmetic, backward straight through.
+"""Fake quantization and approximated activations: integer arithmetic forward, straight-through gradients backward.
 
 Every function takes and returns *real* values that are whole multiples of an LSB, so that a network can mix
 quantized and unquantized points.  Rounding is HALF_UP with saturation, as in ``chessrnn.model.fixed_point``.
@@ -14,10 +14,10 @@ from chessrnn.model.reference.activation import lookup
 
 
 def quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: int, high: int) -> torch.Tensor:
-    """Real numbers → integer codes in float64: HALF_UP, saturating at ``low`` and ``high``.
+    """Quantize real numbers to integer codes in float64: HALF_UP, saturating at ``low`` and ``high``.
 
-    Twin: ``chessrnn.model.fixed_point.quantize``.  float64 is what makes the twins agree: in float32 the sum with one
-    half can itself round.
+    Its NumPy twin is ``chessrnn.model.fixed_point.quantize``.  The two agree because both work in float64: in float32
+    adding one half can itself round.
 
     Parameters
     ----------
@@ -44,18 +44,18 @@ class _FakeQuantize(torch.autograd.Function):
 
 
 def fake_quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: int, high: int) -> torch.Tensor:
-    """Nearest representable real number (HALF_UP, saturating); gradient 1 inside of the range, 0 where saturated."""
+    """Round to representable numbers (HALF_UP, saturating); the gradient is 1 inside the range, 0 where saturated."""
     return _FakeQuantize.apply(reals, fraction_bits, low, high)
 
 
 def fake_quantize_to(reals: torch.Tensor, fmt: QFormat) -> torch.Tensor:
-    """:func:`fake_quantize` to a format."""
+    """Round to the real numbers that a format represents: see :func:`fake_quantize`."""
     return fake_quantize(reals, fmt.fraction_bits, fmt.min, fmt.max)
 
 
 @lru_cache(maxsize=32)
 def lookup_tensor(table: ActivationTable) -> torch.Tensor:
-    """Real results (float64) for every code of ``table.in_format``: index ``code - in_format.min``."""
+    """Tabulate the real results (float64) for every code of ``table.in_format``, at index ``code - in_format.min``."""
     return torch.from_numpy(lookup(table) * table.out_format.lsb)
 
 
@@ -63,14 +63,17 @@ TRUE_FUNCTIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh}
 
 
 def true_derivative(function: str, x: torch.Tensor) -> torch.Tensor:
-    """σ'(x) or tanh'(x)."""
+    """Compute σ'(x) or tanh'(x), the derivative of the function that is not approximated."""
     y = TRUE_FUNCTIONS[function](x)
     return y * (1 - y) if function == "sigmoid" else 1 - y * y
 
 
 @lru_cache(maxsize=32)
 def slope_tensor(table: ActivationTable) -> torch.Tensor:
-    """True derivative (float64) at every code, as :func:`lookup_tensor`; 0 at the extreme codes, which saturate."""
+    """Tabulate the true derivative (float64) at every code, like :func:`lookup_tensor`.
+
+    It is 0 at the extreme codes, which saturate.
+    """
     fmt = table.in_format
     slopes = true_derivative(table.function, torch.arange(fmt.min, fmt.max + 1, dtype=torch.float64) * fmt.lsb)
     slopes[[0, -1]] = 0
@@ -94,5 +97,5 @@ class _Activation(torch.autograd.Function):
 
 
 def activation(x: torch.Tensor, table: ActivationTable) -> torch.Tensor:
-    """Approximated σ or tanh forward (the hardware's integers), derivative of the true function backward."""
+    """Apply the hardware's approximated σ or tanh forward, and the derivative of the true function backward."""
     return _Activation.apply(x, table)

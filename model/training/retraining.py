@@ -1,7 +1,8 @@
-"""Retraining without labels: every layer of an imported network learns to do what its float original does.
+"""Retraining without labels: every layer of an imported network learns to reproduce its float original.
 
-The layers are trained one after the other, each on what those before it make once they are compressed, so that it also
-mends what they lost.  Twice over: as float circulant blocks, then, when the formats are chosen, in integers.
+The layers are trained one after the other.  Each reads the outputs of the compressed layers before it, so that it also
+corrects their errors.  This happens twice: first with float circulant blocks, then, once the formats are chosen, in
+integers.
 """
 
 import json
@@ -23,41 +24,41 @@ from chessrnn.model.imported.summary import input_sizes
 from chessrnn.model.text_file import read_json
 from chessrnn.model.training.layers import QuantLayer
 from chessrnn.model.training.pipeline import Stage, StageSettings, run_stage
-from chessrnn.model.training.tasks.imitation import Flow, ImitationTask, first_state, outputs
+from chessrnn.model.training.tasks.imitation import ImitationTask, LayerInputs, first_state, outputs
 
 Layers = Sequence[RecurrentLayer]
-# Of the updates, where there is a circulant stage.
+# Share of the updates that the circulant stage gets, where there is one.
 CIRCULANT_SHARE = 0.6
 
 
 @dataclass(frozen=True)
-class Imitation:
-    """Retraining of the layers of a network; ``retraining`` of :func:`chessrnn.model.conversion.convert.convert`.
+class LayerwiseRetraining:
+    """Layer-by-layer retraining of a network, the ``retraining`` of :func:`chessrnn.model.conversion.convert.convert`.
 
     Parameters
     ----------
     inputs : array (T, B, X)
-        That are learnt from.
+        Training inputs.
     held_out : array (T, B, X)
-        That decide which parameters are the best.
+        Validation inputs, which decide which parameters are the best.
     updates : int
-        Of every layer and direction.
+        Updates of every layer and direction, over both stages.
     folder : Path
-        Of the checkpoints.
+        Folder of the checkpoints.
     batch, segment : int
-        Sequences of an update, and steps of truncated back-propagation.
+        Sequences per update, and steps of truncated back-propagation.
     learning_rate, quantized_rate : float
-        Peaks of the two stages.
+        Peak learning rates of the float and the integer stage.
     seed : int
     arguments : dict
-        The user's, by name: the checkpoints belong to them.
+        The user's arguments by name; the checkpoints are valid for these alone.
 
     Raises
     ------
     InvalidFileError
-        A folder with checkpoints of other arguments, or of other data.
+        The folder holds checkpoints of other arguments, or of other data.
     Interrupted
-        Ctrl-C, after a checkpoint was written.
+        The user pressed Ctrl-C; a checkpoint was written before.
     """
 
     inputs: np.ndarray
@@ -72,14 +73,14 @@ class Imitation:
     arguments: dict = field(default_factory=dict)
 
     def circulant(self, layers: Layers, projected: Layers, config: Config) -> list[RecurrentLayer]:
-        """Float layers with circulant matrices that do what ``layers`` do, from the projected ones."""
+        """Train the projected layers, circulant and in float, to reproduce ``layers``."""
         if config.block_size == 1:
             return list(projected)
         updates = max(1, round(self.updates * CIRCULANT_SHARE))
         return self._trained("float", layers, projected, config, updates, self.learning_rate)
 
     def for_integers(self, layers: Layers, circulant: Layers, config: Config) -> list[RecurrentLayer]:
-        """The same once their integers, with the formats of ``config``, were trained: still to be rounded to them."""
+        """Train the circulant layers in integers of ``config``'s formats; the result is float, still to be rounded."""
         used = 0 if config.block_size == 1 else max(1, round(self.updates * CIRCULANT_SHARE))
         updates = max(1, self.updates - used)
         return self._trained("quantized", layers, circulant, config, updates, self.quantized_rate)
@@ -92,35 +93,36 @@ class Imitation:
             updates, self.batch, rate, warmup=min(50, -(-updates // 10)), seed=self.seed,
             evaluate_every=max(1, min(100, updates // 10)),
         )  # fmt: skip
-        flows, trained = [Flow(values, values) for values in (self.inputs, self.held_out)], []
+        flows, trained = [LayerInputs(values, values) for values in (self.inputs, self.held_out)], []
         for number, (layer, sizes) in enumerate(zip(layers, input_sizes(layers), strict=True)):
-            ways, outputs_of_ways = [], []
+            trained_weights, direction_outputs = [], []
             pairs = zip(directions(layer), directions(start[number]), strict=True)
-            for index, (way, start_of_way) in enumerate(pairs):
+            for index, (original, initial) in enumerate(pairs):
                 stage = Stage(
                     f"{number}{'-reverse' if index else ''}-{kind}", kind, config.layer(number), settings,
-                    initial=parameters_of(blocks_of_layer(start_of_way, config.block_size, sizes)),
+                    initial=parameters_of(blocks_of_layer(initial, config.block_size, sizes)),
                     has_formats=kind == "quantized",
                 )  # fmt: skip
                 # The reverse direction reads its sequences from their ends.
                 order = slice(None, None, -1 if index else 1)
-                turned = [
-                    Flow(flow.original[order], padded(flow.compressed[order], sizes, stage.config)) for flow in flows
+                inputs = [
+                    LayerInputs(flow.original[order], padded(flow.compressed[order], sizes, stage.config))
+                    for flow in flows
                 ]
-                network = run_stage(stage, ImitationTask(way, *turned, self.batch, self.segment), self.folder)
-                ways.append(layer_of_blocks(way, blocks_of(network.layer), sizes).weights[0])
-                outputs_of_ways.append(
-                    [outputs(network, flow.compressed, first_state(way, flow.batch))[order] for flow in turned]
+                network = run_stage(stage, ImitationTask(original, *inputs, self.batch, self.segment), self.folder)
+                trained_weights.append(layer_of_blocks(original, blocks_of(network.layer), sizes).weights[0])
+                direction_outputs.append(
+                    [outputs(network, flow.compressed, first_state(original, flow.batch))[order] for flow in inputs]
                 )
-            trained.append(replace(layer, weights=tuple(ways)))
+            trained.append(replace(layer, weights=tuple(trained_weights)))
             flows = [
-                Flow(run_layer(layer, flow.original, flow.lengths)[0], np.concatenate(parts, axis=2))
-                for flow, parts in zip(flows, zip(*outputs_of_ways, strict=True), strict=True)
+                LayerInputs(run_layer(layer, flow.original, flow.lengths)[0], np.concatenate(parts, axis=2))
+                for flow, parts in zip(flows, zip(*direction_outputs, strict=True), strict=True)
             ]
         return trained
 
     def _claim_folder(self) -> None:
-        """Write down whose checkpoints these are; refuse those of other arguments by the first that differs."""
+        """Record the arguments that the checkpoints belong to; reject a folder of others by the first that differs."""
         path = self.folder / "arguments.json"
         if not path.is_file():
             write_atomic(path, json.dumps(self.arguments, indent=2) + "\n")
@@ -129,7 +131,7 @@ class Imitation:
             before = read_json(path)
             differing = [name for name in self.arguments if before[name] != self.arguments[name]]
         except (InvalidFileError, KeyError, TypeError):
-            raise InvalidFileError(f"{path} must be what an earlier run wrote: use another folder") from None
+            raise InvalidFileError(f"{path} must be a file that an earlier run wrote: use another folder") from None
         for name in differing:
             value = self.arguments[name]
             raise InvalidFileError(
@@ -138,18 +140,18 @@ class Imitation:
 
 
 def padded(values: np.ndarray, sizes: tuple[int, ...], config: Config) -> np.ndarray:
-    """Input (T, B, …) of a layer with zeros behind each of the pieces that are padded to blocks by themselves."""
+    """Pad each part of a layer's input (T, B, …), one part per direction of the layer below, to whole blocks."""
     if len(sizes) == 1:
         return values
-    k, pieces = config.block_size, np.split(values, np.cumsum(sizes)[:-1], axis=2)
+    k, parts = config.block_size, np.split(values, np.cumsum(sizes)[:-1], axis=2)
     return np.concatenate(
-        [np.pad(piece, ((0, 0), (0, 0), (0, num_blocks(size, k) * k - size)))
-         for piece, size in zip(pieces, sizes, strict=True)], axis=2,
+        [np.pad(part, ((0, 0), (0, 0), (0, num_blocks(size, k) * k - size)))
+         for part, size in zip(parts, sizes, strict=True)], axis=2,
     )  # fmt: skip
 
 
 def parameters_of(blocks: Blocks) -> tuple[tuple[str, torch.Tensor], ...]:
-    """Initial parameters of a stage."""
+    """Name the values of a layer as the parameters that a stage starts from."""
     named = {"layer.bias": blocks.bias}
     for name, part in (("weight_x", blocks.w_x), ("weight_h", blocks.w_h)):
         named |= {f"layer.{name}.{gate}.defining": values for gate, values in enumerate(part)}
@@ -162,12 +164,12 @@ def parameters_of(blocks: Blocks) -> tuple[tuple[str, torch.Tensor], ...]:
 
 @torch.no_grad()
 def blocks_of(layer: QuantLayer) -> Blocks:
-    """The parameters of a trained layer, unrounded."""
+    """Read the unrounded parameters of a trained layer."""
 
     def reals(values: torch.Tensor) -> np.ndarray:
         return values.detach().double().numpy()
 
     w_x, w_h = (np.stack([reals(matrix.defining) for matrix in part]) for part in (layer.weight_x, layer.weight_h))
     peephole = None if layer.peephole is None else reals(layer.peephole)
-    behind = None if layer.projection is None else reals(layer.projection.defining)
-    return Blocks(w_x, w_h, reals(layer.bias), peephole, behind)
+    projection = None if layer.projection is None else reals(layer.projection.defining)
+    return Blocks(w_x, w_h, reals(layer.bias), peephole, projection)

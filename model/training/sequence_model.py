@@ -1,4 +1,4 @@
-"""A whole network in integers around the bit-accurate layer: inputs → x, h → logits.  What accuracy is measured on."""
+"""The whole network in integers, inputs → logits, around the bit-accurate reference; accuracy is measured on it."""
 
 import numpy as np
 
@@ -11,14 +11,15 @@ from chessrnn.model.weights import LayerWeights
 
 
 class SequenceModel:
-    """Logits of whole sequences on the NumPy reference.
+    """Network that computes the logits of whole sequences with the NumPy reference.
 
     Parameters
     ----------
     weights : LayerWeights
     output : OutputLayer
     embedding : int64 array (V, X), optional
-        Codes in the format of x of every symbol; without it the inputs are real vectors, quantized to that format.
+        Codes of every symbol in the format of x.  Without it the inputs are real vectors, which are quantized to that
+        format.
     """
 
     def __init__(self, weights: LayerWeights, output: OutputLayer, embedding: np.ndarray | None = None):
@@ -29,13 +30,13 @@ class SequenceModel:
         self._logit_lsb = 2.0 ** -(output.weight_frac + config.quantization.h.fraction_bits)
 
     def integers(self, inputs: np.ndarray) -> np.ndarray:
-        """Symbol codes (T, B), or real vectors (T, B, X) → integers (T, B, X): what the accelerator is fed."""
+        """Compute the accelerator's inputs (T, B, X), integers, from symbol codes (T, B) or real vectors (T, B, X)."""
         if self.embedding is not None:
             require(inputs.ndim == 2, "inputs", "symbol codes of shape (steps, batch)", inputs.shape)
             return self.embedding[inputs]
         return quantize(inputs, self.config.quantization.x)
 
     def logits(self, inputs: np.ndarray, state=None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-        """Real logits (T, B, V), float64 multiples of an LSB, and the final (h, c) in integers."""
+        """Compute real logits (T, B, V), float64 multiples of an LSB, and the final (h, c) in integers."""
         h, state = self.reference.run(self.integers(inputs), state)
         return (self._matrix(h).astype(np.int64) + self.output.bias) * self._logit_lsb, state

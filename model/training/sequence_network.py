@@ -1,4 +1,4 @@
-"""The trainable network of every task: optional embedding, recurrent layers, output layer."""
+"""The trainable network of every task: an optional embedding, recurrent layers, an optional output layer."""
 
 from typing import NamedTuple
 
@@ -13,27 +13,44 @@ from chessrnn.model.training.products import Expanded
 from chessrnn.model.training.quantizers import fake_quantize
 from chessrnn.model.training.trainable_cells import make_layer
 
+# Names of the output layer's parameters in a checkpoint.
+STORED_NAMES = {"output_weight": "head_weight", "output_bias": "head_bias"}
+
 
 class Dropout(NamedTuple):
-    """Share of the elements that become zero, and what draws them."""
+    """Dropout: the share of the elements that become zero, and the generator that chooses them."""
 
     share: float
     generator: torch.Generator
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        """Those that stay grow, so that the mean does."""
+        """Set some elements to zero and scale the others up, so that the mean stays the same."""
         stays = torch.rand(values.shape, generator=self.generator) >= self.share
         return values * (stays / (1 - self.share)).to(values.dtype)
 
 
+def _to_stored_names(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
+    """Rename the parameters in a state_dict to their names in a checkpoint."""
+    for name, stored in STORED_NAMES.items():
+        if prefix + name in state:
+            state[prefix + stored] = state.pop(prefix + name)
+
+
+def _from_stored_names(module: nn.Module, state: dict, prefix: str, *_) -> None:
+    """Rename the entries of a state_dict that is to be loaded: the inverse of :func:`_to_stored_names`."""
+    for name, stored in STORED_NAMES.items():
+        if prefix + stored in state:
+            state[prefix + name] = state.pop(prefix + stored)
+
+
 class SequenceNetwork(nn.Module):
-    """Sequences → logits of every step; once quantized, equal to ``sequence_model.SequenceModel`` at 0 LSB.
+    """Network that maps sequences to logits; once quantized, it equals ``sequence_model.SequenceModel`` at 0 LSB.
 
     Parameters
     ----------
     config : Config
     num_outputs : int or None
-        V; ``None``: there is no output layer, the results are h.
+        V; ``None`` is a network without an output layer, whose results are h.
     num_symbols : int or None
         Rows of the embedding; ``None`` takes real vectors as inputs.
     block_sizes : (int, int), optional
@@ -43,11 +60,15 @@ class SequenceNetwork(nn.Module):
     -------
     embedding : (num_symbols, X) or None
     layer : QuantLayer or QuantStack
-    head_weight : (V, P or H), or (⌈V/k⌉, ⌈H/k⌉, k) where ``compression.output_block_size`` is not 1; or None
-        Of the output layer; of circulant blocks the defining vectors.
-    head_bias : (V,) or None
-    head_frac : int
-        Fraction bits of the quantized ``head_weight``.
+    output_weight : (V, P or H), or (⌈V/k⌉, ⌈H/k⌉, k) where ``compression.output_block_size`` is not 1; or None
+        Weights of the output layer, or the defining vectors of its circulant blocks.
+    output_bias : (V,) or None
+    output_frac : int
+        Fraction bits of the quantized ``output_weight``.
+
+    Notes
+    -----
+    A state_dict calls the parameters of the output layer by their names in a checkpoint: :data:`STORED_NAMES`.
     """
 
     def __init__(
@@ -61,14 +82,16 @@ class SequenceNetwork(nn.Module):
         self.layer = make_layer(config, block_sizes)
         size_x, size_h = config.network.input_size, config.output_size
         self.embedding = None if num_symbols is None else nn.Parameter(torch.randn(num_symbols, size_x) * 0.3)
-        self.head_weight = self.head_bias = None
+        self.output_weight = self.output_bias = None
         if num_outputs is not None:
             k = config.compression.output_block_size
-            # A dense matrix has no third axis: its checkpoints and random numbers are those of networks without blocks.
+            # Checkpoints store a dense matrix with two axes.
             shape = (circulant.num_blocks(num_outputs, k), circulant.num_blocks(size_h, k), *([k] if k > 1 else []))
-            self.head_weight = nn.Parameter(torch.randn(shape) * 0.05)
-            self.head_bias = nn.Parameter(torch.zeros(num_outputs))
-        self.head_frac = WEIGHT_BITS - 1
+            self.output_weight = nn.Parameter(torch.randn(shape) * 0.05)
+            self.output_bias = nn.Parameter(torch.zeros(num_outputs))
+        self.output_frac = WEIGHT_BITS - 1
+        self.register_state_dict_post_hook(_to_stored_names)
+        self.register_load_state_dict_pre_hook(_from_stored_names)
 
     @property
     def config(self) -> Config:
@@ -76,43 +99,43 @@ class SequenceNetwork(nn.Module):
         return self.layer.config
 
     @property
-    def head_block_size(self) -> int:
-        """k of the output layer; 1: dense."""
-        return self.head_weight.shape[2] if self.head_weight is not None and self.head_weight.ndim == 3 else 1
+    def output_block_size(self) -> int:
+        """Block size k of the output layer; 1 is a dense one."""
+        return self.output_weight.shape[2] if self.output_weight is not None and self.output_weight.ndim == 3 else 1
 
-    def dense_head(self) -> torch.Tensor:
-        """Weights of the output layer (V, H), circulant blocks written out."""
-        if self.head_block_size == 1:
-            return self.head_weight
-        way = Expanded(len(self.head_bias), self.config.output_size, self.head_block_size)
-        return way.prepare(self.head_weight[None])[0].T
+    def dense_output_weight(self) -> torch.Tensor:
+        """Expand the weights of the output layer to a dense matrix (V, H)."""
+        if self.output_block_size == 1:
+            return self.output_weight
+        algorithm = Expanded(len(self.output_bias), self.config.output_size, self.output_block_size)
+        return algorithm.prepare(self.output_weight[None])[0].T
 
     @torch.no_grad()
-    def set_dense_head(self, weight: torch.Tensor) -> None:
-        """Take (V, H) weights of the output layer, or their least-squares projection to circulant blocks."""
-        if self.head_block_size > 1:
-            projected = circulant.project_padded(weight.detach().double().numpy(), self.head_block_size)
+    def set_output_weight(self, weight: torch.Tensor) -> None:
+        """Set the output layer to weights (V, H), or to their least-squares projection to circulant blocks."""
+        if self.output_block_size > 1:
+            projected = circulant.project_padded(weight.detach().double().numpy(), self.output_block_size)
             weight = torch.from_numpy(projected)
-        self.head_weight.copy_(weight)
+        self.output_weight.copy_(weight)
 
     @property
     def stage(self) -> str:
-        """Stage of the layers: one of ``layers.STAGES``."""
+        """Stage of the layers, one of ``layers.STAGES``."""
         return self.layer.stage
 
     @property
     def quantized(self) -> bool:
-        """Whether the forward pass is the integers'."""
+        """Whether the forward pass computes integers."""
         return self.layer.quantized
 
-    def start_quantization(self, config: Config, head_frac: int = WEIGHT_BITS - 1) -> None:
+    def start_quantization(self, config: Config, output_frac: int = WEIGHT_BITS - 1) -> None:
         """Switch the forward pass to integers with the formats of ``config``."""
-        self.layer.config, self.layer.quantized, self.head_frac = config, True, head_frac
+        self.layer.config, self.layer.quantized, self.output_frac = config, True, output_frac
         self.clamp_parameters()
 
     @torch.no_grad()
     def clamp_parameters(self) -> None:
-        """Bring every parameter back into the range of its format, beyond which it would get no gradient."""
+        """Bring every parameter back into the range of its format: beyond it, it would receive no gradient."""
         x = self.config.quantization.x
         if self.embedding is not None:
             self.embedding.clamp_(x.min * x.lsb, x.max * x.lsb)
@@ -120,22 +143,29 @@ class SequenceNetwork(nn.Module):
             return
         for layer in self.layer.layers:
             layer.clamp_parameters()
-        if self.head_weight is not None:
+        if self.output_weight is not None:
             half = 1 << (WEIGHT_BITS - 1)
-            self.head_weight.clamp_(-half * 2.0**-self.head_frac, (half - 1) * 2.0**-self.head_frac)
+            self.output_weight.clamp_(-half * 2.0**-self.output_frac, (half - 1) * 2.0**-self.output_frac)
 
-    def _head(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def _output_layer(self) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.quantized:
-            return self.dense_head(), self.head_bias
+            return self.dense_output_weight(), self.output_bias
         half, bias_half = 1 << (WEIGHT_BITS - 1), 1 << (BIAS_BITS - 1)
-        bias_frac = self.head_frac + self.config.quantization.h.fraction_bits
-        weight = fake_quantize(self.dense_head(), self.head_frac, -half, half - 1)
-        return weight, fake_quantize(self.head_bias, bias_frac, -bias_half, bias_half - 1)
+        bias_frac = self.output_frac + self.config.quantization.h.fraction_bits
+        weight = fake_quantize(self.dense_output_weight(), self.output_frac, -half, half - 1)
+        return weight, fake_quantize(self.output_bias, bias_frac, -bias_half, bias_half - 1)
 
     def forward(self, inputs: torch.Tensor, state=None, dropout: Dropout | None = None):
-        """Symbol codes (T, B), or vectors (T, B, X) → real logits (T, B, V) or h, and the final (h, c).
+        """Compute real logits (T, B, V) or h, and the final (h, c).
 
-        ``dropout`` thins out what the output layer reads.
+        Parameters
+        ----------
+        inputs : int64 (T, B) or float (T, B, X)
+            Symbol codes, or vectors.
+        state : (h, c), optional
+            State that the sequences begin with; zero when left out.
+        dropout : Dropout, optional
+            Applied to the h that the output layer reads.
         """
         plan = self.layer.plan()
         if self.embedding is None:
@@ -148,13 +178,13 @@ class SequenceNetwork(nn.Module):
         h, state = self.layer.recur(from_x, plan, state)
         if dropout is not None:
             h = dropout(h)
-        if self.head_weight is None:
+        if self.output_weight is None:
             return h, state
-        weight, bias = self._head()
+        weight, bias = self._output_layer()
         return nn.functional.linear(h, weight.to(h.dtype), bias.to(h.dtype)), state
 
     @torch.no_grad()
     def logits(self, inputs: np.ndarray, state=None) -> tuple[np.ndarray, object]:
-        """As ``SequenceModel.logits``, in the arithmetic of the present stage."""
+        """Compute logits like ``SequenceModel.logits``, in the arithmetic of the present stage."""
         result, state = self(torch.from_numpy(np.ascontiguousarray(inputs)), state)
         return result.double().numpy(), state

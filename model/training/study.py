@@ -1,6 +1,6 @@
-"""The study: what compression costs, row by row, measured on the integer reference over whole test sets.
+"""The study of what compression costs, row by row, measured on the integer reference over whole test sets.
 
-What is trained stands in :data:`STUDIES`: one entry for each table, with its budget and its rows.
+:data:`STUDIES` defines what is trained: one entry for each table, with its budget and its rows.
 """
 
 import hashlib
@@ -20,33 +20,33 @@ from chessrnn.model.training.sequence_network import SequenceNetwork
 from chessrnn.model.training.tasks import fsdd
 from chessrnn.model.training.tasks.base import Task
 
-# What the tries use: the dense network's share of the loss, and the last share of what is not circulant that an update
-# takes away.
+# Settings of the additional rows: the teacher's share of the loss, and the final value of StageSettings.pull.
 DISTILLATION = 0.5
 PULL = 0.1
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Updates of every stage, equal for all rows.
+    """Budget of training: the updates of every stage, equal for all rows.
 
     Parameters
     ----------
     dense, circulant, approximate, quantized : int
-        Updates.  The dense baseline is trained for their sum, with the same warm restarts of its learning rate.
+        Updates of each stage.  The dense baseline is trained for their sum, with the same warm restarts of its learning
+        rate.
     batch, evaluate_every : int
     learning_rate : float
-        Peak of the dense and the circulant stage.
+        Peak learning rate of the dense and the circulant stage.
     quantized_rate : float
-        Peak of the other two.
+        Peak learning rate of the other two stages.
     retraining_rate : float or None
-        The same of compressed networks alone, where it differs.
+        Peak learning rate of the other two stages of compressed networks, where it differs from the baseline's.
     cell_limit : float or None
-        Of the float stages: see :class:`chessrnn.model.training.pipeline.StageSettings`.
+        Limit of the cell state in float stages: see :class:`chessrnn.model.training.pipeline.StageSettings`.
     reset_every : int or None
-        Of texts: see the same.
+        Text tasks only: updates between state resets.
     dropout : float
-        Of all stages: see the same.
+        Dropout of the output layer's inputs in all stages.
     seed : int
     """
 
@@ -65,17 +65,17 @@ class Budget:
     seed: int = 1
 
     def scaled(self, factor: float) -> "Budget":
-        """The same with more or fewer updates."""
+        """Multiply the updates of every stage by a factor."""
         names = ("dense", "circulant", "approximate", "quantized")
         return replace(self, **{name: max(1, round(getattr(self, name) * factor)) for name in names})
 
     @property
     def total(self) -> int:
-        """Updates of every network."""
+        """Number of updates of every network."""
         return self.dense + self.circulant + self.approximate + self.quantized
 
     def settings(self, stage: str, distillation: float = 0.0, factor: float = 1.0) -> StageSettings:
-        """Settings of the stage that a field names."""
+        """Create the settings of the stage that one of the fields names."""
         updates = max(1, round(getattr(self, stage) * factor))
         rate = self.learning_rate if stage in ("dense", "circulant") else self.quantized_rate
         return StageSettings(
@@ -94,10 +94,10 @@ class Row:
     label : str
     stage : Stage
     note : str
-        What is unusual about it.
+        What is unusual about the row.
     best_of_stages : bool
-        Measured is the stage that validates best, not the last: a network that overfits needs fewer updates than it is
-        given.
+        Whether the stage that validates best is measured instead of the last one: a network that overfits needs fewer
+        updates than it is given.
     """
 
     label: str
@@ -106,8 +106,8 @@ class Row:
     best_of_stages: bool = False
 
 
-class Rows:
-    """Stages of one task, made of a few settings and shared where they are equal.
+class RowBuilder:
+    """Builder of the rows of one task; rows share the stages that are equal.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ class Rows:
         self.input_size, self.hidden_size, self.budget, self.cell = input_size, hidden_size, budget, cell
 
     def config(self, block_size: int = 1, bits: int = 8, activation: str = "pwl", hidden: int | None = None) -> Config:
-        """Sizes and bits."""
+        """Create the configuration of one block size, weight width, activation and H."""
         return Config.from_dict(
             {
                 "network": {
@@ -136,25 +136,25 @@ class Rows:
         )
 
     def dense(self) -> Stage:
-        """The float network that the others start from."""
+        """Build the stage of the dense float network that the others start from."""
         return Stage("dense-start", "float", self.config(), self.budget.settings("dense"))
 
     def baseline(self) -> Row:
-        """Dense float, trained on for as long as any compressed network; the best that it was after any stage."""
+        """Build the row of the dense float network, trained as long as any compressed one; its best stage counts."""
         stage = self.dense()
         for index, name in enumerate(("circulant", "approximate", "quantized"), 1):
             stage = Stage(f"dense-{index}", "float", self.config(), self.budget.settings(name), parent=stage)
         return Row("dense float", replace(stage, name="dense"), best_of_stages=True)
 
     def single_cosine(self) -> Row:
-        """Dense float for as many updates without a warm restart of the learning rate."""
+        """Build the row of the dense float network without warm restarts of the learning rate, with as many updates."""
         settings = replace(self.budget.settings("dense"), updates=self.budget.total)
         return Row("dense float", Stage("dense-single", "float", self.config(), settings), "no warm restarts")
 
     def circulant(self, block_size: int, *, sizes: tuple[int, int] | None = None, distillation: float = 0.0,
                   scratch: bool = False, pulled: bool = False, hidden: int | None = None,
                   factor: float = 1.0) -> Row:  # fmt: skip
-        """Projected and retrained in float.
+        """Build the row of a float network that is projected to circulant blocks and retrained.
 
         Parameters
         ----------
@@ -162,15 +162,15 @@ class Rows:
         sizes : (int, int), optional
             k of W_x and of W_h, in place of ``block_size``.
         distillation : float
-            Share of the dense baseline in the loss.
+            Share of the loss that comes from the dense baseline as teacher.
         scratch : bool
-            From random weights, for the projected one's whole budget.
+            Whether training starts from random weights, with the whole budget of the projected network.
         pulled : bool
-            Half of the retraining is spent on the dense network, whose weights are pulled to their projection.
+            Whether half of the retraining is done on the dense network, whose weights are pulled to their projection.
         hidden : int, optional
-            Another H, from random weights.
+            Another H; training then starts from random weights.
         factor : float
-            Of the updates.
+            Factor on the number of updates.
         """
         name = f"k{block_size}" if sizes is None else f"kx{sizes[0]}-kh{sizes[1]}"
         name += f"-h{hidden}" if hidden else ""
@@ -198,7 +198,7 @@ class Rows:
 
     def quantized(self, parent: Row, bits: int, activation: str = "pwl", distillation: float = 0.0,
                   factor: float = 1.0) -> Row:  # fmt: skip
-        """Approximated activations, then few-bit integers."""
+        """Build the row of a network with approximated activations, then few-bit integers."""
         stage = parent.stage
         old = stage.config
         teacher = self.baseline().stage if distillation else None
@@ -225,8 +225,8 @@ class Rows:
         return f"k = {stage.config.block_size}{more}"
 
 
-def language_rows(rows: Rows) -> list[Row]:
-    """Rows of a language task, what is asked for most first."""
+def language_rows(rows: RowBuilder) -> list[Row]:
+    """Build the rows of a language task, those that are asked for most first."""
     k4, k8, k16 = (rows.circulant(k) for k in (4, 8, 16))
     return [
         rows.baseline(), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
@@ -235,8 +235,8 @@ def language_rows(rows: Rows) -> list[Row]:
     ]  # fmt: skip
 
 
-def speech_rows(rows: Rows) -> list[Row]:
-    """Rows of a speech task."""
+def speech_rows(rows: RowBuilder) -> list[Row]:
+    """Build the rows of a speech task."""
     k4, k8, k16 = (rows.circulant(k) for k in (4, 8, 16))
     return [
         rows.baseline(), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
@@ -244,8 +244,8 @@ def speech_rows(rows: Rows) -> list[Row]:
     ]  # fmt: skip
 
 
-def tried_rows(rows: Rows) -> list[Row]:
-    """What a user asks, and what the literature does where a row misses; all at the budget of the other rows."""
+def tried_rows(rows: RowBuilder) -> list[Row]:
+    """Build additional rows: what users ask for and what the literature proposes, at the budget of the other rows."""
     k8 = rows.circulant(8)
     scratch = {k: rows.circulant(k, scratch=True) for k in (4, 8)}
     distilled = rows.circulant(8, distillation=DISTILLATION)
@@ -269,8 +269,8 @@ def tried_rows(rows: Rows) -> list[Row]:
     return [rows.single_cosine(), *(replace(row, note=note) for note, some in notes for row in some)]
 
 
-def equal_bytes(rows: Rows, block_size: int, like: int) -> int:
-    """The largest H whose network has no more weight bytes than H of ``rows`` with blocks of ``like``, larger ones."""
+def equal_bytes(rows: RowBuilder, block_size: int, like: int) -> int:
+    """Find the largest H that needs, with ``block_size``, no more bytes than the H of ``rows`` with k = ``like``."""
     limit, hidden = weight_bytes(rows.circulant(like).stage), rows.hidden_size
     while weight_bytes(rows.circulant(block_size, hidden=hidden + block_size).stage) <= limit:
         hidden += block_size
@@ -279,40 +279,44 @@ def equal_bytes(rows: Rows, block_size: int, like: int) -> int:
 
 @dataclass(frozen=True)
 class Study:
-    """One table.
+    """One table of the study.
 
     Attributes
     ----------
     task : str
         ``characters``, ``words``, ``digits`` or ``phones``.
     split : str
-        ``text``; of the recordings ``official``, or ``speakers``: the mean over speakers held out in turn.
+        ``text`` for texts; for recordings ``official``, or ``speakers``: the mean over speakers held out in turn.
     input_size : int
         X.
     budget : Budget
     rows, more : callable
-        :class:`Rows` → list of rows: always, and with ``--ablations``.
+        Functions from a :class:`RowBuilder` to the usual rows, and to those that ``--ablations`` adds.
     """
 
     task: str
     split: str
     input_size: int
     budget: Budget
-    rows: Callable[[Rows], list[Row]]
-    more: Callable[[Rows], list[Row]] = tried_rows
+    rows: Callable[[RowBuilder], list[Row]]
+    more: Callable[[RowBuilder], list[Row]] = tried_rows
     cell: str = "lstm"
 
     def table(self, hidden_size: int, factor: float, seed: int, ablations: bool, names: list[str] | None) -> list[Row]:
-        """Its rows.
+        """Build the rows of the table.
 
         Parameters
         ----------
+        hidden_size : int
         factor : float
-            Of the updates.
+            Factor on the number of updates.
+        seed : int
+        ablations : bool
+            Whether to add the additional rows.
         names : list of str, optional
-            Stages of the only rows that are wanted, in whatever order, beside the baseline; the tries' as well.
+            Stages of the rows that are wanted beside the baseline, in any order; additional rows may be among them.
         """
-        rows = Rows(self.input_size, hidden_size, replace(self.budget.scaled(factor), seed=seed), self.cell)
+        rows = RowBuilder(self.input_size, hidden_size, replace(self.budget.scaled(factor), seed=seed), self.cell)
         usual, tries = self.rows(rows), self.more(rows)
         if names is None:
             return usual + (tries if ablations else [])
@@ -322,18 +326,18 @@ class Study:
         return [row for row in every.values() if row is usual[0] or row.stage.name in names]
 
 
-# The streams of a text never end: without a limit the cell state of float networks, and with it the gradient, grows so
-# far that they stop learning, and networks that never begin do not learn to.
+# The streams of a text never end.  Without a limit the cell state of float networks, and with it the gradient, grows so
+# far that they stop learning; without resets networks do not learn to begin from zero state.
 _TEXT = Budget(dense=1500, circulant=1500, approximate=200, quantized=600, cell_limit=8.0, reset_every=16)
 _SPEECH = Budget(dense=600, circulant=600, approximate=100, quantized=300, batch=64, evaluate_every=100,
                  learning_rate=4e-3)  # fmt: skip
-# Alignments take longer to find than digits.
+# Learning the alignment of phones takes longer than learning digits.
 _ALIGNED = replace(_SPEECH, circulant=1200, approximate=50, quantized=250)
 STUDIES = (
     Study("characters", "text", 64, _TEXT, language_rows),
     Study("words", "text", 128, _TEXT, language_rows),
     Study("digits", "official", fsdd.NUM_FEATURES, _SPEECH, speech_rows),
-    # Every held-out speaker has networks of its own.
+    # Every held-out speaker needs networks of its own; for digits, half the budget suffices.
     Study("digits", "speakers", fsdd.NUM_FEATURES, _SPEECH.scaled(0.5), speech_rows),
     Study("phones", "official", fsdd.NUM_FEATURES, _ALIGNED, speech_rows),
     Study("phones", "speakers", fsdd.NUM_FEATURES, _ALIGNED, speech_rows),
@@ -341,9 +345,9 @@ STUDIES = (
 
 
 def weight_bytes(stage: Stage) -> int:
-    """Bytes of the recurrent matrices; biases, peepholes, embedding and output layer are not counted.
+    """Count the bytes of the recurrent matrices, without biases, peepholes, embedding and output layer.
 
-    Integers are counted as the accelerator stores them, with the zeros of rows that read x or h alone.
+    Integers are counted as the accelerator stores them, including the zeros of rows that read only x or only h.
     """
     config, gates = stage.config, stage.config.cell.gates
     network, stored = config.network, stage.kind == "quantized"
@@ -366,14 +370,14 @@ def weight_bytes(stage: Stage) -> int:
 
 
 def removed_percent(stage: Stage, hidden_size: int) -> float:
-    """Of the weight memory of the dense float32 network with H = ``hidden_size``."""
+    """Compute what percentage of the weight memory of the dense float32 network with H = ``hidden_size`` is removed."""
     smallest = {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.lookahead": None}
     dense = stage.config.replace({"network.hidden_size": hidden_size, **smallest}).dense_float_bytes
     return 100 * (1 - weight_bytes(stage) / dense)
 
 
 def _known(path: Path) -> dict:
-    """Figures that were measured before; what is no such file is measured again."""
+    """Load figures that were measured before; empty where there is no such file, so that they are measured again."""
     try:
         known = read_json(path)
     except InvalidFileError:
@@ -382,12 +386,12 @@ def _known(path: Path) -> dict:
 
 
 def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = True) -> dict | None:
-    """Train what is missing, measure on the test split, and remember the figures beside the checkpoint.
+    """Train what is missing, measure on the test split, and store the figures beside the checkpoint.
 
     Returns
     -------
     dict or None
-        Figures by name; ``None`` for what is not finished and must not be trained now.
+        Figures by name; ``None`` for a row that is not finished and must not be trained now.
     """
     stage = row.stage
     identity = [task.name, task.fingerprint, stage.description(), *(["best of stages"] if row.best_of_stages else [])]
@@ -427,7 +431,7 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = 
 
 
 def measured_model(network: SequenceNetwork):
-    """What the figures of a network are measured on: the integer reference, once there are integers."""
+    """Return the model that is measured: the integer reference of a quantized network, else the network itself."""
     return sequence_model(network) if network.quantized else network
 
 
@@ -439,7 +443,7 @@ def run_rows(
     show: Callable[[dict], None],
     train: bool = True,
 ) -> list[dict]:
-    """Every row, each given to ``show`` when it is done, beside the first, which is the dense baseline."""
+    """Run every row and pass its figures, compared with the first row, the dense baseline, to ``show``."""
     results = []
     for row in rows:
         result = run_row(row, task, folder, hidden_size, train)

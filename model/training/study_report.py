@@ -1,15 +1,15 @@
-"""Tables of what compression costs: plain rows → Markdown."""
+"""Markdown tables of the study: what compression costs, from plain rows."""
 
 
 def value_columns(rows: list[dict]) -> list[str]:
-    """Figures that a reader compares, the metric first."""
+    """List the figures that a reader compares, the metric first."""
     metric = rows[0]["metric"]
     more = ["bits_per_symbol"] if "bits_per_symbol" in rows[0]["figures"] else []
     return [metric, *more]
 
 
 def loss_text(row: dict) -> str:
-    """``+0.8 %`` or ``+0.3 points``; of a mean with its least and greatest."""
+    """Format a loss as ``+0.8 %`` or ``+0.3 points``; a mean is followed by its least and greatest value."""
     unit = "points" if row["loss_unit"] == "points" else "%"
     losses = row.get("losses", [])
     spread = f" ({min(losses):+.2f} to {max(losses):+.2f})" if len(losses) > 1 else ""
@@ -17,7 +17,7 @@ def loss_text(row: dict) -> str:
 
 
 def markdown_table(rows: list[dict]) -> str:
-    """One study's rows as a Markdown table, the baseline first."""
+    """Format one study's rows as a Markdown table, the baseline first."""
     figures = value_columns(rows)
     head = ["network", "W bytes", "removed", *[name.replace("_", " ") for name in figures], "loss", "updates",
             "measured on", "note"]  # fmt: skip
@@ -38,9 +38,9 @@ def markdown_table(rows: list[dict]) -> str:
 
 
 def mean_rows(studies: list[list[dict]]) -> list[dict]:
-    """Rows of several test sets (held-out speakers) or seeds averaged, each over the same network and budget.
+    """Average the rows of several test sets (held-out speakers) or seeds, each over the same network and budget.
 
-    A row that is missing in one of them is left out.
+    A row that is missing in one of the studies is left out.
     """
     result = []
     for first in studies[0]:
@@ -58,7 +58,7 @@ def mean_rows(studies: list[list[dict]]) -> list[dict]:
 
 
 def markdown(report: dict) -> str:
-    """The whole report."""
+    """Format the whole report as Markdown."""
     lines = ["# What compression costs", "", f"Made by `{report['command']}`.", ""]
     for study in report["studies"]:
         lines += [f"## {study['title']}", "", study["description"], "", markdown_table(study["rows"])]

@@ -1,4 +1,4 @@
-"""Trainable layers of every cell, out of autograd's own operations: plain and exact rather than fast."""
+"""Trainable layers of every cell, built from autograd's own operations: plain and exact rather than fast."""
 
 import torch
 from torch import nn
@@ -6,20 +6,20 @@ from torch import nn
 from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.errors import require
-from chessrnn.model.training.layers import Plan, QuantLayer, QuantLstm, exact_plan
+from chessrnn.model.training.layers import ForwardPlan, QuantLayer, QuantLstm, exact_arithmetic
 from chessrnn.model.training.quantizers import activation, fake_quantize, fake_quantize_to
 
-# Of the steps below ``config`` is None in float; else their arithmetic is that of the integers, and their twins are the
-# functions of the same names in ``chessrnn.model.reference.cell_update``.
+# The step functions below compute in float where ``config`` is None.  Otherwise they compute the accelerator's
+# integers, and their twins are the functions of the same names in ``chessrnn.model.reference.cell_update``.
 
 
 def lstm_step(config: Config | None, sums, c, peephole, limit: float | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """o·tanh(c') and c' of an LSTM.
+    """Compute o·tanh(c') and c' of an LSTM.
 
     Parameters
     ----------
     peephole : (3, H) or None
-        Of I, F and O.
+        Peephole weights of the gates I, F and O.
     limit : float or None
         Magnitude at which the cell state of the float network saturates.
     """
@@ -41,7 +41,7 @@ def lstm_step(config: Config | None, sums, c, peephole, limit: float | None) -> 
 
 
 def gru_step(config: Config | None, sums, state, *_) -> tuple[torch.Tensor, torch.Tensor]:
-    """h and the next state of a GRU."""
+    """Compute h and the next state of a GRU."""
     if config is None:
         r, z = torch.sigmoid(sums[0]), torch.sigmoid(sums[1])
         n = torch.tanh(sums[2] + r * sums[3])
@@ -56,14 +56,14 @@ def gru_step(config: Config | None, sums, state, *_) -> tuple[torch.Tensor, torc
 
 
 def gru_reset_first_step(config: Config | None, sums, state, candidate) -> tuple[torch.Tensor, torch.Tensor]:
-    """h and the next state of a GRU whose reset gate scales h.
+    """Compute h and the next state of a GRU whose reset gate scales h.
 
     Parameters
     ----------
     sums : list of (B, H)
-        Of R and Z.
+        Sums of the gates R and Z.
     candidate : callable
-        From r·s to the sum of N.
+        Function from r·s to the sum of N.
     """
     if config is None:
         r, z = torch.sigmoid(sums[0]), torch.sigmoid(sums[1])
@@ -82,7 +82,7 @@ def gru_reset_first_step(config: Config | None, sums, state, candidate) -> tuple
 
 
 def rnn_step(config: Config | None, sums, *_) -> tuple[torch.Tensor, torch.Tensor]:
-    """h of an Elman RNN, twice."""
+    """Compute h of an Elman RNN, returned twice because it is also the state."""
     if config is None:
         h = torch.tanh(sums[0])
         return h, h
@@ -93,35 +93,35 @@ def rnn_step(config: Config | None, sums, *_) -> tuple[torch.Tensor, torch.Tenso
 
 
 def rnn_relu_step(config: Config | None, sums, *_) -> tuple[torch.Tensor, torch.Tensor]:
-    """h of an Elman RNN with relu, twice."""
+    """Compute h of an Elman RNN with relu, returned twice because it is also the state."""
     total = sums[0] if config is None else fake_quantize_to(sums[0], config.quantization.h)
     h = torch.relu(total)
     return h, h
 
 
 STEPS = {"lstm": lstm_step, "lstm_peephole": lstm_step, "gru": gru_step, "rnn": rnn_step, "rnn_relu": rnn_relu_step}
-# Of cells of several stages.
+# Cells with a product that depends on a gate of the same step.
 STAGED_STEPS = {"gru_reset_first": gru_reset_first_step}
 
 
 def expanded(defining: torch.Tensor, rows: int, cols: int) -> torch.Tensor:
-    """Defining vectors (G, P, Q, k) → matrix (G·rows, cols)."""
+    """Expand defining vectors (G, P, Q, k) to a matrix (G·rows, cols)."""
     gates, p, q, k = defining.shape
     blocks = defining[..., torch.from_numpy(circulant.circulant_indices(k))]
     return blocks.transpose(2, 3).reshape(gates, p * k, q * k)[:, :rows, :cols].reshape(gates * rows, cols)
 
 
 class QuantCell(QuantLayer):
-    """A layer of any cell, projected or not; otherwise as :class:`chessrnn.model.training.layers.QuantLstm`."""
+    """Layer of any cell, with or without a projection; same interface as :class:`.layers.QuantLstm`."""
 
-    def plan(self) -> Plan:
-        """Weights and type of a forward pass with the present weights."""
+    def plan(self) -> ForwardPlan:
+        """Decide weights and type of a forward pass with the present weights."""
         defining = self.defining()
-        dtype = exact_plan(self.config, defining)[1] if self.quantized else self.bias.dtype
-        return Plan(defining, None, dtype)
+        dtype = exact_arithmetic(self.config, defining)[1] if self.quantized else self.bias.dtype
+        return ForwardPlan(defining, None, dtype)
 
-    def project_input(self, x: torch.Tensor, plan: Plan) -> torch.Tensor:
-        """(..., X) → (..., G·H): W_x·x + bias, which no step has to wait for."""
+    def project_input(self, x: torch.Tensor, plan: ForwardPlan) -> torch.Tensor:
+        """Compute W_x·x + bias, (..., X) → (..., G·H); no step has to wait for it."""
         network = self.config.network
         weight = expanded(plan.defining[0], network.hidden_size, network.input_size).to(plan.dtype)
         return nn.functional.linear(
@@ -129,9 +129,9 @@ class QuantCell(QuantLayer):
         )
 
     def recur(
-        self, from_x: torch.Tensor, plan: Plan, state=None
+        self, from_x: torch.Tensor, plan: ForwardPlan, state=None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """The steps, on what :meth:`project_input` returned: h (T, B, P or H), and the final (h, state)."""
+        """Run the steps on the result of :meth:`project_input`: h (T, B, P or H), and the final (h, state)."""
         size, width, points = self.config.network.hidden_size, self.config.output_size, self.config.quantization
         config, kind = (None, plan.dtype) if self.stage == "float" else (self.config, torch.float64)
         batch, cell = from_x.shape[1], self.config.cell
@@ -142,12 +142,12 @@ class QuantCell(QuantLayer):
             c = fake_quantize_to(c, points.cell) if cell.has_state else h
         step = self._staged_step if cell.stages > 1 else self._step
         weight = expanded(plan.defining[1], size, width).to(plan.dtype)
-        peephole, behind = self._codes_of_the_rest(kind)
+        peephole, projection = self._peephole_and_projection(kind)
         out = []
         for now in from_x:
             h, c = step(config, now, h, c, weight, peephole)
-            if behind is not None:
-                h = nn.functional.linear(h, behind)
+            if projection is not None:
+                h = nn.functional.linear(h, projection)
                 h = h if config is None else fake_quantize_to(h, points.h)
             out.append(h.to(plan.dtype))
         return torch.stack(out), (out[-1], c)
@@ -158,7 +158,7 @@ class QuantCell(QuantLayer):
         return STEPS[self.config.network.cell](config, sums, c, peephole, self.cell_limit)
 
     def _staged_step(self, config, now, h, c, weight, peephole):
-        """The last gate's product is of what another gate makes."""
+        """Run one step of a cell whose last gate multiplies a result of another gate."""
         size = self.config.network.hidden_size
         first = now[:, :-size] + nn.functional.linear(h.to(weight.dtype), weight[:-size])
 
@@ -168,33 +168,33 @@ class QuantCell(QuantLayer):
         sums = first.to(h.dtype).unflatten(1, (-1, size)).unbind(1)
         return STAGED_STEPS[self.config.network.cell](config, sums, c, candidate)
 
-    def _codes_of_the_rest(self, kind: torch.dtype) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Peephole weights (3, H) and projection (P, H) as the layer multiplies them, or ``None``."""
+    def _peephole_and_projection(self, kind: torch.dtype) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Quantize peephole weights (3, H) and projection (P, H) as the layer multiplies them, or return ``None``."""
         config, points = self.config, self.config.quantization
-        peephole, behind = self.peephole, None if self.projection is None else self.projection.defining
+        peephole, projection = self.peephole, None if self.projection is None else self.projection.defining
         if peephole is not None:
             peephole = (fake_quantize_to(peephole, points.peephole) if self.quantized else peephole).to(kind)
-        if behind is not None:
+        if projection is not None:
             if self.quantized:
-                behind = fake_quantize(behind, points.projection_frac, config.weight_min, config.weight_max)
-            behind = expanded(behind[None], config.output_size, config.network.hidden_size).to(kind)
-        return peephole, behind
+                projection = fake_quantize(projection, points.projection_frac, config.weight_min, config.weight_max)
+            projection = expanded(projection[None], config.output_size, config.network.hidden_size).to(kind)
+        return peephole, projection
 
 
 class QuantStack(nn.Module):
-    """Several layers, each reading the h of the one below; otherwise as a :class:`.layers.QuantLayer`.
+    """Several layers, each reading the h of the one below; same interface as :class:`.layers.QuantLayer`.
 
     Parameters
     ----------
     config : Config
-        Of all layers.
+        Configuration of all layers.
     block_sizes : (int, int), optional
         k of W_x and of W_h where they differ from the configuration's.
 
     Members
     -------
     layers : list of QuantLayer
-        Each with the configuration of its layer alone.
+        Layers, each with a configuration of its own.
     """
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
@@ -205,7 +205,7 @@ class QuantStack(nn.Module):
 
     @property
     def config(self) -> Config:
-        """Of all layers."""
+        """Configuration of all layers."""
         return self._config
 
     @config.setter
@@ -231,7 +231,7 @@ class QuantStack(nn.Module):
 
     @property
     def quantized(self) -> bool:
-        """Whether the forward pass is the integers'."""
+        """Whether the forward pass computes integers."""
         return self.layers[0].quantized
 
     @quantized.setter
@@ -250,27 +250,27 @@ class QuantStack(nn.Module):
             layer.cell_limit = value
 
     def project(self, other: "QuantStack") -> None:
-        """Take the parameters of layers with other block sizes, projected."""
+        """Copy the parameters of layers with other block sizes, projected to the blocks of these."""
         for layer, theirs in zip(self.layers, other.layers, strict=True):
             layer.project(theirs)
 
     def pull_to_circulant(self, block_sizes: tuple[int, int], share: float) -> None:
-        """Bring the dense matrices of every layer nearer to blocks of these sizes."""
+        """Move the dense matrices of every layer towards blocks of these sizes."""
         for layer in self.layers:
             layer.pull_to_circulant(block_sizes, share)
 
-    def plan(self) -> list[Plan]:
-        """Of every layer."""
+    def plan(self) -> list[ForwardPlan]:
+        """Decide the forward pass of every layer."""
         return [layer.plan() for layer in self.layers]
 
-    def project_input(self, x: torch.Tensor, plan: list[Plan]) -> torch.Tensor:
-        """(..., X) → what the first layer multiplies x to."""
+    def project_input(self, x: torch.Tensor, plan: list[ForwardPlan]) -> torch.Tensor:
+        """Compute W_x·x + bias of the first layer."""
         return self.layers[0].project_input(x, plan[0])
 
     def recur(
-        self, from_x: torch.Tensor, plan: list[Plan], state=None
+        self, from_x: torch.Tensor, plan: list[ForwardPlan], state=None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """The steps of all layers: h of the last (T, B, P or H), and the final h and c of all, (L, B, …) each."""
+        """Run the steps of all layers: h of the last one (T, B, P or H), and the final h and c of all, (L, B, …)."""
         h, final = None, []
         for number, (layer, of_layer) in enumerate(zip(self.layers, plan, strict=True)):
             given = layer.project_input(h, of_layer) if number else from_x
@@ -282,18 +282,18 @@ class QuantStack(nn.Module):
 
 
 def require_trainable(config: Config) -> None:
-    """Refuse what training does not know, by name."""
+    """Raise ``InvalidValueError`` that names the option of a configuration which cannot be trained."""
     both = config.network.bidirectional
     require(not both, "network.bidirectional", "false to be trained", both)
 
 
 def one_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> QuantLayer:
-    """The trainable layer of a configuration's cell."""
+    """Create the trainable layer of a configuration's cell."""
     plain = config.network.cell == "lstm" and not config.network.projection_size
     return (QuantLstm if plain else QuantCell)(config, block_sizes)
 
 
 def make_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> "QuantLayer | QuantStack":
-    """What a configuration has of trainable layers."""
+    """Create the trainable layer of a configuration, or the stack of its layers."""
     require_trainable(config)
     return (QuantStack if config.network.num_layers > 1 else one_layer)(config, block_sizes)

@@ -8,7 +8,7 @@ import torch
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.model.training import pipeline, study
 from chessrnn.model.training.layers import QuantLstm
-from chessrnn.model.training.study import STUDIES, Budget, Rows, Study, removed_percent, tried_rows, weight_bytes
+from chessrnn.model.training.study import STUDIES, Budget, RowBuilder, Study, removed_percent, tried_rows, weight_bytes
 from chessrnn.model.training.study_report import loss_text, markdown_table, mean_rows
 from chessrnn.model.training.tasks.digits import DigitTask
 from chessrnn.scripts import accuracy, train_speed
@@ -92,7 +92,7 @@ def test_updates_of_the_stages_are_the_users(capsys):
 
 def test_the_baseline_is_the_best_of_its_stages(monkeypatch):
     """By validation, the loss deciding among equals, then the earlier stage."""
-    stage = Rows(8, 8, Budget(4, 3, 2, 1)).baseline().stage
+    stage = RowBuilder(8, 8, Budget(4, 3, 2, 1)).baseline().stage
     monkeypatch.setattr(pipeline, "run_stage", lambda stage, task, folder: stage.name)
 
     def best(**figures):
@@ -125,7 +125,7 @@ def test_tries_are_trained(text, capsys):
 
 def test_pulled_weights_are_circulant_in_the_end():
     torch.manual_seed(1)
-    layer = QuantLstm(Rows(16, 32, Budget(1, 1, 1, 1)).config())
+    layer = QuantLstm(RowBuilder(16, 32, Budget(1, 1, 1, 1)).config())
     projected = QuantLstm(layer.config.replace({"compression.block_size": 8}))
     projected.set_dense(*layer.dense())
     before = layer.dense()[1] - projected.dense()[1]
@@ -145,7 +145,7 @@ def test_nothing_finished_is_no_report(text):
 
 
 def test_tries_answer_what_is_asked():
-    rows = Rows(16, 32, Budget(4, 4, 2, 2))
+    rows = RowBuilder(16, 32, Budget(4, 4, 2, 2))
     table = tried_rows(rows)
     stages = [row.stage for row in table]
     notes = " ".join(row.note for row in table)

@@ -165,7 +165,7 @@ def test_nan_in_the_parameters_is_noticed(text, tmp_path):
     task = character_task(text)
     trainer = StageTrainer(Stage("x", "float", preset("tiny"), StageSettings(30, 4)), task, tmp_path)
     with torch.no_grad():
-        trainer.network.head_bias[0] = math.nan
+        trainer.network.output_bias[0] = math.nan
     with pytest.raises(DivergedError, match="not nan at step 0 of x.*no checkpoint was written"):
         trainer.run()
 
@@ -209,7 +209,7 @@ def test_a_state_dict_is_brought_in(text, tmp_path, capsys):
     # An output layer of circulant blocks is the projection of theirs.
     config = preset("tiny").replace({"compression.output_block_size": 4})
     stage = Stage("y", "float", config, StageSettings(5, 4), initial=load_initial(path, config, task))
-    found = StageTrainer(stage, task, tmp_path).network.dense_head()
+    found = StageTrainer(stage, task, tmp_path).network.dense_output_weight()
     wanted = circulant.expand(circulant.project(theirs.fc.weight.detach().double().numpy(), 4))
     torch.testing.assert_close(found, torch.from_numpy(wanted).float())
     assert compress.main(arguments(text, "--state-dict", str(path), updates=(0, 5, 5, 5))) == 0
@@ -337,7 +337,7 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
             compress.main(arguments(text, *more, updates=(2, 2, 2, 2)))
     other = tmp_path / "other.txt"
     other.write_text(text.read_text()[1000:])
-    with pytest.raises(InvalidFileError, match="data must be those that .*1-dense.pt was trained on"):
+    with pytest.raises(InvalidFileError, match="data must be the same that .*1-dense.pt was trained on"):
         compress.main(arguments(other, updates=(2, 2, 2, 2)))
     assert checkpoint.read_bytes() == whole
     for damaged in (b"", b"no checkpoint", whole[: len(whole) // 2]):

@@ -1,1 +1,1 @@
-"""What can be learnt: one small file per task, behind the interface of ``base.Task``."""
+"""The tasks that a network can be trained for: one small file each, behind the interface of ``base.Task``."""

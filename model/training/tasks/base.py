@@ -1,4 +1,4 @@
-"""The interface of a task: data, splits, loss, and a metric that is measured on logits alone.
+"""The interface of a task: data, splits, loss, and a metric that depends on logits alone.
 
 A task knows neither torch networks nor integers: :meth:`Task.measure` takes anything with the method
 ``logits(inputs, state)``, which both ``SequenceNetwork`` (float) and ``SequenceModel`` (the integer reference) have.
@@ -11,17 +11,17 @@ import torch
 
 
 class Batch(NamedTuple):
-    """One update's worth of data.
+    """Data of one update.
 
     Attributes
     ----------
     inputs : int64 (T, B), or float32 (T, B, X)
     targets
-        Whatever the task's loss takes.
+        Targets in the form that the task's loss takes.
     carries_state : bool
-        The sequences continue those of the batch before.
+        Whether the sequences continue those of the batch before.
     state : (h, c) or None
-        That other sequences begin with; ``None`` is zero.
+        State that sequences begin with where they do not continue others; ``None`` is zero.
     """
 
     inputs: torch.Tensor
@@ -31,21 +31,23 @@ class Batch(NamedTuple):
 
 
 class Task(ABC):
-    """Attributes
+    """A task: training data, a loss, and a metric on held-out data.
+
+    Attributes
     ----------
     name : str
     metric : str
-        The figure of :meth:`measure` that is compared; less is better.
+        Name of the figure of :meth:`measure` that is compared; less is better.
     num_outputs : int or None
-        V; ``None``: h itself is the result.
+        V; ``None`` where h itself is the result.
     num_symbols : int or None
         Rows of the embedding; ``None`` where inputs are real vectors.
     num_features : int or None
-        Elements of those vectors.
+        Elements of a real input vector.
     judges_start : bool
-        Whether the parameters that a stage begins with may be its best.
+        Whether the parameters that a stage begins with are candidates for its best.
     fingerprint : str
-        Identifies data and split: a checkpoint of other data is refused.
+        Hash of data and split: a checkpoint of other data is rejected.
     """
 
     name: str
@@ -58,20 +60,20 @@ class Task(ABC):
 
     @abstractmethod
     def batch(self, update: int, size: int, rank: int = 0, world: int = 1) -> Batch:
-        """Training data of one update: share ``rank`` of ``world`` of its ``size`` sequences; decided by ``update``."""
+        """Load share ``rank`` of ``world`` of an update's ``size`` sequences, which ``update`` alone determines."""
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Mean loss in nats."""
+        """Compute the mean loss in nats."""
 
     def distillation_mask(self, batch: Batch) -> torch.Tensor | None:
-        """(T, B) steps whose logits mean something; ``None`` for all."""
+        """Mark the steps (T, B) whose logits mean something; ``None`` stands for all of them."""
         return None
 
     @abstractmethod
     def measure(self, model, split: str) -> dict[str, float]:
-        """Figures by name over the whole ``"validation"`` or ``"test"`` split."""
+        """Measure figures by name over the whole ``"validation"`` or ``"test"`` split."""
 
     def score(self, figures: dict[str, float]) -> float:
-        """What the best network has least of: the metric, and of networks that are equal in it the loss."""
+        """Score a network, less is better: by the metric, and among networks that are equal in it by the loss."""
         return figures[self.metric] + 1e-3 * figures.get("loss", 0.0)

@@ -1,4 +1,4 @@
-"""Spoken digits: one of ten, from the logits averaged over the utterance."""
+"""Spoken digits: the task is to recognize one of ten from the logits averaged over the utterance."""
 
 import numpy as np
 import torch
@@ -11,15 +11,15 @@ EVALUATION_BATCH = 100
 
 
 class DigitTask(Task):
-    """Digit recognition.
+    """Task of recognizing spoken digits.
 
     Parameters
     ----------
     recordings : list of Recording
     held_out : str or None
-        Speaker of the test set; ``None`` is the official split.
+        Speaker whose recordings are the test set; ``None`` is the official split.
     augmentation : str
-        Of the training data; one of ``fsdd.AUGMENTATIONS``.
+        Augmentation of the training data, one of ``fsdd.AUGMENTATIONS``.
     """
 
     metric = "error_percent"
@@ -33,24 +33,24 @@ class DigitTask(Task):
         self._batches = fsdd.Batches(self.parts["train"])
 
     def batch(self, update: int, size: int, rank: int = 0, world: int = 1) -> Batch:
-        """Padded recordings; targets (digits, lengths)."""
+        """Load padded recordings with the targets (digits, lengths)."""
         part = self._batches(update, size, rank, world)
         inputs, lengths = fsdd.augmented(*fsdd.pad(part), self.augmentation, update, rank)
         return Batch(inputs, (torch.tensor([recording.digit for recording in part]), lengths), False)
 
     def distillation_mask(self, batch: Batch) -> torch.Tensor:
-        """Steps before the padding."""
+        """Mark the steps before the padding."""
         return torch.arange(len(batch.inputs))[:, None] < batch.targets[1]
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Cross entropy of the mean logits."""
+        """Compute the cross entropy of the mean logits."""
         digits, lengths = batch.targets
         mask = self.distillation_mask(batch)[..., None]
         mean = (logits.float() * mask).sum(dim=0) / lengths[:, None]
         return nn.functional.cross_entropy(mean, digits)
 
     def measure(self, model, split: str) -> dict[str, float]:
-        """Percent of recordings taken for another digit; the mean loss breaks ties between checkpoints."""
+        """Measure the percentage of recordings taken for another digit; the loss breaks ties between checkpoints."""
         part = sorted(self.parts[split], key=lambda recording: len(recording.features))
         wrong, loss = 0, 0.0
         for start in range(0, len(part), EVALUATION_BATCH):

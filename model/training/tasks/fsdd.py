@@ -1,4 +1,4 @@
-"""The Free Spoken Digit Dataset: a folder of ``{digit}_{speaker}_{take}.wav``, its features and its two splits.
+"""The Free Spoken Digit Dataset: a folder of ``{digit}_{speaker}_{take}.wav`` files, their features and two splits.
 
 Source: https://github.com/Jakobovski/free-spoken-digit-dataset (CC BY-SA 4.0).
 """
@@ -19,22 +19,22 @@ NAME = re.compile(r"([0-9])_([A-Za-z]+)_([0-9]+)\.wav")
 SOURCE = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 RATE = 8000
 WINDOW, HOP, FFT, MELS = 200, 80, 256, 40
-# Two frames of 10 ms make one step: half as many steps, and no information lost.
+# Two frames of 10 ms make one step, which halves the number of steps without losing information.
 STACKED = 2
 NUM_FEATURES = MELS * STACKED
 OFFICIAL_TEST_TAKES = range(5)
 VALIDATION_TAKES = range(5, 9)
-# Normalized features reach about ±4 and x spans ±1.
+# Normalized features reach about ±4, and the format of x spans ±1.
 FEATURE_SCALE = 0.25
 NOISE = 0.2
 AUGMENTATIONS = ("noise", "warp")
-# Greatest changes: natural logarithms of speed and of the stretch of the mel axis, bands of its shift, normalized
-# energy at the ends of the spectrum, bands of the mask.
+# Greatest changes by augmentation: natural logarithms of the speed and of the stretch of the mel axis, shift of the
+# axis in bands, normalized energy added at the ends of the spectrum, width of the mask in bands.
 SPEED, STRETCH, SHIFT, TILT, MASKED_BANDS = 0.2, 0.12, 1.5, 0.5, 8
 
 
 class Recording(NamedTuple):
-    """One utterance."""
+    """One recorded utterance and its features."""
 
     digit: int
     speaker: str
@@ -43,7 +43,10 @@ class Recording(NamedTuple):
 
 
 def mel_filters() -> torch.Tensor:
-    """(FFT/2 + 1, MELS) triangles, equally spaced on the mel scale 2595·log10(1 + f/700) from 60 Hz to 4 kHz."""
+    """Compute triangular filters (FFT/2 + 1, MELS), equally spaced on the mel scale from 60 Hz to 4 kHz.
+
+    The mel scale is 2595·log10(1 + f/700).
+    """
     mel = np.linspace(*(2595 * np.log10(1 + np.array([60.0, RATE / 2]) / 700)), MELS + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     frequencies = np.arange(FFT // 2 + 1)[:, None] * RATE / FFT
@@ -53,8 +56,10 @@ def mel_filters() -> torch.Tensor:
 
 
 def log_mel(samples: torch.Tensor) -> torch.Tensor:
-    """Samples (N,) in ±1 → (T, NUM_FEATURES): log-mel energies of 25 ms every 10 ms, normalized over the whole
-    utterance (each band by itself would lose what tells vowels apart), two frames to a step, scaled into ±1.
+    """Compute the features (T, NUM_FEATURES) of samples (N,) in ±1.
+
+    They are log-mel energies of 25 ms every 10 ms, two frames to a step, scaled into ±1.  They are normalized over the
+    whole utterance: normalizing each band by itself would remove what distinguishes vowels.
     """
     samples = nn.functional.pad(samples, (0, max(0, WINDOW + STACKED * HOP - len(samples))))
     spectrum = torch.stft(
@@ -67,11 +72,12 @@ def log_mel(samples: torch.Tensor) -> torch.Tensor:
 
 
 def read_wave(path: Path) -> torch.Tensor:
-    """Samples (N,) in ±1 of a mono 16 bit file at 8 kHz.
+    """Load the samples (N,), in ±1, of a mono 16 bit file at 8 kHz.
 
     Raises
     ------
     InvalidFileError
+        The file is damaged, too short, or of another kind.
     """
     try:
         with wave.open(str(path)) as file:
@@ -88,15 +94,17 @@ def read_wave(path: Path) -> torch.Tensor:
 
 
 def load(folder: Path) -> list[Recording]:
-    """Every recording of a folder, in the order of their names.
+    """Load every recording of a folder, in the order of the file names.
 
     Raises
     ------
     InvalidFileError
-        No such folder, nothing in it, or a file that is no such audio.
+        The folder is missing or holds no recordings, or a file in it is not such a recording.
     """
     if not folder.is_dir():
-        raise InvalidFileError(f"--fsdd must be the folder of recordings of {SOURCE}, not a missing {str(folder)!r}")
+        raise InvalidFileError(
+            f"--fsdd must be the folder of recordings of {SOURCE}, not the missing folder {str(folder)!r}"
+        )
     recordings = []
     for path in sorted(folder.glob("*.wav")):
         match = NAME.fullmatch(path.name)
@@ -109,18 +117,18 @@ def load(folder: Path) -> list[Recording]:
 
 
 def speakers(recordings: list[Recording]) -> list[str]:
-    """Names, in order."""
+    """List the names of the speakers in alphabetical order."""
     return sorted({recording.speaker for recording in recordings})
 
 
 def split(recordings: list[Recording], held_out: str | None) -> dict[str, list[Recording]]:
-    """Train, validation and test.
+    """Split the recordings into train, validation and test.
 
     Parameters
     ----------
     held_out : str or None
-        The speaker whose recordings are the test set, none of which is in the others; ``None`` is the official
-        split: takes 0 to 4 of every speaker are the test set.
+        Speaker whose recordings are the test set and are in no other split.  ``None`` is the official split, whose
+        test set is takes 0 to 4 of every speaker.
     """
     if held_out is not None and held_out not in speakers(recordings):
         raise InvalidValueError(f"speaker must be one of {', '.join(speakers(recordings))}, not {shown(held_out)}")
@@ -135,7 +143,7 @@ def split(recordings: list[Recording], held_out: str | None) -> dict[str, list[R
 
 
 def fingerprint(parts: dict[str, list[Recording]], more: str = "") -> str:
-    """SHA-256 of the features in their splits."""
+    """Compute the SHA-256 of the features in their splits."""
     digest = hashlib.sha256(more.encode())
     for name, part in parts.items():
         digest.update(name.encode())
@@ -145,20 +153,20 @@ def fingerprint(parts: dict[str, list[Recording]], more: str = "") -> str:
 
 
 def task_name(task: str, held_out: str | None, augmentation: str) -> str:
-    """Of a task on these recordings, by which its checkpoints are found."""
+    """Name a task on these recordings; its checkpoints are identified by this name."""
     require(augmentation in AUGMENTATIONS, "augmentation", f"one of {', '.join(AUGMENTATIONS)}", augmentation)
     return "-".join([task, *([held_out] if held_out else []), *([augmentation] if augmentation != "noise" else [])])
 
 
 def pad(part: list[Recording]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(T, B, NUM_FEATURES) padded with zeros, and the lengths (B,)."""
+    """Stack recordings to (T, B, NUM_FEATURES), padded with zeros; the second result is their lengths (B,)."""
     lengths = torch.tensor([len(recording.features) for recording in part])
     inputs = nn.utils.rnn.pad_sequence([recording.features for recording in part])
     return inputs, lengths
 
 
 class Batches:
-    """Endless shuffled batches of like lengths; epoch and order follow from the number of the update.
+    """Endless shuffled batches of recordings of similar length; the number of the update determines epoch and order.
 
     Parameters
     ----------
@@ -171,14 +179,14 @@ class Batches:
         self._epoch, self._size, self._order = -1, 0, []
 
     def __call__(self, update: int, size: int, rank: int, world: int) -> list[Recording]:
-        """Share ``rank`` of ``world`` of batch ``update``."""
+        """Return share ``rank`` of ``world`` of batch ``update``."""
         size = min(size, len(self.part))
         per_epoch = len(self.part) // size
         epoch = update // per_epoch
         if (epoch, size) != (self._epoch, self._size):
             rng = np.random.default_rng([self.seed, epoch])
             order = rng.permutation(len(self.part))[: per_epoch * size]
-            # Sorted by length in groups of 8 batches: little padding, much mixing.
+            # Sorting by length within groups of 8 batches needs little padding and still mixes well.
             groups = [order[start : start + 8 * size] for start in range(0, len(order), 8 * size)]
             groups = [g[np.argsort([len(self.part[i].features) for i in g], kind="stable")] for g in groups]
             batches = np.concatenate(groups).reshape(per_epoch, size)
@@ -190,17 +198,18 @@ class Batches:
 def augmented(
     inputs: torch.Tensor, lengths: torch.Tensor, kind: str, update: int, rank: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features and lengths as training sees them, drawn from the number of the update: three thousand recordings of six
-    speakers are few.
+    """Augment features and lengths for training; the number of the update determines the random changes.
+
+    Without augmentation networks overfit to three thousand recordings of six speakers.
 
     Parameters
     ----------
     inputs : (T, B, NUM_FEATURES)
     lengths : (B,)
     kind : str
-        ``"noise"``: Gaussian noise.  ``"warp"``: before it, every recording is spoken faster or slower (Ko et al. 2015)
-        by a longer or shorter vocal tract (Jaitly and Hinton 2013), with another tilt of its spectrum, and a few bands
-        are masked (Park et al. 2019).
+        ``"noise"`` adds Gaussian noise.  ``"warp"`` first changes the speed (Ko et al. 2015), the length of the vocal
+        tract (Jaitly and Hinton 2013) and the tilt of the spectrum of every recording, and masks a few bands (Park et
+        al. 2019).
     """
     generator = torch.Generator().manual_seed(update * 64 + rank)
     if kind == "warp":
@@ -209,7 +218,7 @@ def augmented(
 
 
 def _warped(inputs: torch.Tensor, lengths: torch.Tensor, generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Bilinear interpolation at other times and bands; silence beyond the new lengths."""
+    """Warp recordings by bilinear interpolation at other times and bands; beyond the new lengths there is silence."""
     steps, batch = inputs.shape[:2]
 
     def drawn(spread: float) -> torch.Tensor:
@@ -219,7 +228,7 @@ def _warped(inputs: torch.Tensor, lengths: torch.Tensor, generator) -> tuple[tor
     lengths = (lengths / speed).long().clamp(min=1)
     frames = int(lengths.max()) * STACKED
     bands = torch.arange(MELS, dtype=torch.float32) - (MELS - 1) / 2
-    # (B, frames) and (B, MELS): where to look, in frames and in bands from the middle.
+    # Positions to sample, (B, frames) in frames and (B, MELS) in bands from the middle.
     times = torch.arange(frames) * speed[:, None]
     places = bands * torch.exp(drawn(STRETCH))[:, None] + drawn(SHIFT)[:, None]
     # grid_sample counts from -1 to 1.

@@ -1,4 +1,4 @@
-"""Language models: the next character or the next word of any text."""
+"""Language modelling: the task is to predict the next character or the next word of a text."""
 
 import hashlib
 import re
@@ -21,12 +21,12 @@ TOKEN = re.compile(r"[A-Za-z]+(?:'[a-z]+)?|[0-9]+|[^\sA-Za-z0-9]|\n")
 
 
 class LanguageTask(Task):
-    """Next symbol of a text in contiguous splits.
+    """Task of predicting the next symbol of a text that is split into contiguous parts.
 
     Parameters
     ----------
     codes : dict
-        int64 arrays of the splits train, validation, test.
+        Symbol codes of the splits train, validation and test, int64 arrays.
     num_symbols : int
     segment : int
         Steps of truncated back-propagation.
@@ -42,18 +42,18 @@ class LanguageTask(Task):
         self.fingerprint = hashlib.sha256(content).hexdigest()
 
     def batch(self, update: int, size: int, rank: int = 0, world: int = 1) -> Batch:
-        """``size`` streams of the training text, each going round for ever."""
+        """Return a segment of ``size`` streams of the training text, which start again at its end."""
         longest = len(self._train) // (self.segment + 1)
         require(size <= longest, "batch", f"at most {longest} for this text and segment", size)
         inputs, targets = TextStreams(self._train, size, self.segment)[update]
         return Batch(inputs[:, rank::world], targets[:, rank::world], True)
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Cross entropy."""
+        """Compute the cross entropy."""
         return nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch.targets.flatten())
 
     def nats(self, model, split: str) -> float:
-        """Mean of -ln p(symbol | all before it in its stream) over every symbol of the split but the first."""
+        """Compute the mean of -ln p(symbol | all before it in its stream) over the split, except its first symbol."""
         codes = self.codes[split]
         streams = max(1, min(self.streams, len(codes) // 8))
         inputs, valid = contiguous_streams(codes[:-1], streams)
@@ -67,13 +67,13 @@ class LanguageTask(Task):
         return total / (len(codes) - 1)
 
     def measure(self, model, split: str) -> dict[str, float]:
-        """Perplexity per symbol."""
+        """Measure the perplexity per symbol."""
         nats = self.nats(model, split)
         return {"perplexity": float(np.exp(nats)), "bits_per_symbol": nats / float(np.log(2.0))}
 
 
 class CharacterTask(LanguageTask):
-    """Next character of a :class:`chessrnn.model.text.corpus.Corpus`."""
+    """Task of predicting the next character of a :class:`chessrnn.model.text.corpus.Corpus`."""
 
     name = "characters"
 
@@ -84,10 +84,10 @@ class CharacterTask(LanguageTask):
 
 
 class WordTask(LanguageTask):
-    """Next word or punctuation mark.
+    """Task of predicting the next word or punctuation mark.
 
-    The vocabulary is that of the training split: its ``vocabulary`` most frequent tokens, the others are
-    ``<unk>``.  A line's end inside of a paragraph is no token, as it is the printer's.
+    The vocabulary is the ``vocabulary`` most frequent tokens of the training split, all others are ``<unk>``.  A line
+    break inside a paragraph is not a token, because it depends on how the text was printed.
     """
 
     name = "words"
@@ -105,7 +105,7 @@ class WordTask(LanguageTask):
 
     @staticmethod
     def tokens(text: str) -> list[str]:
-        """Words in lower case, numbers, punctuation; ``<eol>`` for the end of a paragraph."""
+        """Split a text into words in lower case, numbers, punctuation marks, and ``<eol>`` at a paragraph's end."""
         paragraphs = [part for part in text.split("\n\n") if part.strip()]
         return [
             token

@@ -1,4 +1,4 @@
-"""Phones of the spoken digits by connectionist temporal classification (Graves et al. 2006).
+"""Phone recognition of the spoken digits with connectionist temporal classification (Graves et al. 2006).
 
 The phones of a word come from the CMU pronouncing dictionary, without stress marks: 19 of them make the ten digits.
 The phone error rate is not comparable with one on TIMIT, which has free text and hand-made alignments.
@@ -24,14 +24,15 @@ MAX_DICTIONARY_BYTES = 1 << 26
 
 
 def load_dictionary(path: Path) -> dict[str, tuple[str, ...]]:
-    """First pronunciation of every word of a cmudict file, plain or gzip.
+    """Load the first pronunciation of every word of a cmudict file, plain or gzip.
 
     Raises
     ------
     InvalidFileError
+        The file is missing or damaged, or a digit is not in it.
     """
     if not path.is_file():
-        raise InvalidFileError(f"--cmudict must be the dictionary of {SOURCE}, not a missing {str(path)!r}")
+        raise InvalidFileError(f"--cmudict must be the dictionary of {SOURCE}, not the missing file {str(path)!r}")
     lines = read_bytes(path, MAX_DICTIONARY_BYTES, "a readable dictionary").decode("latin-1").splitlines()
     found: dict[str, tuple[str, ...]] = {}
     for line in lines:
@@ -47,7 +48,7 @@ def load_dictionary(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def edit_distance(a: list[int], b: list[int]) -> int:
-    """Least number of substitutions, insertions and deletions from a to b."""
+    """Count the fewest substitutions, insertions and deletions that turn a into b."""
     row = list(range(len(b) + 1))
     for i, left in enumerate(a, 1):
         diagonal, row[0] = row[0], i
@@ -57,23 +58,23 @@ def edit_distance(a: list[int], b: list[int]) -> int:
 
 
 def best_path(codes: np.ndarray) -> list[int]:
-    """Likeliest symbols of every step → phones: repetitions merged, blanks dropped."""
+    """Turn the likeliest symbol of every step into phones: repetitions are merged and blanks dropped."""
     kept = codes[np.concatenate([[True], codes[1:] != codes[:-1]])] if len(codes) else codes
     return [int(code) for code in kept if code != BLANK]
 
 
 class PhoneTask(Task):
-    """Phone sequence of every recording.
+    """Task of recognizing the phone sequence of a recording.
 
     Parameters
     ----------
     recordings : list of Recording
     dictionary : dict
-        Word → phones.
+        Pronunciations: word → phones.
     held_out : str or None
-        As for digits.
+        Speaker whose recordings are the test set; ``None`` is the official split.
     augmentation : str
-        Of the training data; one of ``fsdd.AUGMENTATIONS``.
+        Augmentation of the training data, one of ``fsdd.AUGMENTATIONS``.
     """
 
     metric = "phone_error_percent"
@@ -96,7 +97,7 @@ class PhoneTask(Task):
         self._batches = fsdd.Batches([r for r in self.parts["train"] if len(r.features) >= len(self.labels[r.digit])])
 
     def batch(self, update: int, size: int, rank: int = 0, world: int = 1) -> Batch:
-        """Padded recordings; targets (phones, their numbers, lengths)."""
+        """Load padded recordings with the targets (phones, number of phones per recording, lengths)."""
         part = self._batches(update, size, rank, world)
         inputs, lengths = fsdd.augmented(*fsdd.pad(part), self.augmentation, update, rank)
         labels = [self.labels[recording.digit] for recording in part]
@@ -105,17 +106,17 @@ class PhoneTask(Task):
         return Batch(inputs, targets, False)
 
     def distillation_mask(self, batch: Batch) -> torch.Tensor:
-        """Steps before the padding."""
+        """Mark the steps before the padding."""
         return torch.arange(len(batch.inputs))[:, None] < batch.targets[2]
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """CTC, per phone."""
+        """Compute the CTC loss per phone."""
         flat, counts, lengths = batch.targets
         log_p = nn.functional.log_softmax(logits.float(), dim=-1)
         return nn.functional.ctc_loss(log_p, flat, lengths, counts, blank=BLANK, zero_infinity=True)
 
     def measure(self, model, split: str) -> dict[str, float]:
-        """Phone error rate of the best path in percent, and the mean loss."""
+        """Measure the phone error rate of the best path in percent, and the mean loss."""
         part = sorted(self.parts[split], key=lambda recording: len(recording.features))
         edits = phones = 0
         loss = 0.0

@@ -1,4 +1,4 @@
-"""Retraining without labels: float parameters are the layer's, integers the trainer's, and what is learnt helps."""
+"""Retraining without labels: layers reach the trainer and return unchanged, and training lowers the error."""
 
 from dataclasses import replace
 
@@ -13,9 +13,16 @@ from chessrnn.model.imported.float_evaluation import run_layer
 from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer
 from chessrnn.model.imported.summary import input_sizes
 from chessrnn.model.training.export import layer_weights
-from chessrnn.model.training.retraining import Imitation, blocks_of, padded, parameters_of
+from chessrnn.model.training.retraining import LayerwiseRetraining, blocks_of, padded, parameters_of
 from chessrnn.model.training.sequence_network import SequenceNetwork
-from chessrnn.model.training.tasks.imitation import Flow, ImitationTask, as_pair, cut, pieces, side_by_side
+from chessrnn.model.training.tasks.imitation import (
+    ImitationTask,
+    LayerInputs,
+    as_streams,
+    state_pair,
+    stream_slices,
+    targets_and_states,
+)
 
 CELLS = {
     "lstm": {},
@@ -64,7 +71,7 @@ def test_every_float_cell_is_the_imported_one(name, rng):
 
 @pytest.mark.parametrize("name", CELLS)
 @pytest.mark.parametrize("block_size", [1, 4])
-def test_integers_of_what_was_trained_are_the_trainers(name, block_size, rng):
+def test_integers_of_a_retrained_layer_equal_the_trainers(name, block_size, rng):
     layer = make_layer(rng, name)
     config = base_config([layer], block_size, 6, "a", {"quantization.weight_frac": 4})
     network = trained_network(layer, config, block_size)
@@ -74,23 +81,23 @@ def test_integers_of_what_was_trained_are_the_trainers(name, block_size, rng):
     np.testing.assert_array_equal(found.bias, wanted.bias)
     for part in ("defining", "peephole", "projection"):
         if getattr(wanted, part) is not None:
-            # Entries that only pad are never multiplied by anything.
+            # An entry that only pads is never multiplied by anything.
             np.testing.assert_array_equal(getattr(found, part), getattr(wanted, part))
 
 
-def test_pieces_of_sequences_begin_where_the_float_layer_is(rng):
+def test_slices_of_sequences_begin_where_the_float_layer_is(rng):
     for name in ("lstm", "gru"):
         layer = make_layer(rng, name)
         x = rng.normal(size=(23, 3, 9))
-        parts = pieces(23, 4)
+        parts = stream_slices(23, 4)
         assert [(part.start, part.stop) for part in parts] == [(0, 6), (6, 12), (12, 18), (17, 23)]
-        h, (first_h, first_c) = cut(layer, x, parts)
+        h, (first_h, first_c) = targets_and_states(layer, x, parts)
         assert (h.shape, first_h.shape) == ((6, 12, 10), (12, 10))
         whole, _ = run_layer(layer, x, np.full(3, 23))
-        np.testing.assert_array_equal(h, side_by_side(whole, parts))
+        np.testing.assert_array_equal(h, as_streams(whole, parts))
         _, state = run_layer(layer, x[:17], np.full(3, 17))
-        np.testing.assert_array_equal(first_h[9:], as_pair(state)[0])
-        np.testing.assert_array_equal(first_c[9:], as_pair(state)[1])
+        np.testing.assert_array_equal(first_h[9:], state_pair(state)[0])
+        np.testing.assert_array_equal(first_c[9:], state_pair(state)[1])
         assert not first_h[:3].any()
 
 
@@ -98,7 +105,7 @@ def test_pieces_of_sequences_begin_where_the_float_layer_is(rng):
 def test_every_input_is_learnt_from(steps, count, size, rng):
     layer = make_layer(rng, "rnn", size_x=1)
     x = np.arange(steps * count, dtype=np.float64).reshape(steps, count, 1)
-    task = ImitationTask(layer, Flow(x, x), Flow(x[:2], x[:2]), size, 32)
+    task = ImitationTask(layer, LayerInputs(x, x), LayerInputs(x[:2], x[:2]), size, 32)
     batches = [task.batch(update, size) for update in range(40)]
     assert set(torch.cat([batch.inputs.flatten() for batch in batches]).tolist()) == set(x.ravel())
     assert max(len(batch.inputs) for batch in batches) <= 32
@@ -106,12 +113,12 @@ def test_every_input_is_learnt_from(steps, count, size, rng):
 
 def test_batches_go_through_all_streams(rng):
     layer, x = make_layer(rng, "lstm"), rng.normal(size=(64, 5, 9))
-    task = ImitationTask(layer, Flow(x, x), Flow(x[:8], x[:8]), 8, 16)
-    # Two pieces of each sequence, ten streams, eight at a time.
+    task = ImitationTask(layer, LayerInputs(x, x), LayerInputs(x[:8], x[:8]), 8, 16)
+    # Two slices of each sequence, ten streams, eight at a time.
     batches = [task.batch(update, 8) for update in range(4)]
     assert [batch.carries_state for batch in batches] == [False, True] * 2
     assert all(batch.inputs.shape == (16, 8, 9) for batch in batches)
-    streams = side_by_side(x, pieces(64, 2)).astype(np.float32)
+    streams = as_streams(x, stream_slices(64, 2)).astype(np.float32)
     for number, first in enumerate((0, 2)):
         found = torch.cat([batch.inputs for batch in batches[2 * number :][:2]]).numpy()
         np.testing.assert_array_equal(found, streams[:, first : first + 8])
@@ -121,10 +128,10 @@ def test_batches_go_through_all_streams(rng):
 
 @pytest.mark.parametrize("rate", [0.5, 1e30])
 def test_a_start_that_is_the_best_stays(rate, rng, tmp_path):
-    """Retraining that only spoils is undone."""
+    """Where training only makes the result worse, the parameters that it began with are kept."""
     layer, x = make_layer(rng, "lstm"), rng.normal(size=(40, 10, 9))
     quick = convert([layer], 4, 8, calibration=x[:, -2:]).report["output"]
-    retraining = replace(imitation(x, tmp_path, 6), learning_rate=rate, quantized_rate=rate)
+    retraining = replace(retraining_of(x, tmp_path, 6), learning_rate=rate, quantized_rate=rate)
     found = convert([layer], 4, 8, calibration=x[:, :-2], retraining=retraining).report["output"]
     # The parameters are float32.
     assert found["retrained"] <= (1 + 1e-6) * found["projected"] == (1 + 1e-6) * quick["projected"]
@@ -142,8 +149,8 @@ def test_input_of_both_directions_is_padded_by_halves(rng):
     assert not found[..., [10, 11, 22, 23]].any()
 
 
-def imitation(x, folder, updates=60):
-    return Imitation(x[:, :-2], x[:, -2:], updates, folder, batch=8, segment=10)
+def retraining_of(x, folder, updates=60):
+    return LayerwiseRetraining(x[:, :-2], x[:, -2:], updates, folder, batch=8, segment=10)
 
 
 @pytest.mark.parametrize(
@@ -152,12 +159,12 @@ def imitation(x, folder, updates=60):
      ("gru_reset_first", 2, 2, 4, 8), ("rnn", 1, 1, 1, 2), ("rnn_relu", 2, 1, 4, 6)],
 )  # fmt: skip
 def test_retraining_loses_less(name, layers, directions, block_size, bits, rng, tmp_path):
-    """Whatever the cell; and the integers are measured as those of a conversion are."""
+    """Retraining lowers the error of every cell, measured in integers on held-out inputs."""
     scale, width = 0.3 if name.startswith("rnn") else 0.6, CELLS[name].get("projection", 10)
     stack = [make_layer(rng, name, 9 if n == 0 else directions * width, 10, directions, scale) for n in range(layers)]
     x = rng.normal(size=(40, 10, 9))
     quick = convert(stack, block_size, bits, calibration=x[:, -2:])
-    found = convert(stack, block_size, bits, calibration=x[:, :-2], retraining=imitation(x, tmp_path))
+    found = convert(stack, block_size, bits, calibration=x[:, :-2], retraining=retraining_of(x, tmp_path))
     assert found.report["output"]["integers"] < 0.95 * quick.report["output"]["integers"]
     assert found.report["measured_on"] == "calibration data held out from retraining"
     assert found.report["steps"] == 80
@@ -166,16 +173,16 @@ def test_retraining_loses_less(name, layers, directions, block_size, bits, rng, 
     kinds = ("float", "quantized") if block_size > 1 else ("quantized",)
     ways = ("", "-reverse")[:directions]
     assert names == {f"{number}{way}-{kind}" for number in range(layers) for way in ways for kind in kinds}
-    # From the checkpoints, and with nothing left to do.
-    again = convert(stack, block_size, bits, calibration=x[:, :-2], retraining=imitation(x, tmp_path))
+    # A second run only reads the checkpoints.
+    again = convert(stack, block_size, bits, calibration=x[:, :-2], retraining=retraining_of(x, tmp_path))
     assert again.report == found.report
 
 
 def test_circulant_layers_stay_what_they_are(rng, tmp_path):
-    """A network that needs nothing is not made worse than its integers make it."""
+    """A network that is circulant already keeps a small error when it is retrained."""
     layer = project_layer(make_layer(rng, "lstm", 8, 8), 4)
     x = rng.normal(size=(40, 10, 8))
-    found = convert([layer], 4, 8, calibration=x[:, :-2], retraining=imitation(x, tmp_path)).report["output"]
+    found = convert([layer], 4, 8, calibration=x[:, :-2], retraining=retraining_of(x, tmp_path)).report["output"]
     assert found["projected"] == pytest.approx(0, abs=1e-12)
     assert found["retrained"] < 0.1
     assert found["integers"] < 0.1
@@ -183,9 +190,9 @@ def test_circulant_layers_stay_what_they_are(rng, tmp_path):
 
 def test_checkpoints_of_other_data_are_refused(rng, tmp_path):
     layer, x = make_layer(rng, "rnn"), rng.normal(size=(30, 10, 9))
-    convert([layer], 2, 8, calibration=x, retraining=imitation(x, tmp_path, 4))
-    with pytest.raises(InvalidFileError, match=r"data must be those that .*float.pt was trained on"):
-        convert([layer], 2, 8, calibration=x, retraining=imitation(x + 1, tmp_path, 4))
+    convert([layer], 2, 8, calibration=x, retraining=retraining_of(x, tmp_path, 4))
+    with pytest.raises(InvalidFileError, match=r"data must be the same that .*float.pt was trained on"):
+        convert([layer], 2, 8, calibration=x, retraining=retraining_of(x + 1, tmp_path, 4))
 
 
 def test_a_first_state_is_where_training_begins(rng, tmp_path):
@@ -193,9 +200,9 @@ def test_a_first_state_is_where_training_begins(rng, tmp_path):
     begins = rng.normal(size=(1, 10))
     layer = replace(layer, weights=(replace(layer.weights[0], initial_h=begins),))
     x = rng.normal(size=(30, 4, 9))
-    task = ImitationTask(layer, Flow(x, x), Flow(x, x), 4, 30)
+    task = ImitationTask(layer, LayerInputs(x, x), LayerInputs(x, x), 4, 30)
     np.testing.assert_array_equal(task.batch(0, 4).state[0].numpy(), np.repeat(begins, 4, axis=0).astype(np.float32))
     assert input_sizes([one_direction(layer, 0)]) == [(9,)]
-    retraining = Imitation(x[:27], x[27:], 8, tmp_path, batch=4, segment=9)
+    retraining = LayerwiseRetraining(x[:27], x[27:], 8, tmp_path, batch=4, segment=9)
     result = convert([layer], 2, 8, calibration=x[:27], retraining=retraining)
     assert result.state is not None

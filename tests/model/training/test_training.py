@@ -26,8 +26,8 @@ from chessrnn.model.training.export import (
     sequence_model,
     weight_image,
 )
-from chessrnn.model.training.layers import BlockCirculant, QuantLstm, exact_plan
-from chessrnn.model.training.products import WAYS, Expanded, from_lanes, product, to_lanes
+from chessrnn.model.training.layers import BlockCirculant, QuantLstm, exact_arithmetic
+from chessrnn.model.training.products import ALGORITHMS, Expanded, from_lanes, product, to_lanes
 from chessrnn.model.training.quantizers import activation, fake_quantize, fake_quantize_to, quantize, true_derivative
 from chessrnn.model.training.sequence_network import SequenceNetwork
 from chessrnn.model.training.trainable_cells import make_layer
@@ -279,10 +279,10 @@ def composed(layer, x, h, c):
     """The quantized layer out of autograd's pieces: what the fused recurrence must differentiate like."""
     config = layer.config
     points = config.quantization
-    layer.way = "expanded"
+    layer.algorithm = "expanded"
     plan = layer.plan()
     from_x = layer.project_input(x, plan)
-    layer.way = None
+    layer.algorithm = None
     w_h = Expanded(8, 8, config.block_size).prepare(plan.defining[1].to(from_x.dtype))[0].T
     out = []
     for t in range(len(x)):
@@ -358,9 +358,9 @@ def test_chosen_formats_keep_the_accumulator_finer_than_preact():
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(100)
-    config, head_frac = choose_formats(network)
+    config, output_frac = choose_formats(network)
     assert config.quantization.weight_frac == (1, 1, 1, 1)
-    assert head_frac <= 5
+    assert output_frac <= 5
 
 
 @pytest.fixture(scope="module")
@@ -414,12 +414,12 @@ def test_circulant_output_layer_equals_the_reference(hidden, outputs, block_size
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.6)
-    assert network.head_weight.shape == (-(-outputs // block_size), -(-hidden // block_size), block_size)
+    assert network.output_weight.shape == (-(-outputs // block_size), -(-hidden // block_size), block_size)
     network.start_quantization(*choose_formats(network))
     image = weight_image(network, SYMBOLS[:outputs])
     found = circulant.exact_defining(image.text_layers.weight, block_size)
     assert found is not None
-    assert found.shape == network.head_weight.shape
+    assert found.shape == network.output_weight.shape
     codes = np.random.default_rng(7).integers(0, outputs, (20, 3))
     logits, _ = network.logits(codes)
     model = CharModel(image)
@@ -437,25 +437,40 @@ def test_circulant_output_layer_is_a_shared_dense_one():
     network(codes)[0].square().sum().backward()
     dense = SequenceNetwork(network.config.replace({"compression.output_block_size": 1}), 7, 7)
     dense.layer.load_state_dict(network.layer.state_dict())
-    dense.start_quantization(network.config, network.head_frac)
+    dense.start_quantization(network.config, network.output_frac)
     with torch.no_grad():
         dense.embedding.copy_(network.embedding)
-        dense.set_dense_head(network.dense_head())
+        dense.set_output_weight(network.dense_output_weight())
     dense(codes)[0].square().sum().backward()
     padded = torch.zeros(8, 12, dtype=torch.float64)
-    padded[:7] = dense.head_weight.grad
+    padded[:7] = dense.output_weight.grad
     summed = circulant.project(padded.numpy(), 4) * 4
-    np.testing.assert_allclose(network.head_weight.grad.numpy(), summed, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(network.output_weight.grad.numpy(), summed, rtol=1e-4, atol=1e-6)
+
+
+def test_checkpoints_name_the_output_layer_head():
+    """Checkpoints of earlier versions stay readable, copies of a network and several processes included."""
+    network = SequenceNetwork(preset("tiny"), 7)
+    for module, prefix in (
+        (network, ""),
+        (copy.deepcopy(network), ""),
+        (torch.nn.ModuleDict({"module": network}), "module."),
+    ):
+        state = module.state_dict()
+        assert {name for name in state if "layer." not in name} == {f"{prefix}head_weight", f"{prefix}head_bias"}
+        wanted = {name: value + 1 for name, value in state.items()}
+        module.load_state_dict(wanted)
+        assert all(torch.equal(value, wanted[name]) for name, value in module.state_dict().items())
 
 
 def test_a_dense_output_layer_is_projected():
     """The nearest circulant one: rows and columns that only pad do not count."""
     network = SequenceNetwork(preset("tiny").replace({"compression.output_block_size": 4}), 7)
-    wanted = network.dense_head().detach().clone()
+    wanted = network.dense_output_weight().detach().clone()
     with torch.no_grad():
-        network.head_weight.zero_()
-    network.set_dense_head(wanted)
-    torch.testing.assert_close(network.dense_head().detach(), wanted)
+        network.output_weight.zero_()
+    network.set_output_weight(wanted)
+    torch.testing.assert_close(network.dense_output_weight().detach(), wanted)
 
 
 @pytest.mark.parametrize("sizes", [(1, 8), (8, 4), (4, 8), (16, 2)])
@@ -495,10 +510,10 @@ def test_every_way_is_the_same_product_with_the_same_gradients(block_size):
     vectors = torch.randn(5, cols, generator=generator, dtype=torch.float64)
     defining = torch.randn(4, 2, 3, k, generator=generator, dtype=torch.float64)
     wanted = None
-    for name, kind in WAYS.items():
-        way = kind(rows, cols, k)
+    for name, kind in ALGORITHMS.items():
+        algorithm = kind(rows, cols, k)
         inputs = vectors.clone().requires_grad_(), defining.clone().requires_grad_()
-        lanes = product(to_lanes(inputs[0], way.lanes), inputs[1], way)
+        lanes = product(to_lanes(inputs[0], algorithm.lanes), inputs[1], algorithm)
         # (lanes, N, 4·blocks) → (N, 4, rows) in the order of the matrix.
         found = lanes.unflatten(2, (4, -1)).permute(1, 2, 3, 0).reshape(5, 4, rows)
         (found**2).sum().backward()
@@ -515,21 +530,21 @@ def test_lanes_and_back():
     vectors = torch.randn(5, 24)
     assert torch.equal(from_lanes(to_lanes(vectors, 8)), vectors)
     matrix = BlockCirculant(16, 24, 8)
-    for way in (None, "expanded", "gather", "fast"):
-        torch.testing.assert_close(matrix(vectors, way), vectors @ matrix.dense().T)
+    for algorithm in (None, "expanded", "gather", "fast"):
+        torch.testing.assert_close(matrix(vectors, algorithm), vectors @ matrix.dense().T)
     with pytest.raises(
-        InvalidValueError, match="way must be expanded for a 10 x 24 matrix of block size 8, not 'fast'"
+        InvalidValueError, match="algorithm must be expanded for a 10 x 24 matrix of block size 8, not 'fast'"
     ):
         BlockCirculant(10, 24, 8)(vectors, "fast")
 
 
 def test_the_plan_is_exact_for_the_weights():
-    """Small weights fit float32 in every way, larger ones in the direct sums alone, huge sums in float64 alone."""
+    """Small weights fit float32 in every algorithm, larger ones only in direct sums, huge sums only in float64."""
     wanted = {1: ("fast", torch.float32), 60: ("fast64", torch.float32), 128: ("fast", torch.float64)}
     for size, plan in wanted.items():
         config = make_config(512, 512, 8, quantization__weight_frac=7)
         parts = torch.full((4, 64, 64, 8), -size * 2.0**-7), torch.full((4, 64, 64, 8), -size * 2.0**-7)
-        assert exact_plan(config, parts) == plan
+        assert exact_arithmetic(config, parts) == plan
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 6, 8])
