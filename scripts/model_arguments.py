@@ -17,6 +17,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefix", metavar="NAME", help="of the module (state_dict) or of the nodes (ONNX) that is meant"
     )
+    parser.add_argument(
+        "--inputs",
+        type=Path,
+        metavar="NPZ",
+        help="values of inputs of an ONNX model, such as weights that it does not hold",
+    )
     parser.add_argument("--activation", choices=ACTIVATIONS, help="of a torch.nn.RNN; default tanh")
     parser.add_argument("--k", type=int, default=8, help="block size, a power of two from 1 to 16; default 8")
     parser.add_argument("--weight-bits", type=int, default=8, metavar="B", help="of a weight, 2 to 8; default 8")
@@ -31,4 +37,4 @@ def network_from(args: argparse.Namespace) -> RecurrentNetwork:
     """
     require(args.k in BLOCK_SIZES, "--k", f"one of {', '.join(map(str, BLOCK_SIZES))}", args.k)
     require(2 <= args.weight_bits <= 8, "--weight-bits", "from 2 to 8", args.weight_bits)
-    return load_network(args.model, args.prefix, args.activation)
+    return load_network(args.model, args.prefix, args.activation, args.inputs)

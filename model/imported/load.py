@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 
 from chessrnn.model.errors import InvalidFileError, MissingToolError, require, shown
+from chessrnn.model.imported.input_arrays import load_arrays
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.imported.state_dict import network_from_tensors
 from chessrnn.model.imported.tensor_file import TensorFile, check_size
@@ -39,7 +40,9 @@ def open_tensors(path: str | Path) -> TensorFile:
     return getattr(reader, function)(path)
 
 
-def load_network(path: str | Path, prefix: str | None = None, activation: str | None = None) -> RecurrentNetwork:
+def load_network(
+    path: str | Path, prefix: str | None = None, activation: str | None = None, inputs: str | Path | None = None
+) -> RecurrentNetwork:
     """Load the recurrent network of a state_dict or an ONNX model.
 
     Parameters
@@ -51,6 +54,8 @@ def load_network(path: str | Path, prefix: str | None = None, activation: str | 
         ONNX.
     activation : str, optional
         ``"relu"`` or ``"tanh"`` for a ``torch.nn.RNN``, whose state_dict does not store it.
+    inputs : path, optional
+        An .npz file with values of graph inputs of an ONNX model, such as weights that the model takes as inputs.
 
     Raises
     ------
@@ -64,10 +69,11 @@ def load_network(path: str | Path, prefix: str | None = None, activation: str | 
     if suffix != ".onnx":
         if suffix not in READERS:
             raise InvalidFileError(f"{path} must be a file {', '.join(('.onnx', *READERS))}, not {shown(suffix)}")
+        require(inputs is None, "--inputs", "left out for files other than ONNX models", str(inputs))
         return network_from_tensors(open_tensors(path), prefix, activation)
     require(activation is None, "--activation", "left out for an ONNX model, which stores it", activation)
     try:
         from chessrnn.model.imported.onnx_graph import network_from_onnx
     except ImportError:
         raise MissingToolError("onnx must be installed to read an ONNX model: pip install onnx==1.23.2") from None
-    return network_from_onnx(path, prefix)
+    return network_from_onnx(path, prefix, None if inputs is None else load_arrays(inputs))

@@ -1,5 +1,8 @@
 """Reader of ONNX ``LSTM``, ``GRU`` and ``RNN`` nodes, alone or in a chain, as one network.
 
+The nodes may be in a sub-graph or in a local function.  ``com.microsoft.DynamicQuantizeLSTM`` is read with its weights
+dequantized: its activations, which it quantizes anew in every step, are then exact.
+
 ONNX orders the gates I, O, F, C (LSTM) and Z, R, H (GRU), peepholes I, O, F, and concatenates the biases of W and R.
 Source: ONNX operator specification, LSTM-22, GRU-22, RNN-22 and their earlier versions since 7.
 """
@@ -12,11 +15,11 @@ import numpy as np
 import onnx
 
 from chessrnn.model.errors import InvalidFileError, shown
-from chessrnn.model.imported import onnx_file
+from chessrnn.model.imported import onnx_file, onnx_search
+from chessrnn.model.imported.listing import listed
 from chessrnn.model.imported.onnx_probe import MOVING, Known, Unknown, Value, Zeros, describe, follow, is_shape_only
 from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer, RecurrentNetwork
 
-CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 # Position of each of our gates in the order of ONNX.
 GATE_ORDER = {"lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "rnn": (0,)}
 PEEPHOLE_ORDER = (0, 2, 1)
@@ -28,6 +31,8 @@ ATTRIBUTES = {
     "rnn": COMMON_ATTRIBUTES,
 }
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
+QUANTIZED_INPUTS = (*INPUTS, "W_scale", "W_zero_point", "R_scale", "R_zero_point")
+QUANTIZED = "DynamicQuantizeLSTM"
 # Sizes that the probe uses for dimensions known only at run time: steps, batch.
 PROBE_SIZES = (3, 2)
 # Greatest number of labels, and of elements of all traced results.
@@ -50,13 +55,14 @@ class _Source:
 class _Reader:
     """Reader that walks once through a graph, in the order of its nodes."""
 
-    def __init__(self, path: Path, model: onnx.ModelProto, prefix: str | None):
-        self.path, self.graph, self.version = path, model.graph, onnx_file.opset(model)
-        self.initializers = {tensor.name: tensor for tensor in self.graph.initializer}
+    def __init__(self, path: Path, found: list[onnx_search.Found], version: int, given: dict[str, np.ndarray]):
+        self.path, self.scope, self.version, self.given = path, found[0].scope, version, given
+        self.nodes, self.chosen = self.scope.nodes(), [one.index for one in found]
+        graphs = self.scope.graphs
+        self.initializers = {tensor.name: tensor for graph in graphs for tensor in graph.initializer}
         self.values: dict[str, Known] = {}
         self.sources: list[_Source] = []
-        self.shapes = {info.name: info for info in self.graph.value_info}
-        self.nodes = self._recurrent_nodes(prefix)
+        self.shapes = {info.name: info for graph in graphs for info in graph.value_info}
         self.layers: list[RecurrentLayer] = []
         self.lengths: list[tuple] = []
         self.notes: list[str] = []
@@ -69,22 +75,6 @@ class _Reader:
         """Create an error in the common grammar."""
         return InvalidFileError(f"{field} must be {rule}, not {value} as in {self.path}")
 
-    def _recurrent_nodes(self, prefix: str | None) -> list[int]:
-        found = [
-            index
-            for index, node in enumerate(self.graph.node)
-            if node.op_type in CELLS and node.domain in ("", "ai.onnx")
-        ]
-        if not found:
-            raise InvalidFileError(f"{self.path} must hold a node LSTM, GRU or RNN, not none of them")
-        chosen = [index for index in found if self.graph.node[index].name.startswith(prefix or "")]
-        if not chosen:
-            names = ", ".join(repr(self.graph.node[index].name) for index in found)
-            raise InvalidFileError(
-                f"--prefix must begin the name of a node ({names}) of {self.path}, not {shown(prefix)}"
-            )
-        return chosen
-
     # -- walk ----------------------------------------------------------------------------------------------
 
     def network(self) -> RecurrentNetwork:
@@ -92,9 +82,9 @@ class _Reader:
         self._read_inputs()
         needed = self._ancestors()
         for index in sorted(needed):
-            node = self.graph.node[index]
+            node = self.nodes[index]
             inputs = [self._value(name) if name else None for name in node.input]
-            if index in self.nodes:
+            if index in self.chosen:
                 self._read_node(node, inputs)
                 continue
             recurrent = any(self._is_recurrent(value) for value in inputs)
@@ -119,27 +109,27 @@ class _Reader:
 
     def _ancestors(self) -> set[int]:
         """Find the chosen nodes and all nodes that they depend on."""
-        maker = {name: index for index, node in enumerate(self.graph.node) for name in node.output if name}
-        needed, todo = set(), list(self.nodes)
+        maker = {name: index for index, node in enumerate(self.nodes) for name in node.output if name}
+        needed, todo = set(), list(self.chosen)
         while todo:
             index = todo.pop()
             if index not in needed:
                 needed.add(index)
-                todo += [maker[name] for name in self.graph.node[index].input if name in maker]
+                todo += [maker[name] for name in self.nodes[index].input if name in maker]
         return needed
 
     def _ignored(self) -> tuple[str, ...]:
         quiet = (*MOVING, "Constant", "Shape", "ConstantOfShape")
+        used = {id(self.nodes[index]) for index in (*self.chosen, *self.followed)}
         others = Counter(
-            node.op_type
-            for index, node in enumerate(self.graph.node)
-            if index not in self.nodes and index not in self.followed and node.op_type not in quiet
+            node.op_type for node in self.scope.all_nodes() if id(node) not in used and node.op_type not in quiet
         )
         return tuple(f"operator {name}{f' x {number}' if number > 1 else ''}" for name, number in others.items())
 
     def _check_new(self, node: onnx.NodeProto, name: str) -> None:
         if name in self.values or name in self.initializers:
-            raise InvalidFileError(f"{shown(name)} must be written by one node of {self.path}, not also by {describe(node)}")
+            rule = f"written by one node of {self.path}"
+            raise InvalidFileError(f"{shown(name)} must be {rule}, not also by {describe(node)}")
 
     def _value(self, name: str) -> Known:
         if name not in self.values:
@@ -174,12 +164,16 @@ class _Reader:
         self.values[name] = Value(self.sources[-1].labels, True)
 
     def _read_inputs(self) -> None:
-        first = self.graph.node[self.nodes[0]]
-        weight = self.initializers.get(first.input[1] if len(first.input) > 1 else "")
-        width = weight.dims[-1] if weight is not None and len(weight.dims) == 3 else PROBE_SIZES[-1]
-        sizes: dict[str, int] = {}
-        for info in self.graph.input:
-            if info.name in self.initializers:
+        inputs = [info for graph in self.scope.graphs for info in graph.input]
+        names = [info.name for info in inputs]
+        for name, array in self.given.items():
+            if name not in names:
+                rule = f"arrays called like inputs of {self.path} ({listed(names)})"
+                raise InvalidFileError(f"--inputs must hold {rule}, not {name!r}")
+            self.values[name] = Value(array, False)
+        width, sizes = self._input_size(), {}
+        for info in inputs:
+            if info.name in self.initializers or info.name in self.given:
                 continue
             kind = info.type.tensor_type
             if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
@@ -194,6 +188,16 @@ class _Reader:
                 shape.append(size)
             floating = kind.elem_type in (1, 10, 11, 16)
             self._label(info.name, tuple(shape), np.float64 if floating else np.int64, False)
+
+    def _input_size(self) -> int:
+        """Find X from the weights of the first node, as far as the file states their shape."""
+        first = self.nodes[self.chosen[0]]
+        name = first.input[1] if len(first.input) > 1 else ""
+        shape = (
+            self.given[name].shape if name in self.given else tuple(getattr(self.initializers.get(name), "dims", ()))
+        )
+        axis = 1 if first.op_type == QUANTIZED else 2
+        return shape[axis] if len(shape) == 3 else PROBE_SIZES[-1]
 
     # -- one node ------------------------------------------------------------------------------------------
 
@@ -236,13 +240,12 @@ class _Reader:
             return None
         field = f"{name} of {describe(node)}"
         if not isinstance(value, Value) or value.dynamic or (value.sized and not name.startswith("initial")):
-            why = value.why if isinstance(value, Unknown) else "a value known only at run time"
-            raise self.error(field, "a constant", why)
+            raise self._not_constant(field, value)
         array = value.array
         if not (np.issubdtype(array.dtype, np.floating) or array.dtype.name == "bfloat16"):
             raise self.error(field, "floating-point numbers", str(array.dtype))
         kind = inputs["W"].array.dtype
-        if array.dtype != kind:
+        if array.dtype != kind and node.op_type != QUANTIZED:
             raise self.error(field, f"of type {kind} as W", str(array.dtype))
         wanted = tuple(size or found for size, found in zip(shape, array.shape, strict=False))
         if array.ndim != len(shape) or array.shape != wanted:
@@ -253,12 +256,47 @@ class _Reader:
             raise self.error(field, "made of finite numbers", array[~np.isfinite(array)][0])
         return array
 
+    def _not_constant(self, field: str, value: Known) -> InvalidFileError:
+        """Create the error for a weight that is not constant; a graph input can be given."""
+        if isinstance(value, Value) and value.dynamic:
+            found = self._graph_input(value.array)
+            if found is not None:
+                return self.error(
+                    field, "a constant", f"the input {found[0].name!r} (--inputs FILE.npz gives its values)"
+                )
+        return self.error(field, "a constant", value.why if isinstance(value, Unknown) else "known only at run time")
+
+    def _dequantized(self, node: onnx.NodeProto, inputs: dict, name: str) -> Value:
+        """Dequantize W or R of a DynamicQuantizeLSTM, (D, columns, 4H), to the matrices (D, 4H, columns) of an LSTM."""
+        parts = {}
+        for part in (name, f"{name}_scale", f"{name}_zero_point"):
+            value = inputs.get(part)
+            if not isinstance(value, Value) or value.dynamic:
+                field = f"{part} of {describe(node)}"
+                raise self.error(field, "a constant", "left out") if value is None else self._not_constant(field, value)
+            parts[part] = value.array
+        codes, scale, zero = parts.values()
+        sizes = [(codes.shape[0],), (codes.shape[0], codes.shape[-1])] if codes.ndim == 3 else []
+        if codes.dtype not in (np.int8, np.uint8) or not sizes:
+            kind = f"{codes.dtype} of shape {list(codes.shape)}"
+            raise self.error(f"{name} of {describe(node)}", "three-dimensional and of type int8 or uint8", kind)
+        for part in (f"{name}_scale", f"{name}_zero_point"):
+            if parts[part].shape not in sizes:
+                rule = f"of shape {list(sizes[0])} or {list(sizes[1])}"
+                raise self.error(f"{part} of {describe(node)}", rule, list(parts[part].shape))
+        scale, zero = (part.astype(np.float64).reshape(len(codes), 1, -1) for part in (scale, zero))
+        # The difference of two bytes times a float32 is exact in float64.
+        return Value(((codes - zero) * scale).swapaxes(1, 2), False)
+
     def _read_node(self, node: onnx.NodeProto, values: list[Known | None]) -> None:
-        cell = CELLS[node.op_type]
-        count = len(INPUTS) if cell == "lstm" else INPUTS.index("initial_c")
-        if len(values) > count:
-            raise self.error(f"the number of inputs of {describe(node)}", f"at most {count}", len(values))
-        inputs = dict(zip(INPUTS, values, strict=False))
+        cell, names = onnx_search.cell_of(node), INPUTS
+        if node.op_type == QUANTIZED:
+            names = QUANTIZED_INPUTS
+        elif cell != "lstm":
+            names = INPUTS[: INPUTS.index("initial_c")]
+        if len(values) > len(names):
+            raise self.error(f"the number of inputs of {describe(node)}", f"at most {len(names)}", len(values))
+        inputs = dict(zip(names, values, strict=False))
         for name in ("X", "W", "R"):
             if inputs.get(name) is None:
                 raise InvalidFileError(f"{name} of {describe(node)} must be given in {self.path}, not left out")
@@ -266,6 +304,11 @@ class _Reader:
         directions = 2 if attributes["direction"] == "bidirectional" else 1
         activation = self._activation(node, cell, attributes, directions)
         gates = len(CELL_GATES[cell])
+        if node.op_type == QUANTIZED:
+            inputs |= {name: self._dequantized(node, inputs, name) for name in ("W", "R")}
+            self.notes.append(
+                f"{describe(node)} is read with dequantized weights, and activations that are not quantized"
+            )
         w = self._constant_input(node, inputs, "W", (directions, None, None))
         size_h = w.shape[1] // gates
         if size_h < 1 or w.shape[1] != gates * size_h or size_h != attributes.get("hidden_size", size_h):
@@ -429,20 +472,27 @@ def _reordered(rows: np.ndarray, cell: str) -> np.ndarray:
     return np.concatenate([blocks[index] for index in GATE_ORDER[cell]])
 
 
-def network_from_onnx(path: str | Path, prefix: str | None = None) -> RecurrentNetwork:
+def network_from_onnx(
+    path: str | Path, prefix: str | None = None, given: dict[str, np.ndarray] | None = None
+) -> RecurrentNetwork:
     """Read the recurrent nodes of a model as a network.
 
     Parameters
     ----------
     path : path
     prefix : str, optional
-        Beginning of the names of the nodes to be read; every recurrent node when left out.
+        Beginning of the paths of the nodes to be read; every recurrent node when left out.
+    given : dict, optional
+        Values of graph inputs by name, such as weights that the file does not hold.
 
     Raises
     ------
     InvalidFileError
-        The file is missing or damaged, has no recurrent node, or one with options that are not supported: activations,
-        ``clip``, ``input_forget``, nodes that do not form a chain, operators between them that compute.
+        The file is missing or damaged; it has no recurrent node, or several in different graphs; or nodes are not
+        supported: activations, ``clip``, ``input_forget``, nodes that do not form a chain, operators between them that
+        compute.
     """
     path = Path(path)
-    return _Reader(path, onnx_file.read_model(path), prefix).network()
+    model = onnx_search.without_functions(path, onnx_file.read_model(path))
+    found = onnx_search.find(path, model, prefix)
+    return _Reader(path, found, onnx_file.opset(model), given or {}).network()

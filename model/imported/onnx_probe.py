@@ -24,6 +24,8 @@ MOVING = (
 SHAPING = ("Constant", "Shape", "Size", "ConstantOfShape")
 # Operators that are allowed only on integers: they compute the arguments of Reshape, Expand and ConstantOfShape.
 INTEGER = ("Add", "Sub", "Mul", "Div", "Equal", "Where", "Min", "Max")
+# Allowed on constants: the weights of a quantized model.
+CONSTANT = ("DequantizeLinear",)
 MAX_SHAPE_ELEMENTS = 4096
 # Greatest size of one result: enough for every weight matrix, too little to exhaust a machine.
 MAX_OUTPUT_ELEMENTS = 1 << 26
@@ -60,7 +62,7 @@ def describe(node: onnx.NodeProto) -> str:
 
 def is_shape_only(node: onnx.NodeProto) -> bool:
     """Whether elements can be traced through the node's operator at all."""
-    return node.domain in ("", "ai.onnx") and node.op_type in (*MOVING, *SHAPING, *INTEGER)
+    return node.domain in ("", "ai.onnx") and node.op_type in (*MOVING, *SHAPING, *INTEGER, *CONSTANT)
 
 
 def follow(node: onnx.NodeProto, inputs: list[Known | None], version: int, recurrent: bool) -> list[Known]:
@@ -91,6 +93,8 @@ def follow(node: onnx.NodeProto, inputs: list[Known | None], version: int, recur
     # Labels may be moved, but they must not serve as indices, sizes or numbers to compute with.
     if any(moved[0 if node.op_type in INTEGER else 1 :]) and node.op_type != "Concat":
         return unknown
+    if node.op_type in CONSTANT:
+        return unknown if any(moved) else _dequantized(node, [value and value.array for value in inputs]) or unknown
     dynamic = node.op_type not in ("Shape", "Size") and any(moved)
     sized = (any(moved) and not dynamic) or any(value is not None and value.sized for value in inputs)
     if node.op_type in ("Identity", "Dropout", "Cast") and inputs and inputs[0] is not None and dynamic:
@@ -114,6 +118,28 @@ def _evaluate(node, arrays, version: int, recurrent: bool, dynamic: bool, sized:
         reason = " ".join(str(error).split())[:120]
         return [Unknown(f"{describe(node)}, which fails: {reason}", recurrent)] * len(node.output)
     return [Value(np.asarray(result), dynamic, sized) for result in results]
+
+
+def _dequantized(node: onnx.NodeProto, arrays: list[np.ndarray | None]) -> list[Known]:
+    """Compute DequantizeLinear of constants; empty for shapes or blocks that it does not know.
+
+    ``onnx.reference`` has it only for recent operator sets.
+    """
+    codes, scale, zero = (*arrays, None)[:3]
+    options = {attribute.name: attribute.i for attribute in node.attribute}
+    axis, integers = options.pop("axis", 1), codes is not None and np.issubdtype(codes.dtype, np.integer)
+    if options or not integers or scale is None or codes.size > MAX_OUTPUT_ELEMENTS or scale.ndim > 1:
+        return []
+    shape = [1] * codes.ndim
+    if scale.ndim and scale.size > 1:
+        if not -codes.ndim <= axis < codes.ndim or codes.shape[axis] != scale.size:
+            return []
+        shape[axis] = scale.size
+    zero = np.zeros_like(scale, dtype=codes.dtype) if zero is None else zero
+    if zero.shape != scale.shape:
+        return []
+    differences = codes.astype(np.int64) - zero.astype(np.int64).reshape(shape)
+    return [Value((differences * scale.reshape(shape)).astype(scale.dtype), False)]
 
 
 def _gives_zeros(node: onnx.NodeProto, inputs: list[Known | None]) -> bool:
