@@ -1,7 +1,7 @@
 """Names of emitted modules and memory files: a prefix that keeps two designs apart, and the folder of the files.
 
-Yosys prints one statement per line, so that definitions and instances are found without a parser of Verilog; a line
-that should hold a name and does not is an error of this module, not something to pass over.
+Yosys prints one statement per line, so definitions and instances are found without a Verilog parser.  A line that
+should contain a name and does not is an internal error and is not skipped.
 """
 
 import re
@@ -15,7 +15,7 @@ MEM_DIR = "MEM_DIR"
 
 
 def prefix_of(name: str) -> str:
-    """The prefix that a configuration's name gives: a Verilog identifier."""
+    """The Verilog identifier that a configuration's name is turned into, used as a prefix."""
     identifier = re.sub(r"[^A-Za-z0-9_]", "_", name)
     return identifier if identifier[:1].isalpha() or identifier.startswith("_") else f"n{identifier}"
 
@@ -23,13 +23,13 @@ def prefix_of(name: str) -> str:
 def with_prefix(verilog: str, prefix: str) -> str:
     """Put a prefix in front of every module and memory file, and pass the folder of the files down from the top.
 
-    Every module that holds an initialised memory, itself or below, gets the parameter ``MEM_DIR``, the folder in which
-    ``$readmemh`` looks; the default is the folder in which the tool runs.
+    Every module that contains an initialised memory, directly or in a submodule, gets the parameter ``MEM_DIR``: the
+    folder of the ``$readmemh`` files.  Its default is the folder in which the tool runs.
 
     Parameters
     ----------
     verilog : str
-        As Yosys prints it, with the wrappers of the memories.
+        Text printed by Yosys, followed by the wrappers of the memories.
     prefix : str
         A Verilog identifier; ``prefix_`` goes in front of every name.
     """

@@ -181,7 +181,7 @@ def test_distillation_and_block_sizes_apart(text, tmp_path, capsys):
 
 
 class TheirModel(torch.nn.Module):
-    """As a user would have written it."""
+    """A network definition such as a user would write."""
 
     def __init__(self, symbols=96, cell=torch.nn.LSTM, **arguments):
         super().__init__()

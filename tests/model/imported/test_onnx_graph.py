@@ -168,7 +168,7 @@ def test_batch_first_layout(tmp_path_factory, chosen):
 
 
 class Stack(torch.nn.Module):
-    """As a user would export it: perhaps an embedding before, a linear layer behind."""
+    """A network such as a user would export: a recurrent layer, perhaps between an embedding and a linear layer."""
 
     def __init__(self, rnn, symbols=None):
         super().__init__()
