@@ -185,7 +185,7 @@ def test_loops_are_named_with_one_way_on(tmp_path):
 
 
 def test_a_recurrent_node_in_the_body_of_a_loop_is_read(tmp_path, rng):
-    """As of an exporter that repeats a layer: its x is an input of the body."""
+    """An exporter may write a repeated layer this way; its x is an input of the body."""
     text = f"""{HEADER}g (float[T, B, 4] x, int64 n) => (float[T, 1, B, 3] y) {{
       true = Constant <value = bool {{1}}> ()
       [repeat] y = Loop(n, true) <
