@@ -8,7 +8,7 @@ from pathlib import Path
 from chessrnn.model.cost.design_report import table
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, print_table
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
-from chessrnn.sim.build import emit
+from chessrnn.sim.build import TESTBENCH_FILE, VERILOG_FILE, Build, emit, load_build
 
 BUILD = Path("build")
 
@@ -33,6 +33,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def files_of(build: Build) -> list[tuple[str, object]]:
+    """Name and purpose of every file that was written, files of one kind in one row."""
+    p, banks = build.prefix, build.config.num_banks
+    return [
+        (VERILOG_FILE, f"the design, top module {build.top}; add it to your sources"),
+        (f"{p}_*.mem", f"$readmemh files: {banks} weight banks, biases; expected vectors_x and vectors_h"),
+        (TESTBENCH_FILE, "self-checking testbench in plain Verilog, for any simulator"),
+        ("ports.json", "every port: direction, width, meaning"),
+        ("report.json", "cycles, memories, multipliers, compression"),
+        ("config.json", "the configuration and the digests that tie the files together"),
+    ]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse, emit, print."""
     args = parse(argv)
@@ -46,4 +59,6 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         print_table([*table(report), ("weights from", chosen.source), ("written to", f"{output}/")])
+        print()
+        print_table(files_of(load_build(output)))
     return 0

@@ -27,11 +27,12 @@ from chessrnn.model.memory_image import (
 )
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
-from chessrnn.sim import scenarios
+from chessrnn.sim import plain_testbench, scenarios
 from chessrnn.sim.scenarios import Scenario, random_sequences
 
 CONFIG_FILE = "config.json"
 VERILOG_FILE = "accelerator.v"
+TESTBENCH_FILE = "testbench.v"
 # Steps of the test sequences: they cover a state that is carried over, a single step, and resets in between.
 VECTOR_LENGTHS = (4, 1, 3)
 VECTOR_SEED = 0
@@ -86,8 +87,8 @@ def weights_digest(weights: NetworkWeights) -> str:
 
 
 def generator_sources() -> list[Path]:
-    """Sources that decide what :func:`emit` writes: ``model`` without the trainer, ``hdl``, and the scenarios."""
-    found = [Path(scenarios.__file__), Path(__file__)]
+    """Sources that decide what :func:`emit` writes: ``model`` without the trainer, ``hdl``, vectors and testbench."""
+    found = [Path(scenarios.__file__), Path(plain_testbench.__file__), Path(__file__)]
     for package in (chessrnn.model, chessrnn.hdl):
         root = Path(package.__file__).parent
         trainer = root / "training"
@@ -152,6 +153,8 @@ def emit(weights: NetworkWeights, path: str | Path, source: str, prefix: str | N
     for name, beats, fmt in (("vectors_x", scenario.x_beats, q.x), ("vectors_h", scenario.h_beats, q.h)):
         spec = MemorySpec(name, len(beats), 1 + k * fmt.width)
         texts[mem_file(prefix, name)] = mem_text(spec, beats, config.fingerprint)
+    counts = len(scenario.x_beats), len(scenario.h_beats)
+    texts[TESTBENCH_FILE] = plain_testbench.testbench(config, prefix, top_module(prefix), *counts)
     with replaced_directory(path, CONFIG_FILE) as directory:
         for name, text in texts.items():
             (directory / name).write_text(text, encoding="utf-8")
