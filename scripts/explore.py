@@ -9,7 +9,7 @@ from chessrnn.model.config import ENGINES, Config
 from chessrnn.model.cost.area import PAPER, tera_operations
 from chessrnn.model.cost.explore import DesignPoint, choose, cycle_budget, engines, pareto
 from chessrnn.model.errors import InvalidValueError, shown
-from chessrnn.model.files import make_folder, require_regular_file, write_atomic
+from chessrnn.model.files import make_folder, require_folder, require_regular_file, write_atomic
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, count, positive
 
 EXAMPLES = """examples:
@@ -37,7 +37,9 @@ def parse(argv) -> argparse.Namespace:
     parser.add_argument("--clock-mhz", type=positive, default=600.0, help="clock; default 600")
     parser.add_argument("--engine", choices=ENGINES, help="consider this engine alone")
     parser.add_argument("--sweep", action="store_true", help="draw the Pareto front (default without a latency)")
-    parser.add_argument("--out", type=Path, help="folder of the figures; default build/explore-<name>")
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="folder of the figures; default build/explore-<name>"
+    )
     parser.add_argument("--write-config", type=Path, metavar="FILE", help="write the chosen configuration as JSON")
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser.parse_args(argv)
@@ -164,6 +166,8 @@ def main(argv: list[str] | None = None) -> int:
         raise InvalidValueError(f"--engine must be direct for block_size {config.block_size}, not {shown(args.engine)}")
     if args.write_config:
         require_regular_file(args.write_config)
+    if args.out:
+        require_folder(args.out)
     results = {}
     if args.cycles or args.latency_us is not None:
         results.update(pick(config, args, names))

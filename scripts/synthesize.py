@@ -12,6 +12,8 @@ from chessrnn.hdl.verilog import TOP_MODULE, generate
 from chessrnn.model.config import Config
 from chessrnn.model.cost.area import CLOCK_HZ
 from chessrnn.model.errors import require
+from chessrnn.model.files import require_folder
+from chessrnn.model.text.corpus import load_corpus
 from chessrnn.model.weights import random_inputs
 from chessrnn.scripts.cli import EXIT_MISMATCH, add_config_arguments, command_parser, config_from, positive, print_table
 from chessrnn.scripts.verilog import BUILD
@@ -83,6 +85,13 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, synthesize, report."""
     args = parse(argv)
     config = config_from(args)
+    # Refused before minutes of synthesis, not after.
+    if args.weights is not None:
+        weights_from(args, config)
+    if args.text is not None:
+        load_corpus(args.text)
+    if args.output is not None:
+        require_folder(args.output)
     libraries = load_libraries(args.liberty) if args.liberty else [None]
     require(len(libraries) == 1, "liberty", "one standard-cell library", [str(path) for path in args.liberty])
     library = libraries[0]
@@ -131,7 +140,6 @@ def check_gates(args: argparse.Namespace, config: Config, result: Synthesis, val
 def add_power(args: argparse.Namespace, config: Config, result: Synthesis, values: dict, place: Path) -> None:
     """Simulate real text and measure; the result joins the report."""
     from chessrnn.model.text.char_model import CharModel
-    from chessrnn.model.text.corpus import load_corpus
     from chessrnn.sim.synthesis.power import STEPS, measure
 
     chosen = weights_from(args, config)
