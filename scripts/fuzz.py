@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from chessrnn.model.config import Config
 from chessrnn.model.cost.resources import matvec_multipliers
-from chessrnn.model.files import write_atomic
+from chessrnn.model.files import scratch_folder, write_atomic
 from chessrnn.model.progress import Progress
 from chessrnn.scripts.cli import EXIT_MISMATCH, command_parser, count, seed
 from chessrnn.sim.build import emit
@@ -71,10 +70,10 @@ def check(series: int, index: int, simulator: str) -> dict:
     runs = make_runs(series, index)
     scenario = runs[0].scenario
     problems, cycles = [], 0
-    with tempfile.TemporaryDirectory(prefix="chessrnn-fuzz-") as folder:
+    with scratch_folder() as folder:
         try:
-            emit(scenario.weights, Path(folder) / "build", f"fuzz, seed {series}, design {index}")
-            for result in simulate(Path(folder) / "build", runs, simulator_of(scenario.config, simulator)):
+            emit(scenario.weights, folder / "build", f"fuzz, seed {series}, design {index}")
+            for result in simulate(folder / "build", runs, simulator_of(scenario.config, simulator)):
                 problems += [f"{result.run.name}: {problem}" for problem in result.problems]
                 cycles += result.cycles
         except SimulationError as error:

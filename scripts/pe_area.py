@@ -3,7 +3,6 @@
 import argparse
 import json
 import sys
-import tempfile
 from itertools import product
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from chessrnn.model.config import ARITHMETICS, ENGINES, FAST_BLOCK_SIZES, Config
 from chessrnn.model.cost.area import NAND2_AREA_90NM, SRAM_90NM, UTILISATION
 from chessrnn.model.datapath import datapath_widths
 from chessrnn.model.errors import require
-from chessrnn.model.files import make_folder, write_atomic
+from chessrnn.model.files import make_folder, scratch_folder, write_atomic
 from chessrnn.model.presets import preset
 from chessrnn.scripts.cli import command_parser, count
 from chessrnn.scripts.verilog import BUILD
@@ -64,8 +63,7 @@ def config_of(k: int, bits: int, engine: str, arithmetic: str, tile_cols: int) -
 
 def areas(config: Config, library: Library | None) -> dict[str, float]:
     """Gate equivalents of every module that stands in a tile row, the modules below included."""
-    with tempfile.TemporaryDirectory(prefix="chessrnn-pe-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder() as folder:
         plain = library.write_plain(folder) if library else None
         prepared = prepare(generate(config), "matvec", plain, folder)
         if library is None:

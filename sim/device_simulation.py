@@ -6,7 +6,6 @@ import mmap
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from chessrnn.hdl.device.device import FPGA_MODULE, generate
 from chessrnn.hdl.device.host_link import IDENTITY_SPEC
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidFileError, UserError, require
-from chessrnn.model.files import replaced_directory
+from chessrnn.model.files import replaced_directory, scratch_folder
 from chessrnn.model.link.client import Timeouts
 from chessrnn.model.link.frames import BITS_PER_BYTE, FrameError, Identity, LinkConfig, LinkLayout
 from chessrnn.model.memory_image import FINGERPRINT_LABEL, initialised_memories, mem_text, memory_words
@@ -142,9 +141,8 @@ def simulated_device(
     if f"{FINGERPRINT_LABEL} {values['configuration']}" not in header:
         raise InvalidFileError(f"{verilog} must be Verilog of {FINGERPRINT_LABEL} {values['configuration']}")
     compiled = directory / "sim" / simulator / Path(source).stem
-    with environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
+    with environment(simulator), scratch_folder() as scratch:
         _compile(verilog, compiled, simulator, FPGA_MODULE)
-        scratch = Path(scratch)
         for memory in directory.glob("*.mem"):
             (scratch / memory.name).symlink_to(memory)
         address, stop, log, clock = (scratch / name for name in ("address", "stop", "run.log", "clock"))

@@ -3,11 +3,11 @@
 import importlib.util
 import re
 import subprocess
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 from chessrnn.model.errors import MissingToolError
+from chessrnn.model.files import scratch_folder
 from chessrnn.sim.build import VERILOG_FILE, load_build
 from chessrnn.sim.runner import environment
 from chessrnn.sim.synthesis import yosys_process
@@ -56,8 +56,8 @@ def yosys_warnings(directory: str | Path) -> list[str]:
     build = load_build(directory)
     if importlib.util.find_spec("pyosys") is None:
         raise MissingToolError("package pyosys must be installed (make check does)")
-    with tempfile.TemporaryDirectory(prefix="chessrnn-lint-") as scratch:
-        script = Path(scratch) / "lint.ys"
+    with scratch_folder() as scratch:
+        script = scratch / "lint.ys"
         script.write_text(YOSYS_PASSES.format(file=VERILOG_FILE, top=build.top), encoding="utf-8")
         done = subprocess.run(
             yosys_process.command(script), cwd=build.path, capture_output=True, text=True, check=False

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from chessrnn.model.errors import MissingToolError, require
+from chessrnn.model.files import scratch_folder
 from chessrnn.model.schedule import Schedule, Timeline
 from chessrnn.model.state_beats import state_bits
 from chessrnn.sim.build import VERILOG_FILE, load_build
@@ -196,9 +196,9 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
             for run in runs
         ]
     }
-    with environment(simulator), tempfile.TemporaryDirectory(prefix="chessrnn-") as scratch:
+    with environment(simulator), scratch_folder() as scratch:
         _compile(directory / VERILOG_FILE, compiled, simulator, build.top)
-        results = _execute(directory, compiled, Path(scratch), job, simulator, build.top)
+        results = _execute(directory, compiled, scratch, job, simulator, build.top)
     return [judge(run, raw) for run, raw in zip(runs, results, strict=True)]
 
 

@@ -1,12 +1,12 @@
 """Gates and depth of small designs, to notice when a change makes them larger: ``tests/baselines/``."""
 
-import tempfile
 from itertools import product
 from pathlib import Path
 
 from chessrnn.hdl.verilog import TOP_MODULE, generate
 from chessrnn.model.config import ARITHMETICS, ENGINES
 from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.files import scratch_folder
 from chessrnn.model.presets import preset
 from chessrnn.model.text_file import read_json
 from chessrnn.sim.synthesis.flow import synthesize
@@ -29,8 +29,8 @@ def measure(engine: str, arithmetic: str) -> dict:
     """Gate equivalents of generic cells and depth in cells, of the design and of each module."""
     chosen = {"architecture.engine": engine, "architecture.arithmetic": arithmetic}
     config = preset("tiny").replace(SMALL | chosen)
-    with tempfile.TemporaryDirectory(prefix="chessrnn-synthesis-") as folder:
-        result = synthesize(generate(config), TOP_MODULE, None, Path(folder))
+    with scratch_folder() as folder:
+        result = synthesize(generate(config), TOP_MODULE, None, folder)
     top = result.areas[TOP_MODULE]
     return {
         "gates": top.total,

@@ -1,12 +1,11 @@
 """Simulation of the mapped netlist by the bench of the RTL: reference and cycles must be the same."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
+from chessrnn.model.files import scratch_folder
 from chessrnn.model.memory_image import FINGERPRINT_LABEL
 from chessrnn.model.weights import LayerWeights
 from chessrnn.sim.build import VERILOG_FILE, emit
@@ -61,8 +60,8 @@ def check(
     scenario = Scenario(weights, random_sequences(config, rng, LENGTHS))
     stalls = [StallPattern("random", STALLS, seed=number) for number in (1, 2)]
     runs = [Run(scenario, name="no stalls"), Run(scenario, *stalls, name="random stalls")]
-    with tempfile.TemporaryDirectory(prefix="chessrnn-gates-") as scratch:
-        rtl, gates = Path(scratch) / "rtl", Path(scratch) / "gates"
+    with scratch_folder() as scratch:
+        rtl, gates = scratch / "rtl", scratch / "gates"
         for folder in (rtl, gates):
             emit(weights, folder, "gate-level check", prefix="")
         text = netlist_verilog(netlist, liberty, config.fingerprint)

@@ -6,15 +6,14 @@ not seen), and each cell the energy that the library states.
 """
 
 import re
-import tempfile
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from chessrnn.hdl.verilog import TOP_MODULE
 from chessrnn.model.cost.area import operations_per_step
+from chessrnn.model.files import scratch_folder
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import LayerWeights
 from chessrnn.sim.build import VERILOG_FILE, emit
@@ -125,8 +124,8 @@ def measure(result: Synthesis, weights: LayerWeights, x: np.ndarray, source: str
     """
     config, netlist, liberty = weights.config, result.netlist, result.library.liberty
     sampled = _sampled(result)
-    with tempfile.TemporaryDirectory(prefix="chessrnn-power-") as scratch:
-        folder, dump = Path(scratch) / "rtl", Path(scratch) / "power.vcd"
+    with scratch_folder() as scratch:
+        folder, dump = scratch / "rtl", scratch / "power.vcd"
         emit(weights, folder, "power", prefix="")
         verilog = folder / VERILOG_FILE
         # Escaped, as submodules may be called like Verilog's own words.
