@@ -1,11 +1,12 @@
 """Values of graph inputs from an .npz file: weights that an ONNX model takes as inputs."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
-from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.errors import InvalidFileError, shown
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 from chessrnn.model.imported.tensor_file import check_size
 
@@ -32,9 +33,9 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
             raise InvalidFileError(f"{path} must hold {rule}, not {len(sizes)} of {sum(sizes)}")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise InvalidFileError(f"{path} must be an .npz file of arrays: {error}") from None
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-            raise InvalidFileError(f"{name!r} must be an array of numbers in {path}")
+            raise InvalidFileError(f"{shown(name)} must be an array of numbers in {path}")
     return arrays

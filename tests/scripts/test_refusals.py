@@ -14,6 +14,8 @@ from chessrnn.scripts.weight_arguments import SHIPPED
 # What else an option needs to be looked at.
 MORE = {
     ("convert", "--calibrate"): ["{model}"],
+    ("convert", "--inputs"): ["a.onnx"],
+    ("inspect", "--inputs"): ["a.onnx"],
     ("train", "--state-dict"): ["--text", "{text}"],
     ("train", "--cmudict"): ["--task", "phones", "--fsdd", "{recordings}"],
     ("train", "--export"): ["--dense", "1", "--circulant", "1", "--approximate", "1", "--quantized", "1"],
