@@ -16,6 +16,7 @@ from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import delay
 from chessrnn.model.config import Config
 from chessrnn.model.schedule import activation_latency, cell_latency
+from chessrnn.model.widths import rounded_sum_bits, rounded_terms_bits
 
 
 class CellLane(wiring.Component):
@@ -87,7 +88,8 @@ class CellLane(wiring.Component):
         Half an LSB is added together with the bias, so the rounding needs no adder of its own.
         """
         frac, fmt = self.config.accumulator_fracs[gate], self.config.quantization.preact
-        total = Signal(signed(self.config.accumulator_bits + 1), name=f"total_{self.config.gates[gate]}")
+        width = rounded_sum_bits(self.config.accumulator_bits, frac - fmt.fraction_bits)
+        total = Signal(signed(width), name=f"total_{self.config.gates[gate]}")
         m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half_lsb(frac, fmt))
         return self._preact(m, gate, drop(total, frac, fmt))
 
@@ -109,11 +111,10 @@ class CellLane(wiring.Component):
                 m.d.comb += [multiplier.left.eq(a), multiplier.right.eq(b)]
                 terms.append((multiplier.product, bits))
             return requantize(*aligned(*terms), fmt)
-        # Carries do not propagate in the products, only once in the final addition.  Each of the at most three terms,
-        # and the half LSB, is below half of the range of ``width`` bits.
+        # Carries do not propagate in the products, only once in the final addition.
         widths = [len(a) + len(b) + frac - bits for _, a, b, bits in products]
         widths += [len(addend[0]) + frac - addend[1]] if addend else []
-        width = max(widths) + 2
+        width = rounded_terms_bits(widths, frac - fmt.fraction_bits)
         total = CarrySaveSum(m, (1 << width) - 1, name)
         for part, a, b, bits in products:
             # The half LSB is added inside the first product that has as many fraction bits as the sum.

@@ -309,6 +309,19 @@ def random_state(config: Config, rng: np.random.Generator) -> list[tuple[np.ndar
     return [of_layer() for _ in range(config.network.num_layers)]
 
 
+# What the validator accepts of each format: widths, fraction bits (those of x and h within what Q-formats are used for,
+# as a finer or coarser one only changes shifts) and least integer bits.
+FORMAT_WIDTHS = {"x": (2, 16), "h": (2, 16), "preact": (4, 16), "gate": (4, 16), "cell": (4, 24), "peephole": (2, 16)}
+FRACTION_BITS = {
+    "x": (-16, 32),
+    "h": (-16, 32),
+    "preact": (1, 32),
+    "gate": (1, 32),
+    "cell": (1, 32),
+    "peephole": (-16, 32),
+}
+MIN_INTEGER_BITS = {"x": -30, "h": -30, "preact": -30, "gate": 2, "cell": -30, "peephole": -30}
+
 # Random designs have at most this many products, so that they simulate quickly.
 MAX_PRODUCTS = 300
 MAX_DRAWS = 1000
@@ -347,6 +360,17 @@ class _Dice:
     def chance(self, probability: float) -> bool:
         """Whether an event of the given probability occurs."""
         return bool(self.rng.random() < probability)
+
+    def corner(self, low: int, high: int) -> int:
+        """An integer from low to high, with three tenths of the draws at one of the two ends."""
+        return self.pick(low, high) if self.chance(0.3) else self.between(low, high)
+
+    def legal_format(self, name: str) -> QFormat:
+        """Any format that the quantization point of this name may have, often one at the end of a range."""
+        width = self.corner(*FORMAT_WIDTHS[name])
+        low, high = FRACTION_BITS[name]
+        fraction_bits = self.corner(low, min(high, width - MIN_INTEGER_BITS[name]))
+        return QFormat(width - fraction_bits, fraction_bits)
 
     def qformat(self, integer_bits: tuple[int, int], fraction_bits: tuple[int, int]) -> str:
         """A Q-format whose numbers of bits lie in the given ranges."""
@@ -421,7 +445,9 @@ def _output_layer(network: dict, k: int) -> tuple[int, int]:
 
 
 def _draw_quantization(dice: _Dice, cell: Cell) -> dict:
-    """Formats: the defaults with random weights, or every one of them random."""
+    """Formats: the defaults with random weights, every one of them random, or anything that is legal."""
+    if dice.chance(0.4):
+        return _draw_legal_quantization(dice, cell)
     usual = dice.chance(0.4)
     quantization: dict = {"weight_bits": dice.between(2, 8), "projection_frac": dice.between(0, 9)}
     if usual:
@@ -435,6 +461,22 @@ def _draw_quantization(dice: _Dice, cell: Cell) -> dict:
         "gate": dice.qformat((2, 4), (3, 12)),
         "cell": dice.qformat((2, 8), (3, 16)),
         "peephole": dice.qformat((1, 3), (1, 9)),
+    }
+
+
+def _draw_legal_quantization(dice: _Dice, cell: Cell) -> dict:
+    """Formats from the whole range that the validator accepts, with a share at its corners."""
+    formats = {name: dice.legal_format(name) for name in FORMAT_WIDTHS}
+    # The rounding of a sum drops 0 to 31 bits: of the other weights, all are rejected.
+    least = formats[cell.sum_format].fraction_bits - formats["h"].fraction_bits
+    low, high = max(-8, least), min(20, least + 31)
+    fracs = [dice.corner(low, max(low, high)) for _ in cell.gates]
+    return {
+        **{name: str(fmt) for name, fmt in formats.items()},
+        "weight_bits": dice.corner(2, 8),
+        "weight_frac": fracs,
+        "projection_frac": dice.corner(0, 20),
+        "bias_bits": dice.corner(8, 32),
     }
 
 

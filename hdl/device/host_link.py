@@ -124,7 +124,7 @@ class HostLink(wiring.Component):
         x_bits, h_bits = layout.x_beat_bytes * DATA_BITS, layout.h_beat_bytes * DATA_BITS
         shift = Signal(max(x_bits, h_bits))
         place = Signal(range(max(layout.x_beat_bytes, layout.h_beat_bytes)))  # byte within the beat
-        beat = Signal(range(max(config.num_input_blocks, config.num_hidden_blocks)))
+        beat = Signal(range(max(config.num_input_blocks, config.num_output_blocks)))
         last_step = Signal()
         running = Signal()
         x_ends, h_ends = Signal(), Signal()
@@ -132,7 +132,7 @@ class HostLink(wiring.Component):
             self.x.payload.data.eq(shift[len(shift) - x_bits :]),
             self.x.payload.last.eq(last_step & x_ends),
             x_ends.eq(beat == config.num_input_blocks - 1),
-            h_ends.eq(beat == config.num_hidden_blocks - 1),
+            h_ends.eq(beat == config.num_output_blocks - 1),
             answer.write_data.eq(shift[:DATA_BITS]),
         ]
         with m.If(running):
