@@ -48,6 +48,15 @@ def test_device_survives_damaged_frames(weights, tmp_path, rng):
     assert counters.refused > FRAMES // 2
 
 
+def test_device_answers_for_a_projected_network(tmp_path, rng):
+    # Its steps have fewer beats of h than the cell has hidden blocks: the host link must count those that leave.
+    name, settings = NETLIST_DEFAULT
+    changes = {"network.hidden_size": 9, "network.projection_size": 3, "architecture.arithmetic": "multiplier"}
+    projected = random_weights(preset(name).replace({**settings, **changes}), rng)
+    assert projected.config.num_output_blocks < projected.config.num_hidden_blocks
+    converse(emit_device(projected, tmp_path / "device"), DEVICE_FILE, projected, rng, 2)
+
+
 def test_netlist_of_ecp5_cells_is_the_same_device(weights, tmp_path, rng):
     directory = emit_device(weights, tmp_path / "device")
     cells = emit_netlist(directory, lambda text, passing=False: None)
