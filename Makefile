@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
+# Steps of set-up write into one .venv, and what is missing is said before the first of them.
+.NOTPARALLEL:
 
 CONFIG  ?= char128
 SET     ?=
@@ -23,28 +25,34 @@ MODEL   ?=
 PYTHON  ?=
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
 RUN     := .venv/bin/python
+find_python = for python in $(PYTHONS); do \
+        if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found="$$python"; break; fi; \
+    done; \
+    if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
 READER   = $(if $(filter %.onnx,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
+TEST_PACKAGES = $(foreach extra,sim train import synth plot dev,.venv/.$(extra))
+PYTEST   = $(RUN) -m pytest -n $(WORKERS)
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 # Every target that `make help` lists.
-.PHONY: $(shell sed -nE 's/^([a-z]+):[^\#]*\#\# .*/\1/p' Makefile)
+.PHONY: $(shell sed -nE 's/^([a-z-]+):[^\#]*\#\# .*/\1/p' Makefile)
 
 help: ## this list
 	@echo 'usage: make TARGET [CONFIG=preset|file] [SET="section.field=value ..."] [ARGS="more options"]'
-	@sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
-	    || sed -nE 's/^([a-z]+):[^#]*## (.*)/  \1  \2/p' $(MAKEFILE_LIST)
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
+	    || sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1  \2/p' $(MAKEFILE_LIST)
 
 verilog: .venv/.base ## emit build/<name>/: Verilog, weight files, expected vectors, report (CONFIG, SET)
 	@$(RUN) -m chessrnn verilog $(OPTIONS)
 
-sim: .venv/.sim | compiler ## feed text through the emitted Verilog, compare every h (SIM=verilator or icarus)
+sim: $(if $(filter icarus,$(SIM)),programs-of-icarus,programs-of-verilator) .venv/.sim ## feed text through the emitted Verilog, compare every h (SIM=verilator or icarus)
 	@$(RUN) -m chessrnn sim --sim $(SIM) $(OPTIONS)
 
-check: .venv/.sim .venv/.synth | compiler ## lint the emitted Verilog with Verilator and Yosys (CONFIG, SET)
+check: programs-of-verilator .venv/.sim .venv/.synth ## lint the emitted Verilog with Verilator and Yosys (CONFIG, SET)
 	@$(RUN) -m chessrnn check $(OPTIONS)
 
-fuzz: .venv/.sim | compiler ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED)
+fuzz: programs-of-icarus programs-of-verilator .venv/.sim ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED)
 	@$(RUN) -m chessrnn fuzz --count $(N) --seed $(SEED) $(ARGS)
 
 explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
@@ -83,10 +91,13 @@ xilinx: .venv/.fpga ## LUT, FF, BRAM, DSP of 7-series and UltraScale+ parts (CON
 host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a simulated one
 	@$(RUN) -m chessrnn host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 
-test: .venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.plot .venv/.dev | compiler ## linter, formatter, every test
-	@$(RUN) -m ruff check .
-	@$(RUN) -m ruff format --check .
-	@$(RUN) -m pytest -n $(WORKERS) --durations=15 $(ARGS)
+test: programs-of-tests $(TEST_PACKAGES) lint ## linter, formatter, every test but the slow ones: ten minutes on two cores
+	@$(PYTEST) -m 'not slow' $(ARGS)
+
+test-slow: programs-of-tests $(TEST_PACKAGES) ## the tests that `make test` leaves out: retraining, netlists, long simulations
+	@$(PYTEST) -m slow $(ARGS)
+
+test-all: test test-slow ## every test
 
 docs: .venv/.docs ## documentation site in build/site/, warnings as errors; builds and opens without a network
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet $(ARGS)
@@ -110,26 +121,22 @@ distclean: clean ## remove .venv as well
 # -- set-up ----------------------------------------------------------------------------------------------------
 
 .venv/.python: # made once: a newer Makefile is no reason to install everything again
-	@for python in $(PYTHONS); do \
-	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then found="$$python"; break; fi; \
-	done; \
-	if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi; \
+	@$(find_python); \
 	if ! "$$found" -c 'import venv, ensurepip' >/dev/null 2>&1; then \
 	    echo "make: error: $$found must have the modules venv and ensurepip (Debian: apt-get install python3-venv)" >&2; exit 2; \
 	fi; \
 	rm -rf .venv; "$$found" -m venv .venv; touch $@
 
 .venv/.base: .venv/.python pyproject.toml requirements.lock
-	@echo 'installing: base'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --constraint requirements.lock --editable .; touch $@
+	@$(RUN) scripts/set_up.py packages; touch $@
 
 .venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.fpga .venv/.plot .venv/.docs .venv/.dev: .venv/.%: .venv/.base
-	@echo 'installing: $*'; $(RUN) -m pip install --quiet --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[$*]'; touch $@
+	@$(RUN) scripts/set_up.py packages $*; touch $@
 
-# Verilator makes C++ of the design; cocotb's Makefiles need perl and make with it.
-.PHONY: compiler
-compiler:
-	@for tool in g++ perl make; do \
-	    if ! command -v $$tool >/dev/null; then \
-	        echo "make: error: $$tool must be installed to simulate (Debian: apt-get install g++ perl make)" >&2; exit 2; \
-	    fi; \
-	done
+# Before anything slow: tests run without what cannot be installed, a simulation does not.
+.PHONY: programs-of-tests programs-of-verilator programs-of-icarus
+programs-of-tests:
+	@$(find_python); "$$found" scripts/set_up.py programs --install --optional
+
+programs-of-verilator programs-of-icarus: programs-of-%:
+	@$(find_python); "$$found" scripts/set_up.py programs $*

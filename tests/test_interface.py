@@ -59,6 +59,7 @@ def test_wrong_arguments_are_named(call, message, rng):
     assert str(raised.value).startswith(message)
 
 
+@pytest.mark.needs("icarus")
 def test_simulation_equals_the_reference(rng, tmp_path):
     weights = chessrnn.compress(
         chessrnn.load_network(state_dict(rng)), block_size=1, settings={"architecture.arithmetic": "multiplier"}

@@ -134,6 +134,7 @@ def test_every_cell_from_file_to_integers(cell, tmp_path, capsys):
     assert json.loads(command(inspect_model, [path, "--json"], capsys)[1])["supported"]
 
 
+@pytest.mark.needs("icarus")
 @pytest.mark.parametrize("cell", ["gru", "gru_reset_first"])
 def test_a_gru_from_its_file_through_the_verilog(cell, tmp_path, capsys, monkeypatch):
     path = saved_cell(cell, tmp_path)
@@ -148,6 +149,7 @@ def test_a_gru_from_its_file_through_the_verilog(cell, tmp_path, capsys, monkeyp
     assert load_build(tmp_path / "runs" / cell / "verilog").config.network.cell == cell
 
 
+@pytest.mark.needs("icarus")
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
 @pytest.mark.parametrize(
     "make",
@@ -195,6 +197,7 @@ class Exported(torch.nn.Module):
         return self.lstm(x, (self.h, self.c))[0]
 
 
+@pytest.mark.needs("icarus")
 def test_an_lstm_that_pytorch_exported_through_the_verilog(tmp_path, capsys, monkeypatch):
     """With its first state, which goes in through the state ports before every sequence."""
     monkeypatch.chdir(tmp_path)
@@ -248,6 +251,7 @@ def test_a_layer_of_both_directions(saved, tmp_path, capsys):
     assert "are cut" not in command(convert, longer, capsys)[2]
 
 
+@pytest.mark.needs("icarus")
 def test_retraining_from_the_file_survives_ctrl_c(saved, tmp_path, capsys, monkeypatch):
     """To the same integers as in one go, and through the simulator."""
     path = saved(layers=2)

@@ -309,7 +309,9 @@ def problems(directory, weights, runs, simulator) -> list[str]:
     return [f"{result.run.name}: {problem}" for result in results for problem in result.problems]
 
 
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.needs(simulator)) for name, (simulator, *_) in DESIGNS.items()]
+)
 def test_design(name, tmp_path, rng):
     simulator, base, settings = DESIGNS[name]
     weights = random_weights(preset(base).replace(settings), rng)
@@ -323,12 +325,14 @@ def test_design(name, tmp_path, rng):
     assert problems(tmp_path / "build", weights, runs, simulator) == []
 
 
+@pytest.mark.needs("icarus")
 @pytest.mark.parametrize("index", range(12))
 def test_random_design(index, tmp_path):
     runs = make_runs(2024, index)
     assert problems(tmp_path / "build", runs[0].scenario.weights, runs, "icarus") == []
 
 
+@pytest.mark.needs("icarus")
 def test_a_wrong_weight_is_seen(tmp_path, rng):
     """The comparison itself: another network's memories must not pass."""
     config = preset("tiny")
@@ -340,6 +344,7 @@ def test_a_wrong_weight_is_seen(tmp_path, rng):
     assert result.timeline == other.timeline
 
 
+@pytest.mark.needs("icarus")
 @pytest.mark.parametrize("contexts", [1, 2])
 def test_a_sequence_goes_on_where_another_ended(contexts, tmp_path, rng):
     """Cut in three, handed on through the state ports, the sequence of a context gives what it gives whole."""
@@ -356,6 +361,7 @@ def test_a_sequence_goes_on_where_another_ended(contexts, tmp_path, rng):
         assert np.array_equal(result.h[places], Scenario(weights, (x,)).expected[0])
 
 
+@pytest.mark.needs("icarus")
 def test_characters_of_the_shipped_network(tmp_path):
     """What `make sim` does, in short: the shipped weights, a text, the next characters from the RTL's own h."""
     # Icarus takes minutes for the carry-save rows of a whole tile; `make sim` has Verilator for them.

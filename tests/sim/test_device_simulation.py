@@ -43,11 +43,13 @@ def converse(directory, source, weights, rng, frames):
     return counters
 
 
+@pytest.mark.needs("icarus")
 def test_device_survives_damaged_frames(weights, tmp_path, rng):
     counters = converse(emit_device(weights, tmp_path / "device"), DEVICE_FILE, weights, rng, FRAMES)
     assert counters.refused > FRAMES // 2
 
 
+@pytest.mark.needs("icarus")
 def test_device_answers_for_a_projected_network(tmp_path, rng):
     # Its steps have fewer beats of h than the cell has hidden blocks: the host link must count those that leave.
     name, settings = NETLIST_DEFAULT
@@ -57,6 +59,7 @@ def test_device_answers_for_a_projected_network(tmp_path, rng):
     converse(emit_device(projected, tmp_path / "device"), DEVICE_FILE, projected, rng, 2)
 
 
+@pytest.mark.needs("icarus")
 def test_netlist_of_ecp5_cells_is_the_same_device(weights, tmp_path, rng):
     directory = emit_device(weights, tmp_path / "device")
     cells = emit_netlist(directory, lambda text, passing=False: None)

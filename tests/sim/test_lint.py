@@ -30,6 +30,7 @@ DESIGNS = {
 }
 
 
+@pytest.mark.needs("verilator")
 @pytest.mark.parametrize("name", DESIGNS)
 def test_clean(name, tmp_path, rng):
     base, settings = DESIGNS[name]
@@ -47,6 +48,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.needs("verilator")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_are_seen(fault, tmp_path, rng):
     code, check, text = FAULTS[fault]

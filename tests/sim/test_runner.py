@@ -142,6 +142,7 @@ def replace_fingerprint(path):
     path.write_text(re.sub(r"configuration [0-9a-f]{16}", "configuration 0123456789abcdef", path.read_text()))
 
 
+@pytest.mark.needs("icarus")
 @pytest.mark.parametrize("name", ["accelerator.v", "tiny_bias.mem", "tiny_weights_r3_c1.mem"])
 @pytest.mark.parametrize("damage", [replace_fingerprint, lambda path: path.unlink()], ids=["other", "missing"])
 def test_mismatching_files_are_refused(build, scenario, name, damage):

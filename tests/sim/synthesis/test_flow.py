@@ -41,6 +41,7 @@ def library(library_file):
     return load_libraries([library_file])[0]
 
 
+@pytest.mark.needs("opensta")
 def test_a_module_is_counted_as_often_as_it_is_there(library, tmp_path):
     result = synthesize(TWICE, "twice", library, tmp_path, ports_fraction=0.0)
     half = result.areas["half"]
@@ -139,11 +140,13 @@ def with_wires(library_file, folder):
     return load_libraries([path])[0]
 
 
+@pytest.mark.needs("opensta")
 def test_fo4_is_that_of_the_table(library, tmp_path):
     # Base 10 ps, and 2 ns/pF times four inputs of 2 fF.
     assert opensta.measure_fo4(library.liberty, tmp_path) == pytest.approx(26e-12, rel=1e-3)
 
 
+@pytest.mark.needs("opensta")
 def test_fo4_is_without_wires_and_a_path_is_not(library, library_file, tmp_path):
     wires = with_wires(library_file, tmp_path)
     assert opensta.measure_fo4(wires.liberty, tmp_path) == pytest.approx(26e-12, rel=1e-3)
@@ -151,6 +154,7 @@ def test_fo4_is_without_wires_and_a_path_is_not(library, library_file, tmp_path)
     assert longer.timing.period > 1.5 * without.timing.period
 
 
+@pytest.mark.needs("opensta")
 def test_paths_of_logic_and_from_memories_are_told_apart(library, tmp_path):
     text = (
         MEMORY
@@ -169,6 +173,7 @@ def test_paths_of_logic_and_from_memories_are_told_apart(library, tmp_path):
     assert timing.lengths == (logic.period, max(logic.period, memory.period))
 
 
+@pytest.mark.needs("opensta")
 def test_path_of_known_gates(library, tmp_path):
     result = synthesize(TWICE, "twice", library, tmp_path, ports_fraction=0.0)
     stage = next(s for s in result.timing.stages if s.start == ("half", "y") and s.end == ("half", "y"))
@@ -182,6 +187,7 @@ def test_path_of_known_gates(library, tmp_path):
     assert result.timing.period == max(s.period for s in result.timing.stages)
 
 
+@pytest.mark.needs("opensta")
 def test_effort_goes_to_modules_of_long_paths(library, tmp_path):
     result = synthesize(SLOW + TWICE, "slow", library, tmp_path, target_fo4=20, ports_fraction=0.0)
     assert result.efforts == {"slow": "fast"}
@@ -203,6 +209,7 @@ def test_modules_are_as_small_as_any_effort_makes_them(library, library_file, tm
     assert choices.harder(chosen, set()) == {}
 
 
+@pytest.mark.needs("opensta")
 def test_errors_of_opensta_fail_the_run(tmp_path):
     with pytest.raises(ToolError, match="OpenSTA must finish without an error, not 'Error.*no_such_command"):
         opensta.run(["no_such_command"], tmp_path, "broken")

@@ -1,0 +1,199 @@
+"""Set-up steps of the Makefile: system programs that simulations and tests use, and Python packages.
+
+Any Python 3 runs this file before a virtual environment exists, so it imports nothing but the standard library.  What
+it does is reported on stderr, with the elapsed time where it takes long.
+
+usage: set_up.py programs [--install] [--optional] [TOOL ...]   check for the system programs of all tools or of some
+       set_up.py packages [EXTRA]                               install the project with an extra into this Python
+"""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+EXIT_USER_ERROR = 2
+# Seconds between lines that show that a step is still running, in a log file and on a terminal.
+LOG_INTERVAL, TERMINAL_INTERVAL = 15.0, 1.0
+
+
+# Tool → what it is for.  cocotb simulates with Verilator through C++ and the makefiles that Verilator writes.
+TOOLS = {
+    "icarus": "simulation with Icarus Verilog",
+    "verilator": "simulation with Verilator",
+    "opensta": "timing and power of netlists",
+}
+
+
+class Program(NamedTuple):
+    """A program that pip cannot install, its Debian package, and the tool that consists of it or runs it."""
+
+    name: str
+    package: str
+    tool: str
+
+
+PROGRAMS = (
+    Program("iverilog", "iverilog", "icarus"),
+    Program("sta", "opensta", "opensta"),
+    Program("g++", "g++", "verilator"),
+    Program("perl", "perl", "verilator"),
+    Program("make", "make", "verilator"),
+)
+
+
+def missing_programs(tools=()):
+    """List the programs of some tools, or of all, that PATH lacks."""
+    chosen = [program for program in PROGRAMS if not tools or program.tool in tools]
+    return [program for program in chosen if shutil.which(program.name) is None]
+
+
+def install_command(programs):
+    """Return the command that installs programs on Debian and its relatives."""
+    return "apt-get install " + " ".join(dict.fromkeys(program.package for program in programs))
+
+
+def all_required():
+    """Whether a missing program is an error: in continuous integration, or where REQUIRE_ALL=1 asks for it."""
+    return any(os.environ.get(name, "").lower() not in ("", "0", "false") for name in ("CI", "REQUIRE_ALL"))
+
+
+def run_with_clock(label, command):
+    """Run a command without its output, showing the elapsed time; whether it succeeded.
+
+    The end of its output is printed if it fails.
+    """
+    terminal = sys.stderr.isatty()
+    began = time.monotonic()
+
+    def show(text, end="\n"):
+        print(f"{label}: {text:<20}" if terminal else f"{label}: {text}", end=end, file=sys.stderr, flush=True)
+
+    if not terminal:
+        show("started")
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while True:
+                try:
+                    status = process.wait(TERMINAL_INTERVAL if terminal else LOG_INTERVAL)
+                    break
+                except subprocess.TimeoutExpired:
+                    show(f"{time.monotonic() - began:.0f} s", "\r" if terminal else "\n")
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+        if status:
+            log.seek(0)
+            lines = log.read().decode("utf-8", "replace").strip().splitlines()
+            print("\n".join(lines[-15:]), file=sys.stderr)
+    show(f"failed after {time.monotonic() - began:.0f} s" if status else f"{time.monotonic() - began:.0f} s")
+    return status == 0
+
+
+def privilege():
+    """Return what to write before ``apt-get`` so that it may install, or None where this user may not."""
+    if shutil.which("apt-get") is None:
+        return None
+    if os.geteuid() == 0:
+        return []
+    if shutil.which("sudo"):
+        asked = subprocess.run(
+            ["sudo", "-n", "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False
+        )
+        if asked.returncode == 0:
+            return ["sudo", "-n"]
+    return None
+
+
+def install(programs, prefix):
+    """Install the packages of programs with ``apt-get``; those that it does not have are left out."""
+    packages = list(dict.fromkeys(program.package for program in programs))
+    print(f"installing system programs: {described(programs)}", file=sys.stderr)
+    apt_get = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120"]
+    run_with_clock("apt-get update", [*apt_get, "update"])
+
+    def installed(chosen):
+        label = f"apt-get install {' '.join(chosen)}"
+        return run_with_clock(label, [*apt_get, "install", "-y", "--no-install-recommends", *chosen])
+
+    if not installed(packages) and len(packages) > 1:
+        # A distribution that lacks one of them installs none.
+        for package in packages:
+            installed([package])
+
+
+def described(programs):
+    """Names and purposes of programs, for a message."""
+    return ", ".join(f"{program.name} ({TOOLS.get(program.tool, program.tool)})" for program in programs)
+
+
+def set_up_programs(tools, may_install, optional):
+    """Check for programs, and install what is missing where that is allowed; the exit status.
+
+    Parameters
+    ----------
+    tools : list of str
+        Names of :data:`TOOLS`; all if empty.
+    may_install : bool
+        Whether to run ``apt-get``, as root or with a ``sudo`` that asks for no password.
+    optional : bool
+        Whether to go on without a missing program; :func:`all_required` overrules it.
+    """
+    missing = missing_programs(tools)
+    if may_install:
+        wanted = list(missing)
+        if importlib.util.find_spec("ensurepip") is None and not (ROOT / ".venv" / ".python").exists():
+            # Debian takes this part of Python's own library out of the package of Python.
+            version = ".".join(map(str, sys.version_info[:2]))
+            wanted.append(Program("ensurepip", f"python{version}-venv", "the virtual environment .venv"))
+        prefix = privilege() if wanted else None
+        if prefix is not None:
+            install(wanted, prefix)
+            missing = missing_programs(tools)
+    if not missing:
+        return 0
+    if optional and not all_required():
+        print(f"missing: {described(missing)}", file=sys.stderr)
+        print(f"they come with: {install_command(missing)} (as root, on Debian and Ubuntu)", file=sys.stderr)
+        print("tests that need them will be skipped and counted in the last line", file=sys.stderr)
+        return 0
+    rule = f"must be installed (Debian: {install_command(missing)})"
+    print(f"make: error: {', '.join(program.name for program in missing)} {rule}", file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def set_up_packages(extra):
+    """Install the project, editable, with the packages of an extra in the versions of ``requirements.lock``."""
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--constraint", "requirements.lock"]
+    os.chdir(str(ROOT))
+    label = f"installing Python packages: {extra or 'base'}"
+    return 0 if run_with_clock(label, [*pip, "--editable", f".[{extra}]" if extra else "."]) else 1
+
+
+def main():
+    """Run the step that the command line names; the exit status."""
+    step, *arguments = sys.argv[1:] or ["--help"]
+    options = {argument for argument in arguments if argument.startswith("--")}
+    names = [argument for argument in arguments if argument not in options]
+    if step == "programs" and options <= {"--install", "--optional"} and TOOLS.keys() >= set(names):
+        return set_up_programs(names, "--install" in options, "--optional" in options)
+    if step == "packages" and not options and len(names) <= 1:
+        return set_up_packages("".join(names))
+    print(__doc__.split("usage: ")[0] if step == "--help" else "", end="", file=sys.stderr)
+    print("usage: " + __doc__.split("usage: ")[1].rstrip(), file=sys.stderr)
+    return 0 if step == "--help" else EXIT_USER_ERROR
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
