@@ -31,7 +31,7 @@ find_python = for python in $(PYTHONS); do \
     if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
 READER   = $(if $(filter %.onnx,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
-TEST_PACKAGES = $(foreach extra,sim train import synth plot dev,.venv/.$(extra))
+TEST_PACKAGES = $(foreach extra,sim train import synth plot docs dev,.venv/.$(extra))
 PYTEST   = $(RUN) -m pytest -n $(WORKERS)
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 

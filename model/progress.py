@@ -1,7 +1,56 @@
-"""A progress line on stderr for commands that run long."""
+"""Progress lines on stderr for commands that run long."""
 
+import contextlib
+import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
+
+# Seconds until a step counts as long, and between its lines on a terminal and in a log file.
+PATIENCE, TERMINAL_INTERVAL, LOG_INTERVAL = 2.0, 1.0, 30.0
+# The process whose long steps are shown: a command's, neither one of its workers nor a program that imports this.
+_shown_process = None
+
+
+def show_elapsed() -> None:
+    """Let :func:`elapsed` print in this process from now on."""
+    global _shown_process
+    _shown_process = os.getpid()
+
+
+@contextlib.contextmanager
+def elapsed(text: str) -> Iterator[None]:
+    """Show on stderr what a long step does and how many seconds it has taken so far.
+
+    Nothing is printed for a step that ends within :data:`PATIENCE` seconds, or without :func:`show_elapsed`.
+    """
+    if _shown_process != os.getpid():
+        yield
+        return
+    # Taken now: the step itself may redirect its output.
+    stream, began, done, lines = sys.stderr, time.monotonic(), threading.Event(), 0
+    terminal = stream.isatty()
+
+    def show(end: str) -> None:
+        print(f"{text}: {time.monotonic() - began:.0f} s", end=end, file=stream, flush=True)
+
+    def tick() -> None:
+        nonlocal lines
+        wait = PATIENCE
+        while not done.wait(wait):
+            show("\r" if terminal else "\n")
+            lines, wait = lines + 1, TERMINAL_INTERVAL if terminal else LOG_INTERVAL
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        if lines:
+            show("\n")
 
 
 class Progress:

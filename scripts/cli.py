@@ -9,6 +9,7 @@ from pathlib import Path
 from chessrnn.model.config import Config, parse_setting
 from chessrnn.model.errors import UserError, shortened
 from chessrnn.model.presets import PRESETS, resolve
+from chessrnn.model.progress import show_elapsed
 
 EXIT_MISMATCH = 1
 EXIT_USER_ERROR = 2
@@ -37,6 +38,7 @@ def run_command(main: Callable[[], int | None], program: str | None = None) -> i
         130 when interrupted.  Every other exception is a bug of ours and keeps its traceback.
     """
     program = program or Path(sys.argv[0]).stem
+    show_elapsed()
     try:
         status = main() or 0
         sys.stdout.flush()

@@ -25,6 +25,7 @@ from chessrnn.model.memory_image import (
     memory_words,
     read_mem,
 )
+from chessrnn.model.progress import elapsed
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim import plain_testbench, scenarios
@@ -140,9 +141,11 @@ def emit(weights: NetworkWeights, path: str | Path, source: str, prefix: str | N
         "generator": generator_digest(),
         "config": config.to_dict(),
     }
+    with elapsed(f"generating the Verilog of {config.name}"):
+        verilog = generate(config, prefix)
     texts = {
         CONFIG_FILE: _json_text(values),
-        VERILOG_FILE: generate(config, prefix),
+        VERILOG_FILE: verilog,
         "ports.json": _json_text({"configuration": config.fingerprint, "ports": ports(config)}),
         "report.json": _json_text(report),
     }

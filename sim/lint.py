@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chessrnn.model.errors import MissingToolError
 from chessrnn.model.files import scratch_folder
+from chessrnn.model.progress import elapsed
 from chessrnn.sim.build import VERILOG_FILE, load_build
 from chessrnn.sim.runner import environment
 from chessrnn.sim.synthesis import yosys_process
@@ -35,7 +36,7 @@ def verilator_warnings(directory: str | Path) -> list[str]:
     """
     build = load_build(directory)
     command = ["verilator", "--lint-only", "-Wall", "--top-module", build.top, str(WAIVERS), VERILOG_FILE]
-    with environment("verilator"):
+    with environment("verilator"), elapsed("linting with verilator"):
         done = subprocess.run(command, cwd=build.path, capture_output=True, text=True, check=False)
     found = [line for line in done.stderr.splitlines() if line.startswith(("%Warning", "%Error"))]
     if done.returncode and not found:
@@ -59,9 +60,10 @@ def yosys_warnings(directory: str | Path) -> list[str]:
     with scratch_folder() as scratch:
         script = scratch / "lint.ys"
         script.write_text(YOSYS_PASSES.format(file=VERILOG_FILE, top=build.top), encoding="utf-8")
-        done = subprocess.run(
-            yosys_process.command(script), cwd=build.path, capture_output=True, text=True, check=False
-        )
+        with elapsed("checking with yosys"):
+            done = subprocess.run(
+                yosys_process.command(script), cwd=build.path, capture_output=True, text=True, check=False
+            )
     lines = (done.stdout + done.stderr).splitlines()
     found = [line.strip() for line in lines if re.search(r"\b(Warning|ERROR):", line)]
     if done.returncode and not found:

@@ -14,6 +14,7 @@ import numpy as np
 
 from chessrnn.model.errors import MissingToolError, require
 from chessrnn.model.files import scratch_folder
+from chessrnn.model.progress import elapsed
 from chessrnn.model.schedule import Schedule, Timeline
 from chessrnn.model.state_beats import state_bits
 from chessrnn.sim.build import VERILOG_FILE, load_build
@@ -355,7 +356,8 @@ def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
         ports.write_text(PORTS_FILE.format(top=top), encoding="ascii")
         sources = [ports, *sources]
     log = io.StringIO()
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    step = elapsed(f"compiling {source.name} with {simulator}")
+    with step, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             _runner(simulator).build(
                 sources=sources,
@@ -380,7 +382,8 @@ def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulato
     job_file.write_text(json.dumps(job), encoding="utf-8")
     runner = _runner(simulator)
     log = io.StringIO()
-    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+    step = elapsed(f"simulating with {simulator}")
+    with step, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         try:
             runner.test(
                 hdl_toplevel=top,

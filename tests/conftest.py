@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import threading
 import time
 import zlib
 from collections import Counter, defaultdict
@@ -12,12 +13,16 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from chessrnn.model import progress
 from chessrnn.scripts.set_up import PROGRAMS, TOOLS, all_required, install_command
 
 # Simulators and a loaded two-core machine make single examples slow: no deadline; the same examples every time, and
 # fewer than the usual hundred, since most examples here are whole designs.
 settings.register_profile("chessrnn", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("chessrnn")
+
+# No step is long: what a command prints must not depend on the speed of the machine.
+progress.PATIENCE = threading.TIMEOUT_MAX
 
 # Command that runs the tests marked slow.
 SLOW_COMMAND = "make test-slow"

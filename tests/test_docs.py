@@ -124,6 +124,7 @@ def test_readme_shows_commands():
 
 
 @pytest.mark.slow
+@pytest.mark.needs("verilator")
 @pytest.mark.parametrize(("command", "output"), commands(), ids=[command.split()[1] for command, _ in commands()])
 def test_readme_command(command, output):
     program, *arguments = shlex.split(command)
@@ -136,6 +137,7 @@ def test_readme_command(command, output):
 
 
 @pytest.mark.slow
+@pytest.mark.needs("icarus")
 def test_readme_example(tmp_path):
     text = README.read_text(encoding="utf-8")
     (example,) = blocks(text, "python")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from chessrnn.model.errors import MissingToolError
 from chessrnn.model.files import write_atomic
+from chessrnn.model.progress import elapsed
 from chessrnn.sim.synthesis.liberty import Liberty, input_capacitance
 from chessrnn.sim.synthesis.memory_macro import MemoryModel
 from chessrnn.sim.synthesis.netlist import Netlist
@@ -71,7 +72,7 @@ def run(commands: list[str], folder: Path, name: str, conversation: "Conversatio
     script, log = folder / f"{name}.tcl", folder / f"{name}.log"
     more = conversation.commands if conversation else []
     script.write_text("\n".join([*commands, *more, "exit"]) + "\n", encoding="utf-8")
-    with log.open("wb") as stream:
+    with log.open("wb") as stream, elapsed(f"OpenSTA, {name}"):
         process = subprocess.Popen(
             [PROGRAM, "-no_init", "-no_splash", "-exit", str(script)],
             stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT, cwd=folder,

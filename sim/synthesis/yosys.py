@@ -9,6 +9,7 @@ from pathlib import Path
 
 from chessrnn.hdl.memory import RAM_MODULE, ROM_MODULE
 from chessrnn.model.errors import InvalidFileError, MissingToolError, UserError
+from chessrnn.model.progress import elapsed
 from chessrnn.sim.synthesis import yosys_process
 from chessrnn.sim.synthesis.liberty import SPECIAL_NAMES, Liberty, input_capacitance
 from chessrnn.sim.synthesis.netlist import Netlist
@@ -102,7 +103,7 @@ def run_passes(passes: list[str], folder: Path, name: str) -> str:
     yosys_version()
     script, log = folder / f"{name}.ys", folder / f"{name}.log"
     script.write_text("\n".join(passes) + "\n", encoding="utf-8")
-    with log.open("wb") as stream:
+    with log.open("wb") as stream, elapsed(f"yosys, {name}"):
         code = subprocess.run(
             yosys_process.command(script), stdout=stream, stderr=subprocess.STDOUT, cwd=folder, check=False
         ).returncode
