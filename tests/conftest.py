@@ -1,6 +1,7 @@
 """Fixtures of every test, what a test needs from the system, and lines of progress."""
 
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -68,6 +69,18 @@ class Needs:
         if tools not in self.paths:
             self.paths[tools] = self.path_without({p.name for p in PROGRAMS if p.tool not in tools})
         os.environ["PATH"] = self.paths[tools]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item):
+        """Tell of a failed test which programs it did not see."""
+        report = yield
+        tools = {name for mark in item.iter_markers("needs") for name in mark.args}
+        hidden = [program.name for program in PROGRAMS if program.tool not in tools]
+        names = "|".join(map(re.escape, hidden))
+        if report.failed and re.search(rf"'({names})'|\b({names})\)? must be installed", str(report.longrepr)):
+            text = f"{', '.join(hidden)}: a test that runs them has the marker needs, with a tool of scripts/set_up.py"
+            report.sections.append(("programs that this test does not see", text))
+        return report
 
     def path_without(self, hidden: set[str]) -> str:
         """PATH whose folders lack some programs: where one is, a folder of links to everything else takes its place."""

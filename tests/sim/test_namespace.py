@@ -70,6 +70,7 @@ endmodule
 """
 
 
+@pytest.mark.needs("icarus")
 def test_two_designs_run_in_one_icarus_simulation(two_builds, tmp_path):
     (tmp_path / "bench.v").write_text(bench(two_builds))
     sources = [tmp_path / "bench.v", *(folder / VERILOG_FILE for folder in two_builds)]
@@ -80,6 +81,7 @@ def test_two_designs_run_in_one_icarus_simulation(two_builds, tmp_path):
     assert sorted(re.findall(r"^(?:done|mismatch).*", printed, re.MULTILINE)) == ["done 0", "done 1"]
 
 
+@pytest.mark.needs("verilator")
 def test_two_designs_lint_together_in_verilator(two_builds, tmp_path):
     (tmp_path / "bench.v").write_text(bench(two_builds))
     sources = [str(tmp_path / "bench.v"), *(str(folder / VERILOG_FILE) for folder in two_builds)]
@@ -99,6 +101,7 @@ def test_no_module_of_two_designs_has_the_same_name(two_builds):
     assert not files[0] & files[1]
 
 
+@pytest.mark.needs("icarus")
 def test_missing_memory_file_ends_the_simulation(two_builds, tmp_path):
     text = bench(two_builds[:1]).replace(f'.MEM_DIR("{two_builds[0]}")', '.MEM_DIR("nowhere")')
     (tmp_path / "bench.v").write_text(text)

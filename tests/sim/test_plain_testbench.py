@@ -29,6 +29,7 @@ def run_icarus(folder, *options: str) -> str:
     return subprocess.run(["vvp", "-n", program], cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.needs("icarus")
 @pytest.mark.parametrize("name", DESIGNS)
 def test_passes_with_and_without_stalls(name, tmp_path, rng):
     config = preset("tiny").replace({"architecture.arithmetic": "multiplier", **DESIGNS[name]})
@@ -39,6 +40,7 @@ def test_passes_with_and_without_stalls(name, tmp_path, rng):
         assert last.startswith(f"PASS: {beats} beats of h in ")
 
 
+@pytest.mark.needs("icarus")
 def test_a_wrong_vector_fails(tmp_path, rng):
     config = preset("tiny").replace({"architecture.arithmetic": "multiplier"})
     emit(random_weights(config, rng), tmp_path / "build", "test")
