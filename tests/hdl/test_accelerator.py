@@ -66,7 +66,14 @@ def architecture(**fields):
     return variant(**{f"architecture.{name}": value for name, value in {"arithmetic": "multiplier", **fields}.items()})
 
 
-@pytest.mark.parametrize("index", range(len(ARCHITECTURES)))
+# Amaranth's simulator is slow with carry-save rows.
+@pytest.mark.parametrize(
+    "index",
+    [
+        pytest.param(index, marks=[pytest.mark.slow] if "arithmetic" in settings else [])
+        for index, settings in enumerate(ARCHITECTURES)
+    ],
+)
 def test_architecture_changes_no_bit(index, rng):
     check(architecture(**ARCHITECTURES[index]), rng)
 
@@ -87,7 +94,11 @@ def test_pipeline_changes_no_bit(index, rng):
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(
     ("engine", "arithmetic", "rows", "cols"),
-    [("fast", "multiplier", 3, 2), ("direct", "multiplier", 2, 3), ("fast", "carry_save", 1, 2)],
+    [
+        ("fast", "multiplier", 3, 2),
+        ("direct", "multiplier", 2, 3),
+        pytest.param("fast", "carry_save", 1, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_every_cell(cell, engine, arithmetic, rows, cols, rng):
     settings = {"network.cell": cell, "quantization.weight_frac": [7] * len(CELLS[cell].gates)}
@@ -101,7 +112,12 @@ def test_every_cell(cell, engine, arithmetic, rows, cols, rng):
         (2, "lstm", {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
         (3, "lstm", {"engine": "direct", "tile_rows": 5, "tile_cols": 4}),
         (2, "gru", {"engine": "direct", "tile_rows": 2, "tile_cols": 1, "lookahead": 1}),
-        (2, "lstm_peephole", {"engine": "direct", "arithmetic": "carry_save", "tile_rows": 1, "tile_cols": 2}),
+        pytest.param(
+            2,
+            "lstm_peephole",
+            {"engine": "direct", "arithmetic": "carry_save", "tile_rows": 1, "tile_cols": 2},
+            marks=pytest.mark.slow,
+        ),
         (4, "rnn", {"engine": "fast", "tile_rows": 3, "tile_cols": 5}),
         (2, "lstm", {"engine": "direct", "tile_rows": 12, "tile_cols": 3}),
         (2, "gru_reset_first", {"engine": "fast", "tile_rows": 2, "tile_cols": 2}),
@@ -123,7 +139,12 @@ def test_layers(layers, cell, settings, rng):
         (1, 5, {"engine": "direct", "tile_rows": 1, "tile_cols": 1}),
         (1, 12, {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
         (2, 10, {"engine": "direct", "tile_rows": 5, "tile_cols": 2, "cell_lanes": 2}),
-        (3, 6, {"engine": "fast", "tile_rows": 2, "tile_cols": 3, "arithmetic": "carry_save"}),
+        pytest.param(
+            3,
+            6,
+            {"engine": "fast", "tile_rows": 2, "tile_cols": 3, "arithmetic": "carry_save"},
+            marks=pytest.mark.slow,
+        ),
         (2, 12, {"engine": "direct", "tile_rows": 12, "tile_cols": 3, "cell_lanes": 2, "lookahead": 1}),
     ],
 )

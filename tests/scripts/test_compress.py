@@ -378,6 +378,7 @@ def test_errors_are_one_line(tmp_path, capsys):
     assert "free-spoken-digit-dataset" in error
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_network_of_one(text, tmp_path):
     """The same script under torchrun: gradients of half a batch each, averaged, are those of the batch."""
 

@@ -8,6 +8,7 @@ from chessrnn.scripts import pe_area
 from chessrnn.scripts.cli import run_command
 
 
+@pytest.mark.slow
 def test_fast_is_smaller(tmp_path, capsys):
     arguments = ["--block-size", "4", "--weight-bits", "3", "--tile-cols", "2", "--output", str(tmp_path)]
     assert pe_area.main([*arguments, "--json"]) == 0

@@ -309,9 +309,14 @@ def problems(directory, weights, runs, simulator) -> list[str]:
     return [f"{result.run.name}: {problem}" for result in results for problem in result.problems]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.needs(simulator)) for name, (simulator, *_) in DESIGNS.items()]
-)
+def design_marks(name: str) -> list[pytest.MarkDecorator]:
+    """What a design's test needs; compiling with Verilator and networks of full size are slow."""
+    simulator, base, _ = DESIGNS[name]
+    slow = [pytest.mark.slow] if simulator == "verilator" or base != "tiny" else []
+    return [pytest.mark.needs(simulator), *slow]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=design_marks(name)) for name in DESIGNS])
 def test_design(name, tmp_path, rng):
     simulator, base, settings = DESIGNS[name]
     weights = random_weights(preset(base).replace(settings), rng)
@@ -326,7 +331,7 @@ def test_design(name, tmp_path, rng):
 
 
 @pytest.mark.needs("icarus")
-@pytest.mark.parametrize("index", range(12))
+@pytest.mark.parametrize("index", [*range(4), *(pytest.param(i, marks=pytest.mark.slow) for i in range(4, 12))])
 def test_random_design(index, tmp_path):
     runs = make_runs(2024, index)
     assert problems(tmp_path / "build", runs[0].scenario.weights, runs, "icarus") == []
@@ -361,6 +366,7 @@ def test_a_sequence_goes_on_where_another_ended(contexts, tmp_path, rng):
         assert np.array_equal(result.h[places], Scenario(weights, (x,)).expected[0])
 
 
+@pytest.mark.slow
 @pytest.mark.needs("icarus")
 def test_characters_of_the_shipped_network(tmp_path):
     """What `make sim` does, in short: the shipped weights, a text, the next characters from the RTL's own h."""

@@ -59,6 +59,7 @@ def test_device_answers_for_a_projected_network(tmp_path, rng):
     converse(emit_device(projected, tmp_path / "device"), DEVICE_FILE, projected, rng, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("icarus")
 def test_netlist_of_ecp5_cells_is_the_same_device(weights, tmp_path, rng):
     directory = emit_device(weights, tmp_path / "device")

@@ -119,7 +119,12 @@ def test_projections(cell, layers, projection, settings, rng):
         (1, (2, 3), {"engine": "fast", "tile_cols": 2}),
         (2, (30, 5), {"tile_cols": 3, "tile_rows": 2}),
         (2, (6, 9), {"engine": "fast", "tile_rows": 3, "tile_cols": 3, "cell_lanes": 1}),
-        (3, (9, 7), {"tile_rows": 2, "arithmetic": "carry_save", "compression.block_size": 2}),
+        pytest.param(
+            3,
+            (9, 7),
+            {"tile_rows": 2, "arithmetic": "carry_save", "compression.block_size": 2},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_reset_gate_first(layers, sizes, settings, rng):

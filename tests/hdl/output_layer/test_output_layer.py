@@ -54,6 +54,12 @@ def check(config, rng, change=lambda layer: layer):
     return index
 
 
+def numbered(designs: list[dict]) -> list:
+    """Indices of designs for parametrize; those of carry-save rows are slow in Amaranth's simulator."""
+    marks = [[pytest.mark.slow] if "arithmetic" in settings else [] for settings in designs]
+    return [pytest.param(index, marks=mark) for index, mark in enumerate(marks)]
+
+
 DESIGNS = [
     {"output_layer": 10},
     {"output_layer": 7, "tile_rows": 1, "tile_cols": 1},
@@ -63,7 +69,7 @@ DESIGNS = [
 ]
 
 
-@pytest.mark.parametrize("index", range(len(DESIGNS)))
+@pytest.mark.parametrize("index", numbered(DESIGNS))
 def test_choice_and_cycle(index, rng):
     settings = {f"architecture.{name}": value for name, value in {"arithmetic": "multiplier", **DESIGNS[index]}.items()}
     check(preset("tiny").replace(settings), rng)
@@ -86,7 +92,7 @@ CIRCULANT = [
 ]
 
 
-@pytest.mark.parametrize("index", range(len(CIRCULANT)))
+@pytest.mark.parametrize("index", numbered([settings for *_, settings in CIRCULANT]))
 def test_circulant_choice_and_cycle(index, rng):
     k, of_output, hidden, arch = CIRCULANT[index]
     settings = {f"architecture.{name}": value for name, value in {"arithmetic": "multiplier", **arch}.items()}

@@ -17,6 +17,7 @@ def mapped(smallest, library_file, tmp_path, monkeypatch):
     return library, synthesize(generate(smallest), TOP_MODULE, library, tmp_path).netlist
 
 
+@pytest.mark.slow
 @pytest.mark.needs("icarus")
 def test_netlist_equals_rtl_and_reference(mapped, smallest, rng):
     library, netlist = mapped

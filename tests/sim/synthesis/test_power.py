@@ -72,6 +72,7 @@ def test_energy_of_cells_is_that_of_the_tables(library_file):
     assert (liberty.voltage, liberty.leakage_unit) == (1.0, 1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("icarus")
 def test_power_of_a_design(smallest, library_file, tmp_path, rng, monkeypatch):
     monkeypatch.setattr(opensta, "available", lambda: False)
