@@ -1,9 +1,10 @@
 """The weight image: one safetensors file with the integers of a compressed network and all that is needed to use them.
 
 Tensors hold the integers in the narrowest NumPy type that fits their format; the metadata holds the configuration, its
-fingerprint, and where the weights come from.
+fingerprint, where the weights come from, and a digest of everything, which is checked when the file is read.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 from chessrnn.model.text_file import parse_json
 from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers, layer_configs
 
-FORMAT = "chessrnn weight image 1"
+FORMAT = "chessrnn weight image 2"
+# Format of the files without a digest, of versions before the first release.
+OLD_FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
 OUTPUT_TENSORS = ("head.weight", "head.bias")
 EMBEDDING_TENSOR = "head.embedding"
@@ -181,7 +184,7 @@ class WeightImage:
         narrow = {
             name: np.ascontiguousarray(values, dtype=natural_type(bits[name])) for name, values in tensors.items()
         }
-        write_atomic(path, save(narrow, metadata=metadata))
+        write_atomic(path, save(narrow, metadata=metadata | {"sha256": content_digest(narrow, metadata)}))
 
     @classmethod
     def load(cls, path: str | Path, config: Config | None = None) -> "WeightImage":
@@ -226,6 +229,12 @@ class WeightImage:
         except UserError as error:
             raise InvalidFileError(f"{path}: {error}") from None
         metrics = _json(path, metadata, "metrics", dict)
+        # Checked last: where a value breaks a rule of its own, that says more.
+        digest = content_digest(tensors, metadata)
+        if metadata.get("sha256") != digest:
+            raise InvalidFileError(
+                f"{path}: sha256 must be {digest}, not {shown(metadata.get('sha256'))}: it was changed"
+            )
         return cls(weights, text_layers, metadata.get("text_sha256", ""), metrics, metadata.get("command", ""))
 
 
@@ -247,6 +256,18 @@ def layer_tensors(config: Config) -> list[list[str]]:
     return [[prefix + kind for kind in kinds] for prefix in prefixes]
 
 
+def content_digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    """SHA-256 of the tensors and of the metadata (but for the digest itself), as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for key in sorted(metadata.keys() - {"sha256"}):
+        digest.update(json.dumps([key, metadata[key]]).encode())
+    for name in sorted(tensors):
+        values = tensors[name]
+        digest.update(json.dumps([name, values.dtype.str, values.shape]).encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
 def natural_type(bits: int) -> type:
     """Narrowest signed NumPy integer type of at least ``bits`` bits."""
     return np.int8 if bits <= 8 else np.int16 if bits <= 16 else np.int32
@@ -258,6 +279,9 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
+            if metadata.get("format") == OLD_FORMAT:
+                remedy = "write it again with chessrnn train or chessrnn convert"
+                raise InvalidFileError(f"{path} must be of format {FORMAT!r}, which has a digest: {remedy}")
             if metadata.get("format") != FORMAT:
                 raise InvalidFileError(f"{path} must be of format {FORMAT!r}, not {shown(metadata.get('format'))}")
             names = set(file.keys())

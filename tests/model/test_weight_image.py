@@ -14,6 +14,7 @@ from chessrnn.model.memory_image import memory_words
 from chessrnn.model.presets import preset
 from chessrnn.model.weight_image import TextLayers, WeightImage, natural_type
 from chessrnn.model.weights import random_weights
+from chessrnn.scripts.weight_arguments import SHIPPED
 
 SYMBOLS = "\nabc"
 
@@ -221,6 +222,22 @@ def other_format(tensors, metadata):
     metadata["format"] = "something else"
 
 
+def old_format(tensors, metadata):
+    metadata["format"] = "chessrnn weight image 1"
+
+
+def one_weight_more(tensors, metadata):
+    tensors["lstm.defining"][0, 0, 0, 0] ^= 1
+
+
+def other_command(tensors, metadata):
+    metadata["command"] += "!"
+
+
+def no_digest(tensors, metadata):
+    del metadata["sha256"]
+
+
 def other_fingerprint(tensors, metadata):
     metadata["model_fingerprint"] = "0" * 16
 
@@ -252,7 +269,11 @@ def no_symbols(tensors, metadata):
         (wrong_shape, r"weights.bias must be of shape \(4, 12\), not \(4, 11\)"),
         (wrong_embedding_shape, r"head.embedding must be of shape \(4, 10\), not \(4, 9\)"),
         (out_of_range, "weights.bias must be from -524288 to 524287, not "),
-        (other_format, "must be of format 'chessrnn weight image 1', not 'something else'"),
+        (other_format, "must be of format 'chessrnn weight image 2', not 'something else'"),
+        (old_format, "weight image 2', which has a digest: write it again with chessrnn train or chessrnn convert$"),
+        (one_weight_more, "sha256 must be [0-9a-f]{64}, not '[0-9a-f]{64}': it was changed$"),
+        (other_command, "sha256 must be [0-9a-f]{64}, not '[0-9a-f]{64}': it was changed$"),
+        (no_digest, "sha256 must be [0-9a-f]{64}, not None: it was changed$"),
         (other_fingerprint, "model_fingerprint must be .*, not '0000000000000000'"),
         (broken_config, r"metadata config must be JSON \(dict\), not "),
         (impossible_config, "compression.block_size must be a power of two from 1 to 16, not 3"),
@@ -279,6 +300,50 @@ def test_truncated_file_is_refused(tmp_path, size):
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(InvalidFileError, match="must be a whole safetensors file"):
         WeightImage.load(path)
+
+
+def equal(one: WeightImage, other: WeightImage) -> bool:
+    def arrays(image):
+        text = image.text_layers
+        layers = [value for layer in image.weights.layers for value in (layer.defining, layer.bias)]
+        return [*layers, text.weight, text.bias, text.embedding]
+
+    same = [(i.config, i.text_sha256, i.metrics, i.command, i.text_layers.symbols) for i in (one, other)]
+    return same[0] == same[1] and all(map(np.array_equal, arrays(one), arrays(other)))
+
+
+def test_no_flipped_bit_loads_as_something_else(tmp_path, rng):
+    """Every region of the file: its header's length, the header, every tensor."""
+    path = tmp_path / "image.safetensors"
+    make_image().save(path)
+    whole, image = path.read_bytes(), WeightImage.load(path)
+    begin = 8 + struct.unpack("<Q", whole[:8])[0]
+    places = [*range(64), *rng.integers(8 * 8, 8 * begin, 200), *rng.integers(8 * begin, 8 * len(whole), 200)]
+    loaded = 0
+    for place in map(int, places):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            found = WeightImage.load(path)
+        except InvalidFileError as error:
+            assert "\n" not in str(error)
+            continue
+        # Blanks around the header's JSON, and nothing else, may change without effect.
+        assert equal(found, image)
+        loaded += 1
+        assert place < 8 * begin
+    assert loaded < 20
+
+
+def test_shipped_images_are_as_they_would_be_written(tmp_path):
+    for path in sorted(SHIPPED.glob("*.safetensors")):
+        WeightImage.load(path).save(tmp_path / path.name)
+        (tensors, metadata), (again, metadata_again) = parts(path), parts(tmp_path / path.name)
+        assert metadata == metadata_again
+        assert tensors.keys() == again.keys()
+        for name, values in tensors.items():
+            np.testing.assert_array_equal(values, again[name])
 
 
 def test_other_files_are_refused(tmp_path):
