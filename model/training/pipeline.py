@@ -7,7 +7,6 @@ stage and all stages before it: training continues from a checkpoint of the same
 
 import dataclasses
 import math
-import os
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +15,28 @@ import torch
 from torch import distributed, nn
 
 from chessrnn.model.config import Config
-from chessrnn.model.errors import Interrupted, InvalidFileError, UserError, require, shown
+from chessrnn.model.errors import Interrupted, InvalidFileError, UserError, require, shortened, shown
 from chessrnn.model.progress import Progress
+from chessrnn.model.training.checkpoint import load_checkpoint, save_checkpoint
 from chessrnn.model.training.export import choose_formats, refine_formats
 from chessrnn.model.training.layers import STAGES
 from chessrnn.model.training.sequence_network import STORED_NAMES, Dropout, SequenceNetwork
 from chessrnn.model.training.tasks.base import Task
+
+# Keys of a checkpoint, with the types of their values.
+CHECKPOINT = {
+    "stage": dict,
+    "weight_frac": list,
+    "formats": dict,
+    "head_frac": int,
+    "step": int,
+    "best": (int, float),
+    "network": dict,
+    "best_network": (dict, type(None)),
+    "optimizer": dict,
+    "states": list,
+    "teacher_state": object,
+}
 
 
 class DivergedError(UserError):
@@ -412,13 +427,7 @@ class StageTrainer:
             "states": states,
             "teacher_state": self.teacher_state,
         }
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = self.path.with_suffix(".part")
-            torch.save(content, temporary)
-            os.replace(temporary, self.path)
-        except OSError as error:
-            raise InvalidFileError(f"{self.path} must be writable: {error.strerror or error}") from None
+        save_checkpoint(self.path, content)
 
     def _chosen_formats(self) -> dict[str, object]:
         """List the formats beside ``weight_frac`` that were chosen for the parts that the cell has."""
@@ -432,18 +441,18 @@ class StageTrainer:
 
     def _resume(self) -> None:
         """Continue from the checkpoint."""
+        content = load_checkpoint(self.path, CHECKPOINT)
+        compare(self.path, self._description(), content["stage"])
         try:
-            content = torch.load(self.path, weights_only=True)
-            found = content["stage"]
-        except Exception as error:  # torch reports a damaged file by a dozen kinds of exception.
-            reason = str(error).partition("\n")[0]
-            raise InvalidFileError(f"{self.path} must be a whole checkpoint: {reason}") from None
-        compare(self.path, self._description(), found)
-        formats = {"quantization.weight_frac": content["weight_frac"], **content.get("formats", {})}
-        self.network.layer.config = self.stage.config.replace(formats)
-        self.network.output_frac = content["head_frac"]
-        self.network.load_state_dict(content["network"])
-        self.optimizer.load_state_dict(content["optimizer"])
+            formats = {"quantization.weight_frac": content["weight_frac"], **content["formats"]}
+            self.network.layer.config = self.stage.config.replace(formats)
+            self.network.output_frac = content["head_frac"]
+            self.network.load_state_dict(content["network"])
+            self.optimizer.load_state_dict(content["optimizer"])
+        except (UserError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+            # Whole, of the same stage, and yet with other parameters: another version wrote it.
+            reason = shortened(" ".join(str(error).split()))
+            raise InvalidFileError(f"{self.path} must be a checkpoint of this version: {reason}") from None
         self.step, self.best, self.best_state = content["step"], content["best"], content["best_network"]
         # Another number of processes has other streams, whose states start from zero.
         states = content["states"]

@@ -319,7 +319,7 @@ def test_no_flipped_bit_loads_as_something_else(tmp_path, rng):
     whole, image = path.read_bytes(), WeightImage.load(path)
     begin = 8 + struct.unpack("<Q", whole[:8])[0]
     places = [*range(64), *rng.integers(8 * 8, 8 * begin, 200), *rng.integers(8 * begin, 8 * len(whole), 200)]
-    loaded = 0
+    loaded, messages = 0, []
     for place in map(int, places):
         changed = bytearray(whole)
         changed[place // 8] ^= 1 << place % 8
@@ -327,13 +327,14 @@ def test_no_flipped_bit_loads_as_something_else(tmp_path, rng):
         try:
             found = WeightImage.load(path)
         except InvalidFileError as error:
-            assert "\n" not in str(error)
+            messages.append(str(error))
             continue
         # Blanks around the header's JSON, and nothing else, may change without effect.
         assert equal(found, image)
         loaded += 1
         assert place < 8 * begin
     assert loaded < 20
+    assert not any("\n" in message for message in messages)
 
 
 def test_shipped_images_are_as_they_would_be_written(tmp_path):

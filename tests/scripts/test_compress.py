@@ -1,5 +1,6 @@
 """The compress and evaluate commands on seconds of training."""
 
+import copy
 import json
 import math
 import os
@@ -18,6 +19,7 @@ from chessrnn.model.presets import preset
 from chessrnn.model.progress import Progress
 from chessrnn.model.text.char_model import CharModel
 from chessrnn.model.text.corpus import SYMBOLS, load_corpus
+from chessrnn.model.training.checkpoint import load_checkpoint, save_checkpoint
 from chessrnn.model.training.export import sequence_model
 from chessrnn.model.training.initial_weights import load_initial
 from chessrnn.model.training.pipeline import DivergedError, Stage, StageSettings, StageTrainer, run_stage
@@ -343,6 +345,19 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
     for damaged in (b"", b"no checkpoint", whole[: len(whole) // 2]):
         checkpoint.write_bytes(damaged)
         with pytest.raises(InvalidFileError, match="must be a whole checkpoint"):
+            compress.main(arguments(text, updates=(2, 2, 2, 2)))
+    checkpoint.write_bytes(whole)
+    content = load_checkpoint(checkpoint, {})
+    del content["sha256"]
+    for damage in (
+        lambda content: content["network"].popitem(),
+        lambda content: content.update(weight_frac=[99]),
+        lambda content: content["optimizer"].clear(),
+    ):
+        changed = copy.deepcopy(content)
+        damage(changed)
+        save_checkpoint(checkpoint, changed)
+        with pytest.raises(InvalidFileError, match="must be a checkpoint of this version: "):
             compress.main(arguments(text, updates=(2, 2, 2, 2)))
     for more, message in (
         (["--set", "network.bidirectional=true"], "network.bidirectional must be false to be trained, not True"),
