@@ -107,8 +107,8 @@ class Terminal:
     ----------
     path : str
         Path of the pseudo-terminal.
-        timeouts : Timeouts
-            Time limits of the host, counted in the device's time.
+    timeouts : Timeouts
+        Time limits of the host, counted in the device's time.
     """
 
     path: str

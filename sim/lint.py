@@ -31,8 +31,8 @@ def verilator_warnings(directory: str | Path) -> list[str]:
     ------
     InvalidFileError
         From :func:`chessrnn.sim.build.load_build`.
-        MissingToolError
-            The tool, or what it needs, is not installed.
+    MissingToolError
+        The tool, or what it needs, is not installed.
     """
     build = load_build(directory)
     command = ["verilator", "--lint-only", "-Wall", "--top-module", build.top, str(WAIVERS), VERILOG_FILE]
@@ -51,8 +51,8 @@ def yosys_warnings(directory: str | Path) -> list[str]:
     ------
     InvalidFileError
         From :func:`chessrnn.sim.build.load_build`.
-        MissingToolError
-            The tool, or what it needs, is not installed.
+    MissingToolError
+        The tool, or what it needs, is not installed.
     """
     build = load_build(directory)
     if importlib.util.find_spec("pyosys") is None:

@@ -24,8 +24,8 @@ def pump(dut: wiring.Component, stimuli: list[dict], outputs: tuple[str, ...], l
         Values of one cycle: a Python integer for each port name, or a list of integers for an array port.
     outputs : tuple of str
         Names of the ports to read; array ports give lists.
-        latency : int
-            Number of cycles from an input to its output.
+    latency : int
+        Number of cycles from an input to its output.
 
     Returns
     -------
@@ -114,8 +114,8 @@ def run_accelerator(
     ----------
     offer, accept : callable
         Called once per cycle: whether the source offers its next beat, and whether the sink takes one.
-        accept_result : callable, optional
-            Whether the sink of an output layer's results takes one; ``accept`` when left out.
+    accept_result : callable, optional
+        Whether the sink of an output layer's results takes one; ``accept`` when left out.
 
     Raises
     ------

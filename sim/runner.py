@@ -154,8 +154,8 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     directory : str or Path
         Build directory; files of different configurations are rejected.  The compiled simulation is kept in its
         ``sim/<simulator>``.
-        runs : sequence of Run
-            Runs with the configuration and the weights of the directory.
+    runs : sequence of Run
+        Runs with the configuration and the weights of the directory.
     simulator : str
         ``"verilator"`` or ``"icarus"``.
 

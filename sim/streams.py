@@ -24,8 +24,8 @@ class Source:
     ----------
     name : str
         Name of the stream in messages.
-        payloads : list of int
-            Payloads to send, in order.
+    payloads : list of int
+        Payloads to send, in order.
     stalls : StallPattern
         In a stalled cycle no *new* payload is offered; an offered one stays until it is taken.
     """
@@ -130,8 +130,8 @@ class Watchdog:
     ----------
     streams : iterable of Source or Sink
         Streams that the message names unless they are done.
-        patience : int
-            Number of cycles without a transfer that are tolerated.
+    patience : int
+        Number of cycles without a transfer that are tolerated.
     """
 
     def __init__(self, streams: Iterable[Source | Sink], patience: int):

@@ -1,5 +1,5 @@
-"""What the accelerator costs in silicon: synthesis, timing, power, and the report of them.
+"""Cost of the accelerator in silicon: synthesis, timing, power, and reports of them.
 
-``flow`` calls the others in order.  Tools are only met in ``yosys``, ``opensta`` and ``gate_level``; the rest
-works on plain data.
+``flow`` calls the other modules in order.  Only ``yosys``, ``opensta``, ``power`` and ``gate_level`` run external
+tools; the others work on plain data.
 """

@@ -1,4 +1,4 @@
-"""Gates and depth of small designs, to notice when a change makes them larger: ``tests/baselines/``."""
+"""Baselines of gates and depth of small designs (``tests/baselines/``), which show when a change enlarges them."""
 
 from itertools import product
 from pathlib import Path
@@ -13,20 +13,20 @@ from chessrnn.sim.synthesis.flow import synthesize
 from chessrnn.sim.synthesis.yosys import yosys_version
 
 FOLDER = Path(__file__).resolve().parents[2] / "tests" / "baselines"
-# One lane and few elements: what a module costs shows as well in a small tile.
+# A small tile with one lane shows the cost of every module as well as a large one.
 SMALL = {"architecture.tile_rows": 4, "architecture.tile_cols": 1, "architecture.cell_lanes": 1}
 DESIGNS = tuple(product(ENGINES, ARITHMETICS))
-# A design may grow by this much before it counts; less is the mapper's mood.
+# Growth below this is noise of the mapper.
 GROWTH, DEEPER = 0.01, 1
 
 
 def baseline_file() -> Path:
-    """Of the installed Yosys: another version maps differently."""
+    """Path of the baseline of the installed Yosys, as each version maps differently."""
     return FOLDER / f"synthesis-pyosys-{yosys_version()}.json"
 
 
 def measure(engine: str, arithmetic: str) -> dict:
-    """Gate equivalents of generic cells and depth in cells, of the design and of each module."""
+    """Synthesize a small design: gate equivalents and depth in cells, of the whole and of each module."""
     chosen = {"architecture.engine": engine, "architecture.arithmetic": arithmetic}
     config = preset("tiny").replace(SMALL | chosen)
     with scratch_folder() as folder:
@@ -41,16 +41,17 @@ def measure(engine: str, arithmetic: str) -> dict:
 
 
 def name(engine: str, arithmetic: str) -> str:
-    """Key of a design in the file."""
+    """Key of a design in the baseline's file."""
     return f"{engine}, {arithmetic}"
 
 
 def read_baseline(path: Path) -> dict:
-    """Design, as :func:`name` calls it, → figures of a file that ``make bless`` wrote.
+    """Read a file that ``make bless`` wrote: the figures of every design, by :func:`name`.
 
     Raises
     ------
     InvalidFileError
+        The file is missing or damaged.
     """
     try:
         return read_json(path)
@@ -59,7 +60,7 @@ def read_baseline(path: Path) -> dict:
 
 
 def regressions(before: dict, now: dict) -> list[str]:
-    """What grew: the whole design, and every module that both have."""
+    """Descriptions of what grew: the whole design, and every module that both versions have."""
     found = []
     pairs = [("the design", before, now)]
     pairs += [

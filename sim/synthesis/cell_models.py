@@ -1,4 +1,4 @@
-"""Verilog of a library's cells, from the functions that its Liberty file states."""
+"""Verilog models of a library's cells, from the functions in its Liberty file."""
 
 from collections.abc import Iterable
 
@@ -7,12 +7,12 @@ from chessrnn.sim.synthesis.liberty import Cell, Expression, Liberty
 
 
 def cell_models(liberty: Liberty, names: Iterable[str]) -> str:
-    """Behavioural modules of the cells called ``names``, without delays.
+    """Behavioural Verilog modules, without delays, of the cells called ``names``.
 
     Raises
     ------
     InvalidFileError
-        A cell whose function the file does not state.
+        The file does not give the function of a cell.
     """
     return "\n".join(_model(liberty.cells[name]) for name in sorted(set(names)))
 
@@ -49,7 +49,7 @@ def _flip_flop(cell: Cell) -> list[str]:
     lines += [f"  wire clock_ = {expression('clocked_on')};", f"  wire next_ = {expression('next_state')};"]
     clear, preset = expression("clear"), expression("preset")
     edges, body = ["posedge clock_"], f"{state} <= next_;"
-    # Preset is looked at last, so that clear wins where both are active, as most libraries have it.
+    # Clear encloses preset and so wins where both are active, as in most libraries.
     for name, value, level in (("preset_", preset, "1'b1"), ("clear_", clear, "1'b0")):
         if value:
             lines.append(f"  wire {name} = {value};")

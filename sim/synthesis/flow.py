@@ -1,4 +1,4 @@
-"""From Verilog to figures: synthesize, time, work harder on the modules of paths that are too long, measure."""
+"""Synthesis flow: maps a design, times it, and maps the modules of paths that are too long with more effort."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,15 +14,16 @@ from chessrnn.sim.synthesis.timing import Timing, analyse
 from chessrnn.sim.synthesis.yosys import EFFORTS, FULL_ADDERS, Prepared, map_cells, map_generic, prepare
 
 TARGET_FO4 = 40.0
-# Share of the period that ABC may spend in one module, as it sees neither the flip-flops' part of a path nor the
-# modules before and after.  The last effort is for paths that the one before left too long; that of more than the
-# period keeps ABC from speeding up what is not late: its mapper counts in longer delays than its sizing.
+# Fraction of the period that is ABC's delay target for one module, as ABC sees neither the flip-flops' part of a path
+# nor the neighbouring modules.  Each effort is for paths that the one before left too long.  The target of "loose"
+# exceeds the period, which keeps ABC from speeding up what is not late, because its mapper assumes longer delays than
+# its sizing.
 LOGIC_SHARE = {"dense": 0.6, "small": 0.6, "loose": 1.5, "medium": 0.75, "fast": 0.6}
-# Clock period that ABC works towards where OpenSTA is missing and the FO4 of the library therefore unknown.
+# Clock period that ABC aims at where OpenSTA is missing, so that the FO4 of the library is unknown.
 UNKNOWN_PERIOD_PS = 1700.0
-# Modules come on the longest paths one after the other, and go from effort to effort.
+# Limit of rounds: modules appear on the longest paths one after the other, and each goes through the efforts.
 MOST_ROUNDS = 2 * len(EFFORTS)
-# A module with less of a too long path than this is not the one to blame.
+# Only modules with at least this fraction of a too long path are mapped with more effort.
 BLAME_SHARE = 0.1
 
 
@@ -32,14 +33,24 @@ class Synthesis:
 
     Attributes
     ----------
+    library : Library or None
+        Library that it is mapped to; ``None`` for generic gates.
     netlist : Netlist
-        Mapped and repaired.
+        Mapped netlist with repaired fan-out.
     areas : dict of str to ModuleArea
-        µm², or gate equivalents without a library.
+        Area of every module in µm², or in gate equivalents without a library.
     timing : Timing or None
-        ``None`` without a library or without OpenSTA; ``note`` says which.
+        Longest paths; ``None`` without a library or without OpenSTA.
+    note : str
+        Reason why ``timing`` is ``None``, else empty.
     efforts : dict of str to str
-        How every module was mapped.
+        Effort that every module was mapped with.
+    memory : MemoryModel or None
+        Model of the memories in the library's process.
+    plain : Path or None
+        The library as a plain file.
+    seconds : dict of str to float
+        Wall-clock time of every kind of work.
     """
 
     library: Library | None
@@ -67,15 +78,15 @@ def synthesize(
     Parameters
     ----------
     library : Library or None
-        Generic gates where it is ``None``.
+        Library to map to; generic gates where it is ``None``.
     folder : Path
-        For the files and logs of the tools; must exist.
-    target_fo4 : float
-        Clock period that mapping works towards.
-    ports_fraction : float
-        Part of the period that the surroundings take before inputs and after outputs.
-    progress : callable
-        Called with a line before every stage.
+        Folder for the files and logs of the tools; it must exist.
+        target_fo4 : float
+            Clock period that mapping aims at.
+        ports_fraction : float
+            Fraction of the period that the surrounding logic takes before inputs and after outputs.
+        progress : callable
+            Called with one line before every stage.
 
     Raises
     ------
@@ -84,7 +95,7 @@ def synthesize(
     """
     clock = _StopWatch(progress)
     plain = library.write_plain(folder) if library else None
-    clock.start("prepare", f"{top}: to generic gates")
+    clock.start("prepare", f"{top}: converting to generic gates")
     prepared = prepare(verilog, top, plain, folder)
     if library is None:
         clock.start("map", f"{top}: mapping {len(prepared.modules)} modules")
@@ -117,7 +128,7 @@ def synthesize(
         harder = choices.harder(efforts, timing.blamed(target_fo4 * fo4, BLAME_SHARE))
         if not harder:
             break
-        progress(f"{top}: longest path {timing.lengths[0] / fo4:.1f} FO4, {len(harder)} modules for speed")
+        progress(f"{top}: longest path {timing.lengths[0] / fo4:.1f} FO4, {len(harder)} modules mapped for speed")
         efforts = efforts | harder
     netlist, timing, efforts = best
     note = "" if timed else "OpenSTA (sta) is not installed: no timing"
@@ -126,21 +137,23 @@ def synthesize(
 
 
 class Choices:
-    """Every module of a design mapped in several ways, and which of them to take.
+    """Choice between several mappings of every module of a design.
 
     Parameters
     ----------
     prepared : Prepared
+        Design in generic gates.
     liberty : Liberty
+        Library to map to.
     plain : Path
         The library as a plain file.
     period_ps : float
-        Clock period that mapping works towards.
+        Clock period that mapping aims at.
     folder : Path
-        For the files and logs of the tools.
+        Folder for the files and logs of the tools.
     efforts : sequence of str
-        Of :data:`chessrnn.sim.synthesis.yosys.EFFORTS`, in their order; what a library without full adders cannot be
-        mapped with is left out.
+        Efforts to map with, in the order of :data:`chessrnn.sim.synthesis.yosys.EFFORTS`; the one with full adders is
+        left out where the library has none.
     announce : callable
         Called with every effort before its mapping begins.
     """
@@ -177,18 +190,18 @@ class Choices:
         }
 
     def smallest(self) -> dict[str, str]:
-        """Module → the effort that makes it smallest."""
+        """Effort that makes each module smallest."""
         return {name: self._smallest(name, list(self._modules)) for name in self._prepared.modules}
 
     def harder(self, efforts: dict[str, str], modules: Iterable[str]) -> dict[str, str]:
-        """Of ``modules`` those that a later effort may make faster → the one of them that is smallest."""
+        """Next effort of each of ``modules`` that a later one may make faster: the smallest of the later ones."""
         order = list(self._modules)
         later = {name: order[order.index(efforts[name]) + 1 :] for name in sorted(modules) if name in efforts}
         return {name: self._smallest(name, rest) for name, rest in later.items() if rest}
 
     def netlist(self, efforts: dict[str, str]) -> Netlist:
-        """The design with each module as its effort made it."""
-        # All have the black boxes.
+        """The design in which each module is mapped with its effort."""
+        # Every mapping contains the black boxes.
         found = dict(next(iter(self._modules.values())))
         return Netlist(
             found | {name: self._modules[effort][name] for name, effort in efforts.items()}, self._prepared.top
@@ -199,7 +212,7 @@ class Choices:
 
 
 class _StopWatch:
-    """Seconds of every kind of work, announced when it begins."""
+    """Stop watch that announces every kind of work and counts its seconds."""
 
     def __init__(self, progress: Callable[[str], None]):
         self._progress, self._seconds, self._kind = progress, {}, None

@@ -1,4 +1,4 @@
-"""Simulation of the mapped netlist by the bench of the RTL: reference and cycles must be the same."""
+"""Simulation of the mapped netlist with the bench of the RTL: values and cycles must be the same."""
 
 from dataclasses import dataclass
 
@@ -22,16 +22,16 @@ STALLS = 0.3
 
 @dataclass(frozen=True)
 class GateLevelResult:
-    """What the netlist did.
+    """Result of a simulation of the netlist.
 
     Attributes
     ----------
     steps : int
-        Simulated, with and without stalls.
+        Number of steps simulated, in the runs with and without stalls.
     beats : int
-        Blocks of h compared.
+        Number of blocks of h compared.
     problems : list of str
-        Differences from reference, predicted cycles or RTL; empty is a pass.
+        Differences from the reference, the predicted cycles or the RTL; empty when the check passes.
     """
 
     steps: int
@@ -40,7 +40,7 @@ class GateLevelResult:
 
 
 def netlist_verilog(netlist: Netlist, liberty: Liberty, fingerprint: str) -> str:
-    """Netlist, the cells in it and the memories' wrappers as one text."""
+    """Verilog of the netlist together with models of its cells and of the memories' wrappers."""
     header = f"// mapped to {liberty.name}, {FINGERPRINT_LABEL} {fingerprint}\n\n"
     cells = [name for name in netlist.cell_counts() if name in liberty.cells]
     body = netlist.verilog(liberty, _memory)
@@ -54,7 +54,10 @@ def check(
 
     Raises
     ------
-    MissingToolError, SimulationError
+    MissingToolError
+        The simulator, or what it needs to compile, is not installed.
+    SimulationError
+        The simulator is installed and fails.
     """
     config = weights.config
     scenario = Scenario(weights, random_sequences(config, rng, LENGTHS))
@@ -72,7 +75,7 @@ def check(
         problems += [f"RTL, {must.run.name}: {problem}" for problem in must.problems]
         problems += [f"netlist, {got.run.name}: {problem}" for problem in got.problems]
         if (must.h_beats, must.timeline) != (got.h_beats, got.timeline):
-            problems.append(f"{got.run.name}: the netlist must do what the RTL does, in the same cycles")
+            problems.append(f"{got.run.name}: the netlist must send what the RTL sends, in the same cycles")
     beats = sum(len(result.h_beats) for result in found)
     return GateLevelResult(sum(run.scenario.num_steps for run in runs), beats, problems)
 

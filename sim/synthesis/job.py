@@ -1,4 +1,4 @@
-"""One design, or one unit of it, in one library: synthesized, reported in a folder, reused while nothing changed."""
+"""Synthesis of a design or of one unit in one library, with reports in a folder that are reused if nothing changed."""
 
 import hashlib
 import json
@@ -19,27 +19,27 @@ from chessrnn.sim.synthesis.synthesis_report import html, markdown
 from chessrnn.sim.synthesis.yosys import yosys_version
 
 REPORT_FILE = "report.json"
-# Modules of this package that decide figures; the others only show them.
+# Modules of this package that decide figures; the others only present them.
 SOURCES = (
     "flow", "job", "liberty", "library", "memory_macro", "netlist", "opensta", "results", "timing", "units", "yosys",
 )  # fmt: skip
-# Part of the clock period that the surroundings of the accelerator take before its inputs and after its outputs.
+# Fraction of the clock period that the surrounding logic takes before the accelerator's inputs and after its outputs.
 PORTS_FRACTION = 0.3
 
 
 def tools() -> dict[str, str | None]:
-    """Versions of what decides the figures.
+    """Versions of the tools that decide the figures.
 
     Raises
     ------
     MissingToolError
-        There is no Yosys.
+        Yosys is not installed.
     """
     return {"pyosys": yosys_version(), "opensta": opensta.version() if opensta.available() else None}
 
 
 def run_key(verilog: str, top: str, library: Library | None, target_fo4: float) -> str:
-    """Digest of everything that the figures depend on."""
+    """Digest of everything that determines the figures."""
     digest = hashlib.sha256()
     own = [Path(__file__).with_name(f"{name}.py") for name in SOURCES]
     for source in (*own, opensta.SDC, Path(area.__file__)):
@@ -50,13 +50,13 @@ def run_key(verilog: str, top: str, library: Library | None, target_fo4: float) 
 
 
 def folder_of(root: Path, config: Config, library: Library | None) -> Path:
-    """Where the reports of a design in a library go."""
+    """Folder of the reports of a design in a library."""
     design = f"{config.name}-{config.architecture.engine}-{config.fingerprint[:8]}"
     return root / "synthesis" / design / (library.name if library else "generic")
 
 
 def earlier(folder: Path, key: str) -> dict | None:
-    """The report of an earlier run of the same key, if there is one."""
+    """Report of an earlier run with the same key, if there is one."""
     try:
         values = read_json(folder / REPORT_FILE)
     except InvalidFileError:
@@ -74,10 +74,10 @@ def run(
     whole: bool,
     progress: Callable[[str], None],
 ) -> tuple[dict, Synthesis]:
-    """Synthesize and write the reports; what they show, and the netlist."""
+    """Synthesize, write the reports, and return their values and the synthesized design."""
     key = run_key(verilog, top, library, target_fo4)
     folder = make_folder(folder).resolve()
-    # A report beside another run's files would be worse than none.
+    # An old report is removed first, so that an interrupted run does not leave it beside files of another run.
     (folder / REPORT_FILE).unlink(missing_ok=True)
     fraction = PORTS_FRACTION if whole else 0.0
     before = _cpu_seconds()
@@ -89,13 +89,13 @@ def run(
 
 
 def _cpu_seconds() -> float:
-    """Processor time so far, of this program and of the tools that it ran."""
+    """Processor time in seconds so far of this program and of the tools that it ran."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def write(folder: Path, values: dict) -> None:
-    """``report.json`` and, for people, ``report.md`` and ``report.html``."""
+    """Write ``report.json`` and its readable forms ``report.md`` and ``report.html``."""
     write_atomic(folder / "report.md", markdown(values))
     write_atomic(folder / "report.html", html(values))
     write_atomic(folder / REPORT_FILE, json.dumps(values, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Liberty files: cells, their pins, what they compute, how large they are."""
+"""Liberty files: cells with their pins, functions and areas."""
 
 import re
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ from pathlib import Path
 from chessrnn.model.errors import InvalidFileError, shown
 from chessrnn.model.text_file import read_bytes
 
-# The largest public libraries have some 100 MB.
+# Bytes of the largest file that is read; the largest public libraries have some 100 MB.
 MAX_LIBERTY_BYTES = 1 << 30
-# Delay cells, clock buffers and clock gates compute what ordinary cells do, but are made for other purposes.
+# Delay cells, clock buffers and clock inverters have the functions of ordinary cells, but serve other purposes.
 SPECIAL_NAMES = ("*dly*", "*DLY*", "*clkbuf*", "*CLKBUF*", "*clkinv*", "*CLKINV*")
 MAX_TABLE_INPUTS = 6
-# Sum and carry of three inputs.
+# Truth tables of the sum and the carry of three inputs.
 XOR3, MAJORITY = (0, 1, 1, 0, 1, 0, 0, 1), (0, 0, 0, 1, 0, 1, 1, 1)
 _STATEMENT = re.compile(r'\s*([\w\-]+)\s*(?:\(([^()]*)\)\s*([{;]?)|:\s*("[^"]*"|[^;{}\n]*)\s*;?)|\s*(\})|\s*;')
-# Tables take most of a file and most of the time to read it; OpenSTA and ABC read them themselves.
+# Tables are most of a file and take most of the time to parse; OpenSTA and ABC read them themselves.
 _TABLES = re.compile(r"\b(?:values|index_\d+)\s*\([^()]*\)\s*;?")
 _COMMENTS = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 _TOKEN = re.compile(r"\s*([A-Za-z_][\w\[\]]*'?|[01](?!\w)|[!()&|^+*']|\S)")
@@ -33,11 +33,11 @@ class Group:
     groups: list["Group"] = field(default_factory=list)
 
     def all(self, name: str) -> list["Group"]:
-        """Subgroups called ``name``."""
+        """All subgroups called ``name``."""
         return [group for group in self.groups if group.name == name]
 
     def number(self, name: str, default: float = 0.0) -> float:
-        """Attribute as a number."""
+        """An attribute as a number."""
         try:
             return float(self.attributes.get(name, default))
         except ValueError:
@@ -48,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Pin:
-    """A pin: ``function`` is the expression of an output, ``capacitance`` is in farad."""
+    """A pin; ``function`` is the expression of an output, and capacitances are in farad."""
 
     name: str
     direction: str
@@ -66,11 +66,12 @@ class Cell:
     Attributes
     ----------
     area : float
-        µm².
-    kind : str
+        Area in µm².
+        kind : str
         ``"comb"``, ``"flip-flop"``, ``"latch"`` or ``"other"`` (fillers, pads, clock gates).
     sequential : dict
-        ``ff`` or ``latch`` group: the state variable's name under ``"state"``, and the attributes.
+        Attributes of the ``ff`` or ``latch`` group, with the names of the state variable and its inverse under
+        ``"state"`` and ``"inverse"``.
     """
 
     name: str
@@ -83,21 +84,21 @@ class Cell:
 
     @cached_property
     def inputs(self) -> list[str]:
-        """Names of input pins in order."""
+        """Names of the input pins, in the order of the file."""
         return [pin.name for pin in self.pins.values() if pin.direction == "input"]
 
     @cached_property
     def outputs(self) -> list[str]:
-        """Names of output pins in order."""
+        """Names of the output pins, in the order of the file."""
         return [pin.name for pin in self.pins.values() if pin.direction == "output"]
 
     @cached_property
     def truth_tables(self) -> dict[str, tuple[int, ...]]:
-        """Output → its value for every input pattern, the first input lowest; empty where there is no such."""
+        """Values of each output for every input pattern, first input lowest; empty unless combinational and small."""
         if self.kind != "comb" or len(self.inputs) > MAX_TABLE_INPUTS:
             return {}
         patterns = range(1 << len(self.inputs))
-        # All patterns at once: bit p of an input's vector is its value in pattern p.
+        # All patterns are evaluated at once: bit p of an input's vector is its value in pattern p.
         vectors = {
             name: sum((pattern >> number & 1) << pattern for pattern in patterns)
             for number, name in enumerate(self.inputs)
@@ -110,23 +111,24 @@ class Cell:
 
     @property
     def truth_table(self) -> tuple[int, ...] | None:
-        """The table of the only output; ``None`` where there is no such."""
+        """Truth table of a cell with a single output, otherwise ``None``."""
         return next(iter(self.truth_tables.values())) if len(self.truth_tables) == 1 else None
 
 
 class Expression:
-    """A Liberty function: ``'`` and ``!``, then ``&`` (``*``, blank), ``^``, ``|`` (``+``), loosest last.
+    """A Liberty function; its operators are ``'`` and ``!``, ``&`` (``*``, blank), ``^``, ``|`` (``+``), loosest last.
 
     Parameters
     ----------
     text : str
+        Expression as the file writes it.
     names : iterable of str
         Pins and state variables that may occur.
 
     Raises
     ------
     InvalidFileError
-        An unknown name or a malformed expression.
+        The expression is malformed or contains an unknown name.
     """
 
     def __init__(self, text: str, names):
@@ -137,7 +139,7 @@ class Expression:
             self._fail()
 
     def value(self, values: dict[str, int], ones: int = 1) -> int:
-        """Value for bit vectors in place of the pins; ``ones`` has every bit set."""
+        """Evaluate the function for bit vectors of the pins; ``ones`` is the vector with every bit set."""
 
         def visit(node):
             if isinstance(node, str):
@@ -151,7 +153,7 @@ class Expression:
         return visit(self.tree)
 
     def verilog(self, rename=lambda name: name) -> str:
-        """As a Verilog expression."""
+        """Verilog expression of the function, with the names that ``rename`` gives."""
 
         def visit(node) -> str:
             if isinstance(node, str):
@@ -211,12 +213,12 @@ class Expression:
 
 
 def read_text(path: str | Path) -> str:
-    """Text of a plain or gzip-compressed Liberty file.
+    """Read the text of a plain or gzip-compressed Liberty file.
 
     Raises
     ------
     InvalidFileError
-        Missing, unreadable, or not a Liberty file.
+        The file is missing, unreadable, or not a Liberty file.
     """
     text = read_bytes(path, MAX_LIBERTY_BYTES, "a readable Liberty file").decode("latin-1")
     if not re.search(r"\blibrary\s*\(", text):
@@ -225,12 +227,12 @@ def read_text(path: str | Path) -> str:
 
 
 def parse(text: str) -> Group:
-    """The library group of a Liberty text, without its tables.
+    """Parse a Liberty text without its tables, and return its library group.
 
     Raises
     ------
     InvalidFileError
-        Groups that do not close.
+        The text is malformed, or its groups are not closed.
     """
     text = _TABLES.sub("", _COMMENTS.sub(" ", text.replace("\\\n", " ").replace("\\\r\n", " ")))
     root = Group("", "")
@@ -274,7 +276,7 @@ def _cap_unit(library: Group) -> float:
 
 
 def _leakage_unit(library: Group) -> float:
-    """Watt."""
+    """Unit of leakage power, in watt."""
     match = re.match(r"([\d.]+)\s*(pw|nw|uw|mw)", library.attributes.get("leakage_power_unit", "1nW").lower())
     if match is None:
         raise InvalidFileError("liberty leakage_power_unit must be a number of pW, nW, uW or mW")
@@ -332,12 +334,13 @@ class Liberty:
     Parameters
     ----------
     path : str or Path
-        Plain or gzip-compressed.
+        File, plain or gzip-compressed.
 
-    Raises
-    ------
-    InvalidFileError
-        Unreadable, or without what synthesis needs: NAND2, inverter, buffer, D flip-flop, each found by function.
+        Raises
+        ------
+        InvalidFileError
+            The file is unreadable or lacks a cell that synthesis needs: a NAND2, an inverter, a buffer or a D
+            flip-flop, each found by its function.
     """
 
     def __init__(self, path: str | Path):
@@ -353,14 +356,14 @@ class Liberty:
         usable = [cell for cell in self.cells.values() if not cell.dont_use and cell.area > 0 and not _is_special(cell)]
         if not usable:
             raise InvalidFileError(f"{self.path} must be a standard-cell library, but none of its cells has an area")
-        # Of several drive strengths the smallest is the unit; buffers keep all, weakest first.
+        # The smallest of several drive strengths is the unit; buffers and inverters are all kept, weakest first.
         self.nand2 = self._smallest(usable, (1, 1, 1, 0), "a two-input NAND")
         self.inverter = self._smallest(usable, (1, 0), "an inverter")
         self.buffers = self._all(usable, (0, 1))
         self.inverters = self._all(usable, (1, 0))
         self._smallest(usable, (0, 1), "a buffer")
         self.flip_flop = self._flip_flop(usable)
-        # The smallest, if there is any: (cell, its output of the sum, its output of the carry).
+        # The smallest full adder, if there is one: (cell, output of the sum, output of the carry).
         self.full_adder = min(filter(None, map(_full_adder, usable)), key=lambda f: f[0].area, default=None)
         # Tie cells are often marked dont_use, as no mapper should choose them for logic.
         self.tie_low, self.tie_high = (next(iter(self._all(self.cells.values(), (bit,))), None) for bit in (0, 1))
@@ -382,13 +385,13 @@ class Liberty:
         return min(plain, key=lambda cell: (cell.area, cell.name))
 
     def drive(self, cell: Cell) -> float:
-        """Strength of a buffer, counted in the weakest one, by what each may carry at most."""
+        """Drive strength of a buffer relative to the weakest one, from the largest loads that both may drive."""
         carried = [cell.pins[cell.outputs[0]].max_capacitance for cell in (cell, self.buffers[0])]
         return carried[0] / carried[1] if all(carried) else 1.0
 
 
 def input_capacitance(cell: Cell) -> float:
-    """Greatest capacitance of an input pin."""
+    """Largest capacitance of an input pin, in farad."""
     return max((cell.pins[name].capacitance for name in cell.inputs), default=0.0)
 
 

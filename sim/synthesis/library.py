@@ -1,4 +1,4 @@
-"""The files of a process: a standard-cell library and, where it has them, SRAM macros."""
+"""Library files of a process: its standard cells and, where they are given, its SRAM macros."""
 
 import hashlib
 import re
@@ -14,14 +14,18 @@ _MEMORY_GROUP = re.compile(r"\bmemory\s*\(\s*\)\s*\{")
 
 @dataclass(frozen=True)
 class Library:
-    """Standard cells with the SRAM macros of the same process.
+    """Standard cells together with the SRAM macros of the same process.
 
     Attributes
     ----------
     name : str
-        File name without its endings.
+        Name of the cells' file without its suffixes.
+    liberty : Liberty
+        Standard cells.
+    macros : tuple of SramMacro
+        SRAM macros of the process; may be empty.
     digest : str
-        SHA-256 over all files.
+        SHA-256 of all files.
     """
 
     name: str
@@ -30,7 +34,7 @@ class Library:
     digest: str
 
     def write_plain(self, folder: Path) -> Path:
-        """The cells' file for tools that do not read compressed ones."""
+        """Write the cells' file uncompressed, for tools that do not read compressed ones."""
         path = folder / f"{self.name}.lib"
         path.write_text(self.liberty.text, encoding="latin-1")
         return path
@@ -41,12 +45,14 @@ def _stem(path: Path) -> str:
 
 
 def load_libraries(paths: list[Path]) -> list[Library]:
-    """Libraries in the order of their files; SRAM macros belong to the library in the same folder.
+    """Load libraries in the order of their files; SRAM macros belong to the library in the same folder.
 
     Raises
     ------
-    InvalidFileError, InvalidValueError
-        A file is not what it must be, or macros have no library beside them.
+    InvalidFileError
+        A file cannot be read, is not a Liberty file, or holds macros without a library beside it.
+    InvalidValueError
+        There is no standard-cell library, or two have the same name.
     """
     cells: dict[Path, str] = {}
     macros: list[Path] = []
@@ -65,7 +71,7 @@ def load_libraries(paths: list[Path]) -> list[Library]:
         if len(cells) == 1:
             beside = list(cells)
         if not beside:
-            raise InvalidFileError(f"SRAM file {macro} must lie in the folder of its standard-cell library")
+            raise InvalidFileError(f"SRAM file {macro} must be in the folder of its standard-cell library")
         for path in beside:
             owners[path].append(macro)
     libraries = []

@@ -1,4 +1,4 @@
-"""Memories as macros: Liberty text for timing, energy per access, both from stated assumptions or from SRAM files."""
+"""Memories as macros: their Liberty text and their energy per access, from SRAM files or from assumptions."""
 
 import re
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from chessrnn.model.errors import InvalidFileError
 from chessrnn.sim.synthesis.liberty import Liberty, input_capacitance, parse, read_text
 from chessrnn.sim.synthesis.netlist import MEMORY_PIN_LOAD, Instance, MemoryMacro, Netlist, memory_of
 
-# A compiled memory of this size in the logic's own process.
+# Assumed timing of a compiled memory in the process of the logic.
 ACCESS_FO4 = 20.0
 SETUP_FO4 = 4.0
-# Energy of a read: bit lines and sense amplifiers per bit of the word, decoder and word line per access and per
-# word of depth, in units of C·V² with C the input of the weakest inverter.  Calibrated on the SRAM macros of a
-# 130 nm process, whose own tables replace the model where they are given.
+# Model of the energy of a read, in units of C·V² with C the input of the weakest inverter: bit lines and sense
+# amplifiers for each bit of the word, and decoder and word line for each access.  It is calibrated on the SRAM macros
+# of a 130 nm process, whose own tables replace the model where they are given.
 READ_ENERGY_PER_BIT = 180.0
 READ_ENERGY_FIXED = 2000.0
 WRITE_OVER_READ = 1.28
@@ -27,9 +27,9 @@ class SramMacro:
     Attributes
     ----------
     access_ns : float
-        Clock to output at the smallest load.
-    read_pj, write_pj : float
-        Energy of an access, clock pin's internal power included.
+        Delay from clock to output at the smallest load.
+        read_pj, write_pj : float
+        Energy of an access, including the internal power of the clock pin.
     """
 
     name: str
@@ -42,7 +42,7 @@ class SramMacro:
 
 
 def read_sram(path: Path) -> SramMacro:
-    """The macro of a Liberty file of SRAM units."""
+    """Read the SRAM macro that a Liberty file describes."""
     text = read_text(path)
     library = parse(text)
     cells = library.all("cell")
@@ -71,17 +71,18 @@ def read_sram(path: Path) -> SramMacro:
 
 
 class MemoryModel:
-    """Area, timing and energy of memories beside the logic of a library.
+    """Model of the area, timing and energy of memories in the process of a library.
 
     Parameters
     ----------
     liberty : Liberty
+        Standard cells of the process.
     fo4 : float or None
-        Seconds, measured; ``None`` where timing is not wanted.
+        Measured fan-out-of-four delay in seconds; ``None`` where timing is not wanted.
     macros : list of SramMacro
-        Characterised macros of the same process, if any.
+        Characterised macros of the same process; may be empty.
     access_fo4 : float
-        Clock to output where no macro says otherwise.
+        Delay from clock to output where no macro gives it.
     """
 
     def __init__(self, liberty: Liberty, fo4: float | None, macros: list[SramMacro], access_fo4: float = ACCESS_FO4):
@@ -90,9 +91,9 @@ class MemoryModel:
 
     @property
     def sram(self) -> SramModel:
-        """Area model: of the macros where they are given, else scaled from 90 nm."""
+        """Area model, from the macros where they are given, else scaled from 90 nm."""
         if len(self.macros) >= 2:
-            # The line through the smallest and the largest macro.
+            # The model is the line through the smallest and the largest macro.
             low, high = self.macros[0], self.macros[-1]
             bits = (low.words * low.width, high.words * high.width)
             slope = (high.area - low.area) / (bits[1] - bits[0])
@@ -102,7 +103,7 @@ class MemoryModel:
         return scaled_sram(self.liberty.name, self.liberty.nand2.area)
 
     def liberty_text(self, netlist: Netlist, stubs: set[str]) -> str:
-        """Cells for every memory and for every module that is represented by its input loads alone."""
+        """Liberty text of a cell for every memory and for every module that is represented only by its input loads."""
         unit = input_capacitance(self.liberty.inverter)
         pin_cap = MEMORY_PIN_LOAD * unit * 1e12
         setup = SETUP_FO4 * self.fo4 * 1e9
@@ -121,7 +122,7 @@ class MemoryModel:
             lines.append(f"cell (load_{name}) {{ area : 0;")
             for port, caps in loads[name].items():
                 for pin, cap in zip(_scalar(port, len(caps)), caps, strict=True):
-                    # A clock pin's load does not count: the clock is ideal.
+                    # NaN marks a clock pin, whose load is 0, as the clock is ideal.
                     value = 0.0 if cap != cap else cap * 1e12
                     lines.append(f"pin ({pin}) {{ direction : input; capacitance : {value:.6f}; }}")
             lines.append("}")
@@ -154,7 +155,7 @@ class MemoryModel:
         return "\n".join(lines)
 
     def access_ns(self, memory: MemoryMacro) -> float:
-        """Clock to output of a memory: that of a macro deep enough, or the assumption where there is none."""
+        """Delay from clock to output of a memory, from a macro that is deep enough or, where there is none, assumed."""
         layout = self.liberty.nand2.area / UTILISATION
         _, kind = self.sram.area(memory.width, memory.depth, memory.two_port, layout)
         if self.macros and kind == "macro":
@@ -162,17 +163,17 @@ class MemoryModel:
         return self.access_fo4 * self.fo4 * 1e9
 
     def timing_text(self) -> str:
-        """What timing takes for granted about memories."""
-        text = f"memories assumed: {self.access_fo4:g} FO4 to their output, {SETUP_FO4:g} FO4 setup"
+        """Description of the assumptions about the timing of memories."""
+        text = f"memories are assumed to take {self.access_fo4:g} FO4 to their output and {SETUP_FO4:g} FO4 setup"
         if self.macros:
-            text += f"; those built as macros: the output of {self.macros[0].name} and its larger kin"
+            text += f"; those built as macros take the output delay of {self.macros[0].name} and its larger versions"
         return text
 
     def _deep_enough(self, depth: int) -> SramMacro:
         return next((macro for macro in self.macros if macro.words >= depth), self.macros[-1])
 
     def energy_pj(self, width: int, depth: int, voltage: float) -> tuple[float, float, str]:
-        """Energy of a read and of a write of one word, and where it comes from."""
+        """Energies of a read and a write of one word, and the origin of these figures."""
         if self.macros:
             macro = self._deep_enough(depth)
             share = width / macro.width

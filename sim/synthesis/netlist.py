@@ -1,4 +1,4 @@
-"""A hierarchical netlist of cells, from Yosys's JSON: areas, checks, fan-out repair, Verilog for other tools."""
+"""A hierarchical netlist of cells, read from Yosys's JSON: its areas, repair of its fan-out, its Verilog."""
 
 import math
 import re
@@ -12,20 +12,20 @@ from chessrnn.sim.synthesis.liberty import Cell, Liberty
 
 MEMORY_MODULES = (ROM_MODULE, RAM_MODULE)
 MEMORY_WRITE_PORTS = {ROM_MODULE: False, RAM_MODULE: True}
-# Four transistors of a NAND2 are one gate equivalent.  A flip-flop is two latches of transmission gates with
-# their feedback, an inverted clock and an output buffer.
+# The four transistors of a NAND2 are one gate equivalent.  A flip-flop is counted as two latches of transmission gates
+# with their feedback, an inverted clock and an output buffer.
 TRANSISTORS_PER_GATE_EQUIVALENT = 4
 GENERIC_TRANSISTORS = {
     "$_BUF_": 4, "$_NOT_": 2, "$_NAND_": 4, "$_NOR_": 4, "$_AND_": 6, "$_OR_": 6, "$_XOR_": 10, "$_XNOR_": 10,
     "$_ANDNOT_": 6, "$_ORNOT_": 6, "$_MUX_": 10, "$_NMUX_": 8, "$_AOI3_": 6, "$_OAI3_": 6, "$_AOI4_": 8,
     "$_OAI4_": 8, "$_DFF_P_": 24, "$_DFF_N_": 24,
 }  # fmt: skip
-# Input pins of a memory macro, counted in inputs of the weakest inverter.
+# Load of an input pin of a memory macro, counted in inputs of the weakest inverter.
 MEMORY_PIN_LOAD = 4.0
-# Loads that one output may carry, counted in inputs of the weakest inverter and per unit of drive.
+# Largest load of one output, counted in inputs of the weakest inverter and per unit of drive.
 LOAD_LIMIT = 12.0
 REPAIR_DRIVE = 4.0
-# Words that a submodule or signal may well be called and Verilog keeps for itself.
+# Reserved words of Verilog that are likely names of submodules and signals.
 VERILOG_WORDS = frozenset(
     "and assign begin buf case cell config design else end event for function if initial input instance integer join "
     "library module nand nor not or output parameter real reg repeat signed table task time wait wire xnor xor".split()
@@ -34,7 +34,7 @@ VERILOG_WORDS = frozenset(
 
 @dataclass
 class Instance:
-    """A cell, a memory or a module inside a module; ``pins`` maps a port to its net bits, lowest first."""
+    """Instance of a cell, a memory or a module; ``pins`` maps a port to its net bits, lowest first."""
 
     name: str
     type: str
@@ -45,7 +45,7 @@ class Instance:
 
 @dataclass
 class Port:
-    """A port of a module: net bits, lowest first."""
+    """A port of a module, with its net bits, lowest first."""
 
     name: str
     direction: str
@@ -54,7 +54,7 @@ class Port:
 
 @dataclass
 class Module:
-    """A module: its ports, instances, and names of its net bits."""
+    """A module: its ports, its instances, and the names of its net bits."""
 
     name: str
     ports: dict[str, Port]
@@ -63,7 +63,7 @@ class Module:
     next_bit: int = 0
 
     def new_bit(self, name: str) -> int:
-        """A new net."""
+        """Add a net, and return its number."""
         bit = self.next_bit
         self.next_bit += 1
         self.names[bit] = name
@@ -80,12 +80,12 @@ class MemoryMacro:
 
     @property
     def two_port(self) -> bool:
-        """Has a write port beside the read port."""
+        """Whether the memory has a write port beside the read port."""
         return MEMORY_WRITE_PORTS[self.module]
 
     @property
     def bits(self) -> int:
-        """Size."""
+        """Number of bits of the memory."""
         return self.width * self.depth
 
     @property
@@ -96,16 +96,16 @@ class MemoryMacro:
 
 @dataclass(frozen=True)
 class ModuleArea:
-    """What one module costs.
+    """Cost of one module.
 
     Attributes
     ----------
     own_sequential, own_combinational, total_sequential, total_combinational : float
-        In µm² or, without a library, in gate equivalents; ``own`` leaves out the modules below.
+        Area in µm² or, without a library, in gate equivalents; ``own`` excludes the modules below.
     flip_flops, cells : int
-        With the modules below.
+        Number of flip-flops and of cells, including those of the modules below.
     depth : int
-        Cells on the longest way inside the module, its submodules not entered.
+        Number of cells on the longest path inside the module, which does not enter its submodules.
     """
 
     own_sequential: float
@@ -123,18 +123,19 @@ class ModuleArea:
 
     @property
     def total(self) -> float:
-        """Area with the modules below."""
+        """Area including the modules below."""
         return self.total_sequential + self.total_combinational
 
 
 class Netlist:
-    """Modules below ``top``.
+    """A netlist: the module ``top`` and all modules below it.
 
     Parameters
     ----------
     modules : dict
         The modules of Yosys's JSON.
     top : str
+        Name of the outermost module.
     """
 
     def __init__(self, modules: dict, top: str):
@@ -172,7 +173,7 @@ class Netlist:
 
     @cached_property
     def bottom_up(self) -> list[str]:
-        """Module names, each after those that it instantiates."""
+        """Module names, each after those of the modules that it instantiates."""
         order: list[str] = []
 
         def visit(name: str) -> None:
@@ -185,12 +186,12 @@ class Netlist:
         return order
 
     def children(self, name: str) -> Counter:
-        """Modules instantiated by a module, with how often."""
+        """Number of instances of each module that a module instantiates."""
         return Counter(i.type for i in self.modules[name].instances if i.type in self.modules)
 
     @cached_property
     def counts(self) -> Counter:
-        """Instances of every module in the whole design."""
+        """Number of instances of every module in the whole design."""
         counts = Counter({self.top: 1})
         for name in reversed(self.bottom_up):
             for child, count in self.children(name).items():
@@ -198,7 +199,7 @@ class Netlist:
         return counts
 
     def memories(self) -> list[tuple[MemoryMacro, int, list[str]]]:
-        """Every kind of memory with its number in the whole design and the names of its instances."""
+        """Every kind of memory, with its number in the whole design and the names of its instances."""
         found: dict[MemoryMacro, list[str]] = {}
         number: Counter = Counter()
         for name in self.bottom_up:
@@ -210,7 +211,7 @@ class Netlist:
         return [(macro, number[macro], names) for macro, names in found.items()]
 
     def cell_counts(self) -> Counter:
-        """Library cells of the whole design by type."""
+        """Number of cells of every type in the whole design."""
         counts: Counter = Counter()
         for name in self.bottom_up:
             for instance in self.modules[name].instances:
@@ -221,12 +222,12 @@ class Netlist:
     # -- area ----------------------------------------------------------------------------------------------
 
     def areas(self, liberty: Liberty | None) -> dict[str, ModuleArea]:
-        """Area of every module; in gate equivalents of generic cells without a library.
+        """Area of every module, in gate equivalents of generic cells without a library.
 
         Raises
         ------
         LookupError
-            A cell that is neither in the library nor a module: synthesis left something unmapped.
+            A cell is neither in the library nor a module, so synthesis left something unmapped.
         """
         result: dict[str, ModuleArea] = {}
         for name in self.bottom_up:
@@ -261,7 +262,7 @@ class Netlist:
         return result
 
     def _depth(self, name: str, liberty: Liberty | None) -> int:
-        """Cells on the longest way between registers, ports, memories and submodules."""
+        """Number of cells on the longest path between registers, ports, memories and submodules."""
         driver: dict[int, tuple[int, list]] = {}
         for number, instance in enumerate(self.modules[name].instances):
             if instance.type in self.modules or instance.type in MEMORY_MODULES or cell_cost(instance.type, liberty)[1]:
@@ -288,9 +289,9 @@ class Netlist:
     # -- repair --------------------------------------------------------------------------------------------
 
     def repair(self, liberty: Liberty) -> int:
-        """Drive every output of a module by a net of its own and split loads that are too large; buffers added.
+        """Drive every output of a module by a net of its own, split too large loads, and count the buffers added.
 
-        ABC sees one module at a time and so neither nets that run through the hierarchy nor pins of memories.
+        ABC sees one module at a time, and so neither nets that cross the hierarchy nor pins of memories.
         """
         unit = max(p.capacitance for p in liberty.inverter.pins.values() if p.direction == "input")
         limit = LOAD_LIMIT * unit
@@ -308,7 +309,7 @@ class Netlist:
         return added
 
     def _separate_outputs(self, module: Module, liberty: Liberty) -> int:
-        """A buffer before every output bit that shares its net with another port bit."""
+        """Insert a buffer before every output bit that shares its net with another port bit."""
         taken = {bit for port in module.ports.values() if port.direction != "output" for bit in port.bits}
         added = 0
         for port in module.ports.values():
@@ -371,7 +372,7 @@ class Netlist:
         return output
 
     def input_loads(self, liberty: Liberty) -> dict[str, dict[str, list[float]]]:
-        """Farad at every input bit of every module; NaN marks a clock."""
+        """Load in farad at every input bit of every module; NaN marks a clock."""
         loads: dict[str, dict[str, list[float]]] = {}
         unit = max(p.capacitance for p in liberty.inverter.pins.values() if p.direction == "input")
         for name in self.bottom_up:
@@ -379,7 +380,7 @@ class Netlist:
         return loads
 
     def net_loads(self, module: Module, loads: dict[str, dict[str, list[float]]], liberty: Liberty) -> dict[int, float]:
-        """Farad of the input pins at every net of a module, those of clocks left out; ``loads`` are the ports'."""
+        """Load in farad of the input pins at every net of a module, without clock pins; ``loads``: those of ports."""
         unit = max(p.capacitance for p in liberty.inverter.pins.values() if p.direction == "input")
         return {
             bit: sum(cap for cap, *_ in places if not math.isnan(cap))
@@ -396,7 +397,7 @@ class Netlist:
 
     @staticmethod
     def _sinks(module: Module, loads, liberty: Liberty, unit: float) -> dict[int, list]:
-        """Net → its loads (farad, instance, pin, index); a load of NaN is a clock."""
+        """Loads of every net as (farad, instance, pin, index); NaN marks a clock."""
         sinks: dict[int, list[tuple[float, Instance, str, int]]] = {}
         for instance in module.instances:
             cell = liberty.cells.get(instance.type)
@@ -417,9 +418,9 @@ class Netlist:
         return sinks
 
     def repeated_instances(self, keep: int, liberty: Liberty, least_cells: int = 50) -> dict[str, set[str]]:
-        """Instances that a timing analysis may leave out: per parent and module all but the first and the last few.
+        """Instances that a timing analysis may leave out: in each parent, all but the first and last few of a module.
 
-        Modules of fewer than ``least_cells`` cells all stay.
+        Modules of fewer than ``least_cells`` cells are never left out.
         """
         areas = self.areas(liberty)
         result: dict[str, set[str]] = {}
@@ -435,7 +436,7 @@ class Netlist:
         return result
 
     def stubbed_types(self, stub: dict[str, set[str]], liberty: Liberty) -> set[str]:
-        """Modules of the instances that are left out."""
+        """Types of the instances that are left out."""
         return {
             instance.type
             for name, texts in stub.items()
@@ -444,7 +445,7 @@ class Netlist:
         }
 
     def instance_types(self, liberty: Liberty) -> dict[tuple[str, str], str]:
-        """(module, instance name in the written Verilog) → type, for submodules and memories."""
+        """Type of every submodule and memory, by (module, instance name in the written Verilog)."""
         return {
             (name, text): instance.type
             for name in self.bottom_up
@@ -455,7 +456,7 @@ class Netlist:
     # -- Verilog -------------------------------------------------------------------------------------------
 
     def register_names(self, name: str, liberty: Liberty) -> dict[str, str]:
-        """Instance name of every flip-flop of a module → name of the net that it drives."""
+        """Name of the net that each flip-flop of a module drives, by the flip-flop's instance name."""
         return {
             text: net
             for instance, text, net in _Namer(self.modules[name], liberty).instances()
@@ -465,16 +466,17 @@ class Netlist:
     def verilog(
         self, liberty: Liberty, memory: Callable[[Instance], str], stub: dict[str, set[str]] | None = None
     ) -> str:
-        """Netlist without assignments, escaped names or expressions, which every tool reads alike.
+        """Verilog of the netlist without escaped names and expressions, which every tool reads in the same way.
 
         Parameters
         ----------
         liberty : Liberty
+            Library of the cells.
         memory : callable
-            Instance of a memory → text between its module name and its instance name, module included;
-            ``None`` as its result stands for scalar pins on a macro of ``MemoryMacro.cell_name``.
+            Function from an instance of a memory to the text before its instance name (module and parameters); where
+            that is empty, the memory becomes a macro of ``MemoryMacro.cell_name`` with scalar pins.
         stub : dict of str to set of str, optional
-            Module → instances to leave out, replaced by a cell ``load_<type>`` with the same input loads.
+            Instances to leave out of each module, replaced by a cell ``load_<type>`` with the same input loads.
         """
         stub = stub or {}
         return "\n".join(self._module_text(name, liberty, memory, stub.get(name, set())) for name in self.bottom_up)
@@ -524,7 +526,7 @@ class Netlist:
 
 
 class _Namer:
-    """Plain, unique names of a module's nets and instances; a flip-flop is called like the net that it drives."""
+    """Plain, unique names of a module's nets and instances; a flip-flop is named after the net that it drives."""
 
     def __init__(self, module: Module, liberty: Liberty):
         self.module, self.liberty = module, liberty
@@ -537,11 +539,11 @@ class _Namer:
                     for index, bit in enumerate(port.bits):
                         if isinstance(bit, int) and bit not in self.nets:
                             self.nets[bit] = f"{port.name}[{index}]" if len(port.bits) > 1 else port.name
-        # Before any net, so that they do not depend on what is asked for first.
+        # Instances are named before any net, so that the names do not depend on the order of requests.
         self._instances = list(self._name_instances())
 
     def net(self, bit) -> str:
-        """Name of a net bit, or a constant."""
+        """Name of a net bit, or the text of a constant."""
         if not isinstance(bit, int):
             return "1'b1" if bit == "1" else "1'b0"
         name = self.nets.get(bit)
@@ -552,7 +554,7 @@ class _Namer:
         return name
 
     def instances(self) -> list[tuple[Instance, str, str | None]]:
-        """Every instance with its name and, where it is a cell, the name of its first output's net."""
+        """Every instance with its name and, where it is a cell, the name of the net at its first output."""
         return self._instances
 
     def _name_instances(self):
@@ -579,12 +581,12 @@ class _Namer:
 
 
 def memory_of(instance: Instance) -> MemoryMacro:
-    """The memory that an instance of a wrapper is."""
+    """Size of the memory that an instance of a wrapper represents."""
     return MemoryMacro(instance.type, int(instance.parameters["WIDTH"]), int(instance.parameters["DEPTH"]))
 
 
 def cell_cost(kind: str, liberty: Liberty | None) -> tuple[float, bool]:
-    """Area of a cell (gate equivalents without a library) and whether it is a flip-flop."""
+    """Area of a cell, in gate equivalents without a library, and whether it is a flip-flop."""
     if liberty is None:
         if kind not in GENERIC_TRANSISTORS:
             raise LookupError(kind)

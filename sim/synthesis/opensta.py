@@ -1,4 +1,4 @@
-"""OpenSTA: fan-out-of-four delay, longest paths, power.  Any error in its log fails the run."""
+"""Static timing with OpenSTA: fan-out-of-four delay and longest paths.  Any error in its log fails the run."""
 
 import re
 import shutil
@@ -22,8 +22,8 @@ SDC = Path(str(files("chessrnn.constraints") / "accelerator.sdc"))
 UNITS = "set_cmd_units -time ns -capacitance pF -power mW"
 FO4_STAGES = 12
 _DEFAULT_WIRE_LOAD = re.compile(r"\bdefault_wire_load\w*\s*:[^;\n]*;?")
-# Instances of one module in one parent that a large design is timed with: the first and the last; the others are
-# represented by the load of their inputs.
+# A large design is timed with only this many instances of a module in each parent, the first and the last ones; the
+# others are represented by the load of their inputs.
 KEPT_INSTANCES = 2
 FULL_TIMING_CELLS = 20_000
 MAX_ENDPOINTS = 2_000_000
@@ -31,7 +31,7 @@ MAX_ENDPOINTS = 2_000_000
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The longest path to an endpoint: pins of start and end, seconds from one clock edge to the setup of the next."""
+    """Longest path to an endpoint: pins of start and end, seconds from one clock edge to the setup of the next."""
 
     start: str
     end: str
@@ -39,7 +39,7 @@ class Endpoint:
 
 
 def available() -> bool:
-    """OpenSTA is installed."""
+    """Whether OpenSTA is installed."""
     return shutil.which(PROGRAM) is not None
 
 
@@ -57,16 +57,19 @@ def version() -> str:
 
 
 def run(commands: list[str], folder: Path, name: str, conversation: "Conversation | None" = None) -> str:
-    """Run OpenSTA commands; the log, also kept as ``<name>.log``.
+    """Run OpenSTA commands and return the log, which is also kept as ``<name>.log``.
 
     Parameters
     ----------
     conversation : Conversation, optional
-        Asks for more in the same process, which keeps the timing that is computed already.
+        Further commands that depend on the first output, sent to the same process, which keeps the computed timing.
 
-    Raises
-    ------
-    MissingToolError, ToolError
+        Raises
+        ------
+        MissingToolError
+            OpenSTA is not installed.
+        ToolError
+            OpenSTA reported an error.
     """
     require_available()
     script, log = folder / f"{name}.tcl", folder / f"{name}.log"
@@ -86,7 +89,7 @@ def run(commands: list[str], folder: Path, name: str, conversation: "Conversatio
                 process.kill()
                 process.wait()
     text = log.read_text(encoding="utf-8", errors="replace")
-    # It goes on after an error, exits with 0 and reports the timing of what is left.
+    # After an error OpenSTA continues with the rest of the design and exits with 0, so only its log shows the error.
     errors = [line for line in text.splitlines() if re.search(r"\bError\b|\berror:|invalid command", line)]
     if code or errors:
         message = errors[0] if errors else f"exit status {code}"
@@ -95,14 +98,16 @@ def run(commands: list[str], folder: Path, name: str, conversation: "Conversatio
 
 
 class Conversation:
-    """First answers of OpenSTA decide what it is asked next.
+    """Exchange with a running OpenSTA in which the first output decides the commands that follow.
 
     Parameters
     ----------
+    folder : Path
+        Folder for the files that carry the exchange.
     first : str
         Command whose output decides.
     follow : callable
-        Output of ``first`` → further commands.
+        Function from the output of ``first`` to further commands.
     """
 
     def __init__(self, folder: Path, first: str, follow: Callable[[str], list[str]]):
@@ -118,7 +123,7 @@ class Conversation:
         ]
 
     def answer(self, process: subprocess.Popen) -> None:
-        """Wait for the first output and send what follows; returns at once when the process ends early."""
+        """Wait for the first output and send the commands that follow; returns at once when the process ends early."""
         while not self._ready.exists():
             if process.poll() is not None:
                 return
@@ -128,11 +133,11 @@ class Conversation:
 
 
 def measure_fo4(liberty: Liberty, folder: Path) -> float:
-    """Delay in seconds of the library's weakest inverter with four of its kind as load, and nothing else.
+    """Delay in seconds of the library's weakest inverter with four inverters of the same kind as its only load.
 
-    A chain of inverters, each with three more as dummy load; the mean of a rising and a falling stage at the
-    end of it, where the slope at the beginning no longer matters.  An FO4 has no wires: the library's default wire
-    load, which OpenSTA adds to every net of a design, is left out here.
+    It is measured on a chain of inverters, each with three more as dummy load, as the mean of a rising and a falling
+    stage at its end, where the slope at the beginning no longer matters.  An FO4 has no wires, so the library's default
+    wire load, which OpenSTA adds to every net of a design, is removed.
     """
     plain = folder / "fo4.lib"
     plain.write_text(_DEFAULT_WIRE_LOAD.sub("", liberty.text), encoding="latin-1")
@@ -168,7 +173,7 @@ def measure_fo4(liberty: Liberty, folder: Path) -> float:
 
 @dataclass(frozen=True)
 class Setup:
-    """Files that OpenSTA needs for a design."""
+    """Files that OpenSTA reads for a design."""
 
     plain: Path
     macros: Path
@@ -178,7 +183,7 @@ class Setup:
     ports_fraction: float
 
     def commands(self, liberty: Liberty, period: float) -> list[str]:
-        """Read everything, apply the constraints."""
+        """OpenSTA commands that read the files and apply the constraints; ``period`` is in seconds."""
         driver = liberty.buffers[0]
         return [
             f"read_liberty {self.plain}",
@@ -197,7 +202,7 @@ class Setup:
 def write_setup(
     netlist: Netlist, liberty: Liberty, plain: Path, memory: MemoryModel, folder: Path, ports_fraction: float
 ) -> Setup:
-    """Netlist and macro library for OpenSTA; large designs with part of the instances, see :data:`KEPT_INSTANCES`."""
+    """Write a design for OpenSTA, of a large one with only part of the instances (see :data:`KEPT_INSTANCES`)."""
     stub: dict[str, set[str]] = {}
     cells = netlist.areas(liberty)[netlist.top].cells
     if cells > FULL_TIMING_CELLS:
@@ -212,17 +217,17 @@ def write_setup(
 def longest_paths(
     setup: Setup, liberty: Liberty, period: float, folder: Path, choose: Callable[[list[Endpoint]], list[str]]
 ) -> dict[str, str]:
-    """The longest path to every endpoint, and OpenSTA's own report of those that are chosen.
+    """Find the longest path to every endpoint, and return OpenSTA's own report of those that are chosen.
 
     Parameters
     ----------
     choose : callable
-        All endpoints, longest path first → pins whose paths are wanted cell by cell.
+        Function from all endpoints, longest path first, to the pins whose paths are to be reported cell by cell.
 
     Returns
     -------
     dict of str to str
-        Pin → report.
+        Report of the path to every chosen pin.
     """
 
     def follow(text: str) -> list[str]:

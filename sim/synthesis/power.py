@@ -1,8 +1,8 @@
-"""Power and energy of real work: the RTL runs, every gate of the netlist is evaluated for what its registers did.
+"""Power and energy of real work: the RTL is simulated, and every gate of the netlist is evaluated from its registers.
 
-OpenSTA 2.0.17, the version that Debian has, knows neither VCD nor SAIF and estimates what lies between registers.
-Here each net of a sampled module instance gets its exact number of changes per cycle (glitches within a cycle are
-not seen), and each cell the energy that the library states.
+OpenSTA 2.0.17, the version in Debian, reads neither VCD nor SAIF and estimates the activity between registers.  Here
+each net of a sampled module instance has its exact number of changes per cycle, without glitches inside a cycle, and
+each cell takes the energy that the library gives.
 """
 
 import re
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chessrnn.hdl.verilog import TOP_MODULE
+from chessrnn.model.config import Config
 from chessrnn.model.cost.area import operations_per_step
 from chessrnn.model.files import scratch_folder
 from chessrnn.model.schedule import Schedule
@@ -20,21 +21,22 @@ from chessrnn.sim.build import VERILOG_FILE, emit
 from chessrnn.sim.runner import Run, simulate
 from chessrnn.sim.scenarios import Scenario
 from chessrnn.sim.synthesis.flow import Synthesis
-from chessrnn.sim.synthesis.liberty import Expression, Liberty
-from chessrnn.sim.synthesis.netlist import MEMORY_MODULES, Module, clock_pins, memory_of
+from chessrnn.sim.synthesis.liberty import Cell, Expression, Liberty
+from chessrnn.sim.synthesis.netlist import MEMORY_MODULES, Instance, MemoryMacro, Module, clock_pins, memory_of
 from chessrnn.sim.synthesis.timing import MEMORY
 from chessrnn.sim.synthesis.units import role_of
 from chessrnn.sim.synthesis.waveforms import Waveforms, toggles
 
 STEPS = 5
-# Instances of a module in one parent that are looked at; they stand for all.
+# Number of instances of a module in one parent that are evaluated, as samples of all.
 SAMPLED = 2
-GIVE_WAY = ("other", "matvec")
+# Parts of the report that are divided by the roles of the modules in them.
+DIVIDED_PARTS = ("other", "matvec")
 
 
 @dataclass
 class Energy:
-    """Joule in the window that is looked at."""
+    """Energy in joule of a window of cycles, and leakage in watt."""
 
     switching: float = 0.0
     internal: float = 0.0
@@ -42,25 +44,25 @@ class Energy:
     leakage_watt: float = 0.0
 
     def add(self, other: "Energy", times: float) -> None:
-        """Add another, ``times`` times."""
+        """Add another energy, ``times`` times."""
         for name in ("switching", "internal", "clock", "leakage_watt"):
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
 
     @property
     def dynamic(self) -> float:
-        """All but leakage."""
+        """Energy without leakage."""
         return self.switching + self.internal + self.clock
 
 
 class CellEnergy:
     """Energy per change of a cell's output, and per cycle of a flip-flop's clock, from the library's tables.
 
-    Of every table the middle entry counts (usual slope and load), of several tables their mean.
+    The middle entry of a table is used (usual slope and load), and the mean of several tables.
     """
 
     def __init__(self, liberty: Liberty):
         self.liberty = liberty
-        # Energy has no unit of its own in Liberty: that of capacitance times squared voltage.
+        # Energy has no unit of its own in Liberty; it is counted in units of capacitance times squared voltage.
         self.unit = liberty.cap_unit
         self.per_change: dict[str, float] = {}
         self.per_cycle: dict[str, float] = {}
@@ -72,7 +74,7 @@ class CellEnergy:
             for pin, body in _blocks(text, "pin"):
                 pin = pin.strip('" ')
                 means = [_middle(group) for _, group in _blocks(body, "internal_power")]
-                # rise and fall of each group: a change is one of them.
+                # A change is either a rise or a fall, so the mean of both is its energy.
                 values = [sum(pair) / len(pair) for pair in means if pair]
                 if values and pin in clocks:
                     self.per_cycle[cell.name] = max(0.0, 2 * sum(values) / len(values)) * self.unit
@@ -82,7 +84,7 @@ class CellEnergy:
 
 
 def _blocks(text: str, name: str):
-    """Arguments and body of every group called ``name``, those inside others of the name left out."""
+    """Arguments and body of every group called ``name`` that is not inside another one of that name."""
     pattern = re.compile(rf"\b{name}\s*\(([^()]*)\)\s*\{{")
     position = 0
     while match := pattern.search(text, position):
@@ -107,29 +109,96 @@ def _middle(group: str) -> list[float]:
 
 
 def measure(result: Synthesis, weights: LayerWeights, x: np.ndarray, source: str, clock_mhz: float) -> dict:
-    """Power of a sequence.
+    """Measure the power of a design on a sequence.
 
     Parameters
     ----------
     result : Synthesis
-        With a library.
+        Synthesized design, mapped to a library.
+    weights : LayerWeights
+        Weights with the configuration of the design.
     x : int array (STEPS, X)
+        Inputs of the sequence.
     source : str
-        What x is, for the report.
+        Description of x for the report.
+    clock_mhz : float
+        Clock that powers are given at.
 
     Returns
     -------
     dict
-        For ``report.json``.
+        Plain JSON values for ``report.json``.
     """
-    config, netlist, liberty = weights.config, result.netlist, result.library.liberty
     sampled = _sampled(result)
+    waves = _dump_waveforms(weights, x, [path for path, *_ in sampled])
+    window = _sustained_window(waves, weights.config)
+    activity = _collect(result, sampled, waves, window)
+    rows = _rows(result, activity, window, clock_mhz * 1e6)
+    joule = sum(energy for _, energy, _ in rows)
+    seconds = window.step_cycles / (clock_mhz * 1e6)
+    operations = operations_per_step(weights.config)
+    return {
+        "clock_mhz": clock_mhz,
+        "voltage": result.library.liberty.voltage,
+        "cycles": window.cycles,
+        "steps": window.steps,
+        "rows": [
+            {"part": part, "mw": energy / seconds * 1e3, "pj_per_step": energy * 1e12, "how": how}
+            for part, energy, how in rows
+        ],
+        "total_mw": joule / seconds * 1e3,
+        "nj_per_step": joule * 1e9,
+        "fj_per_operation": joule / operations * 1e15,
+        "tops_per_watt": operations / joule / 1e12,
+        "activity": (
+            f"Activity: {window.steps} sustained steps of {source} in the RTL, {window.step_cycles:.0f} cycles each "
+            f"(predicted {Schedule(weights.config).initiation_interval}); every gate is evaluated for them in "
+            f"{len(sampled)} modules, with {activity.found_percent:.1f} % of the register and input bits found by name "
+            "and the others taken as constant. Glitches, wires and the clock tree above the flip-flops' pins are not "
+            "included. The energy of a cell is the middle entry of the library's tables."
+        ),
+    }
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Cycles of sustained steps, in which energy is counted."""
+
+    first: int
+    last: int
+    steps: int
+
+    @property
+    def cycles(self) -> int:
+        return self.last - self.first
+
+    @property
+    def step_cycles(self) -> float:
+        return self.cycles / self.steps
+
+
+@dataclass
+class _Activity:
+    """Energy of logic by part of the report, accesses of memories by kind, and number of bits found in the dump."""
+
+    parts: dict[str, Energy]
+    accesses: dict[str, tuple[MemoryMacro, float, float]]
+    found: int = 0
+    total: int = 0
+
+    @property
+    def found_percent(self) -> float:
+        return 100 * self.found / max(1, self.total)
+
+
+def _dump_waveforms(weights: LayerWeights, x: np.ndarray, paths: list[str]) -> Waveforms:
+    """Simulate the RTL on a sequence, with the signals of the given module instances in the dump."""
     with scratch_folder() as scratch:
         folder, dump = scratch / "rtl", scratch / "power.vcd"
         emit(weights, folder, "power", prefix="")
         verilog = folder / VERILOG_FILE
-        # Escaped, as submodules may be called like Verilog's own words.
-        names = ["".join(f"\\{part} ." for part in path.split("."))[:-1] for path, *_ in sampled]
+        # Names are escaped, as submodules may have names that are reserved words in Verilog.
+        names = ["".join(f"\\{part} ." for part in path.split("."))[:-1] for path in paths]
         scopes = "\n".join(f"    $dumpvars(1, {name});" for name in names)
         block = f'  initial begin\n    $dumpfile("{dump}");\n{scopes}\n  end\nendmodule'
         text = verilog.read_text(encoding="utf-8")
@@ -140,60 +209,48 @@ def measure(result: Synthesis, weights: LayerWeights, x: np.ndarray, source: str
         (run,) = simulate(folder, [Run(Scenario(weights, (x,)))], "icarus")
         waves = Waveforms(dump)
     assert not run.problems, run.problems
-    active = waves.bit(TOP_MODULE, "matvec_active", 0)
-    issues = [cycle for cycle in range(waves.cycles + 1) if active >> cycle & 1]
-    first, last = issues[config.bank_words - 1], issues[-1]
-    steps = len(issues) // config.bank_words - 1
+    return waves
 
-    energies, voltage = CellEnergy(liberty), liberty.voltage
+
+def _sustained_window(waves: Waveforms, config: Config) -> _Window:
+    """From the last issue of the first step to the last issue of the last step."""
+    active = waves.bit(TOP_MODULE, "matvec_active", 0)
+    assert active is not None, "the dump contains the accelerator's ports"
+    issues = [cycle for cycle in range(waves.cycles + 1) if active >> cycle & 1]
+    return _Window(issues[config.bank_words - 1], issues[-1], len(issues) // config.bank_words - 1)
+
+
+def _collect(result: Synthesis, sampled: list[tuple], waves: Waveforms, window: _Window) -> _Activity:
+    """Count the energy and the accesses of all sampled module instances."""
+    netlist, liberty = result.netlist, result.library.liberty
+    energies = CellEnergy(liberty)
     loads = netlist.input_loads(liberty)
-    parts: dict[str, Energy] = defaultdict(Energy)
-    accesses: dict[str, list] = {}
-    known = all_nets = 0
+    activity = _Activity(defaultdict(Energy), {})
     for path, name, times, part in sampled:
         module = netlist.modules[name]
-        values, found, total = _evaluate(module, path, waves, liberty, netlist.modules)
-        known, all_nets = known + found, all_nets + total
-        parts[part].add(_energy(module, values, first, last, liberty, energies, loads, voltage, netlist), times)
+        evaluation = _Evaluation(module, path, waves, liberty)
+        activity.found += evaluation.found
+        activity.total += evaluation.total
+        net_loads = netlist.net_loads(module, loads, liberty)
+        activity.parts[part].add(_energy(module, evaluation.values, window, energies, net_loads), times)
         for instance in module.instances:
             if instance.type in MEMORY_MODULES:
-                _count_accesses(accesses, instance, values, first, last, times)
+                _count_accesses(activity.accesses, instance, evaluation.values, window, times)
+    return activity
 
+
+def _rows(result: Synthesis, activity: _Activity, window: _Window, clock_hz: float) -> list[tuple[str, float, str]]:
+    """Rows of the report: part, energy of a step in joule, and how it is made up."""
     rows: list[tuple[str, float, str]] = []
-    cycles, step_cycles = last - first, (last - first) / steps
-    clock_hz = clock_mhz * 1e6
-    for part, energy in sorted(parts.items(), key=lambda item: -item[1].dynamic):
-        per_step = energy.dynamic / steps + energy.leakage_watt * step_cycles / clock_hz
-        rows.append((part, per_step, _shares(energy)))
-    for label, (macro, reads, writes) in sorted(accesses.items()):
-        read, write, origin = result.memory.energy_pj(macro.width, macro.depth, voltage)
+    steps, step_seconds = window.steps, window.step_cycles / clock_hz
+    for part, energy in sorted(activity.parts.items(), key=lambda item: -item[1].dynamic):
+        rows.append((part, energy.dynamic / steps + energy.leakage_watt * step_seconds, _shares(energy)))
+    for label, (macro, reads, writes) in sorted(activity.accesses.items()):
+        read, write, origin = result.memory.energy_pj(macro.width, macro.depth, result.library.liberty.voltage)
         per_step = (reads * read + writes * write) * 1e-12 / steps
         how = f"{reads / steps:,.0f} reads of {read:.2f} pJ, {writes / steps:,.0f} writes of {write:.2f} pJ ({origin})"
         rows.append((f"{MEMORY} {label}", per_step, how))
-    joule = sum(energy for _, energy, _ in rows)
-    seconds = step_cycles / clock_hz
-    operations = operations_per_step(config)
-    return {
-        "clock_mhz": clock_mhz,
-        "voltage": voltage,
-        "cycles": cycles,
-        "steps": steps,
-        "rows": [
-            {"part": part, "mw": energy / seconds * 1e3, "pj_per_step": energy * 1e12, "how": how}
-            for part, energy, how in rows
-        ],
-        "total_mw": joule / seconds * 1e3,
-        "nj_per_step": joule * 1e9,
-        "fj_per_operation": joule / operations * 1e15,
-        "tops_per_watt": operations / joule / 1e12,
-        "activity": (
-            f"Activity: {steps} sustained steps of {source} in the RTL, {step_cycles:.0f} cycles each (predicted "
-            f"{Schedule(config).initiation_interval}); every gate evaluated for them in {len(sampled)} modules, "
-            f"{100 * known / max(1, all_nets):.1f} % of the register and input bits found by name, the others taken as "
-            "still. Glitches, wires and the clock tree above the flip-flops' pins are not in it. Cells: the middle "
-            "entry of the library's energy tables."
-        ),
-    }
+    return rows
 
 
 def _shares(energy: Energy) -> str:
@@ -205,7 +262,7 @@ def _shares(energy: Energy) -> str:
 
 
 def _sampled(result: Synthesis) -> list[tuple[str, str, float, str]]:
-    """Path in the RTL, module, how many instances it stands for, part of the report."""
+    """Samples of module instances: path in the RTL, module, number of instances represented, part of the report."""
     netlist = result.netlist
     found = []
 
@@ -217,8 +274,8 @@ def _sampled(result: Synthesis) -> list[tuple[str, str, float, str]]:
                 below[instance.type].append(instance.name.lstrip("\\"))
         for kind, names in below.items():
             chosen = names if len(names) <= SAMPLED else [names[0], names[-1]]
-            # The matrix engine gives way to the roles in it; any other role stands for all that is below it.
-            label = part if part not in GIVE_WAY else role_of(kind) or part
+            # The matrix engine is divided by the roles in it; any other role includes everything below it.
+            label = part if part not in DIVIDED_PARTS else role_of(kind) or part
             for child in chosen:
                 visit(f"{path}.{child}", kind, times * len(names) / len(chosen), label)
 
@@ -226,92 +283,128 @@ def _sampled(result: Synthesis) -> list[tuple[str, str, float, str]]:
     return found
 
 
-def _evaluate(
-    module: Module, path: str, waves: Waveforms, liberty: Liberty, modules
-) -> tuple[dict[int, int], int, int]:
-    """Net → its waveform; and how many of the sources were found in the dump, out of how many."""
-    ones = (1 << (waves.cycles + 1)) - 1
-    aliases: dict[int, list[tuple[str, int]]] = defaultdict(list)
-    for port in module.ports.values():
-        for index, bit in enumerate(port.bits):
-            if isinstance(bit, int):
-                aliases[bit].append((port.name, index))
-    for bit, name in module.names.items():
-        match = re.fullmatch(r"(.*)\[(\d+)\]", name)
-        aliases[bit].append((match[1], int(match[2])) if match else (name, 0))
-    values: dict[int, int] = {}
-    found = total = 0
+class _Evaluation:
+    """Waveforms of every net of one module instance: registers and inputs from the dump, gates computed from them.
 
-    def dumped(bit) -> int | None:
-        for name, index in aliases[bit]:
-            wave = waves.bit(path, name.lstrip("\\"), index)
+    Attributes
+    ----------
+    values : dict of int to int
+        Waveform of each net, bit t for the end of cycle t.
+    found, total : int
+        Number of registers' and inputs' bits that the dump contains, and of all of them.
+    """
+
+    def __init__(self, module: Module, path: str, waves: Waveforms, liberty: Liberty):
+        self._waves, self._path, self._liberty = waves, path, liberty
+        self._ones = (1 << (waves.cycles + 1)) - 1
+        self._aliases = _names_of_nets(module)
+        self.values: dict[int, int] = {}
+        self.found = self.total = 0
+        self._evaluate_gates(self._read_sources(module))
+
+    def _read_sources(self, module: Module) -> dict[int, tuple[Instance, Cell, str]]:
+        """Read inputs and registers from the dump, and return the instance, cell and pin that drive each other net."""
+        gates = {}
+        for port in module.ports.values():
+            if port.direction == "input":
+                for bit in port.bits:
+                    self._source(bit, self._dumped(bit))
+        for instance in module.instances:
+            cell = self._liberty.cells.get(instance.type)
+            outputs = {pin: bits for pin, bits in instance.pins.items() if instance.directions.get(pin) == "output"}
+            if cell is None:
+                for bits in outputs.values():
+                    for bit in bits:
+                        self._source(bit, self._dumped(bit))
+            elif cell.kind == "comb":
+                gates |= {bits[0]: (instance, cell, pin) for pin, bits in outputs.items() if isinstance(bits[0], int)}
+            else:
+                self._read_register(cell, outputs)
+        return gates
+
+    def _read_register(self, cell: Cell, outputs: dict[str, list]) -> None:
+        """Waveforms of a register's outputs; one that the dump contains determines the others.
+
+        Each of them is the state or its inverse.
+        """
+        state, inverse = (cell.sequential.get(key, "") for key in ("state", "inverse"))
+        read = {pin: Expression(cell.pins[pin].function, {state, inverse}) for pin in outputs}
+        known = None
+        for pin, bits in outputs.items():
+            if known is None and (wave := self._dumped(bits[0])) is not None:
+                known = wave if read[pin].value({state: 1, inverse: 0}) else self._ones ^ wave
+        for pin, bits in outputs.items():
+            wave = None
+            if known is not None:
+                wave = read[pin].value({state: known, inverse: self._ones ^ known}, self._ones)
+            self._source(bits[0], wave)
+
+    def _dumped(self, bit) -> int | None:
+        """Waveform of a net in the dump, if the RTL has one of its names."""
+        for name, index in self._aliases[bit]:
+            wave = self._waves.bit(self._path, name.lstrip("\\"), index)
             if wave is not None:
                 return wave
         return None
 
-    def source(bit, wave: int | None) -> None:
-        nonlocal found, total
-        if isinstance(bit, int) and bit not in values:
-            total, found = total + 1, found + (wave is not None)
-            values[bit] = wave or 0
+    def _source(self, bit, wave: int | None) -> None:
+        """Store the waveform of a register or an input; one that is not in the dump is taken as constant."""
+        if isinstance(bit, int) and bit not in self.values:
+            self.total, self.found = self.total + 1, self.found + (wave is not None)
+            self.values[bit] = wave or 0
 
-    gates = {}
-    for port in module.ports.values():
-        if port.direction == "input":
-            for bit in port.bits:
-                source(bit, dumped(bit))
-    for instance in module.instances:
-        cell = liberty.cells.get(instance.type)
-        outputs = {pin: bits for pin, bits in instance.pins.items() if instance.directions.get(pin) == "output"}
-        if cell is None:
-            for bits in outputs.values():
-                for bit in bits:
-                    source(bit, dumped(bit))
-        elif cell.kind == "comb":
-            gates |= {bits[0]: (instance, cell, pin) for pin, bits in outputs.items() if isinstance(bits[0], int)}
-        else:
-            # One output that the RTL has a name for tells the others: they are the state or its inverse.
-            state, inverse = (cell.sequential.get(key, "") for key in ("state", "inverse"))
-            read = {pin: Expression(cell.pins[pin].function, {state, inverse}) for pin in outputs}
-            known = None
-            for pin, bits in outputs.items():
-                if known is None and (wave := dumped(bits[0])) is not None:
-                    known = wave if read[pin].value({state: 1, inverse: 0}) else ones ^ wave
-            for pin, bits in outputs.items():
-                wave = None if known is None else read[pin].value({state: known, inverse: ones ^ known}, ones)
-                source(bits[0], wave)
-    expressions = {}
-    for start in gates:
-        stack = [start]
-        while stack:
-            bit = stack[-1]
-            if bit in values:
+    def _evaluate_gates(self, gates: dict[int, tuple[Instance, Cell, str]]) -> None:
+        """Compute the waveforms of all gates, each after those of its inputs."""
+        expressions: dict[tuple[str, str], Expression] = {}
+        for start in gates:
+            stack = [start]
+            while stack:
+                bit = stack[-1]
+                if bit in self.values:
+                    stack.pop()
+                    continue
+                instance, cell, pin = gates[bit]
+                inputs = {name: instance.pins[name][0] for name in cell.inputs if name in instance.pins}
+                missing = [b for b in inputs.values() if isinstance(b, int) and b in gates and b not in self.values]
+                if missing:
+                    stack.extend(missing)
+                    continue
+                key = (cell.name, pin)
+                if key not in expressions:
+                    expressions[key] = Expression(cell.pins[pin].function, cell.inputs)
+                operands = {name: self._level(b) for name, b in inputs.items()}
+                self.values[bit] = expressions[key].value(operands, self._ones)
                 stack.pop()
-                continue
-            instance, cell, pin = gates[bit]
-            inputs = {name: instance.pins[name][0] for name in cell.inputs if name in instance.pins}
-            missing = [b for b in inputs.values() if isinstance(b, int) and b in gates and b not in values]
-            if missing:
-                stack.extend(missing)
-                continue
-            key = (cell.name, pin)
-            if key not in expressions:
-                expressions[key] = Expression(cell.pins[pin].function, cell.inputs)
-            operands = {
-                name: (values.get(b, 0) if isinstance(b, int) else ones if b == "1" else 0)
-                for name, b in inputs.items()
-            }
-            values[bit] = expressions[key].value(operands, ones)
-            stack.pop()
-    return values, found, total
+
+    def _level(self, bit) -> int:
+        """Waveform of an input of a gate: that of a net, or a constant."""
+        if isinstance(bit, int):
+            return self.values.get(bit, 0)
+        return self._ones if bit == "1" else 0
 
 
-def _energy(module, values, first, last, liberty, energies: CellEnergy, loads, voltage, netlist) -> Energy:
-    result = Energy()
-    cycles = last - first
-    changes = {bit: toggles(wave, first, last) for bit, wave in values.items()}
-    for bit, capacitance in netlist.net_loads(module, loads, liberty).items():
-        # Energy of charging, half of it per change.  What a port carries outside counts with the parent's net.
+def _names_of_nets(module: Module) -> dict[int, list[tuple[str, int]]]:
+    """Names of every net as (signal, index of the bit): those of ports first."""
+    names: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for port in module.ports.values():
+        for index, bit in enumerate(port.bits):
+            if isinstance(bit, int):
+                names[bit].append((port.name, index))
+    for bit, name in module.names.items():
+        match = re.fullmatch(r"(.*)\[(\d+)\]", name)
+        names[bit].append((match[1], int(match[2])) if match else (name, 0))
+    return names
+
+
+def _energy(
+    module: Module, values: dict[int, int], window: _Window, energies: CellEnergy, net_loads: dict[int, float]
+) -> Energy:
+    """Energy of a module's own cells in the window, from the waveforms of its nets."""
+    result, liberty = Energy(), energies.liberty
+    voltage = liberty.voltage
+    changes = {bit: toggles(wave, window.first, window.last) for bit, wave in values.items()}
+    for bit, capacitance in net_loads.items():
+        # Each change takes half of the energy of charging.  The load outside a port counts with the parent's net.
         result.switching += 0.5 * capacitance * voltage**2 * changes.get(bit, 0)
     for instance in module.instances:
         cell = liberty.cells.get(instance.type)
@@ -322,20 +415,27 @@ def _energy(module, values, first, last, liberty, energies: CellEnergy, loads, v
         result.internal += energies.per_change.get(cell.name, 0.0) * sum(changes.get(bit, 0) for bit in outputs)
         if cell.kind == "flip-flop":
             pins = sum(cell.pins[pin].capacitance for pin in clock_pins(cell))
-            result.clock += cycles * (energies.per_cycle.get(cell.name, 0.0) + pins * voltage**2)
+            result.clock += window.cycles * (energies.per_cycle.get(cell.name, 0.0) + pins * voltage**2)
     return result
 
 
-def _count_accesses(accesses: dict, instance, values, first: int, last: int, times: float) -> None:
+def _count_accesses(
+    accesses: dict[str, tuple[MemoryMacro, float, float]],
+    instance: Instance,
+    values: dict[int, int],
+    window: _Window,
+    times: float,
+) -> None:
+    """Add the reads and writes of a memory in the window, ``times`` times, to those of its kind."""
     macro = memory_of(instance)
     label = f"{macro.depth} x {macro.width}" + (" (read, write)" if macro.two_port else "")
-    window = (1 << (last - first)) - 1
+    mask = (1 << window.cycles) - 1
 
     def count(pin: str) -> float:
         bit = instance.pins.get(pin, ["0"])[0]
         if not isinstance(bit, int):
-            return times * (last - first) * (bit == "1")
-        return times * ((values.get(bit, 0) >> first) & window).bit_count()
+            return times * window.cycles * (bit == "1")
+        return times * ((values.get(bit, 0) >> window.first) & mask).bit_count()
 
     reads = count("read_en" if macro.two_port else "en")
     writes = count("write_en") if macro.two_port else 0

@@ -1,4 +1,4 @@
-"""Figures of a synthesized design as plain JSON values: ``report.json``."""
+"""Figures of a synthesized design as the plain JSON values of ``report.json``."""
 
 from chessrnn.model.config import Config
 from chessrnn.model.cost import area as silicon
@@ -14,12 +14,12 @@ REPORTED_STAGES, REPORTED_MEMORY_STAGES = 200, 5
 
 
 def nand2_area(result: Synthesis) -> float:
-    """µm² of a NAND2; without a library areas are in its units already."""
+    """Area of a NAND2 in µm²; 1 without a library, where areas are in gate equivalents already."""
     return result.library.liberty.nand2.area if result.library else 1.0
 
 
 def module_table(result: Synthesis) -> list[dict]:
-    """Every module, from the top down: gate equivalents of one instance and of all."""
+    """Table of all modules from the top down, with the gate equivalents of one instance and of all."""
     netlist, unit = result.netlist, nand2_area(result)
     worst = result.timing.by_module() if result.timing else {}
     table = []
@@ -50,7 +50,7 @@ def module_table(result: Synthesis) -> list[dict]:
 
 
 def timing_values(result: Synthesis, target_fo4: float) -> dict | None:
-    """Clock and stages, longest first."""
+    """Shortest clock period and the longest paths; ``None`` for a design that is not timed."""
     timing = result.timing
     if timing is None:
         return None
@@ -81,14 +81,14 @@ def timing_values(result: Synthesis, target_fo4: float) -> dict | None:
 
 
 def _reported(stages: list[Stage]) -> list[Stage]:
-    """The longest of logic and of those from memories, longest first."""
+    """Stages that are reported, longest first: the longest of logic and the longest from memories."""
     logic = [stage for stage in stages if not stage.from_memory][:REPORTED_STAGES]
     memory = [stage for stage in stages if stage.from_memory][:REPORTED_MEMORY_STAGES]
     return sorted([*logic, *memory], key=lambda stage: -stage.period)
 
 
 def _place(stage: Stage | None, fo4: float) -> dict | None:
-    """Where a path begins and ends, and how long it is."""
+    """Start, end and length of a path."""
     if stage is None:
         return None
     period = stage.period
@@ -96,7 +96,7 @@ def _place(stage: Stage | None, fo4: float) -> dict | None:
 
 
 def memory_values(result: Synthesis) -> dict:
-    """Memories as macros: sizes, area in the library's process and in 90 nm."""
+    """Memories as macros, with their sizes and their area in the library's process and in 90 nm."""
     rows = []
     for macro, count, names in result.netlist.memories():
         area_90nm, kind = silicon.memory_area_90nm(macro.width, macro.depth, macro.two_port)
@@ -127,7 +127,7 @@ def memory_values(result: Synthesis) -> dict:
 
 
 def comparison(config: Config, gates: float, memory_90nm_mm2: float, bits: int, clock_mhz: float | None) -> dict:
-    """The design beside the paper's, in 90 nm equivalents."""
+    """Comparison of the design with the paper's, in 90 nm equivalents."""
     cycles, paper = Schedule(config).initiation_interval, silicon.PAPER
     logic = silicon.logic_area_90nm(gates) / 1e6
     low, high = (area / 1e6 for area in silicon.logic_area_90nm_range(gates))
@@ -165,12 +165,12 @@ def comparison(config: Config, gates: float, memory_90nm_mm2: float, bits: int, 
 
 
 def report_values(result: Synthesis, config: Config, target_fo4: float, whole: bool) -> dict:
-    """Everything that the reports show.
+    """All figures that the reports show.
 
     Parameters
     ----------
     whole : bool
-        The whole accelerator rather than one unit.
+        Whether the result is the whole accelerator rather than one unit of it.
     """
     netlist, unit = result.netlist, nand2_area(result)
     top = result.areas[netlist.top]

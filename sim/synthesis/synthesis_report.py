@@ -1,4 +1,4 @@
-"""Reports for people: one document of sections, rendered as Markdown and as a page of its own."""
+"""Readable reports of a synthesized design: a document of sections, rendered as Markdown and as HTML."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from chessrnn.model.cost.area import NAND2_AREA_90NM, TWO_PORT_FACTOR, UTILISATI
 from chessrnn.sim.synthesis.treemap import treemap
 
 SHOWN_STAGES = 25
-# Roles that stand for everything below them.
+# Roles whose area includes everything below them.
 PARTS = (
     "pe", "weight", "row", "operand", "drain", "cell_update", "vectors", "state", "sequencer", "controller", "output",
 )  # fmt: skip
@@ -16,7 +16,7 @@ PARTS = (
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs, a table (first row is its head) or lines of text, and a drawing for the page."""
+    """Section of a report: paragraphs, a table whose first row is its head, lines of text, and an SVG for the page."""
 
     title: str
     paragraphs: tuple[str, ...] = ()
@@ -26,7 +26,7 @@ class Section:
 
 
 def tree(values: dict) -> str:
-    """Modules below the top, each line an instance kind with its number and its gate equivalents."""
+    """Table of the module hierarchy as text: the number and the gate equivalents of every module, indented by depth."""
     modules = {row["module"]: row for row in values["modules"]}
     whole = values["logic"]["gates"]
     lines = [
@@ -52,7 +52,7 @@ def tree(values: dict) -> str:
 
 
 def comparison_rows(values: dict) -> list[tuple[str, str, str, str]]:
-    """The design beside the paper's: what, ours, theirs, how it is counted."""
+    """Table of the design beside the paper's: quantity, ours, theirs, and how it is counted."""
     found, paper, timing = values["comparison"], values["comparison"]["paper"], values["timing"]
     division, compression = values["design"]["division"], values["design"]["compression"]
     bits = values["design"]["numerics"]["weight_bits"]
@@ -127,7 +127,7 @@ def comparison_rows(values: dict) -> list[tuple[str, str, str, str]]:
 
 
 def lengths(timing: dict) -> str:
-    """The longest path of logic, and the longest from a memory."""
+    """Lengths of the longest path of logic and of the longest from a memory."""
     logic, memory = timing["logic"], timing["memory"]
     parts = [f"{logic['fo4']:.1f} FO4"] if logic else []
     parts += [f"{memory['fo4']:.1f} FO4 from a memory"] if memory else []
@@ -135,15 +135,15 @@ def lengths(timing: dict) -> str:
 
 
 def timing_assumptions(values: dict) -> str:
-    """What the timing takes for granted."""
-    text = f"{values['memory']['timing']}; an FO4 is without wires, a path with the library's default wire load"
+    """Description of the assumptions of the timing."""
+    text = f"{values['memory']['timing']}; an FO4 excludes wires, a path includes the library's default wire load"
     if values["timing"]["equal_instances_left_out"]:
-        text += "; of equal instances in one module two are timed, the others load their inputs"
+        text += "; two of the equal instances in a module are timed, the others only load their inputs"
     return text
 
 
 def sections(values: dict) -> list[Section]:
-    """The whole report."""
+    """All sections of the report."""
     library, logic, memory = values["library"], values["logic"], values["memory"]
     found = []
     if values["comparison"]:
@@ -189,21 +189,21 @@ def sections(values: dict) -> list[Section]:
     if "cpu_seconds" in values:
         seconds += f"; processor time {values['cpu_seconds']:.0f} s"
     origin = f"Design {values['name']}, configuration {values['configuration']}. {tools}. {seconds}."
-    found.append(Section("How it was made", (origin,)))
+    found.append(Section("Origin", (origin,)))
     return found
 
 
 def _timing_section(values: dict) -> Section:
     timing = values["timing"]
     if timing is None:
-        return Section("Timing", (f"None: {values['timing_note']}.",))
+        return Section("Timing", (f"Not timed: {values['timing_note']}.",))
     facts = (
         f"FO4 of the library: {timing['fo4_ps']:.1f} ps. Shortest period {timing['period_ps']:.0f} ps = "
         f"{timing['period_fo4']:.1f} FO4, {timing['max_clock_mhz']:.0f} MHz. {timing['stages_over_target']} of "
         f"{timing['stages']} stages are longer than {timing['target_fo4']:g} FO4, "
         f"{timing['logic_stages_over_target']} of them logic.",
         f"Longest paths: {lengths(timing)}.",
-        f"A path counts from clock edge to setup: {timing_assumptions(values)}.",
+        f"A path is counted from clock edge to setup: {timing_assumptions(values)}.",
     )
     rows = [("FO4", "ps", "from", "to", "cells", "FO4 spent in")]
     for path in timing["paths"][:SHOWN_STAGES]:
@@ -234,19 +234,19 @@ def _power_section(power: dict) -> Section:
 
 
 def gate_level_text(check: dict) -> str:
-    """What the simulation of the netlist found."""
+    """Sentence about the result of the simulation of the netlist."""
     if check["problems"]:
-        return f"{len(check['problems'])} differences from reference and RTL, the first: {check['problems'][0]}"
+        return f"{len(check['problems'])} differences from the reference and the RTL, the first: {check['problems'][0]}"
     return (
-        f"{check['steps']} steps, {check['beats']} blocks of h by {check['simulator']}: equal to reference and RTL, in "
-        "the same cycles, with and without stalls"
+        f"{check['steps']} steps with {check['beats']} blocks of h, simulated with {check['simulator']}, equal the "
+        "reference and the RTL in the same cycles, with and without stalls"
     )
 
 
 def breakdown(values: dict) -> list[tuple[str, float]]:
-    """mm² in 90 nm equivalents of every role with the modules below it that have no role in the tile, and of memory.
+    """Area in mm², as 90 nm equivalents, of the roles in :data:`PARTS` with all below them, other modules, memory.
 
-    What a processing element consists of counts for it; the largest first.
+    The largest comes first.
     """
     modules = {row["module"]: row for row in values["modules"]}
     found: dict[str, float] = {"memory": values["memory"]["area_90nm_mm2"]}
@@ -264,20 +264,20 @@ def breakdown(values: dict) -> list[tuple[str, float]]:
 
 
 def title(values: dict) -> str:
-    """Heading of the report."""
+    """Title of the report."""
     library = values["library"]["name"] if values["library"] else "generic gates"
     design = f"{values['name']} ({values['engine']})"
     return f"{design if values['comparison'] else design + ', ' + values['top']} in {library}"
 
 
 def table_markdown(rows: Iterable[tuple[str, ...]]) -> str:
-    """A Markdown table, the first row its head."""
+    """Render a Markdown table; the first row is its head."""
     head, *body = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *body))
 
 
 def markdown(values: dict) -> str:
-    """The report as Markdown."""
+    """Render the report as Markdown."""
     parts = [f"# {title(values)}"]
     for section in sections(values):
         parts.append(f"## {section.title}")
@@ -297,7 +297,7 @@ pre { overflow-x: auto; background: #f6f6f6; padding: .8rem; font-size: 13px } s
 
 
 def html(values: dict) -> str:
-    """The report as one page without anything from elsewhere."""
+    """Render the report as one self-contained HTML page."""
     parts = []
     for section in sections(values):
         parts.append(f"<h2>{escape(section.title)}</h2>")

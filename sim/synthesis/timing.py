@@ -10,30 +10,31 @@ from chessrnn.sim.synthesis.liberty import Liberty
 from chessrnn.sim.synthesis.memory_macro import MemoryModel
 from chessrnn.sim.synthesis.netlist import MEMORY_MODULES, Netlist
 
-# Stages whose longest path is looked at cell by cell: of logic, and from memories, which are many and alike.
+# Number of stages whose longest path is reported cell by cell: of logic, and from memories, which are many and similar.
 DETAILED_STAGES, DETAILED_MEMORY_STAGES = 60, 5
-# What a path spends in a memory, in place of a module's name; what a memory's name as the place of a pin begins with.
+# MEMORY takes the place of a module's name for the time that a path spends in a memory.  MEMORY_PLACE begins the name
+# of a memory that holds the pin of a path.
 MEMORY = "memory"
 MEMORY_PLACE = "memory "
 
 
 @dataclass(frozen=True)
 class Stage:
-    """The longest path between two registers of the Verilog, all their bits taken together.
+    """Longest path between two registers of the Verilog, with all their bits taken together.
 
     Attributes
     ----------
     start, end : (str, str)
-        Module and register, memory or port.
+        Module, and the register, memory or port in it.
     period : float
-        Clock period that the path needs, seconds: from edge to setup, what the surroundings take of the clock at
-        a port included.
+        Clock period in seconds that the path needs, from clock edge to setup; at a port it includes the time that the
+        surrounding logic takes.
     pin : str
         Endpoint in the netlist.
     spent : dict of str to float
-        Seconds inside each module on the way; empty where the path was not looked at.
+        Seconds inside each module on the path; empty where the path is not reported cell by cell.
     cells : int
-        Cells on the way.
+        Number of cells on the path.
     """
 
     start: tuple[str, str]
@@ -45,22 +46,24 @@ class Stage:
 
     @property
     def from_memory(self) -> bool:
-        """It begins in a memory, whose own delay no logic changes."""
+        """Whether the path begins in a memory, whose own delay no logic changes."""
         return self.start[1].startswith(MEMORY_PLACE)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Stages, longest first.
+    """Longest paths of a design.
 
     Attributes
     ----------
     fo4 : float
-        Seconds.
+        Fan-out-of-four delay of the library in seconds.
+    stages : list of Stage
+        Longest path of every stage, longest first.
     reduced : bool
-        Only some of many equal instances took part, the others as loads.
+        Whether only some of many equal instances were timed, and the others only loaded their inputs.
     texts : dict of str to str
-        Endpoint → OpenSTA's report of the path.
+        OpenSTA's report of the path, by endpoint.
     """
 
     fo4: float
@@ -70,21 +73,21 @@ class Timing:
 
     @property
     def period(self) -> float:
-        """Shortest clock period, seconds; 0 where nothing is timed."""
+        """Shortest clock period in seconds; 0 where nothing is timed."""
         return self.stages[0].period if self.stages else 0.0
 
     def longest(self, from_memory: bool) -> Stage | None:
-        """The longest of the paths that begin in a memory, or of the others."""
+        """Longest of the paths that begin in a memory, or of those that do not."""
         return next((stage for stage in self.stages if stage.from_memory == from_memory), None)
 
     @property
     def lengths(self) -> tuple[float, float]:
-        """Periods of the longest path of logic and of the longest of all: what mapping can shorten comes first."""
+        """Periods of the longest path of logic, which mapping can shorten, and of the longest of all."""
         logic = self.longest(from_memory=False)
         return logic.period if logic else 0.0, self.period
 
     def by_module(self) -> dict[str, Stage]:
-        """Module → the longest path that ends in it or spends time in it."""
+        """Longest path that ends in each module or spends time in it."""
         worst: dict[str, Stage] = {}
         for stage in self.stages:
             for module in (stage.end[0], *stage.spent):
@@ -92,7 +95,7 @@ class Timing:
         return worst
 
     def blamed(self, target: float, share: float) -> set[str]:
-        """Modules with at least ``share`` of a path that is longer than ``target``."""
+        """Modules that take at least the fraction ``share`` of a path that is longer than ``target`` seconds."""
         return {
             module
             for stage in self.stages
@@ -119,11 +122,11 @@ def analyse(
     plain : Path
         The library as a plain file.
     fo4 : float
-        Seconds.
+        Fan-out-of-four delay of the library in seconds.
     target_fo4 : float
-        Clock period of the run.
+        Clock period of the analysis.
     ports_fraction : float
-        Part of the period that the surroundings take before inputs and after outputs.
+        Fraction of the period that the surrounding logic takes before inputs and after outputs.
     """
     period = target_fo4 * fo4
     setup = opensta.write_setup(netlist, liberty, plain, memory, folder, ports_fraction)
@@ -135,12 +138,12 @@ def analyse(
         grouped: dict[tuple, tuple[float, str]] = {}
         for endpoint in endpoints:
             outside = ports_fraction * sum("/" not in pin for pin in (endpoint.start, endpoint.end))
-            # What is left of the slack's share outside scales to the period that would be enough.
+            # The time outside is a fraction of the period, so the period that would be enough follows by division.
             needed = (endpoint.delay - outside * period) / (1 - outside)
             key = tuple(_place(pin, netlist, types, registers) for pin in (endpoint.start, endpoint.end))
             grouped[key] = max(grouped.get(key, (-1.0, "")), (needed, endpoint.end))
         ordered.extend(sorted(grouped.items(), key=lambda item: (-item[1][0], item[0])))
-        # The longest of logic and from memories, and that of every module.
+        # Reported are the longest paths of logic and from memories, and the longest path that ends in each module.
         logic = [pin for (start, _), (_, pin) in ordered if not start[1].startswith(MEMORY_PLACE)]
         memory = [pin for (start, _), (_, pin) in ordered if start[1].startswith(MEMORY_PLACE)]
         wanted = {*logic[:DETAILED_STAGES], *memory[:DETAILED_MEMORY_STAGES]}
@@ -165,14 +168,14 @@ def _module_at(instances: list[str], top: str, types: dict[tuple[str, str], str]
 
 
 def _place(pin: str, netlist: Netlist, types, registers) -> tuple[str, str]:
-    """Module and register (without bit numbers), memory, or port of a pin."""
+    """Module of a pin, and its register (without bit numbers), memory or port."""
     parts = pin.split("/")
     if len(parts) == 1:
         return netlist.top, "port " + re.sub(r"\[\d+\]", "", pin)
     module = _module_at(parts[:-2], netlist.top, types)
     kind = types.get((module, parts[-2]))
     if kind in MEMORY_MODULES:
-        # Banks of a tile differ in nothing but their numbers.
+        # Banks of a tile differ only in their numbers.
         return module, MEMORY_PLACE + re.sub(r"\d+", "*", parts[-2])
     net = registers[module].get(parts[-2], parts[-2])
     return module, re.sub(r"\[\d+\]$", "", net)
@@ -182,7 +185,7 @@ _PATH_LINE = re.compile(r"^.*?\s(-?\d+\.\d+)\s+(-?\d+\.\d+)\s+[v^]\s+(\S+)/(\S+)
 
 
 def _spent(text: str, netlist: Netlist, types) -> tuple[dict[str, float], int]:
-    """Seconds that a path spends in each module, and the number of its cells."""
+    """Seconds that a path spends in each module, and the number of cells on it."""
     spent: dict[str, float] = defaultdict(float)
     cells: set[str] = set()
     for line in text.splitlines():

@@ -1,10 +1,10 @@
-"""Blocks of the block diagram by their role: what ``--unit`` may name, and how reports group modules."""
+"""Roles of modules in the block diagram, which ``--unit`` may name and by which reports group modules."""
 
 import fnmatch
 
 from chessrnn.model.errors import InvalidValueError, shown
 
-# Role → patterns of the names of its modules in the emitted Verilog.  The only place that knows them.
+# Patterns of module names in the emitted Verilog, by role.  No other place knows them.
 ROLES = {
     "pe": ("pe_*",),
     "weight": ("weight_direct_*", "weight_fast_*"),
@@ -34,7 +34,7 @@ ROLES = {
 
 
 def role_of(module: str) -> str | None:
-    """Role of a module, ``None`` for one that has no name of its own here."""
+    """Role of a module, or ``None`` for one that belongs to no role."""
     for role, patterns in ROLES.items():
         if any(fnmatch.fnmatchcase(module, pattern) for pattern in patterns):
             return role
@@ -42,12 +42,12 @@ def role_of(module: str) -> str | None:
 
 
 def modules_of(unit: str, modules: list[str]) -> list[str]:
-    """Modules that a role, or the exact name of a module, stands for.
+    """Modules that have a role or an exact name.
 
     Raises
     ------
     InvalidValueError
-        The design has none.
+        The design has no such module.
     """
     found = [name for name in modules if name == unit or role_of(name) == unit]
     if not found:

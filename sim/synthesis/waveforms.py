@@ -1,13 +1,18 @@
-"""Value change dumps: the settled value of every bit in every clock cycle."""
+"""Value change dumps: the value of every bit at the end of every clock cycle."""
 
+import io
 import re
+from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
-_VARIABLE = re.compile(r"\$var\s+\w+\s+(\d+)\s+(\S+)\s+(\S+?)\s*(?:\[(\d+)(?::(\d+))?\])?\s+\$end")
+from vcd.reader import TokenKind, tokenize
+
+END_OF_HEADER = "$enddefinitions"
 
 
 class Waveforms:
-    """A dump with a clock.
+    """Values in a dump with a clock.
 
     Parameters
     ----------
@@ -19,6 +24,7 @@ class Waveforms:
     Attributes
     ----------
     cycles : int
+        Number of rising edges of the clock.
     """
 
     def __init__(self, path: Path, clock: str = "clk"):
@@ -27,26 +33,23 @@ class Waveforms:
         self._bits: dict[str, list[int]] = {}
         self.cycles = 0
         with path.open(encoding="ascii", errors="replace") as lines:
-            self._read_header(lines)
+            header = takewhile(lambda line: not line.startswith(END_OF_HEADER), lines)
+            self._read_header("".join(header))
             self._read_changes(lines, clock)
 
-    def _read_header(self, lines) -> None:
+    def _read_header(self, header: str) -> None:
         scopes: list[str] = []
-        for line in lines:
-            words = line.split()
-            if not words:
-                continue
-            if words[0] == "$scope":
-                scopes.append(words[2].lstrip("\\"))
-            elif words[0] == "$upscope":
+        for token in tokenize(io.BytesIO(header.encode("ascii", "replace"))):
+            if token.kind is TokenKind.SCOPE:
+                scopes.append(token.scope.ident.lstrip("\\"))
+            elif token.kind is TokenKind.UPSCOPE:
                 scopes.pop()
-            elif words[0] == "$var" and (match := _VARIABLE.match(line.strip())):
-                width, code, name = int(match[1]), match[2], match[3].lstrip("\\")
-                self._codes[".".join(scopes), name] = (code, width)
-            elif words[0] == "$enddefinitions":
-                return
+            elif token.kind is TokenKind.VAR:
+                name = token.var.reference.lstrip("\\")
+                self._codes[".".join(scopes), name] = (token.var.id_code, token.var.size)
 
-    def _read_changes(self, lines, clock: str) -> None:
+    def _read_changes(self, lines: Iterable[str], clock: str) -> None:
+        # pyvcd makes an object of every change, which takes six times as long as this loop.
         top = min((scope for scope, _ in self._codes), key=len, default="")
         code = self._codes.get((top, clock), ("", 0))[0]
         wanted = {entry[0] for entry in self._codes.values()}
@@ -76,7 +79,7 @@ class Waveforms:
         return level
 
     def bit(self, scope: str, name: str, index: int) -> int | None:
-        """Bit t is the value at the end of cycle t; ``None`` for an unknown name.  Unknown values are 0."""
+        """Values of one bit, bit t for the end of cycle t; ``None`` for an unknown name.  Unknown values are 0."""
         code, width = self._codes.get((scope, name), (None, 0))
         if code is None or index >= width:
             return None
@@ -96,6 +99,6 @@ class Waveforms:
 
 
 def toggles(wave: int, first: int, last: int) -> int:
-    """Changes of a bit from cycle ``first`` to cycle ``last``."""
+    """Number of changes of a bit from cycle ``first`` to cycle ``last``."""
     window = (wave >> first) & ((1 << (last - first + 1)) - 1)
     return ((window ^ (window >> 1)) & ((1 << (last - first)) - 1)).bit_count()

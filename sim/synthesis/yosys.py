@@ -1,4 +1,4 @@
-"""Synthesis with Yosys: Verilog → cells, one module at a time, the hierarchy kept."""
+"""Synthesis with Yosys from Verilog to cells, one module at a time, so that the hierarchy is kept."""
 
 import importlib.util
 import json
@@ -16,8 +16,8 @@ from chessrnn.sim.synthesis.netlist import Netlist
 
 GENERIC_GATES = "NAND,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4,OAI4"
 
-# From small to fast; {D} is the delay target, and all that "loose" and "medium" differ in.  "dense" also takes full
-# adders where the library has one: ABC neither uses such a cell nor looks through it.
+# ABC scripts from small to fast.  {D} is the delay target, the only difference between "loose" and "medium".  "dense"
+# also uses the library's full adder, which ABC itself neither uses nor optimizes across.
 ABC_SCRIPTS = {
     "dense": (
         "strash", "&get -n", "&fraig -x", "&put", "scorr", "dc2", "strash", "&get -n", "&dch -f", "&nf", "&put",
@@ -42,10 +42,10 @@ ABC_SCRIPTS = {
     ),
 }  # fmt: skip
 EFFORTS = tuple(ABC_SCRIPTS)
-# The one that takes the library's full adders.
+# The effort that uses the library's full adders.
 FULL_ADDERS = "dense"
 
-# Ports of the wrappers of chessrnn.hdl.memory, whose bodies must not reach synthesis.
+# Black boxes with the ports of chessrnn.hdl.memory's wrappers, whose bodies must not be synthesized.
 BLACK_BOXES = f"""
 (* blackbox *) module {ROM_MODULE} #(parameter WIDTH = 8, DEPTH = 2, ADDR_WIDTH = 1, INIT_FILE = "") (
   input clk, input en, input [ADDR_WIDTH-1:0] addr, output [WIDTH-1:0] data);
@@ -58,16 +58,16 @@ endmodule
 
 
 class ToolError(UserError):
-    """A tool reported an error: its message, and the log that has the rest."""
+    """A tool reported an error; the message quotes it and names the log."""
 
 
 class SynthesisError(UserError):
-    """The netlist is not one that can be built: a latch, a memory outside its wrapper, a loop."""
+    """The design contains what cannot be built: a latch, a memory outside its wrapper, or a loop."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A design in generic gates, the hierarchy kept, ready to be mapped as often as wanted."""
+    """A design in generic gates with its hierarchy, ready to be mapped several times."""
 
     path: Path
     top: str
@@ -80,7 +80,7 @@ def yosys_version() -> str:
     Raises
     ------
     MissingToolError
-        There is none.
+        pyosys is not installed.
     """
     from importlib.metadata import PackageNotFoundError, version
 
@@ -93,7 +93,7 @@ def yosys_version() -> str:
 
 
 def run_passes(passes: list[str], folder: Path, name: str) -> str:
-    """Run Yosys passes in a process of their own; the log, also kept as ``<name>.log``.
+    """Run Yosys passes in a process of their own and return the log, which is also kept as ``<name>.log``.
 
     Raises
     ------
@@ -116,17 +116,20 @@ def run_passes(passes: list[str], folder: Path, name: str) -> str:
 
 
 def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: tuple[str, ...] = ()) -> Prepared:
-    """Verilog → generic gates and mapped flip-flops, as RTLIL.
+    """Convert Verilog to generic gates and mapped flip-flops, written as RTLIL.
 
     Parameters
     ----------
     verilog : str
-        Text; the memories' wrappers are taken out of it and become black boxes.
+        Text of the design; the memories' wrappers are removed and become black boxes.
     top : str
+        Name of the outermost module.
     liberty : Path or None
         Plain Liberty file, whose flip-flops are used.
+    folder : Path
+        Folder for the files and logs of the tool.
     extra : tuple of str
-        Passes between word level and gates.
+        Passes that are added between word level and gates.
 
     Raises
     ------
@@ -153,12 +156,12 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
         "techmap",
         "opt -full",
         flip_flops,
-        # No opt_dff here: it would infer enables and resets again, which the flip-flop of the library lacks.
+        # opt_dff is left out, as it would infer enables and resets again, which the library's flip-flop lacks.
         "simplemap",
         "opt_expr",
         "opt_merge",
         "opt_clean -purge",
-        # Half of the file, and nobody asks.
+        # Source locations are half of the file and are not used.
         "setattr -unset src",
         f"tee -q -o {_quoted(names)} ls",
         f"write_rtlil {_quoted(prepared)}",
@@ -166,20 +169,20 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
     try:
         run_passes(passes, folder, "prepare")
     finally:
-        # Later passes stumble over what is reported here in better words.
+        # Later passes fail on what is reported here more clearly.
         found = _selected(latches)
         if found:
             raise SynthesisError(f"design must hold no latch, not {found[0]!r}{_more(found)}") from None
         found = _selected(arrays)
         if found:
-            rule = f"stand behind {ROM_MODULE} or {RAM_MODULE}"
-            raise SynthesisError(f"memory must {rule}, not be {found[0]!r}{_more(found)}") from None
+            rule = f"be behind {ROM_MODULE} or {RAM_MODULE}"
+            raise SynthesisError(f"memory must {rule}, not {found[0]!r}{_more(found)}") from None
     listed = re.findall(r"^ +(\S+)$", names.read_text(encoding="utf-8"), re.MULTILINE)
     return Prepared(prepared, top, tuple(name for name in listed if "chessrnn_r" not in name))
 
 
 def map_generic(prepared: Prepared, folder: Path) -> Netlist:
-    """Generic gates → the best of :data:`GENERIC_GATES`, without a library."""
+    """Map generic gates without a library, to the best choice of :data:`GENERIC_GATES`."""
     output = folder / "mapped.json"
     run_passes(
         [
@@ -198,21 +201,27 @@ def map_generic(prepared: Prepared, folder: Path) -> Netlist:
 def map_cells(
     prepared: Prepared, liberty: Liberty, plain: Path, efforts: dict[str, str], delay_ps: float, folder: Path
 ) -> dict[str, dict]:
-    """Generic gates → cells of the library, buffered and sized.
+    """Map generic gates to cells of the library, with buffers and drive strengths.
 
     Parameters
     ----------
+    prepared : Prepared
+        Design in generic gates.
+    liberty : Liberty
+        Library to map to.
     plain : Path
         The library as a plain file.
     efforts : dict of str to str
-        Module → one of :data:`EFFORTS`; modules that are not named are left out.
+        Effort of each module, one of :data:`EFFORTS`; modules that are not named are left out.
     delay_ps : float
         Delay target of each module.
+    folder : Path
+        Folder for the files and logs of the tool.
 
     Returns
     -------
     dict
-        The modules named, in the form of Yosys's JSON, and all black boxes.
+        The named modules in the form of Yosys's JSON, and all black boxes.
     """
     output, constraints = folder / "mapped.json", folder / "abc.constr"
     drive = liberty.inverters[min(1, len(liberty.inverters) - 1)]
@@ -261,13 +270,13 @@ def _full_adder_map(liberty: Liberty) -> str:
 
 
 def module_names(verilog: str) -> list[str]:
-    """Modules that a Verilog text defines, memories left out."""
+    """Names of the modules that a Verilog text defines, without the memories' wrappers."""
     names = re.findall(r"^module (\w+)", verilog, re.MULTILINE)
     return [name for name in names if name not in (ROM_MODULE, RAM_MODULE)]
 
 
 def without_modules(verilog: str, names: tuple[str, ...]) -> str:
-    """The text without the definitions of some modules."""
+    """Remove the definitions of the named modules from a Verilog text."""
     for name in names:
         verilog = re.sub(rf"^module {name}\b.*?^endmodule$", "", verilog, flags=re.MULTILINE | re.DOTALL)
     return verilog

@@ -1,6 +1,6 @@
-"""A process of its own around pyosys: runs the passes of a file, one per line.
+"""Process of its own for pyosys, which runs the passes of a file, one per line.
 
-Yosys ends its process on an error, holds on to its memory, and prints: none of that suits the command itself.
+Yosys ends its process on an error, does not free its memory, and prints, so that it is kept out of the command itself.
 """
 
 import sys
@@ -8,8 +8,8 @@ from pathlib import Path
 
 
 def command(script: Path) -> list[str]:
-    """What to run for the passes of a file."""
-    # Without the folder of this file on the path: its neighbours are not for Yosys.
+    """Command line that runs the passes of a file."""
+    # -P keeps the folder of this file off the import path, where its modules would hide others of the same name.
     return [sys.executable, "-P", str(Path(__file__).resolve()), str(script)]
 
 

@@ -73,7 +73,7 @@ def test_memories_are_macros(tmp_path):
         (
             "input clk, input [3:0] a, input [7:0] d, output reg [7:0] q); reg [7:0] mem[0:15];"
             " always @(posedge clk) begin mem[a] <= d; q <= mem[a]; end",
-            "memory must stand behind chessrnn_rom or chessrnn_ram, not be 'bad/",
+            "memory must be behind chessrnn_rom or chessrnn_ram, not 'bad/",
         ),
     ],
 )

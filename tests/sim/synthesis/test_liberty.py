@@ -109,7 +109,7 @@ def test_macros_belong_to_the_library_beside_them(library_file, tmp_path):
     assert (two.macros[0].words, two.macros[0].width, two.macros[0].access_ns) == (64, 64, 1.6)
     stray = tmp_path / "ram.lib"
     stray.write_text(SRAM, encoding="ascii")
-    with pytest.raises(InvalidFileError, match="must lie in the folder of its standard-cell library"):
+    with pytest.raises(InvalidFileError, match="must be in the folder of its standard-cell library"):
         load_libraries([*paths, stray])
     with pytest.raises(InvalidValueError, match="liberty must be at least one standard-cell library"):
         load_libraries([stray])
