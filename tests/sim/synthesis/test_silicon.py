@@ -44,7 +44,7 @@ def test_paths_over_the_target_are_named():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--liberty", "/nowhere.lib"], "liberty must be a readable file"),
+        (["--liberty", "/nowhere.lib"], "nowhere.lib must be a readable Liberty file: No such file or directory"),
         (["--design", "nothing", "--liberty", "/nowhere.lib"], "preset must be one of"),
     ],
 )
