@@ -56,7 +56,7 @@ def test_one_unit(tmp_path, library_file, capsys):
     ("options", "message"),
     [
         (["--unit", "nothing"], "unit must be one of"),
-        (["--liberty", "/nowhere/cells.lib"], "liberty must be a readable file"),
+        (["--liberty", "/nowhere/cells.lib"], "cells.lib must be a readable Liberty file: No such file or directory"),
         (["--gate-level"], "--liberty must be given with --gate-level"),
         (["--set", "architecture.engine=magic"], "engine must be"),
     ],
