@@ -32,7 +32,13 @@ SECTIONS = (
     ("architecture", configuration.ArchitectureConfig),
     ("architecture.pipeline", configuration.PipelineConfig),
 )
+# Functions in the order of their use come first; whatever else is public follows.
+API_ORDER = (
+    "load_network", "compress", "load_weights", "predict", "emit", "simulate", "report", "synthesize", "preset",
+    "Reference", "Schedule", "Config",
+)  # fmt: skip
 HELP_COLUMNS = "100"
+UNIT = re.compile(r"(\d) (%|FO4|GHz|LSB|MHz|TOPS|kB|mm²|nm\b|points|µs|×)")
 ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>)")
 
 
@@ -190,7 +196,8 @@ def api_page() -> str:
         "changelog. Each is loaded when it is first used. Everything else is internal.",
         "",
     ]
-    for name in getattr(chessrnn, "__all__", []):
+    names = [name for name in API_ORDER if name in chessrnn.__all__]
+    for name in [*names, *(name for name in chessrnn.__all__ if name not in names)]:
         value = getattr(chessrnn, name)
         lines += [
             f"::: {value.__module__}.{value.__qualname__}",
@@ -200,6 +207,11 @@ def api_page() -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def on_page_markdown(markdown, page, config, files):
+    """A number in a table stays on the line of its unit."""
+    return re.sub(r"^\|.*$", lambda row: UNIT.sub("\\1\u00a0\\2", row[0]), markdown, flags=re.MULTILINE)
 
 
 def on_page_content(html, page, config, files):

@@ -6,6 +6,7 @@ Writes docs/pictures/*.svg.  The waveforms are recorded cycle by cycle from Amar
 cycles are compared with the schedule before anything is drawn.
 """
 
+import math
 import sys
 from pathlib import Path
 
@@ -286,12 +287,73 @@ def architecture() -> Drawing:
     return drawing
 
 
+def accuracy_rows() -> list[tuple[str, float, float, str]]:
+    """Label, factor of compression, loss in per cent and note of every integer network of the character table."""
+    text = (FOLDER.parent / "results" / "accuracy.md").read_text(encoding="utf-8")
+    table = text.split("## Characters", 1)[1].split("![", 1)[0]
+    lines = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line] for line in lines]
+    network, size, loss, note = (rows[0].index(name) for name in ("network", "W bytes", "loss", "note"))
+    sizes = [int(row[size].replace(",", "")) for row in rows[2:]]
+    found = []
+    for row, count in zip(rows[2:], sizes, strict=True):
+        if "bits" in row[network]:
+            found.append((row[network], sizes[0] / count, float(row[loss].rstrip(" %")), row[note]))
+    return found
+
+
+def tradeoff() -> Drawing:
+    """Loss of perplexity against compression, as in the table of results."""
+    width, height, left, right, top, bottom = 760, 470, 230, 200, 56, 52
+    drawing = Drawing(width, height, "Loss of perplexity against compression of the weights")
+    least, most, highest = 24, 80, 14
+
+    def place(factor: float, loss: float) -> tuple[float, float]:
+        x = left + (width - left - right) * math.log(factor / least) / math.log(most / least)
+        return x, height - bottom - (height - top - bottom) * loss / highest
+
+    for loss in range(0, highest + 1, 2):
+        (x0, y), (x1, _) = place(least, loss), place(most, loss)
+        drawing.line([(x0, y), (x1, y)], colour="#e4e4e4", width=1)
+        drawing.text((x0 + x1) / 2, y - 3, f"{loss} %", size=10, colour="#999999")
+    for factor, name in ((32, "32 ×"), (64, "64 ×")):
+        (x, y0), (_, y1) = place(factor, 0), place(factor, highest)
+        drawing.line([(x, y0), (x, y1)], colour="#e4e4e4", width=1)
+        drawing.text(x, y0 + 16, name, size=12)
+    drawing.text(left + (width - left - right) / 2, height - 12, "less weight memory than dense float32", size=12)
+    drawing.text(left + (width - left - right) / 2, 14, "loss of perplexity (lower is better)", size=12)
+    kinds = (("distilled", "sum"), ("from scratch", "memory"), ("", "product"))
+    for number, (name, kind) in enumerate(kinds):
+        x = left - 70 + 130 * number
+        drawing.add("circle", cx=x, cy=32, r=4, fill=COLOURS[kind][1])
+        drawing.text(x + 10, 36, name or "projected, retrained", size=11, anchor="start")
+    sides: dict[bool, list] = {False: [], True: []}
+    for label, factor, loss, note in accuracy_rows():
+        kind = next(kind for name, kind in kinds if name in note)
+        extra = note.replace("from scratch", "").replace("distilled", "").replace(",", "").strip()
+        # The label already says that a network is wider, or has two block sizes.
+        text = f"{label}, {extra}" if extra and not extra.startswith(("block sizes", "wider")) else label
+        sides[factor > 45].append((place(factor, loss), text, COLOURS[kind][1]))
+    for is_right, points in sides.items():
+        level = height
+        # Labels from the bottom up, none closer than a line to the one below.
+        for (x, y), text, colour in sorted(points, key=lambda point: -point[0][1]):
+            level = min(y, level - 15)
+            edge = width - right + 22 if is_right else left - 22
+            drawing.line([(x, y), (edge, level)], colour="#bbbbbb", width=0.8)
+            drawing.add("circle", cx=x, cy=y, r=4.5, fill=colour)
+            drawing.text(edge + (5 if is_right else -5), level + 4, text, size=11,
+                         anchor="start" if is_right else "end")  # fmt: skip
+    return drawing
+
+
 PICTURES = {
     "architecture": architecture,
     "chessboard": chessboard,
     "circulant": circulant,
     "handshake": handshake,
     "step": step,
+    "tradeoff": tradeoff,
     "waiting": waiting,
 }
 
