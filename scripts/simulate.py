@@ -35,6 +35,11 @@ EXAMPLES = """examples:
   chessrnn sim --config runs/gru/gru.json --weights runs/gru/gru.safetensors"""
 DEFAULT_STEPS = 2100
 PROMPT_CHARACTERS = 40
+# Icarus follows every transition of a compressor tree: some 4 steps per second of the preset tiny.
+SLOW_IN_ICARUS = (
+    "note: Icarus simulates carry-save arithmetic slowly, a few steps per second; for the same integers and cycles use "
+    "--set architecture.arithmetic=multiplier, or --sim verilator"
+)
 # Sequences of one run: long, a single step, and the rest, so that the state returns to zero twice.
 SHORT_SEQUENCE = 1
 MIDDLE_SEQUENCE = 17
@@ -121,6 +126,8 @@ def main(argv: list[str] | None = None) -> int:
     if chosen.random:
         print(f"note: the weights are {chosen.source}", file=sys.stderr)
     print(f"simulating {sum(run.scenario.num_steps for run in runs)} steps with {args.sim}", file=sys.stderr)
+    if args.sim == "icarus" and config.architecture.arithmetic == "carry_save":
+        print(SLOW_IN_ICARUS, file=sys.stderr)
     results = simulate(directory, runs, args.sim)
 
     wrong_characters = None
