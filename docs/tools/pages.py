@@ -9,6 +9,7 @@ import dataclasses
 import io
 import os
 import re
+import textwrap
 from importlib import import_module
 from pathlib import Path
 
@@ -37,7 +38,7 @@ API_ORDER = (
     "load_network", "compress", "load_weights", "predict", "emit", "simulate", "report", "synthesize", "preset",
     "Reference", "Schedule", "Config",
 )  # fmt: skip
-HELP_COLUMNS = "100"
+HELP_COLUMNS = "90"
 UNIT = re.compile(r"(\d) (%|FO4|GHz|LSB|MHz|TOPS|kB|mm²|nm\b|points|µs|×)")
 ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>)")
 
@@ -162,7 +163,14 @@ def printed_help(module: str) -> str:
             import_module(f"chessrnn.scripts.{module}").main(["--help"])
     finally:
         os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
-    return output.getvalue()
+    # argparse leaves descriptions and examples as they are written.
+    lines = [line for text in output.getvalue().splitlines() for line in wrapped(text)]
+    return "\n".join(lines)
+
+
+def wrapped(line: str) -> list[str]:
+    """A line of prose in pieces that fit the page; indented lines are options, or commands that stay whole."""
+    return textwrap.wrap(line, int(HELP_COLUMNS)) if line.strip() and not line.startswith(" ") else [line]
 
 
 def commands_page() -> str:
