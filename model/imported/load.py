@@ -4,6 +4,8 @@ from importlib import import_module
 from pathlib import Path
 
 from chessrnn.model.errors import InvalidFileError, MissingToolError, require, shown
+from chessrnn.model.files import require_file
+from chessrnn.model.imported.file_kind import check_kind
 from chessrnn.model.imported.input_arrays import load_arrays
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.imported.state_dict import network_from_tensors
@@ -15,11 +17,13 @@ TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 READERS = {
     **dict.fromkeys(TORCH_SUFFIXES, ("chessrnn.model.imported.torch_file", "open_torch")),
     ".safetensors": ("chessrnn.model.imported.safetensors_file", "open_safetensors"),
+    **dict.fromkeys((".jit", ".ts"), ("chessrnn.model.imported.torchscript_file", "open_torchscript")),
 }
+READABLE = "a state_dict (.pt or .safetensors) or an ONNX model"
 
 
 def open_tensors(path: str | Path) -> TensorFile:
-    """Open a state_dict: ``.pt``, ``.pth``, ``.bin``, ``.ckpt`` of ``torch.save``, or ``.safetensors``.
+    """Open a file of tensors: a state_dict of ``torch.save`` or ``.safetensors``, or a TorchScript archive.
 
     Raises
     ------
@@ -29,7 +33,8 @@ def open_tensors(path: str | Path) -> TensorFile:
         The file was written by ``torch.save``, and torch is not installed.
     """
     path = Path(path)
-    check_size(path, "a state_dict (.pt or .safetensors)")
+    check_size(path, READABLE)
+    check_kind(path, READABLE)
     module, function = READERS.get(path.suffix.lower(), READERS[".pt"])
     try:
         reader = import_module(module)
@@ -48,7 +53,8 @@ def load_network(
     Parameters
     ----------
     path : path
-        ``.onnx``, ``.safetensors``, or a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``, ``.ckpt``).
+        ``.onnx``, ``.safetensors``, a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``, ``.ckpt``), or a TorchScript
+        archive (also ``.jit``, ``.ts``).
     prefix : str, optional
         Chooses one network of several: by the module's name in a state_dict, by the beginning of the nodes' names in
         ONNX.
@@ -66,6 +72,8 @@ def load_network(
     """
     path = Path(path)
     suffix = path.suffix.lower()
+    require_file(path, READABLE)
+    check_kind(path, READABLE)
     if suffix != ".onnx":
         if suffix not in READERS:
             raise InvalidFileError(f"{path} must be a file {', '.join(('.onnx', *READERS))}, not {shown(suffix)}")

@@ -7,7 +7,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from chessrnn.model.errors import InvalidFileError
-from chessrnn.model.imported.tensor_file import TensorFile
+from chessrnn.model.imported.tensor_file import TensorFile, upper_halves
 
 # Names of types in the header of a safetensors file.
 SAFETENSORS_TYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
@@ -41,13 +41,10 @@ def open_safetensors(path: Path) -> TensorFile:
 
 
 def _bfloat16(path: Path, name: str) -> np.ndarray:
-    """Read a bfloat16 tensor, a type that NumPy lacks, as the upper halves of float32 numbers.
-
-    The header was checked when the file was opened.
-    """
+    """Read a bfloat16 tensor as float32; the header was checked when the file was opened."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         start, end = json.loads(file.read(length))[name]["data_offsets"]
         file.seek(8 + length + start)
         halves = np.frombuffer(file.read(end - start), dtype="<u2")
-    return (halves.astype(np.uint32) << 16).view(np.float32)
+    return upper_halves(halves)

@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 from chessrnn.model.errors import InvalidFileError, require, shown
+from chessrnn.model.imported.listing import listed
 from chessrnn.model.imported.recurrent_network import (
     CELL_GATES,
     MAX_ELEMENTS,
@@ -58,14 +59,15 @@ def _choose(file: TensorFile, groups: dict[str, Group], prefix: str | None) -> s
         raise InvalidFileError(f"{file.path} must hold tensors called weight_ih_l0, weight_hh_l0, not none of them")
     if prefix is None:
         if len(groups) > 1:
-            found = ", ".join(repr(name) for name in sorted(groups))
+            found = listed([name.removesuffix(".") for name in sorted(groups)])
             raise InvalidFileError(f"--prefix must be given, one of {found}: {file.path} holds several networks")
         return next(iter(groups))
     prefix = prefix if not prefix or prefix.endswith(".") else prefix + "."
-    if prefix not in groups:
-        found = ", ".join(repr(name) for name in sorted(groups))
+    matching = [name for name in groups if name == prefix] or [name for name in groups if name.endswith(f".{prefix}")]
+    if len(matching) != 1:
+        found = listed([name.removesuffix(".") for name in sorted(groups)])
         raise InvalidFileError(f"--prefix must be one of {found} as in {file.path}, not {shown(prefix)}")
-    return prefix
+    return matching[0]
 
 
 def _check_places(file: TensorFile, prefix: str, group: Group) -> bool:
@@ -129,7 +131,7 @@ def network_from_tensors(file: TensorFile, prefix: str | None = None, activation
     ----------
     file : TensorFile
     prefix : str, optional
-        Name of the module, where the file holds several recurrent ones; with or without its final dot.
+        Name of the module, or the end of it, where the file holds several recurrent ones.
     activation : str, optional
         ``"tanh"`` (when left out) or ``"relu"`` for an RNN.
 

@@ -56,6 +56,11 @@ class TensorFile:
         return value
 
 
+def upper_halves(halves: np.ndarray) -> np.ndarray:
+    """Convert bfloat16, a type that NumPy lacks, to float32: ``halves`` are its bits, the upper ones of a float32."""
+    return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
 def check_size(path: Path, kind: str) -> None:
     """Check that a path is a file of a plausible size.
 

@@ -1,0 +1,80 @@
+"""Recognition of model files by their content, for formats that people have and that are not read here."""
+
+import zipfile
+from pathlib import Path
+
+from chessrnn.model.errors import InvalidFileError
+
+# Beginning of a file, its format, and one way on.
+SIGNATURES = (
+    (b"\x89HDF\r\n\x1a\n", "a Keras or HDF5 file", "export it with model.export(FILE, format='onnx')"),
+    (b"GGUF", "a GGUF file", "use the PyTorch model that it was made from"),
+    (b"lmgg", "a GGML file", "use the PyTorch model that it was made from"),
+    (b"fmgg", "a GGML file", "use the PyTorch model that it was made from"),
+    (b"tjgg", "a GGML file", "use the PyTorch model that it was made from"),
+    (b"\x93NUMPY", "a NumPy array", "save all weights by their PyTorch names with safetensors.numpy.save_file"),
+    (b"\x1f\x8b", "a gzip archive", "unpack it first"),
+    (b"<?xml", "an XML file, such as a model of OpenVINO", "use the ONNX model that it was made from"),
+)
+# The first object in a file of torch.save before 1.6 is this integer.
+OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+PICKLE = ("a pickle of Python objects", "save its weights by their PyTorch names with safetensors.numpy.save_file")
+# Names in an archive, its format, and one way on.
+ARCHIVES = (
+    ("model.weights.h5", "a Keras model", "export it with model.export(FILE, format='onnx')"),
+    ("saved_model.pb", "a model of TensorFlow", "convert it with tf2onnx"),
+    ("archive_format", "an archive of torch.export", "save model.state_dict() of the module"),
+)
+NUMPY = ("an .npz file of arrays", "save them by their PyTorch names with safetensors.numpy.save_file")
+
+
+def _archive_kind(path: Path) -> tuple[str, str] | None:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    for ending, kind, way in ARCHIVES:
+        if any(name.rpartition("/")[2] == ending for name in names):
+            return kind, way
+    return NUMPY if names and all(name.endswith(".npy") for name in names) else None
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is an archive that ``torch.jit.save`` wrote."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = {name.partition("/")[2] for name in archive.namelist()}
+    return {"data.pkl", "constants.pkl"} <= names
+
+
+def check_kind(path: Path, readable: str) -> None:
+    """Reject a file of a known format that is not read here.
+
+    Parameters
+    ----------
+    path : Path
+        An existing file.
+    readable : str
+        Formats that are read, for the message.
+
+    Raises
+    ------
+    InvalidFileError
+        Its message names the format and one way on.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+        if start[4:9] == b"\0\0\0\0{":
+            # The length of a safetensors header may look like any of the signatures.
+            return
+        found = next(((kind, way) for magic, kind, way in SIGNATURES if start.startswith(magic)), None)
+        if start[4:8] == b"TFL3":
+            found = "a TensorFlow Lite model", "convert the Keras model that it was made from with tf2onnx"
+        elif start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" and OLD_TORCH not in start:
+            found = PICKLE
+        elif zipfile.is_zipfile(path):
+            found = _archive_kind(path)
+    except (OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+        raise InvalidFileError(f"{path} must be {readable}: {error}") from None
+    if found is not None:
+        raise InvalidFileError(f"{path} must be {readable}, not {found[0]}: {found[1]}")
