@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from chessrnn.model.config import Config
-from chessrnn.model.errors import InvalidFileError, require
+from chessrnn.model.errors import InvalidFileError, require, shown
 from chessrnn.model.output_layer import OutputLayer, first_columns
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 from chessrnn.model.parts import CELL, PROJECTION, Vector
@@ -356,13 +356,20 @@ def _per_slice(values: np.ndarray, schedule: Schedule) -> np.ndarray:
 
 def mem_text(spec: MemorySpec, words: list[int], fingerprint: str) -> str:
     """Text of a ``$readmemh`` file: a comment with the fingerprint, then one word per line."""
-    digits = -(-spec.width // 4)
-    header = f"// {spec.name}: {spec.depth} words of {spec.width} bits, {FINGERPRINT_LABEL} {fingerprint}\n"
-    return header + "".join(f"{word:0{digits}x}\n" for word in words)
+    digits = _digits(spec)
+    return f"{_header(spec, fingerprint)}\n" + "".join(f"{word:0{digits}x}\n" for word in words)
+
+
+def _digits(spec: MemorySpec) -> int:
+    return -(-spec.width // 4)
+
+
+def _header(spec: MemorySpec, fingerprint: str) -> str:
+    return f"// {spec.name}: {spec.depth} words of {spec.width} bits, {FINGERPRINT_LABEL} {fingerprint}"
 
 
 def read_mem(path: Path, spec: MemorySpec, fingerprint: str) -> list[int]:
-    """Read and check a ``$readmemh`` file with text from :func:`mem_text`.
+    """Read a ``$readmemh`` file, and check that it is of the form that :func:`mem_text` writes, and no other.
 
     Raises
     ------
@@ -370,22 +377,24 @@ def read_mem(path: Path, spec: MemorySpec, fingerprint: str) -> list[int]:
         The file is missing, truncated or damaged, or belongs to another configuration.
     """
     try:
-        text = path.read_text(encoding="ascii")
+        text = path.read_bytes().decode("ascii")
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidFileError(f"{path} must be a readable memory file: {error}") from None
     header, _, body = text.partition("\n")
     found = re.search(rf"{FINGERPRINT_LABEL} ([0-9a-f]+)", header)
     if found is None or found[1] != fingerprint:
-        raise InvalidFileError(
-            f"{path} must be of {FINGERPRINT_LABEL} {fingerprint}, not {found[1] if found else header!r}"
-        )
-    lines = body.split()
-    if len(lines) != spec.depth:
-        raise InvalidFileError(f"{path} must hold {spec.depth} words, not {len(lines)}")
-    try:
-        words = [int(line, 16) for line in lines]
-    except ValueError:
-        raise InvalidFileError(f"{path} must hold hexadecimal words only") from None
+        what = shown(found[1] if found else header)
+        raise InvalidFileError(f"{path} must be of {FINGERPRINT_LABEL} {fingerprint}, not {what}")
+    if header != _header(spec, fingerprint):
+        raise InvalidFileError(f"{path} must begin with {_header(spec, fingerprint)!r}, not {shown(header)}")
+    count = body.count("\n")
+    if count != spec.depth or not body.endswith("\n"):
+        raise InvalidFileError(f"{path} must hold {spec.depth} words, each with a line break, not {count}")
+    digits = _digits(spec)
+    if re.fullmatch(rf"(?:[0-9a-f]{{{digits}}}\n)*", body) is None:
+        line = next(line for line in body.split("\n") if re.fullmatch(rf"[0-9a-f]{{{digits}}}", line) is None)
+        raise InvalidFileError(f"{path} must hold words of {digits} lower-case hexadecimal digits, not {shown(line)}")
+    words = [int(line, 16) for line in body.split()]
     if max(words).bit_length() > spec.width:
         raise InvalidFileError(f"{path} must hold words of {spec.width} bits, not {max(words).bit_length()}")
     return words

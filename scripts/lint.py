@@ -7,7 +7,7 @@ import sys
 from chessrnn.scripts.cli import EXIT_MISMATCH, add_config_arguments, command_parser, config_from
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
-from chessrnn.sim.build import emit, is_current
+from chessrnn.sim.build import emit, why_not_current
 from chessrnn.sim.lint import WAIVERS, verilator_warnings, yosys_warnings
 
 EXAMPLES = """examples:
@@ -30,8 +30,8 @@ def main(argv: list[str] | None = None) -> int:
     config = config_from(args)
     chosen = weights_from(args, config)
     directory = BUILD / config.name
-    if not is_current(directory, chosen.weights):
-        print(f"emitting {directory}/", file=sys.stderr)
+    if (reason := why_not_current(directory, chosen.weights)) is not None:
+        print(f"emitting {directory}/: {reason}", file=sys.stderr)
         emit(chosen.weights, directory, chosen.source)
     waivers = f"{WAIVERS.parent.name}/{WAIVERS.name}"
     checks = {

@@ -24,7 +24,7 @@ from chessrnn.scripts.cli import (
 )
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
-from chessrnn.sim.build import emit, is_current
+from chessrnn.sim.build import emit, why_not_current
 from chessrnn.sim.runner import SIMULATORS, Run, RunResult, simulate
 from chessrnn.sim.scenarios import Scenario, continued
 from chessrnn.sim.stalls import NONE, StallPattern
@@ -120,8 +120,8 @@ def main(argv: list[str] | None = None) -> int:
         runs.append(Run(Scenario(chosen.weights, (model.embed(written[:-1]),)), name="generated"))
 
     directory = BUILD / config.name
-    if not is_current(directory, chosen.weights):
-        print(f"emitting {directory}/", file=sys.stderr)
+    if (reason := why_not_current(directory, chosen.weights)) is not None:
+        print(f"emitting {directory}/: {reason}", file=sys.stderr)
         emit(chosen.weights, directory, chosen.source)
     if chosen.random:
         print(f"note: the weights are {chosen.source}", file=sys.stderr)

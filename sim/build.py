@@ -29,6 +29,7 @@ from chessrnn.model.progress import elapsed
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim import plain_testbench, scenarios
+from chessrnn.sim.manifest import check_files, write_files
 from chessrnn.sim.scenarios import Scenario, random_sequences
 
 CONFIG_FILE = "config.json"
@@ -159,18 +160,17 @@ def emit(weights: NetworkWeights, path: str | Path, source: str, prefix: str | N
     counts = len(scenario.x_beats), len(scenario.h_beats)
     texts[TESTBENCH_FILE] = plain_testbench.testbench(config, prefix, top_module(prefix), *counts)
     with replaced_directory(path, CONFIG_FILE) as directory:
-        for name, text in texts.items():
-            (directory / name).write_text(text, encoding="utf-8")
+        write_files(directory, texts)
     return report
 
 
 def load_build(path: str | Path) -> Build:
-    """Read a build directory and check that all its files belong to the same configuration.
+    """Read a build directory and check that all its files belong to the same configuration and are as generated.
 
     Raises
     ------
     InvalidFileError
-        A file is missing, damaged or belongs to another configuration.
+        A file is missing, changed or belongs to another configuration; the message names it.
     """
     path = Path(path)
     values = _read_json(path / CONFIG_FILE)
@@ -188,19 +188,32 @@ def load_build(path: str | Path) -> Build:
         raise InvalidFileError(f"{path / VERILOG_FILE} must be a readable text file: {error}") from None
     found = re.search(rf"{FINGERPRINT_LABEL} ([0-9a-f]+)", header)
     _check_fingerprint(path / VERILOG_FILE, found[1] if found else None, fingerprint)
-    for spec in initialised_memories(config):
-        read_mem(path / mem_file(prefix, spec.name), spec, fingerprint)
+    memories = {mem_file(prefix, spec.name): spec for spec in initialised_memories(config)}
+    for name, spec in memories.items():
+        read_mem(path / name, spec, fingerprint)
+    # Last: where a file breaks a rule of its own, that says more than its digest.
+    check_files(path, (CONFIG_FILE, VERILOG_FILE, *memories))
     return Build(path, config, prefix, digest, generator)
 
 
 def is_current(path: str | Path, weights: NetworkWeights) -> bool:
     """Whether the directory holds what :func:`emit` would write for these weights."""
+    return why_not_current(path, weights) is None
+
+
+def why_not_current(path: str | Path, weights: NetworkWeights) -> str | None:
+    """Reason why the directory does not hold what :func:`emit` would write, or ``None`` where it does."""
+    if not (Path(path) / CONFIG_FILE).exists():
+        return "nothing was generated before"
     try:
         build = load_build(path)
-    except UserError:  # damaged, or by a version whose configurations had other fields
-        return False
-    same = build.config == weights.config and build.generator == generator_digest()
-    return same and build.weights_sha256 == weights_digest(weights)
+    except UserError as error:  # damaged, or by a version whose configurations had other fields
+        return str(error)
+    if build.generator != generator_digest():
+        return "another version of the generator wrote it"
+    if build.config != weights.config:
+        return "it is of another configuration"
+    return None if build.weights_sha256 == weights_digest(weights) else "it holds other weights"
 
 
 def _check_fingerprint(path: Path, found: str | None, expected: str) -> None:

@@ -23,6 +23,7 @@ from chessrnn.model.schedule import Schedule
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import LayerWeights
 from chessrnn.sim.build import CONFIG_FILE, generator_digest, weights_digest
+from chessrnn.sim.manifest import check_files, write_files
 from chessrnn.sim.runner import SIMULATORS, SimulationError, _compile, _runner, _tail, environment
 
 DEVICE_FILE = "chessrnn_fpga.v"
@@ -71,13 +72,13 @@ def emit_device(weights: LayerWeights, path: str | Path, link: LinkConfig = SIMU
     try:
         found = read_json(path / CONFIG_FILE)
         current = {key: found.get(key) for key in wanted} == wanted
+        check_files(path)
     except (InvalidFileError, AttributeError):
         current = False
     if not current:
         texts = device_texts(weights, link)
         with replaced_directory(path, CONFIG_FILE) as directory:
-            for name, text in texts.items():
-                (directory / name).write_text(text, encoding="utf-8")
+            write_files(directory, texts)
     return path
 
 
@@ -136,6 +137,7 @@ def simulated_device(
     require(simulator in SIMULATORS, "simulator", f"one of {', '.join(SIMULATORS)}", simulator)
     directory = Path(directory).resolve()
     values = read_device(directory)
+    generated = check_files(directory, (CONFIG_FILE, DEVICE_FILE))
     verilog = directory / source
     header = verilog.read_text(encoding="utf-8")[:1000] if verilog.exists() else ""
     if f"{FINGERPRINT_LABEL} {values['configuration']}" not in header:
@@ -143,8 +145,9 @@ def simulated_device(
     compiled = directory / "sim" / simulator / Path(source).stem
     with environment(simulator), scratch_folder() as scratch:
         _compile(verilog, compiled, simulator, FPGA_MODULE)
-        for memory in directory.glob("*.mem"):
-            (scratch / memory.name).symlink_to(memory)
+        for name in generated:
+            if name.endswith(".mem"):
+                (scratch / name).symlink_to(directory / name)
         address, stop, log, clock = (scratch / name for name in ("address", "stop", "run.log", "clock"))
         clock.write_bytes(bytes(CYCLE.size))
         job = {

@@ -27,6 +27,7 @@ from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import LayerWeights
 from chessrnn.sim.build import CONFIG_FILE
 from chessrnn.sim.device_simulation import DEVICE_FILE, device_texts
+from chessrnn.sim.manifest import file_digest
 
 TOP = "top"
 REPORT_FILE = "report.json"
@@ -292,7 +293,7 @@ class BoardBuild:
         stamp = self.folder / f"{name.replace(' ', '-')}.done"
         try:
             done = read_json(stamp)
-            if done["digest"] == digest and all(product.exists() for product in products):
+            if done["digest"] == digest and done["products"] == {p.name: file_digest(p) for p in products}:
                 self.seconds[name] = done["seconds"]
                 self.progress(f"{name}: done before")
                 return
@@ -304,7 +305,8 @@ class BoardBuild:
         self.progress(f"{name}: started")
         seconds = work(lambda line: self.progress(f"{name}: {time.monotonic() - started:.0f} s  {line[:70]}", True))
         self.seconds[name] = round(seconds, 1)
-        write_atomic(stamp, json.dumps({"digest": digest, "seconds": self.seconds[name]}) + "\n")
+        made = {product.name: file_digest(product) for product in products}
+        write_atomic(stamp, json.dumps({"digest": digest, "products": made, "seconds": self.seconds[name]}) + "\n")
         self.progress(f"{name}: {seconds:.0f} s")
 
 

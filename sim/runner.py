@@ -12,12 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from chessrnn.model.errors import MissingToolError, require
-from chessrnn.model.files import scratch_folder
+from chessrnn.model.errors import InvalidFileError, MissingToolError, require
+from chessrnn.model.files import scratch_folder, write_atomic
 from chessrnn.model.progress import elapsed
 from chessrnn.model.schedule import Schedule, Timeline
 from chessrnn.model.state_beats import state_bits
-from chessrnn.sim.build import VERILOG_FILE, load_build
+from chessrnn.model.text_file import read_json
+from chessrnn.sim.build import VERILOG_FILE, load_build, weights_digest
+from chessrnn.sim.manifest import file_digest, read_manifest
 from chessrnn.sim.scenarios import Scenario
 from chessrnn.sim.stalls import NONE, StallPattern
 
@@ -172,6 +174,8 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     build = load_build(directory)
     for run in runs:
         assert run.scenario.config.fingerprint == build.config.fingerprint, "a run belongs to its build directory"
+        if weights_digest(run.scenario.weights) != build.weights_sha256:
+            raise InvalidFileError(f"{directory} must hold the weights of the run, not others: generate it again")
     directory = build.path.resolve()
     compiled = directory / "sim" / simulator
     schedule = Schedule(build.config)
@@ -345,10 +349,12 @@ def _runner(simulator: str):
 
 
 def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
-    """Compile unless it is done already; a build directory is replaced as a whole, so its Verilog never changes."""
-    stamp, log_file = compiled / "compiled", compiled / "compile.log"
-    if stamp.exists():
+    """Compile unless that was done before, of the same Verilog with the same options, and the result is unchanged."""
+    stamp, log_file = compiled / "compiled.json", compiled / "compile.log"
+    inputs = [file_digest(source), simulator, top, COMPILE_OPTIONS[simulator], PORTS_FILE, MAKE_VARIABLES]
+    if _is_compiled(stamp, inputs):
         return
+    stamp.unlink(missing_ok=True)
     compiled.mkdir(parents=True, exist_ok=True)
     sources = [source]
     if simulator == "verilator":
@@ -371,13 +377,25 @@ def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
             )
         except (Exception, SystemExit) as error:
             raise SimulationError(f"{simulator} did not compile {source}: {error}{_tail(log_file)}") from None
-    stamp.touch()
+    products = {name: file_digest(compiled / name) for name in ("sim.vvp", top) if (compiled / name).is_file()}
+    write_atomic(stamp, json.dumps({"inputs": inputs, "products": products}) + "\n")
+
+
+def _is_compiled(stamp: Path, inputs: list) -> bool:
+    """Whether a stamp tells of the same inputs, and the files that the simulator runs are as they were compiled."""
+    try:
+        values = read_json(stamp)
+        products = {name: file_digest(stamp.parent / name) for name in values["products"]}
+        return bool(products) and values == {"inputs": inputs, "products": products}
+    except (InvalidFileError, KeyError, TypeError):
+        return False
 
 
 def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulator: str, top: str) -> list[dict]:
     # The Verilog finds memory files by name in the working directory, and parallel runs need separate ones.
-    for memory in directory.glob("*.mem"):
-        (scratch / memory.name).symlink_to(memory)
+    for name in read_manifest(directory):
+        if name.endswith(".mem"):
+            (scratch / name).symlink_to(directory / name)
     job_file, results_file, log_file = scratch / "job.json", scratch / "results.json", scratch / "run.log"
     job_file.write_text(json.dumps(job), encoding="utf-8")
     runner = _runner(simulator)

@@ -9,6 +9,7 @@ from chessrnn.model.files import scratch_folder
 from chessrnn.model.memory_image import FINGERPRINT_LABEL
 from chessrnn.model.weights import LayerWeights
 from chessrnn.sim.build import VERILOG_FILE, emit
+from chessrnn.sim.manifest import replace_file
 from chessrnn.sim.runner import Run, simulate
 from chessrnn.sim.scenarios import Scenario, random_sequences
 from chessrnn.sim.stalls import StallPattern
@@ -68,7 +69,7 @@ def check(
         for folder in (rtl, gates):
             emit(weights, folder, "gate-level check", prefix="")
         text = netlist_verilog(netlist, liberty, config.fingerprint)
-        (gates / VERILOG_FILE).write_text(text, encoding="utf-8")
+        replace_file(gates, VERILOG_FILE, text)
         expected, found = (simulate(folder, runs, simulator) for folder in (rtl, gates))
     problems = []
     for must, got in zip(expected, found, strict=True):

@@ -18,6 +18,7 @@ from chessrnn.model.files import scratch_folder
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import LayerWeights
 from chessrnn.sim.build import VERILOG_FILE, emit
+from chessrnn.sim.manifest import replace_file
 from chessrnn.sim.runner import Run, simulate
 from chessrnn.sim.scenarios import Scenario
 from chessrnn.sim.synthesis.flow import Synthesis
@@ -202,9 +203,10 @@ def _dump_waveforms(weights: LayerWeights, x: np.ndarray, paths: list[str]) -> W
         scopes = "\n".join(f"    $dumpvars(1, {name});" for name in names)
         block = f'  initial begin\n    $dumpfile("{dump}");\n{scopes}\n  end\nendmodule'
         text = verilog.read_text(encoding="utf-8")
-        verilog.write_text(
+        replace_file(
+            folder,
+            VERILOG_FILE,
             re.sub(rf"(^module {TOP_MODULE}\(.*?)^endmodule", lambda m: m[1] + block, text, count=1, flags=re.M | re.S),
-            encoding="utf-8",
         )
         (run,) = simulate(folder, [Run(Scenario(weights, (x,)))], "icarus")
         waves = Waveforms(dump)

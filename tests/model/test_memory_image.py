@@ -122,6 +122,7 @@ def test_output_weights_are_stored_group_after_group(of_output, rng):
 
 
 SPEC = MemorySpec("bank", 3, 10)
+HEADER = b"// bank: 3 words of 10 bits, configuration abc123"
 
 
 def test_file_round_trip(tmp_path):
@@ -136,9 +137,25 @@ def test_file_round_trip(tmp_path):
         (None, "must be a readable memory file"),
         (b"// configuration abc124\n1\n2\n3\n", "must be of configuration abc123, not 'abc124'"),
         (b"1\n2\n3\n", "must be of configuration abc123, not '1'"),
-        (b"// configuration abc123\n1\n2\n", "must hold 3 words, not 2"),
-        (b"// configuration abc123\n1\n2\nzz\n", "must hold hexadecimal words only"),
-        (b"// configuration abc123\n1\n2\n400\n", "must hold words of 10 bits, not 11"),
+        (
+            b"// configuration abc123\n001\n002\n003\n",
+            f"must begin with {HEADER.decode()!r}, not '// conf",
+        ),
+        (HEADER + b"\n001\n002\n", "must hold 3 words, each with a line break, not 2"),
+        (HEADER + b"\n001\n002\n003\n004\n", "must hold 3 words, each with a line break, not 4"),
+        (HEADER + b"\n001\n002\n003", "must hold 3 words, each with a line break, not 2"),
+        (HEADER, "must hold 3 words, each with a line break, not 0"),
+        (HEADER + b"\n001\n002\nzzz\n", "must hold words of 3 lower-case hexadecimal digits, not 'zzz'"),
+        (HEADER + b"\n001\n-02\n003\n", "must hold words of 3 lower-case hexadecimal digits, not '-02'"),
+        (HEADER + b"\n001\n-a3df40c\n003\n", "must hold words of 3 lower-case hexadecimal digits, not '-a3df40c'"),
+        (HEADER + b"\n001\n+02\n003\n", "must hold words of 3 lower-case hexadecimal digits, not '+02'"),
+        (HEADER + b"\n001\n0x2\n003\n", "must hold words of 3 lower-case hexadecimal digits, not '0x2'"),
+        (HEADER + b"\n001\n0_2\n003\n", "must hold words of 3 lower-case hexadecimal digits, not '0_2'"),
+        (HEADER + b"\n001\n 02\n003\n", "must hold words of 3 lower-case hexadecimal digits, not ' 02'"),
+        (HEADER + b"\n001\n2\n003\n", "must hold words of 3 lower-case hexadecimal digits, not '2'"),
+        (HEADER + b"\n001\n0A2\n003\n", "must hold words of 3 lower-case hexadecimal digits, not '0A2'"),
+        (HEADER + b"\r\n001\r\n002\r\n003\r\n", "must begin with"),
+        (HEADER + b"\n001\n002\n400\n", "must hold words of 10 bits, not 11"),
         (b"\xff", "must be a readable memory file"),
     ],
 )
