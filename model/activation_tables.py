@@ -124,6 +124,16 @@ def _pwl_table(function: str, segments: int, in_format: QFormat, out_format: QFo
     )  # fmt: skip
 
 
+def _touching_magnitudes(function: str, slopes: np.ndarray, in_format: QFormat) -> np.ndarray:
+    """Magnitudes around the point where the function has a slope, (slopes, 4), in LSBs."""
+    # tanh' = 1 - tanh², σ' = σ (1 - σ); a slope that exceeds f'(0) is nearest at 0.
+    derivative_at_zero = {"sigmoid": 0.25, "tanh": 1.0}[function]
+    share = np.sqrt(np.maximum(1.0 - slopes / derivative_at_zero, 0.0))
+    points = np.arctanh(share) * {"sigmoid": 2.0, "tanh": 1.0}[function]
+    nearest = np.floor(points / in_format.lsb)[:, None] + np.arange(-1, 3)
+    return np.clip(nearest, 0, 1 << (in_format.width - 1))
+
+
 def _shift_table(function: str, segments: int, in_format: QFormat, out_format: QFormat) -> ActivationTable:
     """Build a table of lines of slope 2^-j: tangents of the concave function, then moved to reduce the error."""
     f = FUNCTIONS[function]
@@ -132,18 +142,27 @@ def _shift_table(function: str, segments: int, in_format: QFormat, out_format: Q
     guard = out_format.fraction_bits + GUARD_BITS
     unit = 2.0**-guard
     largest = 1 << (in_format.width - 1)
-    magnitudes = np.arange(largest + 1) * in_format.lsb
-    exact = f(magnitudes)
-    tangents = [float(np.max(exact - magnitudes * 2.0**-j)) for j in shifts]
-    codes = [int(np.floor(value / unit + 0.5)) for value in tangents]
-    top = float(f(magnitudes[-1]))
+    slopes = np.array([2.0**-j for j in shifts])
+    touching = _touching_magnitudes(function, slopes, in_format)
+    tangents = (f(touching * in_format.lsb) - touching * in_format.lsb * slopes[:, None]).max(axis=1)
+    codes = [int(np.floor(value / unit + 0.5)) for value in tangents.tolist()]
+    top = float(f(np.array([largest * in_format.lsb]))[0])
     cap = int(np.floor(min(1.0, (top + 1.0) / 2.0) / unit + 0.5))
+    # The approximation is the least of the lines and the cap, and f is concave: between two crossings of lines their
+    # difference is convex, so that its extremes are at crossings, at the ends, or where f has the slope of a line.  All
+    # of the magnitudes between, up to 2^23, need not be tried.
+    all_slopes = np.append(slopes, 0.0)
+    first_line, second_line = np.triu_indices(len(all_slopes), 1)
+    always = np.append(touching.reshape(-1), [0, largest])
 
     def error(candidate: list[int]) -> float:
-        lines = [code * unit + magnitudes * 2.0**-j for code, j in zip(candidate, shifts, strict=True)]
-        approximation = np.minimum(np.min(lines, axis=0), cap * unit)
+        values = np.append(candidate, cap) * unit
+        crossings = (values[second_line] - values[first_line]) / (all_slopes[first_line] - all_slopes[second_line])
+        below = np.floor(np.clip(crossings / in_format.lsb, 0, largest))
+        tried = np.concatenate([always, below, np.minimum(below + 1, largest)]) * in_format.lsb
+        approximation = (values[:, None] + tried * all_slopes[:, None]).min(axis=0)
         # Rounded, so that a difference in the last place between the tanh of two machines never changes the table.
-        return round(float(np.abs(approximation - exact).max()), 9)
+        return round(float(np.abs(approximation - f(tried)).max()), 9)
 
     # The first line remains the tangent through f(0), so the approximation stays continuous there (and odd, for tanh).
     span = max(1, (1 << guard) >> 5)

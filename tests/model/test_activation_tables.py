@@ -111,3 +111,44 @@ def test_too_coarse_a_format():
 def test_functions():
     assert FUNCTIONS["sigmoid"](0.0) == 0.5
     assert FUNCTIONS["tanh"](0.0) == 0.0
+
+
+def exhaustive_shift_codes(function, segments, in_format, out_format) -> tuple[int, ...]:
+    """Intercepts of the table of kind shift, each error of the search taken over every magnitude."""
+    f = FUNCTIONS[function]
+    first = {"sigmoid": 2, "tanh": 0}[function]
+    shifts = range(first, first + segments)
+    unit = 2.0 ** -(out_format.fraction_bits + 3)
+    x = np.arange((1 << (in_format.width - 1)) + 1) * in_format.lsb
+    codes = [int(np.floor(float((f(x) - x * 2.0**-j).max()) / unit + 0.5)) for j in shifts]
+    cap = int(np.floor(min(1.0, (float(f(x[-1])) + 1.0) / 2.0) / unit + 0.5))
+
+    def error(candidate):
+        lines = [code * unit + x * 2.0**-j for code, j in zip(candidate, shifts, strict=True)]
+        return round(float(np.abs(np.minimum(np.min(lines, axis=0), cap * unit) - f(x)).max()), 9)
+
+    step = max(1, (1 << (out_format.fraction_bits + 3)) >> 5)
+    while step >= 1:
+        for j in range(1, segments):
+            codes = min(([*codes[:j], codes[j] + delta, *codes[j + 1 :]] for delta in (0, -step, step)), key=error)
+        step //= 2
+    return tuple(codes)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(("in_format", "out_format", "segments"), [
+    ("Q4.6", "Q2.10", 8), ("Q9.1", "Q2.2", 5), ("Q-4.12", "Q2.14", 3), ("Q3.3", "Q14.2", 2), ("Q-22.32", "Q2.5", 8),
+])  # fmt: skip
+def test_few_magnitudes_decide_a_shift_table(function, in_format, out_format, segments):
+    formats = QFormat.parse(in_format), QFormat.parse(out_format)
+    table = activation_table(function, "shift", segments, *formats)
+    assert table.intercepts == exhaustive_shift_codes(function, segments, *formats)
+
+
+def test_a_shift_table_of_the_widest_format():
+    # The search over each of its 2^23 magnitudes took minutes.
+    table = activation_table("tanh", "shift", 8, QFormat(4, 20), QFormat(2, 14))
+    codes = np.arange(table.in_format.min, table.in_format.max + 1, 97)
+    exact = FUNCTIONS["tanh"](dequantize(codes, table.in_format))
+    error = np.abs(dequantize(activate(codes, table), table.out_format) - exact).max()
+    assert error <= BOUNDS["tanh", "cell", "shift", 8]
