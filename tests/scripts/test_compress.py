@@ -490,13 +490,6 @@ def test_dictionary_is_checked(recordings, tmp_path):
         compress.main([*arguments_now, "--cmudict", str(tmp_path / "none")])
 
 
-def test_help_has_an_example(capsys):
-    for command in (compress, evaluate):
-        with pytest.raises(SystemExit):
-            command.main(["--help"])
-        assert f"python -m {command.__name__}" in capsys.readouterr().out
-
-
 def test_a_rate_must_be_above_zero(text, capsys):
     with pytest.raises(InvalidValueError, match=r"^learning_rate must be more than 0, not -1$"):
         StageSettings(learning_rate=-1)

@@ -348,10 +348,3 @@ def test_names_of_a_file_reach_the_terminal_without_control_characters(tmp_path,
     torch.save(tensors, tmp_path / "a.pt")
     status, _, err = command(inspect_model, [tmp_path / "a.pt"], capsys)
     assert (status, err.count("\n"), "\x1b" in out + err) == (2, 1, False)
-
-
-def test_help_has_an_example(capsys):
-    for module in (inspect_model, convert):
-        with pytest.raises(SystemExit):
-            module.main(["--help"])
-        assert f"python -m {module.__name__} " in capsys.readouterr().out
