@@ -308,7 +308,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys)
         ([one, "--direction", "reverse"], "--direction must be forward as in the model, not 'reverse'"),
         ([one, "--k", 3], "--k must be one of 1, 2, 4, 8, 16, not 3"),
         ([one, "--weight-bits", 9], "--weight-bits must be from 2 to 8, not 9"),
-        ([one, "--prefix", "x"], "--prefix must be one of 'rnn.' as in"),
+        ([one, "--prefix", "x"], "--prefix must be one of 'rnn' as in"),
         ([one, "--name", "a/b"], "name must be made of letters, digits, '_' and '-' only, not 'a/b'"),
         ([one, "--set", "quantization.x"], "--set must be of the form section.field=value, not 'quantization.x'"),
         ([one, "--calibrate", tmp_path / "none.npy"], "must be a .npy file of numbers"),
