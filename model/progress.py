@@ -54,9 +54,10 @@ def elapsed(text: str) -> Iterator[None]:
 
 
 class Progress:
-    """A line with the number of finished steps, a status text and the time left, updated at most twice per second.
+    """A line with the number of finished steps, a status text, the elapsed time and the time left.
 
-    If stderr is not a terminal, a new line is printed every half minute instead.
+    On a terminal it is one moving line, updated at most twice per second.  A log file gets a new line every half
+    minute.  The line of the last step is always printed.
 
     Parameters
     ----------
@@ -66,21 +67,31 @@ class Progress:
         Number of steps that were finished before, in a run that continues another.
     label : str
         Name of the work in front of the line.
+    unit : str
+        Name of a step.
     """
 
-    def __init__(self, total: int, start: int = 0, label: str = ""):
-        self.total, self.start, self.label = total, start, f"{label}  " if label else ""
-        self.began, self.shown = time.monotonic(), 0.0
+    def __init__(self, total: int, start: int = 0, label: str = "", unit: str = "step"):
+        self.total, self.start = total, start
+        self._head = f"{label}  {unit}" if label else unit
+        self._began, self._shown = time.monotonic(), 0.0
 
     def show(self, step: int, text: str, always: bool = False) -> None:
         """Report that ``step`` steps are finished; ``always`` prints the line even if the last one is recent."""
         now = time.monotonic()
-        # A terminal shows one moving line, while a log file should stay short.
-        interval = 0.5 if sys.stderr.isatty() else 30.0
-        if not always and now - self.shown < interval:
+        stays = always or step >= self.total
+        if not stays and now - self._shown < (0.5 if sys.stderr.isatty() else 30.0):
             return
-        self.shown = now
-        left = (now - self.began) / max(1, step - self.start) * (self.total - step)
-        end = "\r" if sys.stderr.isatty() and not always else "\n"
-        line = f"{self.label}step {step}/{self.total}  {text}  {int(left) // 60}:{int(left) % 60:02d} left"
+        self._shown = now
+        elapsed = now - self._began
+        times = f"{_clock(elapsed)} elapsed"
+        if step > self.start:
+            times += f", {_clock(elapsed / (step - self.start) * (self.total - step))} left"
+        end = "\r" if sys.stderr.isatty() and not stays else "\n"
+        line = "  ".join(filter(None, (f"{self._head} {step}/{self.total}", text, times)))
         print(f"{line:<78}", end=end, file=sys.stderr, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -46,7 +46,7 @@ def seeds(text: str) -> list[int]:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("accuracy", __doc__, EXAMPLES)
     parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text of the language tasks")
     parser.add_argument("--test-percent", type=count, default=5, help="end of the text that is tested; default 5")

@@ -1,4 +1,4 @@
-"""Measure the small designs that tests watch, and make the figures the new baseline of the installed tools."""
+"""Measure the small designs of the area tests, and store the figures as the baseline of the installed tools."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from chessrnn.sim.synthesis.baseline import DESIGNS, baseline_file, measure, nam
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure, show what changed, write."""
+    """Measure every design, print its changes, and write the baseline."""
     parser = command_parser("bless", __doc__, "example: chessrnn bless")
     parser.parse_args(argv)
     path = baseline_file()

@@ -1,20 +1,24 @@
-"""What every command shares: arguments, and errors in one line."""
+"""Common parts of all commands: their arguments, and errors in one line."""
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NoReturn, TypeVar
 
 from chessrnn.model.config import Config, parse_setting
-from chessrnn.model.errors import UserError, shortened
+from chessrnn.model.errors import UserError, shortened, shown
 from chessrnn.model.presets import PRESETS, resolve
 from chessrnn.model.progress import show_elapsed
 
+Number = TypeVar("Number", int, float)
+QUOTE = "'"
 EXIT_MISMATCH = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
-# Of a message: file names and lists of allowed values included.
+# Greatest length of a message, with its file names and lists of allowed values.
 MAX_MESSAGE = 400
 # Far more than any of these options can use; a count beyond does not fit into NumPy's and torch's integers.
 MAX_COUNT = 10**9
@@ -22,20 +26,20 @@ MAX_SEED = 2**63 - 1
 
 
 def run_command(main: Callable[[], int | None], program: str | None = None) -> int:
-    """Run a command's ``main`` and turn what a user can cause into one line and an exit status.
+    """Run a command's ``main``, and report errors that a user can cause in one line with an exit status.
 
     Parameters
     ----------
     main : callable
-        Its return value is the exit status; ``None`` is 0.
-    program : str
-        Name in front of the message; the file name of the command when left out.
+        Function whose return value is the exit status; ``None`` is 0.
+        program : str
+            Name in front of the message; the file name of the command when left out.
 
     Returns
     -------
     int
-        2 for a :class:`chessrnn.model.errors.UserError`, and for what the system refuses: files, disk space, memory.
-        130 when interrupted.  Every other exception is a bug of ours and keeps its traceback.
+        2 for a :class:`chessrnn.model.errors.UserError` and where the system lacks files, disk space or memory;
+        130 when interrupted.  Every other exception is a bug of the program and keeps its traceback.
     """
     program = program or Path(sys.argv[0]).stem
     show_elapsed()
@@ -49,7 +53,7 @@ def run_command(main: Callable[[], int | None], program: str | None = None) -> i
         print(f"{program}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader (say, head) has seen enough.
+        # The program that reads the output, such as head, has ended.
         _drop_output()
         return 0
     except OSError as error:
@@ -70,21 +74,24 @@ def _refused(program: str, message: str) -> int:
 
 
 def _drop_output() -> None:
-    """Send the rest of standard output nowhere: Python would complain again when it flushes at exit."""
+    """Discard the rest of standard output, as Python would report the error again when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def printable(text: str) -> str:
-    """One line without control characters: names come from files that others made."""
+    """Make text from a file of unknown origin printable: one line without control characters."""
     return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Parser whose errors are one line, as those of every other wrong input."""
+    """Parser whose errors are one line, like those of every other wrong input."""
 
-    def error(self, message: str):
-        """Print the message without the usage, and exit with status 2."""
-        self.exit(_refused(self.prog, message))
+    def error(self, message: str) -> NoReturn:
+        """Print the message, in the grammar of the other errors and without the usage, and exit with status 2."""
+        if choice := re.fullmatch(r"argument (.+?): invalid choice: (.*) \(choose from (.*)\)", message, re.DOTALL):
+            option, value, choices = choice.groups()
+            message = f"{option} must be one of {choices.replace(QUOTE, '')}, not {shortened(value)}"
+        self.exit(_refused(self.prog, re.sub(r"^argument (\S+): must ", r"\1 must ", message)))
 
 
 def command_parser(verb: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -95,9 +102,9 @@ def command_parser(verb: str, description: str, examples: str) -> argparse.Argum
     verb : str
         Name of the sub-command behind ``chessrnn``.
     description : str
-        What it does; usually the docstring of its module.
+        Purpose of the sub-command; usually the docstring of its module.
     examples : str
-        Lines of examples, printed as they are below the options.
+        Lines of examples, printed unchanged below the options.
     """
     return OneLineParser(
         prog=f"chessrnn {verb}",
@@ -108,7 +115,7 @@ def command_parser(verb: str, description: str, examples: str) -> argparse.Argum
 
 
 def add_config_arguments(parser: argparse.ArgumentParser, default: str = "char128") -> None:
-    """``--config`` and ``--set``, the way every command chooses its design point."""
+    """Add ``--config`` and ``--set``, by which a command chooses its design point."""
     parser.add_argument(
         "--config",
         default=default,
@@ -121,62 +128,81 @@ def add_config_arguments(parser: argparse.ArgumentParser, default: str = "char12
         action="append",
         default=[],
         metavar="SECTION.FIELD=VALUE",
-        help="replace one field, e.g. architecture.tile_rows=8; may be repeated",
+        help="replace one field of the configuration, e.g. architecture.tile_rows=8; may be repeated",
     )
 
 
 def config_from(args: argparse.Namespace) -> Config:
-    """The configuration that ``--config`` and ``--set`` name."""
+    """Configuration that ``--config`` and ``--set`` choose."""
     config = resolve(args.config)
     settings = dict(parse_setting(text) for text in args.settings)
     return config.replace(settings) if settings else config
 
 
+def whole(text: str) -> int:
+    """``argparse`` type of a whole number."""
+    return _number(text, int, "a whole number")
+
+
 def count(text: str) -> int:
     """``argparse`` type of a whole number from 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {shortened(text)}")
-    if value > MAX_COUNT:
-        raise argparse.ArgumentTypeError(f"must be at most {MAX_COUNT}, not {shortened(text)}")
-    return value
+    value = whole(text)
+    rule = "at least 1" if value < 1 else f"at most {MAX_COUNT}"
+    return _checked(value, 1 <= value <= MAX_COUNT, rule, text)
 
 
 def seed(text: str) -> int:
     """``argparse`` type of a seed, or of another whole number from 0."""
-    value = int(text)
-    if not 0 <= value <= MAX_SEED:
-        rule = "at least 0" if value < 0 else f"at most {MAX_SEED}"
-        raise argparse.ArgumentTypeError(f"must be {rule}, not {shortened(text)}")
-    return value
+    value = whole(text)
+    rule = "at least 0" if value < 0 else f"at most {MAX_SEED}"
+    return _checked(value, 0 <= value <= MAX_SEED, rule, text)
 
 
 def positive(text: str) -> float:
     """``argparse`` type of a finite number above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, not {text}")
-    return value
+    value = _number(text, float, "a number")
+    return _checked(value, 0 < value < float("inf"), "more than 0", text)
 
 
 def share(text: str) -> float:
     """``argparse`` type of a number from 0 to below 1."""
-    value = float(text)
-    if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"must be from 0 to below 1, not {text}")
-    return value
+    value = _number(text, float, "a number")
+    return _checked(value, 0 <= value < 1, "from 0 to below 1", text)
 
 
 def not_negative(text: str) -> float:
     """``argparse`` type of a finite number from 0."""
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be 0 or more, not {text}")
+    value = _number(text, float, "a number")
+    return _checked(value, 0 <= value < float("inf"), "0 or more", text)
+
+
+def _number(text: str, kind: Callable[[str], Number], what: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be {what}, not {shown(text)}") from None
+
+
+def _checked(value: Number, valid: bool, rule: str, text: str) -> Number:
+    """The value of an option, or the error of one that breaks a rule."""
+    if not valid:
+        raise argparse.ArgumentTypeError(f"must be {rule}, not {shortened(text)}")
     return value
 
 
+def note(text: str) -> None:
+    """Print a remark on stderr."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def report_problems(verb: str, problems: Iterable[str]) -> None:
+    """Print what a command found wrong with a design, one line each on stderr."""
+    for problem in problems:
+        print(f"chessrnn {verb}: {problem}", file=sys.stderr)
+
+
 def print_table(rows: list[tuple[str, object]]) -> None:
-    """Names and values in two aligned columns."""
+    """Print names and values in two aligned columns."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")

@@ -39,7 +39,7 @@ BASELINE_ORDERS = (0, 2)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("train", __doc__, EXAMPLES)
     add_config_arguments(parser)
     parser.add_argument("--task", choices=TASKS, default="characters", help="default characters")

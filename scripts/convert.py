@@ -59,7 +59,7 @@ RETRAINING_RATE = 0.3
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("convert", __doc__, EXAMPLES)
     add_model_arguments(parser)
     parser.add_argument(

@@ -1,8 +1,7 @@
-"""Bits per character of a weight image on the integer reference, beside Markov baselines."""
+"""Measure the bits per character of a weight image on the integer reference, and of Markov models for comparison."""
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from chessrnn.model.text.char_model import CharModel, ngram_bits_per_character
@@ -14,6 +13,7 @@ from chessrnn.scripts.cli import (
     config_from,
     count,
     not_negative,
+    note,
     print_table,
     seed,
 )
@@ -27,7 +27,7 @@ STREAMS = 16
 
 
 def measure(model: CharModel, corpus: Corpus, streams: int = STREAMS) -> dict[str, object]:
-    """Figures by name, over the whole test split."""
+    """Measure a model and the Markov models on the whole test split."""
     results: dict[str, object] = {
         "text": corpus.name,
         "text_sha256": corpus.sha256,
@@ -41,24 +41,35 @@ def measure(model: CharModel, corpus: Corpus, streams: int = STREAMS) -> dict[st
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("evaluate", __doc__, EXAMPLES)
     add_config_arguments(parser)
     parser.add_argument(
-        "--weights", type=Path, metavar="FILE", help="weight image; default the one shipped for the preset"
+        "--weights", type=Path, metavar="FILE", help="weight image; default the shipped one of the preset"
     )
-    parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text whose last 5 %% are scored")
-    parser.add_argument("--streams", type=count, default=STREAMS, help=f"contiguous pieces; default {STREAMS}")
-    parser.add_argument("--sample", metavar="PROMPT", help="also continue this text")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE",
+        help="UTF-8 text whose last 5 %% are the test; default Python's own documentation",
+    )  # fmt: skip
+    parser.add_argument(
+        "--streams",
+        type=count,
+        default=STREAMS,
+        help=f"parts that the text is scored in side by side; default {STREAMS}",
+    )
+    parser.add_argument("--sample", metavar="PROMPT", help="generate a sample that continues this text")
     parser.add_argument("--length", type=count, default=300, help="characters of the sample; default 300")
-    parser.add_argument("--temperature", type=not_negative, default=0.0, help="of the sample; default 0, the likeliest")
-    parser.add_argument("--seed", type=seed, default=0, help="of the sample; default 0")
-    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    parser.add_argument(
+        "--temperature", type=not_negative, default=0.0,
+        help="randomness of the sample, 0 for the most likely characters; default 0",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=seed, default=0, help="seed of the sample; default 0")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, measure, print."""
+    """Measure a weight image, and print the figures."""
     args = parse(argv)
     config = config_from(args)
     path = args.weights or SHIPPED / f"{config.name}.safetensors"
@@ -66,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     model, corpus = CharModel(image), load_corpus(args.text)
     results = {"weights": str(args.weights or f"{SHIPPED.name}/{path.name}"), **measure(model, corpus, args.streams)}
     if args.text is None and image.text_sha256 != corpus.sha256:
-        print("note: the image was trained on the text of another Python version", file=sys.stderr)
+        note("the image was trained on the text of another Python version")
     if args.sample is not None:
         results["sample"] = model.generate(args.sample, args.length, args.temperature, args.seed)
     print(json.dumps(results, indent=2)) if args.json else print_table(list(results.items()))

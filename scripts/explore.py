@@ -1,8 +1,7 @@
-"""Choose the parallelism from a latency, or draw the whole trade-off."""
+"""Choose the cheapest tile for a latency, or draw the Pareto front of time and area."""
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from chessrnn.model.config import ENGINES, Config
@@ -10,7 +9,8 @@ from chessrnn.model.cost.area import PAPER, tera_operations
 from chessrnn.model.cost.explore import DesignPoint, choose, cycle_budget, engines, pareto
 from chessrnn.model.errors import InvalidValueError, shown
 from chessrnn.model.files import make_folder, require_folder, require_regular_file, write_atomic
-from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, count, positive
+from chessrnn.model.progress import Progress
+from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, count, note, positive
 
 EXAMPLES = """examples:
   chessrnn explore --config lm512 --latency-us 1.71 --clock-mhz 600
@@ -28,24 +28,30 @@ COLUMNS = {
 }
 
 
-def parse(argv) -> argparse.Namespace:
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
     parser = command_parser("explore", __doc__, EXAMPLES)
     add_config_arguments(parser, default="lm512")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--latency-us", type=positive, help="time per step, sustained; needs --clock-mhz")
-    budget.add_argument("--cycles", type=count, help="cycles per step, sustained")
-    parser.add_argument("--clock-mhz", type=positive, default=600.0, help="clock; default 600")
-    parser.add_argument("--engine", choices=ENGINES, help="consider this engine alone")
-    parser.add_argument("--sweep", action="store_true", help="draw the Pareto front (default without a latency)")
+    budget.add_argument(
+        "--latency-us", type=positive, help="longest time per step, sustained, at the clock --clock-mhz"
+    )
+    budget.add_argument("--cycles", type=count, help="most cycles per step, sustained")
+    parser.add_argument("--clock-mhz", type=positive, default=600.0, help="clock of the accelerator; default 600")
+    parser.add_argument("--engine", choices=ENGINES, help="consider only this engine; default all")
+    parser.add_argument(
+        "--sweep", action="store_true", help="draw the Pareto front, as is done without --latency-us and --cycles"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="folder of the figures; default build/explore-<name>"
     )
     parser.add_argument("--write-config", type=Path, metavar="FILE", help="write the chosen configuration as JSON")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
 
 
 def row(point: DesignPoint) -> list[str]:
+    """Cells of a design point in the table."""
     values = point.summary()
     values["tile"] = f"{values['tile_rows']} x {values['tile_cols']}"
     values["gate_equivalents"] = f"{values['gate_equivalents'] / 1000:.0f}"
@@ -54,7 +60,7 @@ def row(point: DesignPoint) -> list[str]:
 
 
 def print_table(points: list[DesignPoint], marks: list[str]) -> None:
-    """Design points as aligned columns with a mark in front of each."""
+    """Print design points in aligned columns, with a mark in front of each."""
     rows = [list(COLUMNS.values()), *(row(point) for point in points)]
     widths = [max(len(line[i]) for line in rows) for i in range(len(COLUMNS))]
     for mark, line in zip(["", *marks], rows, strict=True):
@@ -63,7 +69,7 @@ def print_table(points: list[DesignPoint], marks: list[str]) -> None:
 
 
 def pick(config: Config, args: argparse.Namespace, names: list[str] | None) -> dict:
-    """``--latency-us`` / ``--cycles``: the cheapest design, and why."""
+    """Carry out ``--latency-us`` or ``--cycles``: choose the cheapest design, and print why."""
     if args.cycles:
         budget, wanted = args.cycles, f"{args.cycles} cycles per step"
     else:
@@ -79,7 +85,7 @@ def pick(config: Config, args: argparse.Namespace, names: list[str] | None) -> d
         print_table([best, *others], ["chosen", *[""] * len(others)])
         arch, time = best.config.architecture, best.cycles / args.clock_mhz
         print(
-            f"chosen: the least estimated area among the tiles that meet it; {best.cycles} cycles = {time:.3f} us, "
+            f"chosen: the smallest estimated area of all tiles within the limit; {best.cycles} cycles = {time:.3f} us, "
             f"{tera_operations(config, best.cycles, args.clock_mhz * 1e6):.2f} TOPS on the uncompressed network"
         )
         settings = (
@@ -97,14 +103,14 @@ def pick(config: Config, args: argparse.Namespace, names: list[str] | None) -> d
 
 
 def draw(config: Config, fronts: dict[str, list[DesignPoint]], clock_mhz: float, folder: Path) -> None:
-    """Pareto fronts of time against area, split into logic and memory."""
+    """Draw the Pareto fronts of time and area, with logic and memory apart."""
     try:
         import matplotlib
 
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
     except ImportError:
-        print("explore: matplotlib is not installed: no figures, only JSON", file=sys.stderr)
+        note("matplotlib is not installed, so only the JSON file is written, without figures")
         return
     plt.rcParams["svg.hashsalt"] = "chessrnn"
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), sharex=True)
@@ -132,14 +138,22 @@ def draw(config: Config, fronts: dict[str, list[DesignPoint]], clock_mhz: float,
     plt.close(figure)
 
 
-def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> dict:
-    """``--sweep``: Pareto front of every engine, as JSON and figures."""
+def _front(config: Config, engine: str) -> list[DesignPoint]:
+    """Pareto front of one engine, with progress on stderr."""
+    bar = None
 
     def progress(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            print(f"\r{done}/{total} design points", end="" if done < total else "\n", file=sys.stderr, flush=True)
+        nonlocal bar
+        bar = bar or Progress(total, label=f"engine {engine}", unit="design point")
+        bar.show(done, "")
 
-    fronts = {engine: pareto(config, [engine], progress) for engine in names or engines(config)}
+    return pareto(config, [engine], progress)
+
+
+def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> dict:
+    """Carry out ``--sweep``: write the Pareto front of every engine as JSON and as figures."""
+
+    fronts = {engine: _front(config, engine) for engine in names or engines(config)}
     folder = args.out or Path("build") / f"explore-{config.name}"
     make_folder(folder)
     report = {
@@ -159,6 +173,7 @@ def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> 
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Choose a design or draw the front, and print the result."""
     args = parse(argv)
     config = config_from(args)
     names = [args.engine] if args.engine else None

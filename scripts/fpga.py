@@ -1,4 +1,4 @@
-"""Build the device for a board: bitstream, utilisation, clock, steps per second."""
+"""Build the device for a board, and report its utilisation, clock and steps per second."""
 
 import argparse
 import hashlib
@@ -16,9 +16,17 @@ from chessrnn.model.link.frames import LinkConfig, LinkLayout
 from chessrnn.model.presets import resolve
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.text_file import read_json
-from chessrnn.scripts.cli import add_config_arguments, command_parser, count, print_table
+from chessrnn.scripts.cli import (
+    EXIT_MISMATCH,
+    add_config_arguments,
+    command_parser,
+    count,
+    positive,
+    print_table,
+    report_problems,
+)
 from chessrnn.scripts.verilog import BUILD
-from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.scripts.weight_arguments import add_weight_arguments, note_random, weights_from
 from chessrnn.sim.build import weights_digest
 from chessrnn.sim.device_simulation import emit_device
 from chessrnn.sim.fpga_build import (
@@ -39,7 +47,7 @@ EXAMPLES = """examples:
   chessrnn fpga --board ecpix5_45f --set architecture.tile_cols=2 --clock-mhz 40"""
 
 
-# As small as a device gets: simulating logic cells takes time.
+# The smallest device, as simulation of logic cells takes long.
 NETLIST_DEFAULT = (
     "tiny",
     {"architecture.engine": "fast", "architecture.tile_rows": 1, "architecture.tile_cols": 1},
@@ -47,33 +55,33 @@ NETLIST_DEFAULT = (
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("fpga", __doc__, EXAMPLES)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--board", metavar="BOARD", help=", ".join(BOARDS))
+    what.add_argument("--board", metavar="BOARD", help=f"one of {', '.join(BOARDS)}")
     what.add_argument(
         "--netlist",
         action="store_true",
-        help="no board: an ECP5 netlist with its cells' models, for chessrnn.scripts.host",
+        help="in place of a bitstream write an ECP5 netlist, which chessrnn host --netlist simulates",
     )
     add_config_arguments(parser)
     parser.set_defaults(config=None)
     add_weight_arguments(parser)
-    parser.add_argument("--clock-mhz", type=float, help="of the device; default what suits the board")
-    parser.add_argument("--baud", type=count, help="of the serial line; default 1000000")
-    parser.add_argument("--pnr-seed", type=count, default=1, help="of the placer; default 1")
+    parser.add_argument("--clock-mhz", type=positive, help="clock of the device; default one that suits the board")
+    parser.add_argument("--baud", type=count, help="bits per second of the serial line; default 1000000")
+    parser.add_argument("--pnr-seed", type=count, default=1, help="seed of the placer; default 1")
     parser.add_argument(
         "--fit",
         action="store_true",
-        help="no bitstream: the largest network that fits the board, for every k and width",
+        help="in place of a bitstream list the largest networks that fit, for every block size and weight width",
     )
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/<name>-<board>")
-    parser.add_argument("--json", action="store_true", help="report.json on stdout")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder to write; default build/<name>-<board>")
+    parser.add_argument("--json", action="store_true", help="print report.json")
     return parser.parse_args(argv)
 
 
 def progress(text: str, passing: bool = False) -> None:
-    """A line on stderr; a passing one is overwritten, and only shown to people."""
+    """Print a line on stderr; a passing one is overwritten by the next, and shown on a terminal only."""
     if passing:
         if sys.stderr.isatty():
             print(f"\r{text:<100}", end="", file=sys.stderr, flush=True)
@@ -83,9 +91,9 @@ def progress(text: str, passing: bool = False) -> None:
 
 
 def config_of(args: argparse.Namespace, default: str, own: dict) -> Config:
-    """The network that is asked for, or the default with its own settings; ``--set`` changes either."""
+    """Configuration of ``--config``, or the default with the board's settings; ``--set`` changes either."""
     config = resolve(args.config or default)
-    # Carry-save rows would be made of logic cells and leave the part's multipliers idle.
+    # Carry-save rows would be built from logic cells and leave the part's multipliers unused.
     settings = {"architecture.arithmetic": "multiplier"}
     if args.config in (None, default):
         settings |= own
@@ -94,7 +102,7 @@ def config_of(args: argparse.Namespace, default: str, own: dict) -> Config:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, build, print."""
+    """Build the bitstream, and print its report."""
     args = parse(argv)
     if args.netlist:
         require(not args.fit, "--fit", "given with --board", "--netlist")
@@ -102,8 +110,6 @@ def main(argv: list[str] | None = None) -> int:
     target = board(args.board)
     config = config_of(args, target.config, target.settings)
     chosen = weights_from(args, config)
-    if args.clock_mhz is not None and not 0 < args.clock_mhz < float("inf"):
-        raise InvalidValueError(f"--clock-mhz must be more than 0, not {args.clock_mhz}")
     clock_hz = target.clock_hz if args.clock_mhz is None else args.clock_mhz * 1e6
     link = LinkConfig.from_baud(clock_hz, args.baud or target.baud)
     folder = args.output or BUILD / f"{config.name}-{target.name}"
@@ -119,21 +125,20 @@ def main(argv: list[str] | None = None) -> int:
     bitstream = build.pack()
     report = report_of(build, config, placed, bitstream, chosen.source)
     write_atomic(folder / REPORT_FILE, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    if chosen.random:
-        print(f"note: the weights are {chosen.source}", file=sys.stderr)
+    note_random(chosen)
     if args.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         _print(report, folder)
     if report["clock"]["max_mhz"] < report["clock"]["mhz"]:
-        fpga = report["clock"]
-        print(f"fpga: the clock must be at most {fpga['max_mhz']} MHz, not {fpga['mhz']:g}", file=sys.stderr)
-        return 1
+        clock = report["clock"]
+        report_problems("fpga", [f"the clock must be at most {clock['max_mhz']} MHz, not {clock['mhz']:g}"])
+        return EXIT_MISMATCH
     return 0
 
 
 def netlist(args: argparse.Namespace) -> int:
-    """``--netlist``: what Yosys makes of the device, to be simulated like the device."""
+    """Carry out ``--netlist``: write the netlist that Yosys makes of the device, for simulation."""
     config = config_of(args, *NETLIST_DEFAULT)
     chosen = weights_from(args, config)
     folder = emit_device(chosen.weights, args.output or BUILD / f"{config.name}-netlist")
@@ -147,7 +152,7 @@ def netlist(args: argparse.Namespace) -> int:
 
 
 def fit(args: argparse.Namespace, build: BoardBuild, config: Config) -> int:
-    """``--fit``: estimates from the design as it was placed or, before that, synthesized."""
+    """Carry out ``--fit``: estimate the largest networks from a placed design or, without one, a synthesized one."""
     part, source = build.board.part, "placement"
     used = placed_before(build.folder / REPORT_FILE, config)
     if used is None:
@@ -169,7 +174,7 @@ def fit(args: argparse.Namespace, build: BoardBuild, config: Config) -> int:
     if args.json:
         print(json.dumps(report, indent=2))
         return 0
-    print(f"{report['board']} ({part.name}), by estimate from the {source} of {config.name} {config.fingerprint}")
+    print(f"{report['board']} ({part.name}), estimated from the {source} of {config.name} {config.fingerprint}")
     print(
         f"{'k':>2} {'bits':>4} {'X':>5} {'H':>5} {'tile':>7} {'LUT':>7} {'BRAM':>5} {'DSP':>4} {'cycles':>7} "
         f"{'steps/s':>9}"
@@ -185,7 +190,7 @@ def fit(args: argparse.Namespace, build: BoardBuild, config: Config) -> int:
 
 
 def placed_before(path: Path, config: Config) -> dict | None:
-    """Resources by the report of an earlier build of a configuration, ``None`` if there is none."""
+    """Resources in the report of an earlier build of the configuration, or ``None`` if there is none."""
     try:
         report = read_json(path)
         found = report["utilisation"]
@@ -196,7 +201,7 @@ def placed_before(path: Path, config: Config) -> dict | None:
 
 
 def fit_row(config: Config, measured: Measured, clock_hz: float) -> dict:
-    """A network of the sweep; steps per second are those of a tile that never waits."""
+    """Row of a network that fits; its steps per second assume a tile that never waits."""
     return {
         "block_size": config.block_size,
         "weight_bits": config.quantization.weight_bits,
@@ -210,7 +215,7 @@ def fit_row(config: Config, measured: Measured, clock_hz: float) -> dict:
 
 
 def report_of(build: BoardBuild, config: Config, placed: dict, bitstream: Path, source: str) -> dict:
-    """``report.json``."""
+    """Content of ``report.json``."""
     target, link, schedule, layout = build.board, build.link, Schedule(config), LinkLayout(config)
     maximum = round(device_clock(placed, link.clock_hz), 2)
     interval = schedule.initiation_interval
@@ -239,7 +244,7 @@ def report_of(build: BoardBuild, config: Config, placed: dict, bitstream: Path, 
 
 
 def complaint(config: Config, used: Utilisation) -> str:
-    """By how much a design is too large, and what would fit."""
+    """Message that says by how much a design is too large, and which changes would make it fit."""
     parts = [
         f"{used.used[name]} {RESOURCE_NAMES[name]} ({excess} more than {used.part.name} has)"
         for name, excess in used.excess.items()

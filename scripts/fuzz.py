@@ -28,7 +28,7 @@ MAX_GLITCHING = 128
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("fuzz", __doc__, EXAMPLES)
     parser.add_argument("--count", type=count, default=50, help="designs; default 50")
     parser.add_argument("--seed", type=seed, default=1, help="default 1")

@@ -1,4 +1,4 @@
-"""Write text with a device: its recurrent steps over the serial line, the output layer here."""
+"""Write text with a device, which computes the recurrent steps, and the host the output layer."""
 
 import argparse
 import contextlib
@@ -13,6 +13,7 @@ import numpy as np
 from chessrnn.model.errors import InvalidValueError, MissingToolError, shown
 from chessrnn.model.link.client import DeviceClient, Timeouts, damaged
 from chessrnn.model.link.frames import Frame, FrameError, Kind
+from chessrnn.model.progress import Progress
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.text.char_model import CharModel
 from chessrnn.model.text_file import read_text
@@ -23,7 +24,9 @@ from chessrnn.scripts.cli import (
     command_parser,
     config_from,
     count,
+    not_negative,
     print_table,
+    report_problems,
     seed,
 )
 from chessrnn.scripts.verilog import BUILD
@@ -43,38 +46,43 @@ EXAMPLES = """examples:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("host", __doc__, EXAMPLES)
     add_config_arguments(parser)
     add_weight_arguments(parser)
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--port", metavar="PORT", help="serial port of the board, or socket://host:port")
     where.add_argument(
-        "--simulate", action="store_true", help="the emitted Verilog in a simulator, behind a pseudo-terminal"
+        "--simulate",
+        action="store_true",
+        help="simulate the emitted Verilog, with a pseudo-terminal as its serial line",
     )
     where.add_argument(
         "--netlist",
         type=Path,
         metavar="FOLDER",
-        help="the netlist of chessrnn.scripts.fpga --netlist, likewise",
+        help="simulate the netlist that chessrnn fpga --netlist wrote into this folder",
     )
-    parser.add_argument("--baud", type=count, default=DEFAULT_BAUD, help=f"of the line; default {DEFAULT_BAUD}")
+    parser.add_argument("--baud", type=count, default=DEFAULT_BAUD, help=f"bits per second; default {DEFAULT_BAUD}")
     text = parser.add_mutually_exclusive_group()
-    text.add_argument("--prompt", help=f"text before what is written; default {DEFAULT_PROMPT!r}")
-    text.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text before what is written")
+    text.add_argument("--prompt", help=f"text that the device continues; default {DEFAULT_PROMPT!r}")
+    text.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text that the device continues")
     parser.add_argument("--length", type=count, default=200, help="characters to write; default 200")
-    parser.add_argument("--temperature", type=float, default=0.5, help="0 is the likeliest; default 0.5")
-    parser.add_argument("--seed", type=seed, default=1, help="of sampling, random inputs and noise; default 1")
+    parser.add_argument(
+        "--temperature", type=not_negative, default=0.5,
+        help="randomness of the text, 0 for the most likely characters; default 0.5",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=seed, default=1, help="seed of sampling, random inputs and noise; default 1")
     parser.add_argument("--check", action="store_true", help="compare every h with the reference")
     parser.add_argument(
-        "--fuzz", type=count, metavar="N", help="instead of text: N damaged frames, a checked step after each"
+        "--fuzz", type=count, metavar="N", help="send N damaged frames, and check a step after each, in place of text"
     )
-    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
 
 
 class SerialLine:
-    """A port of pyserial as the client's line."""
+    """The client's serial line through a port of pyserial."""
 
     def __init__(self, port):
         self._port = port
@@ -87,7 +95,7 @@ class SerialLine:
             raise FrameError(f"the port must stay open, not fail with {error}") from None
 
     def read(self) -> bytes:
-        """What has come, waiting a moment for some."""
+        """Return the bytes that have arrived, after a short wait if there are none."""
         try:
             return self._port.read(max(1, self._port.in_waiting))
         except OSError as error:
@@ -96,7 +104,7 @@ class SerialLine:
 
 @contextlib.contextmanager
 def open_line(url: str, baud: int) -> Iterator[SerialLine]:
-    """A serial port, or anything else that pyserial has a URL for."""
+    """Open a serial port, or anything else for which pyserial has a URL."""
     try:
         import serial
     except ImportError:
@@ -114,12 +122,12 @@ def open_line(url: str, baud: int) -> Iterator[SerialLine]:
 
 @contextlib.contextmanager
 def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Timeouts]]:
-    """The line that the arguments name, and the timeouts for it; starts the simulator where one is asked for."""
+    """Open the line that the arguments choose, with its timeouts, and start a simulator where one is requested."""
     if args.port is not None:
         with open_line(args.port, args.baud) as line:
             yield line, TIMEOUTS
         return
-    # Imported here: a person with a board needs no simulator.
+    # Imported here, as a user with a board needs no simulator.
     from chessrnn.sim.device_simulation import DEVICE_FILE, emit_device, simulated_device
     from chessrnn.sim.fpga_build import NETLIST_FILE
 
@@ -137,7 +145,7 @@ def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Tim
 
 
 class Checker:
-    """The reference beside the device."""
+    """Comparison of every step of the device with the reference."""
 
     def __init__(self, weights):
         self._reference, self._state = NetworkReference(weights), None
@@ -153,14 +161,14 @@ class Checker:
 
 
 def prompt_of(args: argparse.Namespace) -> str:
-    """The text that the device reads first."""
+    """Text that the device reads first."""
     if args.text is None:
         return DEFAULT_PROMPT if args.prompt is None else args.prompt
     return read_text(args.text)
 
 
 def write(client: DeviceClient, model: CharModel, prompt: str, args: argparse.Namespace, checker) -> str:
-    """Read the prompt, then write; every character passes through the device."""
+    """Feed the prompt to the device, and then each character that its outputs choose; the characters written."""
     rng = np.random.default_rng(args.seed)
     show = print if not args.json else (lambda *values, **options: None)
     codes = model.encode(prompt).tolist()
@@ -185,7 +193,7 @@ def write(client: DeviceClient, model: CharModel, prompt: str, args: argparse.Na
 
 
 def stream_random(client: DeviceClient, config, args: argparse.Namespace, checker) -> None:
-    """Random inputs, for a network that is no character model."""
+    """Feed random inputs, for a network that is not a character model."""
     for x in random_inputs(config, np.random.default_rng(args.seed), args.length):
         h = client.step(x)
         if checker is not None:
@@ -193,26 +201,21 @@ def stream_random(client: DeviceClient, config, args: argparse.Namespace, checke
 
 
 def fuzz(client: DeviceClient, config, args: argparse.Namespace, checker: Checker) -> None:
-    """A damaged frame, then a step that must come out right: nothing hangs, no acknowledged step is lost."""
+    """Send damaged frames, each followed by a step that must be correct; no acknowledged step may be lost."""
     rng = np.random.default_rng(args.seed)
-    started = time.monotonic()
+    progress = Progress(args.fuzz, unit="frame")
     for number in range(args.fuzz):
         x = random_inputs(config, rng, 1)[0]
-        # A step that the line happens to spare is computed, and its repetition then answered without another.
+        # A step that the damage leaves intact is computed, and its repetition is then answered without a second one.
         frames = (client.step_frame(x), Frame(Kind.COUNTERS, 1), Frame(Kind.IDENTIFY, 2))
         client.line.write(damaged(frames[int(rng.integers(len(frames)))].encode(), rng))
         checker.step(x, client.step(x))
-        if sys.stderr.isatty() or number % 500 == 499:
-            left = (time.monotonic() - started) / (number + 1) * (args.fuzz - number - 1)
-            end = "\r" if sys.stderr.isatty() else "\n"
-            print(f"frame {number + 1}/{args.fuzz}  {left:.0f} s left ", end=end, file=sys.stderr, flush=True)
+        progress.show(number + 1, f"{checker.wrong} wrong")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, connect, stream, compare, print."""
+    """Connect to the device, feed it, compare its outputs, and print the result."""
     args = parse(argv)
-    if not 0 <= args.temperature < float("inf"):
-        raise InvalidValueError(f"--temperature must be 0 or more, not {args.temperature}")
     config = config_from(args)
     chosen = weights_from(args, config)
     model = CharModel(chosen.image) if chosen.image is not None and chosen.image.text_layers is not None else None
@@ -220,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
         raise InvalidValueError(f"--prompt must be given with the weights of a character model, not {chosen.source}")
     prompt = prompt_of(args) if model is not None else ""
     if model is not None and not args.fuzz:
-        model.encode(prompt)  # refused before anything is compiled
+        model.encode(prompt)  # an unknown character is rejected before anything is compiled
         if not prompt:
             raise InvalidValueError("--prompt must be at least one character, not ''")
     checker = Checker(chosen.weights) if args.check or args.fuzz else None
@@ -249,7 +252,7 @@ def main(argv: list[str] | None = None) -> int:
         "device_steps_per_second": identity.clock_khz * 1000 * counters.steps / max(1, counters.step_cycles),
         "frames_accepted": counters.accepted,
         "frames_refused": counters.refused,
-        "questions_repeated": client.repeats,
+        "requests_repeated": client.repeats,
         "checked": checker.steps if checker else 0,
         "mismatches": checker.wrong if checker else None,
         "worst_lsb": checker.worst if checker else None,
@@ -262,13 +265,13 @@ def main(argv: list[str] | None = None) -> int:
     else:
         _print(results, identity.clock_khz)
     if lost:
-        print(f"host: {checker.steps} steps were acknowledged, {counters.steps} counted", file=sys.stderr)
+        report_problems("host", [f"{checker.steps} steps were acknowledged, but the device counted {counters.steps}"])
     sys.stdout.flush()
     return EXIT_MISMATCH if lost or (checker is not None and checker.wrong) else 0
 
 
 def _print(results: dict, clock_khz: int) -> None:
-    checked = "not asked for (--check)"
+    checked = "not requested (--check)"
     if results["checked"]:
         checked = f"{results['checked']} steps, {results['mismatches']} wrong, worst {results['worst_lsb']} LSB"
     rows = [
@@ -282,8 +285,8 @@ def _print(results: dict, clock_khz: int) -> None:
         ),
         (
             "frames",
-            f"{results['frames_accepted']} accepted, {results['frames_refused']} refused, "
-            f"{results['questions_repeated']} asked again",
+            f"{results['frames_accepted']} accepted, {results['frames_refused']} rejected, "
+            f"{results['requests_repeated']} requests repeated",
         ),
         ("compared with the reference", checked),
     ]

@@ -1,4 +1,4 @@
-"""What recurrent network a model file holds: layers, sizes, bytes, and what of it the accelerator runs today."""
+"""List the recurrent layers of a model file, with their sizes and bytes, and whether the accelerator supports them."""
 
 import argparse
 import json
@@ -12,19 +12,19 @@ EXAMPLES = """examples:
   chessrnn inspect model.safetensors --prefix encoder.rnn --k 16 --weight-bits 4
   chessrnn inspect model.onnx --json
 
-Nothing of a file is executed: .pt is read with weights_only."""
+No code in a file is executed; .pt files are read with weights_only."""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("inspect", __doc__, EXAMPLES)
     add_model_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, read, print."""
+    """Read a model file, and print a summary of it."""
     args = parse(argv)
     result = summary(network_from(args), args.k, args.weight_bits)
     if args.json:

@@ -1,13 +1,11 @@
-"""Check the emitted Verilog with other people's tools: Verilator's linter, Yosys's synthesis."""
+"""Check the emitted Verilog with independent tools: Verilator's linter and Yosys's synthesis."""
 
 import argparse
 import json
-import sys
 
 from chessrnn.scripts.cli import EXIT_MISMATCH, add_config_arguments, command_parser, config_from
-from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.verilog import current_build
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
-from chessrnn.sim.build import emit, why_not_current
 from chessrnn.sim.lint import WAIVERS, verilator_warnings, yosys_warnings
 
 EXAMPLES = """examples:
@@ -16,23 +14,20 @@ EXAMPLES = """examples:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("check", __doc__, EXAMPLES)
     add_config_arguments(parser)
     add_weight_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="warnings as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print warnings as JSON")
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, emit what is not there, check, print."""
+    """Emit the design where needed, check it, and print the warnings."""
     args = parse(argv)
     config = config_from(args)
     chosen = weights_from(args, config)
-    directory = BUILD / config.name
-    if (reason := why_not_current(directory, chosen.weights)) is not None:
-        print(f"emitting {directory}/: {reason}", file=sys.stderr)
-        emit(chosen.weights, directory, chosen.source)
+    directory = current_build(chosen)
     waivers = f"{WAIVERS.parent.name}/{WAIVERS.name}"
     checks = {
         f"verilator --lint-only -Wall with {waivers}": verilator_warnings(directory),

@@ -3,10 +3,10 @@
 import sys
 from importlib import import_module, metadata
 
+from chessrnn.model.errors import shown
 from chessrnn.scripts.cli import run_command
 
-# Sub-command → module of this package, whose docstring says what it does and whose ``main(argv)`` does it; and what
-# ``chessrnn --help`` prints, so that help imports nothing.
+# Module of each sub-command, with the summary that ``chessrnn --help`` prints, so that help imports none of them.
 COMMANDS = {
     "verilog": ("verilog", "emit an accelerator: Verilog, weight files, expected vectors, report"),
     "sim": ("simulate", "run the emitted Verilog in a simulator and compare every h with the reference"),
@@ -20,21 +20,22 @@ COMMANDS = {
     "host": ("host", "talk to an accelerator on a board or in a simulator"),
     "check": ("lint", "lint the emitted Verilog with Verilator and Yosys"),
     "fuzz": ("fuzz", "compare random designs with the reference"),
-    "accuracy": ("accuracy", "measure what compression costs in accuracy"),
+    "accuracy": ("accuracy", "measure the loss of accuracy by compression"),
     "silicon": ("silicon", "compare designs and cell libraries with the published figures"),
     "xilinx": ("xilinx", "count LUT, FF, BRAM and DSP of Xilinx parts"),
     "pearea": ("pe_area", "measure the gates of one processing element, for every engine"),
     "train-speed": ("train_speed", "time training steps beside torch.nn"),
-    "bless": ("bless", "store today's area and depth of small designs as the baseline of tests"),
+    "bless": ("bless", "store the present area and depth of small designs as the baseline of tests"),
 }
 USAGE = "usage: chessrnn COMMAND [OPTIONS]"
 
 
 def help_text() -> str:
-    """What ``chessrnn --help`` prints."""
+    """Text of ``chessrnn --help``."""
     width = max(map(len, COMMANDS))
     rows = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
-    lines = [USAGE, "", "commands:", *rows, "", "options:", "  --help     this list", "  --version  the version", ""]
+    options = ["  --help     print this list", "  --version  print the version"]
+    lines = [USAGE, "", "commands:", *rows, "", "options:", *options, ""]
     return "\n".join([*lines, "examples:", "  chessrnn verilog --config char128", "  chessrnn convert --help"])
 
 
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"chessrnn {metadata.version('chessrnn')}")
         return 0
     if name not in COMMANDS:
-        what = f"not {name[:80]!r}" if name else "not left out"
+        what = f"not {shown(name)}" if name else "not left out"
         print(f"{USAGE}\nchessrnn: error: COMMAND must be one that chessrnn --help lists, {what}", file=sys.stderr)
         return 2
     module = import_module(f"chessrnn.scripts.{COMMANDS[name][0]}")

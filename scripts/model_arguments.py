@@ -7,33 +7,39 @@ from chessrnn.model.config import BLOCK_SIZES
 from chessrnn.model.errors import require
 from chessrnn.model.imported.load import load_network
 from chessrnn.model.imported.recurrent_network import ACTIVATIONS, RecurrentNetwork
+from chessrnn.scripts.cli import whole
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """The file, which network of it, and the size of the compressed weights."""
+    """Add the arguments that choose a network in a model file and the size of its compressed weights."""
     parser.add_argument(
         "model", type=Path, metavar="MODEL", help="state_dict (.pt, .pth, .bin, .ckpt, .safetensors) or .onnx"
     )
     parser.add_argument(
-        "--prefix", metavar="NAME", help="of the module (state_dict) or of the nodes (ONNX) that is meant"
+        "--prefix", metavar="NAME", help="beginning of the names of the network: those of a module, or of ONNX nodes"
     )
     parser.add_argument(
         "--inputs",
         type=Path,
         metavar="NPZ",
-        help="values of inputs of an ONNX model, such as weights that it does not hold",
+        help="values of inputs of an ONNX model, such as weights that the file does not contain",
     )
-    parser.add_argument("--activation", choices=ACTIVATIONS, help="of a torch.nn.RNN; default tanh")
-    parser.add_argument("--k", type=int, default=8, help="block size, a power of two from 1 to 16; default 8")
-    parser.add_argument("--weight-bits", type=int, default=8, metavar="B", help="of a weight, 2 to 8; default 8")
+    parser.add_argument("--activation", choices=ACTIVATIONS, help="activation of a torch.nn.RNN; default tanh")
+    parser.add_argument("--k", type=whole, default=8, help="block size, a power of two from 1 to 16; default 8")
+    parser.add_argument("--weight-bits", type=whole, default=8, metavar="B", help="bits of a weight, 2 to 8; default 8")
 
 
 def network_from(args: argparse.Namespace) -> RecurrentNetwork:
-    """The network that the arguments name.
+    """Read the network that the arguments choose.
 
     Raises
     ------
-    InvalidValueError, InvalidFileError, MissingToolError
+    InvalidValueError
+        An option has a wrong value.
+    InvalidFileError
+        The file is missing or damaged, or its network cannot be read.
+    MissingToolError
+        The package that reads files of this kind is not installed.
     """
     require(args.k in BLOCK_SIZES, "--k", f"one of {', '.join(map(str, BLOCK_SIZES))}", args.k)
     require(2 <= args.weight_bits <= 8, "--weight-bits", "from 2 to 8", args.weight_bits)

@@ -1,8 +1,7 @@
-"""Gate equivalents of one processing element: engines, arithmetics, block sizes and weight widths in one table."""
+"""Measure the gate equivalents of one processing element for engines, arithmetics, block sizes and weight widths."""
 
 import argparse
 import json
-import sys
 from itertools import product
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from chessrnn.model.datapath import datapath_widths
 from chessrnn.model.errors import require
 from chessrnn.model.files import make_folder, scratch_folder, write_atomic
 from chessrnn.model.presets import preset
+from chessrnn.model.progress import Progress
 from chessrnn.scripts.cli import command_parser, count
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.sim.synthesis.flow import Choices
@@ -24,30 +24,36 @@ EXAMPLES = """examples:
   chessrnn pearea
   chessrnn pearea --liberty nangate45_typ.lib.gz --block-size 8 --weight-bits 4 8"""
 BLOCK_SIZES, WEIGHT_BITS = (4, 8, 16), (4, 6, 8)
-# The tile of lm512.  One row is enough: all rows are alike.
+# The columns of lm512's tile.  One row is synthesized, as all rows are equal.
 TILE_COLS = 4
-# Mapping for area: no delay target that a path could miss.
+# Delay target that no path misses, so that ABC maps for area.
 RELAXED_PS = 100_000.0
 AREA_EFFORTS = ("dense", "small")
 BASELINE = ("direct", "multiplier")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("pearea", __doc__, EXAMPLES)
     parser.add_argument(
         "--liberty", type=Path, metavar="FILE", help="standard cells, plain or .gz; default generic gates"
     )
-    parser.add_argument("--block-size", type=count, nargs="+", default=list(BLOCK_SIZES), help="default 4 8 16")
-    parser.add_argument("--weight-bits", type=count, nargs="+", default=list(WEIGHT_BITS), help="default 4 6 8")
-    parser.add_argument("--tile-cols", type=count, default=TILE_COLS, help=f"that share a row; default {TILE_COLS}")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/pe-area")
-    parser.add_argument("--json", action="store_true", help="the table as JSON on stdout")
+    parser.add_argument(
+        "--block-size", type=count, nargs="+", default=list(BLOCK_SIZES), help="block sizes; default 4 8 16"
+    )
+    parser.add_argument(
+        "--weight-bits", type=count, nargs="+", default=list(WEIGHT_BITS), help="weight widths; default 4 6 8"
+    )
+    parser.add_argument(
+        "--tile-cols", type=count, default=TILE_COLS, help=f"columns of the tile row; default {TILE_COLS}"
+    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder to write; default build/pe-area")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
     return parser.parse_args(argv)
 
 
 def config_of(k: int, bits: int, engine: str, arithmetic: str, tile_cols: int) -> Config:
-    """One row of processing elements of the 512 × 512 network, nothing parked."""
+    """Configuration of one row of processing elements of the 512 × 512 network, without parked sums."""
     return preset("lm512").replace(
         {
             "compression.block_size": k,
@@ -62,7 +68,7 @@ def config_of(k: int, bits: int, engine: str, arithmetic: str, tile_cols: int) -
 
 
 def areas(config: Config, library: Library | None) -> dict[str, float]:
-    """Gate equivalents of every module that stands in a tile row, the modules below included."""
+    """Gate equivalents of every module in a tile row, including the modules below it."""
     with scratch_folder() as folder:
         plain = library.write_plain(folder) if library else None
         prepared = prepare(generate(config), "matvec", plain, folder)
@@ -76,7 +82,7 @@ def areas(config: Config, library: Library | None) -> dict[str, float]:
 
 
 def measure(config: Config, library: Library | None) -> dict:
-    """Figures of one design."""
+    """Measure one design."""
     arch, k, bits = config.architecture, config.block_size, config.quantization.weight_bits
     modules = areas(config, library)
     role = "weight" if arch.arithmetic == "carry_save" else "pe"
@@ -95,9 +101,9 @@ def measure(config: Config, library: Library | None) -> dict:
 
 
 def stored_transformed(rows: list[dict]) -> list[dict]:
-    """What storing M·w instead of w would save and cost per processing element.
+    """Savings and costs per processing element of storing M·w instead of w.
 
-    Below ``break_even_words`` the adders of the transform are larger than the bits that they save.
+    In banks of fewer than ``break_even_words`` words the adders of the transform are larger than the additional bits.
     """
     found = []
     for row in rows:
@@ -118,13 +124,13 @@ def stored_transformed(rows: list[dict]) -> list[dict]:
 
 
 def markdown(rows: list[dict], stored: list[dict], unit: str, tile_cols: int) -> str:
-    """Both tables."""
+    """Markdown of both tables."""
     kinds = [(engine, arithmetic) for arithmetic in reversed(ARITHMETICS) for engine in ENGINES]
     gates = {(r["block_size"], r["weight_bits"], r["engine"], r["arithmetic"]): r["gates"] for r in rows}
     lines = [
-        f"Gates of one processing element ({unit}): operand registers, products,",
-        f"and its share of a tile row of {tile_cols}, sums and accumulators. What a whole column or tile shares is",
-        "not in it: the transform and recoding of x, the inverse transform (`make synth` shows them).",
+        f"Gates of one processing element ({unit}): its operand registers and products, and its share of the sums",
+        f"and accumulators of a tile row of {tile_cols}. Logic that a whole column or tile shares is excluded: the",
+        "transform and recoding of x, and the inverse transform (`make synth` shows them).",
         "",
         "| k | bit | " + " | ".join(f"{engine}, {arithmetic}" for engine, arithmetic in kinds)
         + " | direct / fast, multiplier | direct / fast, carry_save | conventional / best |",
@@ -138,10 +144,10 @@ def markdown(rows: list[dict], stored: list[dict], unit: str, tile_cols: int) ->
         lines.append(f"| {k} | {bits} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "Storing M·w instead of w would save the forward transform of the weights and lengthen every word; it pays in",
-        "banks of fewer words than the last column tells (90 nm equivalents of chessrnn.model.cost.area).",
+        "Storing M·w instead of w would save the forward transform of the weights and lengthen every word. It saves",
+        "area in banks of fewer words than the last column shows (90 nm equivalents of chessrnn.model.cost.area).",
         "",
-        "| k | bit | gates saved | more bits per block | pays below, words |",
+        "| k | bit | gates saved | additional bits per block | saves area below, words |",
         "| --- | --- | --- | --- | --- |",
     ]
     for row in stored:
@@ -150,22 +156,18 @@ def markdown(rows: list[dict], stored: list[dict], unit: str, tile_cols: int) ->
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, synthesize every point, print."""
+    """Synthesize a processing element at every point, and print the table."""
     args = parse(argv)
     for k in args.block_size:
         rule = f"one of {', '.join(map(str, FAST_BLOCK_SIZES))}"
         require(k in FAST_BLOCK_SIZES, "--block-size", rule, k)
     library = load_libraries([args.liberty])[0] if args.liberty else None
     points = list(product(args.block_size, args.weight_bits, ENGINES, ARITHMETICS))
-    configs = [config_of(*point, args.tile_cols) for point in points]  # all are checked before the first takes its time
+    configs = [config_of(*point, args.tile_cols) for point in points]  # checked before the first is synthesized
     folder = make_folder(args.output or BUILD / "pe-area")
-    rows = []
-    for number, point in enumerate(points):
-        print(
-            f"{number + 1}/{len(points)}: k={point[0]} bits={point[1]} {point[2]} {point[3]}",
-            file=sys.stderr,
-            flush=True,
-        )
+    rows, progress = [], Progress(len(points), unit="design")
+    for number, (k, bits, engine, arithmetic) in enumerate(points):
+        progress.show(number, f"k = {k}, {bits} bit, {engine}, {arithmetic}", always=True)
         rows.append(measure(configs[number], library))
     stored = stored_transformed(rows)
     unit = f"NAND2 equivalents of {library.name}, mapped for area" if library else "generic gates"

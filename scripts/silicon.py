@@ -1,9 +1,9 @@
-"""The table of silicon: several designs in several libraries beside the paper's; what is known already is reused."""
+"""Compare designs in several cell libraries with the published figures; earlier results are reused."""
 
 import argparse
 import json
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 from chessrnn.hdl.verilog import TOP_MODULE, generate
@@ -11,6 +11,7 @@ from chessrnn.model.config import Config, parse_setting
 from chessrnn.model.cost.area import CLOCK_HZ, NAND2_AREA_90NM, PAPER, TWO_PORT_FACTOR, UTILISATION
 from chessrnn.model.files import write_atomic
 from chessrnn.model.presets import resolve
+from chessrnn.model.progress import Progress
 from chessrnn.scripts.cli import command_parser
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.sim.synthesis.flow import TARGET_FO4
@@ -19,7 +20,7 @@ from chessrnn.sim.synthesis.library import load_libraries
 from chessrnn.sim.synthesis.synthesis_report import breakdown, table_markdown, timing_assumptions
 from chessrnn.sim.synthesis.treemap import treemap
 
-# Each engine with as many products between two registers as a path of 40 FO4 holds.
+# Each engine has as many products between two registers as fit a path of 40 FO4.
 DESIGNS = (
     "lm512:architecture.engine=direct,architecture.pipeline.compressor_terms=4",
     "lm512",
@@ -37,7 +38,7 @@ EXAMPLES = """examples:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("silicon", __doc__, EXAMPLES)
     parser.add_argument(
         "--liberty",
@@ -45,45 +46,28 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=Path,
         required=True,
         metavar="FILE",
-        help="standard-cell libraries, plain or .gz; SRAM macros count for the library in the same folder",
+        help="standard-cell libraries, plain or .gz; SRAM macros belong to the library in the same folder",
     )
     parser.add_argument(
         "--design",
         nargs="+",
         default=list(DESIGNS),
         metavar="NAME[:FIELD=VALUE[,...]]",
-        help=f"presets or files with changed fields; default {' '.join(DESIGNS)}",
+        help=f"presets or files, with changed fields; default {' '.join(DESIGNS)}",
     )
-    parser.add_argument("--json", action="store_true", help="all reports as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print all reports as JSON")
     return parser.parse_args(argv)
 
 
 def design(text: str) -> Config:
-    """``name:field=value,field=value`` → configuration."""
+    """Configuration of a text such as ``name:field=value,field=value``."""
     name, _, settings = text.partition(":")
     config = resolve(name)
     return config.replace(dict(parse_setting(part) for part in settings.split(","))) if settings else config
 
 
-class Progress:
-    """Lines on stderr with the time that is left."""
-
-    def __init__(self, number: int):
-        self.number, self.done, self.what = number, 0, ""
-        self._started = time.perf_counter()
-
-    def show(self, text: str) -> None:
-        """A line about the design in work."""
-        left = ""
-        if self.done:
-            seconds = (time.perf_counter() - self._started) / self.done * (self.number - self.done)
-            left = f", about {seconds / 60:.0f} min left"
-        now = time.strftime("%H:%M:%S")
-        print(f"[{now}] {self.done + 1} of {self.number}{left}: {self.what}: {text}", file=sys.stderr, flush=True)
-
-
 def main(argv: list[str] | None = None) -> int:
-    """Parse, synthesize what is not known yet, print the table."""
+    """Synthesize the designs without earlier results, and print the table of all."""
     args = parse(argv)
     configs = [design(text) for text in args.design]
     libraries = load_libraries(args.liberty)
@@ -94,13 +78,14 @@ def main(argv: list[str] | None = None) -> int:
             folder = folder_of(BUILD, config, library)
             key = run_key(verilog, TOP_MODULE, library, TARGET_FO4)
             jobs.append((config, verilog, library, folder, earlier(folder, key)))
-    clock = Progress(sum(known is None for *_, known in jobs))
-    found = []
+    progress = Progress(sum(known is None for *_, known in jobs), unit="design")
+    found, done = [], 0
     for config, verilog, library, folder, values in jobs:
         if values is None:
-            clock.what = f"{config.name} {config.architecture.engine} {library.name}"
-            values, _ = run(config, verilog, TOP_MODULE, library, TARGET_FO4, folder, True, clock.show)
-            clock.done += 1
+            what = f"{config.name} {config.architecture.engine} {library.name}"
+            show = partial(_show, progress, done, what)
+            values, _ = run(config, verilog, TOP_MODULE, library, TARGET_FO4, folder, True, show)
+            done += 1
         else:
             write(folder, values)
         write_atomic(folder / DRAWING, treemap(values) + "\n")
@@ -114,20 +99,25 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _show(progress: Progress, done: int, what: str, text: str) -> None:
+    """Print a line about the design that is synthesized now."""
+    progress.show(done, f"{what}: {text}", always=True)
+
+
 def minutes(values: dict) -> str:
-    """Time of synthesis and timing: on the clock, and of the processor."""
+    """Minutes of synthesis and timing, by the clock and of the processor."""
     return f"{sum(values['seconds'].values()) / 60:.1f} ({values['cpu_seconds'] / 60:.1f} CPU)"
 
 
 def named(values: dict) -> tuple[str, str, str, str]:
-    """Cells for :data:`NAMED`."""
+    """Cells of the columns :data:`NAMED`."""
     division, bits = values["design"]["division"], values["design"]["numerics"]["weight_bits"]
     tile = f"{division['tile_rows']} x {division['tile_cols']}"
     return values["name"], f"k = {division['block_size']}, {bits} bit", tile, values["engine"]
 
 
 def too_long(values: dict) -> list[tuple[str, ...]]:
-    """Paths longer than the target, and where their time goes."""
+    """Rows of the paths that are longer than the target, with the modules that their time is spent in."""
     rows = []
     for path in values["timing"]["paths"] if values["timing"] else ():
         if path["fo4"] > values["timing"]["target_fo4"]:
@@ -139,7 +129,7 @@ def too_long(values: dict) -> list[tuple[str, ...]]:
 
 
 def report(found: list[dict]) -> str:
-    """The table, its assumptions, and what dominates."""
+    """Markdown of the report: the table, its assumptions, the largest parts, and paths that are too long."""
     clock = f"{CLOCK_HZ / 1e6:.0f} MHz"
     head = (
         *NAMED, "cycles per step", "library", "gates", "flip-flops", "longest path of logic", "longest from a memory",
@@ -176,15 +166,15 @@ def report(found: list[dict]) -> str:
     paper = [PAPER.name, *[""] * 11, f"{PAPER.step_us} us", f"{PAPER.tops}", "", "", f"{PAPER.area_mm2}"]
     rows.append((*paper, f"{PAPER.tops_per_mm2:.3f}", f"{PAPER.on_chip_kilobytes} kB", ""))
     parts = [table_markdown(rows)]
-    # Once for libraries that are treated alike.
+    # Equal assumptions of several libraries are listed once.
     assumptions = " / ".join(dict.fromkeys(timing_assumptions(values) for values in found if values["timing"]))
     memory = found[0]["memory"]["model_90nm"]
     parts.append(
-        f"How it is counted: gates are NAND2 equivalents of the library named; 90 nm equivalents are gates x "
+        f"How it is counted: gates are NAND2 equivalents of the named library; 90 nm equivalents are gates x "
         f"{NAND2_AREA_90NM} um2 / {UTILISATION} and, for memories, {memory} (a second port: bits x "
-        f"{TWO_PORT_FACTOR:g}); TOPS are of the uncompressed network. Our times are at {clock}, the clock that the "
-        "paper's figures fit, where no other is named; delays are never converted between nodes. Longest paths: "
-        f"{assumptions or 'none, OpenSTA is not installed'}."
+        f"{TWO_PORT_FACTOR:g}); TOPS count the operations of the uncompressed network. Times are at {clock}, the clock "
+        "that fits the paper's figures, unless another one is named; delays are never converted between nodes. "
+        f"Longest paths: {assumptions or 'none, OpenSTA is not installed'}."
     )
     shares = [
         (
@@ -193,7 +183,7 @@ def report(found: list[dict]) -> str:
             "tile",
             "engine",
             "library",
-            "what dominates the area (90 nm mm2)",
+            "largest parts (90 nm mm2)",
             "longest path of logic",
         )
     ]

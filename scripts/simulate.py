@@ -5,26 +5,30 @@ import json
 import sys
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.text.char_model import CharModel
 from chessrnn.model.text.corpus import load_corpus
-from chessrnn.model.weights import random_inputs
+from chessrnn.model.weights import NetworkWeights, random_inputs
 from chessrnn.scripts.cli import (
     EXIT_MISMATCH,
     add_config_arguments,
     command_parser,
     config_from,
     count,
+    not_negative,
+    note,
     print_table,
+    report_problems,
     seed,
 )
-from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.verilog import current_build
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
-from chessrnn.sim.build import emit, why_not_current
 from chessrnn.sim.runner import SIMULATORS, Run, RunResult, simulate
 from chessrnn.sim.scenarios import Scenario, continued
 from chessrnn.sim.stalls import NONE, StallPattern
@@ -35,46 +39,55 @@ EXAMPLES = """examples:
   chessrnn sim --config runs/gru/gru.json --weights runs/gru/gru.safetensors"""
 DEFAULT_STEPS = 2100
 PROMPT_CHARACTERS = 40
-# Icarus follows every transition of a compressor tree: some 4 steps per second of the preset tiny.
+# Icarus simulates every transition of a compressor tree, so that the preset tiny reaches some 4 steps per second.
 SLOW_IN_ICARUS = (
-    "note: Icarus simulates carry-save arithmetic slowly, a few steps per second; for the same integers and cycles use "
+    "Icarus simulates carry-save arithmetic slowly, a few steps per second; for the same integers and cycles use "
     "--set architecture.arithmetic=multiplier, or --sim verilator"
 )
-# Sequences of one run: long, a single step, and the rest, so that the state returns to zero twice.
+# Lengths of the first two sequences of a run; with the rest as the third, the state returns to zero twice.
 SHORT_SEQUENCE = 1
 MIDDLE_SEQUENCE = 17
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("sim", __doc__, EXAMPLES)
     add_config_arguments(parser)
     add_weight_arguments(parser)
-    parser.add_argument("--sim", choices=SIMULATORS, default=SIMULATORS[0], help=f"default {SIMULATORS[0]}")
-    parser.add_argument("--steps", type=count, default=DEFAULT_STEPS, help=f"of all runs; default {DEFAULT_STEPS}")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text; default Python's own documentation")
+    parser.add_argument(
+        "--sim", choices=SIMULATORS, default=SIMULATORS[0], help=f"the simulator; default {SIMULATORS[0]}"
+    )
+    parser.add_argument(
+        "--steps", type=count, default=DEFAULT_STEPS, help=f"steps of all runs together; default {DEFAULT_STEPS}"
+    )
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="UTF-8 text to feed; default Python's own documentation"
+    )
     parser.add_argument("--length", type=count, default=160, help="characters of the generated sentence; default 160")
-    parser.add_argument("--temperature", type=float, default=0.4, help="of the generated sentence; 0 is the likeliest")
-    parser.add_argument("--seed", type=seed, default=1, help="of stalls, sampling and random inputs; default 1")
-    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    parser.add_argument(
+        "--temperature", type=not_negative, default=0.4,
+        help="randomness of the generated sentence, 0 for the most likely characters; default 0.4",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=seed, default=1, help="seed of stalls, sampling and random inputs; default 1")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
 
 
 def split(x: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Steps → sequences of different lengths, one of a single step."""
+    """Cut steps into sequences of different lengths, one of them a single step."""
     cuts = [cut for cut in (SHORT_SEQUENCE, SHORT_SEQUENCE + MIDDLE_SEQUENCE) if cut < len(x)]
     return tuple(np.split(x, cuts))
 
 
 def split_for(x: np.ndarray, contexts: int) -> tuple[np.ndarray, ...]:
-    """Steps → a share for each context, as sequences of different lengths that are dealt to the contexts in turn."""
+    """Cut steps into one part per context, and each part into sequences, in the order that deals them to contexts."""
     shares = [split(share) for share in np.array_split(x, min(contexts, len(x)))]
-    # Earlier shares are the longer ones: only the last contexts can lack a last sequence.
+    # Earlier shares are the longer ones, so that only the last contexts can lack a last sequence.
     return tuple(part for parts in zip_longest(*shares) for part in parts if part is not None)
 
 
 def patterns(number: int) -> list[tuple[str, StallPattern, StallPattern]]:
-    """Stalls of source and sink under which the text runs."""
+    """Stall patterns of source and sink under which the text is simulated."""
     return [
         ("no stalls", NONE, NONE),
         ("random", StallPattern("random", 0.3, seed=number), StallPattern("random", 0.3, seed=number + 1)),
@@ -82,102 +95,157 @@ def patterns(number: int) -> list[tuple[str, StallPattern, StallPattern]]:
     ]
 
 
+class Sentence(NamedTuple):
+    """Text that the reference generated, which the Verilog must generate as well."""
+
+    prompt: str
+    text: str
+    run: Run
+
+
+class Verdict(NamedTuple):
+    """Comparison of the Verilog with a character model; ``None`` where there is none.
+
+    Attributes
+    ----------
+    wrong_characters : int or None
+        Number of steps after which h predicts another character than the reference.
+    reproduced : bool or None
+        Whether the Verilog's h choose the characters of the generated sentence.
+    """
+
+    wrong_characters: int | None = None
+    reproduced: bool | None = None
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.wrong_characters) or self.reproduced is False
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Parse, emit where needed, simulate, compare, print."""
+    """Emit the design where needed, simulate it, compare it with the reference, and print the result."""
     args = parse(argv)
-    if not 0 <= args.temperature < float("inf"):
-        raise InvalidValueError(f"--temperature must be 0 or more, not {args.temperature}")
     config = config_from(args)
     chosen = weights_from(args, config)
     model = CharModel(chosen.image) if chosen.image is not None and chosen.image.text_layers is not None else None
     if model is None and args.text is not None:
         raise InvalidValueError(f"--text must be given with the weights of a character model, not {chosen.source}")
-    rng = np.random.default_rng(args.seed)
-
-    shares = patterns(args.seed)
-    lengths = [len(part) for part in np.array_split(np.arange(args.steps), len(shares))]
-    if min(lengths) < 1:
-        raise InvalidValueError(f"--steps must be at least {len(shares)}, one for each stall pattern, not {args.steps}")
+    x, text = inputs_for(args, config, model)
+    runs = make_runs(args, chosen.weights, x)
+    sentence = None
     if model is not None:
-        text = load_corpus(args.text).test
-        if len(text) < args.steps:
-            raise InvalidValueError(f"--steps must be at most {len(text)}, the characters of the test text")
-        x = model.embed(model.encode(text[: args.steps]))
+        sentence = generate(args, chosen.weights, model, text[:PROMPT_CHARACTERS])
+        runs.append(sentence.run)
+    directory = current_build(chosen)
+    note_simulation(args, config, runs)
+    results = simulate(directory, runs, args.sim)
+    verdict = Verdict()
+    if model is not None and sentence is not None:
+        verdict = judge_characters(args, model, sentence, results)
+    if args.json:
+        print(json.dumps(summary(args, config, results, sentence, verdict), indent=2))
     else:
-        x = random_inputs(config, rng, args.steps)
-    pieces = np.split(x, np.cumsum(lengths)[:-1])
-    # With ports for it the state goes out of every sequence and into its context's next: its share of the text goes on.
-    with_ports, contexts = config.architecture.state_ports, config.architecture.contexts
-    scenario = continued if with_ports else Scenario
-    runs = [
-        Run(scenario(chosen.weights, split_for(piece, contexts if with_ports else 1)), source, sink, name)
-        for piece, (name, source, sink) in zip(pieces, shares, strict=True)
-    ]
-    if model is not None:
-        prompt = text[:PROMPT_CHARACTERS]
-        sentence = model.generate(prompt, args.length, args.temperature, args.seed)
-        written = model.encode(prompt + sentence)
-        runs.append(Run(Scenario(chosen.weights, (model.embed(written[:-1]),)), name="generated"))
+        _print(results, Schedule(config), verdict.wrong_characters)
+        if sentence is not None:
+            print(f"\ngenerated by the reference after {sentence.prompt!r}:\n  {sentence.text!r}")
+            verb = "choose" if verdict.reproduced else "DO NOT choose"
+            print(f"the h of the Verilog {verb} the same {args.length} characters, one after the other")
+    report_problems("sim", (f"{result.run.name}: {problem}" for result in results for problem in result.problems))
+    return EXIT_MISMATCH if verdict.failed or any(result.problems for result in results) else 0
 
-    directory = BUILD / config.name
-    if (reason := why_not_current(directory, chosen.weights)) is not None:
-        print(f"emitting {directory}/: {reason}", file=sys.stderr)
-        emit(chosen.weights, directory, chosen.source)
-    if chosen.random:
-        print(f"note: the weights are {chosen.source}", file=sys.stderr)
+
+def inputs_for(args: argparse.Namespace, config: Config, model: CharModel | None) -> tuple[np.ndarray, str]:
+    """Inputs x (steps, X), and the text that they are of; random inputs without a character model."""
+    least = len(patterns(args.seed))
+    if args.steps < least:
+        raise InvalidValueError(f"--steps must be at least {least}, one for each stall pattern, not {args.steps}")
+    if model is None:
+        return random_inputs(config, np.random.default_rng(args.seed), args.steps), ""
+    text = load_corpus(args.text).test
+    if len(text) < args.steps:
+        raise InvalidValueError(f"--steps must be at most {len(text)}, the characters of the test text")
+    return model.embed(model.encode(text[: args.steps])), text
+
+
+def make_runs(args: argparse.Namespace, weights: NetworkWeights, x: np.ndarray) -> list[Run]:
+    """Runs that feed the inputs, an equal part of them under each stall pattern."""
+    architecture = weights.config.architecture
+    runs = []
+    stalls = patterns(args.seed)
+    for part, (name, source, sink) in zip(np.array_split(x, len(stalls)), stalls, strict=True):
+        if architecture.state_ports:
+            # The final state of a sequence is loaded into the next one of its context, which continues the text.
+            scenario = continued(weights, split_for(part, architecture.contexts))
+        else:
+            scenario = Scenario(weights, split_for(part, 1))
+        runs.append(Run(scenario, source, sink, name))
+    return runs
+
+
+def generate(args: argparse.Namespace, weights: NetworkWeights, model: CharModel, prompt: str) -> Sentence:
+    """Let the reference continue a prompt, and make the run that feeds the Verilog the same characters."""
+    text = model.generate(prompt, args.length, args.temperature, args.seed)
+    codes = model.encode(prompt + text)
+    return Sentence(prompt, text, Run(Scenario(weights, (model.embed(codes[:-1]),)), name="generated"))
+
+
+def note_simulation(args: argparse.Namespace, config: Config, runs: list[Run]) -> None:
+    """Say on stderr what is simulated, and where that is slow."""
     print(f"simulating {sum(run.scenario.num_steps for run in runs)} steps with {args.sim}", file=sys.stderr)
     if args.sim == "icarus" and config.architecture.arithmetic == "carry_save":
-        print(SLOW_IN_ICARUS, file=sys.stderr)
-    results = simulate(directory, runs, args.sim)
+        note(SLOW_IN_ICARUS)
 
-    wrong_characters = None
-    reproduced = None
-    if model is not None:
-        wrong_characters = sum(_wrong_predictions(model, result) for result in results)
-        h = results[-1].h[results[-1].run.scenario.steps_of(0)] if not results[-1].problems else None
-        reproduced = h is not None and _rewrite(model, h[-args.length :], args.temperature, args.seed) == sentence
-    failed = any(result.problems for result in results) or bool(wrong_characters) or reproduced is False
-    if args.json:
-        summary = {
-            "configuration": config.fingerprint,
-            "simulator": args.sim,
-            "runs": [result.to_dict() for result in results],
-            "wrong_characters": wrong_characters,
-            "generated": {"prompt": prompt, "text": sentence, "reproduced": reproduced} if model is not None else None,
-        }
-        print(json.dumps(summary, indent=2))
-    else:
-        _print(results, Schedule(config), wrong_characters)
-        if model is not None:
-            print(f"\ngenerated by the reference after {prompt!r}:\n  {sentence!r}")
-            verb = "choose" if reproduced else "DO NOT choose"
-            print(f"the h of the RTL {verb} the same {args.length} characters, one after the other")
-    for result in results:
-        for problem in result.problems:
-            print(f"simulate: {result.run.name}: {problem}", file=sys.stderr)
-    return EXIT_MISMATCH if failed else 0
+
+def judge_characters(
+    args: argparse.Namespace, model: CharModel, sentence: Sentence, results: list[RunResult]
+) -> Verdict:
+    """Compare the characters that the Verilog's h predict and choose with those of the reference."""
+    wrong = sum(_wrong_predictions(model, result) for result in results)
+    last = results[-1]
+    if last.problems:
+        return Verdict(wrong, False)
+    h = last.h[last.run.scenario.steps_of(0)][-args.length :]
+    return Verdict(wrong, _chosen_characters(model, h, args.temperature, args.seed) == sentence.text)
+
+
+def summary(
+    args: argparse.Namespace, config: Config, results: list[RunResult], sentence: Sentence | None, verdict: Verdict
+) -> dict:
+    """Plain JSON values of the result."""
+    generated = None
+    if sentence is not None:
+        generated = {"prompt": sentence.prompt, "text": sentence.text, "reproduced": verdict.reproduced}
+    return {
+        "configuration": config.fingerprint,
+        "simulator": args.sim,
+        "runs": [result.to_dict() for result in results],
+        "wrong_characters": verdict.wrong_characters,
+        "generated": generated,
+    }
 
 
 def _wrong_predictions(model: CharModel, result: RunResult) -> int:
+    """Number of steps whose h predicts another character than the reference's, or never arrived."""
     expected = model.predict(result.run.scenario.expected_steps)
     got = model.predict(result.h)[: len(expected)]
     return int((got != expected[: len(got)]).sum()) + len(expected) - len(got)
 
 
-def _rewrite(model: CharModel, h: np.ndarray, temperature: float, number: int) -> str:
-    """The characters that a walk over h chooses: what ``CharModel.generate`` does with its own h."""
+def _chosen_characters(model: CharModel, h: np.ndarray, temperature: float, number: int) -> str:
+    """Characters that ``CharModel.generate`` would choose from the given h (steps, H)."""
     rng = np.random.default_rng(number)
     return model.decode(np.array([model.choose(step, temperature, rng) for step in h]))
 
 
 def _print(results: list[RunResult], schedule: Schedule, wrong_characters: int | None) -> None:
+    """Print a table of all runs, and their totals."""
     print(
         f"{'stalls':<12}{'steps':>7}{'mismatches':>12}{'cycles/step':>13}{'predicted':>11}{'utilisation':>13}{'steps/s':>9}"
     )
     for result in results:
         run = result.run
         interval = "-" if result.interval is None else f"{result.interval:.2f}"
-        # A sequence's first step does not wait for h: the mean over all steps can be below the sustained interval.
+        # A sequence's first step does not wait for h, so the mean over all steps can be below the sustained interval.
         predicted = f"{run.scenario.timeline.interval:.2f}" if run.unstalled and result.interval is not None else "-"
         used = "-" if result.utilisation is None else f"{100 * result.utilisation:.1f} %"
         speed = run.scenario.num_steps / result.seconds
@@ -188,7 +256,7 @@ def _print(results: list[RunResult], schedule: Schedule, wrong_characters: int |
     steps = sum(result.run.scenario.num_steps for result in results)
     words = sum(result.issues for result in results) / steps
     seconds = sum(result.seconds for result in results)
-    # Every problem with them is among those that are printed.
+    # The results of a run with problems are not counted, as its problems are printed.
     results_checked = sum(len(result.run.scenario.y_beats) for result in results if not result.problems)
     rows = [
         ("steps checked", steps),

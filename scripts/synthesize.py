@@ -1,4 +1,4 @@
-"""What the accelerator costs in silicon: gate equivalents, and with a Liberty library area, timing and power."""
+"""Synthesize a design: its gate equivalents and, with a Liberty library, its area, timing and power."""
 
 import argparse
 import json
@@ -15,7 +15,15 @@ from chessrnn.model.errors import require
 from chessrnn.model.files import require_folder
 from chessrnn.model.text.corpus import load_corpus
 from chessrnn.model.weights import random_inputs
-from chessrnn.scripts.cli import EXIT_MISMATCH, add_config_arguments, command_parser, config_from, positive, print_table
+from chessrnn.scripts.cli import (
+    EXIT_MISMATCH,
+    add_config_arguments,
+    command_parser,
+    config_from,
+    positive,
+    print_table,
+    report_problems,
+)
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
 from chessrnn.sim.synthesis.flow import TARGET_FO4, Synthesis
@@ -32,7 +40,7 @@ EXAMPLES = """examples:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("synth", __doc__, EXAMPLES)
     add_config_arguments(parser)
     parser.add_argument(
@@ -44,48 +52,54 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="a standard-cell library, plain or .gz, and SRAM macros of the same process; default generic gates",
     )
     parser.add_argument(
-        "--unit", metavar="ROLE|MODULE", help=f"one block alone: {', '.join(ROLES)}, or a module of the Verilog"
+        "--unit",
+        metavar="ROLE|MODULE",
+        help=f"synthesize only one block: {', '.join(ROLES)}, or a module of the Verilog",
     )
     parser.add_argument(
         "--target-fo4",
         type=positive,
         default=TARGET_FO4,
         metavar="FO4",
-        help=f"clock period that mapping works towards, in FO4 of the library; default {TARGET_FO4:g}",
+        help=f"clock period that mapping aims at, in FO4 of the library; default {TARGET_FO4:g}",
     )
     parser.add_argument(
         "--gate-level",
         action="store_true",
-        help="simulate the mapped netlist by the RTL's bench; for small designs, as it takes minutes",
+        help="simulate the mapped netlist with the bench of the RTL; it takes minutes, so use it for small designs",
     )
     parser.add_argument(
-        "--power", action="store_true", help="power of real text in the RTL (random inputs without a character model)"
+        "--power",
+        action="store_true",
+        help="measure the power of real text, or of random inputs without a character model",
     )
     parser.add_argument(
-        "--clock-mhz", type=positive, default=CLOCK_HZ / 1e6, help=f"of --power; default {CLOCK_HZ / 1e6:.0f}"
+        "--clock-mhz", type=positive, default=CLOCK_HZ / 1e6, help=f"clock for --power; default {CLOCK_HZ / 1e6:.0f}"
     )
     parser.add_argument(
-        "--sim", choices=("icarus", "verilator"), default="icarus", help="of --gate-level; default icarus"
+        "--sim", choices=("icarus", "verilator"), default="icarus", help="simulator for --gate-level; default icarus"
     )
     parser.add_argument(
-        "--text", type=Path, metavar="FILE", help="of --power: UTF-8 text; default Python's own documentation"
+        "--text", type=Path, metavar="FILE", help="UTF-8 text for --power; default Python's own documentation"
     )
     add_weight_arguments(parser)
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default build/synthesis/<design>/<library>")
-    parser.add_argument("--json", action="store_true", help="report.json on stdout")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="folder to write; default build/synthesis/<design>/<library>"
+    )
+    parser.add_argument("--json", action="store_true", help="print report.json")
     return parser.parse_args(argv)
 
 
 def progress(text: str) -> None:
-    """A line of progress."""
+    """Print a line of progress on stderr with the time of day."""
     print(f"[{time.strftime('%H:%M:%S')}] {text}", file=sys.stderr, flush=True)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, synthesize, report."""
+    """Synthesize the design or some of its modules, and print the report."""
     args = parse(argv)
     config = config_from(args)
-    # Refused before minutes of synthesis, not after.
+    # Wrong files are rejected before synthesis, which takes minutes.
     if args.weights is not None:
         weights_from(args, config)
     if args.text is not None:
@@ -118,8 +132,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def check_gates(args: argparse.Namespace, config: Config, result: Synthesis, values: dict, place: Path) -> int:
-    """Simulate the netlist; the result joins the report."""
-    # Simulators are no part of what synthesis installs.
+    """Simulate the netlist, add the result to the report, and return the exit status."""
+    # Imported here, as synthesis itself needs no simulator.
     from chessrnn.sim.synthesis.gate_level import check
 
     progress("simulating RTL and netlist")
@@ -132,13 +146,12 @@ def check_gates(args: argparse.Namespace, config: Config, result: Synthesis, val
         "problems": found.problems,
     }
     write(place, values)
-    for problem in found.problems:
-        print(f"synthesize: gate level: {problem}", file=sys.stderr)
+    report_problems("synth", (f"gate level: {problem}" for problem in found.problems))
     return EXIT_MISMATCH if found.problems else 0
 
 
 def add_power(args: argparse.Namespace, config: Config, result: Synthesis, values: dict, place: Path) -> None:
-    """Simulate real text and measure; the result joins the report."""
+    """Measure the power of real text, and add it to the report."""
     from chessrnn.model.text.char_model import CharModel
     from chessrnn.sim.synthesis.power import STEPS, measure
 
@@ -156,7 +169,7 @@ def add_power(args: argparse.Namespace, config: Config, result: Synthesis, value
 
 
 def show(values: dict, place: Path) -> None:
-    """The report on a terminal."""
+    """Print the report."""
     print(tree(values))
     timing = values["timing"]
     rows = [
@@ -166,11 +179,11 @@ def show(values: dict, place: Path) -> None:
         rows.append(("cells", f"{values['logic']['area_mm2']:.4f} mm2 in {values['library']['name']}"))
     if timing:
         rows += [
-            ("longest path", f"{lengths(timing)}, of {timing['fo4_ps']:.1f} ps"),
+            ("longest path", f"{lengths(timing)}; an FO4 is {timing['fo4_ps']:.1f} ps"),
             ("clock", f"{timing['max_clock_mhz']:.0f} MHz"),
             (
-                "stages too long",
-                f"{timing['stages_over_target']} of {timing['stages']} over {timing['target_fo4']:g} FO4, "
+                "stages over target",
+                f"{timing['stages_over_target']} of {timing['stages']} are longer than {timing['target_fo4']:g} FO4, "
                 f"{timing['logic_stages_over_target']} of them logic",
             ),
         ]

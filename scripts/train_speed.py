@@ -19,7 +19,7 @@ STAGES = ("float", "approximate", "quantized")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("train-speed", __doc__, EXAMPLES)
     parser.add_argument("--input", type=count, default=512, metavar="X", help="default 512")
     parser.add_argument("--hidden", type=count, default=512, metavar="H", help="default 512")

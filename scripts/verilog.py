@@ -7,8 +7,8 @@ from pathlib import Path
 
 from chessrnn.model.cost.design_report import table
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, print_table
-from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
-from chessrnn.sim.build import TESTBENCH_FILE, VERILOG_FILE, Build, emit, load_build
+from chessrnn.scripts.weight_arguments import Chosen, add_weight_arguments, note_random, weights_from
+from chessrnn.sim.build import TESTBENCH_FILE, VERILOG_FILE, Build, emit, load_build, why_not_current
 
 BUILD = Path("build")
 
@@ -19,22 +19,25 @@ EXAMPLES = """examples:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("verilog", __doc__, EXAMPLES)
     add_config_arguments(parser)
     add_weight_arguments(parser)
     parser.add_argument(
-        "--output", type=Path, metavar="FOLDER", help="default build/<name>; an earlier build is replaced"
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="folder to write; an earlier build is replaced; default build/<name>",
     )
     parser.add_argument(
-        "--prefix", metavar="NAME", help="begins the name of every module and memory file; default the design's name"
+        "--prefix", metavar="NAME", help="prefix of every module's and memory file's name; default the design's name"
     )
-    parser.add_argument("--json", action="store_true", help="report.json on stdout")
+    parser.add_argument("--json", action="store_true", help="print report.json")
     return parser.parse_args(argv)
 
 
 def files_of(build: Build) -> list[tuple[str, object]]:
-    """Name and purpose of every file that was written, files of one kind in one row."""
+    """Table of the written files with their purposes; files of one kind share a row."""
     p, banks = build.prefix, build.config.num_banks
     return [
         (VERILOG_FILE, f"the design, top module {build.top}; add it to your sources"),
@@ -46,15 +49,24 @@ def files_of(build: Build) -> list[tuple[str, object]]:
     ]
 
 
+def current_build(chosen: Chosen) -> Path:
+    """Emit the design into ``build/<name>/`` unless it is there already, and return that folder."""
+    directory = BUILD / chosen.weights.config.name
+    if (reason := why_not_current(directory, chosen.weights)) is not None:
+        print(f"emitting {directory}/: {reason}", file=sys.stderr)
+        emit(chosen.weights, directory, chosen.source)
+    note_random(chosen)
+    return directory
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Parse, emit, print."""
+    """Emit a design, and print its report and the list of its files."""
     args = parse(argv)
     config = config_from(args)
     chosen = weights_from(args, config)
     output = args.output or BUILD / config.name
     report = emit(chosen.weights, output, chosen.source, args.prefix)
-    if chosen.random:
-        print(f"note: the weights are {chosen.source}", file=sys.stderr)
+    note_random(chosen)
     if args.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:

@@ -1,4 +1,4 @@
-"""Which weights a command uses: a file's, the shipped ones, or random ones."""
+"""Choice of the weights that a command uses: those of a file, the shipped ones, or random ones."""
 
 import argparse
 from importlib.resources import files
@@ -12,7 +12,7 @@ from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.presets import PRESETS
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.model.weights import NetworkWeights, random_weights
-from chessrnn.scripts.cli import seed
+from chessrnn.scripts.cli import note, seed
 
 SHIPPED = Path(str(files("chessrnn.model.pretrained")))
 DEFAULT_SEED = 0
@@ -24,12 +24,13 @@ class Chosen(NamedTuple):
     Attributes
     ----------
     weights : NetworkWeights
+        Weights with their configuration.
     image : WeightImage or None
-        The file that they come from.
+        Weight image that they were read from; ``None`` for random ones.
     source : str
-        Where they come from, for people.
+        Readable description of their origin.
     random : bool
-        Made up: nothing was trained.
+        Whether they were drawn at random.
     """
 
     weights: NetworkWeights
@@ -39,26 +40,32 @@ class Chosen(NamedTuple):
 
 
 def add_weight_arguments(parser: argparse.ArgumentParser) -> None:
-    """``--weights`` and ``--random-weights``."""
+    """Add ``--weights`` and ``--random-weights``."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--weights", type=Path, metavar="FILE", help="weight image (.safetensors); default the shipped one, if it fits"
     )
-    group.add_argument("--random-weights", type=seed, metavar="SEED", help="weights drawn at random")
+    group.add_argument("--random-weights", type=seed, metavar="SEED", help="draw random weights with this seed")
+
+
+def note_random(chosen: Chosen) -> None:
+    """Say on stderr that weights are random, so that nobody takes them for trained ones."""
+    if chosen.random:
+        note(f"the weights are {chosen.source}")
 
 
 def weights_from(args: argparse.Namespace, config: Config) -> Chosen:
-    """The weights that the arguments name, or the shipped ones of the same network, whatever its name.
+    """Weights that the arguments choose, or the shipped ones of the same network, whatever its name.
 
-    Presets that no weights are shipped for (benchmarks such as ``lm512``) take random ones; a trained preset whose
-    numerics were changed, or a user's own configuration, does so only when asked.
+    Presets without shipped weights (benchmarks such as ``lm512``) use random ones; a trained preset whose numerics were
+    changed, or a user's own configuration, uses them only on request.
 
     Raises
     ------
     InvalidFileError
-        The named file is missing, damaged or of another network.
+        The file is missing, damaged or belongs to another network.
     InvalidValueError
-        No weights are named, none of this network are shipped, and random ones are not asked for.
+        No weights are given, none of this network are shipped, and random ones are not requested.
     """
     if args.weights is not None:
         image = WeightImage.load(args.weights, config)
@@ -66,7 +73,7 @@ def weights_from(args: argparse.Namespace, config: Config) -> Chosen:
     if args.random_weights is None:
         for shipped in sorted(SHIPPED.glob("*.safetensors")):
             if WeightImage.load(shipped).config.model_fingerprint == config.model_fingerprint:
-                # Loaded again with the architecture that is wanted.
+                # It is loaded again with the architecture of the configuration.
                 image = WeightImage.load(shipped, config)
                 return Chosen(image.weights, image, f"pretrained/{shipped.name}", False)
         is_benchmark = args.config in PRESETS and not (SHIPPED / f"{args.config}.safetensors").exists()
@@ -75,5 +82,5 @@ def weights_from(args: argparse.Namespace, config: Config) -> Chosen:
             raise InvalidValueError(f"--weights or --random-weights must be given for {config.name}: {why}")
         number, why = DEFAULT_SEED, f"no weights of {args.config} are shipped"
     else:
-        number, why = args.random_weights, "asked for"
+        number, why = args.random_weights, "requested"
     return Chosen(random_weights(config, np.random.default_rng(number)), None, f"random, seed {number} ({why})", True)

@@ -1,4 +1,4 @@
-"""What the accelerator takes of Xilinx parts, by Yosys's synthesis: no vendor tool, no placement, no clock."""
+"""Count the resources of Xilinx parts that the accelerator needs, by Yosys's synthesis without vendor tools."""
 
 import argparse
 import json
@@ -16,8 +16,8 @@ from chessrnn.sim.build import VERILOG_FILE, emit
 from chessrnn.sim.fpga_build import yosys
 
 FAMILIES = {"xc7": "7-series", "xcup": "UltraScale+"}
-# Cell → LUTs, flip-flops, block RAMs of 36 kbit, DSP slices.  What is not here is wiring.  An inverter is a LUT here;
-# placement may move some into others.
+# Number of LUTs, flip-flops, block RAMs of 36 kbit and DSP slices in each cell; cells that are not listed are wiring.
+# An inverter counts as a LUT, although placement may merge some of them into others.
 CELLS = {
     "LUT": {f"LUT{n}": 1 for n in range(1, 7)}
     | {"INV": 1, "SRL16E": 1, "SRLC32E": 1, "RAM32X1D": 2, "RAM64X1D": 2, "RAM32M": 4, "RAM64M": 4}
@@ -27,7 +27,7 @@ CELLS = {
     "DSP": {"DSP48E1": 1, "DSP48E2": 1},
 }
 
-# synth_xilinx's own, with abc in place of abc9, which this Yosys does not bring back into a hierarchy.
+# The passes of synth_xilinx, with abc in place of abc9, whose result this Yosys cannot bring back into a hierarchy.
 LUT_COMMANDS = (
     "opt_expr -mux_undef -noclkinv",
     "abc -luts 2:2,3,6:5,10,20",
@@ -45,24 +45,30 @@ EXAMPLES = """examples:
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Arguments."""
+    """Parse the command line."""
     parser = command_parser("xilinx", __doc__, EXAMPLES)
     add_config_arguments(parser)
     add_weight_arguments(parser)
     parser.add_argument(
-        "--family", nargs="+", choices=FAMILIES, default=list(FAMILIES), help="default both; xc7, xcup (UltraScale+)"
+        "--family",
+        nargs="+",
+        choices=FAMILIES,
+        default=list(FAMILIES),
+        help="xc7 (7-series), xcup (UltraScale+); default both",
     )
-    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
 
 
 def resources(modules: dict[str, dict[str, int]], top: str) -> dict[str, float]:
-    """LUT, FF, BRAM, DSP of a module with everything below it.
+    """Resources of a module, including everything below it.
 
     Parameters
     ----------
     modules : dict of str to dict of str to int
-        Cells and modules by type of every module.
+        Number of cells and modules of each type in every module.
+    top : str
+        Name of the module.
     """
     total = dict.fromkeys(CELLS, 0.0)
     for kind, count in modules[top].items():
@@ -76,14 +82,14 @@ def resources(modules: dict[str, dict[str, int]], top: str) -> dict[str, float]:
 
 
 def module_cells(statistics: Path) -> dict[str, dict[str, int]]:
-    """Cells by type of every module from Yosys's ``stat -json``, whose own total leaves some primitives out."""
+    """Number of cells of each type in every module, from Yosys's ``stat -json``, whose total omits some primitives."""
     text = statistics.read_text(encoding="utf-8")
     modules = json.loads(text[text.index("{") :])["modules"]
     return {name.removeprefix("\\"): values["num_cells_by_type"] for name, values in modules.items()}
 
 
 def synthesize(folder: Path, family: str) -> dict[str, float]:
-    """Resources of a build directory's Verilog; its modules are mapped once each."""
+    """Synthesize a build directory's Verilog, each module once, and return the resources of the whole."""
     stat = folder / f"{family}.cells.json"
     stat.unlink(missing_ok=True)
     seconds = yosys(
@@ -102,9 +108,9 @@ def synthesize(folder: Path, family: str) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, emit, synthesize, print."""
+    """Emit the design, synthesize it for every family, and print the resources."""
     args = parse(argv)
-    # Carry-save rows would be made of LUTs and leave the DSP slices idle.
+    # Carry-save rows would be built from LUTs and leave the DSP slices unused.
     settings = {"architecture.arithmetic": "multiplier", **dict(parse_setting(text) for text in args.settings)}
     config = resolve(args.config).replace(settings)
     chosen, folder = weights_from(args, config), BUILD / f"{config.name}-xilinx"

@@ -498,7 +498,7 @@ def test_a_rate_must_be_above_zero(text, capsys):
             with pytest.raises(SystemExit) as ended:
                 compress.main(arguments(text, option, value))
             assert ended.value.code == 2
-            assert f"argument {option}: must be above 0, not {value}" in capsys.readouterr().err
+            assert f"{option} must be more than 0, not {value}" in capsys.readouterr().err
 
 
 def test_schedule_of_the_learning_rate():

@@ -14,7 +14,6 @@ from chessrnn.sim.fpga_build import Utilisation
 
 BAD_HOST = [
     (["--port", "/dev/null/none"], "--port must be a serial port that can be opened, not '/dev/null/none'"),
-    (["--simulate", "--temperature", "-1"], "--temperature must be 0 or more, not -1.0"),
     (["--simulate", "--prompt", "\u00e9"], "text must be made of the model's symbols only, not 'é'"),
     (["--simulate", "--prompt", ""], "--prompt must be at least one character, not ''"),
     (["--simulate", "--config", "tiny", "--prompt", "a"], "--prompt must be given with the weights of a character"),
@@ -24,10 +23,16 @@ BAD_HOST = [
 BAD_FPGA = [
     (["--netlist", "--fit"], "--fit must be given with --board, not '--netlist'"),
     (["--board", "arty"], "board must be one of ulx3s_85f"),
-    (["--board", "ulx3s_85f", "--clock-mhz", "0"], "--clock-mhz must be more than 0, not 0.0"),
     (["--board", "ulx3s_85f", "--clock-mhz", "33.123"], "--clock-mhz must be 25 MHz times a ratio"),
     (["--board", "icebreaker", "--clock-mhz", "24"], "--clock-mhz must be 12, the board's own"),
     (["--board", "icebreaker", "--baud", "7000000"], "baud must be within 2 %"),
+]
+
+BAD_NUMBERS = [
+    ("host", ["--simulate", "--temperature", "-1"], "--temperature must be 0 or more, not -1"),
+    ("host", ["--simulate", "--temperature", "hot"], "--temperature must be a number, not 'hot'"),
+    ("fpga", ["--board", "ulx3s_85f", "--clock-mhz", "0"], "--clock-mhz must be more than 0, not 0"),
+    ("host", ["--simulate", "--length", "1.5"], "--length must be a whole number, not '1.5'"),
 ]
 
 
@@ -48,6 +53,14 @@ def test_builder_refuses(arguments, message, capsys, tmp_path):
     error = complaint(fpga.main, [*arguments, "--output", str(tmp_path / "build")], capsys)
     assert error.startswith(f"command: error: {message}")
     assert not (tmp_path / "build").exists()
+
+
+@pytest.mark.parametrize(("verb", "arguments", "message"), BAD_NUMBERS)
+def test_numbers_out_of_range(verb, arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        {"host": host, "fpga": fpga}[verb].main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"chessrnn {verb}: error: {message}\n"
 
 
 def test_what_does_not_fit_is_told_with_what_would():

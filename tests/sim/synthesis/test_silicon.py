@@ -20,13 +20,13 @@ def test_table_reuses_what_is_known(smallest, library_file, tmp_path, monkeypatc
     argv = ["--design", "./smallest.json", "--liberty", str(library_file)]
     assert run(argv) == 0
     first = capsys.readouterr()
-    assert "1 of 1" in first.err and "| smallest | k = 2, 3 bit | 2 x 1 | fast |" in first.out
+    assert "design 0/1" in first.err and "| smallest | k = 2, 3 bit | 2 x 1 | fast |" in first.out
     assert "Wang, Lin, Wang 2017" in first.out
     assert len(list(tmp_path.glob("build/synthesis/smallest-*/linear/treemap.svg"))) == 1
     assert (tmp_path / "build" / "synthesis" / "silicon.md").read_text(encoding="utf-8") + "\n" == first.out
     assert run(argv) == 0
     second = capsys.readouterr()
-    assert "1 of 1" not in second.err and second.out == first.out
+    assert "design 0/1" not in second.err and second.out == first.out
 
 
 def test_paths_over_the_target_are_named():
