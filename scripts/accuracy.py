@@ -1,4 +1,4 @@
-"""What compression costs: dense float against circulant few-bit networks, measured on the integer reference."""
+"""Measure the loss of accuracy by compression: dense float networks beside circulant few-bit ones in integers."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolErro
 from chessrnn.model.files import require_folder, write_atomic
 from chessrnn.model.text.corpus import load_corpus
 from chessrnn.model.training.study_report import loss_text, markdown, mean_rows
-from chessrnn.scripts.cli import EXIT_INTERRUPTED, command_parser, count, not_negative, positive, seed, share
+from chessrnn.scripts.cli import EXIT_INTERRUPTED, command_parser, count, not_negative, note, positive, seed, share
 
 EXAMPLES = """examples:
   chessrnn accuracy --text tinyshakespeare.txt --test-percent 10
@@ -23,7 +23,8 @@ EXAMPLES = """examples:
   chessrnn accuracy --text FILE --tasks characters --ablations
   chessrnn accuracy --fsdd DIR --tasks digits --splits official --cell gru
 
-Every network is a checkpoint below --runs; what is there is not trained again, and Ctrl-C loses nothing.
+Every network has a checkpoint below --runs.  Finished ones are not trained again, and the same command continues after
+Ctrl-C.
 Public data: any UTF-8 text (tinyshakespeare, War and Peace from gutenberg.org); the Free Spoken Digit Dataset
 (https://github.com/Jakobovski/free-spoken-digit-dataset); the CMU pronouncing dictionary
 (https://github.com/cmusphinx/cmudict)."""
@@ -31,17 +32,17 @@ TASKS = ("characters", "words", "digits", "phones")
 EVERY_SPEAKER = "all"
 SPLITS = ("both", "official", "speakers")
 AUGMENTATIONS = ("noise", "warp")
-# Factor of the updates of a smoke test.
+# Factor of the numbers of updates in a smoke test.
 QUICK = 0.1
 
 
 def names(text: str) -> list[str]:
-    """``argparse`` type of names with commas between them."""
+    """``argparse`` type of names that are separated by commas."""
     return text.split(",")
 
 
 def seeds(text: str) -> list[int]:
-    """``argparse`` type of seeds with commas between them."""
+    """``argparse`` type of seeds that are separated by commas."""
     return list(dict.fromkeys(seed(part) for part in text.split(",")))
 
 
@@ -49,51 +50,74 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser("accuracy", __doc__, EXAMPLES)
     parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text of the language tasks")
-    parser.add_argument("--test-percent", type=count, default=5, help="end of the text that is tested; default 5")
-    parser.add_argument("--fsdd", type=Path, metavar="DIR", help="recordings {digit}_{speaker}_{take}.wav")
+    parser.add_argument(
+        "--test-percent", type=count, default=5, help="share of the text, at its end, for tests; default 5"
+    )
+    parser.add_argument("--fsdd", type=Path, metavar="DIR", help="folder of recordings {digit}_{speaker}_{take}.wav")
     parser.add_argument("--cmudict", type=Path, metavar="FILE", help="dictionary for the task phones, plain or .gz")
-    parser.add_argument("--tasks", metavar="LIST", help=f"of {','.join(TASKS)}; default all whose data is given")
-    parser.add_argument("--splits", choices=SPLITS, default="both", help="of the recordings; default both")
-    parser.add_argument("--speakers", default=EVERY_SPEAKER, metavar="LIST", help="held out; default all of them")
+    parser.add_argument("--tasks", metavar="LIST", help=f"some of {','.join(TASKS)}; default all whose data is given")
+    parser.add_argument("--splits", choices=SPLITS, default="both", help="splits of the recordings; default both")
+    parser.add_argument(
+        "--speakers", default=EVERY_SPEAKER, metavar="LIST", help="speakers held out in turn; default all of them"
+    )
     parser.add_argument("--hidden-language", type=count, default=256, help="H of the language tasks; default 256")
     parser.add_argument("--hidden-speech", type=count, default=128, help="H of the speech tasks; default 128")
-    parser.add_argument("--cell", choices=tuple(CELLS), default="lstm", help="default lstm")
+    parser.add_argument("--cell", choices=tuple(CELLS), default="lstm", help="recurrent cell; default lstm")
     parser.add_argument(
         "--stages", type=stages, metavar="D,C,A,Q",
-        help="updates of the dense, circulant, approximate and quantized stage; default the study's own",
+        help="updates of the dense, circulant, approximate and quantized stage; default those of the study",
     )  # fmt: skip
-    parser.add_argument("--scale", type=positive, default=1.0, help="factor of every number of updates; default 1")
+    parser.add_argument("--scale", type=positive, default=1.0, help="factor of all numbers of updates; default 1")
     parser.add_argument(
         "--retraining-rate", type=positive, metavar="RATE",
-        help="peak of the stages after the float ones, of compressed networks; default the study's own",
+        help="peak rate of the stages after the float ones; default that of the study",
     )  # fmt: skip
-    parser.add_argument("--learning-rate", type=positive, help="peak of the float stages; default the study's own")
+    parser.add_argument(
+        "--learning-rate", type=positive, help="peak rate of the float stages; default that of the study"
+    )
     parser.add_argument(
         "--cell-limit", type=not_negative, metavar="C",
-        help="at which float cell states saturate; default 8 for texts, else 0: nowhere",
+        help="magnitude at which float cell states saturate, 0 for none; default 8 for texts, otherwise 0",
     )  # fmt: skip
     parser.add_argument(
         "--reset-every", type=seed, metavar="N",
-        help="updates between zero states of a stream of text; default 16; 0: never",
+        help="updates between zero states of a stream of text, 0 for never; default 16",
     )  # fmt: skip
     parser.add_argument(
-        "--dropout", type=share, default=0.0, metavar="P", help="of the output layer's input; default 0"
+        "--dropout", type=share, default=0.0, metavar="P", help="dropout before the output layer; default 0"
     )
-    parser.add_argument("--quick", action="store_true", help="a smoke test of minutes: a tenth of the updates")
-    parser.add_argument("--ablations", action="store_true", help="also block sizes apart, activations, scratch, tries")
-    parser.add_argument("--rows", type=names, metavar="LIST", help="only these and the baseline; a wrong one lists all")
-    parser.add_argument("--augmentation", choices=AUGMENTATIONS, default="noise", help="of recordings; default noise")
-    parser.add_argument("--finished", action="store_true", help="report on what is finished, train nothing")
-    parser.add_argument("--seeds", type=seeds, default=[1], metavar="LIST", help="averaged; default 1")
-    parser.add_argument("--threads", type=count, default=1, help="of torch; another number may round differently")
-    parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), metavar="FOLDER", help="checkpoints")
-    parser.add_argument("--out", type=Path, default=Path("build/accuracy"), metavar="FOLDER", help="report")
-    parser.add_argument("--json", action="store_true", help="the report as JSON on stdout")
+    parser.add_argument("--quick", action="store_true", help="smoke test of some minutes with a tenth of the updates")
+    parser.add_argument(
+        "--ablations", action="store_true",
+        help="add rows with other block sizes of W_x and W_h, other activations, and training from scratch",
+    )  # fmt: skip
+    parser.add_argument(
+        "--rows", type=names, metavar="LIST", help="only these rows and the baseline; an unknown name lists all"
+    )
+    parser.add_argument(
+        "--augmentation", choices=AUGMENTATIONS, default="noise", help="augmentation of recordings; default noise"
+    )
+    parser.add_argument("--finished", action="store_true", help="report finished networks, and train none")
+    parser.add_argument(
+        "--seeds", type=seeds, default=[1], metavar="LIST", help="seeds whose results are averaged; default 1"
+    )
+    parser.add_argument(
+        "--threads", type=count, default=1, help="threads of torch; another number may round differently; default 1"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/accuracy"), metavar="FOLDER",
+        help="folder of checkpoints; default runs/accuracy",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/accuracy"), metavar="FOLDER",
+        help="folder of the report; default build/accuracy",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser.parse_args(argv)
 
 
 def chosen_tasks(args: argparse.Namespace) -> list[str]:
-    """Names of the tasks to run, with their data checked to be given."""
+    """Names of the tasks to run, after a check that their data is given."""
     if args.tasks is not None:
         names = args.tasks.split(",")
         for name in names:
@@ -110,7 +134,7 @@ def chosen_tasks(args: argparse.Namespace) -> list[str]:
 
 
 def stages(text: str) -> dict[str, int]:
-    """``argparse`` type of the updates of four stages: fields of a budget."""
+    """``argparse`` type of the numbers of updates of the four stages, as fields of a budget."""
     try:
         values = [int(part) for part in text.split(",")]
     except ValueError:
@@ -122,14 +146,14 @@ def stages(text: str) -> dict[str, int]:
 
 
 def draw(report: dict, folder: Path) -> list[str]:
-    """Loss against compression, one line for each study; names of the files."""
+    """Draw loss against compression, one line for each study, and return the names of the files."""
     try:
         import matplotlib
 
         matplotlib.use("Agg")
         import matplotlib.pyplot as plt
     except ImportError:
-        print("accuracy: matplotlib is not installed: no figure", file=sys.stderr)
+        note("matplotlib is not installed, so no figure is drawn")
         return []
     plt.rcParams["svg.hashsalt"] = "chessrnn"
     units = sorted({row["loss_unit"] for study in report["studies"] for row in study["rows"]})
@@ -143,7 +167,7 @@ def draw(report: dict, folder: Path) -> list[str]:
             rows = sorted(rows, key=lambda row: -row["weight_bytes"])
             ratios = [dense / row["weight_bytes"] for row in rows]
             (line,) = axis.plot(ratios, [row["loss"] for row in rows], "o", markersize=4, label=study["title"])
-            # Neighbours in height have their names on either side.
+            # The names of points of similar height alternate between the left and the right.
             by_loss = sorted(zip(ratios, rows, strict=True), key=lambda pair: (pair[0], pair[1]["loss"]))
             for number, (ratio, row) in enumerate(by_loss):
                 sizes = list(dict.fromkeys(row["block_sizes"]))
@@ -170,7 +194,7 @@ def draw(report: dict, folder: Path) -> list[str]:
 
 
 def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
-    """Title and description of every table, and its parts (task, rows, folder of checkpoints), which are averaged."""
+    """Yield the title and description of each table, and its parts (task, rows, folder of checkpoints) to average."""
     from chessrnn.model.training.study import STUDIES
 
     names = chosen_tasks(args)
@@ -199,7 +223,7 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
             ),
         )
         study = replace(study, cell=args.cell, budget=replace(study.budget, dropout=args.dropout))
-        # Networks of another cell lie apart.
+        # Networks of other cells are stored separately.
         suffix = "" if args.cell == "lstm" else f"-{args.cell}"
         tables = [(n, study.table(hidden, factor, n, args.ablations, args.rows)) for n in args.seeds]
         parts = [(task, rows, args.runs / f"{task.name}-{n}{suffix}") for task in tasks for n, rows in tables]
@@ -224,7 +248,7 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
 
 
 def task_makers(args: argparse.Namespace, names: list[str]) -> tuple[dict[str, Callable], list[str]]:
-    """For every name a function speaker → task, on data that is loaded once; and the speakers to hold out."""
+    """Functions that make the task of a speaker, by name, on data that is loaded once; and the speakers to hold out."""
     from chessrnn.model.training.tasks import fsdd
     from chessrnn.model.training.tasks.digits import DigitTask
     from chessrnn.model.training.tasks.language import CharacterTask, WordTask
@@ -246,7 +270,7 @@ def task_makers(args: argparse.Namespace, names: list[str]) -> tuple[dict[str, C
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, train and measure, write the report."""
+    """Train and measure all networks, and write the report."""
     args = parse(argv)
     require_folder(args.runs)
     require_folder(args.out)
@@ -289,7 +313,7 @@ def main(argv: list[str] | None = None) -> int:
             if is_main_process():
                 write_report(report, args.out)
     except Interrupted as interrupted:
-        print(f"accuracy: {interrupted}", file=sys.stderr)
+        print(f"chessrnn accuracy: {interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED
     if not report["studies"]:
         raise InvalidFileError(f"--runs must hold a finished dense baseline, not none in {args.runs}")
@@ -300,6 +324,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def write_report(report: dict, folder: Path) -> None:
-    """JSON and Markdown."""
+    """Write the report as JSON and as Markdown."""
     write_atomic(folder / "accuracy.json", json.dumps(report, indent=2) + "\n")
     write_atomic(folder / "accuracy.md", markdown(report))

@@ -1,4 +1,4 @@
-"""Compress a network: dense float, circulant (projected, retrained), approximated activations, few-bit integers."""
+"""Compress a network in stages: dense float, circulant, approximated activations, few-bit integers."""
 
 import argparse
 import dataclasses
@@ -18,6 +18,7 @@ from chessrnn.scripts.cli import (
     command_parser,
     config_from,
     count,
+    note,
     positive,
     print_table,
     seed,
@@ -31,7 +32,7 @@ EXAMPLES = """examples:
   chessrnn train --state-dict lstm.pt --dense 0 --text FILE
   torchrun --nproc-per-node 2 -m chessrnn train --text FILE
 
-Every stage is a checkpoint in runs/<name>/, written at every validation and on Ctrl-C; the same command continues.
+Every stage has a checkpoint in runs/<name>/, written at every validation and on Ctrl-C; the same command continues.
 Public data: any UTF-8 text; https://github.com/Jakobovski/free-spoken-digit-dataset;
 https://github.com/cmusphinx/cmudict."""
 TASKS = ("characters", "words", "digits", "phones")
@@ -42,44 +43,77 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser("train", __doc__, EXAMPLES)
     add_config_arguments(parser)
-    parser.add_argument("--task", choices=TASKS, default="characters", help="default characters")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="UTF-8 text; default Python's own documentation")
-    parser.add_argument("--test-percent", type=count, default=5, help="end of the text that is tested; default 5")
-    parser.add_argument("--fsdd", type=Path, metavar="DIR", help="recordings {digit}_{speaker}_{take}.wav")
+    parser.add_argument("--task", choices=TASKS, default="characters", help="task to train for; default characters")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="UTF-8 text of a language task; default Python's own documentation"
+    )
+    parser.add_argument(
+        "--test-percent", type=count, default=5, help="share of the text, at its end, for tests; default 5"
+    )
+    parser.add_argument("--fsdd", type=Path, metavar="DIR", help="folder of recordings {digit}_{speaker}_{take}.wav")
     parser.add_argument("--cmudict", type=Path, metavar="FILE", help="dictionary for the task phones, plain or .gz")
-    parser.add_argument("--speaker", metavar="NAME", help="held out for the test; default the official split")
+    parser.add_argument("--speaker", metavar="NAME", help="speaker held out for the test; default the official split")
     parser.add_argument(
         "--state-dict", type=Path, metavar="FILE", help="start from this float layer (.pt, .safetensors)"
     )
-    parser.add_argument("--lstm-only", action="store_true", help="of the state_dict: no embedding, no output layer")
-    parser.add_argument("--block-size-x", type=count, metavar="K", help="of W_x, where it differs from the rest")
-    parser.add_argument("--block-size-h", type=count, metavar="K", help="of W_h, where it differs from the rest")
-    parser.add_argument("--dense", type=int, default=4000, metavar="N", help="updates of the dense stage; default 4000")
-    parser.add_argument("--circulant", type=count, default=8000, metavar="N", help="updates; default 8000")
-    parser.add_argument("--approximate", type=count, default=500, metavar="N", help="updates; default 500")
-    parser.add_argument("--quantized", type=count, default=7500, metavar="N", help="updates; default 7500")
+    parser.add_argument(
+        "--lstm-only", action="store_true", help="read neither embedding nor output layer from the state_dict"
+    )
+    parser.add_argument(
+        "--block-size-x", type=count, metavar="K", help="block size of W_x, if it differs from the rest"
+    )
+    parser.add_argument(
+        "--block-size-h", type=count, metavar="K", help="block size of W_h, if it differs from the rest"
+    )
+    parser.add_argument(
+        "--dense", type=seed, default=4000, metavar="N", help="updates of the dense stage; default 4000"
+    )
+    parser.add_argument(
+        "--circulant", type=count, default=8000, metavar="N", help="updates of the circulant stage; default 8000"
+    )
+    parser.add_argument(
+        "--approximate", type=count, default=500, metavar="N",
+        help="updates of the stage with approximated activations; default 500",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quantized", type=count, default=7500, metavar="N", help="updates of the quantized stage; default 7500"
+    )
     parser.add_argument("--batch", type=count, default=64, help="sequences of an update; default 64")
     parser.add_argument("--segment", type=count, default=64, help="steps of truncated back-propagation; default 64")
-    parser.add_argument("--cell-limit", type=positive, metavar="C", help="at which the float LSTM's state saturates")
+    parser.add_argument(
+        "--cell-limit", type=positive, metavar="C", help="magnitude at which the cell state of a float LSTM saturates"
+    )
     parser.add_argument("--reset-every", type=count, metavar="N", help="updates between zero states of a text's stream")
     parser.add_argument(
-        "--dropout", type=share, default=0.0, metavar="P", help="of the output layer's input; default 0"
+        "--dropout", type=share, default=0.0, metavar="P", help="dropout before the output layer; default 0"
     )
-    parser.add_argument("--learning-rate", type=positive, default=1e-2, help="peak, of the float stages; default 0.01")
-    parser.add_argument("--retraining-rate", type=positive, default=3e-3, help="peak, of the others; default 0.003")
-    parser.add_argument("--distillation", type=float, default=0.0, help="share of the dense teacher; default 0")
-    parser.add_argument("--evaluate-every", type=count, default=250, metavar="N", help="updates; default 250")
-    parser.add_argument("--seed", type=seed, default=1, help="default 1")
-    parser.add_argument("--threads", type=count, default=1, help="of torch; another number may round differently")
-    parser.add_argument("--name", help="folder of the run below --runs; the configuration's name when left out")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="default runs")
+    parser.add_argument(
+        "--learning-rate", type=positive, default=1e-2, help="peak rate of the float stages; default 0.01"
+    )
+    parser.add_argument(
+        "--retraining-rate", type=positive, default=3e-3, help="peak rate of the other stages; default 0.003"
+    )
+    parser.add_argument(
+        "--distillation", type=float, default=0.0, help="share of the dense teacher's outputs in the loss; default 0"
+    )
+    parser.add_argument(
+        "--evaluate-every", type=count, default=250, metavar="N", help="updates between validations; default 250"
+    )
+    parser.add_argument("--seed", type=seed, default=1, help="seed of weights and batches; default 1")
+    parser.add_argument(
+        "--threads", type=count, default=1, help="threads of torch; another number may round differently; default 1"
+    )
+    parser.add_argument("--name", help="folder of the run below --runs; default the configuration's name")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="folder of runs; default runs"
+    )
     parser.add_argument("--export", type=Path, metavar="FILE", help="write the weight image (.safetensors)")
-    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
 
 
 def make_task(args: argparse.Namespace):
-    """The task with its data."""
+    """Create the task with its data."""
     from chessrnn.model.training.tasks import fsdd
     from chessrnn.model.training.tasks.digits import DigitTask
     from chessrnn.model.training.tasks.language import CharacterTask, WordTask
@@ -98,11 +132,10 @@ def make_task(args: argparse.Namespace):
 
 
 def make_stages(args: argparse.Namespace, config, task):
-    """The chain of stages, as its last one."""
+    """Create the chain of stages, and return the last one, which refers to the others."""
     from chessrnn.model.training.initial_weights import load_initial
     from chessrnn.model.training.pipeline import Stage, StageSettings
 
-    require(args.dense >= 0, "--dense", "0 or more", args.dense)
     require(args.dense > 0 or args.state_dict is not None, "--dense", "at least 1 without --state-dict", args.dense)
     require(args.dense > 0 or args.distillation == 0, "--dense", "at least 1 with --distillation", args.dense)
     if task.num_features is not None:
@@ -152,7 +185,7 @@ def make_stages(args: argparse.Namespace, config, task):
 
 
 def baselines(task) -> dict[str, float]:
-    """Markov models of characters, to compare with."""
+    """Bits per character of Markov models, for comparison."""
     corpus = task.corpus
     return {
         f"order_{order}_bits_per_character": round(
@@ -163,7 +196,7 @@ def baselines(task) -> dict[str, float]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, compress, measure, export, print."""
+    """Train all stages, measure the last one, export it on request, and print the figures."""
     args = parse(argv)
     try:
         import torch
@@ -192,7 +225,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         network = run_stage(stage, task, folder)
     except Interrupted as interrupted:
-        print(f"compress: {interrupted}", file=sys.stderr)
+        print(f"chessrnn train: {interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED
     if not is_main_process():
         return 0
@@ -217,13 +250,13 @@ def main(argv: list[str] | None = None) -> int:
         results["bits_per_character"] = figures["bits_per_symbol"]
     if args.export is not None:
         metrics = {**results, "settings": dataclasses.asdict(stage.settings)}
-        # The network's own configuration has a dense stage's architecture nowhere: it is the one that was asked for.
+        # The network's configuration has the requested architecture, not the one of the dense stage.
         weight_image(network, task.symbols, text_sha256=task.corpus.sha256, metrics=metrics, command=command).save(
             args.export
         )
         results["export"] = str(args.export)
     if fracs != list(config.quantization.weight_frac):
-        print(f"note: the weights fit --config {folder / 'config.json'}", file=sys.stderr)
+        note(f"the weights fit --config {folder / 'config.json'}")
     write_atomic(folder / "report.json", json.dumps({"command": command, **results}, indent=2) + "\n")
     print(json.dumps(results, indent=2)) if args.json else print_table(list(results.items()))
     return 0

@@ -1,4 +1,4 @@
-"""Trained float layers → the accelerator's weight image, retrained or not, and what it costs."""
+"""Convert the trained float layers of a model file to a weight image, with or without retraining."""
 
 import argparse
 import json
@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,10 +26,13 @@ from chessrnn.scripts.cli import (
     EXIT_MISMATCH,
     command_parser,
     count,
+    note,
     positive,
     print_table,
     printable,
+    report_problems,
     seed,
+    whole,
 )
 from chessrnn.scripts.model_arguments import add_model_arguments, network_from
 
@@ -44,17 +48,17 @@ Then:
   chessrnn verilog --config runs/lstm/lstm.json --weights runs/lstm/lstm.safetensors
   chessrnn sim --config runs/lstm/lstm.json --weights runs/lstm/lstm.safetensors
 
-Without --retrain it is the quick path, and loses what --retrain wins back: every layer learns to do what its float
-original does on the inputs of --calibrate, a tenth of which is held out and measured on.  Checkpoints lie in the folder
-of the output; Ctrl-C loses nothing, the same command continues.  With text or labels at hand chessrnn train
---state-dict lstm.pt trains for the task itself."""
+The conversion without --retrain is quick and loses accuracy, which --retrain wins back: every layer is trained to
+compute what its float original computes on the inputs of --calibrate, a tenth of which is held out for measurement.
+Checkpoints are in the folder of the output; after Ctrl-C the same command continues.  Where text or labels are
+available, chessrnn train --state-dict lstm.pt trains for the task itself."""
 MAX_CALIBRATION_ELEMENTS = 1 << 27
-# Far above what any format of x holds.
+# Far beyond the range of any format of x.
 MAX_CALIBRATION = 1e6
 HELD_OUT_SHARE = 0.1
 LEARNING_RATE = 5e-3
 SIMULATED_STEPS = 200
-# Of the learning rate of float layers, that of integers.
+# Learning rate of quantized layers as a fraction of that of float layers.
 RETRAINING_RATE = 0.3
 
 
@@ -63,42 +67,52 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = command_parser("convert", __doc__, EXAMPLES)
     add_model_arguments(parser)
     parser.add_argument(
-        "--calibrate", type=Path, metavar="NPY", help="inputs (steps, batch, X) or (steps, X) of the network, .npy"
+        "--calibrate",
+        type=Path,
+        metavar="NPY",
+        help=".npy file with inputs (steps, batch, X) or (steps, X) of the network",
     )
     parser.add_argument(
-        "--retrain", type=count, metavar="N", help="updates of every layer; needs torch and --calibrate; default none"
+        "--retrain", type=count, metavar="N", help="retrain every layer for N updates; needs torch and --calibrate"
     )
-    parser.add_argument("--learning-rate", type=positive, help=f"peak, of --retrain; default {LEARNING_RATE}")
+    parser.add_argument("--learning-rate", type=positive, help=f"peak rate of --retrain; default {LEARNING_RATE}")
     parser.add_argument(
-        "--layer", type=int, metavar="N", help="one of several, from 0, those before it run in float; default all"
+        "--layer",
+        type=whole,
+        metavar="N",
+        help="convert only layer N, from 0; layers before it run in float; default all",
     )
     parser.add_argument(
-        "--direction", choices=("forward", "reverse"), help="one of a bidirectional layer; default both"
+        "--direction",
+        choices=("forward", "reverse"),
+        help="convert one direction of a bidirectional layer; default both",
     )
     parser.add_argument(
         "--set", dest="settings", action="append", default=[], metavar="SECTION.FIELD=VALUE",
-        help="of the configuration, instead of what is chosen here, e.g. quantization.x=Q2.6; may be repeated",
+        help="set a field of the configuration that is chosen otherwise, e.g. quantization.x=Q2.6; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--name", help="of the configuration and the files; default the model file's")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default runs/<name>")
+    parser.add_argument("--name", help="name of the configuration and the files; default that of the model file")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder to write; default runs/<name>")
     parser.add_argument(
-        "--sim", choices=("verilator", "icarus"), help="emit the Verilog, feed it the same inputs, compare every h"
+        "--sim",
+        choices=("verilator", "icarus"),
+        help="simulate the emitted Verilog on the same inputs, and compare every h",
     )
-    parser.add_argument("--steps", type=count, help=f"of each run of --sim; default {SIMULATED_STEPS}")
+    parser.add_argument("--steps", type=count, help=f"steps of each run of --sim; default {SIMULATED_STEPS}")
     parser.add_argument(
-        "--seed", type=seed, default=1, help="of retraining, the noise that stands for inputs, and stalls; default 1"
+        "--seed", type=seed, default=1, help="seed of retraining, of noise in place of inputs, and of stalls; default 1"
     )
-    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
 
 
 def load_calibration(path: Path, size: int) -> np.ndarray:
-    """Inputs (T, B, X) in float64.
+    """Read inputs (T, B, X) in float64.
 
     Raises
     ------
     InvalidFileError
-        No such .npy file, not of numbers, not of the network's input size, or too large.
+        The file is no .npy file of numbers, has another input size than the network, or is too large.
     """
     try:
         values = np.load(path, allow_pickle=False, mmap_mode="r")
@@ -120,12 +134,12 @@ def load_calibration(path: Path, size: int) -> np.ndarray:
 
 
 def choose_layers(args: argparse.Namespace, network: RecurrentNetwork) -> tuple[int, int, int | None]:
-    """Number of the first layer that is meant, how many are, and the number of their direction, ``None`` for both.
+    """Index of the first chosen layer, the number of chosen layers, and their direction, ``None`` for both.
 
     Raises
     ------
     InvalidValueError
-        Layers of different directions, or one direction of several layers, and the arguments do not choose one.
+        The layers have different directions, or one direction of several layers is asked for.
     """
     count, found = len(network.layers), {layer.direction for layer in network.layers}
     if args.layer is None and count > 1:
@@ -144,7 +158,7 @@ def choose_layers(args: argparse.Namespace, network: RecurrentNetwork) -> tuple[
 
 
 def layer_inputs(network: RecurrentNetwork, number: int, reverse: bool, x: np.ndarray) -> np.ndarray:
-    """What the chosen layer is fed when the network is fed x."""
+    """Inputs of the chosen layer when the network reads x."""
     lengths = np.full(x.shape[1], len(x))
     for layer in network.layers[:number]:
         x, _ = run_layer(layer, x, lengths)
@@ -152,17 +166,17 @@ def layer_inputs(network: RecurrentNetwork, number: int, reverse: bool, x: np.nd
 
 
 def hold_out(values: np.ndarray, by_steps: bool) -> tuple[np.ndarray, np.ndarray]:
-    """What is learnt from and what is measured on, of (T, B, X): the last sequences, or the last steps of all.
+    """Divide (T, B, X) into data for learning and for measurement: the last sequences, or the last steps of all.
 
     Parameters
     ----------
     by_steps : bool
-        All sequences have to stay, as the file has first states for them.
+        Whether all sequences must be kept, because the file has first states for them.
 
     Raises
     ------
     InvalidFileError
-        Too little data.
+        There is too little data.
     """
     (steps, batch), least = values.shape[:2], round(1 / HELD_OUT_SHARE)
     if batch >= least and not by_steps:
@@ -176,12 +190,12 @@ def hold_out(values: np.ndarray, by_steps: bool) -> tuple[np.ndarray, np.ndarray
 
 
 def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | None, folder: Path):
-    """The inputs that are learnt from, and what learns.
+    """Inputs for learning, and the retraining that uses them.
 
     Raises
     ------
     InvalidFileError
-        Too little data.
+        There is too little data.
     """
     require(calibration is not None, "--calibrate", "given with --retrain", None)
     try:
@@ -203,7 +217,7 @@ def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | 
 
 
 def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source: str) -> tuple[dict, list[str]]:
-    """Feed the inputs through the emitted Verilog, without stalls and with them; figures, and what went wrong."""
+    """Simulate the emitted Verilog on the inputs, with and without stalls; its figures, and every problem found."""
     from chessrnn.sim.build import emit
     from chessrnn.sim.runner import Run, simulate
     from chessrnn.sim.scenarios import Scenario
@@ -227,62 +241,118 @@ def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source
     return figures, [f"{one.run.name}: {problem}" for one in results for problem in one.problems]
 
 
+class Converted(NamedTuple):
+    """Result of a conversion, and the files that it is written to."""
+
+    result: Conversion
+    command: str
+    folder: Path
+    name: str
+
+    @property
+    def image(self) -> Path:
+        return self.folder / f"{self.name}.safetensors"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / f"{self.name}.json"
+
+    @property
+    def first_state(self) -> Path:
+        return self.folder / f"{self.name}.state.hex"
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Parse, convert, write, print."""
+    """Convert the layers of a model file, write the result, simulate it on request, and print the report."""
     args = parse(argv)
-    for name, needed in (("learning_rate", "retrain"), ("steps", "sim")):
-        given = getattr(args, name)
-        rule = f"left out without --{needed}"
-        require(given is None or getattr(args, needed) is not None, f"--{name.replace('_', '-')}", rule, given)
+    check_options(args)
     network = network_from(args)
     number, count, index = choose_layers(args, network)
     layers = network.layers[number : number + count]
+    chosen = list(layers) if index is None else [one_direction(layer, index) for layer in layers]
     name = args.name or re.sub(r"[^A-Za-z0-9_-]+", "_", args.model.stem) or "imported"
-    calibration = None
-    if args.calibrate is not None:
-        reverse = index == 1 or layers[0].direction == "reverse"
-        inputs = load_calibration(args.calibrate, network.input_size)
-        print(f"calibrating on {inputs.shape[0]} steps of {inputs.shape[1]} sequences", file=sys.stderr)
-        calibration = layer_inputs(network, number, reverse, inputs)
+    calibration = calibration_for(args, network, number, index == 1 or layers[0].direction == "reverse")
     settings = dict(parse_setting(text) for text in args.settings)
     rng = np.random.default_rng(args.seed)
-    chosen = list(layers) if index is None else [one_direction(layer, index) for layer in layers]
     folder, retraining = args.output or Path("runs") / name, None
     require_folder(folder)
+    learnt = calibration
     if args.retrain is not None:
-        calibration, retraining = make_retraining(args, chosen, calibration, folder)
+        learnt, retraining = make_retraining(args, chosen, calibration, folder)
     try:
-        result = convert(chosen, args.k, args.weight_bits, name, settings, calibration, rng, retraining)
+        result = convert(chosen, args.k, args.weight_bits, name, settings, learnt, rng, retraining)
     except Interrupted as interrupted:
-        print(f"convert: {interrupted}", file=sys.stderr)
+        print(f"chessrnn convert: {interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    longest = result.config.sequence_steps
-    if result.config.network.bidirectional and calibration is not None and len(calibration) > longest:
-        cut = f"sequences of {len(calibration)} steps are cut after {longest}"
-        print(f"note: {cut}: --set architecture.sequence_steps={len(calibration)}", file=sys.stderr)
-    for note in network.notes:
-        print(f"note: {printable(note)}", file=sys.stderr)
-
-    arguments = sys.argv[1:] if argv is None else argv
-    command = shlex.join(["chessrnn", "convert", *(a for a in arguments if a != "--json")])
-    image, config = folder / f"{name}.safetensors", folder / f"{name}.json"
-    WeightImage(result.weights, metrics=result.report, command=command).save(image)
-    write_atomic(config, result.config.to_json())
-    report = {"command": command, **result.report, "weights": str(image), "config": str(config)}
-    if result.state is not None:
-        report["first_state"] = str(folder / f"{name}.state.hex")
-        write_atomic(Path(report["first_state"]), state_text(result.config, result.state))
-    problems = []
+    print_notes(network, result.config, learnt)
+    converted = Converted(result, command_line(argv), folder, name)
+    report, problems = write(converted), []
     if args.sim is not None:
-        report["simulation"], problems = simulated(result, folder / "verilog", args, str(image))
+        report["simulation"], problems = simulated(result, folder / "verilog", args, str(converted.image))
     write_atomic(folder / "report.json", json.dumps(report, indent=2) + "\n")
     if args.json:
         print(json.dumps(report, indent=2))
     else:
         _print(report, result.config)
-    for problem in problems:
-        print(f"convert: {problem}", file=sys.stderr)
+    report_problems("convert", problems)
     return EXIT_MISMATCH if problems else 0
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Reject options that have no effect without another one.
+
+    Raises
+    ------
+    InvalidValueError
+        ``--learning-rate`` is given without ``--retrain``, or ``--steps`` without ``--sim``.
+    """
+    for name, needed in (("learning_rate", "retrain"), ("steps", "sim")):
+        given = getattr(args, name)
+        rule = f"left out without --{needed}"
+        require(given is None or getattr(args, needed) is not None, f"--{name.replace('_', '-')}", rule, given)
+
+
+def calibration_for(
+    args: argparse.Namespace, network: RecurrentNetwork, number: int, reverse: bool
+) -> np.ndarray | None:
+    """Inputs (T, B, X) of the first converted layer for those of ``--calibrate``, or ``None`` without them."""
+    if args.calibrate is None:
+        return None
+    inputs = load_calibration(args.calibrate, network.input_size)
+    print(f"calibrating on {inputs.shape[0]} steps of {inputs.shape[1]} sequences", file=sys.stderr)
+    return layer_inputs(network, number, reverse, inputs)
+
+
+def print_notes(network: RecurrentNetwork, config: Config, calibration: np.ndarray | None) -> None:
+    """Print remarks about the model file, and about sequences that the accelerator divides."""
+    if config.network.bidirectional and calibration is not None and len(calibration) > config.sequence_steps:
+        cut = f"sequences of {len(calibration)} steps are cut after {config.sequence_steps}"
+        note(f"{cut}: --set architecture.sequence_steps={len(calibration)}")
+    for text in network.notes:
+        note(printable(text))
+
+
+def command_line(argv: list[str] | None) -> str:
+    """The command as it can be repeated in a shell."""
+    arguments = sys.argv[1:] if argv is None else argv
+    return shlex.join(["chessrnn", "convert", *(argument for argument in arguments if argument != "--json")])
+
+
+def write(converted: Converted) -> dict:
+    """Write weight image, configuration and first state, and return the report."""
+    result, command = converted.result, converted.command
+    WeightImage(result.weights, metrics=result.report, command=command).save(converted.image)
+    write_atomic(converted.config, result.config.to_json())
+    report = {
+        "command": command,
+        **result.report,
+        "weights": str(converted.image),
+        "config": str(converted.config),
+    }
+    if result.state is not None:
+        report["first_state"] = str(converted.first_state)
+        write_atomic(converted.first_state, state_text(result.config, result.state))
+    return report
 
 
 def _percent(value: float) -> str:
@@ -290,7 +360,7 @@ def _percent(value: float) -> str:
 
 
 def _costs(report: dict) -> list[tuple[str, str]]:
-    """Rows of the errors of one layer, or of all together."""
+    """Rows with the errors of one layer, or of all together."""
     projection, rounding, output = report["projection"], report["rounding"], report["output"]
     then = "rounding the retrained one" if "retrained" in output else "rounding after it"
     rows = [

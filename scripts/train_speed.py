@@ -1,4 +1,4 @@
-"""Time of one training pass, forward and backward, beside torch.nn.LSTM of the same size in the same run."""
+"""Time a training pass, forward and backward, beside torch.nn.LSTM of the same size in the same run."""
 
 import argparse
 import json
@@ -13,35 +13,37 @@ EXAMPLES = """examples:
   chessrnn train-speed
   chessrnn train-speed --hidden 256 --block-sizes 4,8 --ways
 
-Times are processor seconds of one thread, the least of --repeats rounds in which all take turns, so that another
-program's load falls on all of them alike."""
+Times are processor seconds of one thread, the least of --repeats rounds.  All networks take turns in a round, so that
+the load of other programs affects all of them in the same way."""
 STAGES = ("float", "approximate", "quantized")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser("train-speed", __doc__, EXAMPLES)
-    parser.add_argument("--input", type=count, default=512, metavar="X", help="default 512")
-    parser.add_argument("--hidden", type=count, default=512, metavar="H", help="default 512")
-    parser.add_argument("--batch", type=count, default=32, help="default 32")
-    parser.add_argument("--steps", type=count, default=35, help="default 35")
-    parser.add_argument("--block-sizes", default="8,16", metavar="LIST", help="default 8,16")
-    parser.add_argument("--bits", default="8,4", metavar="LIST", help="of the quantized networks; default 8,4")
-    parser.add_argument("--ways", action="store_true", help="also every algorithm for the products, in float")
-    parser.add_argument("--repeats", type=count, default=7, help="rounds; default 7")
-    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    parser.add_argument("--input", type=count, default=512, metavar="X", help="input size; default 512")
+    parser.add_argument("--hidden", type=count, default=512, metavar="H", help="hidden size; default 512")
+    parser.add_argument("--batch", type=count, default=32, help="sequences of a pass; default 32")
+    parser.add_argument("--steps", type=count, default=35, help="steps of a sequence; default 35")
+    parser.add_argument("--block-sizes", default="8,16", metavar="LIST", help="block sizes; default 8,16")
+    parser.add_argument(
+        "--bits", default="8,4", metavar="LIST", help="weight widths of quantized networks; default 8,4"
+    )
+    parser.add_argument("--ways", action="store_true", help="time every algorithm of the products as well, in float")
+    parser.add_argument("--repeats", type=count, default=7, help="rounds of the measurement; default 7")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
 
 
 def numbers(text: str, option: str) -> list[int]:
-    """``"8,16"`` → [8, 16]."""
+    """Whole numbers of an option such as ``8,16``."""
     parts = text.split(",")
     require(all(part.isdigit() for part in parts), option, "whole numbers with commas between", text)
     return [int(part) for part in parts]
 
 
 def candidates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
-    """One training pass of every network, by name; the dense torch.nn.LSTM first."""
+    """Functions that do one training pass of each network, by name, with the dense torch.nn.LSTM first."""
     import torch
 
     from chessrnn.model.training.export import choose_formats
@@ -88,19 +90,19 @@ def candidates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
 
 def measure(passes: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Least processor seconds of each, measured in turns after one turn that warms up."""
+    """Least processor seconds of each pass, measured in rounds after one that warms up."""
     best = dict.fromkeys(passes, float("inf"))
-    for turn in range(repeats + 1):
+    for round_ in range(repeats + 1):
         for name, once in passes.items():
             began = time.process_time()
             once()
-            if turn:
+            if round_:
                 best[name] = min(best[name], time.process_time() - began)
     return best
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, measure, print."""
+    """Time all networks, and print the results."""
     args = parse(argv)
     try:
         import torch
