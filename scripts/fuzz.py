@@ -1,4 +1,4 @@
-"""Random small designs: emitted Verilog against the reference, 0 LSB, and against the predicted cycles."""
+"""Compare the emitted Verilog of random small designs with the reference, in every bit, and the predicted cycles."""
 
 import argparse
 import json
@@ -23,26 +23,26 @@ EXAMPLES = """examples:
   chessrnn fuzz --count 60 --seed 1
   chessrnn fuzz --seed 1 --only 17 --sim verilator"""
 FAILURES = Path("build") / "fuzz"
-# Products of unregistered compressors that Icarus still simulates in seconds.
+# Largest number of products behind unregistered compressors that Icarus simulates in seconds.
 MAX_GLITCHING = 128
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser("fuzz", __doc__, EXAMPLES)
-    parser.add_argument("--count", type=count, default=50, help="designs; default 50")
-    parser.add_argument("--seed", type=seed, default=1, help="default 1")
-    parser.add_argument("--only", type=seed, metavar="INDEX", help="one design of the series")
-    parser.add_argument("--jobs", type=count, default=2, help="designs at a time; default 2")
+    parser.add_argument("--count", type=count, default=50, help="number of designs; default 50")
+    parser.add_argument("--seed", type=seed, default=1, help="seed of the series of designs; default 1")
+    parser.add_argument("--only", type=seed, metavar="INDEX", help="only one design of the series")
+    parser.add_argument("--jobs", type=count, default=2, help="number of designs at a time; default 2")
     parser.add_argument(
-        "--sim", choices=SIMULATORS, default="icarus", help="default icarus, which needs no compile time"
+        "--sim", choices=SIMULATORS, default="icarus", help="the simulator; default icarus, which needs no compilation"
     )
-    parser.add_argument("--json", action="store_true", help="results as JSON on stdout")
+    parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
 
 
 def make_runs(series: int, index: int) -> list[Run]:
-    """Design ``index`` of a series: one run without stalls, one with."""
+    """Make two runs of design ``index`` of a series, without stalls and with stalls."""
     rng = np.random.default_rng([series, index])
     config = random_config(rng)
     scenario = random_scenario(config, rng)
@@ -56,9 +56,9 @@ def make_runs(series: int, index: int) -> list[Run]:
 
 
 def simulator_of(config: Config, asked: str) -> str:
-    """The simulator that is asked for, but for designs that would take it minutes.
+    """Simulator of a design: the requested one, but Verilator where Icarus would take minutes.
 
-    Icarus follows every glitch of a compressor, and without a register in front of it there are very many.
+    Icarus simulates every glitch of a compressor, and without a register in front of it there are very many.
     """
     arch = config.architecture
     glitches = arch.arithmetic == "carry_save" and not arch.pipeline.operand_register
@@ -66,7 +66,7 @@ def simulator_of(config: Config, asked: str) -> str:
 
 
 def check(series: int, index: int, simulator: str) -> dict:
-    """Emit, simulate and judge one design; plain values, as it runs in a process of its own."""
+    """Emit, simulate and judge one design; the result is plain values, as this runs in a process of its own."""
     runs = make_runs(series, index)
     scenario = runs[0].scenario
     problems, cycles = [], 0
@@ -88,7 +88,7 @@ def check(series: int, index: int, simulator: str) -> dict:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, check designs side by side, print."""
+    """Check the designs in parallel, and print a summary."""
     args = parse(argv)
     indices = range(args.count) if args.only is None else [args.only]
     started = time.perf_counter()
@@ -130,12 +130,12 @@ def main(argv: list[str] | None = None) -> int:
 def _print_failure(result: dict, args: argparse.Namespace) -> None:
     path = FAILURES / f"seed{args.seed}-{result['index']}.json"
     write_atomic(path, json.dumps(result["config"], indent=2) + "\n")
-    print(f"fuzz: design {result['index']} failed", file=sys.stderr)
+    print(f"chessrnn fuzz: design {result['index']} failed", file=sys.stderr)
     for problem in result["problems"]:
         print(f"  {problem}", file=sys.stderr)
     print(f"  configuration: {path}\n  {json.dumps(result['config'])}", file=sys.stderr)
     print(
-        f"  again: chessrnn fuzz --seed {args.seed} --only {result['index']} --sim {args.sim}",
+        f"  repeat: chessrnn fuzz --seed {args.seed} --only {result['index']} --sim {args.sim}",
         file=sys.stderr,
         flush=True,
     )
