@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.presets import preset
 from chessrnn.model.text.char_model import CharModel
 from chessrnn.model.weight_image import WeightImage
@@ -10,6 +11,7 @@ from chessrnn.model.weights import random_weights
 from chessrnn.scripts.fuzz import make_runs
 from chessrnn.scripts.weight_arguments import SHIPPED
 from chessrnn.sim.build import emit
+from chessrnn.sim.manifest import replace_file
 from chessrnn.sim.runner import Run, simulate
 from chessrnn.sim.scenarios import Scenario, continued, random_sequences, random_state
 from chessrnn.sim.stalls import StallPattern
@@ -341,12 +343,23 @@ def test_random_design(index, tmp_path):
 def test_a_wrong_weight_is_seen(tmp_path, rng):
     """The comparison itself: another network's memories must not pass."""
     config = preset("tiny")
-    emit(random_weights(config, rng), tmp_path / "build", "a test")
-    other = Scenario(random_weights(config, rng), random_sequences(config, rng, LENGTHS))
-    (result,) = simulate(tmp_path / "build", [Run(other)], "icarus")
+    scenario = Scenario(random_weights(config, rng), random_sequences(config, rng, LENGTHS))
+    emit(scenario.weights, tmp_path / "build", "a test")
+    emit(random_weights(config, rng), tmp_path / "other", "a test")
+    for path in (tmp_path / "other").glob("tiny_weights_*.mem"):
+        replace_file(tmp_path / "build", path.name, path.read_text())
+    (result,) = simulate(tmp_path / "build", [Run(scenario)], "icarus")
     assert result.mismatches > 0
     assert any("h is" in problem for problem in result.problems)
-    assert result.timeline == other.timeline
+    assert result.timeline == scenario.timeline
+
+
+def test_weights_of_another_network_are_refused(tmp_path, rng):
+    config = preset("tiny")
+    emit(random_weights(config, rng), tmp_path / "build", "a test")
+    other = Scenario(random_weights(config, rng), random_sequences(config, rng, LENGTHS))
+    with pytest.raises(InvalidFileError, match="must hold the weights of the run, not others"):
+        simulate(tmp_path / "build", [Run(other)], "icarus")
 
 
 @pytest.mark.needs("icarus")

@@ -6,6 +6,7 @@ from chessrnn.model.presets import preset
 from chessrnn.model.weights import random_weights
 from chessrnn.sim.build import VERILOG_FILE, emit
 from chessrnn.sim.lint import verilator_warnings, yosys_warnings
+from chessrnn.sim.manifest import replace_file
 
 DESIGNS = {
     "default": ("char128", {}),
@@ -53,9 +54,8 @@ FAULTS = {
 def test_faults_are_seen(fault, tmp_path, rng):
     code, check, text = FAULTS[fault]
     emit(random_weights(preset("tiny"), rng), tmp_path / "build", "a test")
-    path = tmp_path / "build" / VERILOG_FILE
-    verilog = path.read_text()
+    verilog = (tmp_path / "build" / VERILOG_FILE).read_text()
     end = verilog.index("endmodule", verilog.index("module tiny_accelerator "))
-    path.write_text(verilog[:end] + code + "\n" + verilog[end:])
+    replace_file(tmp_path / "build", VERILOG_FILE, verilog[:end] + code + "\n" + verilog[end:])
     found = check(tmp_path / "build")
     assert any(text in line for line in found), found
