@@ -16,7 +16,15 @@ from pathlib import Path
 from chessrnn.model import circulant
 from chessrnn.model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
 from chessrnn.model.cells import CELLS, Cell
-from chessrnn.model.errors import InvalidTypeError, InvalidValueError, require, require_type, shortened, shown
+from chessrnn.model.errors import (
+    InvalidFileError,
+    InvalidTypeError,
+    InvalidValueError,
+    require,
+    require_type,
+    shortened,
+    shown,
+)
 from chessrnn.model.output_plan import OutputPlan, output_plan
 from chessrnn.model.parts import CELL, PROJECTION, Part, parts_of
 from chessrnn.model.qformat import QFormat
@@ -35,6 +43,8 @@ MAX_SIZE = 65536
 MAX_NAME = 128
 # Sequence length that the memories of a bidirectional network are sized for unless the configuration gives one.
 DEFAULT_SEQUENCE_STEPS = 64
+# Fields of a build folder's config.json: the fingerprint, and the configuration itself.
+BUILD_FIELDS = {"configuration", "config"}
 
 
 def _format(text: str):
@@ -921,7 +931,21 @@ def parse_setting(text: str) -> tuple[str, object]:
 
 
 def load_config(path: str | Path) -> Config:
-    """Read a ``.json`` or ``.toml`` configuration file."""
+    """Read a ``.json`` or ``.toml`` configuration file, or the ``config.json`` of a build folder.
+
+    Raises
+    ------
+    InvalidFileError
+        The file cannot be read, or it is of a build and its fingerprint is not that of its configuration.
+    InvalidTypeError, InvalidValueError
+        A field is unknown, missing or wrong.
+    """
     path = Path(path)
-    is_toml = path.suffix == ".toml"
-    return Config.from_dict(read_toml(path) if is_toml else read_json(path, MAX_CONFIG_BYTES))
+    values = read_toml(path) if path.suffix == ".toml" else read_json(path, MAX_CONFIG_BYTES)
+    if not isinstance(values, dict) or not BUILD_FIELDS <= values.keys():
+        return Config.from_dict(values)
+    config = Config.from_dict(values["config"])
+    if values["configuration"] != config.fingerprint:
+        stated = shown(values["configuration"])
+        raise InvalidFileError(f"{path}: configuration must be {config.fingerprint}, its fingerprint, not {stated}")
+    return config

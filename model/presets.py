@@ -5,6 +5,8 @@ from pathlib import Path
 from chessrnn.model.config import Config, load_config
 from chessrnn.model.errors import InvalidValueError, shown
 
+# The file of a build folder that holds its configuration.
+BUILD_CONFIG = "config.json"
 PRESETS = {
     # The smallest network that still has several row groups, several column groups and padding, for tests.
     "tiny": {
@@ -57,7 +59,9 @@ def preset(name: str) -> Config:
 
 
 def resolve(text: str) -> Config:
-    """Configuration of a preset, or of a ``.json``/``.toml`` file, given by its name or path."""
+    """Configuration of a preset, of a ``.json``/``.toml`` file, or of a build folder, given by its name or path."""
+    if text not in PRESETS and (Path(text) / BUILD_CONFIG).is_file():
+        return load_config(Path(text) / BUILD_CONFIG)
     if text.endswith((".json", ".toml")) or "/" in text:
         return load_config(Path(text))
     return preset(text)

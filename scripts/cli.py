@@ -120,7 +120,7 @@ def add_config_arguments(parser: argparse.ArgumentParser, default: str = "char12
         "--config",
         default=default,
         metavar="NAME|FILE",
-        help=f"preset ({', '.join(PRESETS)}) or a .json/.toml file; default {default}",
+        help=f"preset ({', '.join(PRESETS)}) a .json/.toml file, or a build folder; default {default}",
     )
     parser.add_argument(
         "--set",

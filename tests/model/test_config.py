@@ -242,6 +242,19 @@ def test_toml_and_json_files(tmp_path):
     assert resolve(str(tmp_path / "a.toml")) == config
 
 
+def test_build_folder_and_its_configuration(tmp_path):
+    config = preset("tiny")
+    build = {"configuration": config.fingerprint, "prefix": "tiny", "config": config.to_dict()}
+    (tmp_path / "config.json").write_text(json.dumps(build))
+    assert load_config(tmp_path / "config.json") == config
+    assert resolve(str(tmp_path)) == config
+    build["config"]["network"]["hidden_size"] = 16
+    (tmp_path / "config.json").write_text(json.dumps(build))
+    changed = Config.from_dict(build["config"]).fingerprint
+    with pytest.raises(InvalidFileError, match=rf"configuration must be {changed}, .*, not '{config.fingerprint}'"):
+        resolve(str(tmp_path))
+
+
 @pytest.mark.parametrize(("name", "content"), [("a.json", b"{"), ("a.toml", b"= 1"), ("a.json", b"\xff\xfe")])
 def test_damaged_files(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
