@@ -13,15 +13,16 @@ from chessrnn.model.presets import preset
 from chessrnn.model.weights import random_weights
 from chessrnn.sim.build import VERILOG_FILE, emit, load_build
 from chessrnn.sim.runner import environment
+from chessrnn.sim.synthesis import yosys_process
 
 GRU = {"network.cell": "gru", "name": "second", "architecture.arithmetic": "multiplier", "architecture.tile_rows": 3}
 CYCLES = 4000
 
 
-@pytest.fixture
-def two_builds(tmp_path, rng):
-    """Folders of two small designs of different cells."""
-    folders = []
+@pytest.fixture(scope="module")
+def two_builds(tmp_path_factory):
+    """Folders of two small designs of different cells; no test changes them."""
+    folders, rng, tmp_path = [], np.random.default_rng(0), tmp_path_factory.mktemp("two")
     for config in (preset("tiny").replace({"architecture.arithmetic": "multiplier"}), preset("tiny").replace(GRU)):
         folders.append(tmp_path / config.name)
         emit(random_weights(config, rng), folders[-1], "test")
@@ -91,6 +92,29 @@ def test_two_designs_lint_together_in_verilator(two_builds, tmp_path):
         )
     errors = [line for line in done.stderr.splitlines() if "MODDUP" in line or line.startswith("%Error")]
     assert [line for line in errors if "Exiting due to" not in line] == []
+
+
+def yosys_problems(folders: Sequence, folder) -> list[str]:
+    """Errors and warnings of Yosys about designs that are read together and instantiated in one module."""
+    instances = "".join(
+        f'  {load_build(path).top} #(.MEM_DIR("{path}")) dut{number} (.clk(clk), .rst(rst));\n'
+        for number, path in enumerate(folders)
+    )
+    (folder / "both.v").write_text(f"module both(input clk, input rst);\n{instances}endmodule\n")
+    sources = [*(path / VERILOG_FILE for path in folders), folder / "both.v"]
+    reads = [f"read_verilog -defer {source}" for source in sources]
+    (folder / "both.ys").write_text("\n".join([*reads, "hierarchy -check -top both", "proc", "check -assert"]))
+    done = subprocess.run(yosys_process.command(folder / "both.ys"), capture_output=True, text=True)
+    found = re.findall(r"^.*\b(?:Warning|ERROR): .*", done.stdout + done.stderr, re.MULTILINE)
+    return found or ([f"status {done.returncode}"] if done.returncode else [])
+
+
+def test_two_designs_are_elaborated_together_by_yosys(two_builds, tmp_path):
+    assert yosys_problems(two_builds, tmp_path) == []
+
+
+def test_yosys_rejects_two_modules_of_one_name(two_builds, tmp_path):
+    assert "Re-definition of module" in yosys_problems([two_builds[0], two_builds[0]], tmp_path)[0]
 
 
 def test_no_module_of_two_designs_has_the_same_name(two_builds):
