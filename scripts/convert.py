@@ -219,6 +219,7 @@ def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | 
 def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source: str) -> tuple[dict, list[str]]:
     """Simulate the emitted Verilog on the inputs, with and without stalls; its figures, and every problem found."""
     from chessrnn.sim.build import emit
+    from chessrnn.sim.folder_lock import locked_folder
     from chessrnn.sim.runner import Run, simulate
     from chessrnn.sim.scenarios import Scenario
     from chessrnn.sim.stalls import StallPattern
@@ -228,7 +229,6 @@ def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source
         if left > 0:
             sequences.append(sequence[:left])
             left -= len(sequences[-1])
-    emit(result.weights, folder, source)
     initial = ()
     if result.state is not None:
         initial = tuple([(h[number], c[number]) for h, c in result.state] for number in range(len(sequences)))
@@ -236,7 +236,9 @@ def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source
     stalls = (StallPattern("random", 0.3, seed=args.seed + n) for n in range(2))
     runs = [Run(scenario, name="no stalls"), Run(scenario, *stalls, name="random stalls")]
     print(f"simulating {len(runs)} x {scenario.num_steps} steps with {args.sim}", file=sys.stderr)
-    results = simulate(folder, runs, args.sim)
+    with locked_folder(folder):
+        emit(result.weights, folder, source)
+        results = simulate(folder, runs, args.sim)
     figures = {"simulator": args.sim, "verilog": str(folder), "runs": [one.to_dict() for one in results]}
     return figures, [f"{one.run.name}: {problem}" for one in results for problem in one.problems]
 

@@ -29,6 +29,7 @@ from chessrnn.scripts.verilog import BUILD
 from chessrnn.scripts.weight_arguments import add_weight_arguments, note_random, weights_from
 from chessrnn.sim.build import weights_digest
 from chessrnn.sim.device_simulation import emit_device
+from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.fpga_build import (
     REPORT_FILE,
     RESOURCE_NAMES,
@@ -114,17 +115,11 @@ def main(argv: list[str] | None = None) -> int:
     link = LinkConfig.from_baud(clock_hz, args.baud or target.baud)
     folder = args.output or BUILD / f"{config.name}-{target.name}"
     build = BoardBuild(chosen.weights, target, link, folder, args.pnr_seed, progress)
-    build.prepare()
-    if args.fit:
-        return fit(args, build, config)
-    (folder / REPORT_FILE).unlink(missing_ok=True)
-    synthesized = build.synthesize()
-    if synthesized.excess:
-        raise InvalidValueError(complaint(config, synthesized))
-    placed = build.place_and_route()
-    bitstream = build.pack()
-    report = report_of(build, config, placed, bitstream, chosen.source)
-    write_atomic(folder / REPORT_FILE, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    with locked_folder(folder):
+        build.prepare()
+        if args.fit:
+            return fit(args, build, config)
+        report = build_bitstream(build, config, chosen.source)
     note_random(chosen)
     if args.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
@@ -137,12 +132,33 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def build_bitstream(build: BoardBuild, config: Config, source: str) -> dict:
+    """Carry out all stages of a build, and return its report, which is also written.
+
+    Raises
+    ------
+    InvalidValueError
+        The design is too large for the part; the message says what would fit.
+    """
+    folder = build.folder
+    (folder / REPORT_FILE).unlink(missing_ok=True)
+    synthesized = build.synthesize()
+    if synthesized.excess:
+        raise InvalidValueError(complaint(config, synthesized))
+    placed = build.place_and_route()
+    bitstream = build.pack()
+    report = report_of(build, config, placed, bitstream, source)
+    write_atomic(folder / REPORT_FILE, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    return report
+
+
 def netlist(args: argparse.Namespace) -> int:
     """Carry out ``--netlist``: write the netlist that Yosys makes of the device, for simulation."""
     config = config_of(args, *NETLIST_DEFAULT)
     chosen = weights_from(args, config)
-    folder = emit_device(chosen.weights, args.output or BUILD / f"{config.name}-netlist")
-    cells = emit_netlist(folder, progress)
+    folder = args.output or BUILD / f"{config.name}-netlist"
+    with locked_folder(folder):
+        cells = emit_netlist(emit_device(chosen.weights, folder), progress)
     if args.json:
         print(json.dumps({"configuration": config.fingerprint, "cells": cells}, indent=2))
     else:

@@ -32,6 +32,7 @@ from chessrnn.scripts.cli import (
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
 from chessrnn.sim.build import weights_digest
+from chessrnn.sim.folder_lock import locked_folder
 
 DEFAULT_BAUD = 1_000_000
 DEFAULT_PROMPT = "The "
@@ -128,20 +129,22 @@ def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Tim
             yield line, TIMEOUTS
         return
     # Imported here, as a user with a board needs no simulator.
-    from chessrnn.sim.device_simulation import DEVICE_FILE, emit_device, simulated_device
+    from chessrnn.sim.device_simulation import DEVICE_FILE, emit_device, read_device, simulated_device
     from chessrnn.sim.fpga_build import NETLIST_FILE
 
-    folder = BUILD / f"{weights.config.name}-device"
-    if args.netlist is None:
-        print(f"compiling {folder}/{DEVICE_FILE}", file=sys.stderr)
-        device = simulated_device(emit_device(weights, folder))
+    folder, source = args.netlist, NETLIST_FILE
+    if args.netlist is not None:
+        read_device(args.netlist)
     else:
-        print(f"compiling {args.netlist}/{NETLIST_FILE}", file=sys.stderr)
-        device = simulated_device(args.netlist, source=NETLIST_FILE)
-    with device as terminal:
-        print(f"the simulated device listens at {terminal.path}", file=sys.stderr)
-        with open_line(terminal.path, 115200) as line:
-            yield line, terminal.timeouts
+        folder, source = BUILD / f"{weights.config.name}-device", DEVICE_FILE
+    with locked_folder(folder):
+        print(f"compiling {folder}/{source}", file=sys.stderr)
+        if args.netlist is None:
+            emit_device(weights, folder)
+        with simulated_device(folder, source=source) as terminal:
+            print(f"the simulated device listens at {terminal.path}", file=sys.stderr)
+            with open_line(terminal.path, 115200) as line:
+                yield line, terminal.timeouts
 
 
 class Checker:

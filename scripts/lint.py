@@ -4,8 +4,9 @@ import argparse
 import json
 
 from chessrnn.scripts.cli import EXIT_MISMATCH, add_config_arguments, command_parser, config_from
-from chessrnn.scripts.verilog import current_build
+from chessrnn.scripts.verilog import build_folder, current_build
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.lint import WAIVERS, verilator_warnings, yosys_warnings
 
 EXAMPLES = """examples:
@@ -27,12 +28,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     config = config_from(args)
     chosen = weights_from(args, config)
-    directory = current_build(chosen)
     waivers = f"{WAIVERS.parent.name}/{WAIVERS.name}"
-    checks = {
-        f"verilator --lint-only -Wall with {waivers}": verilator_warnings(directory),
-        "yosys synth, check -assert, no latches": yosys_warnings(directory),
-    }
+    with locked_folder(build_folder(chosen)):
+        directory = current_build(chosen)
+        checks = {
+            f"verilator --lint-only -Wall with {waivers}": verilator_warnings(directory),
+            "yosys synth, check -assert, no latches": yosys_warnings(directory),
+        }
     if args.json:
         print(json.dumps({"configuration": config.fingerprint, "checks": checks}, indent=2))
     else:

@@ -14,6 +14,7 @@ from chessrnn.model.presets import resolve
 from chessrnn.model.progress import Progress
 from chessrnn.scripts.cli import command_parser
 from chessrnn.scripts.verilog import BUILD
+from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.synthesis.flow import TARGET_FO4
 from chessrnn.sim.synthesis.job import earlier, folder_of, run, run_key, write
 from chessrnn.sim.synthesis.library import load_libraries
@@ -86,9 +87,9 @@ def main(argv: list[str] | None = None) -> int:
             show = partial(_show, progress, done, what)
             values, _ = run(config, verilog, TOP_MODULE, library, TARGET_FO4, folder, True, show)
             done += 1
-        else:
+        with locked_folder(folder):
             write(folder, values)
-        write_atomic(folder / DRAWING, treemap(values) + "\n")
+            write_atomic(folder / DRAWING, treemap(values) + "\n")
         found.append(values)
     text = report(found)
     folder = BUILD / "synthesis"

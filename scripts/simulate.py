@@ -27,8 +27,9 @@ from chessrnn.scripts.cli import (
     report_problems,
     seed,
 )
-from chessrnn.scripts.verilog import current_build
+from chessrnn.scripts.verilog import build_folder, current_build
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.runner import SIMULATORS, Run, RunResult, simulate
 from chessrnn.sim.scenarios import Scenario, continued
 from chessrnn.sim.stalls import NONE, StallPattern
@@ -136,9 +137,10 @@ def main(argv: list[str] | None = None) -> int:
     if model is not None:
         sentence = generate(args, chosen.weights, model, text[:PROMPT_CHARACTERS])
         runs.append(sentence.run)
-    directory = current_build(chosen)
-    note_simulation(args, config, runs)
-    results = simulate(directory, runs, args.sim)
+    with locked_folder(build_folder(chosen)):
+        directory = current_build(chosen)
+        note_simulation(args, config, runs)
+        results = simulate(directory, runs, args.sim)
     verdict = Verdict()
     if model is not None and sentence is not None:
         verdict = judge_characters(args, model, sentence, results)

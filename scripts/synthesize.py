@@ -26,6 +26,7 @@ from chessrnn.scripts.cli import (
 )
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.synthesis.flow import TARGET_FO4, Synthesis
 from chessrnn.sim.synthesis.job import folder_of, run, write
 from chessrnn.sim.synthesis.library import load_libraries
@@ -118,11 +119,12 @@ def main(argv: list[str] | None = None) -> int:
     reports, status = [], 0
     for top in tops:
         place = folder if args.unit is None else folder / top
-        values, result = run(config, verilog, top, library, args.target_fo4, place, args.unit is None, progress)
-        if args.gate_level:
-            status = check_gates(args, config, result, values, place)
-        if args.power:
-            add_power(args, config, result, values, place)
+        with locked_folder(place):
+            values, result = run(config, verilog, top, library, args.target_fo4, place, args.unit is None, progress)
+            if args.gate_level:
+                status = check_gates(args, config, result, values, place)
+            if args.power:
+                add_power(args, config, result, values, place)
         reports.append(values)
         if not args.json:
             show(values, place)

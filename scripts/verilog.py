@@ -9,6 +9,7 @@ from chessrnn.model.cost.design_report import table
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, print_table
 from chessrnn.scripts.weight_arguments import Chosen, add_weight_arguments, note_random, weights_from
 from chessrnn.sim.build import TESTBENCH_FILE, VERILOG_FILE, Build, emit, load_build, why_not_current
+from chessrnn.sim.folder_lock import locked_folder
 
 BUILD = Path("build")
 
@@ -49,9 +50,17 @@ def files_of(build: Build) -> list[tuple[str, object]]:
     ]
 
 
+def build_folder(chosen: Chosen) -> Path:
+    """Folder of a design that the command line names without ``--output``."""
+    return BUILD / chosen.weights.config.name
+
+
 def current_build(chosen: Chosen) -> Path:
-    """Emit the design into ``build/<name>/`` unless it is there already, and return that folder."""
-    directory = BUILD / chosen.weights.config.name
+    """Emit the design into ``build/<name>/`` unless it is there already, and return that folder.
+
+    The caller holds the folder's lock until it has used the files.
+    """
+    directory = build_folder(chosen)
     if (reason := why_not_current(directory, chosen.weights)) is not None:
         print(f"emitting {directory}/: {reason}", file=sys.stderr)
         emit(chosen.weights, directory, chosen.source)
@@ -65,12 +74,14 @@ def main(argv: list[str] | None = None) -> int:
     config = config_from(args)
     chosen = weights_from(args, config)
     output = args.output or BUILD / config.name
-    report = emit(chosen.weights, output, chosen.source, args.prefix)
+    with locked_folder(output):
+        report = emit(chosen.weights, output, chosen.source, args.prefix)
+        build = load_build(output)
     note_random(chosen)
     if args.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         print_table([*table(report), ("weights from", chosen.source), ("written to", f"{output}/")])
         print()
-        print_table(files_of(load_build(output)))
+        print_table(files_of(build))
     return 0

@@ -13,6 +13,7 @@ from chessrnn.scripts.fpga import progress
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
 from chessrnn.sim.build import VERILOG_FILE, emit
+from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.fpga_build import yosys
 
 FAMILIES = {"xc7": "7-series", "xcup": "UltraScale+"}
@@ -114,8 +115,9 @@ def main(argv: list[str] | None = None) -> int:
     settings = {"architecture.arithmetic": "multiplier", **dict(parse_setting(text) for text in args.settings)}
     config = resolve(args.config).replace(settings)
     chosen, folder = weights_from(args, config), BUILD / f"{config.name}-xilinx"
-    emit(chosen.weights, folder, chosen.source, prefix="")
-    found = {family: synthesize(folder, family) for family in args.family}
+    with locked_folder(folder):
+        emit(chosen.weights, folder, chosen.source, prefix="")
+        found = {family: synthesize(folder, family) for family in args.family}
     cycles = Schedule(config).initiation_interval
     if args.json:
         design = {"configuration": config.fingerprint, "cycles_per_step": cycles, "families": found}

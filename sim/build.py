@@ -29,6 +29,7 @@ from chessrnn.model.progress import elapsed
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim import plain_testbench, scenarios
+from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.manifest import check_files, write_files
 from chessrnn.sim.scenarios import Scenario, random_sequences
 
@@ -159,7 +160,7 @@ def emit(weights: NetworkWeights, path: str | Path, source: str, prefix: str | N
         texts[mem_file(prefix, name)] = mem_text(spec, beats, config.fingerprint)
     counts = len(scenario.x_beats), len(scenario.h_beats)
     texts[TESTBENCH_FILE] = plain_testbench.testbench(config, prefix, top_module(prefix), *counts)
-    with replaced_directory(path, CONFIG_FILE) as directory:
+    with locked_folder(path), replaced_directory(path, CONFIG_FILE) as directory:
         write_files(directory, texts)
     return report
 

@@ -23,6 +23,7 @@ from chessrnn.model.schedule import Schedule
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import LayerWeights
 from chessrnn.sim.build import CONFIG_FILE, generator_digest, weights_digest
+from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.manifest import check_files, write_files
 from chessrnn.sim.runner import SIMULATORS, SimulationError, _compile, _runner, _tail, environment
 
@@ -63,6 +64,13 @@ def device_texts(weights: LayerWeights, link: LinkConfig) -> dict[str, str]:
 def emit_device(weights: LayerWeights, path: str | Path, link: LinkConfig = SIMULATED_LINK) -> Path:
     """Write a device's directory completely or not at all, unless it is up to date."""
     path = Path(path)
+    with locked_folder(path):
+        _emit_device(weights, path, link)
+    return path
+
+
+def _emit_device(weights: LayerWeights, path: Path, link: LinkConfig) -> None:
+    """Write a device's directory, which this process has locked, unless it is up to date."""
     wanted = {
         "configuration": weights.config.fingerprint,
         "weights_sha256": weights_digest(weights),
@@ -79,7 +87,6 @@ def emit_device(weights: LayerWeights, path: str | Path, link: LinkConfig = SIMU
         texts = device_texts(weights, link)
         with replaced_directory(path, CONFIG_FILE) as directory:
             write_files(directory, texts)
-    return path
 
 
 def read_device(directory: str | Path) -> dict:
@@ -135,7 +142,13 @@ def simulated_device(
         The simulator is installed and fails.
     """
     require(simulator in SIMULATORS, "simulator", f"one of {', '.join(SIMULATORS)}", simulator)
-    directory = Path(directory).resolve()
+    read_device(directory)  # a missing folder is rejected before one is made for the lock
+    with locked_folder(directory):
+        yield from _simulated(Path(directory).resolve(), simulator, source)
+
+
+def _simulated(directory: Path, simulator: str, source: str) -> Iterator[Terminal]:
+    """Run the device of a directory that this process has locked."""
     values = read_device(directory)
     generated = check_files(directory, (CONFIG_FILE, DEVICE_FILE))
     verilog = directory / source

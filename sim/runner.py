@@ -18,7 +18,8 @@ from chessrnn.model.progress import elapsed
 from chessrnn.model.schedule import Schedule, Timeline
 from chessrnn.model.state_beats import state_bits
 from chessrnn.model.text_file import read_json
-from chessrnn.sim.build import VERILOG_FILE, load_build, weights_digest
+from chessrnn.sim.build import VERILOG_FILE, Build, load_build, weights_digest
+from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.manifest import file_digest, read_manifest
 from chessrnn.sim.scenarios import Scenario
 from chessrnn.sim.stalls import NONE, StallPattern
@@ -171,11 +172,18 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
         The simulator is installed and fails.
     """
     require(simulator in SIMULATORS, "simulator", f"one of {', '.join(SIMULATORS)}", simulator)
-    build = load_build(directory)
+    if not Path(directory).parent.is_dir():
+        load_build(directory)  # raises, in place of making a folder for the lock
+    with locked_folder(directory):
+        return _simulate(load_build(directory), runs, simulator)
+
+
+def _simulate(build: Build, runs: Sequence[Run], simulator: str) -> list[RunResult]:
+    """Run scenarios on a build directory that this process has locked."""
     for run in runs:
         assert run.scenario.config.fingerprint == build.config.fingerprint, "a run belongs to its build directory"
         if weights_digest(run.scenario.weights) != build.weights_sha256:
-            raise InvalidFileError(f"{directory} must hold the weights of the run, not others: generate it again")
+            raise InvalidFileError(f"{build.path} must hold the weights of the run, not others: generate it again")
     directory = build.path.resolve()
     compiled = directory / "sim" / simulator
     schedule = Schedule(build.config)

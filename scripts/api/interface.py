@@ -207,6 +207,7 @@ def simulate(
         when all is equal, the cycles to the prediction as well).
     """
     from chessrnn.sim.build import emit
+    from chessrnn.sim.folder_lock import locked_folder
     from chessrnn.sim.runner import Run
     from chessrnn.sim.runner import simulate as run_simulator
     from chessrnn.sim.scenarios import Scenario
@@ -222,11 +223,12 @@ def simulate(
         if left > 0:
             sequences.append(sequence[:left])
             left -= len(sequences[-1])
-    emit(weights, folder, "chessrnn.simulate")
     scenario = Scenario(weights, tuple(sequences))
     stalls = [StallPattern("random", 0.3, seed=number) for number in range(2)]
     runs = [Run(scenario, name="no stalls"), Run(scenario, *stalls, name="random stalls")]
-    return run_simulator(folder, runs, simulator)
+    with locked_folder(folder):
+        emit(weights, folder, "chessrnn.simulate")
+        return run_simulator(folder, runs, simulator)
 
 
 def synthesize(

@@ -11,6 +11,7 @@ from chessrnn.model.cost import area
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.files import make_folder, write_atomic
 from chessrnn.model.text_file import read_json
+from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.synthesis import opensta
 from chessrnn.sim.synthesis.flow import Synthesis, synthesize
 from chessrnn.sim.synthesis.library import Library
@@ -76,7 +77,22 @@ def run(
 ) -> tuple[dict, Synthesis]:
     """Synthesize, write the reports, and return their values and the synthesized design."""
     key = run_key(verilog, top, library, target_fo4)
-    folder = make_folder(folder).resolve()
+    with locked_folder(folder):
+        return _run(key, config, verilog, top, library, target_fo4, make_folder(folder).resolve(), whole, progress)
+
+
+def _run(
+    key: str,
+    config: Config,
+    verilog: str,
+    top: str,
+    library: Library | None,
+    target_fo4: float,
+    folder: Path,
+    whole: bool,
+    progress: Callable[[str], None],
+) -> tuple[dict, Synthesis]:
+    """Synthesize in a folder that this process has locked."""
     # An old report is removed first, so that an interrupted run does not leave it beside files of another run.
     (folder / REPORT_FILE).unlink(missing_ok=True)
     fraction = PORTS_FRACTION if whole else 0.0
