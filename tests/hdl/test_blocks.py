@@ -51,7 +51,10 @@ class Requantize(wiring.Component):
         return m
 
 
-@pytest.mark.parametrize(("width", "frac", "fmt"), [(8, 3, "Q3.1"), (8, 0, "Q4.4"), (9, 5, "Q2.5"), (6, 2, "Q8.2")])
+@pytest.mark.parametrize(
+    ("width", "frac", "fmt"),
+    [(8, 3, "Q3.1"), (8, 3, "Q4.2"), (8, 2, "Q3.1"), (8, 0, "Q4.4"), (9, 5, "Q2.5"), (6, 2, "Q8.2")],
+)
 def test_requantize_every_code(width, frac, fmt):
     fmt = QFormat.parse(fmt)
     codes = np.arange(-(1 << (width - 1)), 1 << (width - 1))
@@ -103,9 +106,28 @@ def test_cell_lane(kind, segments, arithmetic, cell, rng):
         "network.cell": cell,
         "architecture.arithmetic": arithmetic,
     }
+    config = small_config().replace({"quantization.weight_frac": [4, 5, 3, 4][: len(CELLS[cell].gates)], **settings})
+    check_lane(config, rng)
+
+
+@pytest.mark.parametrize("arithmetic", ["carry_save", "multiplier"])
+@pytest.mark.parametrize("cell", LANES)
+def test_every_rounding_of_a_cell_lane_that_drops_one_bit(cell, arithmetic, rng):
+    """HALF_UP and FLOOR differ in every odd code there, and in none where a rounding is left out of the hardware."""
+    # The constants make each shift 1: sum to preact, products to cell and to h, state to h.
+    weight_frac, h = {"rnn": (5, "Q8.0"), "rnn_relu": (1, "Q9.0")}.get(cell, (4, "Q7.1"))
+    formats = {"weight_frac": weight_frac, "h": h, "preact": "Q6.4", "gate": "Q3.1", "cell": "Q6.2", "peephole": "Q5.3"}
+    settings = {"network.cell": cell, "architecture.arithmetic": arithmetic, "activation.kind": "shift"}
+    settings |= {f"quantization.{name}": value for name, value in formats.items()}
+    config = small_config().replace({"activation.segments": 4, **settings})
+    assert set(config.preact_shifts) == {1}
+    check_lane(config, rng)
+
+
+def check_lane(config, rng):
+    """Compare every output of a cell lane with the golden update, for large and small sums."""
+    cell, q, count = config.network.cell, config.quantization, 200
     gates, peepholes = len(CELLS[cell].gates), len(CELLS[cell].peepholes)
-    config = small_config().replace({"quantization.weight_frac": [4, 5, 3, 4][:gates], **settings})
-    q, count = config.quantization, 200
     lane = LANES[cell](config, config.product_sum_bits)
     limit = 1 << (config.product_sum_bits - 1)
     sums = rng.integers(-limit, limit, size=(gates, count))
@@ -133,9 +155,23 @@ def test_cell_lane(kind, segments, arithmetic, cell, rng):
 @pytest.mark.parametrize("fracs", [[4, 5, 3], [4, 4, 4]])
 @pytest.mark.parametrize("kind", ["pwl", "shift"])
 def test_reset_first_lane(kind, fracs, rng):
-    """The gates R, Z, N of one unit after the other are computed back to back."""
     settings = {"activation.kind": kind, "activation.segments": 8 if kind == "pwl" else 4}
-    config = small_config().replace({"network.cell": "gru_reset_first", "quantization.weight_frac": fracs, **settings})
+    settings |= {"network.cell": "gru_reset_first", "quantization.weight_frac": fracs}
+    check_reset_first_lane(small_config().replace(settings), rng)
+
+
+@pytest.mark.parametrize(("weight_frac", "h"), [(4, "Q7.1"), (3, "Q6.2")])
+def test_every_rounding_of_a_reset_first_lane_that_drops_one_bit(weight_frac, h, rng):
+    # With the first h the state is rounded by one bit, with the second one the product of reset gate and state.
+    formats = {"weight_frac": weight_frac, "h": h, "preact": "Q6.4", "gate": "Q3.1", "cell": "Q6.2"}
+    settings = {"network.cell": "gru_reset_first", "activation.kind": "shift", "activation.segments": 4}
+    config = small_config().replace(settings | {f"quantization.{name}": value for name, value in formats.items()})
+    assert set(config.preact_shifts) == {1}
+    check_reset_first_lane(config, rng)
+
+
+def check_reset_first_lane(config, rng):
+    """Compare every output with the golden update; R, Z, N of one unit after the other are computed back to back."""
     q, count = config.quantization, 100
     lane = ResetFirstLane(config, config.product_sum_bits)
     limit = 1 << (config.product_sum_bits - 1)

@@ -118,6 +118,12 @@ def test_pairs_of_corner_formats(pair, rng):
     assert tried == CORNER_PAIRS
 
 
+def test_the_rounding_of_a_projection_that_drops_one_bit(rng):
+    config = preset("tiny").replace({**SMALL, "network.projection_size": 3, "architecture.arithmetic": "multiplier"})
+    frac = 1 + config.quantization.h.fraction_bits - config.cell_output.fraction_bits
+    assert equal_to_reference(config.replace({"quantization.projection_frac": frac}), rng)
+
+
 def test_the_reference_rounds_half_up_where_the_shift_is_one():
     # HALF_UP and FLOOR differ by one for every odd sum: a rounding that is dropped there must be seen.
     from chessrnn.model.fixed_point import shift_half_up

@@ -181,6 +181,86 @@ def test_receiver_sorts_damaged_frames(rng):
     assert sum(isinstance(f, Reason) for f in expected) > 100 and 40 < sum(isinstance(f, Frame) for f in expected)
 
 
+async def send(ctx, receiver, line):
+    """Give the receiver bytes, one per cycle."""
+    for value in line:
+        ctx.set(receiver.data, value)
+        ctx.set(receiver.valid, 1)
+        await ctx.tick()
+    ctx.set(receiver.valid, 0)
+
+
+async def cycles_until_ready(ctx, receiver, limit):
+    """Count the cycles until the receiver delivers something; at most ``limit``."""
+    for cycle in range(limit):
+        if ctx.get(receiver.ready):
+            return cycle
+        await ctx.tick()
+    return limit
+
+
+async def release(ctx, receiver):
+    """Give up the kept frame."""
+    ctx.set(receiver.release, 1)
+    await ctx.tick()
+    ctx.set(receiver.release, 0)
+
+
+# The silence is counted in whole bytes, and noticed and delivered in a cycle each.
+SILENCE = LINK.silence_cycles + 1
+WAIT = 3 * LINK.silence_cycles
+
+
+@pytest.mark.parametrize("begun", [1, 5, 11])
+def test_silence_ends_a_frame(begun, rng):
+    """A frame that stops half way is reported after the silence, not before, and the next one is received."""
+    layout = LinkLayout(preset("tiny"))
+    dut, frame = FrameReceiver(layout, LINK), Frame(Kind.STEP, 3, rng.bytes(layout.step_bytes))
+
+    async def bench(ctx):
+        await send(ctx, dut, frame.encode()[: 1 + begun])
+        assert await cycles_until_ready(ctx, dut, WAIT) == SILENCE
+        assert ctx.get(dut.reason) == Reason.LINE
+        await release(ctx, dut)
+        # A line that is silent between frames is reported never.
+        assert await cycles_until_ready(ctx, dut, WAIT) == WAIT
+        await send(ctx, dut, frame.encode())
+        assert await cycles_until_ready(ctx, dut, WAIT) == 0
+        assert (ctx.get(dut.reason), ctx.get(dut.kind), ctx.get(dut.sequence)) == (Reason.NONE, Kind.STEP, 3)
+
+    simulate(dut, bench)
+
+
+def test_bytes_with_pauses_shorter_than_the_silence_are_one_frame():
+    dut, frame = FrameReceiver(LinkLayout(preset("tiny")), LINK), Frame(Kind.IDENTIFY, 9)
+
+    async def bench(ctx):
+        for value in frame.encode():
+            assert await cycles_until_ready(ctx, dut, LINK.silence_cycles - 1) == LINK.silence_cycles - 1
+            await send(ctx, dut, [value])
+        assert (ctx.get(dut.ready), ctx.get(dut.reason), ctx.get(dut.sequence)) == (1, Reason.NONE, 9)
+
+    simulate(dut, bench)
+
+
+def test_silence_ends_a_frame_that_was_lost():
+    """Bytes that arrive while a frame is kept are reported as lost, after a flag or after the silence."""
+    dut, frame = FrameReceiver(LinkLayout(preset("tiny")), LINK), Frame(Kind.IDENTIFY, 9)
+
+    async def bench(ctx):
+        await send(ctx, dut, frame.encode())
+        assert (ctx.get(dut.ready), ctx.get(dut.reason)) == (1, Reason.NONE)
+        await send(ctx, dut, frame.encode()[:4])
+        await release(ctx, dut)
+        assert 0 < await cycles_until_ready(ctx, dut, WAIT) <= SILENCE
+        assert ctx.get(dut.reason) == Reason.BUSY
+        await release(ctx, dut)
+        await send(ctx, dut, frame.encode())
+        assert (ctx.get(dut.ready), ctx.get(dut.reason), ctx.get(dut.sequence)) == (1, Reason.NONE, 9)
+
+    simulate(dut, bench)
+
+
 def test_sender_builds_frames_that_the_codec_reads(rng):
     dut = FrameSender(300)
     frames = [Frame(int(rng.integers(256)), int(rng.integers(256)), rng.bytes(int(n))) for n in rng.integers(0, 300, 6)]
