@@ -6,13 +6,14 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from chessrnn.model.errors import InvalidValueError, MissingToolError, shown
 from chessrnn.model.link.client import DeviceClient, Timeouts, damaged
-from chessrnn.model.link.frames import Frame, FrameError, Kind
+from chessrnn.model.link.frames import BITS_PER_BYTE, Frame, FrameError, Kind, LinkLayout
 from chessrnn.model.progress import Progress
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.text.char_model import CharModel
@@ -125,8 +126,11 @@ def open_line(url: str, baud: int) -> Iterator[SerialLine]:
 def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Timeouts]]:
     """Open the line that the arguments choose, with its timeouts, and start a simulator where one is requested."""
     if args.port is not None:
+        layout = LinkLayout(weights.config)
+        frames = 2 * (layout.max_request_bytes + layout.max_answer_bytes)  # every byte escaped
+        whole = TIMEOUTS.whole + frames * BITS_PER_BYTE / args.baud
         with open_line(args.port, args.baud) as line:
-            yield line, TIMEOUTS
+            yield line, replace(TIMEOUTS, whole=whole)
         return
     # Imported here, as a user with a board needs no simulator.
     from chessrnn.sim.device_simulation import DEVICE_FILE, emit_device, read_device, simulated_device

@@ -33,6 +33,8 @@ BENCH = "chessrnn.sim.tb_device"
 # short, but longer than any pause of a slow host.
 SIMULATED_LINK = LinkConfig(25e6, 4, 40_000)
 START_SECONDS = 300.0
+# Time for a whole answer, in times for its first byte.
+WHOLE_ANSWERS = 4
 # Format in which the bench writes the device's clock cycle.
 CYCLE = struct.Struct("Q")
 
@@ -218,9 +220,8 @@ def _host_timeouts(values: dict, cycle: Callable[[], int], process: subprocess.P
             raise FrameError("the simulator must run, not end")
         return cycle() / link["clock_hz"]
 
-    return Timeouts(
-        (after_refusal + 2 * link["silence_cycles"]) / link["clock_hz"], after_refusal / link["clock_hz"], clock
-    )
+    answer = (after_refusal + 2 * link["silence_cycles"]) / link["clock_hz"]
+    return Timeouts(answer, after_refusal / link["clock_hz"], WHOLE_ANSWERS * answer, clock)
 
 
 def _address(process: subprocess.Popen, address: Path, log: Path, simulator: str) -> str:

@@ -49,6 +49,9 @@ class Timeouts:
         Seconds without a byte after which a request is repeated.
     after_refusal : float
         Seconds without a byte after which nothing more follows a refusal.
+    whole : float
+        Seconds after which a request is repeated although bytes still arrive: noise, or a device that sends without
+        end, must not keep the host waiting.  It is longer than the longest answer takes on the line.
     clock : callable
         Function that returns the time in seconds.  For a simulated device it is the simulated time: the speed of a
         simulator says nothing about the device, and a request repeated too soon only fills its line.
@@ -57,6 +60,7 @@ class Timeouts:
     answer: float = 1.0
     # A USB adapter may hold bytes back for 16 ms.
     after_refusal: float = 0.05
+    whole: float = 3.0
     clock: Callable[[], float] = time.monotonic
 
 
@@ -100,7 +104,8 @@ class DeviceClient:
                 self.repeats += 1
             self.line.write(data)
             failure, wait = "leave it unanswered", self.timeouts.answer
-            while (found := self._next(wait)) is not None:
+            deadline = self.timeouts.clock() + self.timeouts.whole
+            while (found := self._next(wait, deadline)) is not None:
                 if isinstance(found, Reason):
                     failure, wait = f"damage the answer ({found.name})", self.timeouts.after_refusal
                 elif found.kind == REFUSED:
@@ -113,15 +118,19 @@ class DeviceClient:
                 elif found.kind == request.kind | REPLY and found.sequence == request.sequence:
                     return found.payload
                 # Any other frame answers a request that was sent twice.
+            if self.timeouts.clock() > deadline:
+                failure = f"send other bytes for {self.timeouts.whole:.3g} s"
         raise FrameError(f"the device must answer {_name(request)} within {ATTEMPTS} attempts, not {failure}")
 
-    def _next(self, wait: float) -> Frame | Reason | None:
-        """Return the next frame of the line, or ``None`` after ``wait`` seconds without a byte."""
+    def _next(self, wait: float, deadline: float) -> Frame | Reason | None:
+        """Return the next frame of the line, or ``None`` after ``wait`` seconds without a byte or at the deadline."""
         clock = self.timeouts.clock
         last = clock()
         while not self._found:
             # The time is taken before the read, so that bytes that arrive in between do not count as late.
             now = clock()
+            if now > deadline:
+                return None
             data = self.line.read()
             if data:
                 last = clock()

@@ -1,7 +1,9 @@
 """The host program and the builder: wrong input in one line."""
 
+import contextlib
 import os
 import pty
+import threading
 
 import pytest
 
@@ -94,5 +96,29 @@ def test_a_device_that_says_nothing_is_named(capsys, monkeypatch):
         error = complaint(host.main, ["--port", os.ttyname(slave), "--baud", "115200"], capsys)
         assert "the device must answer IDENTIFY 0 within 8 attempts, not leave it unanswered" in error
     finally:
+        os.close(master)
+        os.close(slave)
+
+
+@pytest.mark.parametrize("data", [b"~", b"~ab", b"noise without end"])
+def test_a_device_that_sends_without_end_is_named(data, capsys, monkeypatch):
+    monkeypatch.setattr(host, "TIMEOUTS", Timeouts(answer=0.05, whole=0.05))
+    master, slave = pty.openpty()
+    os.set_blocking(master, False)
+    done = threading.Event()
+
+    def flood():
+        while not done.wait(0.001):
+            with contextlib.suppress(BlockingIOError):
+                os.write(master, data * 100)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        error = complaint(host.main, ["--port", os.ttyname(slave), "--baud", "4000000"], capsys)
+        assert "the device must answer IDENTIFY 0 within 8 attempts, not send other bytes for 0.0" in error
+    finally:
+        done.set()
+        thread.join()
         os.close(master)
         os.close(slave)

@@ -152,6 +152,49 @@ def test_client_gives_up_and_names_why(rng):
         Counters.unpack(b"abc")
 
 
+class Flood:
+    """A line that carries the same bytes without end; every read takes a tenth of a second of its clock."""
+
+    def __init__(self, data):
+        self.data, self.time, self.requests = data, 0.0, 0
+
+    def write(self, data):
+        self.requests += 1
+
+    def read(self):
+        self.time += 0.1
+        return self.data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [bytes([FLAG]) * 50, bytes(50), bytes([FLAG, 1, 2]) * 20, Frame(Kind.STEP, 5).encode() * 3, bytes([ESCAPE])],
+    ids=["flags", "zeros", "noise", "other frames", "escapes"],
+)
+def test_a_flood_does_not_keep_the_client_waiting(data):
+    line = Flood(data)
+    client = DeviceClient(line, preset("tiny"), Timeouts(whole=2.0, clock=lambda: line.time))
+    text = "^the device must answer IDENTIFY 0 within 8 attempts, not send other bytes for 2 s$"
+    with pytest.raises(FrameError, match=text):
+        client.identify()
+    assert line.requests == 8
+    assert line.time == pytest.approx(8 * 2.1, abs=1)
+
+
+def test_an_answer_behind_noise_is_found(rng):
+    weights = random_weights(preset("tiny"), rng)
+    device = HostLinkReference(weights, Identity.of(weights.config, "cd" * 32, 25e6))
+    line = Flood(b"")
+
+    def write(data):
+        line.data = bytes([FLAG, 1, 2]) * 20 + b"".join(frame.encode() for frame in device.feed(data))
+
+    line.write = write
+    client = DeviceClient(line, weights.config, Timeouts(clock=lambda: line.time))
+    assert client.expect("cd" * 32).weights == Identity.of(weights.config, "cd" * 32, 0).weights
+    assert client.repeats == 0
+
+
 def test_device_answers_a_repeated_step_without_computing_it(rng):
     weights = random_weights(preset("tiny"), rng)
     device = HostLinkReference(weights, Identity.of(weights.config, "cd" * 32, 25e6))
