@@ -32,7 +32,8 @@ find_python = for python in $(PYTHONS); do \
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
 READER   = $(if $(filter %.onnx,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
 TEST_PACKAGES = $(foreach extra,sim train import synth plot docs dev,.venv/.$(extra))
-PYTEST   = $(RUN) -m pytest -n $(WORKERS)
+# Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
+PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 # Every target that `make help` lists.

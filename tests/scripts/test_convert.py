@@ -21,6 +21,9 @@ from chessrnn.scripts import convert, inspect_model, verilog
 from chessrnn.scripts.cli import run_command
 from chessrnn.sim.build import load_build
 
+# Icarus takes ten times as long for carry-save arithmetic.
+ICARUS = ("--sim", "icarus", "--set", "architecture.arithmetic=multiplier")
+
 
 class Model(torch.nn.Module):
     def __init__(self, layers=1, **arguments):
@@ -141,7 +144,7 @@ def test_a_gru_from_its_file_through_the_verilog(cell, tmp_path, capsys, monkeyp
     np.save(tmp_path / "inputs.npy", np.random.default_rng(12).normal(size=(9, 3, 6)))
     monkeypatch.chdir(tmp_path)
     arguments = [path, "--k", 2, "--calibrate", "inputs.npy", "--set", "architecture.tile_rows=2"]
-    status, out, _ = command(convert, [*arguments, "--sim", "icarus", "--steps", 21], capsys)
+    status, out, _ = command(convert, [*arguments, *ICARUS, "--steps", 21], capsys)
     assert status == 0
     assert out.count(f"21 steps in runs/{cell}/verilog/, 0 mismatches of h") == 2
     report = json.loads((tmp_path / "runs" / cell / "report.json").read_text())
@@ -169,7 +172,7 @@ def test_a_stack_from_its_file_through_the_verilog(make, tmp_path, capsys, monke
     inputs = np.random.default_rng(14).normal(size=(40, 2, 6))
     np.save("inputs.npy", inputs)
     arguments = ["stack.pt", "--k", 2, "--calibrate", "inputs.npy", "--set", "architecture.tile_rows=3"]
-    status, out, _ = command(convert, [*arguments, "--sim", "icarus", "--steps", 20], capsys)
+    status, out, _ = command(convert, [*arguments, *ICARUS, "--steps", 20], capsys)
     assert status == 0
     assert out.count("20 steps in runs/stack/verilog/, 0 mismatches of h") == 2
     assert load_build(tmp_path / "runs" / "stack" / "verilog").config.network.num_layers == 2
@@ -207,7 +210,7 @@ def test_an_lstm_that_pytorch_exported_through_the_verilog(tmp_path, capsys, mon
         torch.onnx.export(Exported().eval(), (torch.zeros(9, 1, 6),), "lstm.onnx", dynamo=False)
     np.save("inputs.npy", np.random.default_rng(16).normal(size=(9, 1, 6)))
     arguments = ["lstm.onnx", "--k", 2, "--calibrate", "inputs.npy", "--set", "architecture.tile_rows=2"]
-    status, out, _ = command(convert, [*arguments, "--sim", "icarus", "--steps", 9], capsys)
+    status, out, _ = command(convert, [*arguments, *ICARUS, "--steps", 9], capsys)
     assert status == 0
     assert out.count("9 steps in runs/lstm/verilog/, 0 mismatches of h") == 2
     config = load_build(tmp_path / "runs" / "lstm" / "verilog").config
@@ -275,7 +278,7 @@ def test_retraining_from_the_file_survives_ctrl_c(saved, tmp_path, capsys, monke
         assert re.search(rf"convert: interrupted at step {stop}: .*{name}.pt is complete, and the same command", err)
         assert not (tmp_path / "broken" / "a.safetensors").exists()
     monkeypatch.setattr(StageTrainer, "_update", update)
-    simulated = [*common, "--output", tmp_path / "broken", "--sim", "icarus", "--steps", 12]
+    simulated = [*common, "--output", tmp_path / "broken", *ICARUS, "--steps", 12]
     status, out, _ = command(convert, simulated, capsys)
     assert status == 0
     resumed = json.loads(out)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -25,10 +26,17 @@ def scenario(weights):
     return Scenario(weights, random_sequences(weights.config, np.random.default_rng(6), (3, 1)))
 
 
+@pytest.fixture(scope="module")
+def emitted(weights, tmp_path_factory):
+    path = tmp_path_factory.mktemp("emitted") / "tiny"
+    emit(weights, path, "a test")
+    return path
+
+
 @pytest.fixture
-def build(weights, tmp_path):
-    emit(weights, tmp_path / "tiny", "a test")
-    return tmp_path / "tiny"
+def build(emitted, tmp_path):
+    """A copy that the test may change."""
+    return shutil.copytree(emitted, tmp_path / "tiny")
 
 
 def perfect(scenario: Scenario) -> dict:

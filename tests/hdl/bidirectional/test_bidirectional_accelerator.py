@@ -66,7 +66,9 @@ def check(config, rng, lengths=LENGTHS, make=random_weights, stalled=True):
         ("lstm_peephole", 2, (4, 8), {"engine": "fast", "tile_rows": 4, "tile_cols": 3}),
         ("gru", 3, (3, 4), {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
         ("rnn_relu", 1, (3, 4), {"tile_rows": 1}),
-        ("rnn", 2, (9, 5), {"engine": "fast", "arithmetic": "carry_save", "tile_rows": 2}),
+        pytest.param(
+            "rnn", 2, (9, 5), {"engine": "fast", "arithmetic": "carry_save", "tile_rows": 2}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_every_cell(cell, layers, sizes, settings, rng):
@@ -80,7 +82,7 @@ def test_every_cell(cell, layers, sizes, settings, rng):
         # A step shorter than the latency, a single group of rows and columns, a datapath without registers, and so few
         # lanes that the drain waits for them.
         {"network.hidden_size": 4, "network.input_size": 4, "tile_rows": 4, "tile_cols": 2},
-        {"engine": "fast", "tile_rows": 5, "tile_cols": 4, "cell_lanes": 1},
+        pytest.param({"engine": "fast", "tile_rows": 5, "tile_cols": 4, "cell_lanes": 1}, marks=pytest.mark.slow),
         {"engine": "fast", "tile_rows": 2, "architecture.pipeline.memory_register": False},
         {"network.num_layers": 2, "engine": "fast", "tile_rows": 6, "tile_cols": 3, "quantization.x": "Q2.9"},
         {"network.num_layers": 2, "engine": "fast", "tile_rows": 7, "quantization.h": "Q1.9", "quantization.x": "Q1.3"},
@@ -97,8 +99,20 @@ def test_what_must_not_matter(settings, rng):
         # that covers a whole projection; a cell that takes much longer than the latency, and much shorter.
         ("lstm", 1, 3, {"network.hidden_size": 11}),
         ("lstm_peephole", 2, 5, {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
-        ("lstm", 3, 6, {"network.hidden_size": 9, "engine": "fast", "tile_rows": 5, "tile_cols": 2, "cell_lanes": 4}),
-        ("lstm", 2, 10, {"compression.block_size": 2, "network.hidden_size": 13, "tile_rows": 12, "tile_cols": 3}),
+        pytest.param(
+            "lstm",
+            3,
+            6,
+            {"network.hidden_size": 9, "engine": "fast", "tile_rows": 5, "tile_cols": 2, "cell_lanes": 4},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            "lstm",
+            2,
+            10,
+            {"compression.block_size": 2, "network.hidden_size": 13, "tile_rows": 12, "tile_cols": 3},
+            marks=pytest.mark.slow,
+        ),
         ("lstm", 1, 1, {"network.hidden_size": 2, "compression.block_size": 1, "tile_rows": 8, "cell_lanes": 1}),
         ("lstm_peephole", 1, 4, {"network.hidden_size": 4, "network.input_size": 4, "tile_rows": 4}),
         ("lstm", 2, 7, {"network.hidden_size": 8, "engine": "fast", "tile_rows": 8, "tile_cols": 2, "cell_lanes": 1}),

@@ -5,7 +5,10 @@ import pytest
 from chessrnn.sim.synthesis.baseline import DESIGNS, baseline_file, measure, name, read_baseline, regressions
 
 
-@pytest.mark.parametrize(("engine", "arithmetic"), DESIGNS)
+@pytest.mark.parametrize(
+    ("engine", "arithmetic"),
+    [pytest.param(*design, marks=[pytest.mark.slow] if design[1] == "carry_save" else []) for design in DESIGNS],
+)
 def test_no_regression(engine, arithmetic):
     path = baseline_file()
     assert path.exists(), f"{path.name} is missing: make bless measures it for this version"

@@ -187,6 +187,7 @@ def test_path_of_known_gates(library, tmp_path):
     assert result.timing.period == max(s.period for s in result.timing.stages)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("opensta")
 def test_effort_goes_to_modules_of_long_paths(library, tmp_path):
     result = synthesize(SLOW + TWICE, "slow", library, tmp_path, target_fo4=20, ports_fraction=0.0)
@@ -195,6 +196,7 @@ def test_effort_goes_to_modules_of_long_paths(library, tmp_path):
     assert set(easy.efforts.values()) <= {"dense", "small", "loose"}
 
 
+@pytest.mark.slow
 def test_modules_are_as_small_as_any_effort_makes_them(library, library_file, tmp_path):
     prepared = prepare(SLOW, "slow", library_file, tmp_path)
     choices = Choices(prepared, library.liberty, library_file, 1e6, tmp_path)

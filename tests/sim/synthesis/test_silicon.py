@@ -13,6 +13,7 @@ def run(argv):
     return run_command(lambda: silicon.main(argv), "silicon")
 
 
+@pytest.mark.slow
 def test_table_reuses_what_is_known(smallest, library_file, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(opensta, "available", lambda: False)
     monkeypatch.chdir(tmp_path)
