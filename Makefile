@@ -92,7 +92,7 @@ xilinx: .venv/.fpga ## LUT, FF, BRAM, DSP of 7-series and UltraScale+ parts (CON
 host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a simulated one
 	@$(RUN) -m chessrnn host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 
-test: programs-of-tests $(TEST_PACKAGES) lint ## linter, formatter, every test but the slow ones: ten minutes on two cores
+test: programs-of-tests lint ## linter, formatter, type checker, every test but the slow ones: ten minutes on two cores
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
 test-slow: programs-of-tests $(TEST_PACKAGES) ## the tests that `make test` leaves out: retraining, netlists, long simulations
@@ -104,9 +104,11 @@ docs: .venv/.docs ## documentation site in build/site/, warnings as errors; buil
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet $(ARGS)
 	@echo 'written to build/site/index.html'
 
-lint: .venv/.dev ## linter and formatter, nothing changed
+lint: $(TEST_PACKAGES) ## linter, formatter, type checker, nothing changed
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
+	@$(RUN) scripts/set_up.py types
+	@$(RUN) -m pyright
 
 format: .venv/.dev ## let the formatter rewrite the tree
 	@$(RUN) -m ruff check --fix .

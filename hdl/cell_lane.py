@@ -110,7 +110,8 @@ class CellLane(wiring.Component):
                 m.submodules[f"product_{part}"] = shared(multiplier, platform)
                 m.d.comb += [multiplier.left.eq(a), multiplier.right.eq(b)]
                 terms.append((multiplier.product, bits))
-            return requantize(*aligned(*terms), fmt)
+            total, frac = aligned(*terms)
+            return requantize(total, frac, fmt)
         # Carries do not propagate in the products, only once in the final addition.
         widths = [len(a) + len(b) + frac - bits for _, a, b, bits in products]
         widths += [len(addend[0]) + frac - addend[1]] if addend else []
@@ -182,8 +183,8 @@ class LstmLane(CellLane):
         if config.cell.peepholes:
             weight = delay(m, peephole[3], self.write_latency, f"peephole_{name}")
             late = delay(m, totals[3][0], self.write_latency - 1, f"late_{name}")
-            total = self._with_peephole(m, 3, weight, self.c_next, (late, totals[3][1]))
-            preacts.append(self._preact(m, 3, requantize(*total, q.preact)))
+            total, frac = self._with_peephole(m, 3, weight, self.c_next, (late, totals[3][1]))
+            preacts.append(self._preact(m, 3, requantize(total, frac, q.preact)))
         o = self._activated(m, platform, name, config.gate_table(3), preacts[3])
         tanh = self._activated(m, platform, "cell", config.cell_table, self.c_next)
         # The earlier of the two factors of h is delayed: without peepholes it is o, with them tanh(c').

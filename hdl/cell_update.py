@@ -135,7 +135,7 @@ class CellUpdate(wiring.Component):
 
     def _parameters(self, m, platform, spec: MemorySpec, rows: int, width: int) -> data.View:
         """Parameters [row][lane] of the slice whose sums the lanes receive, read from the memory ``spec``."""
-        rom = Rom(spec, self.contents and self.contents[spec.name])
+        rom = Rom(spec, self.contents[spec.name] if self.contents else None)
         m.submodules[spec.name] = shared(rom, platform)
         m.d.comb += [rom.en.eq(self.select), rom.addr.eq(self.unit)]
         layout = data.ArrayLayout(data.ArrayLayout(width, self.schedule.cell_lanes), rows)

@@ -79,7 +79,8 @@ class Controller(wiring.Component):
                 "h_written": In(1), "h_sent": In(1), **state_ports(config),
                 "issue": Out(1), **part_port(config, Out), **context_ports(config, Out),
                 "group": Out(group_shape(config)), "half": Out(1),
-                "first_step": Out(1, init=config.architecture.contexts == 1), "tags": Out(issue_tags(config)),
+                "first_step": Out(1, init=config.architecture.contexts == 1),  # pyright: ignore[reportCallIssue]  the stubs say reset
+                "tags": Out(issue_tags(config)),
             }
         )  # fmt: skip
 
@@ -184,7 +185,7 @@ class Controller(wiring.Component):
             m.d.comb += self.at_rest.eq(step_begins & (missing == 0))
 
         ready = Signal()
-        with m.Switch(number if len(parts) > 1 else Const(0)):
+        with m.Switch(Const(0) if number is None else number):
             for index in range(len(parts)):
                 with m.Case(index):
                     m.d.comb += ready.eq(is_ready(index))

@@ -6,6 +6,7 @@ elaborated, written and synthesized 256 times.  Components therefore pass throug
 """
 
 import re
+from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.hdl import ClockDomain, ClockSignal, Instance, ResetSignal, Value
@@ -54,7 +55,7 @@ class VerilogPlatform:
         return Instance(name, **ports)
 
 
-def shared(component: wiring.Component, platform):
+def shared(component: wiring.Component, platform) -> Any:  # the stubs of Component and Instance lack elaborate()
     """The submodule to add for ``component``; the ports of ``component`` itself remain the ones to connect.
 
     Components that differ must have different ``module_name``.  A component whose registers need no reset, because

@@ -116,7 +116,7 @@ class MatVec(wiring.Component):
             blocks = []
             for col in range(arch.tile_cols):
                 spec = MemorySpec(weight_bank_name(row_index, col), config.bank_words, config.weight_word_bits)
-                bank = Rom(spec, self.contents and self.contents[spec.name])
+                bank = Rom(spec, self.contents[spec.name] if self.contents else None)
                 m.submodules[spec.name] = shared(bank, platform)
                 element = WeightStage(config) if carry_save else ProcessingElement(config)
                 m.submodules[f"pe_r{row_index}_c{col}"] = shared(element, platform)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from amaranth.hdl import Array, Const, Mux, Value
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import Flow
 
 from chessrnn.model.config import Config
 from chessrnn.model.parts import PROJECTION
@@ -57,12 +57,12 @@ def group_shape(config: Config) -> range:
     return range(max(2, *(part.col_groups for part in config.parts)))
 
 
-def part_port(config: Config, direction: type[In] | type[Out], name: str = "part") -> dict:
+def part_port(config: Config, direction: Flow, name: str = "part") -> dict:
     """The member ``name``, which carries the number of a part; none if there is only one part."""
     return {name: direction(range(len(config.parts)))} if len(config.parts) > 1 else {}
 
 
-def layer_part_port(config: Config, direction: type[In] | type[Out]) -> dict:
+def layer_part_port(config: Config, direction: Flow) -> dict:
     """The member ``part`` of a bidirectional network, numbered within a layer; none if a layer has only one part."""
     count = len(config.layer_parts[0])
     return {"part": direction(range(count))} if count > 1 else {}

@@ -58,7 +58,7 @@ class Accumulator(wiring.Component):
     def __init__(self, width: int, words: Sequence[Shape], offsets: Sequence[int], parked: int, tag_register: bool):
         self.width, self.word_shapes, self.offsets, self.parked = width, tuple(words), tuple(offsets), parked
         self.tag_register = tag_register
-        self.tags = dict.fromkeys(["valid", "first", *(["resume", "park"] if parked else [])], 1)
+        self.tags = {name: 1 for name in ("valid", "first", *(("resume", "park") if parked else ()))}
         if len(set(offsets)) > 1:
             self.tags["part_shape"] = (len(offsets) - 1).bit_length()
         super().__init__(

@@ -99,8 +99,8 @@ class ResetFirstLane(wiring.Component):
         m.d.sync += [renewed.eq(((1 << gate) - self.held) * n), kept.eq(scale * self.c)]
         # R is delayed by one cycle, as N is rounded twice.
         scaled = Signal(signed(q.h.width))
-        total_n = aligned((renewed, 2 * gate), (kept, gate + state))
-        m.d.sync += [scaled.eq(requantize(kept, gate + state, q.h)), self.c_next.eq(requantize(*total_n, q.cell))]
+        sum_n, frac = aligned((renewed, 2 * gate), (kept, gate + state))
+        m.d.sync += [scaled.eq(requantize(kept, gate + state, q.h)), self.c_next.eq(requantize(sum_n, frac, q.cell))]
         was_reset = delay(m, is_reset, 2, "was_reset")
         m.d.sync += self.h.eq(Mux(was_reset, scaled, requantize(self.c_next, state, q.h)))
         return m

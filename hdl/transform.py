@@ -87,6 +87,7 @@ class _StagedAdders(_Adders):
         depth = max(a.depth, b.depth) + 1
         stage = transform_stages(depth, self._levels)
         value = super()._make(operation, self.hold(a, stage), self.hold(b, stage), limit)
+        assert value is not None
         return _Staged(value, depth, stage)
 
 

@@ -63,7 +63,7 @@ class BankWriter(wiring.Component):
         super().__init__(
             {
                 "advance": In(1),
-                "bank": Out(banks, init=1 << first_bank),
+                "bank": Out(banks, init=1 << first_bank),  # pyright: ignore[reportCallIssue]  the stubs say reset
                 "address": Out(address_width((2 << self.context_bits) * groups)),
                 "last": Out(1),
                 "half": Out(1),

@@ -520,6 +520,12 @@ class Config:
             self.output_size,
         )
 
+    @property
+    def required_output_plan(self) -> OutputPlan:
+        """The output plan of a network that is known to have its output layer on chip."""
+        assert self.output_plan is not None
+        return self.output_plan
+
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The matrix products of a step, in order; in a bidirectional network each one exists for both directions."""

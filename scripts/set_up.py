@@ -5,6 +5,7 @@ it does is reported on stderr, with the elapsed time where it takes long.
 
 usage: set_up.py programs [--install] [--optional] [TOOL ...]   check for the system programs of all tools or of some
        set_up.py packages [EXTRA]                               install the project with an extra into this Python
+       set_up.py types                                          link the folders of the package for a type checker
 """
 
 import importlib.util
@@ -178,6 +179,25 @@ def set_up_packages(extra):
     return 0 if run_with_clock(label, [*pip, "--editable", f".[{extra}]" if extra else "."]) else 1
 
 
+def link_types():
+    """Make ``build/types/chessrnn``, in which the folders of the package lie as it imports them.
+
+    Type checkers do not know that ``pyproject.toml`` maps the folders.
+    """
+    import tomllib  # the other steps run on older Pythons as well
+
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        folders = tomllib.load(file)["tool"]["setuptools"]["package-dir"]
+    package = ROOT / "build" / "types" / "chessrnn"
+    shutil.rmtree(package, ignore_errors=True)
+    package.mkdir(parents=True)
+    links = {name.partition(".")[2]: ROOT / folder for name, folder in folders.items() if "." in name}
+    links.update((path.name, path) for path in (ROOT / folders["chessrnn"]).iterdir() if path.is_file())
+    for name, target in links.items():
+        (package / name).symlink_to(os.path.relpath(target, package))
+    return 0
+
+
 def main():
     """Run the step that the command line names; the exit status."""
     step, *arguments = sys.argv[1:] or ["--help"]
@@ -187,6 +207,8 @@ def main():
         return set_up_programs(names, "--install" in options, "--optional" in options)
     if step == "packages" and not options and len(names) <= 1:
         return set_up_packages("".join(names))
+    if step == "types" and not options and not names:
+        return link_types()
     print(__doc__.split("usage: ")[0] if step == "--help" else "", end="", file=sys.stderr)
     print("usage: " + __doc__.split("usage: ")[1].rstrip(), file=sys.stderr)
     return 0 if step == "--help" else EXIT_USER_ERROR

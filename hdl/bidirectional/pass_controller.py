@@ -104,7 +104,7 @@ class PassController(wiring.Component):
                 m.d.sync += [row.eq(0), self.half.eq(~self.half), self.direction.eq(~self.direction)]
                 with m.If(self.direction):
                     m.d.sync += self.turn.eq(self.turn ^ step_ends if several else ~self.turn)
-                    if several:
+                    if part is not None:
                         m.d.sync += part.eq(Mux(step_ends, 0, part + 1))
         first_steps = Signal(2)
         m.d.comb += self.first_step.eq(first_steps.bit_select(self.direction, 1))
@@ -131,7 +131,7 @@ class PassController(wiring.Component):
             is_there = (there >= inputs) | ((there > 0) & (there + own >= reach))
         else:
             is_there = (level >= inputs) | ((level != 0) & (level + own >= reach))
-        m.d.comb += input_ready.eq(is_there | (part > config.last_reader) if several else is_there)
+        m.d.comb += input_ready.eq(is_there | (part > config.last_reader) if part is not None else is_there)
 
         # -- own h: blocks of steps issued completely and not yet written, less those of the current step ------
         missing = Signal(range(-own, 2 * own + 1))

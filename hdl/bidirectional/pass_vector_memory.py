@@ -97,7 +97,7 @@ class PassVectorMemory(wiring.Component):
         # A bank is read only for groups that it holds blocks of, and own h never in a first step: any other read could
         # hit the address that is being written.
         reads_own, reads_input, input_group = Signal(), Signal(), Signal.like(self.group)
-        wants_own, wants_input = self.read, self.read
+        wants_own, wants_input, reads_previous = self.read, self.read, None
         if several:
             reads_previous = select_bit(self.part, [part.early.is_previous for part in parts])
             wants_own = self.read & reads_previous
@@ -127,7 +127,7 @@ class PassVectorMemory(wiring.Component):
                     ram.write_data.eq(self.input_block), ram.read_en.eq(reads_input),
                     ram.read_addr.eq(Cat(self.half, input_group)),
                 ]  # fmt: skip
-        if several:
+        if reads_previous is not None:
             self._inner(m, platform, banks["inner"], self.read & ~reads_previous)
 
         # What a column delivers depends on the group that was read, so that is kept for one cycle.
@@ -135,7 +135,7 @@ class PassVectorMemory(wiring.Component):
         with m.If(self.read):
             m.d.sync += [group.eq(self.group), is_first_step.eq(self.first_step)]
         part, shows_inner = None, None
-        if several:
+        if reads_previous is not None:
             part, shows_inner = Signal.like(self.part, reset_less=True, name="part_read"), Signal(reset_less=True)
             with m.If(self.read):
                 m.d.sync += [part.eq(self.part), shows_inner.eq(~reads_previous)]
@@ -145,7 +145,7 @@ class PassVectorMemory(wiring.Component):
                 if col in banks["h"]:
                     word = widened(banks["h"][col].read_data, h_bits, config.element_bits)
                     m.d.comb += self.elements[col].eq(Mux(is_first_step, 0, word))
-                if col in banks["inner"]:
+                if shows_inner is not None and col in banks["inner"]:
                     with m.If(shows_inner):
                         word = widened(banks["inner"][col].read_data, h_bits, config.element_bits)
                         m.d.comb += self.elements[col].eq(word)

@@ -69,7 +69,7 @@ class BoardTop(Elaboratable):
         m = Module()
         # The platforms' own domain relies on the registers' values after configuration, but the device needs a reset.
         port = platform.request(platform.default_clk, dir="-")
-        m.submodules.clock_buffer = buffer = io.Buffer("i", port)
+        m.submodules.clock_buffer = buffer = io.Buffer(io.Direction.Input, port)
         m.domains.sync = ClockDomain()
         m.domains.start = ClockDomain(reset_less=True)
         locked = Signal()
@@ -90,15 +90,15 @@ class BoardTop(Elaboratable):
         # Buffers are placed here, as for the clock: a request without ``dir="-"`` is deprecated in Amaranth.
         pins = {pin.name: "-" for pin in platform.lookup("uart", 0).ios}
         uart = platform.request("uart", 0, dir=pins)
-        m.submodules.rx_buffer = rx = io.Buffer("i", uart.rx)
-        m.submodules.tx_buffer = tx = io.Buffer("o", uart.tx)
+        m.submodules.rx_buffer = rx = io.Buffer(io.Direction.Input, uart.rx)
+        m.submodules.tx_buffer = tx = io.Buffer(io.Direction.Output, uart.tx)
         busy, led_register = Signal(), Signal()
         m.submodules.device = Instance(
             FPGA_MODULE,
             i_clk=ClockSignal(), i_rst=ResetSignal(), i_rx=rx.i, o_tx=tx.o, o_busy=busy,
         )  # fmt: skip
         if self.board.led is not None:
-            m.submodules.led_buffer = led = io.Buffer("o", platform.request(self.board.led, 0, dir="-"))
+            m.submodules.led_buffer = led = io.Buffer(io.Direction.Output, platform.request(self.board.led, 0, dir="-"))
             m.d.sync += led_register.eq(busy)
             m.d.comb += led.o.eq(led_register)
         return m

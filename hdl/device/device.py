@@ -42,7 +42,7 @@ class Device(wiring.Component):
 
     def __init__(self, config: Config, link: LinkConfig, contents: dict[str, list[int]] | None = None):
         self.core = Accelerator(config, contents)
-        self.host_link = HostLink(config, link, contents and contents["identity"])
+        self.host_link = HostLink(config, link, contents["identity"] if contents else None)
         self.receiver, self.transmitter = UartReceiver(link.divisor), UartTransmitter(link.divisor)
         super().__init__({"rx": In(1), "tx": Out(1), "busy": Out(1)})
 

@@ -1,5 +1,7 @@
 """The frame receiver turns bytes from the line into checked requests."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
@@ -76,7 +78,8 @@ class FrameReceiver(wiring.Component):
         longest = self.layout.max_request_bytes
         buffer = Ram(self.spec)
         m.submodules.buffer = shared(buffer, platform)
-        m.submodules.crc = crc = CRC32_ISO_HDLC(DATA_BITS).create()
+        crc: Any = CRC32_ISO_HDLC(DATA_BITS).create()  # the stubs of Amaranth lack amaranth.lib.crc
+        m.submodules.crc = crc
 
         count = Signal(range(longest + 2))  # bytes of the frame so far; the count stops at one too many
         begun, escaped, broken = Signal(), Signal(), Signal()

@@ -1,5 +1,7 @@
 """The frame sender turns an answer into bytes for the line."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.crc.catalog import CRC32_ISO_HDLC
@@ -49,7 +51,8 @@ class FrameSender(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.crc = crc = CRC32_ISO_HDLC(DATA_BITS).create()
+        crc: Any = CRC32_ISO_HDLC(DATA_BITS).create()  # the stubs of Amaranth lack amaranth.lib.crc
+        m.submodules.crc = crc
         chosen, raw = Signal(DATA_BITS), Signal(DATA_BITS)
         escaped, special = Signal(), Signal()
         # The CRC covers every byte as it is before escaping.

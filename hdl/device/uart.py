@@ -103,7 +103,8 @@ class UartTransmitter(wiring.Component):
 
     def __init__(self, divisor: int):
         self.divisor = divisor
-        super().__init__({"bytes": In(stream.Signature(DATA_BITS)), "tx": Out(1, init=1)})
+        tx = Out(1, init=1)  # pyright: ignore[reportCallIssue]  the stubs say reset
+        super().__init__({"bytes": In(stream.Signature(DATA_BITS)), "tx": tx})
 
     @property
     def module_name(self) -> str:

@@ -12,7 +12,7 @@ from chessrnn.model.config import Config
 
 def result_layout(config: Config) -> data.StructLayout:
     """Layout of a result: index of the largest logit, the logit, and whether its step is the last of a sequence."""
-    plan = config.output_plan
+    plan = config.required_output_plan
     return data.StructLayout({"index": plan.index_bits, "logit": signed(plan.logit_bits), "last": 1})
 
 
@@ -40,7 +40,7 @@ class Largest(wiring.Component):
     module_name = "largest"
 
     def __init__(self, config: Config):
-        self.config, self.plan = config, config.output_plan
+        self.config, self.plan = config, config.required_output_plan
         bits = self.plan.lanes * self.plan.logit_bits
         super().__init__(
             {"logits": In(bits), "tags": In(READ_TAGS), "result": Out(result_layout(config)), "valid": Out(1)}

@@ -43,7 +43,7 @@ class OutputLane(wiring.Component):
     module_name = "output_lane"
 
     def __init__(self, config: Config):
-        self.config, self.plan = config, config.output_plan
+        self.config, self.plan = config, config.required_output_plan
         k, bits = config.block_size, config.quantization.h.width
         super().__init__(
             {

@@ -42,7 +42,7 @@ class OutputLayer(wiring.Component):
     module_name = "output_layer"
 
     def __init__(self, config: Config, contents: dict[str, list[int]] | None = None):
-        self.config, self.contents, self.plan = config, contents or {}, config.output_plan
+        self.config, self.contents, self.plan = config, contents or {}, config.required_output_plan
         super().__init__(
             {
                 "h": In(block_stream(config, config.quantization.h)),

@@ -34,7 +34,7 @@ class ResultQueue(wiring.Component):
     module_name = "result_queue"
 
     def __init__(self, config: Config):
-        self.places, layout = config.output_plan.buffered, result_layout(config)
+        self.places, layout = config.required_output_plan.buffered, result_layout(config)
         super().__init__(
             {
                 "may_begin": Out(1), "begins": In(1), "result": In(layout), "write": In(1),

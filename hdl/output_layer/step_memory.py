@@ -43,7 +43,7 @@ class StepMemory(wiring.Component):
     module_name = "step_memory"
 
     def __init__(self, config: Config):
-        self.config, self.plan = config, config.output_plan
+        self.config, self.plan = config, config.required_output_plan
         super().__init__(
             {
                 "h": In(block_stream(config, config.quantization.h)), "may_begin": In(1), "begins": Out(1),
