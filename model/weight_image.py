@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from chessrnn.model.config import Config
-from chessrnn.model.errors import InvalidFileError, InvalidValueError, UserError, require, shown
+from chessrnn.model.errors import InvalidFileError, InvalidValueError, UserError, require, require_type, shown
 from chessrnn.model.files import require_file, write_atomic
+from chessrnn.model.input_fold import InputFold
 from chessrnn.model.output_layer import OutputLayer, first_columns
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 from chessrnn.model.text_file import parse_json
@@ -171,6 +172,8 @@ class WeightImage:
             "metrics": json.dumps(self.metrics),
             "command": self.command,
         }
+        if self.weights.input_fold is not None:
+            metadata["input_fold"] = json.dumps(self.weights.input_fold.to_dict())
         if self.text_layers is not None:
             bits |= {"head.weight": WEIGHT_BITS, "head.bias": BIAS_BITS}
             tensors |= {"head.weight": self.text_layers.weight, "head.bias": self.text_layers.bias}
@@ -217,7 +220,7 @@ class WeightImage:
                 LayerWeights(layer, **{name.rpartition(".")[2]: tensors[name] for name in names})
                 for layer, names in zip(layer_configs(found), layer_tensors(found), strict=True)
             ]
-            weights = join_layers(found, layers)
+            weights = replace(join_layers(found, layers), input_fold=_input_fold(path, metadata))
             text_layers = _text_layers(path, found, tensors, metadata)
             outputs = found.architecture.output_layer
             if outputs:
@@ -353,6 +356,20 @@ def compare(path: Path, wanted: Config, found: Config) -> None:
             raise InvalidFileError(
                 f"{name} must be {value!r} as configured, not {shown(values.get(name))} as in {path}"
             )
+
+
+def _input_fold(path: Path, metadata: dict[str, str]) -> InputFold | None:
+    """Read the scale of every input element, where the file has one."""
+    if "input_fold" not in metadata:
+        return None
+    values = _json(path, metadata, "input_fold", dict)
+    numbers = {"exponents": int, "offsets": (int, float)}
+    lists = {name: values.get(name) for name in numbers}
+    for name, kind in numbers.items():
+        require_type(lists[name], list, f"input_fold.{name}", "a list of numbers")
+        for value in lists[name]:
+            require_type(value, kind, f"input_fold.{name}", "a list of numbers")
+    return InputFold(tuple(lists["exponents"]), tuple(float(value) for value in lists["offsets"]))
 
 
 def _text_layers(path: Path, config: Config, tensors: dict, metadata: dict[str, str]) -> TextLayers | None:

@@ -8,6 +8,7 @@ import numpy as np
 from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidValueError, require
+from chessrnn.model.input_fold import InputFold
 from chessrnn.model.output_layer import OutputLayer, random_output_layer
 
 
@@ -31,6 +32,8 @@ class LayerWeights:
         Defining vectors of the projection with ``projection_frac`` fraction bits; ``None`` without a projection.
     output : OutputLayer or None
         The output layer on chip behind the last layer; ``None`` when ``architecture.output_layer`` is 0.
+    input_fold : InputFold or None
+        What whoever feeds the accelerator does to x before it is rounded; ``None`` is nothing.
 
     Raises
     ------
@@ -45,6 +48,7 @@ class LayerWeights:
     peephole: np.ndarray | None = None
     projection: np.ndarray | None = None
     output: OutputLayer | None = None
+    input_fold: InputFold | None = None
 
     def __post_init__(self):
         c = self.config
@@ -75,6 +79,7 @@ class LayerWeights:
             values = values.astype(np.int64)
             values.setflags(write=False)
             object.__setattr__(self, name, values)
+        check_fold(c, self.input_fold)
         for gate, absent in enumerate(absent_columns(c)):
             extra = self.defining[gate][:, absent]
             rule = f"0 in the columns that gate {c.gates[gate]} does not read"
@@ -99,6 +104,13 @@ class LayerWeights:
         return rows.reshape(-1, *rows.shape[2:])
 
 
+def check_fold(config: Config, fold: InputFold | None) -> None:
+    """Reject a fold that has another number of elements than x."""
+    wanted = config.network.input_size
+    found = wanted if fold is None else len(fold.exponents)
+    require(found == wanted, "input_fold", f"of {wanted} elements, as x", found)
+
+
 @dataclass(frozen=True)
 class StackWeights:
     """The integer weights of a network of several layers or of both directions.
@@ -112,6 +124,8 @@ class StackWeights:
         then reverse.
     output : OutputLayer or None
         The output layer on chip behind the last layer; ``None`` when ``architecture.output_layer`` is 0.
+    input_fold : InputFold or None
+        What whoever feeds the accelerator does to x before it is rounded; ``None`` is nothing.
 
     Raises
     ------
@@ -122,11 +136,13 @@ class StackWeights:
     config: Config
     layers: tuple[LayerWeights, ...]
     output: OutputLayer | None = None
+    input_fold: InputFold | None = None
 
     def __post_init__(self):
         directions = self.config.directions
         count = directions * self.config.network.num_layers
         require(len(self.layers) == count, "weights.layers", f"{count}", len(self.layers))
+        check_fold(self.config, self.input_fold)
         for number, layer in enumerate(self.layers):
             wanted = self.config.layer(number // directions).model_fingerprint
             found = layer.config.model_fingerprint

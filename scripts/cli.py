@@ -195,6 +195,11 @@ def note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
+def warning(text: str) -> None:
+    """Print a warning on stderr: the result is probably not what the user wants."""
+    print(f"warning: {text}", file=sys.stderr)
+
+
 def report_problems(verb: str, problems: Iterable[str]) -> None:
     """Print what a command found wrong with a design, one line each on stderr."""
     for problem in problems:

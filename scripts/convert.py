@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from chessrnn.model.config import Config, parse_setting
-from chessrnn.model.conversion.convert import Conversion, convert
+from chessrnn.model.conversion.convert import FOLDS, Conversion, convert
 from chessrnn.model.conversion.first_state import begins_elsewhere
 from chessrnn.model.conversion.hardware_rows import one_direction
 from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, require
@@ -32,9 +32,11 @@ from chessrnn.scripts.cli import (
     printable,
     report_problems,
     seed,
+    warning,
     whole,
 )
-from chessrnn.scripts.model_arguments import add_model_arguments, network_from
+from chessrnn.scripts.input_file import add_batch_first, load_sequences, reading
+from chessrnn.scripts.model_arguments import add_model_arguments, block_size_from, network_from
 
 EXAMPLES = """examples:
   chessrnn convert lstm.pt --calibrate inputs.npy
@@ -52,12 +54,11 @@ The conversion without --retrain is quick and loses accuracy, which --retrain wi
 compute what its float original computes on the inputs of --calibrate, a tenth of which is held out for measurement.
 Checkpoints are in the folder of the output; after Ctrl-C the same command continues.  Where text or labels are
 available, chessrnn train --state-dict lstm.pt trains for the task itself."""
-MAX_CALIBRATION_ELEMENTS = 1 << 27
-# Far beyond the range of any format of x.
-MAX_CALIBRATION = 1e6
 HELD_OUT_SHARE = 0.1
 LEARNING_RATE = 5e-3
 SIMULATED_STEPS = 200
+# Elements of x whose exponents are printed.
+MAX_SHOWN_ELEMENTS = 12
 # Learning rate of quantized layers as a fraction of that of float layers.
 RETRAINING_RATE = 0.3
 
@@ -69,8 +70,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--calibrate",
         type=Path,
-        metavar="NPY",
-        help=".npy file with inputs (steps, batch, X) or (steps, X) of the network",
+        metavar="FILE",
+        help=".npy file with inputs (steps, batch, X) or (steps, X) of the network, or .csv with a step per row",
+    )
+    add_batch_first(parser)
+    parser.add_argument(
+        "--fold",
+        choices=FOLDS,
+        default="auto",
+        help="give every input element a power of two and an offset, folded into W_x; default auto, where it helps",
     )
     parser.add_argument(
         "--retrain", type=count, metavar="N", help="retrain every layer for N updates; needs torch and --calibrate"
@@ -104,33 +112,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
-
-
-def load_calibration(path: Path, size: int) -> np.ndarray:
-    """Read inputs (T, B, X) in float64.
-
-    Raises
-    ------
-    InvalidFileError
-        The file is no .npy file of numbers, has another input size than the network, or is too large.
-    """
-    try:
-        values = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidFileError(f"{path} must be a .npy file of numbers: {error}") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise InvalidFileError(f"{path} must be a .npy file of numbers, not of {getattr(values, 'dtype', 'archives')}")
-    shape = values.shape
-    if values.ndim not in (2, 3) or shape[-1] != size or not 0 < values.size <= MAX_CALIBRATION_ELEMENTS:
-        rule = f"(steps, batch, {size}) or (steps, {size}), at most {MAX_CALIBRATION_ELEMENTS} elements"
-        raise InvalidFileError(f"{path} must be of shape {rule}, not {shape}")
-    values = np.asarray(values, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise InvalidFileError(f"{path} must be made of finite numbers, not {values[~np.isfinite(values)][0]}")
-    largest = np.abs(values).max()
-    if largest > MAX_CALIBRATION:
-        raise InvalidFileError(f"{path} must be made of numbers of at most {MAX_CALIBRATION:g}, not of {largest:g}")
-    return values if values.ndim == 3 else values[:, None]
 
 
 def choose_layers(args: argparse.Namespace, network: RecurrentNetwork) -> tuple[int, int, int | None]:
@@ -189,7 +170,7 @@ def hold_out(values: np.ndarray, by_steps: bool) -> tuple[np.ndarray, np.ndarray
     return values[:kept], values[kept:]
 
 
-def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | None, folder: Path):
+def make_retraining(args: argparse.Namespace, layers, block_size: int, calibration: np.ndarray | None, folder: Path):
     """Inputs for learning, and the retraining that uses them.
 
     Raises
@@ -208,7 +189,7 @@ def make_retraining(args: argparse.Namespace, layers, calibration: np.ndarray | 
     torch.set_flush_denormal(True)
     learnt, held_out = hold_out(calibration, by_steps=begins_elsewhere(layers))
     rate = args.learning_rate or LEARNING_RATE
-    used = {"--retrain": args.retrain, "--learning-rate": rate, "--seed": args.seed, "--k": args.k,
+    used = {"--retrain": args.retrain, "--learning-rate": rate, "--seed": args.seed, "--k": block_size,
             "--weight-bits": args.weight_bits}  # fmt: skip
     return learnt, LayerwiseRetraining(
         learnt, held_out, args.retrain, folder / "retraining", learning_rate=rate,
@@ -275,18 +256,20 @@ def main(argv: list[str] | None = None) -> int:
     name = args.name or re.sub(r"[^A-Za-z0-9_-]+", "_", args.model.stem) or "imported"
     calibration = calibration_for(args, network, number, index == 1 or layers[0].direction == "reverse")
     settings = dict(parse_setting(text) for text in args.settings)
+    block_size = block_size_from(args, chosen)
     rng = np.random.default_rng(args.seed)
     folder, retraining = args.output or Path("runs") / name, None
     require_folder(folder)
     learnt = calibration
     if args.retrain is not None:
-        learnt, retraining = make_retraining(args, chosen, calibration, folder)
+        learnt, retraining = make_retraining(args, chosen, block_size, calibration, folder)
     try:
-        result = convert(chosen, args.k, args.weight_bits, name, settings, learnt, rng, retraining)
+        result = convert(chosen, block_size, args.weight_bits, name, settings, learnt, rng, retraining, args.fold)
     except Interrupted as interrupted:
         print(f"chessrnn convert: {interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED
     print_notes(network, result.config, learnt)
+    print_warnings(result.report)
     converted = Converted(result, command_line(argv), folder, name)
     report, problems = write(converted), []
     if args.sim is not None:
@@ -320,8 +303,8 @@ def calibration_for(
     """Inputs (T, B, X) of the first converted layer for those of ``--calibrate``, or ``None`` without them."""
     if args.calibrate is None:
         return None
-    inputs = load_calibration(args.calibrate, network.input_size)
-    print(f"calibrating on {inputs.shape[0]} steps of {inputs.shape[1]} sequences", file=sys.stderr)
+    inputs = load_sequences(args.calibrate, network.input_size, args.batch_first)
+    print(f"calibrating on {reading(inputs, args.batch_first)}", file=sys.stderr)
     return layer_inputs(network, number, reverse, inputs)
 
 
@@ -332,6 +315,12 @@ def print_notes(network: RecurrentNetwork, config: Config, calibration: np.ndarr
         note(f"{cut}: --set architecture.sequence_steps={len(calibration)}")
     for text in network.notes:
         note(printable(text))
+
+
+def print_warnings(report: dict) -> None:
+    """Print the warnings of a conversion on stderr."""
+    for text in report["warnings"]:
+        warning(printable(text))
 
 
 def command_line(argv: list[str] | None) -> str:
@@ -378,6 +367,26 @@ def _costs(report: dict) -> list[tuple[str, str]]:
     return [*rows, ("error of h", after)]
 
 
+def _errors(report: dict) -> list[tuple[str, str]]:
+    """Rows with the error of h of the last layer, and of every layer where there are several."""
+    layers, on = report["layers"], f"measured on {report['measured_on']}, {report['steps']:,} steps"
+    last = layers[-1]
+    rows = [("error of h", f"{_percent(last['output']['integers'])} in {printable(last['layer'])}; {on}")]
+    if len(layers) > 1:
+        rows[0] = ("error of h", f"{_percent(last['output']['integers'])} in the last layer; {on}")
+        rows += [(f"  {printable(layer['layer'])}", _percent(layer["output"]["integers"])) for layer in layers]
+    return rows
+
+
+def _fold_row(report: dict) -> list[tuple[str, str]]:
+    """Row with what the host does to x before it is rounded, where there is anything."""
+    if "input_fold" not in report:
+        return []
+    exponents = report["input_fold"]["exponents"]
+    shown = " ".join(map(str, exponents[:MAX_SHOWN_ELEMENTS])) + (" ..." if len(exponents) > MAX_SHOWN_ELEMENTS else "")
+    return [("inputs", f"x' = (x - o)·2^e, e = {shown}; the weight image has e and o of every element")]
+
+
 def _print(report: dict, config: Config) -> None:
     per_layer = [
         row
@@ -386,6 +395,7 @@ def _print(report: dict, config: Config) -> None:
     ]
     both = " of both directions" if config.network.bidirectional else ""
     rows = [
+        *_errors(report),
         ("network", f"{config.network.cell}, {config.network.input_size} x {config.network.hidden_size}, "
                     f"layers {config.network.num_layers}{both}, "
                     f"k = {config.block_size}, "
@@ -393,10 +403,10 @@ def _print(report: dict, config: Config) -> None:
         ("weights", f"{report['weight_bytes']:,} of {report['dense_float32_bytes']:,} bytes in dense float32: "
                     f"{report['removed_percent']:.1f} % removed"),
         *per_layer,
-        ("measured on", f"{report['measured_on']}, {report['steps']:,} steps"),
         ("saturated", f"{report['saturated_weights']} weights and biases, {report['saturated_inputs']} inputs"),
         ("formats", ", ".join(f"{name} {fmt}" for name, fmt in report["formats"].items())),
         ("weight_frac", f"{report['weight_frac']}, bias {report['bias_bits']} bit"),
+        *_fold_row(report),
         ("weight image", report["weights"]),
         ("configuration", report["config"]),
         *([("first state", report["first_state"])] if "first_state" in report else []),

@@ -5,14 +5,18 @@ import json
 
 from chessrnn.model.imported.summary import summary
 from chessrnn.scripts.cli import command_parser, print_table, printable
-from chessrnn.scripts.model_arguments import add_model_arguments, network_from
+from chessrnn.scripts.model_arguments import add_model_arguments, block_size_from, network_from
 
 EXAMPLES = """examples:
   chessrnn inspect lstm.pt
   chessrnn inspect model.safetensors --prefix encoder.rnn --k 16 --weight-bits 4
   chessrnn inspect model.onnx --json
 
+Which sizes fit is known from the file; what compression costs is not.  chessrnn convert measures it on your inputs.
+
 No code in a file is executed; .pt files are read with weights_only."""
+
+ACCURACY = "not known from a file: chessrnn convert --calibrate FILE measures it; k above 1 needs --retrain"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -26,7 +30,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Read a model file, and print a summary of it."""
     args = parse(argv)
-    result = summary(network_from(args), args.k, args.weight_bits)
+    network = network_from(args)
+    result = summary(network, block_size_from(args, network.layers), args.weight_bits)
     if args.json:
         print(json.dumps(result, indent=2, ensure_ascii=False))
     else:
@@ -35,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _print(result: dict) -> None:
-    rows = [("layer", "cell", "x", "h", "output", "weights", "float32 bytes", "compressed", "removed", "in hardware")]
+    rows = [("layer", "cell", "x", "h", "output", "weights", "float32 bytes", "compressed", "removed", "fits")]
     for layer in result["layers"]:
         cell = [layer["cell"]]
         if layer["cell"] == "gru" and not layer["linear_before_reset"]:
@@ -72,9 +77,15 @@ def _print(result: dict) -> None:
                 f"{result['removed_percent']:.1f} % removed",
             ),
             (
-                "in hardware",
+                "bytes by k",
+                ", ".join(f"{k}: {count:,}" for k, count in result["bytes_by_block_size"].items())
+                + f"; k = {result['paying_block_size']} pays",
+            ),
+            (
+                "fits the hardware",
                 "yes" if result["supported"] else "no" + (f": {', '.join(limits)}" if limits else ": see the layers"),
             ),
+            ("accuracy", ACCURACY),
             *(("note", printable(note)) for note in result["notes"]),
             *(("ignored", printable(name)) for name in result["ignored"]),
         ]

@@ -1,12 +1,14 @@
 """Arguments of commands that read a float network from a model file."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from chessrnn.model.config import BLOCK_SIZES
 from chessrnn.model.errors import require
 from chessrnn.model.imported.load import load_network
-from chessrnn.model.imported.recurrent_network import ACTIVATIONS, RecurrentNetwork
+from chessrnn.model.imported.recurrent_network import ACTIVATIONS, RecurrentLayer, RecurrentNetwork
+from chessrnn.model.imported.summary import paying_block_size
 from chessrnn.scripts.cli import whole
 
 
@@ -25,7 +27,9 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="values of inputs of an ONNX model, such as weights that the file does not contain",
     )
     parser.add_argument("--activation", choices=ACTIVATIONS, help="activation of a torch.nn.RNN; default tanh")
-    parser.add_argument("--k", type=whole, default=8, help="block size, a power of two from 1 to 16; default 8")
+    parser.add_argument(
+        "--k", type=whole, help="block size, a power of two from 1 to 16; default the one to 8 with the fewest bytes"
+    )
     parser.add_argument("--weight-bits", type=whole, default=8, metavar="B", help="bits of a weight, 2 to 8; default 8")
 
 
@@ -41,6 +45,11 @@ def network_from(args: argparse.Namespace) -> RecurrentNetwork:
     MissingToolError
         The package that reads files of this kind is not installed.
     """
-    require(args.k in BLOCK_SIZES, "--k", f"one of {', '.join(map(str, BLOCK_SIZES))}", args.k)
+    require(args.k is None or args.k in BLOCK_SIZES, "--k", f"one of {', '.join(map(str, BLOCK_SIZES))}", args.k)
     require(2 <= args.weight_bits <= 8, "--weight-bits", "from 2 to 8", args.weight_bits)
     return load_network(args.model, args.prefix, args.activation, args.inputs)
+
+
+def block_size_from(args: argparse.Namespace, layers: Sequence[RecurrentLayer]) -> int:
+    """Block size that ``--k`` gives, or the one that pays for the sizes of the layers."""
+    return paying_block_size(layers) if args.k is None else args.k

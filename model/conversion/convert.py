@@ -15,7 +15,9 @@ from chessrnn.model import circulant
 from chessrnn.model.cells import CELLS
 from chessrnn.model.config import FAST_BLOCK_SIZES, Config
 from chessrnn.model.conversion.conversion_report import error_report, format_report
+from chessrnn.model.conversion.conversion_warnings import calibration_warnings, error_warnings, scale_warnings
 from chessrnn.model.conversion.first_state import begins_elsewhere, first_states
+from chessrnn.model.conversion.fold_choice import choose_fold, fold_layer
 from chessrnn.model.conversion.formats import choose_config
 from chessrnn.model.conversion.hardware_rows import (
     Blocks,
@@ -26,12 +28,19 @@ from chessrnn.model.conversion.hardware_rows import (
 )
 from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.fixed_point import dequantize, quantize
+from chessrnn.model.imported.float_evaluation import relative_error, run_layers
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
 from chessrnn.model.imported.summary import differences, direction_limits, hardware_cell, input_sizes, layer_limits
+from chessrnn.model.input_fold import InputFold
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers
 
 Layers = Sequence[RecurrentLayer]
+FOLDS = ("auto", "on", "off")
+# With "auto", inputs get a scale per element where that leaves less than this share of the error of h.
+FOLD_GAIN = 0.5
+# Steps times sequences that this is decided on.
+FOLD_STEPS = 1024
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Conversion:
     report : dict
         Errors of every step as plain JSON values; see :mod:`chessrnn.model.conversion.conversion_report`.
     inputs : float64 array (T, B, X)
-        Inputs that the errors were measured on.
+        Inputs that the errors were measured on, as the accelerator reads them: scaled where ``weights.input_fold`` is.
     state : list of (h, c) or None
         First state of every layer, integers (B, P or H) and (B, H); ``None`` is zero.
     """
@@ -187,6 +196,54 @@ def _integer_outputs(weights: NetworkWeights, x: np.ndarray, state: list | None)
     return [dequantize(codes, points.h) for codes in outputs]
 
 
+def _round(
+    layers: Layers, config: Config, sizes: list[tuple[int, ...]]
+) -> tuple[NetworkWeights, list[list[LayerWeights]], list[int]]:
+    """Round all layers: the network, the parts of each layer by direction, and how many values of it saturate."""
+    rounded = [
+        [integer_weights(one, config.layer(number), sizes[number]) for one in directions(layer)]
+        for number, layer in enumerate(layers)
+    ]
+    parts = [[weights for weights, _ in layer] for layer in rounded]
+    network = join_layers(config, [part for layer in parts for part in layer])
+    return network, parts, [sum(number for _, number in layer) for layer in rounded]
+
+
+def _dense_error(layers: Layers, weight_bits: int, x: np.ndarray, settings: dict) -> float:
+    """Compute the error of the last layer's h of the dense network in integers, without a projection."""
+    kept = {path: value for path, value in settings.items() if path.startswith("quantization.")}
+    config = choose_config(base_config(layers, 1, weight_bits, "fold", kept), layers, x, kept)
+    weights, _, _ = _round(layers, config, input_sizes(layers))
+    found = _integer_outputs(weights, x, first_states(config, layers, x.shape[1]))[-1]
+    return relative_error(found, run_layers(layers, x)[-1])
+
+
+def input_fold(layers: Layers, weight_bits: int, x: np.ndarray | None, settings: dict, mode: str) -> InputFold | None:
+    """Choose the scale per input element, or ``None``; with ``auto`` both are tried, and the error of h decides."""
+    require(mode in FOLDS, "--fold", f"one of {', '.join(FOLDS)}", mode)
+    require(mode != "on" or x is not None, "--calibrate", "given with --fold on", None)
+    # Who sets these formats has scaled the inputs to them.
+    chosen_by_user = {"quantization.x", "quantization.weight_frac"} & settings.keys()
+    if mode == "off" or x is None or (mode == "auto" and chosen_by_user):
+        return None
+    fold = choose_fold(base_config(layers, 1, weight_bits, "fold", _x_format(settings)).quantization.x, x)
+    if fold is None or mode == "on":
+        return fold
+    batch = x.shape[1] if begins_elsewhere(layers) else min(x.shape[1], 16)
+    few = x[: max(1, FOLD_STEPS // batch), :batch]
+    scaled = [fold_layer(layers[0], fold), *layers[1:]]
+    plain, better = (
+        _dense_error(layers, weight_bits, few, settings),
+        _dense_error(scaled, weight_bits, fold.apply(few), settings),
+    )
+    return fold if better < FOLD_GAIN * plain else None
+
+
+def _x_format(settings: dict) -> dict:
+    """Return the user's setting of the format of x alone."""
+    return {path: value for path, value in settings.items() if path == "quantization.x"}
+
+
 def noise(config: Config, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
     """Draw inputs (T, B, X) evenly from the format of x, for want of real data."""
     fmt = config.quantization.x
@@ -205,6 +262,9 @@ class Retraining(Protocol):
 
     held_out: np.ndarray
 
+    def folded(self, fold: InputFold) -> "Retraining":
+        """Return the retraining on inputs that the fold scales."""
+
     def circulant(self, layers: Layers, projected: Layers, config: Config) -> list[RecurrentLayer]:
         """Retrain the projected float layers before formats are chosen."""
 
@@ -221,6 +281,7 @@ def convert(
     calibration: np.ndarray | None = None,
     rng: np.random.Generator | None = None,
     retraining: Retraining | None = None,
+    fold: str = "auto",
 ) -> Conversion:
     """Project layers, choose formats, round and measure; optionally retrain after the projection and before rounding.
 
@@ -241,6 +302,10 @@ def convert(
         Generator of the noise.
     retraining : Retraining, optional
         Retraining of the layers; errors are then measured on the inputs that it holds out.
+    fold : str
+        Whether every element of the input gets a power of two and an offset of its own, which the weights of the first
+        layer contain in inverse (:mod:`chessrnn.model.input_fold`): ``"on"``, ``"off"``, or ``"auto"`` where that
+        halves the error of h.
 
     Returns
     -------
@@ -269,6 +334,11 @@ def convert(
         rule = f"of shape (steps, batch, {layers[0].input_size})"
         require(fits, "calibration data", rule, calibration.shape)
     config = base_config(layers, block_size, weight_bits, name, settings)
+    scale = input_fold(layers, weight_bits, calibration, settings, fold)
+    if scale is not None:
+        layers, calibration = [fold_layer(layers[0], scale), *layers[1:]], scale.apply(calibration)
+        if retraining is not None:
+            retraining = retraining.folded(scale)
     floats = {"projected": [project_layer(one, block_size, size) for one, size in zip(layers, sizes, strict=True)]}
     final = floats["projected"]
     if retraining is not None:
@@ -278,12 +348,8 @@ def convert(
     config = choose_config(config, final, calibration, settings)
     if retraining is not None:
         final = retraining.for_integers(layers, final, config)
-    # For every layer a list of its directions.
-    rounded = [
-        [integer_weights(one, config.layer(number), sizes[number]) for one in directions(layer)]
-        for number, layer in enumerate(final)
-    ]
-    weights = join_layers(config, [part for parts in rounded for part, _ in parts])
+    weights, parts, saturated = _round(final, config, sizes)
+    weights = replace(weights, input_fold=scale)
     x, measured_on = calibration, "calibration data"
     if retraining is not None:
         x, measured_on = retraining.held_out, "calibration data held out from retraining"
@@ -292,11 +358,10 @@ def convert(
         measured_on = "noise over the format of x"
     state = first_states(config, layers, x.shape[1])
     restored = []
-    for layer, parts, size in zip(final, rounded, sizes, strict=True):
-        pairs = zip(directions(layer), parts, strict=True)
-        back = [restored_layer(one, part, size).weights[0] for one, (part, _) in pairs]
+    for layer, some, size in zip(final, parts, sizes, strict=True):
+        pairs = zip(directions(layer), some, strict=True)
+        back = [restored_layer(one, part, size).weights[0] for one, part in pairs]
         restored.append(replace(layer, weights=tuple(back)))
-    saturated = [sum(number for _, number in parts) for parts in rounded]
     integers = _integer_outputs(weights, x, state)
     report = {
         "layer": ", ".join(layer.name for layer in layers),
@@ -304,4 +369,11 @@ def convert(
         **error_report(layers, floats, final, restored, integers, saturated, x),
         **format_report(config, x),
     }
+    if scale is not None:
+        report["input_fold"] = scale.to_dict()
+    report["warnings"] = [
+        *error_warnings(report, config, retraining is not None),
+        *([] if calibration is None else calibration_warnings(config, calibration)),
+        *scale_warnings(config, final, calibration, scale is not None),
+    ]
     return Conversion(weights, report, x, state)

@@ -87,6 +87,8 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         Fields that the user set; they are kept.
     """
     points = config.quantization
+    # Inputs that are all zero say nothing about formats.
+    x = None if x is None or not x.any() else x
     if x is not None and "quantization.x" not in settings:
         config = config.replace({"quantization.x": str(closest_format(points.x, x))})
     if x is not None and "quantization.cell" not in settings and layers[0].cell == "lstm":

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 from chessrnn.model.cells import CELLS
 from chessrnn.model.circulant import num_blocks
+from chessrnn.model.config import BLOCK_SIZES
 from chessrnn.model.imported.recurrent_network import CELL_GATES, RecurrentLayer, RecurrentNetwork
 
 FLOAT_BYTES = 4
+# Block size of networks that are large enough for it.
+DEFAULT_BLOCK_SIZE = 8
 
 
 def hardware_cell(layer: RecurrentLayer) -> str:
@@ -82,6 +85,24 @@ def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int, s
     return -(-layer.num_directions * blocks * block_size * weight_bits // 8)
 
 
+def bytes_by_block_size(layers: Sequence[RecurrentLayer], weight_bits: int) -> dict[int, int]:
+    """Count the bytes of the matrices of all layers for every block size."""
+    sizes = input_sizes(layers)
+    return {
+        k: sum(compressed_bytes(layer, k, weight_bits, size) for layer, size in zip(layers, sizes, strict=True))
+        for k in BLOCK_SIZES
+    }
+
+
+def paying_block_size(layers: Sequence[RecurrentLayer]) -> int:
+    """Choose the block size up to 8 with the fewest bytes; of several the smallest, which loses least.
+
+    A layer of few units is padded to whole blocks, so that a large block size may take more memory than a small one.
+    """
+    counts = bytes_by_block_size(layers, 8)
+    return min((k for k in BLOCK_SIZES if k <= DEFAULT_BLOCK_SIZE), key=lambda k: (counts[k], k))
+
+
 def summary(network: RecurrentNetwork, block_size: int, weight_bits: int) -> dict:
     """Collect everything that ``chessrnn inspect`` prints, as plain JSON values."""
     layers = []
@@ -120,6 +141,8 @@ def summary(network: RecurrentNetwork, block_size: int, weight_bits: int) -> dic
         "dense_float32_bytes": dense,
         "compressed_bytes": small,
         "removed_percent": round(100 * (1 - small / dense), 2),
+        "bytes_by_block_size": {str(k): count for k, count in bytes_by_block_size(network.layers, weight_bits).items()},
+        "paying_block_size": paying_block_size(network.layers),
         "not_in_hardware": list(limits),
         "supported": not limits and not any(layer["not_in_hardware"] for layer in layers),
         "fixed_lengths": None if network.lengths is None else network.lengths.tolist(),

@@ -21,6 +21,7 @@ from chessrnn.model.files import write_atomic
 from chessrnn.model.imported.float_evaluation import run_layer
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
 from chessrnn.model.imported.summary import input_sizes
+from chessrnn.model.input_fold import InputFold
 from chessrnn.model.text_file import read_json
 from chessrnn.model.training.layers import QuantLayer
 from chessrnn.model.training.pipeline import Stage, StageSettings, run_stage
@@ -71,6 +72,10 @@ class LayerwiseRetraining:
     quantized_rate: float = 1.5e-3
     seed: int = 1
     arguments: dict = field(default_factory=dict)
+
+    def folded(self, fold: InputFold) -> "LayerwiseRetraining":
+        """Return the retraining on inputs that the fold scales."""
+        return replace(self, inputs=fold.apply(self.inputs), held_out=fold.apply(self.held_out))
 
     def circulant(self, layers: Layers, projected: Layers, config: Config) -> list[RecurrentLayer]:
         """Train the projected layers, circulant and in float, to reproduce ``layers``."""

@@ -10,6 +10,7 @@ from safetensors.numpy import load, save
 
 from chessrnn.model import circulant
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
+from chessrnn.model.input_fold import InputFold
 from chessrnn.model.memory_image import memory_words
 from chessrnn.model.presets import preset
 from chessrnn.model.weight_image import TextLayers, WeightImage, natural_type
@@ -369,3 +370,17 @@ def test_bad_text_layers_are_rejected():
         dataclasses.replace(text_layers, weight=np.where(text_layers.weight > 0, 128, text_layers.weight))
     with pytest.raises(InvalidValueError, match="head.weight_frac must be from -8 to 20, not 99"):
         dataclasses.replace(text_layers, weight_frac=99)
+
+
+def test_the_scale_of_inputs_is_kept(rng, tmp_path):
+    fold = InputFold((-7, *[0] * 9), (1002.5, *[0.0] * 9))
+    weights = dataclasses.replace(random_weights(preset("tiny"), rng), input_fold=fold)
+    WeightImage(weights).save(tmp_path / "a.safetensors")
+    assert WeightImage.load(tmp_path / "a.safetensors").weights.input_fold == fold
+    assert WeightImage.load(tmp_path / "a.safetensors", preset("tiny")).weights.input_fold == fold
+    with pytest.raises(InvalidValueError, match="input_fold must be of 10 elements, as x, not 1"):
+        dataclasses.replace(weights, input_fold=InputFold((1,), (0.0,)))
+    with pytest.raises(InvalidValueError, match="exponents must be from -64 to 64, not 65"):
+        InputFold((65,), (0.0,))
+    with pytest.raises(InvalidValueError, match="offsets must be finite numbers, not inf"):
+        InputFold((1,), (float("inf"),))

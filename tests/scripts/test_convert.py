@@ -57,7 +57,8 @@ def test_inspect(saved, capsys):
     assert (status, err) == (0, "")
     for text in ("rnn.l0", "lstm, bidirectional", "embedding.weight [9, 10]", "removed"):
         assert text in out
-    assert re.search(r"^in hardware +yes$", out, re.MULTILINE)
+    assert re.search(r"^fits the hardware +yes$", out, re.MULTILINE)
+    assert re.search(r"^accuracy +not known from a file", out, re.MULTILINE)
     status, out, _ = command(inspect_model, [path, "--k", 4, "--weight-bits", 4, "--json"], capsys)
     result = json.loads(out)
     # Per direction 48 rows of 10 + 12 and of 24 + 12; in blocks of 4 the 10 become 12.
@@ -75,7 +76,8 @@ def test_file_to_verilog(saved, tmp_path, capsys):
     arguments = [path, "--k", 1, "--calibrate", tmp_path / "inputs.npy", "--output", tmp_path / "out", "--json"]
     status, out, err = command(convert, arguments, capsys)
     assert status == 0
-    assert "calibrating on 40 steps of 2 sequences" in err
+    assert "calibrating on 40 steps of 2 sequences, 10 elements each, read as (steps, batch, elements); values" in err
+    assert "warning" not in err
     report = json.loads(out)
     assert report == json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["output"]["integers"] < 0.05
@@ -135,6 +137,50 @@ def test_every_cell_from_file_to_integers(cell, tmp_path, capsys):
     wanted, _ = run(load_network(path), inputs)
     assert np.abs(h - wanted).max() < 0.1
     assert json.loads(command(inspect_model, [path, "--json"], capsys)[1])["supported"]
+
+
+def test_arrays_with_the_batch_first_and_tables(saved, tmp_path, capsys):
+    path, inputs = saved(), np.random.default_rng(7).normal(size=(12, 3, 10))
+    np.save(tmp_path / "steps.npy", inputs)
+    np.save(tmp_path / "batch.npy", inputs.swapaxes(0, 1))
+    np.savetxt(tmp_path / "one.csv", inputs[:, 0], delimiter=",", header="a,b", comments="")
+    np.save(tmp_path / "one.npy", inputs[:, 0])
+    results = {}
+    for name, more in (("steps.npy", []), ("batch.npy", ["--batch-first"]), ("one.csv", []), ("one.npy", [])):
+        arguments = [path, "--k", 1, "--calibrate", tmp_path / name, "--output", tmp_path / "out", "--json", *more]
+        status, out, err = command(convert, arguments, capsys)
+        assert status == 0
+        layout = "(batch, steps, elements)" if more else "(steps, batch, elements)"
+        assert f"calibrating on 12 steps of {1 if 'one' in name else 3} sequence" in err
+        assert f"read as {layout}; values from -" in err
+        results[name] = json.loads(out)["output"]
+    assert results["steps.npy"] == results["batch.npy"]
+    assert results["one.csv"] == pytest.approx(results["one.npy"])
+
+
+def test_the_summary_begins_with_the_error_and_warns(saved, tmp_path, capsys):
+    path, inputs = saved(layers=2), np.random.default_rng(7).normal(size=(12, 3, 10))
+    np.save(tmp_path / "x.npy", inputs)
+    arguments = [path, "--k", 4, "--calibrate", tmp_path / "x.npy", "--output", tmp_path / "out"]
+    status, out, err = command(convert, arguments, capsys)
+    assert status == 0
+    first, second, third, *_ = out.splitlines()
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    errors = [layer["output"]["integers"] for layer in report["layers"]]
+    assert re.match(rf"error of h +{100 * errors[1]:.2f} % in the last layer; measured on calibration data, 36", first)
+    assert second.split() == ["rnn.l0", f"{100 * errors[0]:.2f}", "%"]
+    assert third.split() == ["rnn.l1", f"{100 * errors[1]:.2f}", "%"]
+    assert f"warning: the error of h in the last layer is {100 * errors[1]:.1f} %, above 10 %: --k 1 keeps" in err
+    assert "--retrain N (with --calibrate)" in err
+
+
+def test_the_default_block_size_pays(tmp_path, capsys):
+    for size, k in ((1, 1), (2, 2), (5, 8), (16, 8)):
+        torch.save(torch.nn.LSTM(size, size).state_dict(), tmp_path / "a.pt")
+        result = json.loads(command(inspect_model, [tmp_path / "a.pt", "--json"], capsys)[1])
+        assert (result["block_size"], result["paying_block_size"]) == (k, k)
+        assert result["removed_percent"] >= 75
+        assert result["compressed_bytes"] == result["bytes_by_block_size"][str(k)]
 
 
 @pytest.mark.needs("icarus")

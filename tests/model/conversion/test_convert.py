@@ -1,5 +1,6 @@
 """From a float layer to integers: least squares, the trainer's own rounding, errors that mean what they say."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from chessrnn.model.conversion.convert import convert
 from chessrnn.model.conversion.formats import best_fraction_bits, closest_format, covering_format
 from chessrnn.model.conversion.hardware_rows import hardware_rows, layer_of_rows, one_direction, project_layer
 from chessrnn.model.errors import InvalidValueError
-from chessrnn.model.fixed_point import dequantize
+from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.float_evaluation import run_layer
 from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer
 from chessrnn.model.imported.summary import layer_limits
@@ -308,6 +309,86 @@ def test_first_states_of_both_directions_are_refused(rng):
     both = replace(both, direction="bidirectional", weights=both.weights * 2)
     with pytest.raises(InvalidValueError, match="l0 must be a layer .* not with first state other than zero"):
         convert([both], 4, 8)
+
+
+def raw_units(layer, rng):
+    """The function of a layer of three inputs on raw units, with its inputs: one of them is 1000 plus or minus 20."""
+    x = np.stack([1000 + 20 * rng.normal(size=(60, 20)), *rng.uniform(size=(2, 60, 20))], -1)
+    mean, deviation = np.array([1000.0, 0.5, 0.5]), np.array([20.0, 0.29, 0.29])
+    (w,) = layer.weights
+    folded = replace(w, w_x=w.w_x / deviation, bias_x=w.bias_x - w.w_x @ (mean / deviation))
+    return replace(layer, weights=(folded,)), x
+
+
+def test_raw_units_are_scaled_per_element(rng):
+    layer, x = raw_units(lstm(rng, 3, 16, 0.15), rng)
+    plain = convert([layer], 1, 8, calibration=x, fold="off")
+    assert plain.weights.input_fold is None
+    assert plain.report["output"]["integers"] > 1
+    (error, cause) = plain.report["warnings"]
+    assert error.startswith("the error of h in the last layer is")
+    text = (
+        r"rounding loses \d+ % of W_[xh] of gate . in l0, \d+ saturated; .* % at a scale of its own: W_x and W_h share"
+    )
+    assert re.match(text, cause)
+    assert cause.endswith("--fold on scales x and W_x")
+    scaled = convert([layer], 1, 8, calibration=x)
+    assert scaled.report["output"]["integers"] < 0.05
+    assert scaled.report["warnings"] == []
+    fold = scaled.weights.input_fold
+    assert scaled.report["input_fold"] == fold.to_dict()
+    assert fold.exponents[0] < -5
+    assert 990 < fold.offsets[0] < 1010
+    np.testing.assert_array_equal(scaled.inputs, fold.apply(x))
+    # What the accelerator reads gives what the float layer computes from raw units.
+    codes = quantize(fold.apply(x), scaled.config.quantization.x)
+    h = LayerReference(scaled.weights).run(codes)[0] * scaled.config.quantization.h.lsb
+    wanted, _ = run_layer(layer, x, np.full(20, 60))
+    assert np.sqrt(np.mean((h - wanted) ** 2) / np.mean(wanted**2)) == pytest.approx(
+        scaled.report["output"]["integers"]
+    )
+
+
+def test_inputs_that_need_no_scale_have_none(rng):
+    layer, x = lstm(rng, 5, 6), rng.normal(size=(30, 2, 5))
+    assert convert([layer], 1, 8, calibration=x).weights.input_fold is None
+    with pytest.raises(InvalidValueError, match="--fold must be one of auto, on, off, not 'of'"):
+        convert([layer], 1, 8, calibration=x, fold="of")
+    with pytest.raises(InvalidValueError, match="--calibrate must be given with --fold on"):
+        convert([layer], 1, 8, fold="on")
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((10, 2, 5)), "the calibration data are zero in all 100 values: the default formats are kept"),
+        (
+            np.full((10, 2, 5), 1e-6),
+            "the calibration data, 100 values from 1e-06 to 1e-06, reach 0 of the 127",
+        ),
+        (
+            np.full((1, 1, 5), 0.5),
+            "the calibration data are 1 step long (5 values from 0.5 to 0.5): states need",
+        ),
+    ],
+)
+def test_inputs_that_say_little_are_named(x, message, rng):
+    report = convert([lstm(rng, 5, 6)], 1, 8, calibration=x, fold="off").report
+    (text,) = (text for text in report["warnings"] if text.startswith("the calibration"))
+    assert text.startswith(message)
+    if not x.any():
+        assert report["formats"]["x"] == "Q1.7"
+
+
+def test_a_scale_that_layers_share_is_named(rng):
+    """An outlier of one layer decides the fraction bits of a gate for all."""
+    wild = lstm(rng, 6, 6, 0.02)
+    w_h = wild.weights[0].w_h.copy()
+    w_h[2, 3] = 30.0
+    layers = [lstm(rng, 5, 6, 0.02), replace(wild, name="l1", weights=(replace(wild.weights[0], w_h=w_h),))]
+    warnings = convert(layers, 1, 8, calibration=rng.normal(size=(30, 2, 5))).report["warnings"]
+    (cause,) = (text for text in warnings if text.startswith("rounding loses"))
+    assert re.search(r"of gate I in l0, 0 saturated; .*: all layers share the fraction bits of a gate$", cause)
 
 
 REFUSED = [

@@ -1,0 +1,98 @@
+"""Inputs and outputs of a network in files: .npy arrays, and .csv tables with a step per row."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from chessrnn.model.errors import InvalidFileError
+
+MAX_ELEMENTS = 1 << 27
+MAX_CSV_BYTES = 1 << 30
+# Far beyond the range of any format of x.
+MAX_MAGNITUDE = 1e6
+LAYOUTS = {False: "(steps, batch, elements)", True: "(batch, steps, elements)"}
+
+
+def add_batch_first(parser: argparse.ArgumentParser) -> None:
+    """Add ``--batch-first``."""
+    parser.add_argument("--batch-first", action="store_true", help="arrays of three axes are (batch, steps, elements)")
+
+
+def _read(path: Path) -> np.ndarray:
+    """Read the array of a .npy file, or the rows of a .csv file after a heading of names, if it has one.
+
+    Raises
+    ------
+    InvalidFileError
+        The file is missing, damaged, or holds something other than numbers.
+    """
+    if path.suffix.lower() == ".csv":
+        try:
+            if path.stat().st_size > MAX_CSV_BYTES:
+                raise InvalidFileError(f"{path} must be a table of at most {MAX_CSV_BYTES} bytes, not a larger one")
+            with open(path, encoding="utf-8") as file:
+                first = file.readline()
+            return np.loadtxt(path, delimiter=",", ndmin=2, skiprows=int(_is_heading(first)), encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InvalidFileError(f"{path} must be a table of numbers between commas: {error}") from None
+    try:
+        values = np.load(path, allow_pickle=False, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidFileError(f"{path} must be a .npy file of numbers: {error}") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise InvalidFileError(f"{path} must be a .npy file of numbers, not of {getattr(values, 'dtype', 'archives')}")
+    return values
+
+
+def _is_heading(line: str) -> bool:
+    """Whether no cell of a line is a number."""
+
+    def is_number(text: str) -> bool:
+        try:
+            float(text)
+        except ValueError:
+            return False
+        return True
+
+    return not any(is_number(cell) for cell in line.split(","))
+
+
+def load_sequences(path: Path, size: int, batch_first: bool = False) -> np.ndarray:
+    """Read inputs (T, B, X) in float64.
+
+    Parameters
+    ----------
+    path : Path
+        A .npy file of (steps, batch, X) or (steps, X), or a .csv file with X numbers per row.
+    size : int
+        X, the number of elements per step.
+    batch_first : bool
+        Whether an array of three axes is (batch, steps, X).
+
+    Raises
+    ------
+    InvalidFileError
+        The file is no file of finite numbers, has another input size than the network, or is too large.
+    """
+    values = _read(path)
+    shape, layout = values.shape, f"({'batch, steps' if batch_first else 'steps, batch'}, {size})"
+    if values.ndim not in (2, 3) or shape[-1] != size or not 0 < values.size <= MAX_ELEMENTS:
+        rule = f"{layout} or (steps, {size}), at most {MAX_ELEMENTS} elements"
+        raise InvalidFileError(f"{path} must be of shape {rule}, not {shape}")
+    values = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise InvalidFileError(f"{path} must be made of finite numbers, not {values[~np.isfinite(values)][0]}")
+    largest = np.abs(values).max()
+    if largest > MAX_MAGNITUDE:
+        raise InvalidFileError(f"{path} must be made of numbers of at most {MAX_MAGNITUDE:g}, not of {largest:g}")
+    if values.ndim == 2:
+        return values[:, None]
+    return values.swapaxes(0, 1) if batch_first else values
+
+
+def reading(values: np.ndarray, batch_first: bool) -> str:
+    """Describe inputs (T, B, X): their sizes, the order of axes that was chosen, and their range."""
+    steps, batch, size = values.shape
+    sizes = f"{steps} steps of {batch} sequence{'s' * (batch > 1)}, {size} element{'s' * (size > 1)} each"
+    return f"{sizes}, read as {LAYOUTS[batch_first]}; values from {values.min():.4g} to {values.max():.4g}"
