@@ -9,6 +9,7 @@ from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.cell_update import CellUpdate
 from chessrnn.hdl.controller import Controller
 from chessrnn.hdl.drain import Drain
+from chessrnn.hdl.framing import X_ERROR_BITS, Framing
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.matvec import MatVec
 from chessrnn.hdl.output_buffer import OutputBuffer
@@ -36,7 +37,9 @@ class Accelerator(wiring.Component):
     -------
     x : In(stream.Signature(…))
         ``data``: a block of k elements, the first in the lowest bits; ⌈X/k⌉ beats make a step, padding is ignored.
-        ``last``: set on the last beat of a sequence's last step; its context's next step starts from zero state.
+        ``last``: set on the last beat of a sequence's last step; its context's next step starts from zero state.  On an
+        earlier beat it is an error: zeros complete the step, with which the sequence ends, and the next beat begins
+        another step.
         ``load``, with state ports: set on the first beat of a sequence whose initial state comes from ``state_in``.
     h : Out(stream.Signature(…))
         ``data``: a block of k elements, padding is zero; ⌈H/k⌉ beats make a step.
@@ -46,6 +49,8 @@ class Accelerator(wiring.Component):
         (``chessrnn.model.state_beats``).
     y : Out(stream.Signature(…)), with ``architecture.output_layer``
         Index and value of the largest logit of every step (``chessrnn.hdl.output_layer.largest``).
+    x_error : Out(X_ERROR_BITS)
+        In the cycle after the faulty beat, one bit per kind of error (``chessrnn.hdl.framing``).
     matvec_active : Out(1)
         High while the tile works: one word is read from every weight bank in this cycle.
 
@@ -67,7 +72,7 @@ class Accelerator(wiring.Component):
         super().__init__(
             {
                 "x": In(block_stream(config, q.x, *flags)), "h": Out(block_stream(config, q.h)),
-                "matvec_active": Out(1), **members,
+                "x_error": Out(X_ERROR_BITS), "matvec_active": Out(1), **members,
             }
         )  # fmt: skip
 
@@ -88,20 +93,17 @@ class Accelerator(wiring.Component):
         output = OutputBuffer(config)
         m.submodules.output = shared(output, platform)
 
-        x_taken = Signal()
-        x_block, x_mask = (
-            self.x.payload.data,
-            padding_mask(config.network.input_size, config.block_size, config.quantization.x.width),
-        )
+        framing = Framing(m, self.x, vectors.x_last, controller.x_room, config.num_input_blocks)
+        x_block = framing.block
+        x_mask = padding_mask(config.network.input_size, config.block_size, config.quantization.x.width)
         m.d.comb += [
-            self.x.ready.eq(controller.x_room),
-            x_taken.eq(self.x.valid & self.x.ready),
-            vectors.x_write.eq(x_taken),
+            vectors.x_write.eq(framing.write),
             vectors.x_block.eq(x_block),
-            controller.x_written.eq(x_taken),
+            controller.x_written.eq(framing.write),
             controller.x_step_last.eq(vectors.x_last),
             controller.x_half.eq(vectors.x_half),
-            controller.x_sequence_last.eq(self.x.payload.last),
+            controller.x_sequence_last.eq(framing.last),
+            self.x_error.eq(framing.early),
         ]
         with m.If(vectors.x_last):
             m.d.comb += vectors.x_block.eq(x_block & x_mask)

@@ -2,12 +2,13 @@
 
 from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
-from amaranth.hdl import Module, Shape
+from amaranth.hdl import Module, ResetSignal, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.accelerator import Accelerator
 from chessrnn.hdl.bidirectional.bidirectional_accelerator import BidirectionalAccelerator
+from chessrnn.hdl.framing import X_ERROR_BITS
 from chessrnn.hdl.hierarchy import VerilogPlatform, shared
 from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
 from chessrnn.hdl.namespace import with_prefix
@@ -33,7 +34,7 @@ def top_members(config: Config) -> dict:
     members = {
         "x_valid": In(1), "x_ready": Out(1), "x_data": In(k * q.x.width), "x_last": In(1),
         "h_valid": Out(1), "h_ready": In(1), "h_data": Out(k * q.h.width), "h_last": Out(1),
-        "matvec_active": Out(1),
+        "x_error": Out(X_ERROR_BITS), "matvec_active": Out(1),
     }  # fmt: skip
     if config.architecture.state_ports:
         bits = state_bits(config)
@@ -51,7 +52,11 @@ def top_members(config: Config) -> dict:
 
 
 class Top(wiring.Component):
-    """The top module: the accelerator behind plain ports with the names that ``ports.json`` lists."""
+    """The top module: the accelerator behind plain ports with the names that ``ports.json`` lists.
+
+    While ``rst`` is high, handshake outputs are 0, so nothing is transferred and no output is unknown before the first
+    clock edge.  Errors of framing stay visible until ``rst``.
+    """
 
     def __init__(self, config: Config):
         self.core = accelerator(config)
@@ -61,28 +66,33 @@ class Top(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        core = self.core
+        core, runs = self.core, Signal()
         m.submodules.core = shared(core, platform)
+        x_errors = Signal(X_ERROR_BITS)
+        m.d.sync += x_errors.eq(x_errors | core.x_error)
         m.d.comb += [
-            core.x.valid.eq(self.x_valid), self.x_ready.eq(core.x.ready),
+            runs.eq(~ResetSignal()),
+            core.x.valid.eq(self.x_valid), self.x_ready.eq(core.x.ready & runs),
             core.x.payload.data.eq(self.x_data), core.x.payload.last.eq(self.x_last),
-            self.h_valid.eq(core.h.valid), core.h.ready.eq(self.h_ready),
+            self.h_valid.eq(core.h.valid & runs), core.h.ready.eq(self.h_ready),
             self.h_data.eq(core.h.payload.data), self.h_last.eq(core.h.payload.last),
-            self.matvec_active.eq(core.matvec_active),
+            self.x_error.eq(x_errors & runs.replicate(X_ERROR_BITS)),
+            self.matvec_active.eq(core.matvec_active & runs),
         ]  # fmt: skip
         if self.has_state:
             m.d.comb += [
                 core.x.payload.load.eq(self.x_load),
-                core.state_in.valid.eq(self.state_in_valid), self.state_in_ready.eq(core.state_in.ready),
+                core.state_in.valid.eq(self.state_in_valid), self.state_in_ready.eq(core.state_in.ready & runs),
                 core.state_in.payload.eq(self.state_in_data),
-                self.state_out_valid.eq(core.state_out.valid), core.state_out.ready.eq(self.state_out_ready),
+                self.state_out_valid.eq(core.state_out.valid & runs), core.state_out.ready.eq(self.state_out_ready),
                 self.state_out_data.eq(core.state_out.payload.data),
                 self.state_out_last.eq(core.state_out.payload.last),
             ]  # fmt: skip
         if self.has_output_layer:
             m.d.comb += [
-                self.y_valid.eq(core.y.valid), core.y.ready.eq(self.y_ready), self.y_index.eq(core.y.payload.index),
-                self.y_logit.eq(core.y.payload.logit), self.y_last.eq(core.y.payload.last),
+                self.y_valid.eq(core.y.valid & runs), core.y.ready.eq(self.y_ready),
+                self.y_index.eq(core.y.payload.index), self.y_logit.eq(core.y.payload.logit),
+                self.y_last.eq(core.y.payload.last),
             ]  # fmt: skip
         return m
 
@@ -112,6 +122,13 @@ def _port_meanings(config: Config) -> dict[str, str]:
     if config.network.bidirectional:
         h_beats = f"{config.num_output_blocks} beats of the forward and as many of the reverse direction make a step"
         x_end += f"; so it does at step {config.sequence_steps}"
+    errors = "until rst: bit 0, x_last came before the last beat of a step, which zeros completed"
+    if config.num_input_blocks == 1:
+        errors = "until rst: bit 0 is 0, as every beat is a step"
+    if config.network.bidirectional:
+        errors += f"; bit 1, a sequence without x_last was cut after step {config.sequence_steps}"
+    else:
+        errors += "; bit 1 is 0"
     its = "its state" if config.architecture.contexts == 1 else "its context's state"
     state_beats = Schedule(config).state_beats if config.architecture.state_ports else 0
     state = (
@@ -129,6 +146,7 @@ def _port_meanings(config: Config) -> dict[str, str]:
         "h_ready": "the beat of h is taken in this cycle if it is offered",
         "h_data": f"{k} elements of h in format {q.h}, the first in the lowest bits; {h_beats}; padding is zero",
         "h_last": "on the last beat of the last step of a sequence",
+        "x_error": errors,
         "matvec_active": "the tile works in this cycle: one word is read from every weight bank",
         "x_load": f"on the first beat of a sequence: {its} comes from state_in, else it is zero",
         "state_in_valid": "a beat of a state is offered",

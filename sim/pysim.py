@@ -70,6 +70,10 @@ class Run(NamedTuple):
             Index, logit and ``last`` of every result of an output layer.
         result_cycles : list of int
             Cycle of every result of an output layer.
+    errors : list of int
+        Value of ``x_error`` in every cycle in which it was not zero.
+    states : int
+        Number of states that left through the state ports.
     """
 
     beats: list[tuple[int, int]]
@@ -77,6 +81,8 @@ class Run(NamedTuple):
     issue_cycles: list[int]
     results: list[tuple[int, int, int]]
     result_cycles: list[int]
+    errors: list[int]
+    states: int
 
 
 def beats_of(sequences: list[np.ndarray], block_size: int, bits: int, padding: Callable | None = None):
@@ -108,7 +114,7 @@ def run_accelerator(
     accept: Callable[[], bool] = lambda: True,
     accept_result: Callable[[], bool] | None = None,
 ) -> Run:
-    """Feed beats of x until ``count`` beats of h have arrived.
+    """Feed beats of x until ``count`` beats of h have arrived; with state ports, states that leave are taken at once.
 
     Parameters
     ----------
@@ -126,12 +132,15 @@ def run_accelerator(
     dut = accelerator(config, memory_words(weights))
     sim = Simulator(dut)
     sim.add_clock(CLOCK_PERIOD)
-    result = Run([], [], [], [], [])
+    result, states = Run([], [], [], [], [], [], 0), 0
     has_results = bool(config.architecture.output_layer)
     results = count // config.num_stream_blocks if has_results else 0
 
     async def bench(ctx):
+        nonlocal states
         sent, cycle, start, idle, offered = 0, 0, None, 0, False
+        if config.architecture.state_ports:
+            ctx.set(dut.state_out.ready, 1)
         while len(result.beats) < count or len(result.results) < results:
             # An offered beat stays until it is taken.
             offered = offered or (sent < len(x_beats) and offer())
@@ -157,6 +166,10 @@ def run_accelerator(
                     result.results.append((y.index, y.logit, y.last))
                     result.result_cycles.append(cycle - start)
                     idle = 0
+            if ctx.get(dut.x_error):
+                result.errors.append(ctx.get(dut.x_error))
+            if config.architecture.state_ports:
+                states += ctx.get(dut.state_out.valid) & ctx.get(dut.state_out.payload.last)
             if ctx.get(dut.matvec_active):
                 result.issue_cycles.append(cycle - start)
             if idle > DEADLOCK_CYCLES:
@@ -167,4 +180,4 @@ def run_accelerator(
 
     sim.add_testbench(bench)
     sim.run()
-    return result
+    return result._replace(states=states)

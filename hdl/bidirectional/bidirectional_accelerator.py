@@ -11,6 +11,7 @@ from chessrnn.hdl.bidirectional.sequencer import Sequencer
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.cell_update import CellUpdate, inner_ports
 from chessrnn.hdl.drain import Drain, state_unit_port
+from chessrnn.hdl.framing import X_ERROR_BITS
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.matvec import MatVec
 from chessrnn.hdl.part_shapes import has_projection
@@ -40,9 +41,12 @@ class BidirectionalAccelerator(wiring.Component):
     x : In(stream.Signature(…))
         ``data``: a block of k elements, the first in the lowest bits; ⌈X/k⌉ beats make a step, padding is ignored.
         ``last``: set on the last beat of a sequence's last step; a sequence also ends after ``sequence_steps`` steps.
+        On an earlier beat it is an error: zeros complete the step, with which the sequence ends.
     h : Out(stream.Signature(…))
         ``data``: a block of k elements, padding is zero; ⌈H/k⌉ beats of the forward direction and as many of the
         reverse one make a step.  ``last``: set on the last beat of a sequence.
+    x_error : Out(X_ERROR_BITS)
+        In the cycle after the faulty beat, one bit per kind of error (``chessrnn.hdl.framing``).
     matvec_active : Out(1)
         High while the tile works: one word is read from every weight bank in this cycle.
 
@@ -56,7 +60,12 @@ class BidirectionalAccelerator(wiring.Component):
         self.config, self.contents = config, contents
         q = config.quantization
         super().__init__(
-            {"x": In(block_stream(config, q.x)), "h": Out(block_stream(config, q.h)), "matvec_active": Out(1)}
+            {
+                "x": In(block_stream(config, q.x)),
+                "h": Out(block_stream(config, q.h)),
+                "x_error": Out(X_ERROR_BITS),
+                "matvec_active": Out(1),
+            }
         )
 
     def elaborate(self, platform):
@@ -125,6 +134,7 @@ class BidirectionalAccelerator(wiring.Component):
             cells.last_step.eq(drain.slice_last_step),
             sequencer.h_write.eq(cells.block_valid),
             sequencer.h_block.eq(h_block),
+            self.x_error.eq(sequencer.x_error),
             self.matvec_active.eq(controller.issue),
         ]
         wiring.connect(m, wiring.flipped(self.x), sequencer.x)

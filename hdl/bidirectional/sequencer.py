@@ -1,11 +1,12 @@
 """The sequencer of a bidirectional network stores whole sequences and runs every layer over them in both directions."""
 
-from amaranth.hdl import Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.packing import padding_mask, widened
 from chessrnn.hdl.block_stream import block_stream
+from chessrnn.hdl.framing import X_ERROR_BITS, Framing
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram
 from chessrnn.hdl.part_shapes import select
@@ -30,10 +31,13 @@ class Sequencer(wiring.Component):
     -------
     x : In(stream.Signature(…))
         ``data``: a block of x; ⌈X/k⌉ beats make a step, padding is ignored.  ``last``: set on the last beat of a
-        sequence's last step; a sequence also ends after ``sequence_steps`` steps.
+        sequence's last step; a sequence also ends after ``sequence_steps`` steps.  On an earlier beat zeros complete
+        the step.
     h : Out(stream.Signature(…))
         ``data``: a block of h; a step has ⌈H/k⌉ beats of the forward direction, then as many of the reverse one.
         ``last``: set on the last beat of the sequence.
+    x_error : Out(X_ERROR_BITS)
+        In the cycle after the faulty beat, one bit per kind of error (``chessrnn.hdl.framing``).
     start : Out(1)
         A pass begins in the next cycle.
     first : Out(1)
@@ -61,6 +65,7 @@ class Sequencer(wiring.Component):
             {
                 "x": In(block_stream(config, q.x)),
                 "h": Out(block_stream(config, q.h)),
+                "x_error": Out(X_ERROR_BITS),
                 "start": Out(1), "first": Out(1), **layer_port(config, Out),
                 "room": In(1), "promise": Out(1), "block_valid": Out(1), "block": Out(k * layer_input_bits(config)),
                 "h_write": In(1), "h_block": In(k * q.h.width),
@@ -88,15 +93,18 @@ class Sequencer(wiring.Component):
         taken, step_ends, sequence_ends = Signal(), Signal(), Signal()
         mask = padding_mask(config.network.input_size, config.block_size, config.quantization.x.width)
         longest = (config.sequence_steps - 1) * x_blocks
+        framing = Framing(m, self.x, step_ends, ~x_full, x_blocks)
+        too_long = Signal()
         m.d.comb += [
-            self.x.ready.eq(~x_full),
-            taken.eq(self.x.valid & ~x_full),
+            taken.eq(framing.write),
             step_ends.eq(x_count == x_blocks - 1),
-            sequence_ends.eq(step_ends & (self.x.payload.last | (x_base == longest))),
+            sequence_ends.eq(step_ends & (framing.last | (x_base == longest))),
             memory_x.write_en.eq(taken),
             memory_x.write_addr.eq(x_word),
-            memory_x.write_data.eq(Mux(step_ends, self.x.payload.data & mask, self.x.payload.data)),
+            memory_x.write_data.eq(Mux(step_ends, framing.block & mask, framing.block)),
+            self.x_error.eq(Cat(framing.early, too_long)),
         ]
+        m.d.sync += too_long.eq(taken & sequence_ends & ~framing.last)
         with m.If(taken):
             m.d.sync += [x_word.eq(x_word + 1), x_count.eq(x_count + 1)]
             with m.If(step_ends):
