@@ -53,7 +53,8 @@ endmodule
 @pytest.mark.needs("icarus")
 @pytest.mark.parametrize("design", DESIGNS)
 def test_flags_are_zero_in_reset_and_always_known(design, tmp_path, rng):
-    config = preset("tiny").replace({"architecture.arithmetic": "multiplier", **DESIGNS[design]})
+    small = {"network.hidden_size": 4, "architecture.arithmetic": "multiplier", "architecture.engine": "direct"}
+    config = preset("tiny").replace({**small, **DESIGNS[design]})
     emit(random_weights(config, rng), tmp_path / "build", "a test")
     build, wires, connections, flags = load_build(tmp_path / "build"), [], [], []
     for port in ports(config)[2:]:
