@@ -31,7 +31,7 @@ find_python = for python in $(PYTHONS); do \
     if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
 READER   = $(if $(filter %.onnx,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
-TEST_PACKAGES = $(foreach extra,sim train import synth plot docs dev,.venv/.$(extra))
+TEST_EXTRAS = sim train import synth plot docs dev
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
 PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
@@ -95,7 +95,7 @@ host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a si
 test: programs-of-tests lint ## linter, formatter, type checker, every test but the slow ones: ten minutes on two cores
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
-test-slow: programs-of-tests $(TEST_PACKAGES) ## the tests that `make test` leaves out: retraining, netlists, long simulations
+test-slow: programs-of-tests .venv/.tests ## the tests that `make test` leaves out: retraining, netlists, long simulations
 	@$(PYTEST) -m slow $(ARGS)
 
 test-all: test test-slow ## every test
@@ -104,7 +104,7 @@ docs: .venv/.docs ## documentation site in build/site/, warnings as errors; buil
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet $(ARGS)
 	@echo 'written to build/site/index.html'
 
-lint: $(TEST_PACKAGES) ## linter, formatter, type checker, nothing changed
+lint: .venv/.tests ## linter, formatter, type checker, nothing changed
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) scripts/set_up.py types
@@ -135,6 +135,9 @@ distclean: clean ## remove .venv as well
 
 .venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.fpga .venv/.plot .venv/.docs .venv/.dev: .venv/.%: .venv/.base
 	@$(RUN) scripts/set_up.py packages $*; touch $@
+
+.venv/.tests: .venv/.base # one installation of all is quicker than one of each
+	@$(RUN) scripts/set_up.py packages $(TEST_EXTRAS); touch $@ $(TEST_EXTRAS:%=.venv/.%)
 
 # Before anything slow: tests run without what cannot be installed, a simulation does not.
 .PHONY: programs-of-tests programs-of-verilator programs-of-icarus

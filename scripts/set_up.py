@@ -4,7 +4,7 @@ Any Python 3 runs this file before a virtual environment exists, so it imports n
 it does is reported on stderr, with the elapsed time where it takes long.
 
 usage: set_up.py programs [--install] [--optional] [TOOL ...]   check for the system programs of all tools or of some
-       set_up.py packages [EXTRA]                               install the project with an extra into this Python
+       set_up.py packages [EXTRA ...]                           install the project with extras into this Python
        set_up.py types                                          link the folders of the package for a type checker
 """
 
@@ -171,12 +171,12 @@ def set_up_programs(tools, may_install, optional):
     return EXIT_USER_ERROR
 
 
-def set_up_packages(extra):
-    """Install the project, editable, with the packages of an extra in the versions of ``requirements.lock``."""
+def set_up_packages(extras):
+    """Install the project, editable, with the packages of extras in the versions of ``requirements.lock``."""
     pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--constraint", "requirements.lock"]
     os.chdir(str(ROOT))
-    label = f"installing Python packages: {extra or 'base'}"
-    return 0 if run_with_clock(label, [*pip, "--editable", f".[{extra}]" if extra else "."]) else 1
+    label = f"installing Python packages: {', '.join(extras) or 'base'}"
+    return 0 if run_with_clock(label, [*pip, "--editable", f".[{','.join(extras)}]" if extras else "."]) else 1
 
 
 def link_types():
@@ -205,8 +205,8 @@ def main():
     names = [argument for argument in arguments if argument not in options]
     if step == "programs" and options <= {"--install", "--optional"} and TOOLS.keys() >= set(names):
         return set_up_programs(names, "--install" in options, "--optional" in options)
-    if step == "packages" and not options and len(names) <= 1:
-        return set_up_packages("".join(names))
+    if step == "packages" and not options:
+        return set_up_packages(names)
     if step == "types" and not options and not names:
         return link_types()
     print(__doc__.split("usage: ")[0] if step == "--help" else "", end="", file=sys.stderr)

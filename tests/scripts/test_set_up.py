@@ -153,7 +153,7 @@ def test_who_may_install(machine, monkeypatch, user, programs, expected):
     assert set_up.privilege() == expected
 
 
-@pytest.mark.parametrize("arguments", [["programs", "sta"], ["programs", "--now"], ["packages", "a", "b"], ["all"]])
+@pytest.mark.parametrize("arguments", [["programs", "sta"], ["programs", "--now"], ["packages", "--all"], ["all"]])
 def test_usage(machine, arguments):
     done = run(machine(set()), *arguments)
     assert done.returncode == 2 and done.stderr.startswith("usage: set_up.py")
