@@ -16,7 +16,7 @@ from chessrnn.model.progress import Progress
 from chessrnn.scripts.cli import EXIT_MISMATCH, command_parser, count, seed
 from chessrnn.sim.build import emit
 from chessrnn.sim.runner import SIMULATORS, Run, SimulationError, simulate
-from chessrnn.sim.scenarios import random_config, random_scenario
+from chessrnn.sim.scenarios import MAX_PRODUCTS, random_config, random_scenario
 from chessrnn.sim.stalls import StallPattern
 
 EXAMPLES = """examples:
@@ -33,6 +33,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=count, default=50, help="number of designs; default 50")
     parser.add_argument("--seed", type=seed, default=1, help="seed of the series of designs; default 1")
     parser.add_argument("--only", type=seed, metavar="INDEX", help="only one design of the series")
+    parser.add_argument(
+        "--products",
+        type=count,
+        default=MAX_PRODUCTS,
+        help=f"greatest number of products at a time in a design; default {MAX_PRODUCTS}, fewer simulate faster",
+    )
     parser.add_argument("--jobs", type=count, default=2, help="number of designs at a time; default 2")
     parser.add_argument(
         "--sim", choices=SIMULATORS, default="icarus", help="the simulator; default icarus, which needs no compilation"
@@ -41,10 +47,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def make_runs(series: int, index: int) -> list[Run]:
+def make_runs(series: int, index: int, max_products: int = MAX_PRODUCTS) -> list[Run]:
     """Make two runs of design ``index`` of a series, without stalls and with stalls."""
     rng = np.random.default_rng([series, index])
-    config = random_config(rng)
+    config = random_config(rng, max_products)
     scenario = random_scenario(config, rng)
 
     def pattern() -> StallPattern:
@@ -65,9 +71,9 @@ def simulator_of(config: Config, asked: str) -> str:
     return "verilator" if asked == "icarus" and glitches and matvec_multipliers(config) > MAX_GLITCHING else asked
 
 
-def check(series: int, index: int, simulator: str) -> dict:
+def check(series: int, index: int, simulator: str, max_products: int) -> dict:
     """Emit, simulate and judge one design; the result is plain values, as this runs in a process of its own."""
-    runs = make_runs(series, index)
+    runs = make_runs(series, index, max_products)
     scenario = runs[0].scenario
     problems, cycles = [], 0
     with scratch_folder() as folder:
@@ -95,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     progress = Progress(len(indices))
     results, failed = [], []
     with ProcessPoolExecutor(max_workers=args.jobs) as pool:
-        tasks = [pool.submit(check, args.seed, index, args.sim) for index in indices]
+        tasks = [pool.submit(check, args.seed, index, args.sim, args.products) for index in indices]
         try:
             for task in as_completed(tasks):
                 result = task.result()
@@ -135,7 +141,8 @@ def _print_failure(result: dict, args: argparse.Namespace) -> None:
         print(f"  {problem}", file=sys.stderr)
     print(f"  configuration: {path}\n  {json.dumps(result['config'])}", file=sys.stderr)
     print(
-        f"  repeat: chessrnn fuzz --seed {args.seed} --only {result['index']} --sim {args.sim}",
+        f"  repeat: chessrnn fuzz --seed {args.seed} --only {result['index']} --products {args.products} "
+        f"--sim {args.sim}",
         file=sys.stderr,
         flush=True,
     )

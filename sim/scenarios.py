@@ -1,7 +1,7 @@
 """A scenario: configuration, weights, sequences of x, and the outputs that must follow, with their cycles."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,22 +11,13 @@ from chessrnn.model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FA
 from chessrnn.model.cost.resources import matvec_multipliers
 from chessrnn.model.errors import UserError, require
 from chessrnn.model.memory_image import pack
-from chessrnn.model.output_layer import OutputLayer, columns_shape, expand_columns
-from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.schedule import Schedule, Timeline, interleave
 from chessrnn.model.sequence_schedule import split_sequences
 from chessrnn.model.state_beats import pack_state, state_bits, unpack_state
-from chessrnn.model.weights import (
-    LayerWeights,
-    NetworkWeights,
-    drop_absent,
-    join_layers,
-    layer_configs,
-    random_inputs,
-    random_weights,
-)
+from chessrnn.model.weights import NetworkWeights, random_inputs, random_weights
+from chessrnn.sim.boundary_values import at_bounds, at_breakpoints, at_extremes, at_form_bounds
 
 
 def to_beats(values: np.ndarray, block_size: int, bits: int) -> list[int]:
@@ -240,47 +231,24 @@ def random_sequences(config: Config, rng: np.random.Generator, lengths: Sequence
     return tuple(random_inputs(config, rng, length) for length in lengths)
 
 
-def extreme_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
-    """Draw weights and biases at the ends of their ranges, so that sums reach the ends of the accumulator."""
-    weights = join_layers(config, [_extreme_layer(layer, rng) for layer in layer_configs(config)])
-    outputs = config.architecture.output_layer
-    if not outputs:
-        return weights
-    ends = [[-(1 << (bits - 1)), (1 << (bits - 1)) - 1] for bits in (WEIGHT_BITS, BIAS_BITS)]
-    weight = expand_columns(config, rng.choice(ends[0], columns_shape(config)))
-    return replace(weights, output=OutputLayer(weight, rng.choice(ends[1], outputs), 0))
-
-
-def _extreme_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
-    k, blocks = config.block_size, config.num_hidden_blocks
-    low, high = config.bias_format_min_max
-    gates, peepholes, fmt = config.num_gates, len(config.cell.peepholes), config.quantization.peephole
-    defining = rng.choice([config.weight_min, config.weight_max], size=(gates, blocks, config.num_col_blocks, k))
-    return LayerWeights(
-        config,
-        drop_absent(config, defining),
-        rng.choice([low, high], size=(gates, blocks * k)),
-        rng.choice([fmt.min, fmt.max], size=(peepholes, blocks * k)) if peepholes else None,
-        rng.choice([config.weight_min, config.weight_max], size=(config.num_output_blocks, blocks, k))
-        if config.network.projection_size
-        else None,
-    )
-
-
 def random_scenario(config: Config, rng: np.random.Generator, max_steps: int = 12) -> Scenario:
-    """Draw several sequences, one of them a single step, with weights; a quarter of the scenarios is extreme."""
+    """Draw several sequences, one of them a single step, with weights; half are at boundaries of the design.
+
+    The boundaries are those of ``chessrnn.sim.boundary_values``.
+    """
     lengths = [1, *rng.integers(1, 5, size=rng.integers(1, 4)).tolist()]
     while sum(lengths) > max_steps:
         lengths.pop()
     rng.shuffle(lengths)
+    draws = [at_extremes, at_bounds, at_breakpoints, at_breakpoints]
+    if config.architecture.engine == "fast":
+        draws.append(at_form_bounds)
+    number = int(rng.integers(2 * len(draws)))
+    if number < len(draws):
+        return Scenario(*draws[number](config, rng, lengths))
     initial = ()
     if config.architecture.state_ports:
         initial = tuple(random_state(config, rng) if rng.random() < 0.6 else None for _ in lengths)
-    if rng.random() < 0.25:
-        fmt = config.quantization.x
-        size = config.network.input_size
-        sequences = tuple(rng.choice([fmt.min, fmt.max], size=(length, size)) for length in lengths)
-        return Scenario(extreme_weights(config, rng), sequences, initial)
     return Scenario(random_weights(config, rng), random_sequences(config, rng, lengths), initial)
 
 
@@ -327,14 +295,17 @@ MAX_PRODUCTS = 300
 MAX_DRAWS = 1000
 
 
-def random_config(rng: np.random.Generator) -> Config:
-    """Draw a small valid configuration: any block size, engine, tile, format and pipeline."""
+def random_config(rng: np.random.Generator, max_products: int = MAX_PRODUCTS) -> Config:
+    """Draw a small valid configuration: any block size, engine, tile, format and pipeline.
+
+    Its tile takes at most ``max_products`` products at a time.
+    """
     for _ in range(MAX_DRAWS):
         try:
             config = Config.from_dict(_draw(rng))
         except UserError:
             continue  # Config rejects impossible combinations, so that its relations need no copy here.
-        if matvec_multipliers(config) <= MAX_PRODUCTS:
+        if matvec_multipliers(config) <= max_products:
             return config
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
 

@@ -9,8 +9,9 @@ from chessrnn.model.errors import UserError
 from chessrnn.model.presets import preset
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.widths import half, rounded_sum_bits, rounded_terms_bits, signed_bits
+from chessrnn.sim.boundary_values import extreme_weights
 from chessrnn.sim.pysim import beats_of, run_accelerator
-from chessrnn.sim.scenarios import FORMAT_WIDTHS, FRACTION_BITS, MIN_INTEGER_BITS, extreme_weights
+from chessrnn.sim.scenarios import FORMAT_WIDTHS, FRACTION_BITS, MIN_INTEGER_BITS
 
 SMALL = {
     "network.input_size": 3,

@@ -19,7 +19,8 @@ from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.layer import LayerReference
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.weights import LayerWeights, StackWeights, random_inputs, random_weights
-from chessrnn.sim.scenarios import extreme_weights, random_config
+from chessrnn.sim.boundary_values import extreme_weights
+from chessrnn.sim.scenarios import random_config
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 

@@ -10,8 +10,9 @@ from chessrnn.hdl.pass_address import PassAddress
 from chessrnn.model.presets import preset
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import random_weights
+from chessrnn.sim.boundary_values import extreme_weights
 from chessrnn.sim.pysim import run_accelerator
-from chessrnn.sim.scenarios import Scenario, extreme_weights, random_sequences
+from chessrnn.sim.scenarios import Scenario, random_sequences
 
 LENGTHS = (3, 1)
 
