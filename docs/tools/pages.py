@@ -43,8 +43,8 @@ UNIT = re.compile(r"(\d) (%|FO4|GHz|LSB|MHz|TOPS|kB|mm²|nm\b|points|µs|×)")
 ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>)")
 
 
-def on_config(config):
-    """Lay the package out as importers see it."""
+def on_startup(command, dirty):
+    """Lay the package out as importers see it, before mkdocstrings looks for its folder."""
     PACKAGE.mkdir(parents=True, exist_ok=True)
     for path in PACKAGE.iterdir():
         path.unlink()
@@ -52,7 +52,6 @@ def on_config(config):
         (PACKAGE / name).symlink_to(ROOT / name)
     for path in (ROOT / "scripts" / "api").glob("*.py"):
         (PACKAGE / path.name).symlink_to(path)
-    return config
 
 
 def on_files(files, config):
