@@ -34,6 +34,7 @@ READER   = $(if $(filter %.onnx,$(MODEL)),.venv/.import,$(if $(filter %.safetens
 TEST_EXTRAS = sim train import synth plot docs dev
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
 PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
+RUFF     = $(RUN) -m ruff check . && $(RUN) -m ruff format --check .
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 # Every target that `make help` lists.
@@ -92,7 +93,9 @@ xilinx: .venv/.fpga ## LUT, FF, BRAM, DSP of 7-series and UltraScale+ parts (CON
 host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a simulated one
 	@$(RUN) -m chessrnn host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 
-test: programs-of-tests lint ## linter, formatter, type checker, every test but the slow ones: ten minutes on two cores
+# Without the type checker, which takes most of a minute of one core.
+test: programs-of-tests .venv/.tests ## linter, formatter, every test but the slow ones: ten minutes on two cores
+	@$(RUFF)
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
 test-slow: programs-of-tests .venv/.tests ## the tests that `make test` leaves out: retraining, netlists, long simulations
@@ -105,8 +108,7 @@ docs: .venv/.docs ## documentation site in build/site/, warnings as errors; buil
 	@echo 'written to build/site/index.html'
 
 lint: .venv/.tests ## linter, formatter, type checker, nothing changed
-	@$(RUN) -m ruff check .
-	@$(RUN) -m ruff format --check .
+	@$(RUFF)
 	@$(RUN) scripts/set_up.py types
 	@$(RUN) -m pyright
 

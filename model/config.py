@@ -9,9 +9,11 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from chessrnn.model import circulant
 from chessrnn.model.activation_tables import ActivationTable, activation_table, pwl_offset_bits
@@ -752,7 +754,9 @@ class Config:
 
     def gate_table(self, gate: int) -> ActivationTable:
         """Table of the activation of gate number ``gate``, which must have one."""
-        return self._table(self.cell.gates[gate].function, self.quantization.preact)
+        function = self.cell.gates[gate].function
+        assert function is not None
+        return self._table(function, self.quantization.preact)
 
     @property
     def cell_table(self) -> ActivationTable:
@@ -850,7 +854,7 @@ class Config:
             del values["compression"]["output_block_size"]
         return values
 
-    def replace(self, settings: dict[str, object]) -> "Config":
+    def replace(self, settings: Mapping[str, object]) -> "Config":
         """Copy with some fields replaced by plain values, by dotted name: ``{"architecture.tile_rows": 8}``."""
         values = self.to_dict()
         for path, value in settings.items():
@@ -863,7 +867,7 @@ def _digest(values: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _to_plain(value):
+def _to_plain(value) -> Any:
     if isinstance(value, QFormat):
         return str(value)
     if dataclasses.is_dataclass(value):

@@ -59,8 +59,9 @@ def shown(value: object) -> str:
     if isinstance(value, (str, bytes)) and len(value) > MAX_SHOWN:
         # The text is cut before it is quoted, so that a long one is not copied and the quotes remain.
         half = MAX_SHOWN // 2 - 4
-        dots = "..." if isinstance(value, str) else b"..."
-        return shortened(repr(value[:half] + dots + value[-half:]))
+        if isinstance(value, str):
+            return shortened(repr(value[:half] + "..." + value[-half:]))
+        return shortened(repr(value[:half] + b"..." + value[-half:]))
     try:
         return shortened(repr(value))
     except ValueError:  # Python refuses to print longer integers than its limit.

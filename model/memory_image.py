@@ -296,6 +296,7 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
     for part, layer in pairs:
         grid = np.zeros((part.row_groups * rows, part.col_groups * cols, config.block_size), dtype=np.int64)
         blocks = layer.projection if part.kind == PROJECTION else layer.interleaved(part.gates)
+        assert blocks is not None
         if part.kind == CELL and part.reads_input_last:
             # The columns of what the layer computes itself come before those of its input.
             blocks = np.roll(blocks, config.num_output_blocks, axis=1)
@@ -320,9 +321,11 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
         words[BIAS_NAME] += pack(_per_slice(bias, schedule), config.quantization.bias_bits)
         if config.cell.peepholes:
             peephole = layer.peephole if used else unused.repeat(len(config.cell.peepholes), axis=0)
+            assert peephole is not None
             words[PEEPHOLE_NAME] += pack(_per_slice(peephole, schedule), config.quantization.peephole.width)
     if config.architecture.output_layer:
         require(weights.output is not None, "weights.output", "given with architecture.output_layer", None)
+        assert weights.output is not None
         words |= _output_words(config, weights.output)
     return {name: contents for name, contents in words.items() if contents}
 
@@ -333,7 +336,7 @@ def _output_words(config: Config, layer: OutputLayer) -> dict[str, list[int]]:
     Lanes beyond the outputs and elements beyond those of h are zero.  Only the first columns of circulant blocks are
     stored: a word holds those of k/k_y block columns for each group of k_y lanes.
     """
-    plan, k = config.output_plan, config.block_size
+    plan, k = config.required_output_plan, config.block_size
     wanted = plan.outputs, config.output_size
     require(layer.weight.shape == wanted, "weights.output", f"of shape {wanted}", layer.weight.shape)
     columns, rows = first_columns(layer.weight, plan.sharing, "weights.output"), plan.block_rows

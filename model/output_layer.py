@@ -57,8 +57,7 @@ class OutputLayer:
 def columns_shape(config: Config) -> tuple[int, int, int]:
     """Shape of the first columns of W_y: (⌈V/k⌉, ⌈H/k⌉, k), where k is the block size of the output layer."""
     k = config.compression.output_block_size
-    sizes = config.architecture.output_layer, config.output_size
-    return *(circulant.num_blocks(size, k) for size in sizes), k
+    return circulant.num_blocks(config.architecture.output_layer, k), circulant.num_blocks(config.output_size, k), k
 
 
 def expand_columns(config: Config, columns: np.ndarray) -> np.ndarray:
@@ -87,6 +86,7 @@ def first_columns(weight: np.ndarray, block_size: int, name: str) -> np.ndarray:
     training = f"chessrnn train --set compression.output_block_size={block_size}"
     rule = f"of {block_size} x {block_size} circulant blocks, as trained by {training}"
     require(defining is not None, name, rule, "a dense matrix")
+    assert defining is not None
     return defining
 
 

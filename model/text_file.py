@@ -5,6 +5,7 @@ import json
 import tomllib
 import zlib
 from pathlib import Path
+from typing import Any
 
 from chessrnn.model.errors import InvalidFileError, InvalidValueError, UserError, shown
 
@@ -77,7 +78,7 @@ def read_bytes(path: str | Path, max_bytes: int, kind: str = "a readable file") 
     return content
 
 
-def parse_json(text: str, name: str) -> object:
+def parse_json(text: str, name: str) -> Any:
     """Parse JSON in which no object has the same key twice.
 
     Parameters
@@ -113,7 +114,7 @@ def parse_json(text: str, name: str) -> object:
         raise InvalidValueError(f"{name} must be made of short numbers: {_first_clause(error)}") from None
 
 
-def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> object:
+def read_json(path: str | Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
     """Read a JSON file of at most ``max_bytes`` bytes.
 
     Raises

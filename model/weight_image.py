@@ -8,6 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -28,6 +29,7 @@ OLD_FORMAT = "chessrnn weight image 1"
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
 OUTPUT_TENSORS = ("head.weight", "head.bias")
 EMBEDDING_TENSOR = "head.embedding"
+Kind = TypeVar("Kind")
 # A file may differ from the configuration in these fields: those that change no result (see
 # Config.model_fingerprint), and the block size of the output layer, which its weights themselves prove.
 IGNORED_FIELDS = ("name", "architecture", "quantization.accumulator_bits", "compression.output_block_size")
@@ -216,16 +218,17 @@ class WeightImage:
             compare(path, config, found)
             found = config
         try:
-            layers = [
-                LayerWeights(layer, **{name.rpartition(".")[2]: tensors[name] for name in names})
-                for layer, names in zip(layer_configs(found), layer_tensors(found), strict=True)
-            ]
+            layers = []
+            for layer, names in zip(layer_configs(found), layer_tensors(found), strict=True):
+                arrays: dict[str, Any] = {name.rpartition(".")[2]: tensors[name] for name in names}
+                layers.append(LayerWeights(layer, **arrays))
             weights = replace(join_layers(found, layers), input_fold=_input_fold(path, metadata))
             text_layers = _text_layers(path, found, tensors, metadata)
             outputs = found.architecture.output_layer
             if outputs:
                 given = len(text_layers.weight) if text_layers is not None else 0
                 require(given == outputs, "architecture.output_layer", f"{given}, the outputs in the file", outputs)
+                assert text_layers is not None
                 weights = replace(weights, output=text_layers.output_layer)
         except InvalidFileError:
             raise
@@ -310,7 +313,7 @@ def _check_names(path: Path, config: Config, names: set[str]) -> None:
         raise InvalidFileError(f"{path}: a tensor's name must be one of {rule}, not {shown(name)}")
 
 
-def _json(path: Path, metadata: dict[str, str], key: str, kind: type):
+def _json(path: Path, metadata: dict[str, str], key: str, kind: type[Kind]) -> Kind:
     try:
         value = parse_json(metadata[key], f"{path}: metadata {key}")
     except (KeyError, json.JSONDecodeError):
@@ -364,7 +367,7 @@ def _input_fold(path: Path, metadata: dict[str, str]) -> InputFold | None:
         return None
     values = _json(path, metadata, "input_fold", dict)
     numbers = {"exponents": int, "offsets": (int, float)}
-    lists = {name: values.get(name) for name in numbers}
+    lists: dict[str, Any] = {name: values.get(name) for name in numbers}
     for name, kind in numbers.items():
         require_type(lists[name], list, f"input_fold.{name}", "a list of numbers")
         for value in lists[name]:
@@ -376,4 +379,5 @@ def _text_layers(path: Path, config: Config, tensors: dict, metadata: dict[str, 
     if OUTPUT_TENSORS[0] not in tensors:
         return None
     frac, symbols = _json(path, metadata, "head_weight_frac", int), _json(path, metadata, "symbols", str)
-    return TextLayers(config, *(tensors[name] for name in OUTPUT_TENSORS), frac, symbols, tensors.get(EMBEDDING_TENSOR))
+    weight, bias = (tensors[name] for name in OUTPUT_TENSORS)
+    return TextLayers(config, weight, bias, frac, symbols, tensors.get(EMBEDDING_TENSOR))

@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -94,14 +94,14 @@ class OneLineParser(argparse.ArgumentParser):
         self.exit(_refused(self.prog, re.sub(r"^argument (\S+): must ", r"\1 must ", message)))
 
 
-def command_parser(verb: str, description: str, examples: str) -> argparse.ArgumentParser:
+def command_parser(verb: str, description: str | None, examples: str) -> argparse.ArgumentParser:
     """Create the parser of a sub-command, with the same layout of ``--help`` for all.
 
     Parameters
     ----------
     verb : str
         Name of the sub-command behind ``chessrnn``.
-    description : str
+    description : str or None
         Purpose of the sub-command; usually the docstring of its module.
     examples : str
         Lines of examples, printed unchanged below the options.
@@ -206,7 +206,7 @@ def report_problems(verb: str, problems: Iterable[str]) -> None:
         print(f"chessrnn {verb}: {problem}", file=sys.stderr)
 
 
-def print_table(rows: list[tuple[str, object]]) -> None:
+def print_table(rows: Sequence[tuple[str, object]]) -> None:
     """Print names and values in two aligned columns."""
     width = max(len(name) for name, _ in rows)
     for name, value in rows:

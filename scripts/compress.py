@@ -206,6 +206,7 @@ def main(argv: list[str] | None = None) -> int:
     from chessrnn.model.training.pipeline import is_main_process, run_stage
     from chessrnn.model.training.processes import start_processes
     from chessrnn.model.training.study import removed_percent, weight_bytes
+    from chessrnn.model.training.tasks.language import CharacterTask
     from chessrnn.model.training.trainable_cells import require_trainable
 
     torch.set_num_threads(args.threads)
@@ -245,10 +246,11 @@ def main(argv: list[str] | None = None) -> int:
         "config": str(folder / "config.json"),
     }
     write_atomic(folder / "config.json", network.config.to_json())
-    if args.task == "characters":
+    if isinstance(task, CharacterTask):
         results["text"], results["text_sha256"] = task.corpus.name, task.corpus.sha256
         results["bits_per_character"] = figures["bits_per_symbol"]
     if args.export is not None:
+        assert isinstance(task, CharacterTask)
         metrics = {**results, "settings": dataclasses.asdict(stage.settings)}
         # The network's configuration has the requested architecture, not the one of the dense stage.
         weight_image(network, task.symbols, text_sha256=task.corpus.sha256, metrics=metrics, command=command).save(

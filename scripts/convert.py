@@ -179,6 +179,7 @@ def make_retraining(args: argparse.Namespace, layers, block_size: int, calibrati
         There is too little data.
     """
     require(calibration is not None, "--calibrate", "given with --retrain", None)
+    assert calibration is not None
     try:
         import torch
     except ImportError:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from itertools import product
 from pathlib import Path
 
 from chessrnn.hdl.verilog import generate
@@ -72,7 +71,7 @@ def areas(config: Config, library: Library | None) -> dict[str, float]:
     with scratch_folder() as folder:
         plain = library.write_plain(folder) if library else None
         prepared = prepare(generate(config), "matvec", plain, folder)
-        if library is None:
+        if library is None or plain is None:
             found, unit = map_generic(prepared, folder).areas(None), 1.0
         else:
             liberty = library.liberty
@@ -162,8 +161,15 @@ def main(argv: list[str] | None = None) -> int:
         rule = f"one of {', '.join(map(str, FAST_BLOCK_SIZES))}"
         require(k in FAST_BLOCK_SIZES, "--block-size", rule, k)
     library = load_libraries([args.liberty])[0] if args.liberty else None
-    points = list(product(args.block_size, args.weight_bits, ENGINES, ARITHMETICS))
-    configs = [config_of(*point, args.tile_cols) for point in points]  # checked before the first is synthesized
+    points = [
+        (k, bits, engine, arithmetic)
+        for k in args.block_size
+        for bits in args.weight_bits
+        for engine in ENGINES
+        for arithmetic in ARITHMETICS
+    ]
+    # All are checked before the first is synthesized.
+    configs = [config_of(k, bits, engine, arithmetic, args.tile_cols) for k, bits, engine, arithmetic in points]
     folder = make_folder(args.output or BUILD / "pe-area")
     rows, progress = [], Progress(len(points), unit="design")
     for number, (k, bits, engine, arithmetic) in enumerate(points):

@@ -209,8 +209,9 @@ def main():
         return set_up_packages(names)
     if step == "types" and not options and not names:
         return link_types()
-    print(__doc__.split("usage: ")[0] if step == "--help" else "", end="", file=sys.stderr)
-    print("usage: " + __doc__.split("usage: ")[1].rstrip(), file=sys.stderr)
+    purpose, begin, usage = (__doc__ or "").partition("usage: ")
+    print(purpose if step == "--help" else "", end="", file=sys.stderr)
+    print(begin + usage.rstrip(), file=sys.stderr)
     return 0 if step == "--help" else EXIT_USER_ERROR
 
 

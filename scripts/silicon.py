@@ -138,7 +138,7 @@ def report(found: list[dict]) -> str:
         "step at that clock", f"step at {clock}", f"TOPS at {clock}", "logic, 90 nm mm2", "memory, 90 nm mm2",
         "area, 90 nm mm2 (range)", "TOPS/mm2 (range)", "on chip", "minutes",
     )  # fmt: skip
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for values in found:
         side, timing = values["comparison"], values["timing"]
         low, high = side["area_mm2_range"]

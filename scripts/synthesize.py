@@ -140,7 +140,7 @@ def check_gates(args: argparse.Namespace, config: Config, result: Synthesis, val
 
     progress("simulating RTL and netlist")
     weights = weights_from(args, config).weights
-    found = check(result.netlist, result.library.liberty, weights, np.random.default_rng(0), args.sim)
+    found = check(result.netlist, result.liberty, weights, np.random.default_rng(0), args.sim)
     values["gate_level"] = {
         "simulator": args.sim,
         "steps": found.steps,

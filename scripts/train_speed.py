@@ -72,8 +72,10 @@ def candidates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
         network = SequenceNetwork(config, 1)
         if stage == "quantized":
             network.start_quantization(*choose_formats(network))
-        network.layer.stage, network.layer.algorithm = stage, algorithm
-        return network.layer
+        trained = network.layer
+        assert isinstance(trained, QuantLstm)
+        trained.stage, trained.algorithm = stage, algorithm
+        return trained
 
     found = {"torch.nn.LSTM": passes(torch.nn.LSTM(args.input, args.hidden))}
     found["k = 1, float"] = passes(layer(1, "float"))
@@ -82,7 +84,9 @@ def candidates(args: argparse.Namespace) -> dict[str, Callable[[], None]]:
             found[f"k = {k}, {stage}"] = passes(layer(k, stage))
         for bits in numbers(args.bits, "--bits"):
             network = layer(k, "quantized", bits)
-            algorithm = type(network.plan().algorithms[1][0]).__name__
+            algorithms = network.plan().algorithms
+            assert algorithms is not None
+            algorithm = type(algorithms[1][0]).__name__
             found[f"k = {k}, quantized, {bits} bit ({algorithm})"] = passes(network)
         for algorithm in ("expanded", "gather", "fast") if args.ways else ():
             found[f"k = {k}, float, {algorithm}"] = passes(layer(k, "float", algorithm=algorithm))

@@ -93,7 +93,7 @@ def generator_sources() -> list[Path]:
     """Sources that decide what :func:`emit` writes: ``model`` without the trainer, ``hdl``, vectors and testbench."""
     found = [Path(scenarios.__file__), Path(plain_testbench.__file__), Path(__file__)]
     for package in (chessrnn.model, chessrnn.hdl):
-        root = Path(package.__file__).parent
+        root = Path(package.__path__[0])
         trainer = root / "training"
         found += [source for source in sorted(root.rglob("*.py")) if trainer not in source.parents]
     return found

@@ -21,7 +21,7 @@ from chessrnn.model.link.frames import BITS_PER_BYTE, FrameError, Identity, Link
 from chessrnn.model.memory_image import FINGERPRINT_LABEL, initialised_memories, mem_text, memory_words
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.text_file import read_json
-from chessrnn.model.weights import LayerWeights
+from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim.build import CONFIG_FILE, generator_digest, weights_digest
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.manifest import check_files, write_files
@@ -39,7 +39,7 @@ WHOLE_ANSWERS = 4
 CYCLE = struct.Struct("Q")
 
 
-def device_texts(weights: LayerWeights, link: LinkConfig) -> dict[str, str]:
+def device_texts(weights: NetworkWeights, link: LinkConfig) -> dict[str, str]:
     """Texts of a device's files by name: its Verilog, the contents of its memories, its configuration."""
     config, digest = weights.config, weights_digest(weights)
     words = memory_words(weights)
@@ -63,7 +63,7 @@ def device_texts(weights: LayerWeights, link: LinkConfig) -> dict[str, str]:
     return texts
 
 
-def emit_device(weights: LayerWeights, path: str | Path, link: LinkConfig = SIMULATED_LINK) -> Path:
+def emit_device(weights: NetworkWeights, path: str | Path, link: LinkConfig = SIMULATED_LINK) -> Path:
     """Write a device's directory completely or not at all, unless it is up to date."""
     path = Path(path)
     with locked_folder(path):
@@ -71,7 +71,7 @@ def emit_device(weights: LayerWeights, path: str | Path, link: LinkConfig = SIMU
     return path
 
 
-def _emit_device(weights: LayerWeights, path: Path, link: LinkConfig) -> None:
+def _emit_device(weights: NetworkWeights, path: Path, link: LinkConfig) -> None:
     """Write a device's directory, which this process has locked, unless it is up to date."""
     wanted = {
         "configuration": weights.config.fingerprint,

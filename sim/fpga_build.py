@@ -24,7 +24,7 @@ from chessrnn.model.errors import InvalidFileError, MissingToolError, UserError,
 from chessrnn.model.files import write_atomic
 from chessrnn.model.link.frames import LinkConfig
 from chessrnn.model.text_file import read_json
-from chessrnn.model.weights import LayerWeights
+from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim.build import CONFIG_FILE
 from chessrnn.sim.device_simulation import DEVICE_FILE, device_texts
 from chessrnn.sim.manifest import file_digest
@@ -187,7 +187,7 @@ class BoardBuild:
 
     Parameters
     ----------
-    weights : LayerWeights
+    weights : NetworkWeights
         Weights with their configuration.
     board : Board
         Board that the bitstream is for.
@@ -201,7 +201,7 @@ class BoardBuild:
         Called with one line about the present stage, and true where the next line may replace it.
     """
 
-    def __init__(self, weights: LayerWeights, board: Board, link: LinkConfig, folder: Path, seed: int, progress):
+    def __init__(self, weights: NetworkWeights, board: Board, link: LinkConfig, folder: Path, seed: int, progress):
         self.weights, self.board, self.link, self.folder = weights, board, link, folder
         self.seed, self.progress = seed, progress
         self.seconds: dict[str, float] = {}
@@ -394,7 +394,9 @@ def _cell_models() -> str:
 
     share = Path(pyosys.__file__).parent / "share" / "ecp5"
     text = "\n".join((share / name).read_text(encoding="utf-8") for name in ("common_sim.vh", "ccu2c_sim.vh"))
-    models = [re.search(rf"^module {cell}\b.*?^endmodule", text, re.DOTALL | re.MULTILINE)[0] for cell in NETLIST_CELLS]
+    patterns = (rf"^module {cell}\b.*?^endmodule" for cell in NETLIST_CELLS)
+    models = [found[0] for pattern in patterns for found in re.finditer(pattern, text, re.DOTALL | re.MULTILINE)]
+    assert len(models) == len(NETLIST_CELLS)
     operands = [f"{port}{bit}" for port in "AB" for bit in range(MULTIPLIER_BITS)]
     product = [f"P{bit}" for bit in range(PRODUCT_BITS)]
     unused = [

@@ -12,7 +12,7 @@ from chessrnn.model.cost.resources import matvec_multipliers
 from chessrnn.model.errors import UserError, require
 from chessrnn.model.memory_image import pack
 from chessrnn.model.qformat import QFormat
-from chessrnn.model.reference.network import NetworkReference
+from chessrnn.model.reference.network import NetworkReference, State
 from chessrnn.model.schedule import Schedule, Timeline, interleave
 from chessrnn.model.sequence_schedule import split_sequences
 from chessrnn.model.state_beats import pack_state, state_bits, unpack_state
@@ -199,6 +199,7 @@ class Scenario:
         plan = self.config.output_plan
         if plan is None:
             return []
+        assert self.weights.output is not None
         index, logit = self.weights.output.largest_logit(self.expected_steps)
         logits = pack(logit[:, None], plan.logit_bits)
         words = [int(number) | word << plan.index_bits for number, word in zip(index, logits, strict=True)]
@@ -257,7 +258,8 @@ def continued(weights: NetworkWeights, sequences: Sequence[np.ndarray]) -> Scena
 
     With several contexts, each sequence continues the one before it in the same context.
     """
-    initial, states = [], [None] * weights.config.architecture.contexts
+    initial = []
+    states: list[list[State] | None] = [None] * weights.config.architecture.contexts
     for number, sequence in enumerate(sequences):
         context = number % len(states)
         state = states[context]

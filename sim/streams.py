@@ -93,10 +93,10 @@ class Sink:
     def observe(self, payload: int | None) -> bool:
         """End a cycle with the payload that was valid, or ``None``; true when it was taken."""
         self._checker.observe(payload, self._ready)
-        taken = self._ready and payload is not None
-        if taken:
-            self.received.append(payload)
-        return taken
+        if not self._ready or payload is None:
+            return False
+        self.received.append(payload)
+        return True
 
     def __str__(self):
         return f"stream {self.name}: beat {len(self.received)} of {self.count} never arrived"

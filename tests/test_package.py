@@ -25,6 +25,12 @@ def test_every_folder_is_packaged():
         assert (ROOT / folder / "__init__.py").exists(), name
 
 
+def test_type_checker_sees_every_folder():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    folders = {name.replace(".", "/") for name in tools["setuptools"]["package-dir"]}
+    assert sorted(tools["pyright"]["include"]) == sorted(f"build/types/{folder}" for folder in folders)
+
+
 def test_every_source_lies_in_a_package():
     for folder in FOLDERS:
         for path in (ROOT / folder).rglob("*.py"):

@@ -1,6 +1,6 @@
 """The report of a conversion: the error that each step causes, as plain JSON values."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,7 +28,7 @@ def _matrix_errors(found: Layers, expected: Layers) -> dict[str, float]:
 
 def error_report(
     layers: Layers,
-    floats: dict[str, Layers],
+    floats: Mapping[str, Layers],
     final: Layers,
     restored: Layers,
     integers: list[np.ndarray],
@@ -61,7 +61,7 @@ def error_report(
         its h includes those of the layers before it.
     """
     wanted = run_layers(layers, x)[1:]
-    outputs = {name: run_layers(some, x)[1:] for name, some in (floats | {"rounded_weights": restored}).items()}
+    outputs = {name: run_layers(some, x)[1:] for name, some in {**floats, "rounded_weights": restored}.items()}
     outputs["integers"] = integers
 
     def errors(some: slice) -> dict:

@@ -260,16 +260,22 @@ def _batch_of(layers: Layers) -> int:
 class Retraining(Protocol):
     """Retraining as a conversion calls it; ``training.retraining.LayerwiseRetraining`` implements it."""
 
-    held_out: np.ndarray
+    @property
+    def held_out(self) -> np.ndarray:
+        """Validation inputs (T, B, X), on which the report of the conversion is measured."""
+        ...
 
     def folded(self, fold: InputFold) -> "Retraining":
         """Return the retraining on inputs that the fold scales."""
+        ...
 
     def circulant(self, layers: Layers, projected: Layers, config: Config) -> list[RecurrentLayer]:
         """Retrain the projected float layers before formats are chosen."""
+        ...
 
     def for_integers(self, layers: Layers, circulant: Layers, config: Config) -> list[RecurrentLayer]:
         """Retrain the circulant layers for rounding to the formats of ``config``."""
+        ...
 
 
 def convert(
@@ -336,6 +342,7 @@ def convert(
     config = base_config(layers, block_size, weight_bits, name, settings)
     scale = input_fold(layers, weight_bits, calibration, settings, fold)
     if scale is not None:
+        assert calibration is not None
         layers, calibration = [fold_layer(layers[0], scale), *layers[1:]], scale.apply(calibration)
         if retraining is not None:
             retraining = retraining.folded(scale)

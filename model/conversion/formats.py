@@ -27,7 +27,7 @@ def squared_error(values: np.ndarray, frac: int, bits: int) -> float:
     return float(((codes * 2.0**-frac - values) ** 2).sum())
 
 
-def best_fraction_bits(groups: list[tuple[np.ndarray, int]], bits: int, candidates=CANDIDATES) -> int:
+def best_fraction_bits(groups: list[tuple[np.ndarray, int]], bits: int, candidates: Sequence[int] = CANDIDATES) -> int:
     """Find the fraction bits with the least squared error of rounding and saturation, the first among equals.
 
     Parameters
@@ -105,13 +105,13 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         largest = max(float(np.abs(values).max()) for values in run_layers(layers, x)[1:])
         config = config.replace({"quantization.h": str(covering_format(config.quantization.h, largest))})
     if config.network.projection_size and "quantization.projection_frac" not in settings:
-        matrices = [w.projection for layer in layers for w in layer.weights]
+        matrices = [w.projection for layer in layers for w in layer.weights if w.projection is not None]
         groups = [(defining_vectors(matrix[None], config.block_size), 0) for matrix in matrices]
         fraction_bits = best_fraction_bits(groups, config.quantization.weight_bits, PROJECTION_CANDIDATES)
         config = config.replace({"quantization.projection_frac": fraction_bits})
     rows = [hardware_rows(one) for layer in layers for one in directions(layer)]
     if config.cell.peepholes and "quantization.peephole" not in settings:
-        weights = np.stack([part.peephole for part in rows])
+        weights = np.stack([part.peephole for part in rows if part.peephole is not None])
         config = config.replace({"quantization.peephole": str(closest_format(points.peephole, weights))})
     if "quantization.weight_frac" not in settings:
         points = config.quantization

@@ -44,7 +44,7 @@ def design_report(config: Config) -> dict:
             "matvec_latency": schedule.matvec_latency,
             "epilogue_latency": schedule.epilogue_latency(),
             **(_sequence_cycles(schedule) if config.network.bidirectional else {}),
-            **({"output_latency": config.output_plan.latency} if arch.output_layer else {}),
+            **({"output_latency": config.required_output_plan.latency} if arch.output_layer else {}),
         },
         "parallelism": {
             "macs_per_cycle": resources.macs_per_cycle(config),

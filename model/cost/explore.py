@@ -128,7 +128,7 @@ def choose(config: Config, max_cycles: int, names: list[str] | None = None) -> t
     require(max_cycles >= 1, "cycles per step", "at least 1", max_cycles)
     pool = [c for c in candidates(config, names) if c.bank_words <= max_cycles]
     rough = {candidate: _rough_area(candidate) for candidate in pool}
-    pool.sort(key=rough.get)
+    pool.sort(key=rough.__getitem__)
     fitting: list[DesignPoint] = []
     for candidate in pool:
         if len(fitting) >= 3 and rough[candidate] > fitting[2].area.total_mm2:
@@ -165,6 +165,7 @@ def fastest_point(config: Config, names: list[str] | None = None) -> DesignPoint
         trial = point(candidate)
         if best is None or (trial.cycles, trial.area.total_mm2) < (best.cycles, best.area.total_mm2):
             best = trial
+    assert best is not None  # every network has design points
     return best
 
 

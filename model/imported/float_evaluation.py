@@ -72,16 +72,17 @@ def _run_direction(
     from_x = x @ w.w_x.T + w.bias_x
     out = np.zeros((steps, batch, layer.state_size))
     for t in range(steps):
+        active = (t < lengths)[:, None]
         if layer.cell == "lstm":
+            assert c is not None
             new_h, new_c = _lstm_step(w, from_x[t], h, c)
+            c = np.where(active, new_c, c)
         elif layer.cell == "gru":
-            new_h, new_c = _gru_step(layer, w, from_x[t], h), None
+            new_h = _gru_step(layer, w, from_x[t], h)
         else:
             total = from_x[t] + h @ w.w_h.T + w.bias_h
-            new_h, new_c = np.tanh(total) if layer.activation == "tanh" else np.maximum(total, 0.0), None
-        active = (t < lengths)[:, None]
+            new_h = np.tanh(total) if layer.activation == "tanh" else np.maximum(total, 0.0)
         h = np.where(active, new_h, h)
-        c = None if c is None else np.where(active, new_c, c)
         out[t] = np.where(active, new_h, 0.0)
     return (out[order] if reverse else out), h, c
 

@@ -10,6 +10,7 @@ Source: ONNX operator specification, LSTM-22, GRU-22, RNN-22 and their earlier v
 from collections import Counter
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -235,9 +236,11 @@ class _Reader:
         raise self.error(f"activations of {describe(node)}", rule, list(names))
 
     def _constant_input(self, node: onnx.NodeProto, inputs: dict, name: str, shape: tuple) -> np.ndarray | None:
-        value = inputs.get(name)
-        if value is None:
-            return None
+        return None if inputs.get(name) is None else self._constant(node, inputs, name, shape)
+
+    def _constant(self, node: onnx.NodeProto, inputs: dict, name: str, shape: tuple) -> np.ndarray:
+        """Return a constant input as float64, 0 in ``shape`` being any size; the input must be given."""
+        value = inputs[name]
         field = f"{name} of {describe(node)}"
         if not isinstance(value, Value) or value.dynamic or (value.sized and not name.startswith("initial")):
             raise self._not_constant(field, value)
@@ -290,13 +293,14 @@ class _Reader:
 
     def _read_node(self, node: onnx.NodeProto, values: list[Known | None]) -> None:
         cell, names = onnx_search.cell_of(node), INPUTS
+        assert cell is not None  # only recurrent nodes are chosen
         if node.op_type == QUANTIZED:
             names = QUANTIZED_INPUTS
         elif cell != "lstm":
             names = INPUTS[: INPUTS.index("initial_c")]
         if len(values) > len(names):
             raise self.error(f"the number of inputs of {describe(node)}", f"at most {len(names)}", len(values))
-        inputs = dict(zip(names, values, strict=False))
+        inputs: dict[str, Any] = dict(zip(names, values, strict=False))
         for name in ("X", "W", "R"):
             if inputs.get(name) is None:
                 raise InvalidFileError(f"{name} of {describe(node)} must be given in {self.path}, not left out")
@@ -309,12 +313,12 @@ class _Reader:
             self.notes.append(
                 f"{describe(node)} is read with dequantized weights, and activations that are not quantized"
             )
-        w = self._constant_input(node, inputs, "W", (directions, None, None))
+        w = self._constant(node, inputs, "W", (directions, None, None))
         size_h = w.shape[1] // gates
         if size_h < 1 or w.shape[1] != gates * size_h or size_h != attributes.get("hidden_size", size_h):
             rule = f"{gates} times hidden_size {attributes.get('hidden_size', '')}".rstrip()
             raise self.error(f"rows of W of {describe(node)}", rule, w.shape[1])
-        r = self._constant_input(node, inputs, "R", (directions, gates * size_h, size_h))
+        r = self._constant(node, inputs, "R", (directions, gates * size_h, size_h))
         b = self._constant_input(node, inputs, "B", (directions, 2 * gates * size_h))
         p = self._constant_input(node, inputs, "P", (directions, 3 * size_h))
         batch_first = attributes.get("layout", 0) == 1
@@ -365,7 +369,7 @@ class _Reader:
                 self._check_chain(node, x, array)
             else:
                 self._note_input(node, array)
-            return array.shape[:2]
+            return array.shape[0], array.shape[1]
         if isinstance(x, Value):
             rule = f"of 3 dimensions, the last {width}"
             raise self.error(f"X of {describe(node)}", rule, f"of shape {list(x.array.shape)}")
@@ -389,7 +393,9 @@ class _Reader:
             raise self.error(f"X of {describe(node)}", rule, x.why)
         name, batch_first = self.last
         if array is not None and name:
-            y = self.values[name].array
+            value = self.values[name]
+            assert isinstance(value, Value)  # the labels of a recurrent node's output
+            y = value.array
             y = y.transpose(1, 0, 2, 3) if batch_first else y.transpose(0, 2, 1, 3)
             if np.array_equal(array, y.reshape(*y.shape[:2], -1)):
                 return
@@ -437,7 +443,7 @@ class _Reader:
         array = value.array
         if array.ndim == 3 and batch_first:
             array = array.swapaxes(0, 1)
-        array = self._constant_input(node, {**inputs, name: Value(array, False)}, name, shape)
+        array = self._constant(node, {**inputs, name: Value(array, False)}, name, shape)
         if not array.any():
             return None, None
         # A state that is the same for every sequence is valid for any batch size.

@@ -79,7 +79,7 @@ def follow(node: onnx.NodeProto, inputs: list[Known | None], version: int, recur
         Whether one of the inputs depends on the output of a recurrent node.
     """
     count = len(node.output)
-    unknown = [Unknown(describe(node), recurrent)] * count
+    unknown: list[Known] = [Unknown(describe(node), recurrent)] * count
     if not is_shape_only(node) or any(attribute.ref_attr_name for attribute in node.attribute):
         return unknown
     first_unknown = next((value for value in inputs if isinstance(value, Unknown)), None)
@@ -89,17 +89,19 @@ def follow(node: onnx.NodeProto, inputs: list[Known | None], version: int, recur
         return [Unknown(first_unknown.why, recurrent)] * count
     if any(isinstance(value, Zeros) for value in inputs):
         return unknown
-    moved = [value is not None and value.dynamic for value in inputs]
+    values = [value if isinstance(value, Value) else None for value in inputs]
+    moved = [value is not None and value.dynamic for value in values]
     # Labels may be moved, but they must not serve as indices, sizes or numbers to compute with.
     if any(moved[0 if node.op_type in INTEGER else 1 :]) and node.op_type != "Concat":
         return unknown
+    arrays = [None if value is None else value.array for value in values]
     if node.op_type in CONSTANT:
-        return unknown if any(moved) else _dequantized(node, [value and value.array for value in inputs]) or unknown
+        return unknown if any(moved) else _dequantized(node, arrays) or unknown
     dynamic = node.op_type not in ("Shape", "Size") and any(moved)
-    sized = (any(moved) and not dynamic) or any(value is not None and value.sized for value in inputs)
-    if node.op_type in ("Identity", "Dropout", "Cast") and inputs and inputs[0] is not None and dynamic:
-        return [inputs[0], *unknown[1:]] if _passes(node, inputs) else unknown
-    arrays = [None if value is None else value.array for value in inputs]
+    sized = (any(moved) and not dynamic) or any(value is not None and value.sized for value in values)
+    first = values[0] if values else None
+    if node.op_type in ("Identity", "Dropout", "Cast") and first is not None and dynamic:
+        return [first, *unknown[1:]] if _passes(node, first, values[1:]) else unknown
     if not _is_bounded(node, arrays):
         return [Unknown(f"{describe(node)}, whose result is too large", recurrent)] * count
     return _evaluate(node, arrays, version, recurrent, dynamic, sized)
@@ -127,8 +129,10 @@ def _dequantized(node: onnx.NodeProto, arrays: list[np.ndarray | None]) -> list[
     """
     codes, scale, zero = (*arrays, None)[:3]
     options = {attribute.name: attribute.i for attribute in node.attribute}
-    axis, integers = options.pop("axis", 1), codes is not None and np.issubdtype(codes.dtype, np.integer)
-    if options or not integers or scale is None or codes.size > MAX_OUTPUT_ELEMENTS or scale.ndim > 1:
+    axis = options.pop("axis", 1)
+    if options or codes is None or scale is None or not np.issubdtype(codes.dtype, np.integer):
+        return []
+    if codes.size > MAX_OUTPUT_ELEMENTS or scale.ndim > 1:
         return []
     shape = [1] * codes.ndim
     if scale.ndim and scale.size > 1:
@@ -155,14 +159,14 @@ def _gives_zeros(node: onnx.NodeProto, inputs: list[Known | None]) -> bool:
     return node.op_type in MOVING and bool(inputs) and isinstance(inputs[0], Zeros)
 
 
-def _passes(node: onnx.NodeProto, inputs: list[Known | None]) -> bool:
-    """Whether Identity, Dropout or Cast leaves every element unchanged."""
+def _passes(node: onnx.NodeProto, first: Value, others: list[Value | None]) -> bool:
+    """Whether Identity, Dropout or Cast leaves every element of its first input unchanged."""
     if node.op_type == "Cast":
         to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), 0)
-        floating = np.issubdtype(inputs[0].array.dtype, np.floating)
+        floating = np.issubdtype(first.array.dtype, np.floating)
         return to in FLOATS if floating else to in (onnx.TensorProto.INT32, onnx.TensorProto.INT64)
-    if node.op_type == "Dropout" and len(inputs) > 2 and inputs[2] is not None:
-        return not inputs[2].dynamic and not np.any(inputs[2].array)
+    if node.op_type == "Dropout" and len(others) > 1 and (training := others[1]) is not None:
+        return not training.dynamic and not np.any(training.array)
     return True
 
 

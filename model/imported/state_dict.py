@@ -101,7 +101,7 @@ def _read(file: TensorFile, names: dict[str, str]) -> dict:
     rows, width = shapes["weight_hh"]
     size_h = shapes["weight_hr"][1] if "weight_hr" in shapes else width
     cells = {len(gates): cell for cell, gates in CELL_GATES.items()}
-    cell = cells.get(rows // size_h if size_h and rows % size_h == 0 else None)
+    cell = cells.get(rows // size_h) if size_h and rows % size_h == 0 else None
     rule = "a matrix with 1 (RNN), 3 (GRU) or 4 (LSTM) times hidden_size rows"
     require_shape(file, names["weight_hh"], cell is not None, rule)
     expected = {

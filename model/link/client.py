@@ -34,9 +34,11 @@ class Line(Protocol):
 
     def write(self, data: bytes) -> object:
         """Send all of ``data``."""
+        ...
 
     def read(self) -> bytes:
         """Return the bytes that have arrived; wait a short time for the first one, and return none if none arrives."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -332,7 +332,7 @@ class Identity:
         version, *values, configuration, numerics, weights = struct.unpack(cls.FORMAT, payload)
         if version != PROTOCOL_VERSION:
             raise FrameError(f"the device's protocol must be version {PROTOCOL_VERSION}, not {version}")
-        return cls(*values, configuration.hex(), numerics.hex(), weights.hex())
+        return cls(*values, configuration=configuration.hex(), numerics=numerics.hex(), weights=weights.hex())
 
 
 @dataclass(frozen=True)

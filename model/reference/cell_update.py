@@ -49,7 +49,8 @@ def apply_table(values: np.ndarray, table) -> np.ndarray:
 def _aligned(*terms: tuple[np.ndarray, int]) -> tuple[np.ndarray, int]:
     """Add terms (codes, number of fraction bits) exactly; the result is the sum and its number of fraction bits."""
     frac = max(bits for _, bits in terms)
-    return sum(values << (frac - bits) for values, bits in terms), frac
+    first, *others = (values << (frac - bits) for values, bits in terms)
+    return sum(others, first), frac
 
 
 def next_cell(config: Config, i, f, g, c) -> np.ndarray:

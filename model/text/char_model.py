@@ -5,7 +5,7 @@ import numpy as np
 from chessrnn.model.errors import InvalidValueError, require, shown
 from chessrnn.model.reference.matvec import ExactMatrix
 from chessrnn.model.reference.network import NetworkReference
-from chessrnn.model.weight_image import TextLayers, WeightImage
+from chessrnn.model.weight_image import WeightImage
 
 CHUNK_STEPS = 256
 
@@ -75,12 +75,13 @@ class CharModel:
     """
 
     def __init__(self, image: WeightImage):
-        has_embedding = image.text_layers is not None and image.text_layers.embedding is not None
+        text_layers = image.text_layers
+        embedding = None if text_layers is None else text_layers.embedding
         rule = "of a character model, with an embedding and an output layer"
-        require(has_embedding, "weight image", rule, "one without them")
-        self.image = image
-        self.text_layers: TextLayers = image.text_layers
-        self.symbols = image.text_layers.symbols
+        require(embedding is not None, "weight image", rule, "one without them")
+        assert text_layers is not None and embedding is not None
+        self.image, self.text_layers, self.embedding = image, text_layers, embedding
+        self.symbols = text_layers.symbols
         self.reference = NetworkReference(image.weights)
         self._matrix = ExactMatrix(self.text_layers.weight, -image.config.quantization.h.min)
 
@@ -94,7 +95,7 @@ class CharModel:
 
     def embed(self, codes: np.ndarray) -> np.ndarray:
         """Convert symbol codes (...) to the input of the accelerator: integers (..., X) in the format of x."""
-        return self.text_layers.embedding[codes]
+        return self.embedding[codes]
 
     def logits(self, h: np.ndarray) -> np.ndarray:
         """Compute int64 logits (..., V) with ``text_layers.logit_frac`` fraction bits from codes of h (..., H)."""

@@ -3,6 +3,7 @@
 import hashlib
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -50,7 +51,7 @@ def save_checkpoint(path: str | Path, content: dict[str, object]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def load_checkpoint(path: str | Path, kinds: dict[str, type | tuple[type, ...]]) -> dict[str, object]:
+def load_checkpoint(path: str | Path, kinds: dict[str, type | tuple[type, ...]]) -> dict[str, Any]:
     """Read a checkpoint.
 
     Parameters

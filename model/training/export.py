@@ -1,6 +1,6 @@
 """Conversion of a trained network to integers: the choice of exponents, and the weight image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,9 @@ from chessrnn.model.weight_image import TextLayers, WeightImage
 from chessrnn.model.weights import LayerWeights, NetworkWeights, StackWeights
 
 
-def best_fraction_bits(groups: list[tuple[torch.Tensor, int]], bits: int, candidates=CANDIDATES) -> int:
+def best_fraction_bits(
+    groups: list[tuple[torch.Tensor, int]], bits: int, candidates: Sequence[int] = CANDIDATES
+) -> int:
     """Find the best fraction bits of tensors: see :func:`chessrnn.model.conversion.formats.best_fraction_bits`."""
     arrays = [(values.detach().double().numpy(), more) for values, more in groups]
     return formats.best_fraction_bits(arrays, bits, candidates)
@@ -36,13 +38,16 @@ def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
             # The x of all layers but the first is an h.
             group += [(w_x.defining, 0 if number else more), (w_h.defining, 0)]
     allowed = formats.weight_candidates(config)
-    chosen = {"quantization.weight_frac": [best_fraction_bits(group, bits, allowed) for group in groups]}
-    if layers[0].peephole is not None:
-        weights = torch.stack([layer.peephole for layer in layers]).detach().double().numpy()
+    chosen: dict[str, object] = {}
+    chosen["quantization.weight_frac"] = [best_fraction_bits(group, bits, allowed) for group in groups]
+    peepholes: list[torch.Tensor] = [layer.peephole for layer in layers if layer.peephole is not None]
+    if peepholes:
+        weights = torch.stack(peepholes).detach().double().numpy()
         chosen["quantization.peephole"] = str(formats.closest_format(points.peephole, weights))
-    if layers[0].projection is not None:
-        values = [(layer.projection.defining, 0) for layer in layers]
-        chosen["quantization.projection_frac"] = best_fraction_bits(values, bits, PROJECTION_CANDIDATES)
+    projections: list[tuple[torch.Tensor, int]]
+    projections = [(layer.projection.defining, 0) for layer in layers if layer.projection is not None]
+    if projections:
+        chosen["quantization.projection_frac"] = best_fraction_bits(projections, bits, PROJECTION_CANDIDATES)
     output_frac = best_fraction_bits([(network.dense_output_weight(), 0)], WEIGHT_BITS)
     return config.replace(chosen), output_frac
 
@@ -138,6 +143,7 @@ def _output_integers(network: SequenceNetwork) -> tuple[np.ndarray, np.ndarray, 
     half, bias_half = 1 << (WEIGHT_BITS - 1), 1 << (BIAS_BITS - 1)
     bias_frac = network.output_frac + config.quantization.h.fraction_bits
     embedding = network.embedding
+    assert network.output_bias is not None
     return (
         quantize(network.dense_output_weight(), network.output_frac, -half, half - 1).long().numpy(),
         quantize(network.output_bias, bias_frac, -bias_half, bias_half - 1).long().numpy(),

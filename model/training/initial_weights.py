@@ -34,7 +34,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     return {name: torch.as_tensor(file.load(name)).float() for name, kind in file.dtypes.items() if kind in FLOAT_TYPES}
 
 
-def _checked(path: Path, name: str, value: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+def _checked(path: Path, name: str, value: torch.Tensor, shape: tuple[int | None, ...]) -> torch.Tensor:
     if tuple(value.shape) != shape:
         raise InvalidFileError(f"{name} must be of shape {shape}, not {tuple(value.shape)} as in {path}")
     if not torch.isfinite(value).all():

@@ -4,7 +4,8 @@ Integers are carried in floating point as real multiples of an LSB.  That is exa
 mantissa (2^24 LSBs in float32, 2^53 in float64); the layer derives the type from its weights and formats.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import nn
@@ -19,6 +20,12 @@ from chessrnn.model.training.products import ALGORITHMS, Expanded, from_lanes, p
 from chessrnn.model.training.quantizers import fake_quantize, fake_quantize_to
 
 STAGES = ("float", "approximate", "quantized")
+SomeModule = TypeVar("SomeModule", bound=nn.Module)
+
+
+def module_list(modules: Iterable[SomeModule]) -> Sequence[SomeModule]:
+    """Create a ``ModuleList``, typed as what it holds; PyTorch declares it as a list of any modules."""
+    return cast(Sequence[SomeModule], nn.ModuleList(modules))
 
 
 class BlockCirculant(nn.Module):
@@ -72,10 +79,10 @@ class BlockCirculant(nn.Module):
             One of ``products.ALGORITHMS``; :func:`choose_algorithms` decides when it is left out.
         """
         if algorithm is None:
-            algorithm, grad_algorithm = choose_algorithms(self.rows, self.cols, self.block_size)
+            chosen, for_gradients = choose_algorithms(self.rows, self.cols, self.block_size)
         else:
-            algorithm = grad_algorithm = make_algorithm(algorithm, self.rows, self.cols, self.block_size)
-        return from_lanes(product(to_lanes(vectors, algorithm.lanes), self.defining[None], algorithm, grad_algorithm))
+            chosen = for_gradients = make_algorithm(algorithm, self.rows, self.cols, self.block_size)
+        return from_lanes(product(to_lanes(vectors, chosen.lanes), self.defining[None], chosen, for_gradients))
 
 
 def make_algorithm(name: str, rows: int, cols: int, block_size: int):
@@ -179,12 +186,13 @@ class QuantLayer(nn.Module):
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
         super().__init__()
         self.config = config
-        self.stage, self.cell_limit = "float", None
-        self.block_sizes = block_sizes or (config.block_size,) * 2
+        self.stage = "float"
+        self.cell_limit: float | None = None
+        self.block_sizes = block_sizes or (config.block_size, config.block_size)
         size_x, size_h = config.network.input_size, config.network.hidden_size
-        self.weight_x = nn.ModuleList(BlockCirculant(size_h, size_x, self.block_sizes[0]) for _ in config.gates)
+        self.weight_x = module_list(BlockCirculant(size_h, size_x, self.block_sizes[0]) for _ in config.gates)
         size_out = config.output_size
-        self.weight_h = nn.ModuleList(BlockCirculant(size_h, size_out, self.block_sizes[1]) for _ in config.gates)
+        self.weight_h = module_list(BlockCirculant(size_h, size_out, self.block_sizes[1]) for _ in config.gates)
         for gate, w_x, w_h in zip(config.cell.gates, self.weight_x, self.weight_h, strict=True):
             for matrix, is_read in ((w_x, gate.reads_x), (w_h, gate.reads_h)):
                 if not is_read:
@@ -193,14 +201,15 @@ class QuantLayer(nn.Module):
         if "F" in config.gates:
             # An open forget gate at the start lets gradients reach back (Jozefowicz et al. 2015).
             self.bias.data[config.gates.index("F")] = 1.0
-        self.peephole = self.projection = None
+        self.peephole: nn.Parameter | None = None
+        self.projection: BlockCirculant | None = None
         if config.cell.peepholes:
             self.peephole = nn.Parameter(torch.zeros(len(config.cell.peepholes), size_h))
         if config.network.projection_size:
             self.projection = BlockCirculant(size_out, size_h, self.block_sizes[1])
 
     @property
-    def layers(self) -> list["QuantLayer"]:
+    def layers(self) -> Sequence["QuantLayer"]:
         """This layer as the only layer of a network, like :attr:`.trainable_cells.QuantStack.layers`."""
         return [self]
 
@@ -235,8 +244,10 @@ class QuantLayer(nn.Module):
         """Copy the parameters of a layer with other block sizes, projected to the blocks of this one."""
         self.set_dense(*other.dense())
         if self.peephole is not None:
+            assert other.peephole is not None
             self.peephole.copy_(other.peephole)
         if self.projection is not None:
+            assert other.projection is not None
             self.projection.set_dense(other.projection.dense())
 
     def pull_to_circulant(self, block_sizes: tuple[int, int], share: float) -> None:
@@ -250,6 +261,7 @@ class QuantLayer(nn.Module):
     def clamp_parameters(self) -> None:
         """Bring the weights back into the range of their formats: beyond it they would receive no gradient."""
         config, points = self.config, self.config.quantization
+        parts: list[tuple[Sequence[BlockCirculant], Sequence[int]]]
         parts = [(self.weight_x, config.input_weight_fracs), (self.weight_h, points.weight_frac)]
         if self.projection is not None:
             parts.append(([self.projection], [points.projection_frac]))
@@ -271,7 +283,7 @@ class QuantLayer(nn.Module):
                 fracs = torch.tensor(fracs)[:, None, None, None]
                 stacked = fake_quantize(stacked, fracs, config.weight_min, config.weight_max)
             parts.append(stacked)
-        return tuple(parts)
+        return parts[0], parts[1]
 
     def input_codes(self, x: torch.Tensor) -> torch.Tensor:
         """Quantize x as the layer multiplies it; a float layer leaves it as it is."""
@@ -283,6 +295,20 @@ class QuantLayer(nn.Module):
             return self.bias
         fracs = torch.tensor(self.config.accumulator_fracs)[:, None]
         return fake_quantize(self.bias, fracs, *self.config.bias_format_min_max)
+
+    def plan(self) -> ForwardPlan:
+        """Decide how a forward pass with the present weights is computed; every subclass has its own way."""
+        raise NotImplementedError
+
+    def project_input(self, x: torch.Tensor, plan: ForwardPlan) -> torch.Tensor:
+        """Compute W_x·x + bias for all steps, in the order that :meth:`recur` of the same class takes."""
+        raise NotImplementedError
+
+    def recur(
+        self, from_x: torch.Tensor, plan: ForwardPlan, state=None
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Run the steps on the result of :meth:`project_input`: h of every step, and the final (h, c)."""
+        raise NotImplementedError
 
     def forward(self, x: torch.Tensor, state=None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Run whole sequences (T, B, X) → h (T, B, H), and the final (h, c)."""
@@ -301,7 +327,7 @@ class QuantLstm(QuantLayer):
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
         super().__init__(config, block_sizes)
-        self.algorithm = None
+        self.algorithm: str | None = None
 
     def plan(self) -> ForwardPlan:
         """Decide weights, algorithms and type of a forward pass with the present weights."""
@@ -310,13 +336,14 @@ class QuantLstm(QuantLayer):
         rows = self.config.network.hidden_size
         sizes = zip((self.config.network.input_size, rows), self.block_sizes, strict=True)
         if self.algorithm is None:
-            algorithms = tuple(choose_algorithms(rows, size, k, name) for size, k in sizes)
+            of_x, of_h = (choose_algorithms(rows, size, k, name) for size, k in sizes)
         else:
-            algorithms = tuple((make_algorithm(self.algorithm, rows, size, k),) * 2 for size, k in sizes)
-        return ForwardPlan(defining, algorithms, dtype)
+            of_x, of_h = ((make_algorithm(self.algorithm, rows, size, k),) * 2 for size, k in sizes)
+        return ForwardPlan(defining, (of_x, of_h), dtype)
 
     def project_input(self, x: torch.Tensor, plan: ForwardPlan) -> torch.Tensor:
         """Compute W_x·x + bias, (..., X) → (..., 4H), in the lane order of :meth:`recur`; no step waits for it."""
+        assert plan.algorithms is not None
         dtype, lanes = plan.dtype, plan.algorithms[1][0].lanes
         algorithm, grad_algorithm = plan.algorithms[0]
         bias, x = self.bias_codes(), self.input_codes(x)
@@ -343,6 +370,7 @@ class QuantLstm(QuantLayer):
         -------
         h : (T, B, H), and the final (h, c)
         """
+        assert plan.algorithms is not None
         dtype, points = plan.dtype, self.config.quantization
         shape = (from_x.shape[1], self.config.network.hidden_size)
         h, c = (torch.zeros(shape), torch.zeros(shape)) if state is None else state

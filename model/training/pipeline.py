@@ -203,7 +203,8 @@ def start_from(network: SequenceNetwork, parent: SequenceNetwork) -> None:
     if network.layer.block_sizes == parent.layer.block_sizes:
         network.layer.load_state_dict(parent.layer.state_dict())
     else:
-        network.layer.project(parent.layer)
+        for layer, theirs in zip(network.layer.layers, parent.layer.layers, strict=True):
+            layer.project(theirs)
     names = ["embedding", "output_weight", "output_bias"]
     if network.output_block_size != parent.output_block_size:
         network.set_output_weight(parent.dense_output_weight())
@@ -273,6 +274,7 @@ class StageTrainer:
             if f"weight_x{place}" in values:
                 layer.set_dense(*(values.pop(f"{name}{place}") for name in ("weight_x", "weight_h", "bias")))
             if f"projection{place}" in values:
+                assert layer.projection is not None
                 layer.projection.set_dense(values.pop(f"projection{place}"))
         if "output_weight" in values:
             self.network.set_output_weight(values.pop("output_weight"))
@@ -328,7 +330,7 @@ class StageTrainer:
         logits, state = model(batch.inputs, self._carried(self.state, batch), self._dropout())
         loss = self.task.loss(logits, batch)
         if self.teacher is not None:
-            loss = self._distilled(loss, logits, batch)
+            loss = self._distilled(self.teacher, loss, logits, batch)
         value = float(loss.detach())
         if self.world > 1:
             # Every process must know of a divergence, or the others would wait for ever.
@@ -365,10 +367,10 @@ class StageTrainer:
         goes_on = ((self.step + stream) % every != 0)[:, None]
         return tuple(part * goes_on for part in state)
 
-    def _distilled(self, loss, logits, batch) -> torch.Tensor:
+    def _distilled(self, teacher: SequenceNetwork, loss, logits, batch) -> torch.Tensor:
         """Mix the loss with the divergence from the teacher's distribution of every step."""
         with torch.no_grad():
-            target, state = self.teacher(batch.inputs, self._carried(self.teacher_state, batch))
+            target, state = teacher(batch.inputs, self._carried(self.teacher_state, batch))
             self.teacher_state = state
             target = nn.functional.log_softmax(target.float(), dim=-1)
         found = nn.functional.log_softmax(logits.float(), dim=-1)

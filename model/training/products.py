@@ -103,7 +103,8 @@ class Gather:
         k = self.block_size
         rotated = grad.view(k, -1, k, grad.shape[2] // k)
         # Entry c was multiplied in row r by entry (r - c) mod k of the defining vector.
-        return sum(rotated[r][:, self._rotation[r]].transpose(0, 1) for r in range(k))
+        first, *others = (rotated[r][:, self._rotation[r]].transpose(0, 1) for r in range(k))
+        return sum(others, first)
 
     def lower(self, products: torch.Tensor) -> torch.Tensor:
         """Bring the products (1, k·N, G·P) into lane order (k, N, G·P)."""

@@ -110,14 +110,19 @@ class LayerwiseRetraining:
                 )  # fmt: skip
                 # The reverse direction reads its sequences from their ends.
                 order = slice(None, None, -1 if index else 1)
-                inputs = [
+                learnt, held_out = (
                     LayerInputs(flow.original[order], padded(flow.compressed[order], sizes, stage.config))
                     for flow in flows
-                ]
-                network = run_stage(stage, ImitationTask(original, *inputs, self.batch, self.segment), self.folder)
-                trained_weights.append(layer_of_blocks(original, blocks_of(network.layer), sizes).weights[0])
+                )
+                task = ImitationTask(original, learnt, held_out, self.batch, self.segment)
+                network = run_stage(stage, task, self.folder)
+                (layer_of_direction,) = network.layer.layers
+                trained_weights.append(layer_of_blocks(original, blocks_of(layer_of_direction), sizes).weights[0])
                 direction_outputs.append(
-                    [outputs(network, flow.compressed, first_state(original, flow.batch))[order] for flow in inputs]
+                    [
+                        outputs(network, flow.compressed, first_state(original, flow.batch))[order]
+                        for flow in (learnt, held_out)
+                    ]
                 )
             trained.append(replace(layer, weights=tuple(trained_weights)))
             flows = [

@@ -6,8 +6,8 @@ from chessrnn.model.errors import require
 from chessrnn.model.fixed_point import quantize
 from chessrnn.model.output_layer import OutputLayer
 from chessrnn.model.reference.matvec import ExactMatrix
-from chessrnn.model.reference.network import NetworkReference
-from chessrnn.model.weights import LayerWeights
+from chessrnn.model.reference.network import NetworkReference, State
+from chessrnn.model.weights import NetworkWeights
 
 
 class SequenceModel:
@@ -22,7 +22,7 @@ class SequenceModel:
         format.
     """
 
-    def __init__(self, weights: LayerWeights, output: OutputLayer, embedding: np.ndarray | None = None):
+    def __init__(self, weights: NetworkWeights, output: OutputLayer, embedding: np.ndarray | None = None):
         self.config = config = weights.config
         self.reference = NetworkReference(weights)
         self.output, self.embedding = output, embedding
@@ -36,7 +36,7 @@ class SequenceModel:
             return self.embedding[inputs]
         return quantize(inputs, self.config.quantization.x)
 
-    def logits(self, inputs: np.ndarray, state=None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    def logits(self, inputs: np.ndarray, state=None) -> tuple[np.ndarray, list[State]]:
         """Compute real logits (T, B, V), float64 multiples of an LSB, and the final (h, c) in integers."""
         h, state = self.reference.run(self.integers(inputs), state)
         return (self._matrix(h).astype(np.int64) + self.output.bias) * self._logit_lsb, state

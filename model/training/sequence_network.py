@@ -1,6 +1,6 @@
 """The trainable network of every task: an optional embedding, recurrent layers, an optional output layer."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,7 +82,8 @@ class SequenceNetwork(nn.Module):
         self.layer = make_layer(config, block_sizes)
         size_x, size_h = config.network.input_size, config.output_size
         self.embedding = None if num_symbols is None else nn.Parameter(torch.randn(num_symbols, size_x) * 0.3)
-        self.output_weight = self.output_bias = None
+        self.output_weight: nn.Parameter | None = None
+        self.output_bias: nn.Parameter | None = None
         if num_outputs is not None:
             k = config.compression.output_block_size
             # Checkpoints store a dense matrix with two axes.
@@ -105,6 +106,7 @@ class SequenceNetwork(nn.Module):
 
     def dense_output_weight(self) -> torch.Tensor:
         """Expand the weights of the output layer to a dense matrix (V, H)."""
+        assert self.output_weight is not None and self.output_bias is not None
         if self.output_block_size == 1:
             return self.output_weight
         algorithm = Expanded(len(self.output_bias), self.config.output_size, self.output_block_size)
@@ -116,6 +118,7 @@ class SequenceNetwork(nn.Module):
         if self.output_block_size > 1:
             projected = circulant.project_padded(weight.detach().double().numpy(), self.output_block_size)
             weight = torch.from_numpy(projected)
+        assert self.output_weight is not None
         self.output_weight.copy_(weight)
 
     @property
@@ -148,6 +151,7 @@ class SequenceNetwork(nn.Module):
             self.output_weight.clamp_(-half * 2.0**-self.output_frac, (half - 1) * 2.0**-self.output_frac)
 
     def _output_layer(self) -> tuple[torch.Tensor, torch.Tensor]:
+        assert self.output_bias is not None
         if not self.quantized:
             return self.dense_output_weight(), self.output_bias
         half, bias_half = 1 << (WEIGHT_BITS - 1), 1 << (BIAS_BITS - 1)
@@ -167,7 +171,7 @@ class SequenceNetwork(nn.Module):
         dropout : Dropout, optional
             Applied to the h that the output layer reads.
         """
-        plan = self.layer.plan()
+        plan: Any = self.layer.plan()  # a stack has one for each layer
         if self.embedding is None:
             from_x = self.layer.project_input(inputs, plan)
         elif len(self.embedding) <= inputs.numel():

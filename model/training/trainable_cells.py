@@ -6,7 +6,7 @@ from torch import nn
 from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.errors import require
-from chessrnn.model.training.layers import ForwardPlan, QuantLayer, QuantLstm, exact_arithmetic
+from chessrnn.model.training.layers import ForwardPlan, QuantLayer, QuantLstm, exact_arithmetic, module_list
 from chessrnn.model.training.quantizers import activation, fake_quantize, fake_quantize_to
 
 # The step functions below compute in float where ``config`` is None.  Otherwise they compute the accelerator's
@@ -200,7 +200,7 @@ class QuantStack(nn.Module):
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
         super().__init__()
         count = config.network.num_layers
-        self.layers = nn.ModuleList(one_layer(config.layer(number), block_sizes) for number in range(count))
+        self.layers = module_list(one_layer(config.layer(number), block_sizes) for number in range(count))
         self._config = config
 
     @property
@@ -249,11 +249,6 @@ class QuantStack(nn.Module):
         for layer in self.layers:
             layer.cell_limit = value
 
-    def project(self, other: "QuantStack") -> None:
-        """Copy the parameters of layers with other block sizes, projected to the blocks of these."""
-        for layer, theirs in zip(self.layers, other.layers, strict=True):
-            layer.project(theirs)
-
     def pull_to_circulant(self, block_sizes: tuple[int, int], share: float) -> None:
         """Move the dense matrices of every layer towards blocks of these sizes."""
         for layer in self.layers:
@@ -271,14 +266,15 @@ class QuantStack(nn.Module):
         self, from_x: torch.Tensor, plan: list[ForwardPlan], state=None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Run the steps of all layers: h of the last one (T, B, P or H), and the final h and c of all, (L, B, …)."""
-        h, final = None, []
+        h, final = from_x, []
         for number, (layer, of_layer) in enumerate(zip(self.layers, plan, strict=True)):
             given = layer.project_input(h, of_layer) if number else from_x
             start = None if state is None else tuple(part[number] for part in state)
             h, end = layer.recur(given, of_layer, start)
             final.append(end)
         # The layers may carry their sums in different types.
-        return h, tuple(torch.stack([part.double() for part in parts]) for parts in zip(*final, strict=True))
+        all_h, all_c = (torch.stack([part.double() for part in parts]) for parts in zip(*final, strict=True))
+        return h, (all_h, all_c)
 
 
 def require_trainable(config: Config) -> None:

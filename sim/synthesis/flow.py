@@ -63,6 +63,12 @@ class Synthesis:
     plain: Path | None
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def liberty(self) -> Liberty:
+        """Cells of the library; only of a design that is mapped to one."""
+        assert self.library is not None
+        return self.library.liberty
+
 
 def synthesize(
     verilog: str,
@@ -103,6 +109,7 @@ def synthesize(
         areas = netlist.areas(None)
         return Synthesis(None, netlist, areas, None, "timing needs a library", {}, None, None, clock.stop())
 
+    assert plain is not None
     timed = opensta.available()
     fo4 = opensta.measure_fo4(library.liberty, folder) if timed else None
     memory = MemoryModel(library.liberty, fo4, list(library.macros))
@@ -114,22 +121,23 @@ def synthesize(
 
     choices = Choices(prepared, liberty, plain, period_ps, folder, EFFORTS, announce)
     efforts = choices.smallest()
-    best = None
+    best: tuple[Netlist, Timing | None, dict[str, str]] | None = None
     for number in range(MOST_ROUNDS):
         netlist = choices.netlist(efforts)
         netlist.repair(liberty)
-        if not timed:
+        if fo4 is None:
             best = (netlist, None, efforts)
             break
         clock.start("timing", f"{top}: timing, round {number + 1}")
         timing = analyse(netlist, liberty, plain, memory, folder, fo4, target_fo4, ports_fraction)
-        if best is None or timing.lengths < best[1].lengths:
+        if best is None or best[1] is None or timing.lengths < best[1].lengths:
             best = (netlist, timing, efforts)
         harder = choices.harder(efforts, timing.blamed(target_fo4 * fo4, BLAME_SHARE))
         if not harder:
             break
         progress(f"{top}: longest path {timing.lengths[0] / fo4:.1f} FO4, {len(harder)} modules mapped for speed")
         efforts = efforts | harder
+    assert best is not None
     netlist, timing, efforts = best
     note = "" if timed else "OpenSTA (sta) is not installed: no timing"
     areas = netlist.areas(liberty)

@@ -7,7 +7,7 @@ import numpy as np
 from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
 from chessrnn.model.files import scratch_folder
 from chessrnn.model.memory_image import FINGERPRINT_LABEL
-from chessrnn.model.weights import LayerWeights
+from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim.build import VERILOG_FILE, emit
 from chessrnn.sim.manifest import replace_file
 from chessrnn.sim.runner import Run, simulate
@@ -49,7 +49,7 @@ def netlist_verilog(netlist: Netlist, liberty: Liberty, fingerprint: str) -> str
 
 
 def check(
-    netlist: Netlist, liberty: Liberty, weights: LayerWeights, rng: np.random.Generator, simulator: str
+    netlist: Netlist, liberty: Liberty, weights: NetworkWeights, rng: np.random.Generator, simulator: str
 ) -> GateLevelResult:
     """Run the netlist and the RTL on the same sequences, with and without stalls.
 

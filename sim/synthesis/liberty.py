@@ -92,6 +92,12 @@ class Cell:
         """Names of the output pins, in the order of the file."""
         return [pin.name for pin in self.pins.values() if pin.direction == "output"]
 
+    def function(self, output: str) -> str:
+        """Expression of an output that has one."""
+        function = self.pins[output].function
+        assert function is not None
+        return function
+
     @cached_property
     def truth_tables(self) -> dict[str, tuple[int, ...]]:
         """Values of each output for every input pattern, first input lowest; empty unless combinational and small."""
@@ -105,7 +111,7 @@ class Cell:
         }
         tables = {}
         for output in self.outputs:
-            result = Expression(self.pins[output].function, self.inputs).value(vectors, (1 << len(patterns)) - 1)
+            result = Expression(self.function(output), self.inputs).value(vectors, (1 << len(patterns)) - 1)
             tables[output] = tuple(result >> pattern & 1 for pattern in patterns)
         return tables
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from chessrnn.hdl.memory import RAM_MODULE, ROM_MODULE
 from chessrnn.sim.synthesis.liberty import Cell, Liberty
@@ -39,7 +40,7 @@ class Instance:
     name: str
     type: str
     pins: dict[str, list]
-    parameters: dict[str, object] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
     directions: dict[str, str] = field(default_factory=dict)
 
 

@@ -16,7 +16,7 @@ from chessrnn.model.config import Config
 from chessrnn.model.cost.area import operations_per_step
 from chessrnn.model.files import scratch_folder
 from chessrnn.model.schedule import Schedule
-from chessrnn.model.weights import LayerWeights
+from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim.build import VERILOG_FILE, emit
 from chessrnn.sim.manifest import replace_file
 from chessrnn.sim.runner import Run, simulate
@@ -109,14 +109,14 @@ def _middle(group: str) -> list[float]:
     return found
 
 
-def measure(result: Synthesis, weights: LayerWeights, x: np.ndarray, source: str, clock_mhz: float) -> dict:
+def measure(result: Synthesis, weights: NetworkWeights, x: np.ndarray, source: str, clock_mhz: float) -> dict:
     """Measure the power of a design on a sequence.
 
     Parameters
     ----------
     result : Synthesis
         Synthesized design, mapped to a library.
-    weights : LayerWeights
+    weights : NetworkWeights
         Weights with the configuration of the design.
     x : int array (STEPS, X)
         Inputs of the sequence.
@@ -140,7 +140,7 @@ def measure(result: Synthesis, weights: LayerWeights, x: np.ndarray, source: str
     operations = operations_per_step(weights.config)
     return {
         "clock_mhz": clock_mhz,
-        "voltage": result.library.liberty.voltage,
+        "voltage": result.liberty.voltage,
         "cycles": window.cycles,
         "steps": window.steps,
         "rows": [
@@ -192,7 +192,7 @@ class _Activity:
         return 100 * self.found / max(1, self.total)
 
 
-def _dump_waveforms(weights: LayerWeights, x: np.ndarray, paths: list[str]) -> Waveforms:
+def _dump_waveforms(weights: NetworkWeights, x: np.ndarray, paths: list[str]) -> Waveforms:
     """Simulate the RTL on a sequence, with the signals of the given module instances in the dump."""
     with scratch_folder() as scratch:
         folder, dump = scratch / "rtl", scratch / "power.vcd"
@@ -224,7 +224,7 @@ def _sustained_window(waves: Waveforms, config: Config) -> _Window:
 
 def _collect(result: Synthesis, sampled: list[tuple], waves: Waveforms, window: _Window) -> _Activity:
     """Count the energy and the accesses of all sampled module instances."""
-    netlist, liberty = result.netlist, result.library.liberty
+    netlist, liberty = result.netlist, result.liberty
     energies = CellEnergy(liberty)
     loads = netlist.input_loads(liberty)
     activity = _Activity(defaultdict(Energy), {})
@@ -247,8 +247,9 @@ def _rows(result: Synthesis, activity: _Activity, window: _Window, clock_hz: flo
     steps, step_seconds = window.steps, window.step_cycles / clock_hz
     for part, energy in sorted(activity.parts.items(), key=lambda item: -item[1].dynamic):
         rows.append((part, energy.dynamic / steps + energy.leakage_watt * step_seconds, _shares(energy)))
+    assert result.memory is not None
     for label, (macro, reads, writes) in sorted(activity.accesses.items()):
-        read, write, origin = result.memory.energy_pj(macro.width, macro.depth, result.library.liberty.voltage)
+        read, write, origin = result.memory.energy_pj(macro.width, macro.depth, result.liberty.voltage)
         per_step = (reads * read + writes * write) * 1e-12 / steps
         how = f"{reads / steps:,.0f} reads of {read:.2f} pJ, {writes / steps:,.0f} writes of {write:.2f} pJ ({origin})"
         rows.append((f"{MEMORY} {label}", per_step, how))
@@ -330,7 +331,7 @@ class _Evaluation:
         Each of them is the state or its inverse.
         """
         state, inverse = (cell.sequential.get(key, "") for key in ("state", "inverse"))
-        read = {pin: Expression(cell.pins[pin].function, {state, inverse}) for pin in outputs}
+        read = {pin: Expression(cell.function(pin), {state, inverse}) for pin in outputs}
         known = None
         for pin, bits in outputs.items():
             if known is None and (wave := self._dumped(bits[0])) is not None:
@@ -373,7 +374,7 @@ class _Evaluation:
                     continue
                 key = (cell.name, pin)
                 if key not in expressions:
-                    expressions[key] = Expression(cell.pins[pin].function, cell.inputs)
+                    expressions[key] = Expression(cell.function(pin), cell.inputs)
                 operands = {name: self._level(b) for name, b in inputs.items()}
                 self.values[bit] = expressions[key].value(operands, self._ones)
                 stack.pop()

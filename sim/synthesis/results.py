@@ -41,7 +41,7 @@ def module_table(result: Synthesis) -> list[dict]:
             "effort": result.efforts.get(name),
             "children": dict(netlist.children(name)),
         }
-        if name in worst:
+        if name in worst and result.timing is not None:
             stage = worst[name]
             row["worst_fo4"] = stage.period / result.timing.fo4
             row["worst_inside_fo4"] = stage.spent.get(name, 0.0) / result.timing.fo4
@@ -55,13 +55,14 @@ def timing_values(result: Synthesis, target_fo4: float) -> dict | None:
     if timing is None:
         return None
     period, fo4 = timing.period, timing.fo4
+    logic, memory = (timing.longest(from_memory=from_memory) for from_memory in (False, True))
     return {
         "fo4_ps": fo4 * 1e12,
         "target_fo4": target_fo4,
         "period_ps": period * 1e12,
         "period_fo4": period / fo4,
-        "logic": _place(timing.longest(from_memory=False), fo4),
-        "memory": _place(timing.longest(from_memory=True), fo4),
+        "logic": _path(logic, fo4) if logic else None,
+        "memory": _path(memory, fo4) if memory else None,
         "max_clock_mhz": 1e-6 / period if period else None,
         "stages": len(timing.stages),
         "stages_over_target": sum(stage.period > target_fo4 * fo4 for stage in timing.stages),
@@ -71,7 +72,7 @@ def timing_values(result: Synthesis, target_fo4: float) -> dict | None:
         "equal_instances_left_out": timing.reduced,
         "paths": [
             {
-                **_place(stage, fo4),
+                **_path(stage, fo4),
                 "cells": stage.cells,
                 "fo4_by_module": {module: spent / fo4 for module, spent in stage.spent.items() if spent > 0.005 * fo4},
             }
@@ -87,10 +88,8 @@ def _reported(stages: list[Stage]) -> list[Stage]:
     return sorted([*logic, *memory], key=lambda stage: -stage.period)
 
 
-def _place(stage: Stage | None, fo4: float) -> dict | None:
+def _path(stage: Stage, fo4: float) -> dict:
     """Start, end and length of a path."""
-    if stage is None:
-        return None
     period = stage.period
     return {"from": list(stage.start), "to": list(stage.end), "ps": period * 1e12, "fo4": period / fo4}
 
@@ -111,7 +110,7 @@ def memory_values(result: Synthesis) -> dict:
             "built_as_90nm": kind,
         }
         if result.memory:
-            layout = result.library.liberty.nand2.area / silicon.UTILISATION
+            layout = result.liberty.nand2.area / silicon.UTILISATION
             area, kind = result.memory.sram.area(macro.width, macro.depth, macro.two_port, layout)
             row |= {"area_mm2": area * count / 1e6, "built_as": kind}
         rows.append(row)
@@ -208,7 +207,7 @@ def report_values(result: Synthesis, config: Config, target_fo4: float, whole: b
         "timing": timing,
         "timing_note": result.note,
         "comparison": comparison(
-            config, gates, memory["area_90nm_mm2"], memory["bits"], timing and timing["max_clock_mhz"]
+            config, gates, memory["area_90nm_mm2"], memory["bits"], timing["max_clock_mhz"] if timing else None
         )
         if whole
         else None,

@@ -164,7 +164,7 @@ def sections(values: dict) -> list[Section]:
     if memory["rows"]:
         head = ("memory", "number", "words x bits", "ports", "bits", "90 nm mm2", "built as")
         head += ("library's process mm2",) if memory["model"] else ()
-        rows = [head]
+        rows: list[tuple[str, ...]] = [head]
         for row in memory["rows"]:
             cells = (
                 row["name"],

@@ -117,5 +117,6 @@ def _draw(parts: list[str], box: Box, x: float, y: float, width: float, height: 
         return
     children = sorted((child for child in box.children if child.area > 0), key=lambda child: -child.area)
     scale = inside[2] * inside[3] / sum(child.area for child in children)
-    for child, place in zip(children, squarify([c.area * scale for c in children], *inside), strict=True):
-        _draw(parts, child, *place, whole)
+    places = squarify([c.area * scale for c in children], *inside)
+    for child, (left, top, wide, high) in zip(children, places, strict=True):
+        _draw(parts, child, left, top, wide, high, whole)

@@ -257,6 +257,7 @@ def map_cells(
 
 
 def _full_adder_map(liberty: Liberty) -> str:
+    assert liberty.full_adder is not None
     cell, total, carry = liberty.full_adder
     a, b, c = cell.inputs
     return (

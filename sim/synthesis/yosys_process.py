@@ -15,7 +15,7 @@ def command(script: Path) -> list[str]:
 
 def main() -> int:
     """Run every pass of the file named by the only argument."""
-    from pyosys import libyosys
+    from pyosys import libyosys  # pyright: ignore[reportAttributeAccessIssue]  a compiled module without stubs
 
     design = libyosys.Design()
     for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines():

@@ -5,7 +5,7 @@ A task knows neither torch networks nor integers: :meth:`Task.measure` takes any
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -25,7 +25,7 @@ class Batch(NamedTuple):
     """
 
     inputs: torch.Tensor
-    targets: object
+    targets: Any
     carries_state: bool
     state: tuple[torch.Tensor, torch.Tensor] | None = None
 

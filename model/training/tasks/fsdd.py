@@ -47,7 +47,8 @@ def mel_filters() -> torch.Tensor:
 
     The mel scale is 2595·log10(1 + f/700).
     """
-    mel = np.linspace(*(2595 * np.log10(1 + np.array([60.0, RATE / 2]) / 700)), MELS + 2)
+    lowest, highest = 2595 * np.log10(1 + np.array([60.0, RATE / 2]) / 700)
+    mel = np.linspace(lowest, highest, MELS + 2)
     edges = 700 * (10 ** (mel / 2595) - 1)
     frequencies = np.arange(FFT // 2 + 1)[:, None] * RATE / FFT
     rising = (frequencies - edges[:-2]) / (edges[1:-1] - edges[:-2])

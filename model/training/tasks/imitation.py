@@ -15,7 +15,8 @@ CHUNK = 256
 
 def first_state(layer: RecurrentLayer, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the (h, c) that a layer of one direction begins with, as tensors: see :func:`state_pair`."""
-    return tuple(torch.from_numpy(part.copy()).float() for part in state_pair(initial_state(layer, batch)))
+    h, c = (torch.from_numpy(part.copy()).float() for part in state_pair(initial_state(layer, batch)))
+    return h, c
 
 
 def state_pair(state: State) -> tuple[np.ndarray, np.ndarray]:
@@ -141,8 +142,8 @@ class ImitationTask(Task):
         first = min(group * size, max(0, count - size))
         chosen = slice(first + rank, min(first + size, count), world)
         steps = slice(number * total // segments, (number + 1) * total // segments)
-        state = tuple(part[chosen] for part in self._state)
-        return Batch(self._inputs[steps, chosen], self._targets[steps, chosen], number > 0, state)
+        h, c = (part[chosen] for part in self._state)
+        return Batch(self._inputs[steps, chosen], self._targets[steps, chosen], number > 0, (h, c))
 
     def loss(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Compute the mean square of the difference, relative to the mean square of the float layer's h."""
