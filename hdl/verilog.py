@@ -14,6 +14,7 @@ from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
 from chessrnn.hdl.namespace import with_prefix
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import FINGERPRINT_LABEL
+from chessrnn.model.qformat import QFormat
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.state_beats import state_bits
 
@@ -116,52 +117,72 @@ def ports(config: Config) -> list[dict]:
 
 def _port_meanings(config: Config) -> dict[str, str]:
     """The meaning of every port, by its name, as far as a system designer needs to know it."""
-    k, q, plan = config.block_size, config.quantization, config.output_plan
-    x_beats, h_beats = config.num_input_blocks, f"{config.num_output_blocks} beats make a step"
-    x_end = "on the last beat of a step: the sequence ends, the state returns to zero"
+    k, q = config.block_size, config.quantization
+    x_beats, h_beats = _beats(config.num_input_blocks), _beats(config.num_output_blocks)
     if config.network.bidirectional:
-        h_beats = f"{config.num_output_blocks} beats of the forward and as many of the reverse direction make a step"
-        x_end += f"; so it does at step {config.sequence_steps}"
-    errors = "until rst: bit 0, x_last came before the last beat of a step, which zeros completed"
-    if config.num_input_blocks == 1:
-        errors = "until rst: bit 0 is 0, as every beat is a step"
+        h_beats = f"The {config.num_output_blocks} beats of the forward direction and as many of the reverse one make"
+    x_end = "1 on the last beat of the last step of a sequence, after which the state returns to zero."
+    early = "Bit 0 is always 0, as every beat is a step."
+    if config.num_input_blocks > 1:
+        early = "Bit 0 is 1 after an x_last before the last beat of a step, which zeros then completed."
+    cut = "Bit 1 is always 0."
     if config.network.bidirectional:
-        errors += f"; bit 1, a sequence without x_last was cut after step {config.sequence_steps}"
-    else:
-        errors += "; bit 1 is 0"
+        x_end += f" The sequence also ends, without it, after step {config.sequence_steps}."
+        cut = f"Bit 1 is 1 after a sequence without x_last that was cut after step {config.sequence_steps}."
     its = "its state" if config.architecture.contexts == 1 else "its context's state"
-    state_beats = Schedule(config).state_beats if config.architecture.state_ports else 0
-    state = (
-        f"{state_beats} beats are a state: of each layer the blocks of h, then its cells' states, first element lowest"
-    )
+    state = ""
+    if config.architecture.state_ports:
+        state = (
+            f"{_beats(Schedule(config).state_beats)} a state: for each layer the blocks of h, then the cell's own "
+            "state, the first element in the lowest bits."
+        )
     return {
-        "clk": "clock, rising edge",
-        "rst": "synchronous reset, active high",
-        "x_valid": "a beat of x is offered",
-        "x_ready": "the beat of x is taken in this cycle if it is offered",
-        "x_data": f"{k} elements of x in format {q.x}, the first in the lowest bits; {x_beats} beats make a step; "
-        "padding is ignored",
-        "x_last": x_end,
-        "h_valid": "a beat of h is offered",
-        "h_ready": "the beat of h is taken in this cycle if it is offered",
-        "h_data": f"{k} elements of h in format {q.h}, the first in the lowest bits; {h_beats}; padding is zero",
-        "h_last": "on the last beat of the last step of a sequence",
-        "x_error": errors,
-        "matvec_active": "the tile works in this cycle: one word is read from every weight bank",
-        "x_load": f"on the first beat of a sequence: {its} comes from state_in, else it is zero",
-        "state_in_valid": "a beat of a state is offered",
-        "state_in_ready": "it is taken in this cycle if it is offered",
-        "state_in_data": state,
-        "state_out_valid": f"a beat of {its} after a sequence is offered; the next step waits for it",
-        "state_out_ready": "it is taken in this cycle if it is offered",
-        "state_out_data": state,
-        "state_out_last": "on the last beat of a state",
-        "y_valid": "the result of a step is offered",
-        "y_ready": "it is taken in this cycle if it is offered",
-        "y_index": f"the largest of {plan.outputs} logits, the first of equals" if plan else "",
-        "y_logit": "its logit, two's complement, at the scale of the output layer's biases",
-        "y_last": "on the result of a sequence's last step",
+        "clk": "Clock; everything happens at its rising edge.",
+        "rst": "Synchronous reset, active high for at least one cycle; what is under way is dropped.",
+        **_handshake("x", False),
+        "x_data": f"{_elements(k, 'x', q.x)} {x_beats} a step, and padding is ignored.",
+        "x_last": f"Valid with x_valid: {x_end}",
+        **_handshake("h", True),
+        "h_data": f"{_elements(k, 'h', q.h)} {h_beats} a step, and padding is zero.",
+        "h_last": "Valid with h_valid: 1 on the last beat of the last step of a sequence.",
+        "x_error": f"Errors of the stream x, kept until rst. {early} {cut}",
+        "matvec_active": "1 in each cycle in which the tile works and reads one word from every weight bank.",
+        "x_load": f"Valid with x_valid. On the first beat of a sequence, 1 takes {its} from state_in and 0 starts from "
+        "zero; ignored on other beats.",
+        **_handshake("state_in", False),
+        "state_in_data": f"Valid with state_in_valid. {state}",
+        **_handshake("state_out", True),
+        "state_out_data": "Valid with state_out_valid: the state after a sequence, for which the next step waits. "
+        + state,
+        "state_out_last": "Valid with state_out_valid: 1 on the last beat of a state.",
+        **_handshake("y", True),
+        "y_index": "Valid with y_valid: the index, unsigned, of the largest logit; of equal ones the first counts.",
+        "y_logit": "Valid with y_valid: the largest logit in two's complement, in units of the output layer's biases.",
+        "y_last": "Valid with y_valid: 1 on the result of the last step of a sequence.",
     }
+
+
+def _handshake(stream: str, from_accelerator: bool) -> dict[str, str]:
+    """The meanings of ``valid`` and ``ready`` of a stream, in the words of the side that drives each."""
+    offers, takes = ("accelerator", "sink") if from_accelerator else ("source", "accelerator")
+    return {
+        f"{stream}_valid": f"1 while the {offers} offers a beat of {stream}, which stays unchanged until it is taken.",
+        f"{stream}_ready": f"1 while the {takes} can take a beat of {stream}; it is transferred in a cycle in which "
+        f"{stream}_valid and {stream}_ready are both 1.",
+    }
+
+
+def _elements(count: int, name: str, fmt: QFormat) -> str:
+    """The sentence about the elements of a beat, with their number format and unit."""
+    elements = "one element" if count == 1 else f"{count} elements"
+    lowest = "" if count == 1 else ", the first in the lowest bits"
+    unit = f"two's complement in units of 2^{-fmt.fraction_bits} ({fmt})"
+    return f"Valid with {name}_valid: {elements} of {name}, each {fmt.width} bits of {unit}{lowest}."
+
+
+def _beats(count: int) -> str:
+    """The subject and verb of a sentence about what ``count`` beats make."""
+    return "One beat makes" if count == 1 else f"{count} beats make"
 
 
 # Initial values are removed, so that simulation depends on the reset as silicon does.  Processes become expressions,

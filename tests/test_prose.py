@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from chessrnn.hdl.verilog import ports
+from chessrnn.model.presets import preset
+
 ROOT = Path(__file__).resolve().parents[1]
 # Folders whose prose has been revised; the test covers these.
 FOLDERS = ("constraints", "hdl", "model", "scripts", "sim", "tests")
@@ -44,3 +47,15 @@ def test_the_check_sees_lines_without_subject():
     assert lines_without_subject(docstring) == ["Of h in a step.", "As there."]
     assert lines_without_subject("Offsets of a step.\n\nThat is the sum\nOf all.") == []
     assert docstrings('"""A."""\nclass B:\n    """C."""\n    def d(self):\n        """E."""') == ["A.", "C.", "E."]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"architecture.state_ports": True}, {"network.bidirectional": True}, {"architecture.output_layer": 10}],
+)
+def test_ports_are_described_by_sentences_that_say_when_a_payload_is_valid(settings):
+    for port in ports(preset("tiny").replace(settings)):
+        stream, _, member = port["name"].rpartition("_")
+        is_payload = member in ("data", "last", "load", "index", "logit")
+        begin = re.escape(f"Valid with {stream}_valid") + "[:.] " if is_payload else "[A-Z1]"
+        assert re.match(begin, port["meaning"]) and port["meaning"].endswith("."), port
