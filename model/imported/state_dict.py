@@ -5,7 +5,9 @@ A state_dict stores neither ``batch_first`` and ``dropout``, which do not matter
 """
 
 import re
+from collections.abc import Mapping
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
@@ -181,3 +183,13 @@ def network_from_tensors(file: TensorFile, prefix: str | None = None, activation
             "a state_dict does not store the nonlinearity of an RNN: tanh is assumed, --activation relu changes it"
         )
     return RecurrentNetwork(tuple(layers), str(file.path), ignored=ignored, notes=tuple(notes))
+
+
+def network_from_arrays(
+    arrays: Mapping[str, np.ndarray], name: str, activation: str | None = None, prefix: str | None = None
+) -> RecurrentNetwork:
+    """Read the network of a state_dict that is already in memory; ``name`` stands for its file in messages."""
+    shapes = {key: value.shape for key, value in arrays.items()}
+    dtypes = {key: str(value.dtype) for key, value in arrays.items()}
+    file = TensorFile(Path(name), shapes, dtypes, arrays.__getitem__)
+    return network_from_tensors(file, prefix, activation)

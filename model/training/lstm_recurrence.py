@@ -141,6 +141,7 @@ class LstmRecurrence(torch.autograd.Function):
         return out, from_lanes(cells[-1]).clone()
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx, grad_h, grad_c):
         defining, gates, tanh_c, cells, hiddens = ctx.saved_tensors
         steps, batch, size = grad_h.shape

@@ -215,6 +215,7 @@ class _Product(torch.autograd.Function):
         return torch.cat(parts, dim=1)
 
     @staticmethod
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx, grad):
         vectors, defining = ctx.saved_tensors
         algorithm, dtype = ctx.algorithm, defining.dtype

@@ -18,6 +18,8 @@ The names below are the public interface; everything else in the package may cha
 `UserError`         base class of the errors that a caller can cause
 ==================  =====================================================================================
 
+:mod:`chessrnn.torch` has the compressed layers as modules of PyTorch, for training loops of your own.
+
 Importing the package is cheap: each name loads what it needs when it is first used, and only that must be installed.
 
 Examples
@@ -65,6 +67,8 @@ _PLACES = {
 
 
 def __getattr__(name: str):
+    if name == "torch":  # not in __all__: a star import must not hide PyTorch
+        return import_module("chessrnn.torch")
     if name not in _PLACES:
         raise AttributeError(f"module 'chessrnn' has no attribute {name!r}")
     module, attribute = _PLACES[name]

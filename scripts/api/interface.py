@@ -14,8 +14,7 @@ from chessrnn.model.errors import require
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.load import load_network as load_network_file
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
-from chessrnn.model.imported.state_dict import network_from_tensors
-from chessrnn.model.imported.tensor_file import TensorFile
+from chessrnn.model.imported.state_dict import network_from_arrays
 from chessrnn.model.input_fold import folded
 from chessrnn.model.presets import PRESETS
 from chessrnn.model.reference.network import NetworkReference
@@ -71,9 +70,7 @@ def load_network(source: Any, prefix: str | None = None, activation: str | None 
     arrays = {
         key: np.asarray(value.detach().cpu() if hasattr(value, "detach") else value) for key, value in source.items()
     }
-    shapes, dtypes = ({key: getattr(value, what) for key, value in arrays.items()} for what in ("shape", "dtype"))
-    file = TensorFile(Path(name), shapes, {key: str(kind) for key, kind in dtypes.items()}, arrays.__getitem__)
-    return network_from_tensors(file, prefix, activation)
+    return network_from_arrays(arrays, name, activation, prefix)
 
 
 def _array(value) -> np.ndarray:

@@ -1,0 +1,585 @@
+"""Modules in place of ``torch.nn.LSTM``, ``GRU`` and ``RNN`` that train block-circulant weights and compute integers.
+
+A module holds one :class:`.layers.QuantLayer` for every layer and direction, so that its arithmetic is that of the
+trainer, and only adds what ``torch.nn`` has around it: layouts, packed sequences, directions, dropout between layers.
+"""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.utils.rnn import PackedSequence
+
+from chessrnn.model.config import Config
+from chessrnn.model.conversion.convert import base_config
+from chessrnn.model.conversion.formats import choose_config
+from chessrnn.model.conversion.hardware_rows import blocks_of_layer, directions, layer_of_blocks
+from chessrnn.model.errors import InvalidTypeError, require, require_type, shown
+from chessrnn.model.imported.recurrent_network import ACTIVATIONS, CELL_GATES, DirectionWeights, RecurrentLayer
+from chessrnn.model.imported.state_dict import network_from_arrays
+from chessrnn.model.imported.summary import input_sizes
+from chessrnn.model.text_file import parse_json
+from chessrnn.model.training.export import layer_weights
+from chessrnn.model.training.layers import STAGES, QuantLayer
+from chessrnn.model.training.quantizers import fake_quantize_to
+from chessrnn.model.training.retraining import blocks_of, parameters_of
+from chessrnn.model.training.trainable_cells import one_layer
+from chessrnn.model.weights import NetworkWeights, join_layers, layer_configs
+
+# Block size and width of a weight where the caller gives none.
+BLOCK_SIZE = 4
+WEIGHT_BITS = 4
+TYPES = (torch.float32, torch.float64)
+
+
+class Recurrent(nn.Module):
+    """Common part of :class:`LSTM`, :class:`GRU` and :class:`RNN`.
+
+    Members
+    -------
+    layers : list of QuantLayer
+        Trainable layers; with two directions, forward then reverse for every layer.
+    config : Config
+        Design point: sizes, block size and number formats.  The formats are those of the integers once they are chosen:
+        from :meth:`calibrate`, and those of the weights anew whenever the stage becomes ``"quantized"``.
+    is_calibrated : bool
+        Whether the formats of the input and of the states were chosen from data.
+
+    Notes
+    -----
+    The stages of :meth:`stage` are ``"float"`` (circulant weights, float arithmetic), ``"approximate"`` (integers
+    everywhere but in weights and biases) and ``"quantized"`` (the accelerator's integers).  Output and state are real
+    numbers in every stage.
+
+    ``state_dict`` holds formats and stage as well, in ``_extra_state``: loading it restores the same integers.
+    """
+
+    cell = ""
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        k: int = BLOCK_SIZE,
+        weight_bits: int = WEIGHT_BITS,
+        settings: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers, "k": k}
+        for name, value in (sizes | {"weight_bits": weight_bits, "proj_size": proj_size}).items():
+            require_type(value, int, name, "an integer")
+        for name, value in {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}.items():
+            require_type(value, bool, name, "true or false")
+        for name, value in sizes.items():
+            require(value >= 1, name, "at least 1", value)
+        require_type(dropout, (int, float), "dropout", "a number")
+        require(0 <= dropout < 1, "dropout", "from 0 to below 1", dropout)
+        good = self.cell == "lstm" or proj_size == 0
+        require(good, "proj_size", "0, as only an LSTM has a projection", proj_size)
+        rule = f"from 0 (none) to {hidden_size}, the hidden size"
+        require(0 <= proj_size <= hidden_size, "proj_size", rule, proj_size)
+        require(dtype in (None, *TYPES), "dtype", f"one of {', '.join(map(str, TYPES))}", dtype)
+        kind = torch.device("cpu" if device is None else device).type
+        require(kind == "cpu", "device", "cpu, where the integers are computed", kind)
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout = bias, batch_first, float(dropout)
+        self.bidirectional, self.proj_size = bidirectional, proj_size
+        self.settings = dict(settings or {})
+        self.is_calibrated = False
+        self._stage = "float"
+        self.config = base_config(self._empty_layers(), k, weight_bits, self.cell, self.settings)
+        self.layers = nn.ModuleList(one_layer(config) for config in layer_configs(self.config))
+        if not bias:
+            for layer in self.layers:
+                nn.init.zeros_(layer.bias).requires_grad_(False)
+        if dtype is not None:
+            self.to(dtype)
+
+    # -- sizes and names -------------------------------------------------------------------------------------------
+
+    @property
+    def num_directions(self) -> int:
+        """Number of directions: 2 for a bidirectional module, else 1."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def nonlinearity(self) -> str:
+        """Function of an RNN; ``"tanh"`` for the other cells."""
+        return "tanh"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the parameters and of the results."""
+        return self.layers[0].bias.dtype
+
+    def extra_repr(self) -> str:
+        """Describe the module as ``torch.nn`` does, with its compression."""
+        parts = [f"{self.input_size}, {self.hidden_size}"]
+        defaults = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0, "bidirectional": False,
+                    "proj_size": 0, "nonlinearity": "tanh"}  # fmt: skip
+        parts += [f"{name}={getattr(self, name)}" for name, usual in defaults.items() if getattr(self, name) != usual]
+        quantization = self.config.quantization
+        return ", ".join(
+            [*parts, f"k={self.config.block_size}", f"weight_bits={quantization.weight_bits}", f"stage={self._stage}"]
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.extra_repr()})"
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: scripts that were written for ``torch.nn`` call this for its CUDA kernels."""
+
+    # -- weights ---------------------------------------------------------------------------------------------------
+
+    def _empty_layers(self) -> list[RecurrentLayer]:
+        """Create float layers of the module's sizes with zero weights."""
+        count, size_p = len(CELL_GATES[self.cell]), self.proj_size
+        rows, state = count * self.hidden_size, size_p or self.hidden_size
+        found, size = [], self.input_size
+        for number in range(self.num_layers):
+            weights = DirectionWeights(
+                np.zeros((rows, size)), np.zeros((rows, state)), np.zeros(rows), np.zeros(rows),
+                projection=np.zeros((size_p, self.hidden_size)) if size_p else None,
+            )  # fmt: skip
+            direction = "bidirectional" if self.bidirectional else "forward"
+            name, both = f"l{number}", (weights,) * self.num_directions
+            found.append(RecurrentLayer(name, self.cell, both, direction, activation=self.nonlinearity))
+            size = self.num_directions * state
+        return found
+
+    def _float_layers(self) -> list[RecurrentLayer]:
+        """Read the circulant weights as float layers."""
+        layers, own = [], iter(self.layers)
+        empty = self._empty_layers()
+        for layer, sizes in zip(empty, input_sizes(empty), strict=True):
+            parts = [layer_of_blocks(one, blocks_of(next(own)), sizes).weights[0] for one in directions(layer)]
+            layers.append(replace(layer, weights=tuple(parts)))
+        return layers
+
+    @torch.no_grad()
+    def project(self, dense: nn.Module) -> Self:
+        """Set the weights to the least-squares projection of a ``torch.nn`` module of the same sizes."""
+        network = network_from_arrays(_arrays(dense), type(dense).__name__, getattr(dense, "nonlinearity", None))
+        own = iter(self.layers)
+        for layer, sizes in zip(network.layers, input_sizes(network.layers), strict=True):
+            for one in directions(layer):
+                target = next(own)
+                parameters = dict(target.named_parameters())
+                for name, value in parameters_of(blocks_of_layer(one, self.config.block_size, sizes)):
+                    parameters[name.removeprefix("layer.")].copy_(value)
+        return self
+
+    @classmethod
+    def from_dense(
+        cls,
+        dense: nn.Module,
+        k: int = BLOCK_SIZE,
+        weight_bits: int = WEIGHT_BITS,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Create the module with the sizes, options and projected weights of one of ``torch.nn``.
+
+        Raises
+        ------
+        UserError
+            The accelerator does not run such a layer, or a weight is not finite.
+        """
+        options = {
+            name: getattr(dense, name)
+            for name in ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
+        }
+        options |= cls._own_options(dense)
+        weight = next(dense.parameters())
+        module = cls(
+            **options, device=weight.device, dtype=weight.dtype, k=k, weight_bits=weight_bits, settings=settings
+        )
+        return module.project(dense).train(dense.training)
+
+    @staticmethod
+    def _own_options(dense: nn.Module) -> dict[str, Any]:
+        """Read the options that not every cell has."""
+        return {}
+
+    def weights(self) -> NetworkWeights:
+        """Round the weights to the integers that the accelerator holds.
+
+        In stage ``"quantized"`` they are those of the forward pass; in another, formats are chosen for the present
+        weights first, and the module stays as it is.
+        """
+        config = self.config if self._stage == "quantized" else self._chosen_config(None)
+        before = [layer.config for layer in self.layers]
+        try:
+            parts = []
+            for layer, own in zip(self.layers, layer_configs(config), strict=True):
+                layer.config = own
+                parts.append(layer_weights(layer))
+        finally:
+            for layer, own in zip(self.layers, before, strict=True):
+                layer.config = own
+        return join_layers(config, parts)
+
+    # -- formats and stages ----------------------------------------------------------------------------------------
+
+    def _chosen_config(self, x: np.ndarray | None) -> Config:
+        """Choose formats for the present weights, and with inputs (T, B, X) those of the data too."""
+        return choose_config(self.config, self._float_layers(), x, self.settings)
+
+    def _set_config(self, config: Config) -> None:
+        self.config = config
+        for layer, own in zip(self.layers, layer_configs(config), strict=True):
+            layer.config = own
+        if self._stage == "quantized":
+            self._clamp()
+
+    def _clamp(self) -> None:
+        for layer in self.layers:
+            layer.clamp_parameters()
+
+    @torch.no_grad()
+    def calibrate(self, x: torch.Tensor | PackedSequence) -> Self:
+        """Choose the number formats of input, states and weights from a batch of real inputs, laid out as in a call.
+
+        Without a call, the first batch that reaches a stage other than ``"float"`` is taken.
+        """
+        data, batch_sizes, _, _ = self._flat(x)
+        padded = torch.zeros(len(batch_sizes), int(batch_sizes[0]), self.input_size, dtype=torch.float64)
+        padded[torch.arange(padded.shape[1]) < batch_sizes[:, None]] = data.detach().double()
+        values = padded.numpy()
+        require(bool(np.isfinite(values).all()), "calibration data", "made of finite numbers", "one that is not")
+        self._set_config(self._chosen_config(values))
+        self.is_calibrated = True
+        return self
+
+    @property
+    def current_stage(self) -> str:
+        """Stage of the forward pass, as :meth:`stage` set it."""
+        return self._stage
+
+    def stage(self, name: str) -> Self:
+        """Set the stage of the forward pass: ``"float"``, ``"approximate"`` or ``"quantized"``; return the module.
+
+        On entering ``"quantized"`` the formats of the weights are chosen anew, since they have moved meanwhile.
+        """
+        require(name in STAGES, "stage", f"one of {', '.join(STAGES)}", name)
+        if name == "quantized" != self._stage:
+            self._set_config(self._chosen_config(None))
+        self._set_stage(name)
+        return self
+
+    def _set_stage(self, name: str) -> None:
+        self._stage = name
+        for layer in self.layers:
+            layer.stage = name
+        if name == "quantized":
+            self._clamp()
+
+    def get_extra_state(self) -> torch.Tensor:
+        """Return formats and stage as JSON in a tensor of bytes, which every format of checkpoints can hold."""
+        state = {"config": self.config.to_dict(), "stage": self._stage, "is_calibrated": self.is_calibrated}
+        return torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Restore formats and stage."""
+        try:
+            values = parse_json(bytes(state.tolist()).decode(), "_extra_state")
+            config, stage, is_calibrated = Config.from_dict(values["config"]), values["stage"], values["is_calibrated"]
+        except (AttributeError, KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError):
+            raise InvalidTypeError("_extra_state must be a tensor that get_extra_state made, not another one") from None
+        for name in ("network", "compression"):
+            own, found = getattr(self.config, name), getattr(config, name)
+            for field, value in vars(own).items():
+                require(getattr(found, field) == value, f"{name}.{field}", f"{value!r} here", getattr(found, field))
+        bits, found_bits = self.config.quantization.weight_bits, config.quantization.weight_bits
+        require(found_bits == bits, "quantization.weight_bits", f"{bits} here", found_bits)
+        require(stage in STAGES, "stage", f"one of {', '.join(STAGES)}", stage)
+        # The parameters are loaded later: nothing may be chosen from them here, nor clamped.
+        self.config = config
+        for layer, one in zip(self.layers, layer_configs(config), strict=True):
+            layer.config, layer.stage = one, stage
+        self._stage, self.is_calibrated = stage, bool(is_calibrated)
+
+    # -- forward pass ----------------------------------------------------------------------------------------------
+
+    def forward(self, x: torch.Tensor | PackedSequence, hx=None):
+        """Run whole sequences, like the module of ``torch.nn``.
+
+        Parameters
+        ----------
+        x : tensor (T, B, X), with ``batch_first`` (B, T, X), unbatched (T, X), or PackedSequence
+        hx : tensor or (tensor, tensor), optional
+            First state, ``h`` (layers · directions, B, P or H), of an LSTM ``(h, c)``; zero when left out.
+
+        Returns
+        -------
+        output : like x, with the h of every direction of the last layer
+        final state : like hx
+
+        Raises
+        ------
+        UserError
+            A shape or type does not fit.
+        """
+        # Tables and exact sums cannot be traced: a compiled model calls this module as it is.
+        run = torch.compiler.disable(self._run) if torch.compiler.is_compiling() else self._run
+        return run(x, hx)
+
+    # Integers need the mantissa of float32 or more: a narrower type of autocast would round them.
+    @torch.autocast("cpu", enabled=False)
+    def _run(self, x, hx):
+        if self._stage != "float" and not self.is_calibrated:
+            self.calibrate(x)
+        if self._stage == "quantized" and self.training:
+            # A weight beyond the range of its format would receive no gradient.
+            self._clamp()
+        data, batch_sizes, sorted_indices, unsorted_indices = self._flat(x)
+        batch, is_batched = int(batch_sizes[0]), isinstance(x, PackedSequence) or x.dim() == 3
+        states = self._first_states(hx, batch, sorted_indices, is_batched)
+        finals = []
+        padding = (-(self.proj_size or self.hidden_size)) % self.config.block_size if self.bidirectional else 0
+        for number in range(self.num_layers):
+            outputs = []
+            for index in range(self.num_directions):
+                place = number * self.num_directions + index
+                out, final = run_direction(self.layers[place], data, batch_sizes, states[place], index == 1)
+                outputs.append(out)
+                finals.append(final)
+            is_last = number == self.num_layers - 1
+            if padding and not is_last:
+                # The layer above reads whole blocks of each direction.
+                outputs = [nn.functional.pad(out, (0, padding)) for out in outputs]
+            data = outputs[0] if len(outputs) == 1 else torch.cat([out.to(self.dtype) for out in outputs], dim=-1)
+            if self.dropout and not is_last:
+                data = nn.functional.dropout(data, self.dropout, self.training)
+        data = data.to(self.dtype)
+        final = [torch.stack(part) for part in zip(*finals, strict=True)]
+        if unsorted_indices is not None:
+            final = [part.index_select(1, unsorted_indices) for part in final]
+        if isinstance(x, PackedSequence):
+            return PackedSequence(data, x.batch_sizes, x.sorted_indices, x.unsorted_indices), self._state_of(final)
+        data = data.reshape(-1, batch, data.shape[-1])
+        if not is_batched:
+            return data.squeeze(1), self._state_of([part.squeeze(1) for part in final])
+        return data.transpose(0, 1) if self.batch_first else data, self._state_of(final)
+
+    def _flat(self, x: torch.Tensor | PackedSequence):
+        """Lay the steps of all sequences out one after the other (N, X), with the number of sequences in each step."""
+        if isinstance(x, PackedSequence):
+            self._check_input(x.data, x.data.shape)
+            return x.data, x.batch_sizes, x.sorted_indices, x.unsorted_indices
+        require_type(x, torch.Tensor, "input", "a tensor or a PackedSequence")
+        self._check_input(x, tuple(x.shape))
+        require(x.dim() in (2, 3), "input", "of 2 or 3 axes", tuple(x.shape))
+        if x.dim() == 2:
+            x = x.unsqueeze(1)
+        elif self.batch_first:
+            x = x.transpose(0, 1)
+        steps, batch, _ = x.shape
+        require(steps > 0 and batch > 0, "input", "of at least one step and one sequence", (steps, batch))
+        return x.reshape(steps * batch, -1), torch.full((steps,), batch), None, None
+
+    def _check_input(self, values: torch.Tensor, shape) -> None:
+        if not values.is_floating_point():
+            raise InvalidTypeError(f"input must be of a floating-point type, not {values.dtype}")
+        require(values.device.type == "cpu", "input", "on the device cpu", str(values.device))
+        rule = f"of {self.input_size} elements per step"
+        require(len(shape) > 0 and shape[-1] == self.input_size, "input", rule, tuple(shape))
+
+    def _first_states(self, hx, batch: int, sorted_indices, is_batched: bool) -> list[tuple]:
+        """Check the first state, and divide it into that of every layer and direction."""
+        count = self.num_layers * self.num_directions
+        widths = self._state_widths()
+        if hx is None:
+            parts = [torch.zeros(count, batch, width, dtype=self.dtype) for width in widths]
+        else:
+            given = hx if len(widths) == 2 else (hx,)
+            rule = "a pair (h, c) of tensors" if len(widths) == 2 else "a tensor"
+            good = isinstance(given, tuple | list) and len(given) == len(widths)
+            if not good or not all(isinstance(part, torch.Tensor) for part in given):
+                raise InvalidTypeError(f"hx must be {rule}, not {shown(type(hx).__name__)}")
+            parts = []
+            for name, part, width in zip("hc", given, widths, strict=False):
+                shape = (count, batch, width) if is_batched else (count, width)
+                require(tuple(part.shape) == shape, f"hx: {name}", f"of shape {shape}", tuple(part.shape))
+                part = part if is_batched else part.unsqueeze(1)
+                part = part if sorted_indices is None else part.index_select(1, sorted_indices)
+                parts.append(part.to(self.dtype))
+        if len(parts) == 1:
+            (h,) = parts
+            # The state of a GRU is its h with more fraction bits, from which h is rounded.
+            if self.config.cell.has_state and self._stage != "float":
+                h = fake_quantize_to(h, self.config.quantization.cell)
+            parts = [h, h]
+        return list(zip(*parts, strict=True))
+
+    def _state_widths(self) -> tuple[int, ...]:
+        """Widths of the parts of the state that callers see."""
+        return (self.hidden_size,)
+
+    def _state_of(self, final: list[torch.Tensor]):
+        """Return the final state as the module of ``torch.nn`` does."""
+        return final[0].to(self.dtype)
+
+    @torch.no_grad()
+    def integers(self, x: torch.Tensor | PackedSequence, hx=None):
+        """Run sequences in the accelerator's integers, whatever the stage, and return h as codes of its format.
+
+        Returns
+        -------
+        output : int64, like that of :meth:`forward`
+            The integers of the bit-accurate reference and of the emitted design: h is the code times
+            ``config.quantization.h.lsb``.
+        """
+        if not self.is_calibrated:
+            self.calibrate(x)
+        out, _ = copy.deepcopy(self).eval().stage("quantized")(x, hx)
+        scale = 2.0**self.config.quantization.h.fraction_bits
+        if isinstance(out, PackedSequence):
+            return PackedSequence((out.data * scale).long(), *out[1:])
+        return (out * scale).long()
+
+
+class LSTM(Recurrent):
+    """LSTM with block-circulant weights, in place of ``torch.nn.LSTM``.
+
+    Parameters
+    ----------
+    input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size, device, dtype
+        The arguments of ``torch.nn.LSTM``; the device is the CPU.
+    k : int
+        Block size: 1, 2, 4, 8 or 16.  1 is a dense network.
+    weight_bits : int
+        Width of a weight, from 2 to 8.
+    settings : dict, optional
+        Fields of the configuration by dotted name, which are kept: ``{"architecture.tile_rows": 4}``.
+
+    Raises
+    ------
+    UserError
+        An argument has a wrong type or value, which is named.
+
+    Examples
+    --------
+    >>> lstm = LSTM(8, 16, batch_first=True, k=4, weight_bits=4)
+    >>> output, (h, c) = lstm(torch.zeros(2, 5, 8))
+    >>> output.shape
+    torch.Size([2, 5, 16])
+    """
+
+    cell = "lstm"
+
+    @staticmethod
+    def _own_options(dense: nn.Module) -> dict[str, Any]:
+        return {"proj_size": dense.proj_size}
+
+    def _state_widths(self) -> tuple[int, ...]:
+        return self.proj_size or self.hidden_size, self.hidden_size
+
+    def _state_of(self, final: list[torch.Tensor]):
+        return tuple(part.to(self.dtype) for part in final)
+
+
+class GRU(Recurrent):
+    """GRU with block-circulant weights, in place of ``torch.nn.GRU``; for parameters see :class:`LSTM`.
+
+    Between two calls the state is h, whose integers have fewer fraction bits than the accelerator keeps between steps.
+    """
+
+    cell = "gru"
+
+
+class RNN(Recurrent):
+    """Elman RNN with block-circulant weights, in place of ``torch.nn.RNN``; for other parameters see :class:`LSTM`.
+
+    Parameters
+    ----------
+    nonlinearity : str
+        ``"tanh"`` or ``"relu"``.
+    """
+
+    cell = "rnn"
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        *args: Any,
+        **options: Any,
+    ):
+        require(nonlinearity in ACTIVATIONS, "nonlinearity", f"one of {', '.join(ACTIVATIONS)}", nonlinearity)
+        self._nonlinearity = nonlinearity
+        super().__init__(input_size, hidden_size, num_layers, *args, **options)
+
+    @property
+    def nonlinearity(self) -> str:
+        """Function of the cell, ``"tanh"`` or ``"relu"``."""
+        return self._nonlinearity
+
+    @staticmethod
+    def _own_options(dense: nn.Module) -> dict[str, Any]:
+        return {"nonlinearity": dense.nonlinearity}
+
+
+def run_direction(
+    layer: QuantLayer, data: torch.Tensor, batch_sizes: torch.Tensor, first: tuple, is_reverse: bool
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    """Run one layer in one direction over sequences of falling lengths.
+
+    Parameters
+    ----------
+    layer : QuantLayer
+    data : (N, X)
+        Steps of all sequences, as in a PackedSequence: those of time 0, then those of time 1, ...
+    batch_sizes : int64 (T,)
+        Number of sequences that have a step at each time.
+    first : (h, c)
+        First state of every sequence; the reverse direction takes it at the end of the sequence.
+    is_reverse : bool
+
+    Returns
+    -------
+    h : (N, P or H), and the state (h, c) after the last step of every sequence
+    """
+    plan = layer.plan()
+    from_x = layer.project_input(data, plan)
+    sizes, counts = torch.unique_consecutive(batch_sizes, return_counts=True)
+    starts = torch.cumsum(sizes * counts, 0) - sizes * counts
+    parts = list(zip(sizes.tolist(), counts.tolist(), starts.tolist(), strict=True))
+    state, outputs, finished = None, [], []
+    # Between two times at which sequences end or, in reverse, begin, all of them run together.
+    for size, count, start in reversed(parts) if is_reverse else parts:
+        rows = from_x[start : start + size * count].unflatten(0, (count, size))
+        if state is None:
+            state = tuple(part[:size] for part in first)
+        elif is_reverse:
+            have = len(state[0])
+            state = tuple(
+                torch.cat([part, begin[have:size].to(part.dtype)]) for part, begin in zip(state, first, strict=True)
+            )
+        else:
+            finished.append(tuple(part[size:] for part in state))
+            state = tuple(part[:size] for part in state)
+        out, state = layer.recur(rows.flip(0) if is_reverse else rows, plan, state)
+        outputs.append((out.flip(0) if is_reverse else out).flatten(0, 1))
+    outputs = outputs[::-1] if is_reverse else outputs
+    final = tuple(torch.cat(part) for part in zip(state, *finished[::-1], strict=True))
+    return torch.cat(outputs), final
+
+
+def _arrays(dense: nn.Module) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().numpy() for name, value in dense.state_dict().items()}
