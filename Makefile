@@ -78,6 +78,9 @@ inspect: $(READER) ## layers, sizes and bytes of a model file (MODEL=file.pt, .s
 convert: $(READER) $(if $(findstring --sim,$(ARGS)),.venv/.sim) $(if $(findstring --retrain,$(ARGS)),.venv/.train) ## weight image of a model file's layers, retrained or not (MODEL=file ARGS="--k 8 --calibrate x.npy --retrain 2000 --sim verilator")
 	@$(RUN) -m chessrnn convert '$(MODEL)' $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
+predict: $(if $(findstring --rtl,$(ARGS)),.venv/.sim,.venv/.base) $(if $(findstring --plot,$(ARGS)),.venv/.plot) ## your own inputs through the integer model or the Verilog (CONFIG=file ARGS="--weights w.safetensors --inputs x.npy --output y.npy")
+	@$(RUN) -m chessrnn predict $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+
 train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
 	@$(RUN) -m chessrnn train $(OPTIONS)
 

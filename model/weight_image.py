@@ -129,6 +129,8 @@ class WeightImage:
         Figures measured at export, by name.
     command : str
         Command that reproduces the file; empty when unknown.
+    head : OutputLayer or None
+        Output layer of a network that is no character model.
     """
 
     weights: NetworkWeights
@@ -136,8 +138,12 @@ class WeightImage:
     text_sha256: str = ""
     metrics: dict = field(default_factory=dict)
     command: str = ""
+    head: OutputLayer | None = None
 
     def __post_init__(self):
+        require(self.text_layers is None or self.head is None, "head", "left out beside text_layers", "both")
+        if self.head is not None:
+            check_head(self.config, self.head)
         outputs, given = self.config.architecture.output_layer, self._num_outputs
         rule = f"0 or {given}, the outputs in the file" if given else "0 for a network without an output layer"
         require(outputs in (0, given), "architecture.output_layer", rule, outputs)
@@ -148,8 +154,13 @@ class WeightImage:
         return self.weights.config
 
     @property
+    def output_layer(self) -> OutputLayer | None:
+        """The output layer, whether the accelerator or the host applies it; ``None`` where the file has none."""
+        return self.head if self.text_layers is None else self.text_layers.output_layer
+
+    @property
     def _num_outputs(self) -> int:
-        return len(self.text_layers.weight) if self.text_layers is not None else 0
+        return 0 if self.output_layer is None else len(self.output_layer.weight)
 
     def save(self, path: str | Path) -> None:
         """Write the file atomically: a reader sees either the whole old file or the whole new one.
@@ -176,13 +187,12 @@ class WeightImage:
         }
         if self.weights.input_fold is not None:
             metadata["input_fold"] = json.dumps(self.weights.input_fold.to_dict())
-        if self.text_layers is not None:
+        if self.output_layer is not None:
             bits |= {"head.weight": WEIGHT_BITS, "head.bias": BIAS_BITS}
-            tensors |= {"head.weight": self.text_layers.weight, "head.bias": self.text_layers.bias}
-            metadata |= {
-                "head_weight_frac": json.dumps(self.text_layers.weight_frac),
-                "symbols": json.dumps(self.text_layers.symbols),
-            }
+            tensors |= {"head.weight": self.output_layer.weight, "head.bias": self.output_layer.bias}
+            metadata["head_weight_frac"] = json.dumps(self.output_layer.weight_frac)
+        if self.text_layers is not None:
+            metadata["symbols"] = json.dumps(self.text_layers.symbols)
             if self.text_layers.embedding is not None:
                 bits[EMBEDDING_TENSOR] = self.config.quantization.x.width
                 tensors[EMBEDDING_TENSOR] = self.text_layers.embedding
@@ -224,12 +234,13 @@ class WeightImage:
                 layers.append(LayerWeights(layer, **arrays))
             weights = replace(join_layers(found, layers), input_fold=_input_fold(path, metadata))
             text_layers = _text_layers(path, found, tensors, metadata)
-            outputs = found.architecture.output_layer
+            head = _head(path, found, tensors, metadata)
+            layer, outputs = head if text_layers is None else text_layers.output_layer, found.architecture.output_layer
             if outputs:
-                given = len(text_layers.weight) if text_layers is not None else 0
+                given = len(layer.weight) if layer is not None else 0
                 require(given == outputs, "architecture.output_layer", f"{given}, the outputs in the file", outputs)
-                assert text_layers is not None
-                weights = replace(weights, output=text_layers.output_layer)
+                assert layer is not None
+                weights = replace(weights, output=layer)
         except InvalidFileError:
             raise
         except UserError as error:
@@ -241,7 +252,7 @@ class WeightImage:
             raise InvalidFileError(
                 f"{path}: sha256 must be {digest}, not {shown(metadata.get('sha256'))}: it was changed"
             )
-        return cls(weights, text_layers, metadata.get("text_sha256", ""), metrics, metadata.get("command", ""))
+        return cls(weights, text_layers, metadata.get("text_sha256", ""), metrics, metadata.get("command", ""), head)
 
 
 def tensor_kinds(config: Config) -> dict[str, bool]:
@@ -361,6 +372,30 @@ def compare(path: Path, wanted: Config, found: Config) -> None:
             )
 
 
+def check_head(config: Config, head: OutputLayer) -> None:
+    """Reject an output layer that does not fit h, or whose blocks are not circulant where they have to be."""
+    wanted, shape = config.stream_size, head.weight.shape
+    require(len(shape) == 2 and shape[0] >= 1 and shape[1] == wanted, "head.weight", f"of shape (V, {wanted})", shape)
+    require(-8 <= head.weight_frac <= 20, "head.weight_frac", "from -8 to 20", head.weight_frac)
+    first_columns(head.weight, config.compression.output_block_size, "head.weight")
+
+
+def _is_plain_head(tensors: dict, metadata: dict[str, str]) -> bool:
+    """Whether a file has an output layer without an alphabet: that of a network that is no character model."""
+    return OUTPUT_TENSORS[0] in tensors and "symbols" not in metadata and EMBEDDING_TENSOR not in tensors
+
+
+def _head(path: Path, config: Config, tensors: dict, metadata: dict[str, str]) -> OutputLayer | None:
+    """Read the output layer of a network that is no character model."""
+    if not _is_plain_head(tensors, metadata):
+        return None
+    weight, bias = (tensors[name].astype(np.int64) for name in OUTPUT_TENSORS)
+    require(weight.ndim == 2 and weight.size > 0, "head.weight", "a matrix", weight.shape)
+    head = OutputLayer(weight, bias, _json(path, metadata, "head_weight_frac", int))
+    check_head(config, head)
+    return head
+
+
 def _input_fold(path: Path, metadata: dict[str, str]) -> InputFold | None:
     """Read the scale of every input element, where the file has one."""
     if "input_fold" not in metadata:
@@ -376,7 +411,7 @@ def _input_fold(path: Path, metadata: dict[str, str]) -> InputFold | None:
 
 
 def _text_layers(path: Path, config: Config, tensors: dict, metadata: dict[str, str]) -> TextLayers | None:
-    if OUTPUT_TENSORS[0] not in tensors:
+    if OUTPUT_TENSORS[0] not in tensors or _is_plain_head(tensors, metadata):
         return None
     frac, symbols = _json(path, metadata, "head_weight_frac", int), _json(path, metadata, "symbols", str)
     weight, bias = (tensors[name] for name in OUTPUT_TENSORS)

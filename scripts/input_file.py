@@ -1,6 +1,7 @@
 """Inputs and outputs of a network in files: .npy arrays, and .csv tables with a step per row."""
 
 import argparse
+import io
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,18 @@ def reading(values: np.ndarray, batch_first: bool) -> str:
     steps, batch, size = values.shape
     sizes = f"{steps} steps of {batch} sequence{'s' * (batch > 1)}, {size} element{'s' * (size > 1)} each"
     return f"{sizes}, read as {LAYOUTS[batch_first]}; values from {values.min():.4g} to {values.max():.4g}"
+
+
+def array_bytes(values: np.ndarray | dict[str, np.ndarray]) -> bytes:
+    """Return the content of a .npy file, or of a compressed .npz file of several arrays."""
+    buffer = io.BytesIO()
+    if isinstance(values, dict):
+        np.savez_compressed(buffer, **values)
+    else:
+        np.save(buffer, values)
+    return buffer.getvalue()
+
+
+def table_text(values: np.ndarray) -> str:
+    """Return the content of a .csv file with a step per row; every number is exact."""
+    return "".join(",".join(repr(float(value)) for value in row) + "\n" for row in values)

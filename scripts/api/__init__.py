@@ -10,6 +10,7 @@ The names below are the public interface; everything else in the package may cha
 `preset`            a named `Config`
 `Reference`         the bit-accurate NumPy model
 `predict`           real numbers in, real numbers out, through the reference
+`trace`             every named quantization point of some steps, with its float counterpart
 `Schedule`          the predicted cycles of a design point
 `report`            cycles, memories and compression of a design point
 `emit`              Verilog, weight files, expected vectors, ports and report in a folder
@@ -34,7 +35,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chessrnn.interface import compress, load_network, load_weights, predict, simulate, synthesize
+    from chessrnn.interface import compress, load_network, load_weights, predict, simulate, synthesize, trace
     from chessrnn.model.config import Config
     from chessrnn.model.cost.design_report import design_report as report
     from chessrnn.model.errors import UserError
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config", "Reference", "Schedule", "UserError", "compress", "emit", "load_network", "load_weights", "predict",
-    "preset", "report", "simulate", "synthesize",
+    "preset", "report", "simulate", "synthesize", "trace",
 ]  # fmt: skip
 
 # Public name → (module, name there).
@@ -63,6 +64,7 @@ _PLACES = {
     "report": ("chessrnn.model.cost.design_report", "design_report"),
     "simulate": ("chessrnn.interface", "simulate"),
     "synthesize": ("chessrnn.interface", "synthesize"),
+    "trace": ("chessrnn.interface", "trace"),
 }
 
 

@@ -10,14 +10,15 @@ import numpy as np
 from chessrnn.model.config import Config
 from chessrnn.model.conversion.convert import Conversion, convert
 from chessrnn.model.conversion.hardware_rows import one_direction
+from chessrnn.model.conversion.quantization_trace import QuantizationTrace, trace_network
 from chessrnn.model.errors import require
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.load import load_network as load_network_file
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.imported.state_dict import network_from_arrays
 from chessrnn.model.input_fold import folded
+from chessrnn.model.prediction import output_values, predict_codes, state_codes, state_values
 from chessrnn.model.presets import PRESETS
-from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.model.weights import NetworkWeights
 
@@ -154,31 +155,88 @@ def load_weights(source: str | Path, config: Config | None = None) -> NetworkWei
     return WeightImage.load(path, config).weights
 
 
-def predict(weights: NetworkWeights, x: np.ndarray, batch_first: bool = False) -> np.ndarray:
+def predict(
+    weights: NetworkWeights | WeightImage | str | Path,
+    x: np.ndarray,
+    batch_first: bool = False,
+    state: Mapping[str, np.ndarray] | None = None,
+    return_state: bool = False,
+    hidden: bool = False,
+):
     """Run real inputs through the bit-accurate reference.
+
+    Parameters
+    ----------
+    weights : NetworkWeights, WeightImage or path
+        The integers, or the weight image (``.safetensors``) that holds them, which may have an output layer.
+    x : float array (steps, batch, X)
+        Scaled where the weights have an ``input_fold``, then quantized to the format of x, HALF_UP and saturating.
+    batch_first : bool
+        ``x`` and the result are (batch, steps, …) instead.
+    state : mapping of str to float array, optional
+        First state: ``h`` (layers, batch, H) and, for an LSTM, ``c``; zero where left out.
+    return_state : bool
+        Whether to return the final state as well, for ``state`` of the next call.
+    hidden : bool
+        Whether to return h even where the weight image has an output layer.
+
+    Returns
+    -------
+    float array (steps, batch, H)
+        h of the last layer, exactly the accelerator's values; (steps, batch, 2·H) of both directions.  With the output
+        layer of a weight image: its exact values (steps, batch, V).
+    dict of str to float array
+        With ``return_state``: the final state.
+    """
+    image = WeightImage.load(weights) if isinstance(weights, str | Path) else weights
+    layer = image.output_layer if isinstance(image, WeightImage) and not hidden else None
+    network = image.weights if isinstance(image, WeightImage) else image
+    config = network.config
+    x = _steps_first(config, x, batch_first)
+    start = None if state is None else state_codes(config, state["h"], state.get("c"), x.shape[1])
+    found = predict_codes(network, x, start)
+    values = dequantize(found.codes, config.quantization.h)
+    if layer is not None:
+        values = output_values(config, layer, found.codes)
+    values = values.swapaxes(0, 1) if batch_first else values
+    return (values, state_values(config, found.state)) if return_state else values
+
+
+def _steps_first(config: Config, x: np.ndarray, batch_first: bool) -> np.ndarray:
+    """Check the number of axes, and bring x into the order (steps, batch, X)."""
+    x = np.asarray(x, dtype=np.float64)
+    require(x.ndim == 3, "x", f"of shape (steps, batch, {config.network.input_size})", x.shape)
+    return x.swapaxes(0, 1) if batch_first else x
+
+
+def trace(
+    weights: NetworkWeights,
+    x: np.ndarray,
+    steps: tuple[int, int] | None = None,
+    network: RecurrentNetwork | None = None,
+    batch_first: bool = False,
+) -> QuantizationTrace:
+    """Keep every named quantization point of some steps, with its float counterpart.
 
     Parameters
     ----------
     weights : NetworkWeights
     x : float array (steps, batch, X)
-        Scaled where the weights have an ``input_fold``, then quantized to the format of x, HALF_UP and saturating.
+    steps : (int, int), optional
+        First step to keep, and the one after the last; left out, all.
+    network : RecurrentNetwork, optional
+        The float network to compare with, from :func:`load_network`; left out, the one that has exactly the values of
+        the integer weights, so that only the arithmetic differs.
     batch_first : bool
-        ``x`` and the result are (batch, steps, …) instead.
+        ``x`` is (batch, steps, X) instead.
 
     Returns
     -------
-    float array (steps, batch, H)
-        h of the last layer, exactly the accelerator's values; (steps, batch, 2·H) of both directions.
+    QuantizationTrace
+        ``layers``, each with ``integers``, ``floats`` and ``local`` (``preact``, ``gate``, ``cell`` and ``h``, steps
+        first) and ``errors()``; ``arrays()`` has all of them by name.
     """
-    config = weights.config
-    x = np.asarray(x, dtype=np.float64)
-    rule = f"of shape (steps, batch, {config.network.input_size})"
-    require(x.ndim == 3 and x.shape[2] == config.network.input_size, "x", rule, x.shape)
-    require(bool(np.isfinite(x).all()), "x", "made of finite numbers", "one that is not")
-    codes = quantize(folded(weights.input_fold, x.swapaxes(0, 1) if batch_first else x), config.quantization.x)
-    h, _ = NetworkReference(weights).run(codes)
-    h = dequantize(h, config.quantization.h)
-    return h.swapaxes(0, 1) if batch_first else h
+    return trace_network(weights, _steps_first(weights.config, x, batch_first), steps, network)
 
 
 def simulate(
