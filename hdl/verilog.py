@@ -13,6 +13,7 @@ from chessrnn.hdl.hierarchy import VerilogPlatform, shared
 from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
 from chessrnn.hdl.namespace import with_prefix
 from chessrnn.model.config import Config
+from chessrnn.model.files import provide_cache_folder
 from chessrnn.model.memory_image import FINGERPRINT_LABEL
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.schedule import Schedule
@@ -202,6 +203,7 @@ def to_verilog(text: str) -> str:
     """Convert the RTLIL of several modules to Verilog, with the Yosys that Amaranth installs."""
     # Amaranth's own conversion takes one top module and a fixed list of passes, so only its locator of Yosys is used.
     yosys = find_yosys(lambda version: version >= (0, 40))
+    provide_cache_folder()
     body = yosys.run(["-q", "-"], "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *PASSES]), ignore_warnings=True)
     # Yosys prints a multiplexer of many inputs as a function named after the cell.  Icarus takes any call of a name
     # that starts with $, even an escaped one, for a system function.

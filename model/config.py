@@ -40,6 +40,10 @@ FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Limit for every quantization point: it keeps the exact sums of the model within 64 bits.
 MAX_FRACTION_BITS = 32
 MAX_SIZE = 65536
+# What this program needs to generate a design: arrays of 64 bits and their copies for a weight, a Python integer and
+# its line of text for a word of a memory, a tuple for an issue.  Larger designs are rejected.
+BYTES_PER_WEIGHT, BYTES_PER_WORD, BYTES_PER_ISSUE = 32, 160, 400
+MAX_MEMORY = 16 * 10**9
 # Greatest length of the name of a design.  Folders and files have this name with a few more letters, and a file name
 # has at most 255 bytes.
 MAX_NAME = 128
@@ -63,7 +67,8 @@ class NetworkConfig:
         X, the number of elements of x per step, from 1 to 65536.  The hardware pads x with zeros to a multiple of
         ``compression.block_size``.
     hidden_size : int
-        H, the number of hidden units of every layer, from 1 to 65536, padded like ``input_size``.
+        H, the number of hidden units of every layer, from 1 to 65536, padded like ``input_size``.  A network whose
+        weights would need more than 16 GB of this program's memory is rejected.
     cell : str
         The recurrence, a key of ``chessrnn.model.cells.CELLS``: ``"lstm"`` (the default), ``"lstm_peephole"``,
         ``"gru"``, ``"gru_reset_first"``, ``"rnn"`` or ``"rnn_relu"``.
@@ -452,7 +457,28 @@ class Config:
             rule += " of the narrowest matrix, the projection included"
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
+        self._validate_memory()
         _ = self.output_plan  # raises where it is impossible
+
+    def _validate_memory(self):
+        """Check that this program can hold the weights of the network, before it takes the memory."""
+        need, k = self.memory_estimate, self.block_size
+        sizes = {
+            "network.hidden_size": self.network.hidden_size,
+            "network.input_size": self.network.input_size,
+            "architecture.output_layer": self.architecture.output_layer,
+        }
+        name = max(sizes, key=sizes.__getitem__)
+        rule = f"small enough for {MAX_MEMORY / 1e9:g} GB of memory (with blocks of {k} it needs {need / 1e9:,.0f} GB)"
+        require(need <= MAX_MEMORY, name, rule, sizes[name])
+
+    @property
+    def memory_estimate(self) -> int:
+        """Bytes of memory that this program needs to generate the design: weights, words of memories, order of work."""
+        words = self.bank_words * self.num_banks
+        outputs = self.architecture.output_layer * self.output_size // self.compression.output_block_size
+        weights = words * self.block_size + outputs
+        return BYTES_PER_WEIGHT * weights + BYTES_PER_WORD * words + BYTES_PER_ISSUE * self.bank_words
 
     def _validate_directions(self):
         """Check the fields that a bidirectional network fixes, and the field that only such a network has."""

@@ -4,6 +4,7 @@ Until then they have a hidden temporary name beside the target.  That name conta
 that the next run can remove the leftovers of killed processes, and nothing else.
 """
 
+import atexit
 import contextlib
 import errno
 import hashlib
@@ -201,14 +202,45 @@ def scratch_folder() -> Iterator[Path]:
     InvalidFileError
         The folder cannot be created.
     """
-    parent = Path(tempfile.gettempdir())
-    with _as_invalid_file(parent):
-        remove_leftovers(parent)
-        folder = Path(tempfile.mkdtemp(prefix=_own_prefix(), dir=parent))
+    folder = temporary_folder(Path(tempfile.gettempdir()))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def temporary_folder(parent: Path) -> Path:
+    """Create a hidden folder that the caller removes; if it is killed before, the next run does.
+
+    Raises
+    ------
+    InvalidFileError
+        The folder cannot be created.
+    """
+    with _as_invalid_file(parent):
+        remove_leftovers(parent)
+        return Path(tempfile.mkdtemp(prefix=_own_prefix(), dir=parent))
+
+
+@cache
+def provide_cache_folder() -> None:
+    """Set ``XDG_CACHE_HOME`` to a temporary folder if the user's own cache cannot be written.
+
+    Yosys and nextpnr come as WebAssembly, whose runtime refuses to start without a cache.
+
+    Raises
+    ------
+    InvalidFileError
+        The temporary folder cannot be created either.
+    """
+    given = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache")
+    with contextlib.suppress(OSError):
+        given.mkdir(parents=True, exist_ok=True)
+        if given.is_absolute() and os.access(given, os.W_OK | os.X_OK):
+            return
+    folder = temporary_folder(Path(tempfile.gettempdir()))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["XDG_CACHE_HOME"] = str(folder)
 
 
 def remove_leftovers(parent: Path) -> None:

@@ -83,7 +83,9 @@ def check(series: int, index: int, simulator: str, max_products: int) -> dict:
                 problems += [f"{result.run.name}: {problem}" for problem in result.problems]
                 cycles += result.cycles
         except SimulationError as error:
-            problems.append(str(error))
+            log = FAILURES / f"seed{series}-{index}.log"
+            write_atomic(log, error.log.read_bytes() if error.log.exists() else b"")
+            problems.append(f"{error}; kept as {log}")
     return {
         "index": index,
         "config": scenario.config.to_dict(),

@@ -25,7 +25,7 @@ from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim.build import CONFIG_FILE, generator_digest, weights_digest
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.manifest import check_files, write_files
-from chessrnn.sim.runner import SIMULATORS, SimulationError, _compile, _runner, _tail, environment
+from chessrnn.sim.runner import SIMULATORS, SimulationError, _compile, _runner, environment, kept_log
 
 DEVICE_FILE = "chessrnn_fpga.v"
 BENCH = "chessrnn.sim.tb_device"
@@ -181,13 +181,14 @@ def _simulated(directory: Path, simulator: str, source: str) -> Iterator[Termina
                 stderr=subprocess.STDOUT,
             )
             try:
-                path = _address(process, address, log, simulator)
+                path = _address(process, address, log, compiled)
                 with open(clock, "rb") as shared, mmap.mmap(shared.fileno(), CYCLE.size, prot=mmap.PROT_READ) as cycles:
                     yield Terminal(path, _host_timeouts(values, lambda: CYCLE.unpack_from(cycles)[0], process))
             except UserError:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=3)
-                    raise SimulationError(f"{simulator} ended{_tail(log)}") from None
+                    what = f"{simulator} must simulate the device"
+                    raise SimulationError(what, kept_log(log, compiled)) from None
                 raise
             finally:
                 stop.touch()
@@ -224,11 +225,11 @@ def _host_timeouts(values: dict, cycle: Callable[[], int], process: subprocess.P
     return Timeouts(answer, after_refusal / link["clock_hz"], WHOLE_ANSWERS * answer, clock)
 
 
-def _address(process: subprocess.Popen, address: Path, log: Path, simulator: str) -> str:
+def _address(process: subprocess.Popen, address: Path, log: Path, compiled: Path) -> str:
     end = time.monotonic() + START_SECONDS
     while not address.exists():
         if process.poll() is not None or time.monotonic() > end:
-            raise SimulationError(f"{simulator} did not start{_tail(log)}")
+            raise SimulationError("the simulation of the device must start", kept_log(log, compiled))
         time.sleep(0.02)
     return address.read_text(encoding="utf-8")
 

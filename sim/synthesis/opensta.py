@@ -12,6 +12,7 @@ from pathlib import Path
 from chessrnn.model.errors import MissingToolError
 from chessrnn.model.files import write_atomic
 from chessrnn.model.progress import elapsed
+from chessrnn.sim.plain_path import plain_path
 from chessrnn.sim.synthesis.liberty import Liberty, input_capacitance
 from chessrnn.sim.synthesis.memory_macro import MemoryModel
 from chessrnn.sim.synthesis.netlist import Netlist
@@ -93,7 +94,7 @@ def run(commands: list[str], folder: Path, name: str, conversation: "Conversatio
     errors = [line for line in text.splitlines() if re.search(r"\bError\b|\berror:|invalid command", line)]
     if code or errors:
         message = errors[0] if errors else f"exit status {code}"
-        raise ToolError(f"OpenSTA must finish without an error, not {message.strip()!r} (log: {log})")
+        raise ToolError(f"OpenSTA must finish without an error, not {message.strip()!r} (log: {log.resolve()})")
     return text
 
 
@@ -193,7 +194,7 @@ class Setup:
             f"link_design {self.top}",
             f"set clock_period {period * 1e9:.6f}",
             f"set io_fraction {self.ports_fraction}",
-            f"read_sdc {SDC}",
+            f"read_sdc {plain_path(SDC)}",
             f"set_driving_cell -lib_cell {driver.name} -pin {driver.outputs[0]} [all_inputs]",
             f"set_load {4e12 * input_capacitance(liberty.inverter):.6f} [all_outputs]",
         ]

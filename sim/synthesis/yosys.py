@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chessrnn.hdl.memory import RAM_MODULE, ROM_MODULE
-from chessrnn.model.errors import InvalidFileError, MissingToolError, UserError
+from chessrnn.model.errors import MissingToolError, UserError
 from chessrnn.model.progress import elapsed
+from chessrnn.sim.plain_path import plain_path
 from chessrnn.sim.synthesis import yosys_process
 from chessrnn.sim.synthesis.liberty import SPECIAL_NAMES, Liberty, input_capacitance
 from chessrnn.sim.synthesis.netlist import Netlist
@@ -111,7 +112,7 @@ def run_passes(passes: list[str], folder: Path, name: str) -> str:
     errors = re.findall(r"^(?:ABC: )?(?:ERROR|Error|\*\* cmd error)\b.*", text, re.MULTILINE)
     if code or errors:
         last = text.strip().splitlines()[-1:] or ["no output"]
-        raise ToolError(f"yosys must finish without an error, not {(errors or last)[0]!r} (log: {log})")
+        raise ToolError(f"yosys must finish without an error, not {(errors or last)[0]!r} (log: {log.resolve()})")
     return text
 
 
@@ -284,11 +285,7 @@ def without_modules(verilog: str, names: tuple[str, ...]) -> str:
 
 
 def _quoted(path: Path) -> str:
-    if re.search(r"[\s\";]", str(path)):
-        raise InvalidFileError(
-            f"path must be without blanks, quotes and semicolons, as Yosys reads it, not {str(path)!r}"
-        )
-    return str(path)
+    return str(plain_path(path))
 
 
 def _selected(path: Path) -> list[str]:

@@ -49,6 +49,11 @@ def test_fingerprints_tell_apart_what_matters():
 # Settings on char128, the type of the error and its whole text.
 WRONG = [
     ("network.input_size=0", InvalidValueError, "network.input_size must be from 1 to 65536, not 0"),
+    (
+        "network.hidden_size=65536",
+        InvalidValueError,
+        "network.hidden_size must be small enough for 16 GB of memory (with blocks of 8 it needs 118 GB), not 65536",
+    ),
     ("network.input_size=1.5", InvalidTypeError, "network.input_size must be an integer, not 1.5"),
     ("network.hidden_size=true", InvalidTypeError, "network.hidden_size must be an integer, not True"),
     (

@@ -1,5 +1,8 @@
 """Blocks of the host link are compared with the reference codec; ``chessrnn host --fuzz`` tests the whole device."""
 
+import struct
+import zlib
+
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
@@ -179,6 +182,23 @@ def test_receiver_sorts_damaged_frames(rng):
     words = [f if isinstance(f, Reason) else (f.kind, f.sequence, len(f.payload)) for f in expected]
     assert got == words
     assert sum(isinstance(f, Reason) for f in expected) > 100 and 40 < sum(isinstance(f, Frame) for f in expected)
+
+
+@pytest.mark.parametrize(("stated", "reason"), [(0, Reason.NONE), (1, Reason.SIZE), (-1, Reason.SIZE)])
+def test_a_length_that_is_not_that_of_the_payload_is_rejected(stated, reason):
+    """The CRC of such a frame is right: its sender is another program, not a bad line."""
+    layout = LinkLayout(preset("tiny"))
+    head = struct.pack("<BBH", Kind.STEP, 3, layout.step_bytes + stated) + bytes(layout.step_bytes)
+    body = head + struct.pack("<I", zlib.crc32(head))
+    found = parse_body(body, layout.max_request_bytes)
+    assert (found if isinstance(found, Reason) else Reason.NONE) == reason
+    dut = FrameReceiver(layout, LINK)
+
+    async def bench(ctx):
+        await send(ctx, dut, [FLAG, *escape(body), FLAG])
+        assert (ctx.get(dut.ready), ctx.get(dut.reason)) == (1, reason)
+
+    simulate(dut, bench)
 
 
 async def send(ctx, receiver, line):
