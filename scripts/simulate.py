@@ -39,12 +39,15 @@ EXAMPLES = """examples:
   chessrnn sim --sim icarus --config tiny --set network.cell=gru
   chessrnn sim --config runs/gru/gru.json --weights runs/gru/gru.safetensors"""
 DEFAULT_STEPS = 2100
-PROMPT_CHARACTERS = 40
 # Icarus simulates every transition of a compressor tree, so that the preset tiny reaches some 4 steps per second.
+DEFAULT_SLOW_STEPS = 210
 SLOW_IN_ICARUS = (
     "Icarus simulates carry-save arithmetic slowly, a few steps per second; for the same integers and cycles use "
     "--set architecture.arithmetic=multiplier, or --sim verilator"
 )
+# Steps that Icarus simulates first, to estimate how long the others take.
+MEASURED_STEPS = 4
+PROMPT_CHARACTERS = 40
 # Lengths of the first two sequences of a run; with the rest as the third, the state returns to zero twice.
 SHORT_SEQUENCE = 1
 MIDDLE_SEQUENCE = 17
@@ -59,8 +62,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--sim", choices=SIMULATORS, default=SIMULATORS[0], help=f"the simulator; default {SIMULATORS[0]}"
     )
     parser.add_argument(
-        "--steps", type=count, default=DEFAULT_STEPS, help=f"steps of all runs together; default {DEFAULT_STEPS}"
-    )
+        "--steps", type=count,
+        help=f"steps of all runs together; default {DEFAULT_STEPS}, or {DEFAULT_SLOW_STEPS} of carry-save rows in Icarus",
+    )  # fmt: skip
     parser.add_argument(
         "--text", type=Path, metavar="FILE", help="UTF-8 text to feed; default Python's own documentation"
     )
@@ -128,6 +132,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     config = config_from(args)
     chosen = weights_from(args, config)
+    if args.steps is None:
+        args.steps = DEFAULT_SLOW_STEPS if is_slow(args, config) else DEFAULT_STEPS
     model = CharModel(chosen.image) if chosen.image is not None and chosen.image.text_layers is not None else None
     if model is None and args.text is not None:
         raise InvalidValueError(f"--text must be given with the weights of a character model, not {chosen.source}")
@@ -140,6 +146,8 @@ def main(argv: list[str] | None = None) -> int:
     with locked_folder(build_folder(chosen)):
         directory = current_build(chosen)
         note_simulation(args, config, runs)
+        if args.sim == "icarus":
+            print_estimate(directory, chosen.weights, runs)
         results = simulate(directory, runs, args.sim)
     verdict = Verdict()
     if model is not None and sentence is not None:
@@ -194,8 +202,32 @@ def generate(args: argparse.Namespace, weights: NetworkWeights, model: CharModel
 def note_simulation(args: argparse.Namespace, config: Config, runs: list[Run]) -> None:
     """Say on stderr what is simulated, and where that is slow."""
     print(f"simulating {sum(run.scenario.num_steps for run in runs)} steps with {args.sim}", file=sys.stderr)
-    if args.sim == "icarus" and config.architecture.arithmetic == "carry_save":
+    if is_slow(args, config):
         note(SLOW_IN_ICARUS)
+
+
+def is_slow(args: argparse.Namespace, config: Config) -> bool:
+    """Whether the simulator needs a large part of a second for a step."""
+    return args.sim == "icarus" and config.architecture.arithmetic == "carry_save"
+
+
+def print_estimate(directory: Path, weights: NetworkWeights, runs: list[Run]) -> None:
+    """Say on stderr how long a simulation with Icarus will take, from the time of its first steps."""
+    steps = sum(run.scenario.num_steps for run in runs)
+    if steps <= 5 * MEASURED_STEPS:  # measuring would take a large part of that time
+        return
+    x = np.concatenate(runs[0].scenario.sequences)[:MEASURED_STEPS]
+    (first,) = simulate(directory, [Run(Scenario(weights, (x,)), name="estimate")], "icarus")
+    rate = first.run.scenario.num_steps / max(first.seconds, 1e-3)
+    print(f"that takes about {duration(steps / rate)}, at {rate:.3g} steps/s", file=sys.stderr)
+
+
+def duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes below two hours, or hours."""
+    for size, name in ((1, "s"), (60, "min"), (3600, "h")):
+        if seconds < 120 * size or name == "h":
+            break
+    return f"{max(1, round(seconds / size))} {name}"
 
 
 def judge_characters(
