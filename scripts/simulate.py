@@ -63,7 +63,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--steps", type=count,
-        help=f"steps of all runs together; default {DEFAULT_STEPS}, or {DEFAULT_SLOW_STEPS} of carry-save rows in Icarus",
+        help=f"steps of all runs; default {DEFAULT_STEPS}, or {DEFAULT_SLOW_STEPS} of carry-save arithmetic in Icarus",
     )  # fmt: skip
     parser.add_argument(
         "--text", type=Path, metavar="FILE", help="UTF-8 text to feed; default Python's own documentation"
