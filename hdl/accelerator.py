@@ -110,7 +110,11 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             vectors.read.eq(controller.issue),
             *([vectors.part.eq(controller.part)] if several_parts else []),
-            *([vectors.context.eq(controller.context), vectors.turn.eq(controller.turn)] if several_contexts else []),
+            *(
+                [vectors.context.eq(controller.context), vectors.round_parity.eq(controller.round_parity)]
+                if several_contexts
+                else []
+            ),
             *([cells.state_unit.eq(drain.state_unit)] if drain.state_unit_port else []),
             vectors.group.eq(controller.group),
             vectors.half.eq(controller.half),

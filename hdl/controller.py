@@ -49,8 +49,8 @@ class Controller(wiring.Component):
         Column group of the issue.
     half : Out(1)
         Half of the x memory that the step uses.
-    context, turn : Out, with several contexts
-        Context of the step; ``turn`` toggles after every context has had a step.
+    context, round_parity : Out, with several contexts
+        Context of the step; ``round_parity`` toggles after every round: a step of every context.
     first_step : Out(1)
         The step is the first of its sequence.
     tags : Out(issue_tags)
@@ -220,7 +220,7 @@ class Controller(wiring.Component):
         """Go on to the step of the next context."""
         m.d.sync += self.context.eq(self.context + 1)
         with m.If(self.context == self.config.architecture.contexts - 1):
-            m.d.sync += [self.context.eq(0), self.turn.eq(~self.turn)]
+            m.d.sync += [self.context.eq(0), self.round_parity.eq(~self.round_parity)]
 
     def _state(self, m, step_begins, step_ends, last_step, x_level):
         """Request transfers of state before and after a sequence; returns whether the next step must wait for one."""

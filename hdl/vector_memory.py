@@ -17,12 +17,12 @@ from chessrnn.model.memory_image import VectorStore, vector_stores
 
 
 def context_ports(config: Config, direction) -> dict:
-    """The members ``context`` and ``turn`` of a block that handles several contexts; none if there is one context.
+    """Members ``context`` and ``round_parity`` of a block that handles several contexts; none if there is one context.
 
-    ``turn`` toggles after every context has had a step.
+    ``round_parity`` toggles after every round: a step of every context.
     """
     contexts = config.architecture.contexts
-    return {"context": direction(range(contexts)), "turn": direction(1)} if contexts > 1 else {}
+    return {"context": direction(range(contexts)), "round_parity": direction(1)} if contexts > 1 else {}
 
 
 class BankWriter(wiring.Component):
@@ -129,7 +129,7 @@ class VectorMemory(wiring.Component):
         Column group that is read.
     half : In(1)
         Half that holds the vectors of this step; those of the step before are in the other one.
-    context, turn : In, with several contexts
+    context, round_parity : In, with several contexts
         Place of the vectors of the context's step before, where they replace ``half``.
     first_step : In(1)
         The step is the first of its sequence: vectors of the step before read as zero.
@@ -251,7 +251,7 @@ class VectorMemory(wiring.Component):
         place = self.half
         if store.vector.is_previous:
             reads &= ~self.first_step
-            place = ~self.half if self.config.architecture.contexts == 1 else Cat(~self.turn, self.context)
+            place = ~self.half if self.config.architecture.contexts == 1 else Cat(~self.round_parity, self.context)
         enable = Signal(name=f"reads_{store.name}")
         m.d.comb += enable.eq(reads)
         return enable, Cat(place, group)
@@ -260,8 +260,8 @@ class VectorMemory(wiring.Component):
         """Let ``access`` read and write h of the step before."""
         access, contexts = self.access, self.config.architecture.contexts
         # A state that is sent was written in this round of the contexts; one that is received is read in this round.
-        read_place = ~self.half if contexts == 1 else Cat(self.turn, self.context)
-        write_place = ~self.half if contexts == 1 else Cat(~self.turn, self.context)
+        read_place = ~self.half if contexts == 1 else Cat(self.round_parity, self.context)
+        write_place = ~self.half if contexts == 1 else Cat(~self.round_parity, self.context)
         column, layer = Signal.like(access.column), Signal.like(access.layer)
         with m.If(access.read_h):
             m.d.sync += [column.eq(access.column), layer.eq(access.layer)]

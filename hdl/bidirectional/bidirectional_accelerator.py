@@ -116,7 +116,7 @@ class BidirectionalAccelerator(wiring.Component):
             vectors.group.eq(controller.group),
             vectors.half.eq(controller.half),
             vectors.direction.eq(controller.direction),
-            vectors.turn.eq(controller.turn),
+            vectors.round_parity.eq(controller.round_parity),
             vectors.first_step.eq(controller.first_step),
             matvec.issue.eq(controller.issue),
             matvec.tags.eq(controller.tags),

@@ -45,8 +45,9 @@ class PassController(wiring.Component):
         Column group of the issue.
     half : Out(1)
         Half of the input memory that holds the step's input.
-    direction, turn : Out(1)
-        Direction of the step, which toggles after every part; ``turn`` toggles after both directions had a step.
+    direction, round_parity : Out(1)
+        Direction of the step, which toggles after every part.  ``round_parity`` toggles after every round: a step of
+        both directions.
     first_step : Out(1)
         The step is the first of its direction.
     tags : Out(issue_tags)
@@ -65,7 +66,7 @@ class PassController(wiring.Component):
                 "input_promised": In(1), "input_written": In(1), "input_room": Out(1), "h_written": In(1),
                 **({"inner_written": In(1)} if len(config.layer_parts[0]) > 1 else {}),
                 "issue": Out(1), **layer_part_port(config, Out), "group": Out(group_shape(config)), "half": Out(1),
-                "direction": Out(1), "turn": Out(1), "first_step": Out(1), "tags": Out(issue_tags(config)),
+                "direction": Out(1), "round_parity": Out(1), "first_step": Out(1), "tags": Out(issue_tags(config)),
             }
         )  # fmt: skip
 
@@ -103,7 +104,7 @@ class PassController(wiring.Component):
             with m.If(part_ends):
                 m.d.sync += [row.eq(0), self.half.eq(~self.half), self.direction.eq(~self.direction)]
                 with m.If(self.direction):
-                    m.d.sync += self.turn.eq(self.turn ^ step_ends if several else ~self.turn)
+                    m.d.sync += self.round_parity.eq(self.round_parity ^ step_ends if several else ~self.round_parity)
                     if part is not None:
                         m.d.sync += part.eq(Mux(step_ends, 0, part + 1))
         first_steps = Signal(2)

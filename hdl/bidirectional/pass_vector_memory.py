@@ -48,9 +48,9 @@ class PassVectorMemory(wiring.Component):
         Column group that is read.
     half : In(1)
         Half of the input memory that holds the step's input.
-    direction, turn : In(1)
-        Direction of the step; ``turn`` toggles after both directions had a step.  The h that is read is the
-        direction's own, of its step before.
+    direction, round_parity : In(1)
+        Direction of the step; ``round_parity`` toggles after every round: a step of both directions.  The h that is
+        read is the direction's own, of the round before.
     first_step : In(1)
         The step is the first of its direction: that h reads as zero.
     elements : Out(ArrayLayout(k · element_bits, C))
@@ -69,7 +69,7 @@ class PassVectorMemory(wiring.Component):
                 **layer_port(config, In), "input_write": In(1), "input_block": In(k * layer_input_bits(config)),
                 "h_write": In(1), "h_block": In(k * bits), "h_last": Out(1), **self._inner_ports(),
                 "read": In(1), **layer_part_port(config, In), "group": In(group_shape(config)), "half": In(1),
-                "direction": In(1), "turn": In(1), "first_step": In(1),
+                "direction": In(1), "round_parity": In(1), "first_step": In(1),
                 "elements": Out(data.ArrayLayout(k * config.element_bits, config.architecture.tile_cols)),
             }
         )  # fmt: skip
@@ -118,7 +118,7 @@ class PassVectorMemory(wiring.Component):
                 m.d.comb += [
                     ram.write_en.eq(self.h_write & h_writer.bank[col]), ram.write_addr.eq(h_writer.address),
                     ram.write_data.eq(self.h_block), ram.read_en.eq(reads_own),
-                    ram.read_addr.eq(Cat(~self.turn, self.direction, self.group)),
+                    ram.read_addr.eq(Cat(~self.round_parity, self.direction, self.group)),
                 ]  # fmt: skip
             if col in banks["input"]:
                 ram = banks["input"][col]
