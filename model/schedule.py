@@ -164,6 +164,20 @@ class Timeline:
         return (last[-1] - last[0]) / (len(last) - 1) if len(last) > 1 else None
 
 
+class Trace(NamedTuple):
+    """The predicted cycle of every event of a run, counted as in :class:`Timeline`.
+
+    Attributes
+    ----------
+    x_beats, issues, h_beats : list of int
+        Cycles in which the beats of x are taken, tiles are issued and the beats of h leave.
+    """
+
+    x_beats: list[int]
+    issues: list[int]
+    h_beats: list[int]
+
+
 @dataclass(frozen=True)
 class SequenceTimeline(Timeline):
     """The cycles of a run of a bidirectional network.
@@ -357,6 +371,24 @@ class Schedule:
             return SequenceTimeline(cycles.first_issue, cycles.last_issue, last_beat, [])
         return _StepRun(self, sequence_lengths, loads).run()
 
+    def trace(self, sequence_lengths: list[int], loads: Sequence[bool] = (), steps: int | None = None) -> Trace:
+        """Predict the cycle of every beat and of every issue; the rules are those of :meth:`timeline`.
+
+        Parameters
+        ----------
+        sequence_lengths, loads
+            See :meth:`timeline`.
+        steps : int, optional
+            Only so many steps in the order of :func:`interleave` are followed.  A bidirectional network follows whole
+            sequences.
+        """
+        if self.config.network.bidirectional:
+            cycles = self._sequences.run(sequence_lengths, traced=True)
+            return Trace(cycles.x_beats, cycles.issues, cycles.beats)
+        run = _StepRun(self, sequence_lengths, loads, traced=True)
+        run.run(steps)
+        return Trace(run.x_beat, run.issue_cycles, run.h_beat)
+
     @cached_property
     def part_work(self) -> tuple[PartWork, ...]:
         """Issues and latencies of every part of a step."""
@@ -399,6 +431,8 @@ class _StepRun:
         Order of the issues and latencies.
     lengths, loads
         See :meth:`Schedule.timeline`.
+    traced : bool
+        Whether the cycle of every issue is kept.
 
     Attributes
     ----------
@@ -408,6 +442,8 @@ class _StepRun:
         First cycle in which each block that a part computes can be read.
     h_beat : list of int
         Cycle in which each beat of h leaves.
+    issue_cycles : list of int
+        Cycle of each issue, where they are kept.
     last : int
         Cycle of the latest issue.
     drain_free : int
@@ -416,7 +452,7 @@ class _StepRun:
         What is known so far.
     """
 
-    def __init__(self, schedule: Schedule, lengths: list[int], loads: Sequence[bool]):
+    def __init__(self, schedule: Schedule, lengths: list[int], loads: Sequence[bool], traced: bool = False):
         self.config, self.state_beats, self.lengths, self.loads = schedule.config, schedule.state_beats, lengths, loads
         parts, arch = self.config.parts, self.config.architecture
         self.contexts, self.x_blocks = arch.contexts, self.config.num_input_blocks
@@ -435,6 +471,8 @@ class _StepRun:
         self.x_beat: list[int] = []
         self.readable: list[int] = []
         self.h_beat: list[int] = []
+        self.issue_cycles: list[int] = []
+        self.traced = traced
         self.last, self.drain_free = -1, 0
         self.result = Timeline([], [], [], [])
 
@@ -451,9 +489,9 @@ class _StepRun:
                 reads.append((vector, before + count - 1))
         return reads
 
-    def run(self) -> Timeline:
-        """Follow all steps."""
-        for step in range(len(self.order)):
+    def run(self, steps: int | None = None) -> Timeline:
+        """Follow all steps, or only so many."""
+        for step in range(len(self.order) if steps is None else min(steps, len(self.order))):
             self._take_x(step)
             self._issue_all(step, max(self._states_moved(step), self._output_has_room(step)))
         if self.config.architecture.state_ports:
@@ -511,6 +549,8 @@ class _StepRun:
                 self._complete(issue, self.write_delays[number], when)
             if number == 0:
                 self.result.first_issue.append(when)
+            if self.traced:
+                self.issue_cycles.append(when)
         self.last = when
         self.result.last_issue.append(when)
         self.result.last_beat.append(self.h_beat[-1])

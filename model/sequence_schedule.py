@@ -15,7 +15,7 @@ the output of this sequence is sent; the second layer waits for the end of the o
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import NamedTuple
 
@@ -61,11 +61,17 @@ class SequenceCycles:
         the work.
     beats : list of int
         Cycle of every beat of the output.
+    x_beats : list of int
+        Cycle in which every beat of x is taken; filled only on request, as the next one is.
+    issues : list of int
+        Cycle of every issue.
     """
 
     first_issue: list[int]
     last_issue: list[int]
     beats: list[int]
+    x_beats: list[int] = field(default_factory=list)
+    issues: list[int] = field(default_factory=list)
 
 
 def split_sequences(lengths: Sequence[int], longest: int) -> list[int]:
@@ -99,18 +105,23 @@ class SequenceSchedule:
 
     def __init__(self, config: Config, work: tuple[PartWork, ...]):
         self.config, self.work = config, work
+        self._issues: list[int] | None = None
 
-    def run(self, lengths: Sequence[int]) -> SequenceCycles:
+    def run(self, lengths: Sequence[int], traced: bool = False) -> SequenceCycles:
         """Predict the cycles of sequences that follow each other without a pause; those that are too long are cut.
 
         The source offers a beat whenever one is taken, and the sink takes every beat at once.  Cycle 0 is the one in
-        which the first beat of x is taken.
+        which the first beat of x is taken.  With ``traced`` the result lists every beat of x and every issue.
         """
         config, result = self.config, SequenceCycles([], [], [])
+        self._issues = result.issues if traced else None
         layers = config.network.num_layers
         x_beat, x_free, idle, output_idle, self._drain_free = -1, 0, 0, 0, 0
         for steps in split_sequences(lengths, config.sequence_steps):
-            x_beat = max(x_beat + 1, x_free) + steps * config.num_input_blocks - 1
+            first_beat = max(x_beat + 1, x_free)
+            x_beat = first_beat + steps * config.num_input_blocks - 1
+            if traced:
+                result.x_beats.extend(range(first_beat, x_beat + 1))
             start = max(x_beat + 1, idle)
             for layer in range(layers):
                 last_read, last_write = self._pass(layer, steps, start, result)
@@ -130,7 +141,7 @@ class SequenceSchedule:
         It is the distance between the last two steps of a pass over ``steps`` steps, which must be enough for the
         cycles to repeat from step to step.
         """
-        total = 0
+        total, self._issues = 0, None
         for layer, parts in enumerate(self.config.layer_parts):
             self._drain_free, cycles = 0, SequenceCycles([], [], [])
             self._pass(layer, steps, 0, cycles)
@@ -176,6 +187,8 @@ class SequenceSchedule:
                     destination.extend(block_writes(config, part, work[place], issue.row, when))
                 if number == 0:
                     result.first_issue.append(when)
+                if self._issues is not None:
+                    self._issues.append(when)
                 now = when
             if place == last_reader:
                 last_reads.append(now)

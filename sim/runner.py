@@ -16,13 +16,14 @@ import numpy as np
 from chessrnn.model.errors import InvalidFileError, MissingToolError, UserError, require, shown
 from chessrnn.model.files import scratch_folder, write_atomic
 from chessrnn.model.progress import elapsed
-from chessrnn.model.schedule import Schedule, Timeline
+from chessrnn.model.schedule import Schedule, Timeline, Trace
 from chessrnn.model.state_beats import state_bits
 from chessrnn.model.text_file import read_json
 from chessrnn.sim.build import VERILOG_FILE, Build, load_build, weights_digest
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.manifest import file_digest, read_manifest
 from chessrnn.sim.plain_path import plain_folder, plain_path
+from chessrnn.sim.recorded_run import RecordedRun, write_record
 from chessrnn.sim.scenarios import Scenario
 from chessrnn.sim.stalls import NONE, StallPattern
 
@@ -176,7 +177,7 @@ def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "veril
     ----------
     directory : str or Path
         Build directory; files of different configurations are rejected.  The compiled simulation is kept in its
-        ``sim/<simulator>``.
+        ``sim/<simulator>``, and the first cycles of a run without stalls in ``sim/recorded.json``.
     runs : sequence of Run
         Runs with the configuration and the weights of the directory.
     simulator : str
@@ -232,7 +233,31 @@ def _simulate(build: Build, runs: Sequence[Run], simulator: str) -> list[RunResu
     with environment(simulator), scratch_folder() as scratch:
         _compile(directory / VERILOG_FILE, compiled, simulator, build.top)
         results = _execute(directory, compiled, scratch, job, simulator, build.top)
-    return [judge(run, raw) for run, raw in zip(runs, results, strict=True)]
+    judged = [judge(run, raw) for run, raw in zip(runs, results, strict=True)]
+    _record(build, simulator, judged, results)
+    return judged
+
+
+def _record(build: Build, simulator: str, judged: list[RunResult], results: list[dict]) -> None:
+    """Keep the first cycles of the longest run without stalls, if there is one, for the page of the design."""
+    unstalled = [pair for pair in zip(judged, results, strict=True) if pair[0].run.unstalled]
+    if not unstalled:
+        return
+    result, raw = max(unstalled, key=lambda pair: pair[0].run.scenario.num_steps)
+    scenario, start = result.run.scenario, raw["x_cycles"][0] if raw["x_cycles"] else 0
+    cycles = ([cycle - start for cycle in raw[name]] for name in ("x_cycles", "active", "h_cycles"))
+    run = RecordedRun(
+        build.config.fingerprint,
+        file_digest(build.path / VERILOG_FILE),
+        simulator,
+        scenario.lengths,
+        scenario.loads,
+        scenario.num_steps,
+        result.mismatches,
+        result.problems,
+        Trace(*cycles),
+    )
+    write_record(build.path, build.config, run)
 
 
 def judge(run: Run, raw: dict) -> RunResult:
