@@ -51,6 +51,9 @@ verilog: .venv/.base ## emit build/<name>/: Verilog, weight files, expected vect
 sim: $(if $(filter icarus,$(SIM)),programs-of-icarus,programs-of-verilator) .venv/.sim ## feed text through the emitted Verilog, compare every h (SIM=verilator or icarus)
 	@$(RUN) -m chessrnn sim --sim $(SIM) $(OPTIONS)
 
+report: .venv/.base ## one page that shows the design, build/<name>/report.html, with what was simulated and built (CONFIG, SET)
+	@$(RUN) -m chessrnn report $(OPTIONS)
+
 check: programs-of-verilator .venv/.sim .venv/.synth ## lint the emitted Verilog with Verilator and Yosys (CONFIG, SET)
 	@$(RUN) -m chessrnn check $(OPTIONS)
 

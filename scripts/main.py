@@ -10,6 +10,7 @@ from chessrnn.scripts.cli import run_command
 COMMANDS = {
     "verilog": ("verilog", "emit an accelerator: Verilog, weight files, expected vectors, report"),
     "sim": ("simulate", "run the emitted Verilog in a simulator and compare every h with the reference"),
+    "report": ("report", "write one page that shows a design, from the figures that other commands made"),
     "inspect": ("inspect_model", "list the layers, sizes and bytes of a model file"),
     "convert": ("convert", "make a weight image of a model file's recurrent layers"),
     "predict": ("predict", "run your own inputs through the reference or the Verilog, and trace the errors"),

@@ -1,0 +1,69 @@
+"""Write one page that shows a design: build/<name>/report.html, which opens without a network.
+
+It shows the network, the tile's way over the chessboard, two steps cycle by cycle, memories, ports, accuracy, area and
+FPGA builds, as far as other commands made these figures.
+"""
+
+import argparse
+from pathlib import Path
+
+from chessrnn.model.config import Config
+from chessrnn.model.errors import UserError
+from chessrnn.model.presets import PRESETS
+from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, note
+from chessrnn.scripts.verilog import BUILD, current_build
+from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
+from chessrnn.sim.build import CONFIG_FILE, generator_digest, load_build
+from chessrnn.sim.folder_lock import locked_folder
+from chessrnn.sim.manifest import MANIFEST_FILE
+
+EXAMPLES = """examples:
+  chessrnn report
+  chessrnn report --config build/lm512
+  chessrnn report --config lm512 --random-weights 1"""
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command_parser("report", __doc__, EXAMPLES)
+    add_config_arguments(parser)
+    add_weight_arguments(parser)
+    return parser.parse_args(argv)
+
+
+def folder_of(args: argparse.Namespace, config: Config) -> Path:
+    """Build folder that ``--config`` names itself, or the one of the configuration."""
+    given = Path(args.config)
+    if given.name == CONFIG_FILE:
+        given = given.parent
+    is_build = args.config not in PRESETS and not args.settings and (given / MANIFEST_FILE).is_file()
+    return given if is_build else BUILD / config.name
+
+
+def holds(folder: Path, config: Config) -> bool:
+    """Whether a folder is an intact build of a configuration, with whatever weights."""
+    try:
+        return (folder / CONFIG_FILE).is_file() and load_build(folder).config == config
+    except UserError:
+        return False
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Emit the design where it is missing, write its page, and print the page's path."""
+    # Imported here, as --help needs no templates.
+    from chessrnn.sim.report_page.render import write_page
+
+    args = parse(argv)
+    config = config_from(args)
+    chosen = None
+    if args.weights is not None or args.random_weights is not None:
+        chosen = weights_from(args, config)
+    folder = BUILD / config.name if chosen else folder_of(args, config)
+    with locked_folder(folder):
+        if chosen or (folder == BUILD / config.name and not holds(folder, config)):
+            current_build(chosen or weights_from(args, config))
+        elif load_build(folder).generator != generator_digest():
+            note(f"another version of the generator wrote {folder}/")
+        path = write_page(folder, BUILD)
+    print(f"written to {path}")
+    return 0
