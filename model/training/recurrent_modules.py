@@ -34,6 +34,8 @@ from chessrnn.model.weights import NetworkWeights, join_layers, layer_configs
 # Block size and width of a weight where the caller gives none.
 BLOCK_SIZE = 4
 WEIGHT_BITS = 4
+# Steps of all sequences together that formats are chosen from.
+CALIBRATION_STEPS = 1 << 16
 TYPES = (torch.float32, torch.float64)
 
 
@@ -250,17 +252,24 @@ class Recurrent(nn.Module):
             layer.clamp_parameters()
 
     @torch.no_grad()
-    def calibrate(self, x: torch.Tensor | PackedSequence) -> Self:
-        """Choose the number formats of input, states and weights from a batch of real inputs, laid out as in a call.
+    def calibrate(self, *batches: torch.Tensor | PackedSequence) -> Self:
+        """Choose the number formats of input, states and weights from batches of real inputs, laid out as in a call.
 
         Without a call, the first batch that reaches a stage other than ``"float"`` is taken.
         """
-        data, batch_sizes, _, _ = self._flat(x)
-        padded = torch.zeros(len(batch_sizes), int(batch_sizes[0]), self.input_size, dtype=torch.float64)
-        padded[torch.arange(padded.shape[1]) < batch_sizes[:, None]] = data.detach().double()
-        values = padded.numpy()
-        require(bool(np.isfinite(values).all()), "calibration data", "made of finite numbers", "one that is not")
-        self._set_config(self._chosen_config(values))
+        require(len(batches) > 0, "batches", "at least one", len(batches))
+        arrays = []
+        for batch in batches:
+            data, batch_sizes, _, _ = self._flat(batch)
+            values = torch.zeros(len(batch_sizes), int(batch_sizes[0]), self.input_size, dtype=torch.float64)
+            values[torch.arange(values.shape[1]) < batch_sizes[:, None]] = data.detach().double()
+            arrays.append(values.numpy())
+        # Shorter sequences are padded with zeros, which every format holds.
+        steps = max(len(values) for values in arrays)
+        arrays = [np.pad(values, ((0, steps - len(values)), (0, 0), (0, 0))) for values in arrays]
+        x = np.concatenate(arrays, axis=1)[:, : max(1, CALIBRATION_STEPS // steps)]
+        require(bool(np.isfinite(x).all()), "calibration data", "made of finite numbers", "one that is not")
+        self._set_config(self._chosen_config(x))
         self.is_calibrated = True
         return self
 
@@ -314,18 +323,18 @@ class Recurrent(nn.Module):
 
     # -- forward pass ----------------------------------------------------------------------------------------------
 
-    def forward(self, x: torch.Tensor | PackedSequence, hx=None):
+    def forward(self, input: torch.Tensor | PackedSequence, hx=None):
         """Run whole sequences, like the module of ``torch.nn``.
 
         Parameters
         ----------
-        x : tensor (T, B, X), with ``batch_first`` (B, T, X), unbatched (T, X), or PackedSequence
+        input : tensor (T, B, X), with ``batch_first`` (B, T, X), unbatched (T, X), or PackedSequence
         hx : tensor or (tensor, tensor), optional
             First state, ``h`` (layers · directions, B, P or H), of an LSTM ``(h, c)``; zero when left out.
 
         Returns
         -------
-        output : like x, with the h of every direction of the last layer
+        output : like the input, with the h of every direction of the last layer
         final state : like hx
 
         Raises
@@ -335,7 +344,7 @@ class Recurrent(nn.Module):
         """
         # Tables and exact sums cannot be traced: a compiled model calls this module as it is.
         run = torch.compiler.disable(self._run) if torch.compiler.is_compiling() else self._run
-        return run(x, hx)
+        return run(input, hx)
 
     # Integers need the mantissa of float32 or more: a narrower type of autocast would round them.
     @torch.autocast("cpu", enabled=False)

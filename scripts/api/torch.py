@@ -4,6 +4,12 @@
 `LSTM`              in place of ``torch.nn.LSTM``: block-circulant weights, float or in integers
 `GRU`               in place of ``torch.nn.GRU``
 `RNN`               in place of ``torch.nn.RNN``
+`compress`          swaps every recurrent layer of a model for a compressed one, in place
+`compressed`        the compressed layers of a model, by name
+`uncompressed`      its other recurrent layers
+`stage`             moves all compressed layers to a stage: ``float``, ``approximate`` or ``quantized``
+`StageSchedule`     does so after given numbers of updates
+`export`            weight image and configuration of every layer, for ``chessrnn verilog``
 ==================  =====================================================================================
 
 The modules compute on the CPU.
@@ -20,5 +26,6 @@ True
 """
 
 from chessrnn.model.training.recurrent_modules import GRU, LSTM, RNN
+from chessrnn.model.training.whole_models import StageSchedule, compress, compressed, export, stage, uncompressed
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN", "StageSchedule", "compress", "compressed", "export", "stage", "uncompressed"]
