@@ -1,15 +1,19 @@
 """Treemap of area as SVG: nested rectangles of modules and memories, by area in 90 nm."""
 
+import io
 from dataclasses import dataclass, field
-from html import escape
+from xml.etree import ElementTree
 
 from chessrnn.model.cost.area import logic_area_90nm
 
-WIDTH, HEIGHT = 1200.0, 640.0
+# Size of the drawing and of its legend below, in points.
+WIDTH, HEIGHT, LEGEND = 1200.0, 640.0, 26.0
 HEADER = 16.0
 LEAST_SIDE = 2.0
+FONT, CHARACTER = 10.0, 6.2
 # Sequential, combinational and memory; frames of modules are neutral.
 COLOURS = {"flip-flops": "#9ecae1", "gates": "#c7e9c0", "memory": "#fdd0a2", "frame": "#ffffff"}
+NAMESPACE = "http://www.w3.org/2000/svg"
 
 
 @dataclass
@@ -43,80 +47,71 @@ def boxes(values: dict) -> Box:
     return top
 
 
-def squarify(areas: list[float], x: float, y: float, width: float, height: float) -> list[tuple[float, ...]]:
-    """Rectangles (x, y, width, height) of given areas, largest first, that fill one and are close to squares.
-
-    Bruls, Huizing, van Wijk, "Squarified treemaps", 2000.
-    """
-    result: list[tuple[float, ...]] = []
-    rest = list(areas)
-    while rest:
-        side = min(width, height)
-        if side <= 0:
-            return result + [(x, y, 0.0, 0.0)] * len(rest)
-        row = [rest[0]]
-        while len(row) < len(rest) and _worst([*row, rest[len(row)]], side) <= _worst(row, side):
-            row.append(rest[len(row)])
-        thickness = sum(row) / side
-        offset = 0.0
-        for area in row:
-            length = area / thickness
-            if width >= height:
-                result.append((x, y + offset, thickness, length))
-            else:
-                result.append((x + offset, y, length, thickness))
-            offset += length
-        if width >= height:
-            x, width = x + thickness, width - thickness
-        else:
-            y, height = y + thickness, height - thickness
-        rest = rest[len(row) :]
-    return result
-
-
-def _worst(row: list[float], side: float) -> float:
-    total = sum(row)
-    return max(max(side**2 * area / total**2, total**2 / (side**2 * area)) for area in row)
-
-
 def treemap(values: dict) -> str:
-    """The SVG element; empty where there is no area."""
+    """The SVG element, in which every rectangle shows its name, share and area as a tooltip; empty without any area."""
+    # Imported here, as reports are read where nothing is drawn.
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
     root = boxes(values)
     if root.area <= 0:
         return ""
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH:.0f} {HEIGHT + 26:.0f}" '
-        'font-family="sans-serif" font-size="11">'
-    ]
-    _draw(parts, root, 0.0, 0.0, WIDTH, HEIGHT, root.area)
-    for number, (kind, colour) in enumerate(list(COLOURS.items())[:3]):
-        at = 10 + number * 130
-        parts.append(f'<rect x="{at}" y="{HEIGHT + 8:.0f}" width="14" height="14" fill="{colour}" stroke="#888"/>')
-        parts.append(f'<text x="{at + 20}" y="{HEIGHT + 20:.0f}">{kind}</text>')
-    parts.append(f'<text x="430" y="{HEIGHT + 20:.0f}">whole: {root.area / 1e6:.3f} mm2 in 90 nm equivalents</text>')
-    parts.append("</svg>")
-    return "\n".join(parts)
+    text = io.StringIO()
+    # Text remains text, and equal reports give equal files.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "treemap", "font.family": "sans-serif"}):
+        figure = Figure(figsize=(WIDTH / 72, (HEIGHT + LEGEND) / 72))
+        axes = figure.add_axes((0, LEGEND / (HEIGHT + LEGEND), 1, HEIGHT / (HEIGHT + LEGEND)))
+        axes.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
+        axes.axis("off")
+        tooltips: list[str] = []
+        _draw(axes, tooltips, root, (0.0, 0.0, WIDTH, HEIGHT), root.area)
+        shown = [Patch(facecolor=COLOURS[kind], edgecolor="#888", label=kind) for kind in COLOURS if kind != "frame"]
+        shown.append(Patch(alpha=0, label=f"whole: {root.area / 1e6:.3f} mm2 in 90 nm equivalents"))
+        figure.legend(handles=shown, loc="lower left", ncols=len(shown), fontsize=FONT, frameon=False, borderpad=0)
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return _with_tooltips(text.getvalue(), tooltips)
 
 
-def _draw(parts: list[str], box: Box, x: float, y: float, width: float, height: float, whole: float) -> None:
+def _draw(axes, tooltips: list[str], box: Box, place: tuple[float, float, float, float], whole: float) -> None:
+    """Draw a box and those inside it at a place (x, y, width, height), and list their tooltips."""
+    import squarify
+    from matplotlib.patches import Rectangle
+
+    x, y, width, height = place
     if width < LEAST_SIDE or height < LEAST_SIDE:
         return
     share = 100 * box.area / whole
-    text = f"{box.label}: {share:.1f} %, {box.area / 1e6:.3f} mm2"
-    parts.append(
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{COLOURS[box.kind]}" '
-        f'stroke="#777" stroke-width="0.7"><title>{escape(text)}</title></rect>'
-    )
-    room = int((width - 6) / 6.2)
+    axes.add_patch(
+        Rectangle(
+            (x, y), width, height, facecolor=COLOURS[box.kind], edgecolor="#777", linewidth=0.7, clip_on=False,
+            gid=f"box-{len(tooltips)}",
+        )
+    )  # fmt: skip
+    tooltips.append(f"{box.label}: {share:.1f} %, {box.area / 1e6:.3f} mm2")
+    room = int((width - 6) / CHARACTER)
     if height > HEADER and room > 4:
         label = f"{box.label} {share:.1f} %"
         label = label if len(label) <= room else box.label[: room - 1] + "…"
-        parts.append(f'<text x="{x + 3:.1f}" y="{y + 12:.1f}">{escape(label)}</text>')
-    inside = (x + 2, y + HEADER, width - 4, height - HEADER - 2)
-    if not box.children or inside[2] <= LEAST_SIDE or inside[3] <= LEAST_SIDE:
+        axes.text(x + 3, y + 12, label, fontsize=FONT, parse_math=False)
+    left, top, wide, high = x + 2, y + HEADER, width - 4, height - HEADER - 2
+    if not box.children or wide <= LEAST_SIDE or high <= LEAST_SIDE:
         return
     children = sorted((child for child in box.children if child.area > 0), key=lambda child: -child.area)
-    scale = inside[2] * inside[3] / sum(child.area for child in children)
-    places = squarify([c.area * scale for c in children], *inside)
-    for child, (left, top, wide, high) in zip(children, places, strict=True):
-        _draw(parts, child, left, top, wide, high, whole)
+    areas = squarify.normalize_sizes([child.area for child in children], wide, high)
+    for child, found in zip(children, squarify.squarify(areas, left, top, wide, high), strict=True):
+        _draw(axes, tooltips, child, (found["x"], found["y"], found["dx"], found["dy"]), whole)
+
+
+def _with_tooltips(svg: str, tooltips: list[str]) -> str:
+    """Matplotlib's SVG file as an element that fills its page, with a title in every rectangle."""
+    ElementTree.register_namespace("", NAMESPACE)
+    root = ElementTree.fromstring(svg)
+    for size in ("width", "height"):
+        del root.attrib[size]
+    groups = {group.get("id"): group for group in root.iter(f"{{{NAMESPACE}}}g")}
+    for number, text in enumerate(tooltips):
+        title = ElementTree.Element(f"{{{NAMESPACE}}}title")
+        title.text = text
+        groups[f"box-{number}"].insert(0, title)
+    return ElementTree.tostring(root, encoding="unicode")

@@ -1,29 +1,55 @@
 """Reports: sums that must agree, the drawing, the units."""
 
 import re
+from xml.etree import ElementTree
 
 import pytest
 
 from chessrnn.hdl.memory import RAM_MODULE, ROM_MODULE
 from chessrnn.hdl.verilog import generate
+from chessrnn.model.cost.area import logic_area_90nm
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.presets import preset
-from chessrnn.sim.synthesis.treemap import squarify
+from chessrnn.sim.synthesis.treemap import NAMESPACE, treemap
 from chessrnn.sim.synthesis.units import modules_of, role_of
 
 
-@pytest.mark.parametrize("areas", [[1.0], [5.0, 4.0, 3.0, 1.0], [10.0] * 7, [100.0, 1.0, 0.5]])
-def test_squarify_fills_the_rectangle(areas):
-    width, height = 30.0, 20.0
-    scaled = [area * width * height / sum(areas) for area in areas]
-    places = squarify(scaled, 0.0, 0.0, width, height)
-    for area, (x, y, w, h) in zip(scaled, places, strict=True):
-        assert w * h == pytest.approx(area)
-        assert x >= -1e-9 and y >= -1e-9 and x + w <= width + 1e-6 and y + h <= height + 1e-6
-    for i, (x, y, w, h) in enumerate(places):
-        for x2, y2, w2, h2 in places[:i]:
-            overlap = (min(x + w, x2 + w2) - max(x, x2), min(y + h, y2 + h2) - max(y, y2))
-            assert min(overlap) <= 1e-6
+def module_row(name: str, sequential: float, combinational: float, **children: int) -> dict:
+    return {
+        "module": name,
+        "children": children,
+        "own_sequential_gates": sequential,
+        "own_combinational_gates": combinational,
+    }
+
+
+def rectangle(group: ElementTree.Element) -> tuple[str, float]:
+    """Tooltip and area of a rectangle, whose path lists its corners."""
+    path = group.find(f"{{{NAMESPACE}}}path")
+    corners = [float(number) for number in re.findall(r"[\d.]+", path.get("d"))]
+    return group.find(f"{{{NAMESPACE}}}title").text, (corners[2] - corners[0]) * (corners[5] - corners[1])
+
+
+def test_treemap_has_a_rectangle_of_its_area_for_every_part():
+    memory = {"name": "bias", "count": 1, "words": 4, "width": 32, "area_90nm_mm2": 3000 * logic_area_90nm(1) / 1e6}
+    values = {
+        "top": "accelerator",
+        "modules": [module_row("accelerator", 0, 1000, row=2), module_row("row", 2000, 1000)],
+        "memory": {"rows": [memory]},
+    }
+    text = treemap(values)
+    assert text == treemap(values)
+    groups = [g for g in ElementTree.fromstring(text).iter(f"{{{NAMESPACE}}}g") if g.get("id", "").startswith("box-")]
+    found = [rectangle(group) for group in groups]
+    shares = [tooltip.rsplit(",", 1)[0] for tooltip, _ in found]
+    assert shares == [
+        "accelerator: 100.0 %", "2 x row: 60.0 %", "flip-flops: 40.0 %", "gates: 20.0 %", "bias (4 x 32): 30.0 %",
+        "gates: 10.0 %",
+    ]  # fmt: skip
+    areas = dict(zip(shares, (area for _, area in found), strict=True))
+    assert areas["flip-flops: 40.0 %"] == pytest.approx(2 * areas["gates: 20.0 %"], rel=1e-5)
+    assert areas["bias (4 x 32): 30.0 %"] == pytest.approx(3 * areas["gates: 10.0 %"], rel=1e-5)
+    assert treemap({"top": "a", "modules": [module_row("a", 0, 0)], "memory": {"rows": []}}) == ""
 
 
 @pytest.mark.parametrize(
