@@ -320,7 +320,7 @@ class ArchitectureConfig:
         Bidirectional networks only: number of steps, from 1 to 65536, that the memories of a whole sequence hold; a
         longer sequence is cut into several.  ``None`` (the default) is 64.
     output_layer : int
-        V, the number of outputs, from 2 to 65536, of an output layer on chip that reads h and reports the largest
+        V, the number of outputs, from 1 to 65536, of an output layer on chip that reads h and reports the largest
         logit of every step.  0 (the default, and for a bidirectional network) leaves the output layer to the host.
     output_lanes : int or None
         Number of logits that are summed at a time, a multiple of ``compression.output_block_size``.  More lanes cost
@@ -352,8 +352,8 @@ class ArchitectureConfig:
         steps = self.sequence_steps
         require(steps is None or 1 <= steps <= MAX_SIZE, "architecture.sequence_steps", f"from 1 to {MAX_SIZE}", steps)
         outputs, lanes = self.output_layer, self.output_lanes
-        rule = f"0 (none), or from 2 to {MAX_SIZE}"
-        require(outputs == 0 or 2 <= outputs <= MAX_SIZE, "architecture.output_layer", rule, outputs)
+        rule = f"from 0 (none) to {MAX_SIZE}"
+        require(0 <= outputs <= MAX_SIZE, "architecture.output_layer", rule, outputs)
         rule = "left out (null) when architecture.output_layer is 0"
         require(lanes is None or outputs > 0, "architecture.output_lanes", rule, lanes)
         self.pipeline.validate()

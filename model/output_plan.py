@@ -73,8 +73,8 @@ class OutputPlan:
 
     @property
     def index_bits(self) -> int:
-        """Width of the index of an output."""
-        return (self.outputs - 1).bit_length()
+        """Width of the index of an output; 1 for a single output, whose index is 0."""
+        return max(1, (self.outputs - 1).bit_length())
 
 
 def output_plan(

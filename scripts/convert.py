@@ -259,13 +259,18 @@ def main(argv: list[str] | None = None) -> int:
     settings = dict(parse_setting(text) for text in args.settings)
     block_size = block_size_from(args, chosen)
     rng = np.random.default_rng(args.seed)
+    # A part of the network does not end with h of the last layer.
+    is_whole = number + count == len(network.layers) and args.direction is None
+    linear = network.linear if is_whole else None
     folder, retraining = args.output or Path("runs") / name, None
     require_folder(folder)
     learnt = calibration
     if args.retrain is not None:
         learnt, retraining = make_retraining(args, chosen, block_size, calibration, folder)
     try:
-        result = convert(chosen, block_size, args.weight_bits, name, settings, learnt, rng, retraining, args.fold)
+        result = convert(
+            chosen, block_size, args.weight_bits, name, settings, learnt, rng, retraining, args.fold, linear
+        )
     except Interrupted as interrupted:
         print(f"chessrnn convert: {interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -333,7 +338,7 @@ def command_line(argv: list[str] | None) -> str:
 def write(converted: Converted) -> dict:
     """Write weight image, configuration and first state, and return the report."""
     result, command = converted.result, converted.command
-    WeightImage(result.weights, metrics=result.report, command=command).save(converted.image)
+    WeightImage(result.weights, metrics=result.report, command=command, head=result.output_layer).save(converted.image)
     write_atomic(converted.config, result.config.to_json())
     report = {
         "command": command,
@@ -388,6 +393,18 @@ def _fold_row(report: dict) -> list[tuple[str, str]]:
     return [("inputs", f"x' = (x - o)·2^e, e = {shown}; the weight image has e and o of every element")]
 
 
+def _output_row(report: dict) -> list[tuple[str, str]]:
+    """Row with the output layer, where there is one."""
+    if "output_layer" not in report:
+        return []
+    layer = report["output_layer"]
+    count, text = layer["outputs"], f"{printable(layer['name'])}: error of its values {_percent(layer['error'])}"
+    if layer["on_chip"]:
+        what = "the value" if count == 1 else "the largest value and its index"
+        return [("output layer", f"{text}; on chip, {what} of every step")]
+    return [("output layer", f"{text}; on the host, --set architecture.output_layer={count} puts it on chip")]
+
+
 def _print(report: dict, config: Config) -> None:
     per_layer = [
         row
@@ -407,6 +424,7 @@ def _print(report: dict, config: Config) -> None:
         ("saturated", f"{report['saturated_weights']} weights and biases, {report['saturated_inputs']} inputs"),
         ("formats", ", ".join(f"{name} {fmt}" for name, fmt in report["formats"].items())),
         ("weight_frac", f"{report['weight_frac']}, bias {report['bias_bits']} bit"),
+        *_output_row(report),
         *_fold_row(report),
         ("weight image", report["weights"]),
         ("configuration", report["config"]),

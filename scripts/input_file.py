@@ -3,6 +3,7 @@
 import argparse
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def reading(values: np.ndarray, batch_first: bool) -> str:
     return f"{sizes}, read as {LAYOUTS[batch_first]}; values from {values.min():.4g} to {values.max():.4g}"
 
 
-def array_bytes(values: np.ndarray | dict[str, np.ndarray]) -> bytes:
+def array_bytes(values: np.ndarray | dict[str, Any]) -> bytes:
     """Return the content of a .npy file, or of a compressed .npz file of several arrays."""
     buffer = io.BytesIO()
     if isinstance(values, dict):

@@ -66,7 +66,10 @@ def _print(result: dict) -> None:
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         print("  ".join(cells).rstrip())
-    limits = result["not_in_hardware"]
+    limits, output = result["not_in_hardware"], ""
+    if result["output_layer"] is not None:
+        name, count = result["output_layer"]["name"], result["output_layer"]["outputs"]
+        output = f"{printable(name)}, {count} value{'s' * (count > 1)}: in integers, on the host or on chip"
     print()
     print_table(
         [
@@ -86,6 +89,7 @@ def _print(result: dict) -> None:
                 "yes" if result["supported"] else "no" + (f": {', '.join(limits)}" if limits else ": see the layers"),
             ),
             ("accuracy", ACCURACY),
+            *([("output layer", output)] if output else []),
             *(("note", printable(note)) for note in result["notes"]),
             *(("ignored", printable(name)) for name in result["ignored"]),
         ]

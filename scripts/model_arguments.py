@@ -21,6 +21,11 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         "--prefix", metavar="NAME", help="beginning of the names of the network: those of a module, or of ONNX nodes"
     )
     parser.add_argument(
+        "--output-layer",
+        metavar="NAME",
+        help="linear layer of a state_dict behind the last recurrent one, or none; default the only one that fits",
+    )
+    parser.add_argument(
         "--inputs",
         type=Path,
         metavar="NPZ",
@@ -47,7 +52,7 @@ def network_from(args: argparse.Namespace) -> RecurrentNetwork:
     """
     require(args.k is None or args.k in BLOCK_SIZES, "--k", f"one of {', '.join(map(str, BLOCK_SIZES))}", args.k)
     require(2 <= args.weight_bits <= 8, "--weight-bits", "from 2 to 8", args.weight_bits)
-    return load_network(args.model, args.prefix, args.activation, args.inputs)
+    return load_network(args.model, args.prefix, args.activation, args.inputs, args.output_layer)
 
 
 def block_size_from(args: argparse.Namespace, layers: Sequence[RecurrentLayer]) -> int:

@@ -26,12 +26,15 @@ from chessrnn.model.conversion.hardware_rows import (
     layer_of_blocks,
     project_layer,
 )
+from chessrnn.model.conversion.output_rounding import round_output
 from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.float_evaluation import relative_error, run_layers
-from chessrnn.model.imported.recurrent_network import RecurrentLayer
+from chessrnn.model.imported.recurrent_network import LinearLayer, RecurrentLayer
 from chessrnn.model.imported.summary import differences, direction_limits, hardware_cell, input_sizes, layer_limits
 from chessrnn.model.input_fold import InputFold
+from chessrnn.model.output_layer import OutputLayer
+from chessrnn.model.prediction import output_values
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers
 
@@ -57,12 +60,15 @@ class Conversion:
         Inputs that the errors were measured on, as the accelerator reads them: scaled where ``weights.input_fold`` is.
     state : list of (h, c) or None
         First state of every layer, integers (B, P or H) and (B, H); ``None`` is zero.
+    output_layer : OutputLayer or None
+        The linear layer behind the last layer in integers, whether the accelerator or the host applies it.
     """
 
     weights: NetworkWeights
     report: dict
     inputs: np.ndarray
     state: list[tuple[np.ndarray, np.ndarray]] | None = None
+    output_layer: OutputLayer | None = None
 
     @property
     def config(self) -> Config:
@@ -70,7 +76,9 @@ class Conversion:
         return self.weights.config
 
 
-def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, settings: dict) -> Config:
+def base_config(
+    layers: Layers, block_size: int, weight_bits: int, name: str, settings: dict, linear: LinearLayer | None = None
+) -> Config:
     """Create the default configuration for the layers' sizes, with the user's settings.
 
     Raises
@@ -97,9 +105,14 @@ def base_config(layers: Layers, block_size: int, weight_bits: int, name: str, se
         "network.bidirectional": both,
         "compression.block_size": block_size,
         "quantization.weight_bits": weight_bits,
-        "architecture.output_layer": 0,
         "compression.output_block_size": 1,
     }
+    if linear is None:
+        fixed["architecture.output_layer"] = 0
+    else:
+        outputs, given = len(linear.weight), settings.get("architecture.output_layer", 0)
+        rule = f"0 or {outputs}, the outputs of {linear.name}"
+        require(given in (0, outputs), "architecture.output_layer", rule, given)
     if begins_elsewhere(layers):
         # The accelerator receives the first state of the file through its state ports.
         fixed["architecture.state_ports"] = True
@@ -288,6 +301,7 @@ def convert(
     rng: np.random.Generator | None = None,
     retraining: Retraining | None = None,
     fold: str = "auto",
+    linear: LinearLayer | None = None,
 ) -> Conversion:
     """Project layers, choose formats, round and measure; optionally retrain after the projection and before rounding.
 
@@ -312,6 +326,8 @@ def convert(
         Whether every element of the input gets a power of two and an offset of its own, which the weights of the first
         layer contain in inverse (:mod:`chessrnn.model.input_fold`): ``"on"``, ``"off"``, or ``"auto"`` where that
         halves the error of h.
+    linear : LinearLayer, optional
+        Float layer that reads h of the last layer; ``architecture.output_layer`` in the settings puts it on chip.
 
     Returns
     -------
@@ -339,7 +355,7 @@ def convert(
         fits = calibration.ndim == 3 and calibration.shape[2] == layers[0].input_size and calibration.size > 0
         rule = f"of shape (steps, batch, {layers[0].input_size})"
         require(fits, "calibration data", rule, calibration.shape)
-    config = base_config(layers, block_size, weight_bits, name, settings)
+    config = base_config(layers, block_size, weight_bits, name, settings, linear)
     scale = input_fold(layers, weight_bits, calibration, settings, fold)
     if scale is not None:
         assert calibration is not None
@@ -356,7 +372,8 @@ def convert(
     if retraining is not None:
         final = retraining.for_integers(layers, final, config)
     weights, parts, saturated = _round(final, config, sizes)
-    weights = replace(weights, input_fold=scale)
+    head = None if linear is None else round_output(linear, config)
+    weights = replace(weights, input_fold=scale, output=head if config.architecture.output_layer else None)
     x, measured_on = calibration, "calibration data"
     if retraining is not None:
         x, measured_on = retraining.held_out, "calibration data held out from retraining"
@@ -378,9 +395,18 @@ def convert(
     }
     if scale is not None:
         report["input_fold"] = scale.to_dict()
+    if linear is not None and head is not None:
+        wanted = linear.apply(run_layers(layers, x)[-1])
+        codes = quantize(integers[-1], config.quantization.h)
+        report["output_layer"] = {
+            "name": linear.name,
+            "outputs": len(linear.weight),
+            "on_chip": bool(config.architecture.output_layer),
+            "error": relative_error(output_values(config, head, codes), wanted),
+        }
     report["warnings"] = [
         *error_warnings(report, config, retraining is not None),
         *([] if calibration is None else calibration_warnings(config, calibration)),
         *scale_warnings(config, final, calibration, scale is not None),
     ]
-    return Conversion(weights, report, x, state)
+    return Conversion(weights, report, x, state, head)

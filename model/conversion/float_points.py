@@ -48,7 +48,8 @@ class FloatCell:
 
     def initial_state(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return zeros: h (B, P or H) and the state that the cell keeps (B, H)."""
-        return tuple(np.zeros((batch, size)) for size in self.sizes)
+        h, state = (np.zeros((batch, size)) for size in self.sizes)
+        return h, state
 
     def step(self, x: np.ndarray, h: np.ndarray, state: np.ndarray, given: Points | None = None) -> Points:
         """Compute one step.

@@ -7,6 +7,7 @@ from chessrnn.model.errors import InvalidFileError, MissingToolError, require, s
 from chessrnn.model.files import require_file
 from chessrnn.model.imported.file_kind import check_kind
 from chessrnn.model.imported.input_arrays import load_arrays
+from chessrnn.model.imported.linear_layer import NONE
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.imported.state_dict import network_from_tensors
 from chessrnn.model.imported.tensor_file import TensorFile, check_size
@@ -46,7 +47,11 @@ def open_tensors(path: str | Path) -> TensorFile:
 
 
 def load_network(
-    path: str | Path, prefix: str | None = None, activation: str | None = None, inputs: str | Path | None = None
+    path: str | Path,
+    prefix: str | None = None,
+    activation: str | None = None,
+    inputs: str | Path | None = None,
+    output_layer: str | None = None,
 ) -> RecurrentNetwork:
     """Load the recurrent network of a state_dict or an ONNX model.
 
@@ -62,6 +67,9 @@ def load_network(
         ``"relu"`` or ``"tanh"`` for a ``torch.nn.RNN``, whose state_dict does not store it.
     inputs : path, optional
         An .npz file with values of graph inputs of an ONNX model, such as weights that the model takes as inputs.
+    output_layer : str, optional
+        Name of the linear layer behind the last recurrent one in a state_dict, or ``"none"``; left out, the only one
+        that fits.
 
     Raises
     ------
@@ -78,7 +86,9 @@ def load_network(
         if suffix not in READERS:
             raise InvalidFileError(f"{path} must be a file {', '.join(('.onnx', *READERS))}, not {shown(suffix)}")
         require(inputs is None, "--inputs", "left out for files other than ONNX models", str(inputs))
-        return network_from_tensors(open_tensors(path), prefix, activation)
+        return network_from_tensors(open_tensors(path), prefix, activation, output_layer)
+    rule = "left out for an ONNX model, whose linear layers stay with the host"
+    require(output_layer in (None, NONE), "--output-layer", rule, output_layer)
     require(activation is None, "--activation", "left out for an ONNX model, which stores it", activation)
     try:
         from chessrnn.model.imported.onnx_graph import network_from_onnx

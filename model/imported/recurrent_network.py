@@ -191,6 +191,27 @@ class RecurrentLayer:
 
 
 @dataclass(frozen=True)
+class LinearLayer:
+    """A linear layer in float64: y = weight · h + bias.
+
+    Attributes
+    ----------
+    name : str
+        Name of the module in its file.
+    weight : (V, P)
+    bias : (V,)
+    """
+
+    name: str
+    weight: np.ndarray
+    bias: np.ndarray
+
+    def apply(self, h: np.ndarray) -> np.ndarray:
+        """Compute y (..., V) of h (..., P)."""
+        return h @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True)
 class RecurrentNetwork:
     """Float recurrent network of layers, each of which reads the output of the one before.
 
@@ -205,6 +226,8 @@ class RecurrentNetwork:
         Other contents of the file, by name.
     notes : tuple of str
         Remarks on what the file does not store, or on its inputs.
+    linear : LinearLayer or None
+        Linear layer of the file that reads the output of the last layer.
 
     Raises
     ------
@@ -217,6 +240,7 @@ class RecurrentNetwork:
     lengths: np.ndarray | None = None
     ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    linear: LinearLayer | None = None
 
     def __post_init__(self):
         require(1 <= len(self.layers) <= MAX_LAYERS, "number of layers", f"from 1 to {MAX_LAYERS}", len(self.layers))

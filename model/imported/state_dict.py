@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from chessrnn.model.errors import InvalidFileError, require, shown
+from chessrnn.model.imported.linear_layer import find_linear
 from chessrnn.model.imported.listing import listed
 from chessrnn.model.imported.recurrent_network import (
     CELL_GATES,
@@ -126,7 +127,9 @@ def require_shape(file: TensorFile, name: str, condition: bool, rule: str) -> No
         raise InvalidFileError(f"{name} must be {rule}, not {file.shapes[name]} as in {file.path}")
 
 
-def network_from_tensors(file: TensorFile, prefix: str | None = None, activation: str | None = None):
+def network_from_tensors(
+    file: TensorFile, prefix: str | None = None, activation: str | None = None, output_layer: str | None = None
+):
     """Read the network of a state_dict.
 
     Parameters
@@ -136,6 +139,8 @@ def network_from_tensors(file: TensorFile, prefix: str | None = None, activation
         Name of the module, or the end of it, where the file holds several recurrent ones.
     activation : str, optional
         ``"tanh"`` (when left out) or ``"relu"`` for an RNN.
+    output_layer : str, optional
+        Name of the linear layer behind the last recurrent one, or ``"none"``; left out, the only one that fits.
 
     Returns
     -------
@@ -176,13 +181,18 @@ def network_from_tensors(file: TensorFile, prefix: str | None = None, activation
         )
     cell = layers[0].cell
     require(activation is None or cell == "rnn", "--activation", f"left out for cell {cell}", activation)
+    linear, remark = find_linear(file, used, layers[-1].output_size, output_layer)
+    if linear is not None:
+        begin = f"{linear.name}." if linear.name else ""
+        used |= {f"{begin}weight", f"{begin}bias"}
     ignored = tuple(f"{name} {list(shape)}" for name, shape in file.shapes.items() if name not in used)
     notes = ["a state_dict does not store batch_first: arrays here are (steps, batch, elements)"]
+    notes += [remark] if remark else []
     if cell == "rnn" and activation is None:
         notes.append(
             "a state_dict does not store the nonlinearity of an RNN: tanh is assumed, --activation relu changes it"
         )
-    return RecurrentNetwork(tuple(layers), str(file.path), ignored=ignored, notes=tuple(notes))
+    return RecurrentNetwork(tuple(layers), str(file.path), ignored=ignored, notes=tuple(notes), linear=linear)
 
 
 def network_from_arrays(

@@ -146,6 +146,9 @@ def summary(network: RecurrentNetwork, block_size: int, weight_bits: int) -> dic
         "not_in_hardware": list(limits),
         "supported": not limits and not any(layer["not_in_hardware"] for layer in layers),
         "fixed_lengths": None if network.lengths is None else network.lengths.tolist(),
+        "output_layer": None
+        if network.linear is None
+        else {"name": network.linear.name, "outputs": len(network.linear.weight)},
         "notes": list(network.notes),
         "ignored": list(network.ignored),
     }

@@ -128,7 +128,7 @@ def compress(
     require(
         both or found == {"forward"}, "network", "of layers that are all forward or all bidirectional", sorted(found)
     )
-    return convert(layers, block_size, weight_bits, name, settings, calibration, fold=fold)
+    return convert(layers, block_size, weight_bits, name, settings, calibration, fold=fold, linear=network.linear)
 
 
 def load_weights(source: str | Path, config: Config | None = None) -> NetworkWeights:
@@ -156,7 +156,7 @@ def load_weights(source: str | Path, config: Config | None = None) -> NetworkWei
 
 
 def predict(
-    weights: NetworkWeights | WeightImage | str | Path,
+    weights: NetworkWeights | Conversion | WeightImage | str | Path,
     x: np.ndarray,
     batch_first: bool = False,
     state: Mapping[str, np.ndarray] | None = None,
@@ -167,8 +167,9 @@ def predict(
 
     Parameters
     ----------
-    weights : NetworkWeights, WeightImage or path
-        The integers, or the weight image (``.safetensors``) that holds them, which may have an output layer.
+    weights : NetworkWeights, Conversion, WeightImage or path
+        The integers; or what :func:`compress` returned or a weight image (``.safetensors``), which may have an output
+        layer.
     x : float array (steps, batch, X)
         Scaled where the weights have an ``input_fold``, then quantized to the format of x, HALF_UP and saturating.
     batch_first : bool
@@ -188,9 +189,12 @@ def predict(
     dict of str to float array
         With ``return_state``: the final state.
     """
-    image = WeightImage.load(weights) if isinstance(weights, str | Path) else weights
-    layer = image.output_layer if isinstance(image, WeightImage) and not hidden else None
-    network = image.weights if isinstance(image, WeightImage) else image
+    source = WeightImage.load(weights) if isinstance(weights, str | Path) else weights
+    layer = None
+    if isinstance(source, WeightImage | Conversion):
+        layer, network = None if hidden else source.output_layer, source.weights
+    else:
+        network = source
     config = network.config
     x = _steps_first(config, x, batch_first)
     start = None if state is None else state_codes(config, state["h"], state.get("c"), x.shape[1])

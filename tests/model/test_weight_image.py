@@ -12,6 +12,7 @@ from chessrnn.model import circulant
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.model.input_fold import InputFold
 from chessrnn.model.memory_image import memory_words
+from chessrnn.model.output_layer import OutputLayer
 from chessrnn.model.presets import preset
 from chessrnn.model.weight_image import TextLayers, WeightImage, natural_type
 from chessrnn.model.weights import random_weights
@@ -384,3 +385,20 @@ def test_the_scale_of_inputs_is_kept(rng, tmp_path):
         InputFold((65,), (0.0,))
     with pytest.raises(InvalidValueError, match="offsets must be finite numbers, not inf"):
         InputFold((1,), (float("inf"),))
+
+
+def test_an_output_layer_without_an_alphabet_is_kept(rng, tmp_path):
+    config = preset("tiny")
+    head = OutputLayer(rng.integers(-128, 128, (3, 12)), rng.integers(-9, 9, 3), 6)
+    WeightImage(random_weights(config, rng), head=head).save(tmp_path / "a.safetensors")
+    loaded = WeightImage.load(tmp_path / "a.safetensors")
+    assert loaded.text_layers is None
+    assert loaded.output_layer.weight_frac == 6
+    np.testing.assert_array_equal(loaded.output_layer.weight, head.weight)
+    np.testing.assert_array_equal(loaded.output_layer.bias, head.bias)
+    on_chip = config.replace({"architecture.output_layer": 3})
+    assert WeightImage.load(tmp_path / "a.safetensors", on_chip).weights.output is not None
+    with pytest.raises(InvalidFileError, match="architecture.output_layer must be 3, the outputs in the file, not 4"):
+        WeightImage.load(tmp_path / "a.safetensors", config.replace({"architecture.output_layer": 4}))
+    with pytest.raises(InvalidValueError, match=r"head.weight must be of shape \(V, 12\), not \(3, 11\)"):
+        WeightImage(random_weights(config, rng), head=OutputLayer(head.weight[:, :11], head.bias, 6))

@@ -66,6 +66,8 @@ DESIGNS = [
     {"output_layer": 7, "output_lanes": 7, "tile_rows": 1, "tile_cols": 1},
     {"output_layer": 13, "tile_rows": 3, "tile_cols": 2, "arithmetic": "carry_save"},
     {"output_layer": 5, "tile_rows": 2, "tile_cols": 1, "engine": "fast"},
+    # A single value, as of a regression: its index is always 0.
+    {"output_layer": 1},
 ]
 
 
@@ -194,7 +196,7 @@ def test_lanes_without_output_never_win(rng):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"output_layer": 1}, "architecture.output_layer must be 0 (none), or from 2 to 65536, not 1"),
+        ({"output_layer": -1}, "architecture.output_layer must be from 0 (none) to 65536, not -1"),
         ({"output_lanes": 2}, "architecture.output_lanes must be left out (null) when architecture.output_layer is 0"),
         (
             {"output_layer": 7, "output_lanes": 8},
