@@ -104,7 +104,8 @@ def array_bytes(values: np.ndarray | dict[str, Any]) -> bytes:
     """Return the content of a .npy file, or of a compressed .npz file of several arrays."""
     buffer = io.BytesIO()
     if isinstance(values, dict):
-        np.savez_compressed(buffer, **values)
+        named: dict[str, Any] = values
+        np.savez_compressed(buffer, **named)
     else:
         np.save(buffer, values)
     return buffer.getvalue()

@@ -154,17 +154,21 @@ def read_record(directory: Path, config: Config, verilog: str) -> RecordedRun | 
     kinds = {"lengths": int, "loads": bool, "problems": str, "x_beats": int, "issues": int, "h_beats": int}
     try:
         lists = {name: _list_of(values[name], kind) for name, kind in kinds.items()}
-        texts = [str(values[name]) for name in ("configuration", "verilog_sha256", "simulator")]
+        configuration, simulated, simulator = (
+            str(values[name]) for name in ("configuration", "verilog_sha256", "simulator")
+        )
         steps, mismatches = int(values["steps"]), int(values["mismatches"])
     except (KeyError, TypeError, ValueError):
         raise InvalidFileError(f"{path} must be the record of a simulation, as chessrnn sim writes it") from None
-    if texts[:2] != [config.fingerprint, verilog]:
+    if (configuration, simulated) != (config.fingerprint, verilog):
         return None
     lengths = lists["lengths"]
     if not lengths or min(lengths) < 1 or sum(lengths) > MAX_STEPS or len(lists["loads"]) not in (0, len(lengths)):
         raise InvalidFileError(f"{path} must hold lengths of 1 to {MAX_STEPS} steps together, and loads of each")
     trace = Trace(lists["x_beats"], lists["issues"], lists["h_beats"])
-    return RecordedRun(*texts, lengths, lists["loads"], steps, mismatches, lists["problems"], trace)
+    return RecordedRun(
+        configuration, simulated, simulator, lengths, lists["loads"], steps, mismatches, lists["problems"], trace
+    )
 
 
 def _list_of(values: object, kind: type) -> list:

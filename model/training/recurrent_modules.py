@@ -25,7 +25,7 @@ from chessrnn.model.imported.state_dict import network_from_arrays
 from chessrnn.model.imported.summary import input_sizes
 from chessrnn.model.text_file import parse_json
 from chessrnn.model.training.export import layer_weights
-from chessrnn.model.training.layers import STAGES, QuantLayer
+from chessrnn.model.training.layers import STAGES, QuantLayer, module_list
 from chessrnn.model.training.quantizers import fake_quantize_to
 from chessrnn.model.training.retraining import blocks_of, parameters_of
 from chessrnn.model.training.trainable_cells import one_layer
@@ -104,7 +104,7 @@ class Recurrent(nn.Module):
         self.is_calibrated = False
         self._stage = "float"
         self.config = base_config(self._empty_layers(), k, weight_bits, self.cell, self.settings)
-        self.layers = nn.ModuleList(one_layer(config) for config in layer_configs(self.config))
+        self.layers = module_list(one_layer(config) for config in layer_configs(self.config))
         if not bias:
             for layer in self.layers:
                 nn.init.zeros_(layer.bias).requires_grad_(False)
@@ -343,7 +343,7 @@ class Recurrent(nn.Module):
             A shape or type does not fit.
         """
         # Tables and exact sums cannot be traced: a compiled model calls this module as it is.
-        run = torch.compiler.disable(self._run) if torch.compiler.is_compiling() else self._run
+        run: Any = torch.compiler.disable(self._run) if torch.compiler.is_compiling() else self._run
         return run(input, hx)
 
     # Integers need the mantissa of float32 or more: a narrower type of autocast would round them.
@@ -569,7 +569,8 @@ def run_direction(
     sizes, counts = torch.unique_consecutive(batch_sizes, return_counts=True)
     starts = torch.cumsum(sizes * counts, 0) - sizes * counts
     parts = list(zip(sizes.tolist(), counts.tolist(), starts.tolist(), strict=True))
-    state, outputs, finished = None, [], []
+    state: tuple[torch.Tensor, ...] | None = None
+    outputs, finished = [], []
     # Between two times at which sequences end or, in reverse, begin, all of them run together.
     for size, count, start in reversed(parts) if is_reverse else parts:
         rows = from_x[start : start + size * count].unflatten(0, (count, size))
@@ -586,8 +587,9 @@ def run_direction(
         out, state = layer.recur(rows.flip(0) if is_reverse else rows, plan, state)
         outputs.append((out.flip(0) if is_reverse else out).flatten(0, 1))
     outputs = outputs[::-1] if is_reverse else outputs
-    final = tuple(torch.cat(part) for part in zip(state, *finished[::-1], strict=True))
-    return torch.cat(outputs), final
+    assert state is not None
+    h, c = (torch.cat(part) for part in zip(state, *finished[::-1], strict=True))
+    return torch.cat(outputs), (h, c)
 
 
 def _arrays(dense: nn.Module) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chessrnn.model.config import Config
 from chessrnn.model.schedule import Schedule, Trace
@@ -134,12 +134,26 @@ class _Event(NamedTuple):
     Issues have the work that they belong to, their row group, and whether they complete its sums.
     """
 
-    lane: object
+    lane: Any
     kind: str
     title: str
     work: Work | None = None
     row: int = 0
     complete: bool = False
+
+    @property
+    def issued_work(self) -> Work:
+        """Work that an issue belongs to."""
+        assert self.work is not None
+        return self.work
+
+
+class _Events(NamedTuple):
+    """The events of an excerpt, in the order in which a trace has their cycles."""
+
+    x_beats: list[_Event]
+    issues: list[_Event]
+    h_beats: list[_Event]
 
 
 def timeline(config: Config, part: Excerpt, predicted: Trace, measured: Trace | None) -> Timeline:
@@ -150,7 +164,7 @@ def timeline(config: Config, part: Excerpt, predicted: Trace, measured: Trace | 
         _stream_events(config, part, stream, len(beats))
         for stream, beats in (("x", predicted.x_beats), ("h", predicted.h_beats))
     )
-    events = Trace(x, issues, h)
+    events = _Events(x, issues, h)
     window = _window(config, schedule, events, [predicted, *([measured] if measured else [])])
     lanes = {"x": Lane("x taken"), **_row_lanes(config, issues), "h": Lane("h given")}
     different = sum(
@@ -220,11 +234,11 @@ def _stream_events(config: Config, part: Excerpt, stream: str, number: int) -> l
     ]
 
 
-def _window(config: Config, schedule: Schedule, events: Trace, traces: list[Trace]) -> tuple[int, int]:
+def _window(config: Config, schedule: Schedule, events: _Events, traces: list[Trace]) -> tuple[int, int]:
     """First cycle that is drawn, and the first one behind."""
     cycles: list[int] = []
     for trace in traces:
-        mine = [c for event, c in zip(events.issues, trace.issues, strict=False) if event.work.shown != OTHER]
+        mine = [c for event, c in zip(events.issues, trace.issues, strict=False) if event.issued_work.shown != OTHER]
         if config.network.bidirectional:
             latency = schedule.matvec_latency + schedule.epilogue_latency()
             cycles += [*(max(0, c - MARGIN) for c in mine[:1]), *(c + latency + MARGIN for c in mine[-1:])]
@@ -277,7 +291,7 @@ def _inside(
     for event, cycle in zip(events, cycles, strict=False):
         if not event.complete:
             continue
-        number = event.work.part
+        number = event.issued_work.part
         part, work = config.parts[number], schedule.part_work[number]
         before, after = (min(end * rows, part.row_blocks) // config.bundle_rows for end in (event.row, event.row + 1))
         first = cycle + schedule.matvec_latency
@@ -286,16 +300,18 @@ def _inside(
         last = written[-1] + 1 if written else drained + schedule.epilogue_latency(part)
         for lane, end in zip(lanes, (drained, last), strict=True):
             if first < window[1] and end > window[0]:
-                kind = event.work.shown
+                kind = event.issued_work.shown
                 _append(lane.measured, Bar(max(first, window[0]), min(end, window[1]), kind, SHOWN_NAMES[kind]))
     return lanes
 
 
-def _table(events: Trace, predicted: Trace, measured: Trace | None) -> list[Row]:
+def _table(events: _Events, predicted: Trace, measured: Trace | None) -> list[Row]:
     """First and last cycles of the shown steps."""
     rows = []
     for shown in "AB":
-        worked_on = list(dict.fromkeys(event.work.step for event in events.issues if event.work.shown == shown))
+        worked_on = list(
+            dict.fromkeys(event.issued_work.step for event in events.issues if event.issued_work.shown == shown)
+        )
         for label, name in (("x taken", "x_beats"), ("products", "issues"), ("h given", "h_beats")):
             mine = [event.kind.split()[0] == shown for event in getattr(events, name)]
             if not any(mine):
@@ -308,7 +324,7 @@ def _table(events: Trace, predicted: Trace, measured: Trace | None) -> list[Row]
                 [c for is_mine, c in zip(mine, getattr(trace, name), strict=False) if is_mine] if trace else []
                 for trace in (measured, predicted)
             ]
-            texts = [f"{cycles[0]} to {cycles[-1]}" if cycles else "–" for cycles in found]
+            simulated, expected = (f"{cycles[0]} to {cycles[-1]}" if cycles else "–" for cycles in found)
             differs = measured is not None and found[0] != found[1]
-            rows.append(Row(f"{label}, {' and '.join(steps)}", *texts, differs))
+            rows.append(Row(f"{label}, {' and '.join(steps)}", simulated, expected, differs))
     return rows
