@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from chessrnn.hdl.verilog import SHELLS
 from chessrnn.model.cost.design_report import table
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, print_table
 from chessrnn.scripts.weight_arguments import Chosen, add_weight_arguments, note_random, weights_from
@@ -16,7 +17,8 @@ BUILD = Path("build")
 EXAMPLES = """examples:
   chessrnn verilog
   chessrnn verilog --config char128 --set architecture.tile_rows=8 --set architecture.engine=fast
-  chessrnn verilog --config lm512 --random-weights 1 --json"""
+  chessrnn verilog --config lm512 --random-weights 1 --json
+  chessrnn verilog --shell axi"""
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -33,6 +35,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--prefix", metavar="NAME", help="prefix of every module's and memory file's name; default the design's name"
     )
+    parser.add_argument(
+        "--shell", choices=tuple(SHELLS), help="add a module with AXI4 ports and registers, and its drivers"
+    )
     parser.add_argument("--json", action="store_true", help="print report.json")
     return parser.parse_args(argv)
 
@@ -42,6 +47,7 @@ def files_of(build: Build) -> list[tuple[str, object]]:
     p, banks = build.prefix, build.config.num_banks
     return [
         (VERILOG_FILE, f"the design, top module {build.top}; add it to your sources"),
+        *(shell_files(build) if build.shell else []),
         (f"{p}_*.mem", f"$readmemh files: {banks} weight banks, biases; expected vectors_x and vectors_h"),
         (TESTBENCH_FILE, "self-checking testbench in plain Verilog, for any simulator"),
         ("ports.json", "every port: direction, width, meaning"),
@@ -53,6 +59,17 @@ def files_of(build: Build) -> list[tuple[str, object]]:
 def build_folder(chosen: Chosen) -> Path:
     """Folder of a design that the command line names without ``--output``."""
     return BUILD / chosen.weights.config.name
+
+
+def shell_files(build: Build) -> list[tuple[str, object]]:
+    """Rows of the bus shell and its drivers."""
+    p = build.prefix
+    return [
+        ("", f"and the bus shell, top module {build.shell_top}"),
+        (f"{p}_driver.c, .h, _registers.h", "C driver"),
+        (f"{p}_driver.py", "Python driver"),
+        (f"{p}_registers.md, .rdl", "the registers for people, and for SystemRDL tools"),
+    ]
 
 
 def current_build(chosen: Chosen) -> Path:
@@ -75,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     chosen = weights_from(args, config)
     output = args.output or BUILD / config.name
     with locked_folder(output):
-        report = emit(chosen.weights, output, chosen.source, args.prefix)
+        report = emit(chosen.weights, output, chosen.source, args.prefix, args.shell)
         build = load_build(output)
     note_random(chosen)
     if args.json:

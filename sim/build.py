@@ -12,7 +12,8 @@ import numpy as np
 import chessrnn.hdl
 import chessrnn.model
 from chessrnn.hdl.namespace import prefix_of
-from chessrnn.hdl.verilog import generate, ports, top_module
+from chessrnn.hdl.shell.axi_shell import shell_ports
+from chessrnn.hdl.verilog import SHELLS, generate, ports, top_module
 from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import design_report
 from chessrnn.model.errors import InvalidFileError, UserError, require
@@ -26,6 +27,7 @@ from chessrnn.model.memory_image import (
     read_mem,
 )
 from chessrnn.model.progress import elapsed
+from chessrnn.model.shell.drivers import driver_files
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim import plain_testbench, scenarios
@@ -57,6 +59,8 @@ class Build:
         Digest of the weights in its memory files.
     generator : str
         Digest of the sources that wrote it.
+    shell : str or None
+        Bus shell that is among the modules.
     """
 
     path: Path
@@ -64,11 +68,22 @@ class Build:
     prefix: str
     weights_sha256: str
     generator: str
+    shell: str | None = None
 
     @property
     def top(self) -> str:
         """Name of the top module."""
         return top_module(self.prefix)
+
+    @property
+    def shell_top(self) -> str | None:
+        """Name of the bus shell's module."""
+        return f"{self.prefix}_{self.shell}" if self.shell else None
+
+    @property
+    def tops(self) -> list[str]:
+        """Names of all top modules."""
+        return [self.top, *([self.shell_top] if self.shell_top else [])]
 
 
 def mem_file(prefix: str, name: str) -> str:
@@ -108,7 +123,9 @@ def generator_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def emit(weights: NetworkWeights, path: str | Path, source: str, prefix: str | None = None) -> dict:
+def emit(
+    weights: NetworkWeights, path: str | Path, source: str, prefix: str | None = None, shell: str | None = None
+) -> dict:
     """Write the build directory of a configuration with weights, either completely or not at all.
 
     Parameters
@@ -122,6 +139,8 @@ def emit(weights: NetworkWeights, path: str | Path, source: str, prefix: str | N
     prefix : str, optional
         Begins the name of every module and memory file; left out, the configuration's name.  An empty one, for tools
         of this package that know the modules by name, leaves all names as they are.
+    shell : str, optional
+        ``"axi"`` adds the bus shell, and its drivers, to the files.
 
     Returns
     -------
@@ -132,6 +151,8 @@ def emit(weights: NetworkWeights, path: str | Path, source: str, prefix: str | N
     prefix = prefix_of(config.name) if prefix is None else prefix
     rule = "a Verilog identifier of at most 64 letters, digits and '_'"
     require(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}|", prefix) is not None, "--prefix", rule, prefix)
+    require(shell is None or shell in SHELLS, "--shell", f"one of {', '.join(SHELLS)}", shell)
+    require(shell is None or prefix != "", "--prefix", "a name with --shell", prefix)
     scenario = Scenario(weights, random_sequences(config, np.random.default_rng(VECTOR_SEED), VECTOR_LENGTHS))
     digest = weights_digest(weights)
     report = design_report(config) | {"weights": {"source": source, "sha256": digest}}
@@ -143,14 +164,20 @@ def emit(weights: NetworkWeights, path: str | Path, source: str, prefix: str | N
         "generator": generator_digest(),
         "config": config.to_dict(),
     }
+    ports_of = {"configuration": config.fingerprint, "ports": ports(config)}
+    if shell is not None:
+        values["shell"] = shell
+        ports_of["shell_ports"] = shell_ports(config)
     with elapsed(f"generating the Verilog of {config.name}"):
-        verilog = generate(config, prefix)
+        verilog = generate(config, prefix, shell)
     texts = {
         CONFIG_FILE: _json_text(values),
         VERILOG_FILE: verilog,
-        "ports.json": _json_text({"configuration": config.fingerprint, "ports": ports(config)}),
+        "ports.json": _json_text(ports_of),
         "report.json": _json_text(report),
     }
+    if shell is not None:
+        texts |= driver_files(config, prefix)
     words = memory_words(weights)
     for spec in initialised_memories(config):
         texts[mem_file(prefix, spec.name)] = mem_text(spec, words[spec.name], config.fingerprint)
@@ -178,7 +205,7 @@ def load_build(path: str | Path) -> Build:
     try:
         config = Config.from_dict(values["config"])
         stated, digest, generator = values["configuration"], values["weights_sha256"], values["generator"]
-        prefix = str(values["prefix"])
+        prefix, shell = str(values["prefix"]), values.get("shell")
     except (KeyError, TypeError) as error:
         raise InvalidFileError(f"{path / CONFIG_FILE} must be written by this program: {error} is missing") from None
     fingerprint = config.fingerprint
@@ -194,7 +221,7 @@ def load_build(path: str | Path) -> Build:
         read_mem(path / name, spec, fingerprint)
     # Last: where a file breaks a rule of its own, that says more than its digest.
     check_files(path, (CONFIG_FILE, VERILOG_FILE, *memories))
-    return Build(path, config, prefix, digest, generator)
+    return Build(path, config, prefix, digest, generator, shell)
 
 
 def is_current(path: str | Path, weights: NetworkWeights) -> bool:

@@ -38,14 +38,16 @@ def verilator_warnings(directory: str | Path) -> list[str]:
     SimulationError
         The tool failed and says nothing about the design.
     """
-    build = load_build(directory)
-    command = ["verilator", "--lint-only", "-Wall", "--top-module", build.top, str(plain_path(WAIVERS)), VERILOG_FILE]
-    with environment("verilator"), elapsed("linting with verilator"):
-        done = subprocess.run(command, cwd=build.path, capture_output=True, text=True, check=False)
-    found = [line for line in done.stderr.splitlines() if line.startswith(("%Warning", "%Error"))]
-    if done.returncode and (not found or any("Command Failed" in line for line in found)):
-        _fail(build, "verilator", done)
-    return found
+    build, problems = load_build(directory), []
+    for top in build.tops:
+        command = ["verilator", "--lint-only", "-Wall", "--top-module", top, str(plain_path(WAIVERS)), VERILOG_FILE]
+        with environment("verilator"), elapsed(f"linting {top} with verilator"):
+            done = subprocess.run(command, cwd=build.path, capture_output=True, text=True, check=False)
+        found = [line for line in done.stderr.splitlines() if line.startswith(("%Warning", "%Error"))]
+        if done.returncode and (not found or any("Command Failed" in line for line in found)):
+            _fail(build, "verilator", done)
+        problems += found
+    return problems
 
 
 def yosys_warnings(directory: str | Path) -> list[str]:
@@ -63,18 +65,21 @@ def yosys_warnings(directory: str | Path) -> list[str]:
     build = load_build(directory)
     if importlib.util.find_spec("pyosys") is None:
         raise MissingToolError("package pyosys must be installed (make check does)")
-    with scratch_folder() as scratch:
-        script = scratch / "lint.ys"
-        script.write_text(YOSYS_PASSES.format(file=VERILOG_FILE, top=build.top), encoding="utf-8")
-        with elapsed("checking with yosys"):
-            done = subprocess.run(
-                yosys_process.command(script), cwd=build.path, capture_output=True, text=True, check=False
-            )
-    lines = (done.stdout + done.stderr).splitlines()
-    found = [line.strip() for line in lines if re.search(r"\b(Warning|ERROR):", line)]
-    if done.returncode and not found:
-        _fail(build, "yosys", done)
-    return found
+    problems = []
+    for top in build.tops:
+        with scratch_folder() as scratch:
+            script = scratch / "lint.ys"
+            script.write_text(YOSYS_PASSES.format(file=VERILOG_FILE, top=top), encoding="utf-8")
+            with elapsed(f"checking {top} with yosys"):
+                done = subprocess.run(
+                    yosys_process.command(script), cwd=build.path, capture_output=True, text=True, check=False
+                )
+        lines = (done.stdout + done.stderr).splitlines()
+        found = [line.strip() for line in lines if re.search(r"\b(Warning|ERROR):", line)]
+        if done.returncode and not found:
+            _fail(build, "yosys", done)
+        problems += found
+    return problems
 
 
 def _fail(build: Build, program: str, done: subprocess.CompletedProcess) -> NoReturn:

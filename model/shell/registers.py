@@ -1,0 +1,153 @@
+"""The register map of the bus shell, described once.
+
+The hardware (``chessrnn.hdl.shell``), the C header and driver, the Python driver, the SystemRDL file and the page of
+the documentation are all made from :func:`register_map`.
+"""
+
+from dataclasses import dataclass
+
+from chessrnn.model.config import Config
+
+# Registers have 32 bits and lie in a window of 4 KiB; the rest of it answers with an error.
+WORD_BYTES = 4
+WORD_BITS = 8 * WORD_BYTES
+ADDRESS_BITS = 12
+# "CRNN" in ASCII, and the version of the map: it changes when a register moves or changes its meaning.
+IDENTITY = 0x43524E4E
+MAP_VERSION = 0x0001_0000
+
+READ_ONLY, READ_WRITE, CLEAR_BY_ONE, COMMAND = "ro", "rw", "w1c", "w1p"
+ACCESS_TEXT = {
+    READ_ONLY: "read only",
+    READ_WRITE: "read, write",
+    CLEAR_BY_ONE: "read; writing 1 clears",
+    COMMAND: "writing 1 does it once; reads 0",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """Bits of a register.
+
+    Attributes
+    ----------
+    name : str
+    low, width : int
+        Lowest bit, and number of bits.
+    access : str
+        One of ``ACCESS_TEXT``.
+    meaning : str
+    value : int, optional
+        Value of a field that never changes.
+    """
+
+    name: str
+    low: int
+    width: int
+    access: str
+    meaning: str
+    value: int | None = None
+
+    @property
+    def bits(self) -> str:
+        """Position as in documents: ``7:4``, ``3``."""
+        return f"{self.low + self.width - 1}:{self.low}" if self.width > 1 else str(self.low)
+
+
+@dataclass(frozen=True)
+class Register:
+    """A register of 32 bits.
+
+    Attributes
+    ----------
+    name : str
+    offset : int
+        Byte address in the window.
+    meaning : str
+    fields : tuple of Field
+    """
+
+    name: str
+    offset: int
+    meaning: str
+    fields: tuple[Field, ...]
+
+    @property
+    def may_be_written(self) -> bool:
+        """Whether a write does something; else it is an error."""
+        return any(field.access != READ_ONLY for field in self.fields)
+
+    @property
+    def constant(self) -> int | None:
+        """Value of a register all of whose fields are constant."""
+        values = [(field.value, field.low) for field in self.fields]
+        known = [value << low for value, low in values if value is not None]
+        return sum(known) if len(known) == len(values) else None
+
+
+def register_map(config: Config) -> tuple[Register, ...]:
+    """The registers of a design point, in the order of their addresses."""
+    registers: list[Register] = []
+
+    def add(name: str, meaning: str, *fields: Field) -> None:
+        registers.append(Register(name, WORD_BYTES * len(registers), meaning, fields))
+
+    def constant(name: str, low: int, width: int, value: int, meaning: str) -> Field:
+        return Field(name, low, width, READ_ONLY, meaning, value & ((1 << width) - 1))
+
+    network, architecture, q = config.network, config.architecture, config.quantization
+    fingerprint = int(config.fingerprint, 16)
+    add("id", "what this is", constant("value", 0, 32, IDENTITY, "`CRNN` in ASCII"))
+    add("version", "version of this map", constant("minor", 0, 16, MAP_VERSION, "registers added since then"),
+        constant("major", 16, 16, MAP_VERSION >> 16, "another one needs another driver"))  # fmt: skip
+    for name, shift in (("fingerprint_low", 0), ("fingerprint_high", 32)):
+        add(name, "fingerprint of the configuration", constant("value", 0, 32, fingerprint >> shift,
+            f"bits {shift + 31}:{shift} of the number in `config.json`"))  # fmt: skip
+    add("sizes", "elements of a step", constant("x", 0, 16, network.input_size, "elements of x"),
+        constant("h", 16, 16, config.directions * config.output_size, "elements of h, of both directions"))  # fmt: skip
+    add("beats", "beats of a step", constant("x", 0, 16, config.num_input_blocks, "beats of x"),
+        constant("h", 16, 16, config.num_stream_blocks, "beats of h"))  # fmt: skip
+    add("formats", "number formats: value = integer / 2^fraction",
+        constant("x_width", 0, 8, q.x.width, "bits of an element of x"),
+        constant("x_fraction", 8, 8, q.x.fraction_bits, "fraction bits of x, two's complement"),
+        constant("h_width", 16, 8, q.h.width, "bits of an element of h"),
+        constant("h_fraction", 24, 8, q.h.fraction_bits, "fraction bits of h, two's complement"))  # fmt: skip
+    add("features", "what the design has",
+        constant("block_size", 0, 8, config.block_size, "elements of a beat"),
+        constant("layers", 8, 8, network.num_layers, "layers"),
+        constant("contexts", 16, 8, architecture.contexts, "contexts"),
+        constant("bidirectional", 24, 1, network.bidirectional, "two directions"),
+        constant("state_ports", 25, 1, architecture.state_ports, "streams of the state"),
+        constant("output_layer", 26, 1, bool(architecture.output_layer), "a stream of results"))  # fmt: skip
+    add("control", "what software decides",
+        Field("reset", 0, 1, READ_WRITE, "while 1, the accelerator is in reset; registers keep their values"),
+        Field("freeze", 1, 1, READ_WRITE, "while 1, counters stand still, so that they can be read together"),
+        Field("clear", 2, 1, COMMAND, "set all counters to 0"))  # fmt: skip
+    add("status", "what the accelerator does in this cycle",
+        Field("x_waits", 0, 1, READ_ONLY, "a beat of x is offered and not taken"),
+        Field("h_waits", 1, 1, READ_ONLY, "a beat of h is offered and not taken"),
+        Field("active", 2, 1, READ_ONLY, "the tile works"))  # fmt: skip
+    # Bit, name and meaning of every event.
+    events = [(bit, *event) for bit, event in enumerate((
+        ("early_last", "`tlast` came before the last beat of a step; zeros completed it"),
+        ("too_long", "a sequence of a bidirectional network had no `tlast` and was cut"),
+        ("sequence_done", "the last beat of a sequence of h was taken"),
+    ))]  # fmt: skip
+    add("events", "what has happened since the bit was cleared",
+        *(Field(name, bit, 1, CLEAR_BY_ONE, meaning) for bit, name, meaning in events))  # fmt: skip
+    add("interrupt_enable", "which events set `irq`",
+        *(Field(name, bit, 1, READ_WRITE, f"while `events.{name}` is 1") for bit, name, _ in events))  # fmt: skip
+    for name, meaning in COUNTERS.items():
+        add(name, f"counter: {meaning}", Field("count", 0, 32, READ_ONLY, "modulo 2^32"))
+    return tuple(registers)
+
+
+# Counters, each with what it counts.
+COUNTERS = {
+    "cycles": "clock cycles",
+    "active_cycles": "cycles in which the tile works",
+    "steps": "steps of h that were taken completely",
+    "sequences": "sequences of h that were taken completely",
+    "x_stalls": "cycles in which a beat of x is offered and not taken",
+    "h_stalls": "cycles in which a beat of h is offered and not taken",
+}
