@@ -234,10 +234,13 @@ def generate(config: Config, prefix: str = "", shell: str | None = None) -> str:
     """
     platform = VerilogPlatform()
     text = rtlil.convert(Top(config), name=TOP_MODULE, platform=platform, emit_src=False)
-    if shell is not None:
-        wrapper = SHELLS[shell](accelerator(config), config)
-        text += rtlil.convert(wrapper, name=wrapper.module_name, platform=platform, emit_src=False)
     body = to_verilog("\n".join([*platform.modules.values(), text]))
+    if shell is not None:
+        # Converted on its own, so that the accelerator's modules are the same to the letter.
+        before = set(platform.modules)
+        wrapper = SHELLS[shell](accelerator(config), config)
+        text = rtlil.convert(wrapper, name=wrapper.module_name, platform=platform, emit_src=False)
+        body += "\n" + to_verilog("\n".join([*(t for n, t in platform.modules.items() if n not in before), text]))
     c, arch = config, config.architecture
     header = (
         f"// chessrnn accelerator {c.name}, {FINGERPRINT_LABEL} {c.fingerprint}\n"
