@@ -100,7 +100,7 @@ host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a si
 	@$(RUN) -m chessrnn host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 
 # Without the type checker, which takes most of a minute of one core.
-test: programs-of-tests .venv/.tests ## linter, formatter, every test but the slow ones: ten minutes on two cores
+test: programs-of-quick-tests .venv/.tests ## linter, formatter, every test but the slow ones: ten minutes on two cores
 	@$(RUFF)
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
@@ -151,9 +151,12 @@ distclean: clean ## remove .venv as well
 	@$(RUN) scripts/set_up.py packages $(TEST_EXTRAS); touch $@ $(TEST_EXTRAS:%=.venv/.%)
 
 # Before anything slow: tests run without what cannot be installed, a simulation does not.
-.PHONY: programs-of-tests programs-of-verilator programs-of-icarus
+.PHONY: programs-of-tests programs-of-quick-tests programs-of-verilator programs-of-icarus
 programs-of-tests:
 	@$(find_python); "$$found" scripts/set_up.py programs --install --optional
+
+programs-of-quick-tests: # without the browser, the largest of them, which only slow tests need
+	@$(find_python); "$$found" scripts/set_up.py programs --install --optional icarus verilator opensta
 
 programs-of-verilator programs-of-icarus: programs-of-%:
 	@$(find_python); "$$found" scripts/set_up.py programs $*

@@ -29,6 +29,7 @@ TOOLS = {
     "icarus": "simulation with Icarus Verilog",
     "verilator": "simulation with Verilator",
     "opensta": "timing and power of netlists",
+    "chromium": "tests of pages in a browser",
 }
 
 
@@ -43,6 +44,7 @@ class Program(NamedTuple):
 PROGRAMS = (
     Program("iverilog", "iverilog", "icarus"),
     Program("sta", "opensta", "opensta"),
+    Program("chromium", "chromium", "chromium"),
     Program("g++", "g++", "verilator"),
     Program("perl", "perl", "verilator"),
     Program("make", "make", "verilator"),

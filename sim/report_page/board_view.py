@@ -10,6 +10,8 @@ from chessrnn.model.schedule import Issue, Schedule
 MAX_TILES = 60_000
 # Pixels of the longer side of a matrix, and limits of the side of a block.
 BOARD_SIZE, LEAST_BLOCK, LARGEST_BLOCK = 620, 1.0, 30.0
+# Pixels that a tile must have for its number.
+NUMBER_WIDTH, NUMBER_HEIGHT = 24, 12
 
 
 class Board(NamedTuple):
@@ -102,6 +104,28 @@ def tiles(config: Config) -> list[list[int]]:
     return [
         [issue.part, issue.row, issue.col, issue.first + 2 * issue.resume + 4 * issue.park + 8 * issue.complete]
         for issue in Schedule(config).issues[:MAX_TILES]
+    ]
+
+
+def numbers(config: Config, part: int, board: Board) -> list[tuple[float, float, int]]:
+    """Position of every tile's number on the matrix of a part, and the number: its place in the step.
+
+    There are none where tiles are too small.  In a bidirectional network they are those of the forward direction.
+    """
+    width, height = (count * board.block for count in (config.architecture.tile_cols, config.architecture.tile_rows))
+    if width < NUMBER_WIDTH or height < NUMBER_HEIGHT:
+        return []
+    places: dict[tuple[int, int], int] = {}
+    for number, issue in enumerate(Schedule(config).issues):
+        if issue.part == part:
+            places.setdefault((issue.row, issue.col), number)
+    return [
+        (
+            round((col * width + min((col + 1) * width, board.width)) / 2, 1),
+            round((row * height + min((row + 1) * height, board.height)) / 2 + 4, 1),
+            number,
+        )
+        for (row, col), number in places.items()
     ]
 
 

@@ -10,12 +10,13 @@ from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import design_report, table
 from chessrnn.model.errors import InvalidFileError, UserError
 from chessrnn.model.memory_image import initialised_memories, state_memories
+from chessrnn.model.schedule import Schedule
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.sim.build import VERILOG_FILE, Build, mem_file, weights_digest
 from chessrnn.sim.manifest import file_digest
 from chessrnn.sim.recorded_run import RecordedRun, excerpt, predicted, read_record
-from chessrnn.sim.report_page.board_view import Board, block_label, boards, tiles
+from chessrnn.sim.report_page.board_view import Board, block_label, boards, numbers, tiles
 from chessrnn.sim.report_page.timeline_view import Timeline, timeline
 from chessrnn.sim.synthesis.treemap import treemap
 
@@ -111,6 +112,8 @@ def page_values(build: Build, root: Path) -> dict:
         "commands": commands,
         "verilog": Origin(commands.of("verilog"), fingerprint),
         "boards": shown_boards,
+        "board_numbers": [numbers(config, part, board) for part, board in enumerate(shown_boards)],
+        "lookaheads": [Schedule(config).part_lookahead(part) for part in range(len(config.parts))],
         "board_values": [board._asdict() for board in shown_boards],
         "tiles": tiles(config),
         "all_tiles": config.bank_words,

@@ -1,0 +1,140 @@
+"""Page of a design in a browser: it loads without complaint, its slider works, and everything on it can be read."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from chessrnn.model.presets import preset
+from chessrnn.model.schedule import Schedule
+from chessrnn.model.weights import random_weights
+from chessrnn.sim.build import VERILOG_FILE, emit
+from chessrnn.sim.manifest import file_digest
+from chessrnn.sim.recorded_run import RecordedRun, write_record
+from chessrnn.sim.report_page.board_view import block_label, boards, what_happens
+from chessrnn.sim.report_page.render import write_page
+
+pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
+
+HOSTILE = "</script><script>window.injected = 1</script><img src=x onerror='window.injected = 1'>.safetensors"
+LEAST_CONTRAST = 4.5
+DESIGNS = {
+    "lstm": {},
+    "gru": {"network.cell": "gru", "network.bidirectional": True},
+    "projection": {"network.num_layers": 2, "network.projection_size": 8},
+}
+# Ratio of contrast of every piece of text with the ground behind it, as WCAG 2 defines it; the least, with its text.
+CONTRAST = """() => {
+  const numbers = (colour) => (colour.match(/[\\d.]+/g) || []).map(Number);
+  const luminance = (colour) => {
+    const [r, g, b] = numbers(colour).slice(0, 3).map((value) => {
+      const share = value / 255;
+      return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor, parts = numbers(colour);
+      if (parts.length === 3 || parts[3] === 1) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  let least = [99, ""];
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const element = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
+    if (!text || ["SCRIPT", "STYLE"].includes(element.tagName) || element.tagName === "title") continue;
+    const style = getComputedStyle(element);
+    const [one, other] = [element instanceof SVGElement ? style.fill : style.color, ground(element)].map(luminance);
+    const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+    if (ratio < least[0]) least = [ratio, text];
+  }
+  return least;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium; without its sandbox, since it opens nothing but files of these tests."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module", params=DESIGNS)
+def design(request, tmp_path_factory):
+    """Configuration and page of a design whose recorded simulation has one late issue."""
+    config = preset("tiny").replace({"architecture.arithmetic": "multiplier", **DESIGNS[request.param]})
+    folder = tmp_path_factory.mktemp(request.param) / "tiny"
+    emit(random_weights(config, np.random.default_rng(1)), folder, HOSTILE)
+    trace = Schedule(config).trace([4])
+    trace.issues[3] += 1
+    verilog = file_digest(folder / VERILOG_FILE)
+    run = RecordedRun(config.fingerprint, verilog, "icarus", [4], [], 4, 0, [HOSTILE], trace)
+    write_record(folder, config, run)
+    return config, write_page(folder, folder.parent)
+
+
+def opened(browser, path, **options):
+    """The page in a new tab, and a list that collects complaints and requests of anything else."""
+    page, complaints = browser.new_page(**options), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.extend([request.url] if request.url != path.as_uri() else []))
+    page.goto(path.as_uri())
+    return page, complaints
+
+
+def test_no_complaints_and_no_injected_script(browser, design):
+    page, complaints = opened(browser, design[1])
+    assert page.evaluate("window.injected") is None
+    assert page.locator("img").count() == 0
+    assert page.get_by_text("window.injected = 1").count() >= 2
+    assert [text for text in complaints if not text.startswith("data:")] == []
+    page.close()
+
+
+def test_the_slider_moves_the_tile(browser, design):
+    config, path = design
+    page, complaints = opened(browser, path)
+    issues, shown, arch = Schedule(config).issues, boards(config), config.architecture
+    for cycle in (0, 1, len(issues) // 2, len(issues) - 1):
+        page.locator("#cycle").fill(str(cycle))
+        issue = issues[cycle]
+        text = page.locator("#cycle-text").inner_text()
+        assert text.startswith(f"tile {cycle} of {len(issues)}, from 0: {shown[issue.part].title};")
+        assert f"row group {issue.row}, column group {issue.col};" in text
+        assert text.endswith(f"sums {what_happens(issue)}")
+        labels = [
+            block_label(shown[issue.part], issue.row * arch.tile_rows + row, issue.col * arch.tile_cols + col)
+            for row in range(arch.tile_rows)
+            for col in range(arch.tile_cols)
+        ]
+        assert page.locator("#elements td").all_inner_texts() == labels
+        tile = page.locator(f"#tile-{issue.part}")
+        assert float(tile.get_attribute("y")) == pytest.approx(issue.row * arch.tile_rows * shown[issue.part].block)
+        visible = [page.locator(f"#tile-{part}").is_visible() for part in range(len(shown))]
+        assert visible == [part == issue.part for part in range(len(shown))]
+        done = [page.locator(f"#done-{part}").get_attribute("d").count("M") for part in range(len(shown))]
+        assert sum(done) == cycle
+    # After the last tile the first one follows.
+    page.locator("#play").click()
+    page.locator("#cycle-text", has_text="tile 0 of").wait_for()
+    page.locator("#play", has_text="pause").click()
+    page.locator("#play", has_text="play").wait_for()
+    assert [text for text in complaints if not text.startswith("data:")] == []
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_everything_can_be_read(browser, design, scheme, width):
+    page, _ = opened(browser, design[1], viewport={"width": width, "height": 900}, color_scheme=scheme)
+    ratio, text = page.evaluate(CONTRAST)
+    assert ratio >= LEAST_CONTRAST, text
+    # Wide tables scroll by themselves, the page does not.
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
