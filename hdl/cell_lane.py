@@ -16,7 +16,7 @@ from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import delay
 from chessrnn.model.config import Config
 from chessrnn.model.schedule import activation_latency, cell_latency
-from chessrnn.model.widths import rounded_sum_bits, rounded_terms_bits
+from chessrnn.model.widths.hardware import hardware_widths
 
 
 class CellLane(wiring.Component):
@@ -50,7 +50,7 @@ class CellLane(wiring.Component):
     module_name = "cell_lane"
 
     def __init__(self, config: Config, sum_width: int):
-        self.config, self.sum_width = config, sum_width
+        self.config, self.sum_width, self.widths = config, sum_width, hardware_widths(config)
         cell, q = config.cell, config.quantization
         self.activation = activation_latency(config.activation.kind)
 
@@ -72,7 +72,7 @@ class CellLane(wiring.Component):
     def _total(self, m: Module, gate: int) -> Signal:
         """A register that holds the sum of a gate plus its bias."""
         name = self.config.gates[gate]
-        total = Signal(signed(self.config.accumulator_bits), name=f"total_{name}")
+        total = Signal(signed(self.widths.accumulator), name=f"total_{name}")
         m.d.sync += total.eq(resize(self.sums[gate] + self.bias[gate], len(total)))
         return total
 
@@ -88,8 +88,7 @@ class CellLane(wiring.Component):
         Half an LSB is added together with the bias, so the rounding needs no adder of its own.
         """
         frac, fmt = self.config.accumulator_fracs[gate], self.config.quantization.preact
-        width = rounded_sum_bits(self.config.accumulator_bits, frac - fmt.fraction_bits)
-        total = Signal(signed(width), name=f"total_{self.config.gates[gate]}")
+        total = Signal(signed(self.widths.rounded_sum[gate]), name=f"total_{self.config.gates[gate]}")
         m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half_lsb(frac, fmt))
         return self._preact(m, gate, drop(total, frac, fmt))
 
@@ -101,8 +100,12 @@ class CellLane(wiring.Component):
         products : list of (name, a, b, fraction bits of the product)
         addend : (value, fraction bits), optional
         """
-        frac = max(bits for *_, bits in [*products, *([addend] if addend else [])])
-        half = half_lsb(frac, fmt)
+        terms = [(len(a) + len(b), bits) for _, a, b, bits in products]
+        terms += [(len(addend[0]), addend[1])] if addend else []
+        proven = self.widths.cell_sums[name]
+        assert sorted(terms) == sorted((term.bits, term.fraction_bits) for term in proven.terms)
+        assert fmt == proven.target
+        frac, half = proven.fraction_bits, half_lsb(proven.fraction_bits, fmt)
         if self.config.architecture.arithmetic == "multiplier":
             terms = [addend] if addend else []
             for part, a, b, bits in products:
@@ -113,9 +116,7 @@ class CellLane(wiring.Component):
             total, frac = aligned(*terms)
             return requantize(total, frac, fmt)
         # Carries do not propagate in the products, only once in the final addition.
-        widths = [len(a) + len(b) + frac - bits for _, a, b, bits in products]
-        widths += [len(addend[0]) + frac - addend[1]] if addend else []
-        width = rounded_terms_bits(widths, frac - fmt.fraction_bits)
+        width = proven.bits
         total = CarrySaveSum(m, (1 << width) - 1, name)
         for part, a, b, bits in products:
             # The half LSB is added inside the first product that has as many fraction bits as the sum.
@@ -199,7 +200,7 @@ class LstmLane(CellLane):
     def _with_peephole(self, m, gate: int, weight, state, total: tuple) -> tuple:
         """The total of a gate plus its registered peephole product: ``total`` comes one cycle after the factors."""
         q = self.config.quantization
-        product = Signal(signed(q.peephole.width + q.cell.width), name=f"peephole_product_{self.config.gates[gate]}")
+        product = Signal(signed(self.widths.peephole_product), name=f"peephole_product_{self.config.gates[gate]}")
         m.d.sync += product.eq(weight * state)
         return aligned(total, (product, q.peephole.fraction_bits + q.cell.fraction_bits))
 

@@ -13,9 +13,9 @@ from chessrnn.hdl.memory import delay
 from chessrnn.hdl.part_shapes import has_projection, select, shapes
 from chessrnn.hdl.transform import InverseTransform
 from chessrnn.model.config import Config
-from chessrnn.model.datapath import datapath_widths
 from chessrnn.model.memory_image import num_slices, slices_per_round
 from chessrnn.model.schedule import Schedule
+from chessrnn.model.widths.hardware import hardware_widths
 
 # Bits that accompany a bundle: two flags of its step, one of its part, then from this position the beat.
 BEAT_MARK = 3
@@ -106,7 +106,7 @@ class Drain(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self.schedule = Schedule(config)
-        self.widths = datapath_widths(config).sum
+        self.widths = hardware_widths(config).sum
         self.lanes = self.schedule.cell_lanes
         self.units = slices_per_round(config, self.schedule)
         # With two directions ``unit`` itself counts the states, as it starts from 0 again in each layer.

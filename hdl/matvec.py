@@ -12,9 +12,9 @@ from chessrnn.hdl.pass_address import PassAddress, layer_port
 from chessrnn.hdl.pe import ProcessingElement
 from chessrnn.hdl.row import row
 from chessrnn.model.config import Config
-from chessrnn.model.datapath import datapath_widths
 from chessrnn.model.memory_image import MemorySpec, weight_bank_name
 from chessrnn.model.schedule import Schedule
+from chessrnn.model.widths.hardware import hardware_widths
 
 
 def issue_tags(config: Config) -> data.StructLayout:
@@ -77,7 +77,7 @@ class MatVec(wiring.Component):
                 "issue": In(1),
                 "tags": In(issue_tags(config)),
                 "elements": In(data.ArrayLayout(config.block_size * config.element_bits, arch.tile_cols)),
-                "sums": Out(data.ArrayLayout(sum(datapath_widths(config).sum), arch.tile_rows)),
+                "sums": Out(data.ArrayLayout(sum(hardware_widths(config).sum), arch.tile_rows)),
                 "sum_tags": Out(issue_tags(config)),
             }
         )

@@ -9,7 +9,7 @@ from chessrnn.hdl.arithmetic.packing import split
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.transform import ForwardTransform
 from chessrnn.model.config import Config
-from chessrnn.model.datapath import datapath_widths
+from chessrnn.model.widths.hardware import hardware_widths
 
 
 def _forms(m: Module, config: Config, block, width: int, platform):
@@ -36,7 +36,7 @@ class OperandStage(wiring.Component):
     elements : In(k · element_bits)
         Elements of the block, the first in the lowest bits.
     operand : Out
-        Packed values of widths ``datapath_widths(config).operand``, or the Booth digits of these values.
+        Packed values of widths ``hardware_widths(config).operand``, or the Booth digits of these values.
 
     Latency: operand_register · Throughput: 1 block per cycle · Numerics: exact ·
     Reference: ``chessrnn.model.bilinear.forward_matrix``
@@ -47,7 +47,7 @@ class OperandStage(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self.latency = int(config.architecture.pipeline.operand_register)
-        widths = datapath_widths(config)
+        widths = hardware_widths(config)
         super().__init__({"elements": In(config.block_size * config.element_bits), "operand": Out(widths.operand_bits)})
 
     @property
@@ -60,7 +60,7 @@ class OperandStage(wiring.Component):
         config = self.config
         operand = _forms(m, config, self.elements, config.element_bits, platform)
         if config.architecture.arithmetic == "carry_save":
-            operand = Cat(*(recode(value) for value in split(operand, datapath_widths(config).operand)))
+            operand = Cat(*(recode(value) for value in split(operand, hardware_widths(config).operand)))
         domain = m.d.sync if self.latency else m.d.comb
         domain += self.operand.eq(operand)
         return m
@@ -78,7 +78,7 @@ class WeightStage(wiring.Component):
     word : In(k · weight_bits)
         The defining vector of the block, as stored in the bank.
     weight : Out
-        Packed values of widths ``datapath_widths(config).weight``.
+        Packed values of widths ``hardware_widths(config).weight``.
 
     Latency: operand_register · Throughput: 1 block per cycle · Numerics: exact ·
     Reference: ``chessrnn.model.bilinear.forward_matrix``
@@ -89,7 +89,7 @@ class WeightStage(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self.latency = int(config.architecture.pipeline.operand_register)
-        super().__init__({"word": In(config.weight_word_bits), "weight": Out(sum(datapath_widths(config).weight))})
+        super().__init__({"word": In(config.weight_word_bits), "weight": Out(sum(hardware_widths(config).weight))})
 
     @property
     def module_name(self) -> str:

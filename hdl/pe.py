@@ -12,8 +12,8 @@ from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.operand import WeightStage
 from chessrnn.model.circulant import circulant_indices
 from chessrnn.model.config import Config
-from chessrnn.model.datapath import datapath_widths
 from chessrnn.model.schedule import adder_tree_latency
+from chessrnn.model.widths.hardware import hardware_widths
 
 
 class ProcessingElement(wiring.Component):
@@ -31,9 +31,9 @@ class ProcessingElement(wiring.Component):
     word : In(k · weight_bits)
         The defining vector of the block, as stored in the bank.
     operand : In
-        Packed values of widths ``datapath_widths(config).operand``, ``operand_delay`` cycles after ``word``.
+        Packed values of widths ``hardware_widths(config).operand``, ``operand_delay`` cycles after ``word``.
     partial : Out
-        Packed values of widths ``datapath_widths(config).partial``, ``latency`` cycles after ``word``.
+        Packed values of widths ``hardware_widths(config).partial``, ``latency`` cycles after ``word``.
 
     Latency: operand_register + multiplier_stages + adder tree over k (direct) · Throughput: 1 block per cycle ·
     Numerics: exact (modulo the proven width of the sum) · Reference: ``chessrnn.model.circulant.expand``,
@@ -44,7 +44,7 @@ class ProcessingElement(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        self.widths = datapath_widths(config)
+        self.widths = hardware_widths(config)
         pipe = config.architecture.pipeline
         self.operand_delay = int(pipe.operand_register)
         terms = config.block_size if config.architecture.engine == "direct" else 1

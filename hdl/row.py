@@ -18,8 +18,9 @@ from chessrnn.hdl.memory import delay
 from chessrnn.hdl.part_shapes import select, shape_bits, shapes
 from chessrnn.model.circulant import circulant_indices
 from chessrnn.model.config import Config
-from chessrnn.model.datapath import DIGIT_BITS, datapath_widths, num_digits
 from chessrnn.model.schedule import adder_tree_latency, dot_product_latency, joined_sums
+from chessrnn.model.widths.hardware import hardware_widths
+from chessrnn.model.widths.sums import DIGIT_BITS, num_digits
 
 
 class Accumulator(wiring.Component):
@@ -119,7 +120,7 @@ class Row(wiring.Component):
     part_shape : In, if parts differ in shape
         Number of the shape of the part that the sum belongs to (``chessrnn.hdl.part_shapes``).
     sums : Out
-        Packed values of widths ``datapath_widths(config).sum``, ``latency`` cycles after the operands.
+        Packed values of widths ``hardware_widths(config).sum``, ``latency`` cycles after the operands.
 
     Attributes
     ----------
@@ -134,7 +135,7 @@ class Row(wiring.Component):
 
     def __init__(self, config: Config, lookahead: int, members: dict):
         self.config, self.lookahead = config, lookahead
-        self.widths = datapath_widths(config)
+        self.widths = hardware_widths(config)
         self.tile_cols = config.architecture.tile_cols
         self.tag_register = min(1, self.latency)
         members = members | {name: In(bits) for name, bits in shape_bits(config).items()}
@@ -178,7 +179,7 @@ class MultiplierRow(Row):
     """
 
     def __init__(self, config: Config, lookahead: int):
-        partial_bits = sum(datapath_widths(config).partial)
+        partial_bits = sum(hardware_widths(config).partial)
         self.levels = config.architecture.pipeline.adder_levels
         self.latency = adder_tree_latency(config.architecture.tile_cols, self.levels)
         super().__init__(config, lookahead, {"blocks": In(config.architecture.tile_cols * partial_bits)})
@@ -207,7 +208,7 @@ class CarrySaveRow(Row):
     """
 
     def __init__(self, config: Config, lookahead: int):
-        widths, cols = datapath_widths(config), config.architecture.tile_cols
+        widths, cols = hardware_widths(config), config.architecture.tile_cols
         self.group = config.architecture.pipeline.compressor_terms
         self.joined = joined_sums(self.group)
         self.latency = dot_product_latency(cols * widths.terms, self.group)

@@ -13,6 +13,7 @@ from chessrnn.hdl.memory import Ram, delay
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import bias_spec, cell_state_spec, held_gate_spec
 from chessrnn.model.schedule import activation_latency, cell_latency
+from chessrnn.model.widths.hardware import hardware_widths
 
 # Stages in the order of the gates.
 RESET, UPDATE, CANDIDATE = range(3)
@@ -71,9 +72,9 @@ class ResetFirstLane(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        config, q = self.config, self.config.quantization
+        config, q, widths = self.config, self.config.quantization, hardware_widths(self.config)
         gate, state = q.gate.fraction_bits, q.cell.fraction_bits
-        total, preact = Signal(signed(config.accumulator_bits)), Signal(signed(q.preact.width))
+        total, preact = Signal(signed(widths.accumulator)), Signal(signed(q.preact.width))
         stage = delay(m, self.stage, 1, "stage")
         # Gates whose sums have the same scale share one rounding.
         roundings = {frac: requantize(total, frac, q.preact) for frac in config.accumulator_fracs}
@@ -93,8 +94,10 @@ class ResetFirstLane(wiring.Component):
 
         is_reset = delay(m, stage == RESET, self.read_latency - 1, "is_reset")
         scale = Signal(signed(q.gate.width))
-        renewed = Signal(signed(2 * q.gate.width + 1))
-        kept = Signal(signed(q.gate.width + q.cell.width))
+        renewed, kept = (
+            Signal(signed(term.bits), name=name)
+            for name, term in zip(("renewed", "kept"), widths.cell_sums["state"].terms, strict=True)
+        )
         m.d.comb += [self.gate.eq(sigmoid), scale.eq(Mux(is_reset, sigmoid, self.held))]
         m.d.sync += [renewed.eq(((1 << gate) - self.held) * n), kept.eq(scale * self.c)]
         # R is delayed by one cycle, as N is rounded twice.

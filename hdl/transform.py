@@ -12,6 +12,7 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.arithmetic.requantize import resize
 from chessrnn.model import bilinear
 from chessrnn.model.schedule import inverse_transform_latency, transform_stages
+from chessrnn.model.widths.forms import form_widths
 
 
 def forms_layout(widths: Sequence[int]) -> data.StructLayout:
@@ -112,7 +113,7 @@ def _cyclic_inverse(adders: _Adders, products: list, size: int, bits: int) -> li
     """The elements modulo 2^bits, from the products of a cyclic convolution of ``size`` elements."""
     if size == 1:
         return products
-    # The sum before the halving needs one more bit: chessrnn.model.bilinear.modulus_bits.
+    # The sum before the halving needs one more bit: chessrnn.model.widths.forms.modulus_bits.
     half, below = size // 2, bits + 1
     count = len(products) - bilinear.num_negacyclic(half)
     plus = _cyclic_inverse(adders, products[:count], half, below)
@@ -172,7 +173,7 @@ class ForwardTransform(wiring.Component):
     Attributes
     ----------
     form_widths : list of int
-        ``chessrnn.model.bilinear.form_widths``.
+        ``chessrnn.model.widths.forms.form_widths``.
     adder_count : int
         Number of two-input adders and subtractors.
 
@@ -181,7 +182,7 @@ class ForwardTransform(wiring.Component):
 
     def __init__(self, block_size: int, element_width: int):
         self.block_size, self.element_width = block_size, element_width
-        self.form_widths = bilinear.form_widths(block_size, element_width)
+        self.form_widths = form_widths(block_size, element_width)
         super().__init__(
             {
                 "elements": In(data.ArrayLayout(signed(element_width), block_size)),
@@ -218,8 +219,8 @@ class InverseTransform(wiring.Component):
     block_size : int
         Elements of a block, k.
     form_widths : sequence of int
-        Bits of every sum: enough for its range, or ``chessrnn.model.bilinear.modulus_bits(k, output_width)``, see
-        ``chessrnn.model.bilinear.accumulator_widths``.
+        Bits of every sum: enough for its range, or ``chessrnn.model.widths.forms.modulus_bits(k, output_width)``, see
+        ``chessrnn.model.widths.forms.accumulator_widths``.
     output_width : int
         Bits of an element; the caller must know that elements fit.
     levels : int

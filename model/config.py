@@ -31,6 +31,18 @@ from chessrnn.model.output_plan import OutputPlan, output_plan
 from chessrnn.model.parts import CELL, PROJECTION, Part, parts_of
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.text_file import MAX_CONFIG_BYTES, parse_json, read_json, read_toml
+from chessrnn.model.widths.interval import Interval
+from chessrnn.model.widths.sums import (
+    MAX_ACCUMULATOR_BITS,
+    MAX_SUM_BITS,
+    RoundedTerms,
+    biased_interval,
+    cell_sums,
+    format_interval,
+    peephole_sum_interval,
+    products_interval,
+    union,
+)
 
 ENGINES = ("direct", "fast")
 ARITHMETICS = ("carry_save", "multiplier")
@@ -409,16 +421,16 @@ class Config:
         if given is not None:
             rule = f"at least {needed}, or the longest sum could overflow"
             require(needed <= given <= 64, "quantization.accumulator_bits", rule, given)
-        require(needed <= 48, "network sizes and formats", "such that the accumulator has at most 48 bits", needed)
+        rule = f"such that the accumulator has at most {MAX_ACCUMULATOR_BITS} bits"
+        require(needed <= MAX_ACCUMULATOR_BITS, "network sizes and formats", rule, needed)
         for gate, shift, frac in zip(self.gates, self.preact_shifts, self.quantization.weight_frac, strict=True):
             target = self.cell.sum_format
             rule = f"such that rounding to {target} drops 0 to 31 fraction bits of the accumulator (gate {gate})"
             require(0 <= shift <= 31, "quantization.weight_frac", rule, frac)
         for gate in self.cell.peepholes:
-            rule = (
-                f"such that the sum of a gate with its peephole product has at most 63 bits (gate {self.gates[gate]})"
-            )
-            good = self._peephole_sum_bits(gate) <= 63
+            rule = f"such that the sum of a gate with its peephole product has at most {MAX_SUM_BITS} bits"
+            rule += f" (gate {self.gates[gate]})"
+            good = self._peephole_sum_bits(gate) <= MAX_SUM_BITS
             require(good, "quantization.peephole", rule, str(self.quantization.peephole))
         if self.network.projection_size:
             h = self.quantization.h
@@ -544,7 +556,7 @@ class Config:
             self.num_output_blocks,
             self.bank_words,
             self.compression.output_block_size,
-            self.quantization.h.min,
+            self.quantization.h,
             self.output_size,
         )
 
@@ -744,25 +756,30 @@ class Config:
         return tuple(frac - target.fraction_bits for frac in self.accumulator_fracs)
 
     @property
-    def product_sum_bound(self) -> int:
-        """Greatest magnitude that W_x·x + W_h·h can take."""
-        from_x = -self.network.input_size * self.quantization.x.min
-        from_h = -self.output_size * self.quantization.h.min
-        from_inner = -self._inner_input_size * self.quantization.h.min
-        from_below = max(from_x, from_inner) if self.network.num_layers > 1 else from_x
-        projected = -self.network.hidden_size * self.quantization.h.min if self.network.projection_size else 0
-        return max(from_below + from_h, projected) * -self.weight_min
+    def product_sum_interval(self) -> Interval:
+        """Range of every row of a matrix product in any layer: of W_x·x + W_h·h, and of the projection."""
+        network, x, h = self.network, format_interval(self.quantization.x), format_interval(self.quantization.h)
+        matrices = [[(network.input_size, x), (self.output_size, h)]]
+        if network.num_layers > 1:
+            matrices.append([(self._inner_input_size, h), (self.output_size, h)])
+        if network.projection_size:
+            matrices.append([(network.hidden_size, format_interval(self.cell_output))])
+        weight = Interval(self.weight_min, self.weight_max)
+        return union([products_interval(weight, columns) for columns in matrices])
 
     @property
     def product_sum_bits(self) -> int:
         """Width of W_x·x + W_h·h: as given for the accumulator, or the narrowest that cannot overflow."""
-        return self.quantization.accumulator_bits or self.product_sum_bound.bit_length() + 1
+        return self.quantization.accumulator_bits or self.product_sum_interval.bits
 
     @property
     def min_accumulator_bits(self) -> int:
         """Narrowest width that no sum of products and bias can overflow."""
-        bound = self.product_sum_bound + (1 << (self.quantization.bias_bits - 1))
-        return bound.bit_length() + 1
+        return self._accumulator_interval.bits
+
+    @property
+    def _accumulator_interval(self) -> Interval:
+        return biased_interval(self.product_sum_interval, self.quantization.bias_bits)
 
     @property
     def accumulator_bits(self) -> int:
@@ -771,12 +788,14 @@ class Config:
 
     def _peephole_sum_bits(self, gate: int) -> int:
         """Width of the sum of a gate and its peephole product at their common scale, rounding constant included."""
-        q, sum_frac = self.quantization, self.accumulator_fracs[gate]
-        product_frac = q.peephole.fraction_bits + q.cell.fraction_bits
-        frac = max(sum_frac, product_frac)
-        bound = 1 << (self.min_accumulator_bits - 1 + frac - sum_frac)
-        bound += q.peephole.min * q.cell.min << (frac - product_frac)
-        return (bound + (1 << max(frac - q.preact.fraction_bits, 1) - 1)).bit_length() + 1
+        q, frac = self.quantization, self.accumulator_fracs[gate]
+        return peephole_sum_interval(self._accumulator_interval, frac, q.peephole, q.cell, q.preact).bits
+
+    @property
+    def cell_sums(self) -> dict[str, RoundedTerms]:
+        """The rounded sums of the cell update by name; see ``chessrnn.model.widths.sums.cell_sums``."""
+        q = self.quantization
+        return cell_sums(self.network.cell, q.preact, q.gate, q.cell, self.cell_output)
 
     def gate_table(self, gate: int) -> ActivationTable:
         """Table of the activation of gate number ``gate``, which must have one."""

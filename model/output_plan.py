@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from chessrnn.model import circulant
 from chessrnn.model.errors import require
+from chessrnn.model.qformat import QFormat
+from chessrnn.model.widths.sums import logit_interval
 
 WEIGHT_BITS, BIAS_BITS = 8, 32
 # Cycles from the last block read to the accumulated logit: memory, operands, products, their sum, accumulator.
@@ -83,7 +85,7 @@ def output_plan(
     blocks: int,
     bank_words: int,
     sharing: int,
-    h_min: int,
+    h: QFormat,
     output_size: int,
 ) -> OutputPlan | None:
     """Plan an output layer on chip; the result is ``None`` for a network without one.
@@ -100,8 +102,8 @@ def output_plan(
         Number of cycles of matrix work in a step, which the output layer must not exceed.
     sharing : int
         k_y, the block size of the circulant weights of the output layer.
-    h_min : int
-        Least code of h.
+    h : QFormat
+        Format of h.
     output_size : int
         Number of elements of h per step.
 
@@ -121,5 +123,5 @@ def output_plan(
     rule = f"a multiple of compression.output_block_size {sharing}"
     require(lanes is None or lanes % sharing == 0, "architecture.output_lanes", rule, lanes)
     lanes = lanes or least
-    largest = (1 << (BIAS_BITS - 1)) + output_size * -h_min * (1 << (WEIGHT_BITS - 1))
-    return OutputPlan(outputs, lanes, -(-outputs // lanes), blocks, largest.bit_length() + 1, sharing)
+    logit = logit_interval(WEIGHT_BITS, BIAS_BITS, output_size, h)
+    return OutputPlan(outputs, lanes, -(-outputs // lanes), blocks, logit.bits, sharing)

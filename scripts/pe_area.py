@@ -7,11 +7,11 @@ from pathlib import Path
 from chessrnn.hdl.verilog import generate
 from chessrnn.model.config import ARITHMETICS, ENGINES, FAST_BLOCK_SIZES, Config
 from chessrnn.model.cost.area import NAND2_AREA_90NM, SRAM_90NM, UTILISATION
-from chessrnn.model.datapath import datapath_widths
 from chessrnn.model.errors import require
 from chessrnn.model.files import make_folder, scratch_folder, write_atomic
 from chessrnn.model.presets import preset
 from chessrnn.model.progress import Progress
+from chessrnn.model.widths.hardware import hardware_widths
 from chessrnn.scripts.cli import command_parser, count
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.sim.synthesis.flow import Choices
@@ -107,7 +107,7 @@ def stored_transformed(rows: list[dict]) -> list[dict]:
     found = []
     for row in rows:
         if row["engine"] == "fast" and row["arithmetic"] == "carry_save":
-            widths = datapath_widths(config_of(row["block_size"], row["weight_bits"], "fast", "carry_save", 1))
+            widths = hardware_widths(config_of(row["block_size"], row["weight_bits"], "fast", "carry_save", 1))
             more = sum(widths.weight) - row["block_size"] * row["weight_bits"]
             saved = row["forward_transform"] * NAND2_AREA_90NM / UTILISATION
             found.append(

@@ -3,7 +3,7 @@
 from amaranth.hdl import Cat, Const, Value
 from amaranth.lib import data
 
-from chessrnn.model.datapath import num_digits
+from chessrnn.model.widths.sums import num_digits
 
 
 def digits_layout(width: int) -> data.ArrayLayout:
@@ -39,8 +39,3 @@ def partial_product(digit: data.View, multiplicand: Value) -> Value:
     twice = Cat(Const(0, 1), multiplicand) & digit.twice.replicate(bits)
     row = (once | twice) ^ digit.negative.replicate(bits)
     return Cat(row[:-1], ~row[-1])
-
-
-def partial_product_offset(width: int) -> int:
-    """The constant 2^width that :func:`partial_product` adds, for a multiplicand of ``width`` bits."""
-    return 1 << width

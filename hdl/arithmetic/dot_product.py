@@ -4,9 +4,9 @@ from amaranth.hdl import Const, Module, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from chessrnn.hdl.arithmetic.booth import digits_layout, partial_product, partial_product_offset, recode
+from chessrnn.hdl.arithmetic.booth import digits_layout, partial_product, recode
 from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum
-from chessrnn.model.datapath import num_digits
+from chessrnn.model.widths.sums import dot_product_bound, num_digits, partial_product_offset
 
 # Delay of a partial product in exclusive ors, the unit of ``chessrnn.hdl.arithmetic.carry_save``.
 PARTIAL_PRODUCT_DELAY = 2
@@ -47,9 +47,7 @@ class DotProduct(wiring.Component):
 
     def __init__(self, terms: int, weight_width: int, operand_width: int):
         self.terms, self.weight_width, self.operand_width = terms, weight_width, operand_width
-        rows = sum(4**digit for digit in range(num_digits(operand_width)))
-        self.offset = terms * rows * partial_product_offset(weight_width)
-        self.largest = self.offset + terms * (1 << (weight_width + operand_width - 2))
+        self.offset, self.largest = dot_product_bound(terms, weight_width, operand_width)
         self.width = self.largest.bit_length()
         super().__init__(
             {

@@ -12,6 +12,7 @@ from chessrnn.hdl.arithmetic.packing import split
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.model.config import Config
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
+from chessrnn.model.widths.hardware import hardware_widths
 
 
 class OutputLane(wiring.Component):
@@ -58,7 +59,7 @@ class OutputLane(wiring.Component):
         weights, elements = split(self.weights, [WEIGHT_BITS] * k), split(self.h, [bits] * k)
         registered = [Signal.like(weight, name=f"weight_{number}") for number, weight in enumerate(weights)]
         m.d.sync += [register.eq(weight) for register, weight in zip(registered, weights, strict=True)]
-        total = Signal(signed(WEIGHT_BITS + bits + (k - 1).bit_length()))
+        total = Signal(signed(hardware_widths(self.config).logit_products))
         if self.config.architecture.arithmetic == "carry_save":
             dot = DotProduct(k, WEIGHT_BITS, bits)
             m.submodules.dot = shared(dot, platform)

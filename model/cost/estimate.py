@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from chessrnn.model.config import Config
 from chessrnn.model.cost.area import logic_area_90nm, memory_area_90nm
-from chessrnn.model.datapath import datapath_widths, num_digits
 from chessrnn.model.memory_image import parameter_memories, state_memories
 from chessrnn.model.schedule import Schedule, adder_tree_latency, inverse_transform_latency, joined_sums
+from chessrnn.model.widths.hardware import hardware_widths
+from chessrnn.model.widths.sums import num_digits
 
 # Gate equivalents per bit; those of a multiplier per bit of one operand and bit of the other.
 GE_MULTIPLIER = 8.5
@@ -88,7 +89,7 @@ def _weight_stage(config: Config) -> float:
     """Gate equivalents of the path of a block of weights from its bank to the products."""
     pipe, bits = config.architecture.pipeline, config.quantization.weight_bits
     area = pipe.memory_register * config.weight_word_bits * GE_REGISTER
-    area += pipe.operand_register * sum(datapath_widths(config).weight) * GE_REGISTER
+    area += pipe.operand_register * sum(hardware_widths(config).weight) * GE_REGISTER
     if config.architecture.engine == "fast":
         area += transform_adders(config.block_size, False) * (bits + 2) * GE_ADDER
     return area
@@ -96,7 +97,7 @@ def _weight_stage(config: Config) -> float:
 
 def _multiplier_products(config: Config) -> tuple[float, float]:
     """Gate equivalents of the multipliers of a processing element, and of the adder trees of a tile row."""
-    arch, widths, pipe = config.architecture, datapath_widths(config), config.architecture.pipeline
+    arch, widths, pipe = config.architecture, hardware_widths(config), config.architecture.pipeline
     per_value = list(zip(widths.weight, widths.operand, strict=True))
     pairs = per_value * widths.terms
     products = sum(a * b for a, b in pairs) * GE_MULTIPLIER
@@ -108,7 +109,7 @@ def _multiplier_products(config: Config) -> tuple[float, float]:
 
 def _carry_save_products(config: Config) -> tuple[float, float]:
     """Gate equivalents of the Booth rows of a processing element, and of the compression of a tile row."""
-    arch, widths = config.architecture, datapath_widths(config)
+    arch, widths = config.architecture, hardware_widths(config)
     group = arch.pipeline.compressor_terms
     products = sums = 0.0
     for weight, operand in zip(widths.weight, widths.operand, strict=True):
@@ -127,7 +128,7 @@ def _carry_save_products(config: Config) -> tuple[float, float]:
 def estimate(config: Config) -> AreaEstimate:
     """Estimate the area of one design point."""
     arch, q, k = config.architecture, config.quantization, config.block_size
-    pipe, widths, schedule = arch.pipeline, datapath_widths(config), Schedule(config)
+    pipe, widths, schedule = arch.pipeline, hardware_widths(config), Schedule(config)
     rows, cols = arch.tile_rows, arch.tile_cols
     fast = arch.engine == "fast"
     products, row_sums = (_carry_save_products if arch.arithmetic == "carry_save" else _multiplier_products)(config)

@@ -18,12 +18,12 @@ from chessrnn.model.activation_tables import activation_table
 from chessrnn.model.cells import CELLS
 from chessrnn.model.circulant import expand
 from chessrnn.model.config import Config
-from chessrnn.model.datapath import datapath_widths
 from chessrnn.model.fixed_point import requantize as golden_requantize
 from chessrnn.model.memory_image import MemorySpec, pack
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.activation import activate
 from chessrnn.model.reference.cell_update import STAGED_UPDATES, UPDATES
+from chessrnn.model.widths.hardware import hardware_widths
 from chessrnn.sim.pysim import pump
 
 
@@ -216,7 +216,7 @@ PIPELINES = [
 @pytest.mark.parametrize("pipeline", range(len(PIPELINES)))
 def test_processing_element(engine, block_size, pipeline, rng):
     config = small_config(block_size=block_size, engine=engine, arithmetic="multiplier", pipeline=PIPELINES[pipeline])
-    element, widths = ProcessingElement(config), datapath_widths(config)
+    element, widths = ProcessingElement(config), hardware_widths(config)
     bits, count = config.quantization.weight_bits, 30
     weights = rng.integers(config.weight_min, config.weight_max + 1, size=(count, block_size))
     vectors = rng.integers(-128, 128, size=(count, block_size))

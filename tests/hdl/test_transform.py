@@ -9,6 +9,8 @@ from amaranth.sim import Simulator
 from chessrnn.hdl.arithmetic.multiplier import Multiplier
 from chessrnn.hdl.transform import ForwardTransform, InverseTransform, forward_adders, inverse_adders
 from chessrnn.model import bilinear
+from chessrnn.model.widths.forms import accumulator_widths
+from chessrnn.model.widths.interval import signed_bits, signed_interval
 
 SIZES = bilinear.FAST_BLOCK_SIZES
 
@@ -41,7 +43,7 @@ def fields(port) -> list:
 
 def element_vectors(k: int, bits: int, count: int) -> np.ndarray:
     """Vectors that drive every form to both ends of its range, then random ones."""
-    low, high = bilinear.signed_interval(bits)
+    low, high = signed_interval(bits)
     forward = bilinear.forward_matrix(k)
     random = np.random.default_rng(k).integers(low, high + 1, (count, k))
     return np.concatenate([np.where(forward > 0, low, high), np.where(forward > 0, high, low), random])
@@ -66,7 +68,7 @@ def test_forward_of_every_operand():
 @pytest.mark.parametrize(("spare_bits", "levels"), [(0, 0), (3, 1), (0, 2)])
 def test_inverse(k, weight_bits, spare_bits, levels):
     blocks, rng = 5, np.random.default_rng(k)
-    weight, element = bilinear.signed_interval(weight_bits), bilinear.signed_interval(8)
+    weight, element = signed_interval(weight_bits), signed_interval(8)
     w = rng.integers(weight.low, weight.high + 1, (60, blocks, k))
     x = rng.integers(element.low, element.high + 1, (60, blocks, k))
     w[0], x[0] = weight.low, element.low
@@ -74,8 +76,8 @@ def test_inverse(k, weight_bits, spare_bits, levels):
     forward = bilinear.forward_matrix(k)
     sums = ((w @ forward.T) * (x @ forward.T)).sum(axis=1)
     bound = blocks * k * weight.low * element.low
-    output_bits = bilinear.width_for(-bound, bound) + spare_bits
-    widths = bilinear.accumulator_widths(k, weight, [(blocks, element)], output_bits)
+    output_bits = signed_bits(-bound, bound) + spare_bits
+    widths = accumulator_widths(k, weight, [(blocks, element)], output_bits)
     half = np.array([1 << (width - 1) for width in widths])
     wrapped = (sums + half) % (2 * half) - half
     elements = evaluate(InverseTransform(k, widths, output_bits, levels), wrapped, "forms", "elements")
@@ -95,7 +97,7 @@ def test_adder_count(k, forward, inverse):
 @pytest.mark.parametrize(("a", "b"), [(8, 8), (9, 5), (3, 11), (2, 2), (10, 10)])
 @pytest.mark.parametrize("stages", [0, 1, 2])
 def test_multiplier(a, b, stages):
-    ranges = [bilinear.signed_interval(width) for width in (a, b)]
+    ranges = [signed_interval(width) for width in (a, b)]
     rng = np.random.default_rng(0)
     random = np.stack([rng.integers(r.low, r.high + 1, 60) for r in ranges], axis=1)
     pairs = [*itertools.product(*ranges), *random.tolist()]

@@ -8,7 +8,8 @@ import pytest
 from chessrnn.model.errors import UserError
 from chessrnn.model.presets import preset
 from chessrnn.model.reference.network import NetworkReference
-from chessrnn.model.widths import half, rounded_sum_bits, rounded_terms_bits, signed_bits
+from chessrnn.model.widths.interval import signed_bits
+from chessrnn.model.widths.sums import half, rounded_sum_bits, rounded_terms_bits
 from chessrnn.sim.boundary_values import extreme_weights
 from chessrnn.sim.pysim import beats_of, run_accelerator
 from chessrnn.sim.scenarios import FORMAT_WIDTHS, FRACTION_BITS, MIN_INTEGER_BITS

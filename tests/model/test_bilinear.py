@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from chessrnn.model import bilinear, circulant, config
-from chessrnn.model.bilinear import Interval
 from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.widths.forms import (
+    accumulator_widths,
+    form_ranges,
+    form_widths,
+    modulus_bits,
+    product_ranges,
+    sum_ranges,
+)
+from chessrnn.model.widths.interval import Interval, signed_bits, signed_interval
 
 SIZES = bilinear.FAST_BLOCK_SIZES
 
@@ -26,7 +34,7 @@ def direct(w: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def every_vector(k: int, bits: int) -> np.ndarray:
-    interval = bilinear.signed_interval(bits)
+    interval = signed_interval(bits)
     return np.array(list(itertools.product(range(interval.low, interval.high + 1), repeat=k)), dtype=np.int64)
 
 
@@ -56,7 +64,7 @@ def test_bilinear_identity(k):
 @pytest.mark.parametrize(("weight_bits", "element_bits"), [(2, 16), (4, 8), (8, 8)])
 def test_random_matrix(k, weight_bits, element_bits):
     rng = np.random.default_rng(k)
-    weights, elements = bilinear.signed_interval(weight_bits), bilinear.signed_interval(element_bits)
+    weights, elements = signed_interval(weight_bits), signed_interval(element_bits)
     defining = rng.integers(weights.low, weights.high + 1, (3, 5, k))
     x = rng.integers(elements.low, elements.high + 1, (20, 5, k))
     forward = bilinear.forward_matrix(k)
@@ -68,7 +76,7 @@ def test_random_matrix(k, weight_bits, element_bits):
 
 @pytest.mark.parametrize("k", SIZES)
 def test_extremes(k):
-    for a, b in itertools.product(bilinear.signed_interval(8), repeat=2):
+    for a, b in itertools.product(signed_interval(8), repeat=2):
         w, x = np.full(k, a), np.full(k, b)
         np.testing.assert_array_equal(fast(w, x), np.full(k, k * a * b))
 
@@ -79,8 +87,8 @@ def test_extremes(k):
      (-129, 0, 9), (5, 7, 4), (-7, -5, 4)],
 )  # fmt: skip
 def test_width_for(low, high, width):
-    assert bilinear.width_for(low, high) == width
-    interval = bilinear.signed_interval(width)
+    assert signed_bits(low, high) == width
+    interval = signed_interval(width)
     assert interval.low <= low and high <= interval.high
     narrower = Interval(-(1 << (width - 2)), (1 << (width - 2)) - 1) if width > 1 else Interval(1, 0)
     assert low < narrower.low or high > narrower.high
@@ -96,7 +104,7 @@ def extreme_vectors(k: int, interval: Interval) -> tuple[np.ndarray, np.ndarray]
 @pytest.mark.parametrize("interval", [Interval(-128, 127), Interval(-8, 7), Interval(0, 3)])
 def test_form_ranges_attained_and_never_exceeded(k, interval):
     forward = bilinear.forward_matrix(k)
-    ranges = np.array(bilinear.form_ranges(k, *interval))
+    ranges = np.array(form_ranges(k, *interval))
     least, greatest = extreme_vectors(k, interval)
     np.testing.assert_array_equal(np.einsum("nk,nk->n", forward, least), ranges[:, 0])
     np.testing.assert_array_equal(np.einsum("nk,nk->n", forward, greatest), ranges[:, 1])
@@ -107,7 +115,7 @@ def test_form_ranges_attained_and_never_exceeded(k, interval):
 
 def test_form_ranges_of_every_operand():
     forms = every_vector(4, 3) @ bilinear.forward_matrix(4).T
-    ranges = np.array(bilinear.form_ranges(4, -4, 3))
+    ranges = np.array(form_ranges(4, -4, 3))
     np.testing.assert_array_equal(forms.min(axis=0), ranges[:, 0])
     np.testing.assert_array_equal(forms.max(axis=0), ranges[:, 1])
 
@@ -115,20 +123,20 @@ def test_form_ranges_of_every_operand():
 def test_form_widths_grow_by_log2_of_the_terms():
     for k in SIZES:
         terms = np.abs(bilinear.forward_matrix(k)).sum(axis=1)
-        assert bilinear.form_widths(k, 8) == [8 + int(t).bit_length() - 1 for t in terms]
+        assert form_widths(k, 8) == [8 + int(t).bit_length() - 1 for t in terms]
 
 
 @pytest.mark.parametrize("k", SIZES)
 def test_product_and_sum_ranges_attained(k):
     weight, x, h = Interval(-8, 7), Interval(-128, 127), Interval(-4, 3)
-    products = bilinear.product_ranges(k, weight, x)
+    products = product_ranges(k, weight, x)
     forward = bilinear.forward_matrix(k)
     w_ends, x_ends = extreme_vectors(k, weight), extreme_vectors(k, x)
     for index, row in enumerate(forward):
         corners = [int((row @ w[index]) * (row @ v[index])) for w in w_ends for v in x_ends]
         assert (min(corners), max(corners)) == products[index]
-    sums = bilinear.sum_ranges(k, weight, [(3, x), (2, h)])
-    of_h = bilinear.product_ranges(k, weight, h)
+    sums = sum_ranges(k, weight, [(3, x), (2, h)])
+    of_h = product_ranges(k, weight, h)
     # Blocks are independent, so the sum attains the sum of the bounds of its blocks.
     expected = [Interval(3 * p.low + 2 * r.low, 3 * p.high + 2 * r.high) for p, r in zip(products, of_h, strict=True)]
     assert sums == expected
@@ -143,11 +151,11 @@ def wrap(values: np.ndarray, bits: int) -> np.ndarray:
 @pytest.mark.parametrize("weight_bits", [2, 4, 8])
 def test_wrapped_accumulators_give_exact_outputs(k, weight_bits):
     blocks, rng = 6, np.random.default_rng(k)
-    weight, element = bilinear.signed_interval(weight_bits), bilinear.signed_interval(8)
+    weight, element = signed_interval(weight_bits), signed_interval(8)
     bound = blocks * k * weight.low * element.low
-    output_bits = bilinear.width_for(-bound, bound)
-    widths = bilinear.accumulator_widths(k, weight, [(blocks, element)], output_bits)
-    assert all(a <= b for a, b in zip(widths, bilinear.modulus_bits(k, output_bits), strict=True))
+    output_bits = signed_bits(-bound, bound)
+    widths = accumulator_widths(k, weight, [(blocks, element)], output_bits)
+    assert all(a <= b for a, b in zip(widths, modulus_bits(k, output_bits), strict=True))
     forward = bilinear.forward_matrix(k)
     shape = (300, blocks, k)
     # Half of the operands are at their extremes, where sums wrap.
@@ -166,7 +174,7 @@ def test_modulus_is_tight(k):
     # With one bit less of any form, an output changes.
     output_bits = 20
     inverse = bilinear.inverse_matrix(k)
-    for index, bits in enumerate(bilinear.modulus_bits(k, output_bits)):
+    for index, bits in enumerate(modulus_bits(k, output_bits)):
         contribution = inverse[:, index] << (bits - 1)
         assert np.any((contribution >> bilinear.inverse_shift(k)) & ((1 << output_bits) - 1))
 
@@ -179,4 +187,4 @@ def test_bad_values():
     with pytest.raises(InvalidValueError, match="block_size must be one of 2, 4, 8, 16, not 3"):
         bilinear.forward_matrix(3)
     with pytest.raises(InvalidValueError, match="interval must be"):
-        bilinear.width_for(1, 0)
+        signed_bits(1, 0)

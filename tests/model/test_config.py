@@ -28,7 +28,7 @@ def test_random_configs_are_sound(seed):
     config = random_config(np.random.default_rng(seed))
     assert config.num_row_groups * config.architecture.tile_rows >= config.max_tile_rows
     assert config.num_col_groups * config.architecture.tile_cols >= config.num_col_blocks
-    assert 1 << (config.accumulator_bits - 1) > config.product_sum_bound
+    assert 1 << (config.accumulator_bits - 1) > config.product_sum_interval.high
 
 
 def test_fingerprints_tell_apart_what_matters():

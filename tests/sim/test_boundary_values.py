@@ -9,6 +9,8 @@ from chessrnn.model import bilinear
 from chessrnn.model.cells import CELLS
 from chessrnn.model.presets import preset
 from chessrnn.model.reference.layer import LayerReference
+from chessrnn.model.widths.forms import sum_ranges
+from chessrnn.model.widths.interval import signed_interval
 from chessrnn.sim import scenarios
 from chessrnn.sim.boundary_values import at_bounds, at_breakpoints, at_extremes, at_form_bounds, breakpoint_codes
 
@@ -38,7 +40,7 @@ def test_sums_reach_their_bounds(formats, rng):
     config = design(**settings, **{"architecture.state_ports": True})
     q, (bias_low, bias_high) = config.quantization, config.bias_format_min_max
     sums = [first_sums(at_bounds(config, rng, [2, 1])) for _ in range(4 * DRAWS)]
-    greatest = config.product_sum_bound + bias_high
+    greatest = config.product_sum_interval.high + bias_high
     least = bias_low + sum(
         size * min(fmt.min * config.weight_max, fmt.max * config.weight_min) for size, fmt in ((8, q.x), (12, q.h))
     )
@@ -50,8 +52,8 @@ def test_sums_reach_their_bounds(formats, rng):
 def test_sums_of_forms_reach_their_bounds(k, rng):
     sizes = {"network.input_size": 16, "network.hidden_size": 16, "compression.block_size": k}
     config = design(**sizes, **{"architecture.engine": "fast"})
-    interval, elements = (bilinear.signed_interval(bits) for bits in (8, config.quantization.x.width))
-    bounds = bilinear.sum_ranges(k, interval, [(config.num_input_blocks, elements)])
+    interval, elements = (signed_interval(bits) for bits in (8, config.quantization.x.width))
+    bounds = sum_ranges(k, interval, [(config.num_input_blocks, elements)])
     matrix, reached = bilinear.forward_matrix(k), Counter()
     for _ in range(DRAWS):
         drawn = at_form_bounds(config, rng, [1])

@@ -12,8 +12,8 @@ from amaranth.sim import Simulator
 from chessrnn.hdl.arithmetic.booth import digits_layout, partial_product, recode
 from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum, compress
 from chessrnn.hdl.arithmetic.dot_product import CarrySaveJoin, CarrySaveProduct, DotProduct
-from chessrnn.model import bilinear
-from chessrnn.model.datapath import DIGIT_BITS, num_digits
+from chessrnn.model.widths.interval import signed_interval
+from chessrnn.model.widths.sums import DIGIT_BITS, num_digits
 from chessrnn.sim.pysim import pump
 
 
@@ -48,7 +48,7 @@ def test_recode(width):
 
 
 def vectors(terms: int, weight_width: int, operand_width: int, count: int) -> list[tuple[list[int], list[int]]]:
-    ranges = [bilinear.signed_interval(width) for width in (weight_width, operand_width)]
+    ranges = [signed_interval(width) for width in (weight_width, operand_width)]
     rng = np.random.default_rng(terms)
     corners = [([a] * terms, [b] * terms) for a, b in itertools.product(*ranges)]
     pairs = [[rng.integers(r.low, r.high + 1, terms).tolist() for r in ranges] for _ in range(count)]

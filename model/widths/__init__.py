@@ -1,0 +1,1 @@
+"""Every width inside the hardware, each proven from the formats; ``chessrnn.model.widths.hardware`` is the entry."""
