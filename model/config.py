@@ -36,6 +36,7 @@ from chessrnn.model.widths.sums import (
     MAX_ACCUMULATOR_BITS,
     MAX_SUM_BITS,
     RoundedTerms,
+    accumulator_sum_bits,
     biased_interval,
     cell_sums,
     format_interval,
@@ -775,7 +776,7 @@ class Config:
     @property
     def min_accumulator_bits(self) -> int:
         """Narrowest width that no sum of products and bias can overflow."""
-        return self._accumulator_interval.bits
+        return accumulator_sum_bits(self._accumulator_interval)
 
     @property
     def _accumulator_interval(self) -> Interval:

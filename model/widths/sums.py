@@ -51,6 +51,15 @@ def biased_interval(products: Interval, bias_bits: int) -> Interval:
     return products.plus(signed_interval(bias_bits))
 
 
+def accumulator_sum_bits(sums: Interval) -> int:
+    """Width of an accumulator for sums from this interval, and for one more than its greatest.
+
+    Only where that is a power of two, the accumulator has a bit that no sum needs.  A narrower one would change designs
+    that are in use, such as the preset ``char64``.
+    """
+    return signed_bits(sums.low, sums.high + 1)
+
+
 def rounded_sum_bits(sum_bits: int, shift: int) -> int:
     """Width of a sum of ``sum_bits`` bits with the rounding constant added.
 

@@ -167,6 +167,8 @@ class Demand:
         rows = [total(*(scaled(product(self.weight, v), n) for n, v in matrix)) for matrix in self.matrices]
         self.sum = widest(rows)
         self.biased = total(self.sum, codes(q.bias_bits))
+        # The accumulator has room for one more than the greatest sum.
+        self.accumulator = bits(self.biased[0], self.biased[1] + 1)
 
     def half(self, frac: int, fmt) -> int:
         """The rounding constant from ``frac`` fraction bits to a format."""
@@ -175,7 +177,8 @@ class Demand:
     def rounded(self, gate: int) -> int:
         """Width of the sum of a gate with its bias and its rounding constant."""
         frac = self.config.accumulator_fracs[gate]
-        return bits(self.biased[0], self.biased[1] + self.half(frac, self.config.quantization.preact))
+        constant = self.half(frac, self.config.quantization.preact)
+        return bits(self.biased[0], self.biased[1] + max(constant, 1))
 
     def forms(self) -> list[int]:
         """Widths of the sums of forms: of their range, or of the bits that the inverse transform reads."""
@@ -261,12 +264,12 @@ def compare(config: Config, modules: dict[str, dict[str, int]], seen: Counter) -
     equal("c_next", lane["c_next"], q.cell.width) if config.cell.has_state else None
     equal("h", lane["h"], q.h.width)
     if "total" in lane:
-        equal("total of a lane of several stages", lane["total"], bits(*demand.biased))
+        equal("total of a lane of several stages", lane["total"], demand.accumulator)
         equal("kept", lane["kept"], bits(*product(codes(q.gate.width), codes(q.cell.width))))
         equal("renewed", lane["renewed"], 2 * q.gate.width + 1)
     for number, gate in enumerate(config.gates if config.cell.stages == 1 else ()):
         if config.cell.peepholes or config.cell.sum_format == "h":
-            equal("total", lane[f"total_{gate}"], bits(*demand.biased))
+            equal("total", lane[f"total_{gate}"], demand.accumulator)
         else:
             # Where no constant is added, a bit may be unused.
             equal("rounded total", lane[f"total_{gate}"], demand.rounded(number), spare=1)

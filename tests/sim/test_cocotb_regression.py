@@ -402,6 +402,19 @@ def test_a_sequence_goes_on_where_another_ended(contexts, tmp_path, rng):
 
 @pytest.mark.slow
 @pytest.mark.needs("icarus")
+def test_ten_thousand_steps(tmp_path, rng):
+    # Four sequences in turn cover each other's latency, so a step takes few cycles to simulate.
+    sizes = {"network.input_size": 2, "network.hidden_size": 2, "compression.block_size": 2}
+    tile = {"architecture.tile_rows": 4, "architecture.tile_cols": 2, "architecture.contexts": 4}
+    config = preset("tiny").replace({**sizes, **tile, "architecture.arithmetic": "multiplier"})
+    scenario = Scenario(random_weights(config, rng), random_sequences(config, rng, [2500] * 4))
+    emit(scenario.weights, tmp_path, "a long run")
+    [result] = simulate(tmp_path, [Run(scenario, name="long")], "icarus")
+    assert (scenario.num_steps, result.problems) == (10_000, [])
+
+
+@pytest.mark.slow
+@pytest.mark.needs("icarus")
 def test_characters_of_the_shipped_network(tmp_path):
     """What `make sim` does, in short: the shipped weights, a text, the next characters from the RTL's own h."""
     # Icarus takes minutes for the carry-save rows of a whole tile; `make sim` has Verilator for them.

@@ -12,6 +12,7 @@ from chessrnn.model.reference.activation import lookup
 from chessrnn.model.widths.interval import Interval, product_interval, signed_interval
 from chessrnn.model.widths.sums import (
     MAX_SUM_BITS,
+    accumulator_sum_bits,
     activated_interval,
     biased_interval,
     cell_sums,
@@ -48,6 +49,11 @@ def test_products_of_a_row(weight, x, h):
     products = products_interval(signed_interval(weight), columns)
     assert products == span(rows)
     assert biased_interval(products, 3) == Interval(min(rows) - 4, max(rows) + 3)
+
+
+def test_an_accumulator_has_room_for_one_more_than_the_greatest_sum():
+    assert [accumulator_sum_bits(Interval(-7, high)) for high in (6, 7, 8, 14, 15, 16)] == [4, 5, 5, 5, 6, 6]
+    assert accumulator_sum_bits(Interval(-9, 3)) == 5
 
 
 def test_union():
