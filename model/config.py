@@ -775,7 +775,7 @@ class Config:
 
     @property
     def min_accumulator_bits(self) -> int:
-        """Narrowest width that no sum of products and bias can overflow."""
+        """Width that no sum of products and bias can overflow; a given accumulator is at least as wide."""
         return accumulator_sum_bits(self._accumulator_interval)
 
     @property
