@@ -268,6 +268,8 @@ class Copy:
             os.chdir(self.tree)
             sys.path.insert(0, str(self.packages))
             os.environ["PYTHONPATH"] = str(self.packages)
+            # Errors are noticed without simulators, which the tests would otherwise hide from each other in every run.
+            os.environ["PATH"] = str(Path(sys.executable).parent)
             # A test that is killed leaves its temporary files here, where they are removed.
             os.environ["TMPDIR"] = tempfile.tempdir = str(self.packages.parent)
             import pytest
