@@ -30,7 +30,7 @@ find_python = for python in $(PYTHONS); do \
     done; \
     if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
-READER   = $(if $(filter %.onnx,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
+READER   = $(if $(filter %.onnx %.keras %.h5 %.hdf5,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
 TEST_EXTRAS = sim train import synth plot docs dev
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
 PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
@@ -75,7 +75,7 @@ silicon: .venv/.synth ## every design in every library beside the paper's (LIBER
 bless: .venv/.synth ## make the area and depth of today's small designs the baseline of tests
 	@$(RUN) -m chessrnn bless
 
-inspect: $(READER) ## layers, sizes and bytes of a model file (MODEL=file.pt, .safetensors or .onnx)
+inspect: $(READER) ## layers, sizes and bytes of a model file (MODEL=file.pt, .safetensors, .onnx or .keras)
 	@$(RUN) -m chessrnn inspect '$(MODEL)' $(ARGS)
 
 convert: $(READER) $(if $(findstring --sim,$(ARGS)),.venv/.sim) $(if $(findstring --retrain,$(ARGS)),.venv/.train) ## weight image of a model file's layers, retrained or not (MODEL=file ARGS="--k 8 --calibrate x.npy --retrain 2000 --sim verilator")

@@ -14,16 +14,17 @@ from chessrnn.scripts.cli import whole
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose a network in a model file and the size of its compressed weights."""
+    kinds = "state_dict (.pt, .pth, .bin, .ckpt, .safetensors), TorchScript, .onnx, .keras or .h5"
+    parser.add_argument("model", type=Path, metavar="MODEL", help=kinds)
     parser.add_argument(
-        "model", type=Path, metavar="MODEL", help="state_dict (.pt, .pth, .bin, .ckpt, .safetensors) or .onnx"
-    )
-    parser.add_argument(
-        "--prefix", metavar="NAME", help="beginning of the names of the network: those of a module, or of ONNX nodes"
+        "--prefix",
+        metavar="NAME",
+        help="network of several: beginning of the names of a module or of ONNX nodes, or a Keras layer",
     )
     parser.add_argument(
         "--output-layer",
         metavar="NAME",
-        help="linear layer of a state_dict behind the last recurrent one, or none; default the only one that fits",
+        help="linear layer behind the last recurrent one (not of .onnx), or none; default the only one that fits",
     )
     parser.add_argument(
         "--inputs",

@@ -6,8 +6,9 @@ from pathlib import Path
 from chessrnn.model.errors import InvalidFileError
 
 # Beginning of a file, its format, and one way on.
+HDF5, KERAS = "a Keras or HDF5 file", "a Keras model"
 SIGNATURES = (
-    (b"\x89HDF\r\n\x1a\n", "a Keras or HDF5 file", "export it with model.export(FILE, format='onnx')"),
+    (b"\x89HDF\r\n\x1a\n", HDF5, "call it .h5"),
     (b"GGUF", "a GGUF file", "use the PyTorch model that it was made from"),
     (b"lmgg", "a GGML file", "use the PyTorch model that it was made from"),
     (b"fmgg", "a GGML file", "use the PyTorch model that it was made from"),
@@ -21,7 +22,7 @@ OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 PICKLE = ("a pickle of Python objects", "save its weights by their PyTorch names with safetensors.numpy.save_file")
 # Names in an archive, its format, and one way on.
 ARCHIVES = (
-    ("model.weights.h5", "a Keras model", "export it with model.export(FILE, format='onnx')"),
+    ("model.weights.h5", KERAS, "call it .keras"),
     ("saved_model.pb", "a model of TensorFlow", "convert it with tf2onnx"),
     ("archive_format", "an archive of torch.export", "save model.state_dict() of the module"),
 )
@@ -46,7 +47,7 @@ def is_torchscript(path: Path) -> bool:
     return {"data.pkl", "constants.pkl"} <= names
 
 
-def check_kind(path: Path, readable: str) -> None:
+def check_kind(path: Path, readable: str, expected: str = "") -> None:
     """Reject a file of a known format that is not read here.
 
     Parameters
@@ -55,6 +56,8 @@ def check_kind(path: Path, readable: str) -> None:
         An existing file.
     readable : str
         Formats that are read, for the message.
+    expected : str
+        Format among those recognised here that the caller does read.
 
     Raises
     ------
@@ -76,5 +79,5 @@ def check_kind(path: Path, readable: str) -> None:
             found = _archive_kind(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise InvalidFileError(f"{path} must be {readable}: {error}") from None
-    if found is not None:
+    if found is not None and found[0] != expected:
         raise InvalidFileError(f"{path} must be {readable}, not {found[0]}: {found[1]}")

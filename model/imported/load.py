@@ -5,7 +5,7 @@ from pathlib import Path
 
 from chessrnn.model.errors import InvalidFileError, MissingToolError, require, shown
 from chessrnn.model.files import require_file
-from chessrnn.model.imported.file_kind import check_kind
+from chessrnn.model.imported.file_kind import HDF5, KERAS, check_kind
 from chessrnn.model.imported.input_arrays import load_arrays
 from chessrnn.model.imported.linear_layer import NONE
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
@@ -20,7 +20,9 @@ READERS = {
     ".safetensors": ("chessrnn.model.imported.safetensors_file", "open_safetensors"),
     **dict.fromkeys((".jit", ".ts"), ("chessrnn.model.imported.torchscript_file", "open_torchscript")),
 }
-READABLE = "a state_dict (.pt or .safetensors) or an ONNX model"
+# File name endings of Keras, with the format that files of that name have.
+KERAS_SUFFIXES = {".keras": KERAS, ".h5": HDF5, ".hdf5": HDF5}
+READABLE = "a state_dict (.pt or .safetensors), an ONNX or a Keras model"
 
 
 def open_tensors(path: str | Path) -> TensorFile:
@@ -58,11 +60,11 @@ def load_network(
     Parameters
     ----------
     path : path
-        ``.onnx``, ``.safetensors``, a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``, ``.ckpt``), or a TorchScript
-        archive (also ``.jit``, ``.ts``).
+        ``.onnx``, ``.safetensors``, a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``, ``.ckpt``), a TorchScript
+        archive (also ``.jit``, ``.ts``), or a Keras model (``.keras``, ``.h5``).
     prefix : str, optional
         Chooses one network of several: by the module's name in a state_dict, by the beginning of the nodes' names in
-        ONNX.
+        ONNX, by the name of a layer in Keras.
     activation : str, optional
         ``"relu"`` or ``"tanh"`` for a ``torch.nn.RNN``, whose state_dict does not store it.
     inputs : path, optional
@@ -81,10 +83,21 @@ def load_network(
     path = Path(path)
     suffix = path.suffix.lower()
     require_file(path, READABLE)
+    if suffix in KERAS_SUFFIXES:
+        check_kind(path, READABLE, KERAS_SUFFIXES[suffix])
+        require(inputs is None, "--inputs", "left out for files other than ONNX models", str(inputs))
+        require(activation is None, "--activation", "left out for a Keras model, which stores it", activation)
+        try:
+            from chessrnn.model.imported.keras_file import network_from_keras
+        except ImportError:
+            raise MissingToolError("h5py must be installed to read a Keras model: pip install h5py") from None
+        return network_from_keras(path, prefix, output_layer)
     check_kind(path, READABLE)
     if suffix != ".onnx":
         if suffix not in READERS:
-            raise InvalidFileError(f"{path} must be a file {', '.join(('.onnx', *READERS))}, not {shown(suffix)}")
+            raise InvalidFileError(
+                f"{path} must be a file {', '.join(('.onnx', *READERS, *KERAS_SUFFIXES))}, not {shown(suffix)}"
+            )
         require(inputs is None, "--inputs", "left out for files other than ONNX models", str(inputs))
         return network_from_tensors(open_tensors(path), prefix, activation, output_layer)
     rule = "left out for an ONNX model, whose linear layers stay with the host"

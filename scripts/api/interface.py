@@ -35,8 +35,8 @@ def load_network(source: Any, prefix: str | None = None, activation: str | None 
     Parameters
     ----------
     source : path, torch.nn.Module, or mapping of str to array
-        A model file (``.onnx``, ``.safetensors``, or what ``torch.save`` wrote), a module, or a ``state_dict``.
-        Nothing in a file is executed.
+        A model file (``.onnx``, ``.keras``, ``.safetensors``, or what ``torch.save`` wrote), a module, or a
+        ``state_dict``.  Nothing in a file is executed.
     prefix : str, optional
         Which network of several: the module's name in a ``state_dict``, or the beginning of the nodes' names in ONNX.
     activation : str, optional

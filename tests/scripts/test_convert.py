@@ -376,7 +376,10 @@ def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys)
         ),
         ([one, "--learning-rate", 1], "--learning-rate must be left out without --retrain, not 1.0"),
         ([one, "--steps", 4], "--steps must be left out without --sim, not 4"),
-        ([tmp_path / "none.pt"], "must be a state_dict (.pt or .safetensors) or an ONNX model, not a missing file"),
+        (
+            [tmp_path / "none.pt"],
+            "must be a state_dict (.pt or .safetensors), an ONNX or a Keras model, not a missing",
+        ),
     ):
         status, out, err = command(convert, [*arguments, "--output", tmp_path / "out"], capsys)
         assert (status, out) == (2, ""), arguments

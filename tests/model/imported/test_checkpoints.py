@@ -76,7 +76,8 @@ def test_modules_in_dictionaries_of_their_own(tmp_path):
     torch.save({"encoder": encoder.state_dict(), "head": head.state_dict(), "config": {"width": 5}}, tmp_path / "a.pt")
     network = load_network(tmp_path / "a.pt")
     assert_equal(network, encoder)
-    assert network.ignored == ("head.weight [2, 5]", "head.bias [2]")
+    assert (network.linear.name, network.ignored) == ("head", ())
+    assert load_network(tmp_path / "a.pt", output_layer="none").ignored == ("head.weight [2, 5]", "head.bias [2]")
 
 
 def test_dictionaries_that_contain_themselves(tmp_path):
@@ -119,7 +120,8 @@ def test_torchscript_archives(kind, name, tmp_path):
         for field, tensor in (("w_x", "weight_ih"), ("w_h", "weight_hh"), ("bias_x", "bias_ih"), ("bias_h", "bias_hh")):
             wanted = getattr(model.rnn, f"{tensor}_l0{suffix}").detach().double().numpy()
             np.testing.assert_array_equal(getattr(weights[index], field), wanted)
-    assert set(network.ignored) == {"fc.weight [2, 10]", "fc.bias [2]"}
+    assert (network.linear.name, network.ignored) == ("fc", ())
+    np.testing.assert_array_equal(network.linear.weight, model.fc.weight.detach().double().numpy())
 
 
 def test_traced_archives_and_a_prefix(tmp_path):
@@ -236,8 +238,8 @@ def npz():
 
 
 KINDS = [
-    (b"\x89HDF\r\n\x1a\n" + bytes(90), "a Keras or HDF5 file: export it with model.export.*"),
-    (zipped("metadata.json", "config.json", "model.weights.h5"), "a Keras model: export it with model.export.*"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(90), "a Keras or HDF5 file: call it .h5"),
+    (zipped("metadata.json", "config.json", "model.weights.h5"), "a Keras model: call it .keras"),
     (b"GGUF" + bytes(90), "a GGUF file: use the PyTorch model that it was made from"),
     (b"lmgg" + bytes(90), "a GGML file: use the PyTorch model that it was made from"),
     (b"\x1c\0\0\0TFL3" + bytes(90), "a TensorFlow Lite model: convert the Keras model that it was made from .*tf2onnx"),
@@ -251,9 +253,11 @@ KINDS = [
 
 @pytest.mark.parametrize(("content", "message"), KINDS, ids=range(len(KINDS)))
 def test_other_formats_are_recognised_by_their_content(content, message, tmp_path):
-    for name in ("a.bin", "a.pt", "a.onnx", "a.h5", "a.safetensors"):
+    # A file .h5 may be one of HDF5.
+    other = "a.keras" if content.startswith(b"\x89HDF") else "a.h5"
+    for name in ("a.bin", "a.pt", "a.onnx", other, "a.safetensors"):
         (tmp_path / name).write_bytes(content)
-        readable = r"a state_dict \(\.pt or \.safetensors\) or an ONNX model"
+        readable = r"a state_dict \(\.pt or \.safetensors\), an ONNX or a Keras model"
         rejected(tmp_path / name, f"FILE must be {readable}, not {message}")
 
 

@@ -113,7 +113,7 @@ def test_code_in_a_pickle_never_runs(tmp_path):
         ("e.onnx", pickle.dumps(Harmful(target))),
     ):
         (tmp_path / name).write_bytes(content)
-        kinds = "must be a (readable state_dict:|state_dict .* or an ONNX model, not a pickle of Python objects:)"
+        kinds = "must be a (readable state_dict:|state_dict .* or a Keras model, not a pickle of Python objects:)"
         refused(tmp_path / name, kinds)
         assert not target.exists()
     refused(tmp_path / "a.pt", "it needs the code of (posix|os).mkdir; save model.state_dict\\(\\) alone")
@@ -163,7 +163,8 @@ BYTES = [
     ("a.safetensors", header({"weight_ih_l0": {"dtype": "F32", "shape": [1], "data_offsets": [0, 1 << 40]}}),
      "must be a whole safetensors file"),
     ("a.onnx", b"\x08\x07garbage", "must be a whole ONNX model"),
-    ("a.h5", b"x", "must be a file \\.onnx, \\.pt, .*, not '\\.h5'"),
+    ("a.net", b"x", "must be a file \\.onnx, \\.pt, .*, not '\\.net'"),
+    ("a.h5", b"x", "must be a whole HDF5 file: "),
 ]  # fmt: skip
 
 
@@ -175,7 +176,7 @@ def test_bytes(name, content, message, tmp_path):
 
 @pytest.mark.parametrize("name", ["a.pt", "a.safetensors", "a.onnx"])
 def test_missing_file_and_folder(name, tmp_path):
-    refused(tmp_path / name, "must be a(n| )[\\w ().]+, not a missing file")
+    refused(tmp_path / name, "must be a(n| )[\\w (),.]+, not a missing file")
     (tmp_path / name).mkdir()
     refused(tmp_path / name, "not a folder")
 
