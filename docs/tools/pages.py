@@ -38,6 +38,19 @@ API_ORDER = (
     "load_network", "compress", "load_weights", "predict", "emit", "simulate", "report", "synthesize", "preset",
     "Reference", "Schedule", "Config",
 )  # fmt: skip
+# Names of chessrnn.torch, which is not imported here since it needs torch: module in model.training, and heading.
+TORCH_NAMES = {
+    "LSTM": ("recurrent_modules", "chessrnn.torch.LSTM"),
+    "GRU": ("recurrent_modules", "chessrnn.torch.GRU"),
+    "RNN": ("recurrent_modules", "chessrnn.torch.RNN"),
+    "Recurrent": ("recurrent_modules", "Methods of LSTM, GRU and RNN"),
+    "compress": ("whole_models", "chessrnn.torch.compress"),
+    "compressed": ("whole_models", "chessrnn.torch.compressed"),
+    "uncompressed": ("whole_models", "chessrnn.torch.uncompressed"),
+    "stage": ("whole_models", "chessrnn.torch.stage"),
+    "StageSchedule": ("whole_models", "chessrnn.torch.StageSchedule"),
+    "export": ("whole_models", "chessrnn.torch.export"),
+}
 HELP_COLUMNS = "90"
 UNIT = re.compile(r"(\d) (%|FO4|GHz|LSB|MHz|TOPS|kB|mm²|nm\b|points|µs|×)")
 ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):(?=<code>)")
@@ -211,6 +224,21 @@ def api_page() -> str:
             "    options:",
             f"      heading: chessrnn.{name}",
             f"      toc_label: {name}",
+            "",
+        ]
+    lines += [
+        "## chessrnn.torch",
+        "",
+        "Modules for training loops of your own: `import chessrnn.torch`. [Your own training",
+        "loop](../tutorials/own-training.md) shows them at work.",
+        "",
+    ]
+    for name, (module, heading) in TORCH_NAMES.items():
+        lines += [
+            f"::: chessrnn.model.training.{module}.{name}",
+            "    options:",
+            f"      heading: {heading}",
+            f"      toc_label: {heading.removeprefix('chessrnn.')}",
             "",
         ]
     return "\n".join(lines)

@@ -569,27 +569,23 @@ def run_direction(
     sizes, counts = torch.unique_consecutive(batch_sizes, return_counts=True)
     starts = torch.cumsum(sizes * counts, 0) - sizes * counts
     parts = list(zip(sizes.tolist(), counts.tolist(), starts.tolist(), strict=True))
-    state: tuple[torch.Tensor, ...] | None = None
     outputs, finished = [], []
+    h, c = (part[:0] if is_reverse else part for part in first)
     # Between two times at which sequences end or, in reverse, begin, all of them run together.
     for size, count, start in reversed(parts) if is_reverse else parts:
         rows = from_x[start : start + size * count].unflatten(0, (count, size))
-        if state is None:
-            state = tuple(part[:size] for part in first)
-        elif is_reverse:
-            have = len(state[0])
-            state = tuple(
-                torch.cat([part, begin[have:size].to(part.dtype)]) for part, begin in zip(state, first, strict=True)
-            )
+        if is_reverse:
+            begin_h, begin_c = (part[len(h) : size] for part in first)
+            h, c = torch.cat([h, begin_h.to(h.dtype)]), torch.cat([c, begin_c.to(c.dtype)])
+            rows = rows.flip(0)
         else:
-            finished.append(tuple(part[size:] for part in state))
-            state = tuple(part[:size] for part in state)
-        out, state = layer.recur(rows.flip(0) if is_reverse else rows, plan, state)
+            finished.append((h[size:], c[size:]))
+            h, c = h[:size], c[:size]
+        out, (h, c) = layer.recur(rows, plan, (h, c))
         outputs.append((out.flip(0) if is_reverse else out).flatten(0, 1))
     outputs = outputs[::-1] if is_reverse else outputs
-    assert state is not None
-    h, c = (torch.cat(part) for part in zip(state, *finished[::-1], strict=True))
-    return torch.cat(outputs), (h, c)
+    all_h, all_c = (torch.cat(part) for part in zip((h, c), *finished[::-1], strict=True))
+    return torch.cat(outputs), (all_h, all_c)
 
 
 def _arrays(dense: nn.Module) -> dict[str, np.ndarray]:

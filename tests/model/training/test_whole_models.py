@@ -1,6 +1,11 @@
 """Recurrent layers of whole models: swapped in place, moved from stage to stage, exported to files of a design."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +19,9 @@ from chessrnn.model.fixed_point import quantize
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.scripts import verilog
+
+ROOT = Path(__file__).resolve().parents[3]
+TUTORIAL = ROOT / "docs" / "tutorials" / "own-training.md"
 
 
 @pytest.fixture(autouse=True)
@@ -205,3 +213,54 @@ def test_wrong_arguments_are_named(call, message):
         call()
     assert str(raised.value).startswith(message)
     assert len(str(raised.value)) < 200
+
+
+@pytest.mark.slow
+def test_the_example_ends_with_verilog(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "train_to_verilog.py"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    shown = re.search(r"train_to_verilog.py\n(.*?)```", TUTORIAL.read_text(encoding="utf-8"), re.DOTALL)
+    assert done.stdout == shown[1]
+    assert (tmp_path / "build" / "tones" / "lstm" / "accelerator.v").exists()
+
+
+# One of two processes with half of the batch each.
+PROCESS = """
+import sys
+import torch
+import chessrnn.torch
+from torch.nn.parallel import DistributedDataParallel
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.manual_seed(3)
+x = torch.randn(6, 4, 5)
+model = chessrnn.torch.compress(torch.nn.Sequential(torch.nn.GRU(5, 8)), calibration=x)[0].stage("quantized")
+model(x)[0].square().mean().backward()
+expected = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+model.zero_grad()
+store = torch.distributed.FileStore(folder + "/store", 2)
+torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
+wrapped = DistributedDataParallel(model)
+wrapped(x[:, 2 * rank : 2 * rank + 2])[0].square().mean().backward()
+found = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+torch.testing.assert_close(found, expected)
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_gradients_of_two_processes_are_joined(tmp_path):
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROCESS, str(rank), str(tmp_path)],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    printed = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], printed
