@@ -193,7 +193,7 @@ class StageSchedule:
     Raises
     ------
     UserError
-        A stage is unknown, or a number is negative.
+        The model has no compressed layers, a stage is unknown, or a number is negative.
 
     Examples
     --------
@@ -204,6 +204,7 @@ class StageSchedule:
     """
 
     def __init__(self, model: nn.Module, **begin: int):
+        require(bool(compressed(model)), "model", "one with compressed layers", type(model).__name__)
         for name, updates in begin.items():
             require(name in STAGES, "stage", f"one of {', '.join(STAGES)}", name)
             require_type(updates, int, name, "a number of updates")
@@ -211,28 +212,30 @@ class StageSchedule:
         self.model, self.begin, self.updates = model, dict(sorted(begin.items(), key=lambda item: item[1])), 0
         self._enter()
 
-    def step(self) -> str | None:
+    def step(self) -> str:
         """Count an update, change the stage if one begins, and return the present one.
 
         Call it after the optimizer's step; with Lightning, in ``on_train_batch_end``.
         """
         self.updates += 1
-        return self._enter()
+        if self.updates in self.begin.values():
+            self._enter()
+        return next(iter(compressed(self.model).values())).current_stage
 
-    def _enter(self) -> str | None:
-        names = [name for name, updates in self.begin.items() if updates <= self.updates]
-        if names and self.begin[names[-1]] == self.updates:
-            stage(self.model, names[-1])
-        found = list(compressed(self.model).values())
-        return found[0].current_stage if found else None
+    def _enter(self) -> None:
+        """Set the stage that the number of updates asks for, unless it is set already."""
+        due = [name for name, updates in self.begin.items() if updates <= self.updates]
+        if due and any(module.current_stage != due[-1] for module in compressed(self.model).values()):
+            stage(self.model, due[-1])
 
     def state_dict(self) -> dict[str, int]:
-        """Return the number of updates; the stage itself is in the model's ``state_dict``."""
+        """Return the number of updates; stage and formats are in the model's ``state_dict``."""
         return {"updates": self.updates}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Restore the number of updates."""
+        """Restore the number of updates; load the model's ``state_dict`` before."""
         self.updates = state["updates"]
+        self._enter()
 
 
 def export(model: nn.Module, folder: str | Path, settings: Mapping[str, Any] | None = None) -> dict[str, DesignFiles]:

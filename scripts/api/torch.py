@@ -25,6 +25,13 @@ Examples
 True
 """
 
+from importlib.util import find_spec
+
+from chessrnn.model.errors import MissingToolError
+
+if find_spec("torch") is None:
+    raise MissingToolError("torch must be installed for chessrnn.torch: pip install torch==2.13.0")
+
 from chessrnn.model.training.recurrent_modules import GRU, LSTM, RNN
 from chessrnn.model.training.whole_models import StageSchedule, compress, compressed, export, stage, uncompressed
 

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn.utils.rnn import pack_padded_sequence
 
 import chessrnn.torch
@@ -189,11 +190,13 @@ def test_state_dict_restores_the_integers(name, seeded, tmp_path):
     x = 3 * torch.randn(7, 4, 6)
     output, _ = module.stage("quantized")(x)
     torch.save(module.state_dict(), tmp_path / "module.pt")
+    save_file(module.state_dict(), tmp_path / "module.safetensors")
     kind, own = CELLS[name]
     fresh = getattr(chessrnn.torch, kind)(6, 10, 2, **own)
-    fresh.load_state_dict(torch.load(tmp_path / "module.pt", weights_only=True))
-    assert fresh.current_stage == "quantized" and fresh.config == module.config
-    assert torch.equal(fresh(x)[0], output)
+    for state in (torch.load(tmp_path / "module.pt", weights_only=True), load_file(tmp_path / "module.safetensors")):
+        fresh.stage("float").load_state_dict(state)
+        assert fresh.current_stage == "quantized" and fresh.config == module.config
+        assert torch.equal(fresh(x)[0], output)
     assert torch.equal(copy.deepcopy(module)(x)[0], output)
 
 
@@ -225,6 +228,10 @@ def test_state_dict_of_another_module_is_refused(seeded):
         (lambda: chessrnn.torch.LSTM(6, 10)([1.0]), "input must be a tensor or a PackedSequence, not [1.0]"),
         (lambda: chessrnn.torch.LSTM(6, 10)(torch.zeros(2, 3, 5)), "input must be of 6 elements per step, not (2, 3"),
         (lambda: chessrnn.torch.LSTM(6, 10)(torch.zeros(0, 3, 6)), "input must be of at least one step"),
+        (
+            lambda: chessrnn.torch.LSTM(6, 10)(torch.zeros(1, 1, 6, device="meta")),
+            "input must be on the device cpu, not 'meta'",
+        ),
         (lambda: chessrnn.torch.LSTM(6, 10)(torch.zeros(6)), "input must be of 2 or 3 axes, not (6,)"),
         (lambda: chessrnn.torch.LSTM(6, 10)(torch.zeros(1, 1, 6).long()), "input must be of a floating-point type"),
         (lambda: chessrnn.torch.LSTM(6, 10)(torch.zeros(1, 1, 6), 3), "hx must be a pair (h, c) of tensors, not 'int'"),

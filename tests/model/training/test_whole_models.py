@@ -131,7 +131,9 @@ def test_stages_follow_a_schedule():
     schedule = chessrnn.torch.StageSchedule(model, approximate=1, quantized=3)
     assert schedule.step() == "approximate"
     again = chessrnn.torch.StageSchedule(model, approximate=1, quantized=3)
+    chessrnn.torch.stage(model, "float")
     again.load_state_dict(schedule.state_dict())
+    assert model.again.current_stage == "approximate"
     assert [again.step() for _ in range(3)] == ["approximate", "quantized", "quantized"]
     assert model.again.current_stage == "quantized"
 
@@ -202,10 +204,17 @@ def test_the_emitted_design_computes_the_integers_of_the_module(kind, options, t
             "settings must be of fields of the architecture, not 'quantization.x'",
         ),
         (
-            lambda: chessrnn.torch.StageSchedule(Model(), integer=3),
+            lambda: chessrnn.torch.StageSchedule(Model(), float=3),
+            "model must be one with compressed layers, not 'Model'",
+        ),
+        (
+            lambda: chessrnn.torch.StageSchedule(chessrnn.torch.RNN(2, 4), integer=3),
             "stage must be one of float, approximate, quantized",
         ),
-        (lambda: chessrnn.torch.StageSchedule(Model(), quantized=-1), "quantized must be at least 0, not -1"),
+        (
+            lambda: chessrnn.torch.StageSchedule(chessrnn.torch.RNN(2, 4), quantized=-1),
+            "quantized must be at least 0, not -1",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(call, message):
