@@ -93,9 +93,10 @@ def test_wheel_carries_its_data(installed, tmp_path):
         "from pathlib import Path; from chessrnn.sim.lint import WAIVERS;"
         "from chessrnn.sim.synthesis.opensta import SDC;"
         "import chessrnn; print(WAIVERS.exists(), SDC.exists(), chessrnn.load_weights('char64').config.name,"
-        "(Path(chessrnn.__file__).parent / 'py.typed').exists())"
+        "(Path(chessrnn.__file__).parent / 'py.typed').exists(),"
+        "len(list((Path(chessrnn.__file__).parent / 'sim' / 'report_page').glob('page.*'))))"
     )
-    assert run(installed / "python", "-c", code, cwd=tmp_path) == "True True char64 True\n"
+    assert run(installed / "python", "-c", code, cwd=tmp_path) == "True True char64 True 3\n"
 
 
 @pytest.mark.needs("icarus")

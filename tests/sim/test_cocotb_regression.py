@@ -10,8 +10,9 @@ from chessrnn.model.weight_image import WeightImage
 from chessrnn.model.weights import random_weights
 from chessrnn.scripts.fuzz import make_runs
 from chessrnn.scripts.weight_arguments import SHIPPED
-from chessrnn.sim.build import emit
-from chessrnn.sim.manifest import replace_file
+from chessrnn.sim.build import VERILOG_FILE, emit
+from chessrnn.sim.manifest import file_digest, replace_file
+from chessrnn.sim.recorded_run import excerpt, predicted, read_record
 from chessrnn.sim.runner import Run, simulate
 from chessrnn.sim.scenarios import Scenario, continued, random_sequences, random_state
 from chessrnn.sim.stalls import StallPattern
@@ -315,6 +316,11 @@ def problems(directory, weights, runs, simulator) -> list[str]:
     assert len(results) == len(runs)
     for result in results:
         assert result.issues == result.run.scenario.config.bank_words * result.run.scenario.num_steps
+    record = read_record(directory, weights.config, file_digest(directory / VERILOG_FILE))
+    assert (record is None) == all(not run.unstalled for run in runs)
+    if record is not None:
+        # Every single beat and issue, where the comparison above has the first and the last of each step.
+        assert record.trace == predicted(weights.config, excerpt(weights.config, record.lengths), record.loads)
     return [f"{result.run.name}: {problem}" for result in results for problem in result.problems]
 
 
