@@ -31,13 +31,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def folder_of(args: argparse.Namespace, config: Config) -> Path:
-    """Build folder that ``--config`` names itself, or the one of the configuration."""
+def named_folder(args: argparse.Namespace) -> Path | None:
+    """Build folder that ``--config`` names by itself or by its ``config.json``; ``None`` where it names none."""
     given = Path(args.config)
     if given.name == CONFIG_FILE:
         given = given.parent
     is_build = args.config not in PRESETS and not args.settings and (given / MANIFEST_FILE).is_file()
-    return given if is_build else BUILD / config.name
+    return given if is_build else None
 
 
 def holds(folder: Path, config: Config) -> bool:
@@ -58,9 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     chosen = None
     if args.weights is not None or args.random_weights is not None:
         chosen = weights_from(args, config)
-    folder = BUILD / config.name if chosen else folder_of(args, config)
+    named = None if chosen else named_folder(args)
+    folder = named or BUILD / config.name
     with locked_folder(folder):
-        if chosen or (folder == BUILD / config.name and not holds(folder, config)):
+        if chosen or (named is None and not holds(folder, config)):
             current_build(chosen or weights_from(args, config))
         elif load_build(folder).generator != generator_digest():
             note(f"another version of the generator wrote {folder}/")

@@ -1,0 +1,75 @@
+"""`make report` as its user: on a build folder as it is, on one that is missing, and on one that is damaged."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from chessrnn.model.presets import preset
+from chessrnn.model.weights import random_weights
+from chessrnn.scripts.main import main
+from chessrnn.sim.build import emit, load_build, weights_digest
+
+# Its Verilog is generated faster than that of carry-save arithmetic.
+SETTING = "architecture.arithmetic=multiplier"
+CONFIG = preset("tiny").replace({"architecture.arithmetic": "multiplier"})
+
+
+@pytest.fixture(scope="module")
+def emitted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("emitted") / "tiny"
+    emit(random_weights(CONFIG, np.random.default_rng(3)), folder, "random, seed 3 (requested)")
+    return folder
+
+
+@pytest.fixture
+def place(emitted, tmp_path, monkeypatch):
+    """The present folder, with a build in ``build/tiny`` and another one in ``runs/verilog``."""
+    for name in ("build/tiny", "runs/verilog"):
+        shutil.copytree(emitted, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "folder"),
+    [
+        (["--config", "tiny", "--set", SETTING], "build/tiny"),
+        (["--config", "build/tiny"], "build/tiny"),
+        (["--config", "build/tiny", "--random-weights", "3"], "build/tiny"),
+        (["--config", "runs/verilog"], "runs/verilog"),
+        (["--config", "runs/verilog/config.json"], "runs/verilog"),
+    ],
+)
+def test_a_build_is_shown_as_it_is(place, arguments, folder, capsys):
+    before = (place / folder / "config.json").stat().st_mtime_ns
+    assert main(["report", *arguments]) == 0
+    assert capsys.readouterr().out == f"written to {folder}/report.html\n"
+    assert (place / folder / "config.json").stat().st_mtime_ns == before
+    text = (place / folder / "report.html").read_text(encoding="utf-8")
+    assert f"--config {folder} --random-weights 3" in text
+    assert [path.name for path in place.rglob("report.html")] == ["report.html"]
+
+
+def test_another_choice_of_weights_is_emitted(place, capsys):
+    assert main(["report", "--config", "build/tiny", "--random-weights", "4"]) == 0
+    assert "emitting build/tiny/: it holds other weights" in capsys.readouterr().err
+    wanted = weights_digest(random_weights(CONFIG, np.random.default_rng(4)))
+    assert load_build(place / "build" / "tiny").weights_sha256 == wanted
+
+
+@pytest.mark.parametrize("folder", ["runs/verilog", "build/tiny"])
+def test_a_damaged_folder_is_named(place, folder, capsys):
+    (place / folder / "ports.json").write_text("{}")
+    assert main(["report", "--config", folder]) == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert len(error.splitlines()) == 1
+    assert f"{folder}/ports.json must be as it was generated" in error
+    assert not (place / folder / "report.html").exists()
+
+
+def test_a_folder_of_another_configuration_needs_weights(place, capsys):
+    assert main(["report", "--config", "build/tiny", "--set", "architecture.tile_rows=2"]) == 2
+    assert "--weights or --random-weights must be given" in capsys.readouterr().err
+    assert load_build(place / "build" / "tiny").config == CONFIG
