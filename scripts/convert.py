@@ -14,10 +14,11 @@ from chessrnn.model.config import Config, parse_setting
 from chessrnn.model.conversion.convert import FOLDS, Conversion, convert
 from chessrnn.model.conversion.first_state import begins_elsewhere
 from chessrnn.model.conversion.hardware_rows import one_direction
-from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, require
+from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, UserError, require
 from chessrnn.model.files import require_folder, write_atomic
 from chessrnn.model.fixed_point import quantize
 from chessrnn.model.imported.float_evaluation import run_layer
+from chessrnn.model.imported.load import network_names
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.state_beats import state_text
 from chessrnn.model.weight_image import WeightImage
@@ -45,6 +46,7 @@ EXAMPLES = """examples:
   chessrnn convert gru.pt --calibrate inputs.npy --weight-bits 4 --retrain 2000
   chessrnn convert model.onnx --k 16 --weight-bits 4 --set architecture.tile_rows=8
   chessrnn convert stack.safetensors --layer 1 --name second
+  chessrnn convert model.keras --all --calibrate inputs/
 
 Then:
   chessrnn verilog --config runs/lstm/lstm.json --weights runs/lstm/lstm.safetensors
@@ -99,6 +101,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--set", dest="settings", action="append", default=[], metavar="SECTION.FIELD=VALUE",
         help="set a field of the configuration that is chosen otherwise, e.g. quantization.x=Q2.6; may be repeated",
     )  # fmt: skip
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="convert every recurrent network of the file, each to a folder; --calibrate is then a folder of files",
+    )
     parser.add_argument("--name", help="name of the configuration and the files; default that of the model file")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder to write; default runs/<name>")
     parser.add_argument(
@@ -250,11 +257,84 @@ def main(argv: list[str] | None = None) -> int:
     """Convert the layers of a model file, write the result, simulate it on request, and print the report."""
     args = parse(argv)
     check_options(args)
+    if args.all:
+        return convert_all(args, argv)
+    outcome = convert_one(args, argv)
+    if outcome is None:
+        return EXIT_INTERRUPTED
+    if args.json:
+        print(json.dumps(outcome.report, indent=2))
+    else:
+        _print(outcome.report, outcome.config)
+    return EXIT_MISMATCH if outcome.problems else 0
+
+
+class Outcome(NamedTuple):
+    """What one conversion leaves: its report, its configuration, problems of a simulation, and the rest of the file."""
+
+    report: dict
+    config: Config
+    problems: list[str]
+    ignored: tuple[str, ...]
+
+
+def convert_all(args: argparse.Namespace, argv: list[str] | None) -> int:
+    """Convert every recurrent network of a file, each to a folder of its own, and list what stays with the host."""
+    base = args.name or file_name(args.model.stem) or "imported"
+    folder = args.output or Path("runs") / base
+    inputs = args.calibrate
+    rule = "a folder with <network>.npy or .csv for every network, with --all"
+    require(inputs is None or inputs.is_dir(), "--calibrate", rule, str(inputs))
+    outcomes, refused = {}, []
+    names = network_names(args.model, args.inputs)
+    for prefix in names:
+        short = file_name(prefix) or "network"
+        one = argparse.Namespace(**vars(args))
+        one.prefix, one.name, one.output = prefix or None, f"{base}_{short}", folder / short
+        if args.model.suffix.lower() != ".onnx":
+            one.prefix = prefix
+        if inputs is not None:
+            found = [inputs / f"{prefix or 'network'}{ending}" for ending in (".npy", ".csv")]
+            one.calibrate = next((path for path in found if path.exists()), None)
+            if one.calibrate is None:
+                note(f"{printable(prefix)} is converted without inputs, as there is no {printable(str(found[0]))}")
+        try:
+            outcome = convert_one(one, argv)
+        except UserError as error:
+            refused.append(f"{printable(prefix) or 'the network'} stays with the host: {printable(str(error))}")
+            continue
+        if outcome is None:
+            return EXIT_INTERRUPTED
+        outcomes[prefix] = outcome
+        if not args.json:
+            _print(outcome.report, outcome.config)
+            print()
+    rests = [set(outcome.ignored) for outcome in outcomes.values()]
+    host = sorted(set.intersection(*rests)) if rests else []
+    if args.json:
+        reports = {prefix: outcome.report for prefix, outcome in outcomes.items()}
+        print(json.dumps({"networks": reports, "host": host, "refused": refused}, indent=2))
+    else:
+        designs = f"{len(outcomes)} of {len(names)} recurrent networks, below {folder}/"
+        print_table([("designs", designs), *(("host", printable(name)) for name in host)])
+    for text in refused:
+        warning(text)
+    require(bool(outcomes), "--all", "of a file with a network that the accelerator runs", str(args.model))
+    return EXIT_MISMATCH if any(outcome.problems for outcome in outcomes.values()) else 0
+
+
+def file_name(text: str) -> str:
+    """Make a name of letters, digits, ``_`` and ``-`` alone."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", text)
+
+
+def convert_one(args: argparse.Namespace, argv: list[str] | None) -> Outcome | None:
+    """Convert one network, and write and simulate the result; ``None`` where the user interrupted."""
     network = network_from(args)
     number, count, index = choose_layers(args, network)
     layers = network.layers[number : number + count]
     chosen = list(layers) if index is None else [one_direction(layer, index) for layer in layers]
-    name = args.name or re.sub(r"[^A-Za-z0-9_-]+", "_", args.model.stem) or "imported"
+    name = args.name or file_name(args.model.stem) or "imported"
     calibration = calibration_for(args, network, number, index == 1 or layers[0].direction == "reverse")
     settings = dict(parse_setting(text) for text in args.settings)
     block_size = block_size_from(args, chosen)
@@ -273,7 +353,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     except Interrupted as interrupted:
         print(f"chessrnn convert: {interrupted}", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return None
     print_notes(network, result.config, learnt)
     print_warnings(result.report)
     converted = Converted(result, command_line(argv), folder, name)
@@ -281,12 +361,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.sim is not None:
         report["simulation"], problems = simulated(result, folder / "verilog", args, str(converted.image))
     write_atomic(folder / "report.json", json.dumps(report, indent=2) + "\n")
-    if args.json:
-        print(json.dumps(report, indent=2))
-    else:
-        _print(report, result.config)
     report_problems("convert", problems)
-    return EXIT_MISMATCH if problems else 0
+    return Outcome(report, result.config, problems, network.ignored)
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -295,8 +371,12 @@ def check_options(args: argparse.Namespace) -> None:
     Raises
     ------
     InvalidValueError
-        ``--learning-rate`` is given without ``--retrain``, or ``--steps`` without ``--sim``.
+        ``--learning-rate`` is given without ``--retrain``, ``--steps`` without ``--sim``, or a choice of a network with
+        ``--all``.
     """
+    for name in ("prefix", "layer", "direction", "output_layer"):
+        given = getattr(args, name)
+        require(given is None or not args.all, f"--{name.replace('_', '-')}", "left out with --all", given)
     for name, needed in (("learning_rate", "retrain"), ("steps", "sim")):
         given = getattr(args, name)
         rule = f"left out without --{needed}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from chessrnn.model.errors import InvalidFileError, shown
+from chessrnn.model.errors import InvalidFileError, UserError, shown
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 
 # Filters that are part of HDF5 itself or of h5py: deflate, shuffle, checksum, LZF.  Others are plug-ins.
@@ -106,7 +106,7 @@ def open_hdf5(path: Path, content: bytes | None = None) -> Iterator[Hdf5File]:
     try:
         with h5py.File(path if content is None else io.BytesIO(content), "r") as file:
             yield Hdf5File(path, file)
-    except InvalidFileError:
+    except UserError:
         raise
     except ERRORS as error:
         raise InvalidFileError(f"{path} must be a whole HDF5 file: {shown(str(error))}") from None

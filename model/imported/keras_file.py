@@ -8,6 +8,8 @@ import json
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -358,6 +360,33 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str, limit: int) -> byte
     return content
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[_Model]:
+    """Open a ``.keras`` archive, or an HDF5 file of ``model.save``."""
+    check_size(path, KIND)
+    if path.suffix.lower() != ".keras":
+        with open_hdf5(path) as weights:
+            text = weights.text("model_config")
+            if text is None:
+                raise InvalidFileError(f"{path} must be {KIND} with its configuration, not weights alone: {WAY}")
+            yield _Model(path, weights, _parsed(path, text, "model_config"), False)
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            text = _member(path, archive, "config.json", MAX_JSON).decode("utf-8")
+            content = _member(path, archive, "model.weights.h5", MAX_WEIGHTS)
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise InvalidFileError(f"{path} must be a whole archive of Keras: {shown(str(error))}") from None
+    with open_hdf5(path, content) as weights:
+        yield _Model(path, weights, _parsed(path, text, "config.json"), True)
+
+
+def keras_networks(path: Path) -> list[str]:
+    """List the first layer of every chain of recurrent layers: the names that choose a network."""
+    with _opened(path) as model:
+        return [chain[0].name for chain in model.chains()]
+
+
 def network_from_keras(path: Path, prefix: str | None = None, output_layer: str | None = None) -> RecurrentNetwork:
     """Read the recurrent layers of a Keras model.
 
@@ -375,18 +404,5 @@ def network_from_keras(path: Path, prefix: str | None = None, output_layer: str 
     InvalidFileError
         The file is damaged, holds no such layer, or one with an option that cannot be read, which is named.
     """
-    check_size(path, KIND)
-    if path.suffix.lower() != ".keras":
-        with open_hdf5(path) as weights:
-            text = weights.text("model_config")
-            if text is None:
-                raise InvalidFileError(f"{path} must be {KIND} with its configuration, not weights alone: {WAY}")
-            return _network(_Model(path, weights, _parsed(path, text, "model_config"), False), prefix, output_layer)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            text = _member(path, archive, "config.json", MAX_JSON).decode("utf-8")
-            content = _member(path, archive, "model.weights.h5", MAX_WEIGHTS)
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InvalidFileError(f"{path} must be a whole archive of Keras: {shown(str(error))}") from None
-    with open_hdf5(path, content) as weights:
-        return _network(_Model(path, weights, _parsed(path, text, "config.json"), True), prefix, output_layer)
+    with _opened(path) as model:
+        return _network(model, prefix, output_layer)

@@ -9,7 +9,7 @@ from chessrnn.model.imported.file_kind import HDF5, KERAS, check_kind
 from chessrnn.model.imported.input_arrays import load_arrays
 from chessrnn.model.imported.linear_layer import NONE
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
-from chessrnn.model.imported.state_dict import network_from_tensors
+from chessrnn.model.imported.state_dict import network_from_tensors, recurrent_groups
 from chessrnn.model.imported.tensor_file import TensorFile, check_size
 
 TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
@@ -108,3 +108,37 @@ def load_network(
     except ImportError:
         raise MissingToolError("onnx must be installed to read an ONNX model: pip install onnx==1.23.2") from None
     return network_from_onnx(path, prefix, None if inputs is None else load_arrays(inputs))
+
+
+def network_names(path: str | Path, inputs: str | Path | None = None) -> list[str]:
+    """List the values of ``prefix`` that choose each recurrent network of a file.
+
+    Raises
+    ------
+    InvalidFileError
+        The file is missing or damaged, or holds none.
+    MissingToolError
+        The package that reads the file is not installed.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    require_file(path, READABLE)
+    # Where a reader is missing, or there is nothing to read, the message is that of reading one network.
+    if suffix in KERAS_SUFFIXES or suffix == ".onnx" or suffix not in READERS:
+        names = []
+        try:
+            if suffix == ".onnx":
+                from chessrnn.model.imported.onnx_graph import onnx_networks
+
+                names = onnx_networks(path, None if inputs is None else load_arrays(inputs))
+            elif suffix in KERAS_SUFFIXES:
+                from chessrnn.model.imported.keras_file import keras_networks
+
+                names = keras_networks(path)
+        except ImportError:
+            pass
+    else:
+        names = sorted(name.removesuffix(".") for name in recurrent_groups(open_tensors(path).shapes))
+    if not names:
+        load_network(path, inputs=inputs)
+    return names

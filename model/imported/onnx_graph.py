@@ -502,3 +502,14 @@ def network_from_onnx(
     model = onnx_search.without_functions(path, onnx_file.read_model(path))
     found = onnx_search.find(path, model, prefix)
     return _Reader(path, found, onnx_file.opset(model), given or {}).network()
+
+
+def onnx_networks(path: str | Path, given: dict[str, np.ndarray] | None = None) -> list[str]:
+    """List the prefixes that choose a network each: an empty one where all nodes are one network, else every node's."""
+    path = Path(path)
+    model = onnx_search.without_functions(path, onnx_file.read_model(path))
+    try:
+        network_from_onnx(path, None, given)
+    except InvalidFileError:
+        return [one.path for one in onnx_search.recurrent_nodes(onnx_search.scopes(path, model))]
+    return [""]

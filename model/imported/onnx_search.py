@@ -160,6 +160,16 @@ def without_functions(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
         raise InvalidFileError(f"{path} must have functions that can be expanded: {reason}") from None
 
 
+def recurrent_nodes(everything: list[Scope]) -> list[Found]:
+    """List the recurrent nodes of some graphs."""
+    return [
+        Found(scope, sum(scope.places) + index, scope.path_of(node))
+        for scope in everything
+        for index, node in enumerate(scope.graphs[-1].node)
+        if cell_of(node) is not None
+    ]
+
+
 def find(path: Path, model: onnx.ModelProto, prefix: str | None) -> list[Found]:
     """Find the recurrent nodes that are to be read, all in one graph.
 
@@ -177,16 +187,8 @@ def find(path: Path, model: onnx.ModelProto, prefix: str | None) -> list[Found]:
     InvalidFileError
         There is no recurrent node, none begins with ``prefix``, or several graphs hold one.
     """
-    found = []
     everything = scopes(path, model)
-    for scope in everything:
-        own = scope.graphs[-1].node
-        start = sum(scope.places)
-        found += [
-            Found(scope, start + index, scope.path_of(node))
-            for index, node in enumerate(own)
-            if cell_of(node) is not None
-        ]
+    found = recurrent_nodes(everything)
     if not found:
         raise InvalidFileError(f"{path} must hold an LSTM, GRU or RNN node, not {_instead(everything)}")
     chosen = [one for one in found if one.path.startswith(prefix or "")]

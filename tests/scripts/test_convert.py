@@ -11,7 +11,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper, save
 
 from chessrnn.model.imported.float_evaluation import run
-from chessrnn.model.imported.load import load_network
+from chessrnn.model.imported.load import load_network, network_names
 from chessrnn.model.reference.layer import LayerReference
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.schedule import Schedule
@@ -136,6 +136,7 @@ def test_every_cell_from_file_to_integers(cell, tmp_path, capsys):
     h = LayerReference(image.weights).run(codes)[0] * image.config.quantization.h.lsb
     wanted, _ = run(load_network(path), inputs)
     assert np.abs(h - wanted).max() < 0.1
+    assert network_names(path) == [""]
     assert json.loads(command(inspect_model, [path, "--json"], capsys)[1])["supported"]
 
 
@@ -172,6 +173,39 @@ def test_the_summary_begins_with_the_error_and_warns(saved, tmp_path, capsys):
     assert third.split() == ["rnn.l1", f"{100 * errors[1]:.2f}", "%"]
     assert f"warning: the error of h in the last layer is {100 * errors[1]:.1f} %, above 10 %: --k 1 keeps" in err
     assert "--retrain N (with --calibrate)" in err
+
+
+def test_all_networks_of_a_file(tmp_path, capsys):
+    """One design each, and a list of what stays with the host; what no accelerator runs is named."""
+    torch.manual_seed(4)
+    modules = {"enc.rnn": torch.nn.LSTM(6, 8), "mid": torch.nn.Linear(8, 5), "dec": torch.nn.GRU(5, 4)}
+    modules["odd"] = torch.nn.LSTM(4, 6, proj_size=3)
+    tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    # A module that is incomplete.
+    del tensors["odd.weight_hr_l0"]
+    torch.save({key: value for key, value in tensors.items() if not key.startswith("odd")}, tmp_path / "a.pt")
+    (tmp_path / "inputs").mkdir()
+    np.save(tmp_path / "inputs" / "enc.rnn.npy", np.random.default_rng(1).normal(size=(9, 2, 6)))
+    arguments = [tmp_path / "a.pt", "--all", "--k", 1, "--calibrate", tmp_path / "inputs", "--output", tmp_path / "out"]
+    status, out, err = command(convert, arguments, capsys)
+    assert status == 0
+    assert out.count("error of h") == 2 + 2
+    assert "note: dec is converted without inputs" in err
+    assert re.search(r"^designs +2 of 2 recurrent networks, below .*/out/$", out, re.MULTILINE)
+    assert WeightImage.load(tmp_path / "out" / "enc_rnn" / "a_enc_rnn.safetensors").config.network.input_size == 6
+    assert WeightImage.load(tmp_path / "out" / "dec" / "a_dec.safetensors").config.network.cell == "gru"
+    result = json.loads(command(convert, [*arguments, "--json"], capsys)[1])
+    assert sorted(result["networks"]) == ["dec", "enc.rnn"]
+    # The linear layer behind the first is in its image.
+    assert result["networks"]["enc.rnn"]["output_layer"]["name"] == "mid"
+    assert (result["host"], result["refused"]) == ([], [])
+    torch.save(tensors, tmp_path / "a.pt")
+    status, out, err = command(convert, [*arguments, "--json"], capsys)
+    assert status == 0
+    assert re.search(r"^warning: odd stays with the host: odd\.\S+ must be", err, re.MULTILINE)
+    status, out, err = command(convert, [*arguments, "--prefix", "dec"], capsys)
+    assert (status, out) == (2, "")
+    assert "--prefix must be left out with --all, not 'dec'" in err
 
 
 def test_the_default_block_size_pays(tmp_path, capsys):

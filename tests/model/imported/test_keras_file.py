@@ -16,7 +16,7 @@ from keras import layers
 
 from chessrnn.model.errors import UserError
 from chessrnn.model.imported.float_evaluation import run
-from chessrnn.model.imported.load import load_network
+from chessrnn.model.imported.load import load_network, network_names
 
 # Keras calls functions of its packages that are deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -92,6 +92,7 @@ def test_several_networks_and_a_dense_layer(saved, rng):
         load_network(path)
     with pytest.raises(UserError, match="--prefix must be one of 'below', 'above' as in .*, not 'head'"):
         load_network(path, "head")
+    assert network_names(path) == ["below", "above"]
     below, above = load_network(path, "below"), load_network(path, "above")
     assert below.ignored == ("GRU above", "Dense head")
     assert any("the activation relu of between is the host's" in note for note in below.notes)
