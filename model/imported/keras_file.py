@@ -152,9 +152,10 @@ class _Model:
         below = {}
         for layer in recurrent:
             source = self.source(layer)
-            is_link = source is not None and source.is_recurrent and source.returns_sequences
+            below[layer.name] = None
             # A layer that begins at the end of the sequence starts a network of its own.
-            below[layer.name] = source.name if is_link and not layer.config.get("go_backwards") else None
+            if source is not None and not layer.config.get("go_backwards"):
+                below[layer.name] = source.name if source.is_recurrent and source.returns_sequences else None
         readers = [name for name in below.values() if name is not None]
         below = {
             name: source
