@@ -13,12 +13,12 @@ from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.presets import preset
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import random_weights
-from chessrnn.sim.build import VERILOG_FILE, emit, load_build
+from chessrnn.sim.build import VERILOG_FILE, Build, emit, load_build
 from chessrnn.sim.manifest import file_digest
 from chessrnn.sim.recorded_run import RECORD_FILE, RecordedRun, write_record
 from chessrnn.sim.report_page.board_view import block_label, boards, tiles
-from chessrnn.sim.report_page.page_values import Commands, memory_rows
-from chessrnn.sim.report_page.render import PAGE_FILE, write_page
+from chessrnn.sim.report_page.page_values import Commands, memory_rows, page_values
+from chessrnn.sim.report_page.render import PAGE_FILE, render, write_page
 from chessrnn.sim.synthesis.job import folder_of
 
 MAX_BYTES = 3_000_000
@@ -213,6 +213,21 @@ def test_data_of_the_slider(folder):
     assert data["tiles"] == tiles(config)
     assert len(data["tiles"]) == data["all_tiles"] == config.bank_words
     assert [board["rows"] for board in data["boards"]] == [config.num_row_blocks]
+
+
+def test_the_page_of_a_large_design_is_small(tmp_path):
+    """Many tiles and row groups: the page holds all of them, or says how many; nothing is emitted here."""
+    config = preset("lm512").replace({"architecture.tile_rows": 4, "architecture.tile_cols": 1})
+    for name in ("report.json", "ports.json", VERILOG_FILE):
+        (tmp_path / name).write_text("{}")
+    build = Build(tmp_path, config, "large", "0" * 64, "0" * 16)
+    trace = Schedule(config).trace([2])
+    verilog = file_digest(tmp_path / VERILOG_FILE)
+    write_record(tmp_path, config, RecordedRun(config.fingerprint, verilog, "icarus", [2], [], 2, 0, [], trace))
+    text = render(page_values(build, tmp_path))
+    assert f"{config.bank_words:,} tiles are a step" in text
+    assert "recorded events are in the predicted cycle" in text
+    assert len(text.encode()) < MAX_BYTES
 
 
 def test_labels_of_blocks():
