@@ -74,7 +74,8 @@ class ResetFirstLane(wiring.Component):
         m = Module()
         config, q, widths = self.config, self.config.quantization, hardware_widths(self.config)
         gate, state = q.gate.fraction_bits, q.cell.fraction_bits
-        total, preact = Signal(signed(widths.accumulator)), Signal(signed(q.preact.width))
+        total = Signal(signed(widths.accumulator))
+        preact = Signal(signed(q.preact.width))
         stage = delay(m, self.stage, 1, "stage")
         # Gates whose sums have the same scale share one rounding.
         roundings = {frac: requantize(total, frac, q.preact) for frac in config.accumulator_fracs}
