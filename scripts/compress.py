@@ -1,6 +1,7 @@
 """Compress a network in stages: dense float, circulant, approximated activations, few-bit integers."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shlex
@@ -24,6 +25,7 @@ from chessrnn.scripts.cli import (
     seed,
     share,
 )
+from chessrnn.sim.folder_lock import locked_folder
 
 EXAMPLES = """examples:
   chessrnn train --export model/pretrained/char128.safetensors
@@ -224,7 +226,8 @@ def main(argv: list[str] | None = None) -> int:
     stage = make_stages(args, config, task)
     folder = args.runs / (config.replace({"name": args.name}).name if args.name else config.name)
     try:
-        network = run_stage(stage, task, folder)
+        with locked_folder(folder) if is_main_process() else contextlib.nullcontext():
+            network = run_stage(stage, task, folder)
     except Interrupted as interrupted:
         print(f"chessrnn train: {interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -1,6 +1,7 @@
 """Convert the trained float layers of a model file to a weight image, with or without retraining."""
 
 import argparse
+import contextlib
 import json
 import re
 import shlex
@@ -38,6 +39,7 @@ from chessrnn.scripts.cli import (
 )
 from chessrnn.scripts.input_file import add_batch_first, load_sequences, reading
 from chessrnn.scripts.model_arguments import add_model_arguments, block_size_from, network_from
+from chessrnn.sim.folder_lock import locked_folder
 
 EXAMPLES = """examples:
   chessrnn convert lstm.pt --calibrate inputs.npy
@@ -208,7 +210,6 @@ def make_retraining(args: argparse.Namespace, layers, block_size: int, calibrati
 def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source: str) -> tuple[dict, list[str]]:
     """Simulate the emitted Verilog on the inputs, with and without stalls; its figures, and every problem found."""
     from chessrnn.sim.build import emit
-    from chessrnn.sim.folder_lock import locked_folder
     from chessrnn.sim.runner import Run, simulate
     from chessrnn.sim.scenarios import Scenario
     from chessrnn.sim.stalls import StallPattern
@@ -348,19 +349,22 @@ def convert_one(args: argparse.Namespace, argv: list[str] | None) -> Outcome | N
     if args.retrain is not None:
         learnt, retraining = make_retraining(args, chosen, block_size, calibration, folder)
     try:
-        result = convert(
-            chosen, block_size, args.weight_bits, name, settings, learnt, rng, retraining, args.fold, linear
-        )
+        # Retraining keeps its checkpoints in the folder; without it nothing is written yet.
+        with contextlib.nullcontext() if retraining is None else locked_folder(folder):
+            result = convert(
+                chosen, block_size, args.weight_bits, name, settings, learnt, rng, retraining, args.fold, linear
+            )
     except Interrupted as interrupted:
         print(f"chessrnn convert: {interrupted}", file=sys.stderr)
         return None
     print_notes(network, result.config, learnt)
     print_warnings(result.report)
     converted = Converted(result, command_line(argv), folder, name)
-    report, problems = write(converted), []
-    if args.sim is not None:
-        report["simulation"], problems = simulated(result, folder / "verilog", args, str(converted.image))
-    write_atomic(folder / "report.json", json.dumps(report, indent=2) + "\n")
+    with locked_folder(folder):
+        report, problems = write(converted), []
+        if args.sim is not None:
+            report["simulation"], problems = simulated(result, folder / "verilog", args, str(converted.image))
+        write_atomic(folder / "report.json", json.dumps(report, indent=2) + "\n")
     report_problems("convert", problems)
     return Outcome(report, result.config, problems, network.ignored)
 
