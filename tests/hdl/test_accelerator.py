@@ -1,5 +1,7 @@
 """The whole accelerator in Amaranth's simulator: its outputs equal the reference in the predicted cycles."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,14 @@ def check(config, rng):
         weights, x_beats, len(expected), lambda: rng.random() >= stall, lambda: rng.random() >= stall
     )
     assert stalled.beats == expected
+
+
+def test_a_sink_that_waits_longer_than_all_steps_loses_nothing(rng):
+    """The output buffer fills, and the next step begins only when it has room for all of its blocks."""
+    config = architecture(engine="direct", tile_rows=3, tile_cols=4)
+    weights, x_beats, expected = scenario(config, rng)
+    wait, cycles = 2 * sum(LENGTHS) * Schedule(config).initiation_interval, itertools.count()
+    assert run_accelerator(weights, x_beats, len(expected), accept=lambda: next(cycles) >= wait).beats == expected
 
 
 def variant(**settings):
