@@ -4,6 +4,7 @@ from amaranth.hdl import Const, Module, Mux, Signal
 from amaranth.lib import enum, wiring
 from amaranth.lib.wiring import In, Out
 
+from chessrnn.hdl.arithmetic.packing import bit_of
 from chessrnn.hdl.drain import drain_is_free
 from chessrnn.hdl.matvec import issue_tags
 from chessrnn.hdl.part_shapes import group_shape, part_port, part_shapes, select, shape_bits, shapes
@@ -142,7 +143,7 @@ class Controller(wiring.Component):
         sequence_ends = Signal(2)
         with m.If(self.x_written & self.x_step_last):
             m.d.sync += sequence_ends.bit_select(self.x_half, 1).eq(self.x_sequence_last)
-        last_step = sequence_ends.bit_select(self.half, 1)
+        last_step = bit_of(sequence_ends, self.half)
         contexts = config.architecture.contexts
         between_steps = Const(0)
         if config.architecture.state_ports:
@@ -152,7 +153,7 @@ class Controller(wiring.Component):
                 m.d.sync += self.first_step.eq(last_step)
         else:
             first_steps = Signal(contexts, init=(1 << contexts) - 1)
-            m.d.comb += self.first_step.eq(first_steps.bit_select(self.context, 1))
+            m.d.comb += self.first_step.eq(bit_of(first_steps, self.context))
             with m.If(self.issue & step_ends):
                 m.d.sync += first_steps.bit_select(self.context, 1).eq(last_step)
                 self._next_context(m)
@@ -232,7 +233,8 @@ class Controller(wiring.Component):
         contexts = self.config.architecture.contexts
         starts, is_loaded, is_ended = Signal(contexts, init=(1 << contexts) - 1), Signal(), Signal()
         starts_now = starts.bit_select(self.context, 1) if contexts > 1 else starts
-        m.d.comb += self.first_step.eq(starts_now & ~is_loaded)
+        is_start = bit_of(starts, self.context) if contexts > 1 else starts
+        m.d.comb += self.first_step.eq(is_start & ~is_loaded)
         with m.If(self.saved):
             m.d.sync += is_ended.eq(0)
         with m.If(self.loaded):
@@ -243,7 +245,7 @@ class Controller(wiring.Component):
             # Stay with a context until its state has been sent.
             with m.If(self.saved | (self.issue & step_ends & ~last_step)):
                 self._next_context(m)
-        wants = self.first_step & loads.bit_select(self.half, 1) & (x_level != 0)
+        wants = self.first_step & bit_of(loads, self.half) & (x_level != 0)
         m.d.comb += [self.save.eq(self.at_rest & is_ended), self.load.eq(self.at_rest & wants & ~is_ended)]
         return step_begins & (is_ended | wants)
 

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from chessrnn.hdl.arithmetic.packing import bit_of
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram
@@ -89,5 +90,5 @@ class OutputBuffer(wiring.Component):
             m.d.sync += sent.eq(sent + 1)
             with m.If(sent == blocks - 1):
                 m.d.sync += [sent.eq(0), send_step.eq(send_step + 1)]
-        m.d.comb += self.h.payload.last.eq((sent == blocks - 1) & flags.bit_select(send_step, 1))
+        m.d.comb += self.h.payload.last.eq((sent == blocks - 1) & bit_of(flags, send_step))
         return m

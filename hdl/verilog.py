@@ -1,5 +1,7 @@
 """The generator of Verilog-2005: the whole design of a configuration as one text."""
 
+import re
+
 from amaranth._toolchain.yosys import find_yosys
 from amaranth.back import rtlil
 from amaranth.hdl import Module, ResetSignal, Shape, Signal
@@ -202,6 +204,32 @@ PASSES = (
 )
 
 
+# A multiplexer of many inputs as Yosys prints it: a function, and a call whose first argument is undefined where one of
+# the inputs is always selected.
+_FUNCTION = re.compile(r"^  function (?:\[\S+\] )?(\S+) ;\n.*?^  endfunction$", re.MULTILINE | re.DOTALL)
+_UNDEFINED_CALL = re.compile(r"= (\S+) \((\d+'h)(x+),")
+
+
+def without_undefined(body: str) -> str:
+    """Replace the undefined literals of multiplexers, about which linters and equivalence checkers ask.
+
+    Never are two inputs of a multiplexer selected at a time, as each is by another value of one signal.  Where no input
+    is selected, the result is the argument ``a``.  Where that cannot occur, the first input is the result instead: then
+    a bit that all inputs share remains a constant, which costs no flip-flop.
+    """
+    full = {found[1] for found in _UNDEFINED_CALL.finditer(body)}
+
+    def defined(found: re.Match) -> str:
+        text, name = found[0], found[1]
+        first = re.search(r"= (b\[[^\]]+\]);", text)
+        assert first is not None, "a multiplexer has inputs"
+        text = text.replace("= a;", f"= {first[1]};") if name in full else text
+        return re.sub(r"= \d+'bx;", f"= {first[1] if name in full else 'a'};", text)
+
+    body = _FUNCTION.sub(defined, body)
+    return _UNDEFINED_CALL.sub(lambda found: f"= {found[1]} ({found[2]}{'0' * len(found[3])},", body)
+
+
 def to_verilog(text: str) -> str:
     """Convert the RTLIL of several modules to Verilog, with the Yosys that Amaranth installs."""
     # Amaranth's own conversion takes one top module and a fixed list of passes, so only its locator of Yosys is used.
@@ -210,7 +238,8 @@ def to_verilog(text: str) -> str:
     body = yosys.run(["-q", "-"], "\n".join([f"read_rtlil <<rtlil\n{text}\nrtlil", *PASSES]), ignore_warnings=True)
     # Yosys prints a multiplexer of many inputs as a function named after the cell.  Icarus takes any call of a name
     # that starts with $, even an escaped one, for a system function.
-    return body.replace("\\$procmux$", "\\procmux$")
+    body = body.replace("\\$procmux$", "\\procmux$")
+    return without_undefined(body)
 
 
 def top_module(prefix: str) -> str:

@@ -24,6 +24,14 @@ def widened(packed: Value, bits: int, width: int) -> Value:
     return join(resize(value, width) for value in split(packed, [bits] * (len(packed) // bits)))
 
 
+def bit_of(value: Value, index: Value) -> Value:
+    """Bit number ``index`` of a vector of flags.
+
+    ``bit_select`` would do, but in the Verilog it is an assignment of a whole vector to one bit.
+    """
+    return (value >> index)[0]
+
+
 def padding_mask(size: int, block_size: int, bits: int) -> int:
     """Mask of the last block of a vector of ``size`` elements: ones over its elements, zeros over the padding.
 

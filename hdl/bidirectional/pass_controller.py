@@ -4,6 +4,7 @@ from amaranth.hdl import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from chessrnn.hdl.arithmetic.packing import bit_of
 from chessrnn.hdl.drain import drain_is_free
 from chessrnn.hdl.matvec import issue_tags
 from chessrnn.hdl.part_shapes import layer_part_port, part_shapes, select, select_bit, select_part, shape_bits, shapes
@@ -108,7 +109,7 @@ class PassController(wiring.Component):
                     if part is not None:
                         m.d.sync += part.eq(Mux(step_ends, 0, part + 1))
         first_steps = Signal(2)
-        m.d.comb += self.first_step.eq(first_steps.bit_select(self.direction, 1))
+        m.d.comb += self.first_step.eq(bit_of(first_steps, self.direction))
         with m.If(self.start):
             m.d.sync += first_steps.eq(0b11)
         with m.Elif(self.issue & step_ends):

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from chessrnn.hdl.arithmetic.packing import bit_of
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram
@@ -67,7 +68,7 @@ class StepMemory(wiring.Component):
         blocks = self.plan.blocks
         half, block, taken, whole = Signal(), Signal(range(blocks)), Signal(), Signal()
         m.d.comb += [
-            self.h.ready.eq(~full.bit_select(half, 1)), taken.eq(self.h.valid & self.h.ready),
+            self.h.ready.eq(~bit_of(full, half)), taken.eq(self.h.valid & self.h.ready),
             whole.eq(taken & (block == blocks - 1)), ram.write_en.eq(taken),
             ram.write_data.eq(self.h.payload.data), ram.write_addr.eq(block + Mux(half, blocks, 0)),
         ]  # fmt: skip
@@ -82,10 +83,10 @@ class StepMemory(wiring.Component):
         blocks, groups, tags = self.plan.blocks, self.plan.groups, self.tags
         half, busy, block, group, done = Signal(), Signal(), Signal(range(blocks)), Signal(range(groups)), Signal()
         m.d.comb += [
-            self.begins.eq(~busy & full.bit_select(half, 1) & self.may_begin), tags.valid.eq(busy | self.begins),
+            self.begins.eq(~busy & bit_of(full, half) & self.may_begin), tags.valid.eq(busy | self.begins),
             tags.first_block.eq(block == 0), tags.last_block.eq(block == blocks - 1),
             tags.first_group.eq(group == 0), tags.last_group.eq(group == groups - 1),
-            tags.ends_sequence.eq(ends.bit_select(half, 1)), done.eq(tags.valid & tags.last_block & tags.last_group),
+            tags.ends_sequence.eq(bit_of(ends, half)), done.eq(tags.valid & tags.last_block & tags.last_group),
             ram.read_en.eq(tags.valid), ram.read_addr.eq(block + Mux(half, blocks, 0)),
         ]  # fmt: skip
         with m.If(tags.valid):

@@ -1,10 +1,14 @@
 """Other tools accept the emitted Verilog, and the checks see what they must not accept."""
 
+import re
 import shutil
 
 import numpy as np
+import pyslang
+import pyslang.driver
 import pytest
 
+from chessrnn.hdl.verilog import generate
 from chessrnn.model.presets import preset
 from chessrnn.model.weights import random_weights
 from chessrnn.sim.build import VERILOG_FILE, emit
@@ -49,6 +53,25 @@ def test_clean(name, tmp_path, rng):
     emit(random_weights(preset(base).replace(settings), rng), tmp_path / "build", "a test", shell=SHELL.get(name))
     assert verilator_warnings(tmp_path / "build") == []
     assert yosys_warnings(tmp_path / "build") == []
+
+
+READ_BY_SLANG = [*(pytest.param(name, marks=[pytest.mark.slow]) for name in sorted(SLOW)), "multipliers"]
+
+
+@pytest.mark.parametrize("name", READ_BY_SLANG)
+def test_slang_reads_it_and_no_literal_is_undefined(name, tmp_path):
+    base, settings = DESIGNS[name]
+    verilog = generate(preset(base).replace(settings), "d", "axi")
+    assert re.findall(r"'[bdh][0-9a-f]*[xz]", verilog) == []
+    (tmp_path / "d.v").write_text(verilog)
+    driver = pyslang.driver.Driver()
+    driver.addStandardArgs()
+    command = f"slang -Weverything --std 1364-2005 --top d_accelerator --top d_axi {tmp_path / 'd.v'}"
+    assert driver.parseCommandLine(command) and driver.processOptions() and driver.parseAllSources()
+    found = driver.createCompilation().getAllDiagnostics()
+    # What Yosys writes of signed operands is correct, and no tidier form of it exists.
+    harmless = {"DiagCode(ArithOpMismatch)", "DiagCode(SignConversion)"}
+    assert {str(diagnostic.code) for diagnostic in found} <= harmless
 
 
 # Verilog that is put into the top module, and what must be said of it.
