@@ -152,6 +152,17 @@ def check_lane(config, rng):
         np.testing.assert_array_equal(c_next, expected.cell[:known])
 
 
+@pytest.mark.parametrize("cell", LANES)
+def test_the_rounding_of_a_sum_that_drops_one_bit(cell, rng):
+    """The gates are fine enough to show the last bit of preact, which coarse ones hide."""
+    weight_frac = 1 if cell == "rnn_relu" else 3
+    formats = {"weight_frac": weight_frac, "h": "Q2.6", "preact": "Q4.8", "gate": "Q2.10", "peephole": "Q5.1"}
+    settings = {"network.cell": cell, "architecture.arithmetic": "multiplier", "quantization.cell": "Q6.8"}
+    config = small_config().replace(settings | {f"quantization.{name}": value for name, value in formats.items()})
+    assert set(config.preact_shifts) == {1}
+    check_lane(config, rng)
+
+
 @pytest.mark.parametrize("fracs", [[4, 5, 3], [4, 4, 4]])
 @pytest.mark.parametrize("kind", ["pwl", "shift"])
 def test_reset_first_lane(kind, fracs, rng):
