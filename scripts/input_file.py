@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.files import require_file
 
 MAX_ELEMENTS = 1 << 27
 MAX_CSV_BYTES = 1 << 30
@@ -29,7 +30,9 @@ def _read(path: Path) -> np.ndarray:
     InvalidFileError
         The file is missing, damaged, or holds something other than numbers.
     """
-    if path.suffix.lower() == ".csv":
+    is_table = path.suffix.lower() == ".csv"
+    require_file(path, "a table of numbers between commas" if is_table else "a .npy file of numbers")
+    if is_table:
         try:
             if path.stat().st_size > MAX_CSV_BYTES:
                 raise InvalidFileError(f"{path} must be a table of at most {MAX_CSV_BYTES} bytes, not a larger one")

@@ -8,10 +8,11 @@ import numpy as np
 
 from chessrnn.model.config import Config, parse_setting
 from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
-from chessrnn.model.files import write_atomic
+from chessrnn.model.files import require_regular_file, write_atomic
 from chessrnn.model.fixed_point import dequantize
 from chessrnn.model.imported.input_arrays import load_arrays
 from chessrnn.model.imported.load import load_network
+from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.output_layer import OutputLayer
 from chessrnn.model.prediction import (
     Codes,
@@ -75,12 +76,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.settings:
         config = config.replace(dict(parse_setting(text) for text in args.settings))
     chosen = weights_from(args, config)
-    note_random(chosen)
     x = load_sequences(args.inputs, config.network.input_size, args.batch_first)
     is_single = _is_single(args.inputs)
+    state = load_state(args.state_in, config, x.shape[1])
+    network = None if args.model is None else load_network(args.model, args.prefix)
+    note_random(chosen)
     print(f"inputs: {reading(x, args.batch_first)}", file=sys.stderr)
     note_saturation(chosen, x)
-    state = load_state(args.state_in, config, x.shape[1])
     result = predict_codes(chosen.weights, x, state)
     problems = [] if args.rtl is None else simulated(args.rtl, chosen, x, state, result)
     layer = None if args.h else output_layer(chosen)
@@ -105,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         verdict = "equals" if not problems else "DIFFERS FROM"
         rows.append(("verilog", f"simulated by {args.rtl}, {len(x) * x.shape[1]} steps: {verdict} the reference"))
     if args.trace is not None or args.plot is not None:
-        rows += traced(args, chosen, x, state, files)
+        rows += traced(args, chosen, x, state, network, files)
     for path, content in files.items():
         write_atomic(path, content)
     print_table(rows)
@@ -126,11 +128,27 @@ def check_options(args: argparse.Namespace) -> None:
         path = getattr(args, name)
         rule = f"a file {' or '.join(endings)}"
         require(path is None or path.suffix in endings, f"--{name.replace('_', '-')}", rule, str(path))
+        if path is not None:
+            require_writable(path)
     for name in ("steps", "model"):
         given, is_used = getattr(args, name), args.trace is not None or args.plot is not None
         given = None if given is None else str(given)
         require(given is None or is_used, f"--{name}", "left out without --trace or --plot", given)
     require(args.prefix is None or args.model is not None, "--prefix", "left out without --model", args.prefix)
+
+
+def require_writable(path: Path) -> None:
+    """Reject, before anything is computed, a path that no file can be written to.
+
+    Raises
+    ------
+    InvalidFileError
+        It is a folder, a device or a link, or its name is too long.
+    """
+    try:
+        require_regular_file(path)
+    except OSError as error:
+        raise InvalidFileError(f"{path} must be a file that can be written: {error.strerror}") from None
 
 
 def _is_single(path: Path) -> bool:
@@ -233,12 +251,16 @@ def simulated(simulator: str, chosen: Chosen, x: np.ndarray, state: Codes | None
 
 
 def traced(
-    args: argparse.Namespace, chosen: Chosen, x: np.ndarray, state: Codes | None, files: dict[Path, bytes | str]
+    args: argparse.Namespace,
+    chosen: Chosen,
+    x: np.ndarray,
+    state: Codes | None,
+    network: RecurrentNetwork | None,
+    files: dict[Path, bytes | str],
 ) -> list[tuple[str, str]]:
     """Add the files of the trace and of its picture, and return the rows that say where the error arises."""
     from chessrnn.model.conversion.quantization_trace import trace_network
 
-    network = None if args.model is None else load_network(args.model, args.prefix)
     trace = trace_network(chosen.weights, x, steps_from(args.steps, len(x)), network, state)
     rows = []
     for layer in trace.layers:

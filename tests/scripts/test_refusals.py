@@ -5,6 +5,7 @@ import importlib
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from chessrnn.scripts import cli
@@ -28,9 +29,20 @@ MORE = {
     ("host", "--weights"): ["--port", "loop://"],
     ("host", "--text"): ["--port", "loop://"],
 }
+MORE |= {
+    ("predict", option): ["char64", "--inputs", "{x}", "--output", "y.npy"]
+    for option in ("--weights", "--state-in", "--state-out", "--trace", "--plot")
+}
+MORE |= {
+    ("predict", ""): ["--inputs", "{x}", "--output", "y.npy"],
+    ("predict", "--inputs"): ["char64", "--output", "y.npy"],
+    ("predict", "--output"): ["char64", "--inputs", "{x}"],
+    ("predict", "--model"): ["char64", "--inputs", "{x}", "--output", "y.npy", "--plot", "p.png"],
+}
 IMAGE = SHIPPED / "char64.safetensors"
-SUFFIXES = {"--config": ".json", "": ".pt"}
-WRITTEN = {"--export", "--write-config"}
+SUFFIXES = {"--config": ".json", "": ".pt", "--output": ".npy", "--state-out": ".npz", "--trace": ".npz"}
+SUFFIXES |= {"--plot": ".png"}
+WRITTEN = {"--export", "--write-config", "--output", "--state-out", "--trace", "--plot"}
 
 
 class _Found(Exception):
@@ -93,8 +105,9 @@ CASES = [
 def test_wrong_files(name, option, kind, tmp_path, monkeypatch, capsys, recordings, text):
     monkeypatch.chdir(tmp_path)
     path = wrong(kind, tmp_path / f"file{SUFFIXES.get(option, '')}")
+    np.save(tmp_path / "x.npy", np.zeros((3, 32)))
     before = sorted(tmp_path.rglob("*"))
-    values = {"{recordings}": str(recordings), "{text}": str(text), "{model}": str(IMAGE)}
+    values = {"{x}": "x.npy", "{recordings}": str(recordings), "{text}": str(text), "{model}": str(IMAGE)}
     more = [values.get(word, word) for word in MORE.get((name, option), [])]
     try:
         status = main([name, *([option] if option else []), str(path), *more])
