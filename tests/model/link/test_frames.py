@@ -77,6 +77,12 @@ def test_reasons(line, reason):
     assert FrameDecoder(MAX).feed(line) == [reason]
 
 
+def test_numbers_of_reasons_on_the_line():
+    # A host of an earlier version must understand them.
+    names = ["NONE", "LINE", "SIZE", "CHECKSUM", "KIND", "LENGTH", "SEQUENCE", "BUSY"]
+    assert {reason.name: int(reason) for reason in Reason} == {name: number for number, name in enumerate(names)}
+
+
 def test_silence_ends_a_frame_and_not_the_line():
     decoder = FrameDecoder(MAX)
     assert decoder.silence() is None
