@@ -107,7 +107,7 @@ test: programs-of-quick-tests .venv/.tests ## linter, formatter, every test but 
 test-slow: programs-of-tests .venv/.tests ## the tests that `make test` leaves out: retraining, netlists, long simulations
 	@$(PYTEST) -m slow $(ARGS)
 
-mutants: $(TEST_PACKAGES) ## plant errors in a copy of the sources and see whether tests notice: an hour and more (ARGS="--only hdl/row --sample 20")
+mutants: .venv/.tests ## plant errors in a copy of the sources and see whether tests notice: an hour and more (ARGS="--only hdl/row --sample 20")
 	@$(RUN) tests/mutants/run.py $(ARGS)
 
 test-all: test test-slow ## every test
