@@ -38,6 +38,9 @@ def _read(path: Path) -> np.ndarray:
                 raise InvalidFileError(f"{path} must be a table of at most {MAX_CSV_BYTES} bytes, not a larger one")
             with open(path, encoding="utf-8") as file:
                 first = file.readline()
+                has_rows = bool(first.strip() and not _is_heading(first)) or any(line.strip() for line in file)
+            if not has_rows:
+                raise InvalidFileError(f"{path} must have a row of numbers for every step, not none")
             return np.loadtxt(path, delimiter=",", ndmin=2, skiprows=int(_is_heading(first)), encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InvalidFileError(f"{path} must be a table of numbers between commas: {error}") from None

@@ -4,7 +4,7 @@ import argparse
 import json
 
 from chessrnn.scripts.cli import EXIT_MISMATCH, add_config_arguments, command_parser, config_from
-from chessrnn.scripts.verilog import build_folder, current_build
+from chessrnn.scripts.verilog import build_folder, make_current
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.lint import WAIVERS, verilator_warnings, yosys_warnings
@@ -29,8 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     config = config_from(args)
     chosen = weights_from(args, config)
     waivers = f"{WAIVERS.parent.name}/{WAIVERS.name}"
-    with locked_folder(build_folder(chosen)):
-        directory = current_build(chosen)
+    directory = build_folder(args, chosen)
+    with locked_folder(directory):
+        make_current(directory, chosen)
         checks = {
             f"verilator --lint-only -Wall with {waivers}": verilator_warnings(directory),
             "yosys synth, check -assert, no latches": yosys_warnings(directory),

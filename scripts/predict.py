@@ -37,6 +37,8 @@ EXAMPLES = """examples:
 Arrays are (steps, batch, elements) or (steps, elements); a table has a step per row.  The output is h of the last layer
 as real numbers, or what the output layer makes of it where the weights have one; --h gives h all the same."""
 SIMULATORS = ("icarus", "verilator")
+# Options that name files to read.
+READ = ("inputs", "weights", "state_in", "model")
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -84,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"inputs: {reading(x, args.batch_first)}", file=sys.stderr)
     note_saturation(chosen, x)
     result = predict_codes(chosen.weights, x, state)
-    problems = [] if args.rtl is None else simulated(args.rtl, chosen, x, state, result)
+    problems = [] if args.rtl is None else simulated(args, chosen, x, state, result)
     layer = None if args.h else output_layer(chosen)
     values = dequantize(result.codes, config.quantization.h)
     if layer is not None:
@@ -121,13 +123,19 @@ def check_options(args: argparse.Namespace) -> None:
     Raises
     ------
     InvalidValueError
-        An option is given without the one that it belongs to, or a file has another ending.
+        An option is given without the one that it belongs to, a file has another ending, or one would be overwritten.
     """
     wanted = {"output": (".npy", ".csv"), "state_out": (".npz",), "trace": (".npz",), "plot": (".png", ".svg")}
     for name, endings in wanted.items():
         path = getattr(args, name)
         rule = f"a file {' or '.join(endings)}"
-        require(path is None or path.suffix in endings, f"--{name.replace('_', '-')}", rule, str(path))
+        option = f"--{name.replace('_', '-')}"
+        require(path is None or path.suffix in endings, option, rule, str(path))
+        # A state may be replaced by the one that follows it.
+        allowed = {"state_in"} if name == "state_out" else set()
+        others = [getattr(args, other) for other in {*wanted, *READ} - {name} - allowed]
+        taken = path is not None and path.resolve() in [Path(other).resolve() for other in others if other is not None]
+        require(not taken, option, "a file that no other option names", str(path))
         if path is not None:
             require_writable(path)
     for name in ("steps", "model"):
@@ -221,9 +229,11 @@ def write_output(
     return [("written to", f"{args.output}: {shown}")]
 
 
-def simulated(simulator: str, chosen: Chosen, x: np.ndarray, state: Codes | None, expected: Prediction) -> list[str]:
+def simulated(
+    args: argparse.Namespace, chosen: Chosen, x: np.ndarray, state: Codes | None, expected: Prediction
+) -> list[str]:
     """Simulate the emitted Verilog on the inputs, and return every difference from the reference."""
-    from chessrnn.scripts.verilog import build_folder, current_build
+    from chessrnn.scripts.verilog import build_folder, make_current
     from chessrnn.sim.folder_lock import locked_folder
     from chessrnn.sim.runner import Run
     from chessrnn.sim.runner import simulate as run_simulator
@@ -239,9 +249,11 @@ def simulated(simulator: str, chosen: Chosen, x: np.ndarray, state: Codes | None
     if state is not None:
         initial = tuple([(h[number], c[number]) for h, c in state] for number in range(x.shape[1]))
     scenario = Scenario(chosen.weights, tuple(codes.swapaxes(0, 1)), initial)
-    print(f"simulating {scenario.num_steps} steps with {simulator}", file=sys.stderr)
-    with locked_folder(build_folder(chosen)):
-        (result,) = run_simulator(current_build(chosen), [Run(scenario, name="inputs")], simulator)
+    directory = build_folder(args, chosen)
+    print(f"simulating {scenario.num_steps} steps of {directory}/ with {args.rtl}", file=sys.stderr)
+    with locked_folder(directory):
+        make_current(directory, chosen)
+        (result,) = run_simulator(directory, [Run(scenario, name="inputs")], args.rtl)
     problems = list(result.problems)
     if not problems:
         found = np.stack([result.h[scenario.steps_of(number)] for number in range(x.shape[1])], axis=1)

@@ -9,13 +9,11 @@ from pathlib import Path
 
 from chessrnn.model.config import Config
 from chessrnn.model.errors import UserError
-from chessrnn.model.presets import PRESETS
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, note
-from chessrnn.scripts.verilog import BUILD, current_build
+from chessrnn.scripts.verilog import BUILD, make_current, named_folder
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
 from chessrnn.sim.build import CONFIG_FILE, generator_digest, load_build
 from chessrnn.sim.folder_lock import locked_folder
-from chessrnn.sim.manifest import MANIFEST_FILE
 
 EXAMPLES = """examples:
   chessrnn report
@@ -29,15 +27,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_config_arguments(parser)
     add_weight_arguments(parser)
     return parser.parse_args(argv)
-
-
-def named_folder(args: argparse.Namespace) -> Path | None:
-    """Build folder that ``--config`` names by itself or by its ``config.json``; ``None`` where it names none."""
-    given = Path(args.config)
-    if given.name == CONFIG_FILE:
-        given = given.parent
-    is_build = args.config not in PRESETS and not args.settings and (given / MANIFEST_FILE).is_file()
-    return given if is_build else None
 
 
 def holds(folder: Path, config: Config) -> bool:
@@ -62,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     folder = named or BUILD / config.name
     with locked_folder(folder):
         if chosen or (named is None and not holds(folder, config)):
-            current_build(chosen or weights_from(args, config))
+            make_current(folder, chosen or weights_from(args, config))
         elif load_build(folder).generator != generator_digest():
             note(f"another version of the generator wrote {folder}/")
         path = write_page(folder, BUILD)

@@ -5,12 +5,16 @@ import json
 import sys
 from pathlib import Path
 
+from chessrnn.hdl.namespace import prefix_of
 from chessrnn.hdl.verilog import SHELLS
 from chessrnn.model.cost.design_report import table
-from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, print_table
+from chessrnn.model.errors import UserError
+from chessrnn.model.presets import PRESETS
+from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, note, print_table
 from chessrnn.scripts.weight_arguments import Chosen, add_weight_arguments, note_random, weights_from
-from chessrnn.sim.build import TESTBENCH_FILE, VERILOG_FILE, Build, emit, load_build, why_not_current
+from chessrnn.sim.build import CONFIG_FILE, TESTBENCH_FILE, VERILOG_FILE, Build, emit, load_build, why_not_current
 from chessrnn.sim.folder_lock import locked_folder
+from chessrnn.sim.manifest import MANIFEST_FILE
 
 BUILD = Path("build")
 
@@ -56,8 +60,22 @@ def files_of(build: Build) -> list[tuple[str, object]]:
     ]
 
 
-def build_folder(chosen: Chosen) -> Path:
-    """Folder of a design that the command line names without ``--output``."""
+def named_folder(args: argparse.Namespace) -> Path | None:
+    """Build folder that ``--config`` names by itself or by its ``config.json``; ``None`` where it names none."""
+    given = Path(args.config)
+    if given.name == CONFIG_FILE:
+        given = given.parent
+    is_build = args.config not in PRESETS and not args.settings and (given / MANIFEST_FILE).is_file()
+    return given if is_build else None
+
+
+def build_folder(args: argparse.Namespace, chosen: Chosen) -> Path:
+    """Folder whose files a command uses: the build that ``--config`` names, if it is current, or ``build/<name>``."""
+    folder = named_folder(args)
+    if folder is not None:
+        if (reason := why_not_current(folder, chosen.weights)) is None:
+            return folder
+        note(f"{folder}/ is not used: {reason}")
     return BUILD / chosen.weights.config.name
 
 
@@ -72,17 +90,26 @@ def shell_files(build: Build) -> list[tuple[str, object]]:
     ]
 
 
-def current_build(chosen: Chosen) -> Path:
-    """Emit the design into ``build/<name>/`` unless it is there already, and return that folder.
+def make_current(directory: Path, chosen: Chosen) -> None:
+    """Emit the design into a folder unless it is there already.
 
-    The caller holds the folder's lock until it has used the files.
+    An earlier build there that is intact hands on its prefix and its shell.  The caller holds the folder's lock until
+    it has used the files.
     """
-    directory = build_folder(chosen)
     if (reason := why_not_current(directory, chosen.weights)) is not None:
         print(f"emitting {directory}/: {reason}", file=sys.stderr)
-        emit(chosen.weights, directory, chosen.source)
+        prefix, shell = earlier_choices(directory)
+        emit(chosen.weights, directory, chosen.source, prefix, shell)
     note_random(chosen)
-    return directory
+
+
+def earlier_choices(directory: Path) -> tuple[str | None, str | None]:
+    """Prefix and shell of the build in a folder; ``None`` where it has the default, or there is no intact build."""
+    try:
+        build = load_build(directory)
+    except UserError:
+        return None, None
+    return (None if build.prefix == prefix_of(build.config.name) else build.prefix), build.shell
 
 
 def main(argv: list[str] | None = None) -> int:

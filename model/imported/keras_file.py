@@ -351,9 +351,11 @@ def _parsed(path: Path, text: str, what: str) -> object:
 
 
 def _member(path: Path, archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """Read a member of an archive, whatever its stated size, up to a limit."""
+    """Read a member of an archive up to a limit; one that is compressed may grow a thousandfold, and is refused."""
     if name not in archive.namelist():
         raise InvalidFileError(f"{path} must hold {name}, not only {listed(archive.namelist()[:5])}: {WAY}")
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise InvalidFileError(f"{path}: {name} must be stored without compression, as Keras does, not compressed")
     with archive.open(name) as file:
         content = file.read(limit + 1)
     if len(content) > limit:

@@ -33,7 +33,8 @@ struct @p@_counters {
 @counters@
 };
 
-/* Access to a register; define both macros before including this file where a pointer does not do. */
+/* Access to a register.  Where a pointer does not do, define both macros for the driver's source and for every file
+   that includes this one, for example in a header of your own: gcc -include access.h. */
 #ifndef @P@_READ
 #define @P@_READ(base, offset) (*(volatile uint32_t *)((base) + (offset)))
 #define @P@_WRITE(base, offset, value) (*(volatile uint32_t *)((base) + (offset)) = (value))
@@ -99,12 +100,15 @@ void @p@_clear_events(uintptr_t base, uint32_t mask) { @P@_WRITE(base, @P@_EVENT
 void @p@_enable_interrupts(uintptr_t base, uint32_t mask) { @P@_WRITE(base, @P@_INTERRUPT_ENABLE, mask); }
 
 void @p@_read_counters(uintptr_t base, struct @p@_counters *counters) {
-  @P@_WRITE(base, @P@_CONTROL, @P@_CONTROL_FREEZE_MASK);
+  uint32_t control = @P@_READ(base, @P@_CONTROL);
+  @P@_WRITE(base, @P@_CONTROL, control | @P@_CONTROL_FREEZE_MASK);
 @reads@
-  @P@_WRITE(base, @P@_CONTROL, 0u);
+  @P@_WRITE(base, @P@_CONTROL, control);
 }
 
-void @p@_clear_counters(uintptr_t base) { @P@_WRITE(base, @P@_CONTROL, @P@_CONTROL_CLEAR_MASK); }
+void @p@_clear_counters(uintptr_t base) {
+  @P@_WRITE(base, @P@_CONTROL, @P@_READ(base, @P@_CONTROL) | @P@_CONTROL_CLEAR_MASK);
+}
 
 void @p@_pack_x(const int32_t x[@P@_X_SIZE], uint8_t bytes[@P@_X_STEP_BYTES]) {
   unsigned beat, element, bit;
@@ -203,14 +207,15 @@ class Driver:
 
     def counters(self):
         """Read all counters in the same cycle."""
-        self.write("control", 1 << FIELDS["control"]["freeze"][0])
+        control = self.read("control")
+        self.write("control", control | 1 << FIELDS["control"]["freeze"][0])
         values = {name: self.read(name) for name in COUNTERS}
-        self.write("control", 0)
+        self.write("control", control)
         return values
 
     def clear_counters(self):
         """Set all counters to 0."""
-        self.write("control", 1 << FIELDS["control"]["clear"][0])
+        self.write("control", self.read("control") | 1 << FIELDS["control"]["clear"][0])
 '''
 
 

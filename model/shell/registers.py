@@ -7,6 +7,7 @@ the documentation are all made from :func:`register_map`.
 from dataclasses import dataclass
 
 from chessrnn.model.config import Config
+from chessrnn.model.errors import require
 
 # Registers have 32 bits and lie in a window of 4 KiB; the rest of it answers with an error.
 WORD_BYTES = 4
@@ -93,15 +94,18 @@ def register_map(config: Config) -> tuple[Register, ...]:
         registers.append(Register(name, WORD_BYTES * len(registers), meaning, fields))
 
     def constant(name: str, low: int, width: int, value: int, meaning: str) -> Field:
+        rule = f"a configuration whose {meaning} fit {width} bits of a register"
+        require(-(1 << (width - 1)) <= value < 1 << width, "--shell", f"left out for {rule}", value)
         return Field(name, low, width, READ_ONLY, meaning, value & ((1 << width) - 1))
 
     network, architecture, q = config.network, config.architecture, config.quantization
     fingerprint = int(config.fingerprint, 16)
     add("id", "what this is", constant("value", 0, 32, IDENTITY, "`CRNN` in ASCII"))
-    add("version", "version of this map", constant("minor", 0, 16, MAP_VERSION, "registers added since then"),
-        constant("major", 16, 16, MAP_VERSION >> 16, "another one needs another driver"))  # fmt: skip
+    add("version", "version of this map", constant("minor", 0, 16, MAP_VERSION & 0xFFFF, "registers added since then"),
+        constant("major", 16, 16, MAP_VERSION >> 16,
+            "incompatible revision: a driver for another major number must not be used"))  # fmt: skip
     for name, shift in (("fingerprint_low", 0), ("fingerprint_high", 32)):
-        add(name, "fingerprint of the configuration", constant("value", 0, 32, fingerprint >> shift,
+        add(name, "fingerprint of the configuration", constant("value", 0, 32, fingerprint >> shift & 0xFFFF_FFFF,
             f"bits {shift + 31}:{shift} of the number in `config.json`"))  # fmt: skip
     add("sizes", "elements of a step", constant("x", 0, 16, network.input_size, "elements of x"),
         constant("h", 16, 16, config.directions * config.output_size, "elements of h, of both directions"))  # fmt: skip

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
+from chessrnn.hdl.namespace import prefix_of
 from chessrnn.model.boards import BOARDS
 from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import design_report, table
@@ -87,6 +88,12 @@ class Commands:
         return shlex.join(["chessrnn", verb, "--config", str(self.folder), *chosen, *options])
 
 
+def choices_of(build: Build) -> list[str]:
+    """Options of ``verilog`` that made a build what it is, where they are not the default."""
+    prefix = [] if build.prefix == prefix_of(build.config.name) else ["--prefix", build.prefix]
+    return [*prefix, *(["--shell", build.shell] if build.shell else [])]
+
+
 def page_values(build: Build, root: Path) -> dict:
     """Collect the values of a build folder's page.
 
@@ -110,7 +117,7 @@ def page_values(build: Build, root: Path) -> dict:
         "build": build,
         "cell_title": config.cell.title,
         "commands": commands,
-        "verilog": Origin(commands.of("verilog"), fingerprint),
+        "verilog": Origin(commands.of("verilog", *choices_of(build)), fingerprint),
         "boards": shown_boards,
         "board_numbers": [numbers(config, part, board) for part, board in enumerate(shown_boards)],
         "lookaheads": [Schedule(config).part_lookahead(part) for part in range(len(config.parts))],
@@ -278,10 +285,18 @@ def _synthesis(values: dict, path: Path, commands: Commands, fingerprint: str) -
         "name": _text(library["name"]) if library else "generic gates",
         "rows": rows,
         "paths": paths,
-        "treemap": treemap(values),
+        "treemap": picture(values),
         "full": str(path.with_name("report.html")),
         "origin": Origin(commands.of("synth", *options, with_weights=False), fingerprint),
     }
+
+
+def picture(values: dict) -> str:
+    """The treemap of a report, or nothing where the library that draws it is not installed."""
+    try:
+        return treemap(values)
+    except ImportError:
+        return ""
 
 
 def fpga_builds(config: Config, root: Path, commands: Commands) -> list[dict]:

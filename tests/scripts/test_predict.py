@@ -149,6 +149,11 @@ REFUSED = [
         ["--output", "y.npy", "--batch-first", "--inputs", "wide.npy"],
         "must be of shape (batch, steps, 3) or (steps, 3)",
     ),
+    (["--output", "x.npy"], "--output must be a file that no other option names, not 'x.npy'"),
+    (
+        ["--output", "y.npy", "--trace", "s.npz", "--state-out", "./s.npz"],
+        "--state-out must be a file that no other option names, not 's.npz'",
+    ),
 ]
 
 

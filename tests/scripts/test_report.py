@@ -1,13 +1,17 @@
 """`make report` as its user: on a build folder as it is, on one that is missing, and on one that is damaged."""
 
+import argparse
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from chessrnn.model.presets import preset
 from chessrnn.model.weights import random_weights
+from chessrnn.scripts import verilog
 from chessrnn.scripts.main import main
+from chessrnn.scripts.weight_arguments import Chosen
 from chessrnn.sim.build import emit, load_build, weights_digest
 
 # Its Verilog is generated faster than that of carry-save arithmetic.
@@ -73,3 +77,23 @@ def test_a_folder_of_another_configuration_needs_weights(place, capsys):
     assert main(["report", "--config", "build/tiny", "--set", "architecture.tile_rows=2"]) == 2
     assert "--weights or --random-weights must be given" in capsys.readouterr().err
     assert load_build(place / "build" / "tiny").config == CONFIG
+
+
+def test_a_named_folder_is_the_one_that_is_used(place, capsys):
+    """Not another one of the same name; where it holds something else, that is said."""
+    arguments = argparse.Namespace(config="runs/verilog", settings=[])
+    image = Chosen(random_weights(CONFIG, np.random.default_rng(3)), None, "random", True)
+    assert verilog.build_folder(arguments, image) == Path("runs/verilog")
+    other = Chosen(random_weights(CONFIG, np.random.default_rng(4)), None, "random", True)
+    assert verilog.build_folder(arguments, other) == Path("build/tiny")
+    assert "runs/verilog/ is not used: it holds other weights" in capsys.readouterr().err
+
+
+def test_a_build_that_is_emitted_again_keeps_its_prefix_and_its_shell(place, capsys):
+    arguments = ["--config", "tiny", "--set", SETTING]
+    assert main(["verilog", *arguments, "--prefix", "mine", "--shell", "axi"]) == 0
+    assert main(["report", *arguments, "--random-weights", "4"]) == 0
+    build = load_build(place / "build" / "tiny")
+    assert (build.prefix, build.shell) == ("mine", "axi")
+    text = (place / "build" / "tiny" / "report.html").read_text(encoding="utf-8")
+    assert "chessrnn verilog --config build/tiny --random-weights 4 --prefix mine --shell axi" in text

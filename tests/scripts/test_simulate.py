@@ -65,7 +65,7 @@ def test_fewer_steps_where_they_are_slow(arguments, steps, noted, capsys, monkey
         raise Reached
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(simulate, "current_build", lambda chosen: tmp_path)
+    monkeypatch.setattr(simulate, "make_current", lambda directory, chosen: None)
     monkeypatch.setattr(simulate, "simulate", stop)
     with pytest.raises(Reached):
         run_command(lambda: simulate.main(["--config", "tiny", "--random-weights", "1", *arguments]), "command")

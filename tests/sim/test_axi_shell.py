@@ -11,6 +11,7 @@ from cocotb_tools.runner import get_runner
 from systemrdl import RDLCompiler
 from systemrdl.node import FieldNode, RegNode
 
+from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.presets import preset
 from chessrnn.model.shell.drivers import driver_files
 from chessrnn.model.shell.register_texts import register_table
@@ -59,16 +60,17 @@ def job_of(scenario: Scenario, folder: Path, library: Path) -> dict:
 
 def compiled_driver(folder: Path, prefix: str, output: Path) -> Path:
     """The C driver as a library whose accesses go through two function pointers."""
-    source = output / "library.c"
-    source.write_text(
+    access, pointers = output / "access.h", output / "pointers.c"
+    access.write_text(
         "#include <stdint.h>\n"
-        "uint32_t (*bus_read)(uintptr_t);\nvoid (*bus_write)(uintptr_t, uint32_t);\n"
+        "extern uint32_t (*bus_read)(uintptr_t);\nextern void (*bus_write)(uintptr_t, uint32_t);\n"
         f"#define {prefix.upper()}_READ(base, offset) bus_read((base) + (offset))\n"
         f"#define {prefix.upper()}_WRITE(base, offset, value) bus_write((base) + (offset), (value))\n"
-        f'#include "{folder / f"{prefix}_driver.c"}"\n'
     )
-    library = output / "driver.so"
-    subprocess.run(["gcc", *STRICT, "-shared", "-fPIC", "-o", library, source], check=True)
+    pointers.write_text("uint32_t (*bus_read)(uintptr_t);\nvoid (*bus_write)(uintptr_t, uint32_t);\n")
+    library, driver = output / "driver.so", folder / f"{prefix}_driver.c"
+    options = [*STRICT, "-shared", "-fPIC", "-include", access, "-o", library]
+    subprocess.run(["gcc", *options, pointers, driver], check=True)
     return library
 
 
@@ -155,3 +157,9 @@ def test_without_a_shell_nothing_is_added(tmp_path, rng):
     assert names[1] - names[0] == {"tiny_axi", "tiny_register_file"}
     assert load_build(tmp_path / "plain").shell_top is None
     assert not [path.name for path in (tmp_path / "plain").iterdir() if path.suffix in (".c", ".h", ".rdl", ".py")]
+
+
+def test_a_size_that_fits_no_register_is_refused():
+    config = preset("tiny").replace({"network.input_size": 65536})
+    with pytest.raises(InvalidValueError, match="--shell must be left out for a configuration whose elements of x fit"):
+        register_map(config)

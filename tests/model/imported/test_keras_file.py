@@ -226,14 +226,15 @@ def test_archives_are_bounded(small, tmp_path):
     with zipfile.ZipFile(small / "a.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
 
-    def archived(**changes):
-        with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+    def archived(compression=zipfile.ZIP_STORED, **changes):
+        with zipfile.ZipFile(tmp_path / "a.keras", "w", compression) as archive:
             for name, content in (members | changes).items():
                 if content is not None:
                     archive.writestr(name, content)
         return tmp_path / "a.keras"
 
     refused(archived(**{"config.json": b" " * (1 << 25)}), "config.json must have at most 16777216 bytes, not more")
+    refused(archived(zipfile.ZIP_DEFLATED), "config.json must be stored without compression, as Keras does")
     refused(archived(**{"config.json": None}), "must hold config.json, not only")
     refused(archived(**{"config.json": b"\xff"}), "must be a whole archive of Keras: ")
     refused(archived(**{"model.weights.h5": b"no"}), "must be a whole HDF5 file: ")

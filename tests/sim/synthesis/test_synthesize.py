@@ -38,7 +38,8 @@ def test_report_of_generic_gates(tmp_path, capsys):
     assert side["paper"]["tops_per_mm2"] == pytest.approx(0.080, abs=0.0005)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     drawing = ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + len("</svg>")])
-    assert len(drawing.findall(".//{*}rect")) > 10
+    # Every rectangle of the treemap has a tooltip.
+    assert len(drawing.findall(".//{*}title")) > 10
     assert "Wang, Lin, Wang 2017" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
