@@ -120,22 +120,35 @@ def add_config_arguments(parser: argparse.ArgumentParser, default: str = "char12
         "--config",
         default=default,
         metavar="NAME|FILE",
-        help=f"preset ({', '.join(PRESETS)}) a .json/.toml file, or a build folder; default {default}",
+        help=f"preset ({', '.join(PRESETS)}), a .json/.toml file, or a build folder; default {default}",
     )
+    add_settings(parser)
+
+
+def add_settings(
+    parser: argparse.ArgumentParser,
+    purpose: str = "replace one field of the configuration, e.g. architecture.tile_rows=8",
+) -> None:
+    """Add ``--set``; the purpose is the beginning of its help."""
     parser.add_argument(
         "--set",
         dest="settings",
         action="append",
         default=[],
         metavar="SECTION.FIELD=VALUE",
-        help="replace one field of the configuration, e.g. architecture.tile_rows=8; may be repeated",
+        help=f"{purpose}; may be repeated",
     )
+
+
+def settings_from(args: argparse.Namespace) -> dict[str, object]:
+    """Values of ``--set`` by the dotted names of their fields."""
+    return dict(parse_setting(text) for text in args.settings)
 
 
 def config_from(args: argparse.Namespace) -> Config:
     """Configuration that ``--config`` and ``--set`` choose."""
     config = resolve(args.config)
-    settings = dict(parse_setting(text) for text in args.settings)
+    settings = settings_from(args)
     return config.replace(settings) if settings else config
 
 

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import re
 import shlex
 import sys
 from pathlib import Path
@@ -11,32 +10,34 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chessrnn.model.config import Config, parse_setting
+from chessrnn.model.config import Config
 from chessrnn.model.conversion.convert import FOLDS, Conversion, convert
 from chessrnn.model.conversion.first_state import begins_elsewhere
 from chessrnn.model.conversion.hardware_rows import one_direction
-from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, UserError, require
+from chessrnn.model.errors import Interrupted, InvalidFileError, InvalidValueError, MissingToolError, require
 from chessrnn.model.files import require_folder, write_atomic
 from chessrnn.model.fixed_point import quantize
 from chessrnn.model.imported.float_evaluation import run_layer
-from chessrnn.model.imported.load import network_names
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.state_beats import state_text
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.scripts.cli import (
     EXIT_INTERRUPTED,
     EXIT_MISMATCH,
+    add_settings,
     command_parser,
     count,
     note,
     positive,
-    print_table,
     printable,
     report_problems,
     seed,
+    settings_from,
     warning,
     whole,
 )
+from chessrnn.scripts.conversion_table import print_conversion
+from chessrnn.scripts.convert_all import Outcome, Target, base_name, convert_all, folder_of, refusing
 from chessrnn.scripts.input_file import add_batch_first, load_sequences, reading
 from chessrnn.scripts.model_arguments import add_model_arguments, block_size_from, network_from
 from chessrnn.sim.folder_lock import locked_folder
@@ -61,8 +62,6 @@ available, chessrnn train --state-dict lstm.pt trains for the task itself."""
 HELD_OUT_SHARE = 0.1
 LEARNING_RATE = 5e-3
 SIMULATED_STEPS = 200
-# Elements of x whose exponents are printed.
-MAX_SHOWN_ELEMENTS = 12
 # Learning rate of quantized layers as a fraction of that of float layers.
 RETRAINING_RATE = 0.3
 
@@ -99,14 +98,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         choices=("forward", "reverse"),
         help="convert one direction of a bidirectional layer; default both",
     )
-    parser.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="SECTION.FIELD=VALUE",
-        help="set a field of the configuration that is chosen otherwise, e.g. quantization.x=Q2.6; may be repeated",
-    )  # fmt: skip
+    add_settings(parser, "set a field of the configuration that is chosen otherwise, e.g. quantization.x=Q2.6")
     parser.add_argument(
         "--all",
         action="store_true",
-        help="convert every recurrent network of the file, each to a folder; --calibrate is then a folder of files",
+        help="convert every recurrent network of the file, each to a folder; "
+        "--calibrate is then a folder with a file for each, named as its folder",
     )
     parser.add_argument("--name", help="name of the configuration and the files; default that of the model file")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder to write; default runs/<name>")
@@ -258,106 +255,60 @@ def main(argv: list[str] | None = None) -> int:
     """Convert the layers of a model file, write the result, simulate it on request, and print the report."""
     args = parse(argv)
     check_options(args)
+    settings = settings_from(args)
     if args.all:
-        return convert_all(args, argv)
-    outcome = convert_one(args, argv)
+        return convert_all(args, settings, lambda target: convert_one(args, target, settings, argv))
+    target = Target(args.prefix, base_name(args), folder_of(args), args.calibrate)
+    outcome = convert_one(args, target, settings, argv)
     if outcome is None:
         return EXIT_INTERRUPTED
     if args.json:
         print(json.dumps(outcome.report, indent=2))
     else:
-        _print(outcome.report, outcome.config)
+        print_conversion(outcome.report, outcome.config)
     return EXIT_MISMATCH if outcome.problems else 0
 
 
-class Outcome(NamedTuple):
-    """What one conversion leaves: its report, its configuration, problems of a simulation, and the rest of the file."""
+def convert_one(
+    args: argparse.Namespace, target: Target, settings: dict[str, object], argv: list[str] | None
+) -> Outcome | None:
+    """Convert one network, and write and simulate the result; ``None`` where the user interrupted.
 
-    report: dict
-    config: Config
-    problems: list[str]
-    ignored: tuple[str, ...]
-
-
-def convert_all(args: argparse.Namespace, argv: list[str] | None) -> int:
-    """Convert every recurrent network of a file, each to a folder of its own, and list what stays with the host."""
-    base = args.name or file_name(args.model.stem) or "imported"
-    folder = args.output or Path("runs") / base
-    inputs = args.calibrate
-    rule = "a folder with <network>.npy or .csv for every network, with --all"
-    require(inputs is None or inputs.is_dir(), "--calibrate", rule, str(inputs))
-    outcomes, refused = {}, []
-    names = network_names(args.model, args.inputs)
-    for prefix in names:
-        short = file_name(prefix) or "network"
-        one = argparse.Namespace(**vars(args))
-        one.prefix, one.name, one.output = prefix or None, f"{base}_{short}", folder / short
-        if args.model.suffix.lower() != ".onnx":
-            one.prefix = prefix
-        if inputs is not None:
-            found = [inputs / f"{prefix or 'network'}{ending}" for ending in (".npy", ".csv")]
-            one.calibrate = next((path for path in found if path.exists()), None)
-            if one.calibrate is None:
-                note(f"{printable(prefix)} is converted without inputs, as there is no {printable(str(found[0]))}")
-        try:
-            outcome = convert_one(one, argv)
-        except UserError as error:
-            refused.append(f"{printable(prefix) or 'the network'} stays with the host: {printable(str(error))}")
-            continue
-        if outcome is None:
-            return EXIT_INTERRUPTED
-        outcomes[prefix] = outcome
-        if not args.json:
-            _print(outcome.report, outcome.config)
-            print()
-    rests = [set(outcome.ignored) for outcome in outcomes.values()]
-    host = sorted(set.intersection(*rests)) if rests else []
-    if args.json:
-        reports = {prefix: outcome.report for prefix, outcome in outcomes.items()}
-        print(json.dumps({"networks": reports, "host": host, "refused": refused}, indent=2))
-    else:
-        designs = f"{len(outcomes)} of {len(names)} recurrent networks, below {folder}/"
-        print_table([("designs", designs), *(("host", printable(name)) for name in host)])
-    for text in refused:
-        warning(text)
-    require(bool(outcomes), "--all", "of a file with a network that the accelerator runs", str(args.model))
-    return EXIT_MISMATCH if any(outcome.problems for outcome in outcomes.values()) else 0
-
-
-def file_name(text: str) -> str:
-    """Make a name of letters, digits, ``_`` and ``-`` alone."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "_", text)
-
-
-def convert_one(args: argparse.Namespace, argv: list[str] | None) -> Outcome | None:
-    """Convert one network, and write and simulate the result; ``None`` where the user interrupted."""
-    network = network_from(args)
-    number, count, index = choose_layers(args, network)
+    Raises
+    ------
+    NetworkRefusal
+        The network cannot be read, or the accelerator does not run it.
+    UserError
+        An option, an input file or an installed program is wrong, whatever the network.
+    """
+    with refusing(InvalidFileError, InvalidValueError):
+        network = network_from(args, target.prefix)
+    with refusing(InvalidValueError, options=("--layer",)):
+        number, count, index = choose_layers(args, network)
     layers = network.layers[number : number + count]
     chosen = list(layers) if index is None else [one_direction(layer, index) for layer in layers]
-    name = args.name or file_name(args.model.stem) or "imported"
-    calibration = calibration_for(args, network, number, index == 1 or layers[0].direction == "reverse")
-    settings = dict(parse_setting(text) for text in args.settings)
+    calibration = calibration_for(args, target, network, number, index == 1 or layers[0].direction == "reverse")
     block_size = block_size_from(args, chosen)
     rng = np.random.default_rng(args.seed)
     # A part of the network does not end with h of the last layer.
     is_whole = number + count == len(network.layers) and args.direction is None
     linear = network.linear if is_whole else None
-    folder, retraining = args.output or Path("runs") / name, None
+    name, folder, retraining = target.name, target.folder, None
     require_folder(folder)
     learnt = calibration
     if args.retrain is not None:
         learnt, retraining = make_retraining(args, chosen, block_size, calibration, folder)
     try:
         # Retraining keeps its checkpoints in the folder; without it nothing is written yet.
-        with contextlib.nullcontext() if retraining is None else locked_folder(folder):
+        lock = contextlib.nullcontext() if retraining is None else locked_folder(folder)
+        with lock, refusing(InvalidValueError):
             result = convert(
                 chosen, block_size, args.weight_bits, name, settings, learnt, rng, retraining, args.fold, linear
             )
     except Interrupted as interrupted:
         print(f"chessrnn convert: {interrupted}", file=sys.stderr)
         return None
-    print_notes(network, result.config, learnt)
+    print_notes(network, result.config, learnt, args.batch_first)
     print_warnings(result.report)
     converted = Converted(result, command_line(argv), folder, name)
     with locked_folder(folder):
@@ -388,23 +339,25 @@ def check_options(args: argparse.Namespace) -> None:
 
 
 def calibration_for(
-    args: argparse.Namespace, network: RecurrentNetwork, number: int, reverse: bool
+    args: argparse.Namespace, target: Target, network: RecurrentNetwork, number: int, reverse: bool
 ) -> np.ndarray | None:
-    """Inputs (T, B, X) of the first converted layer for those of ``--calibrate``, or ``None`` without them."""
-    if args.calibrate is None:
+    """Inputs (T, B, X) of the first converted layer for those of the network, or ``None`` without them."""
+    if target.calibration is None:
         return None
-    inputs = load_sequences(args.calibrate, network.input_size, args.batch_first)
+    inputs = load_sequences(target.calibration, network.input_size, args.batch_first)
     print(f"calibrating on {reading(inputs, args.batch_first)}", file=sys.stderr)
     return layer_inputs(network, number, reverse, inputs)
 
 
-def print_notes(network: RecurrentNetwork, config: Config, calibration: np.ndarray | None) -> None:
+def print_notes(network: RecurrentNetwork, config: Config, calibration: np.ndarray | None, batch_first: bool) -> None:
     """Print remarks about the model file, and about sequences that the accelerator divides."""
     if config.network.bidirectional and calibration is not None and len(calibration) > config.sequence_steps:
         cut = f"sequences of {len(calibration)} steps are cut after {config.sequence_steps}"
         note(f"{cut}: --set architecture.sequence_steps={len(calibration)}")
     for text in network.notes:
-        note(printable(text))
+        # A note that ends with an option asks for it.
+        if not (batch_first and text.endswith(": --batch-first")):
+            note(printable(text))
 
 
 def print_warnings(report: dict) -> None:
@@ -434,87 +387,3 @@ def write(converted: Converted) -> dict:
         report["first_state"] = str(converted.first_state)
         write_atomic(converted.first_state, state_text(result.config, result.state))
     return report
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
-
-
-def _costs(report: dict) -> list[tuple[str, str]]:
-    """Rows with the errors of one layer, or of all together."""
-    projection, rounding, output = report["projection"], report["rounding"], report["output"]
-    then = "rounding the retrained one" if "retrained" in output else "rounding after it"
-    rows = [
-        (f"error of {title}", f"{_percent(projection[name])} by the projection, {_percent(rounding[name])} by {then}")
-        for name, title in (("w_x", "W_x"), ("w_h", "W_h"), ("w_hr", "the projection matrix"))
-        if name in projection
-    ]  # fmt: skip
-    after = (
-        f"{_percent(output['projected'])} projected, "
-        + (f"{_percent(output['retrained'])} retrained, " if "retrained" in output else "")
-        + f"{_percent(output['rounded_weights'])} with rounded weights, {_percent(output['integers'])} in integers"
-    )
-    return [*rows, ("error of h", after)]
-
-
-def _errors(report: dict) -> list[tuple[str, str]]:
-    """Rows with the error of h of the last layer, and of every layer where there are several."""
-    layers, on = report["layers"], f"measured on {report['measured_on']}, {report['steps']:,} steps"
-    last = layers[-1]
-    rows = [("error of h", f"{_percent(last['output']['integers'])} in {printable(last['layer'])}; {on}")]
-    if len(layers) > 1:
-        rows[0] = ("error of h", f"{_percent(last['output']['integers'])} in the last layer; {on}")
-        rows += [(f"  {printable(layer['layer'])}", _percent(layer["output"]["integers"])) for layer in layers]
-    return rows
-
-
-def _fold_row(report: dict) -> list[tuple[str, str]]:
-    """Row with what the host does to x before it is rounded, where there is anything."""
-    if "input_fold" not in report:
-        return []
-    exponents = report["input_fold"]["exponents"]
-    shown = " ".join(map(str, exponents[:MAX_SHOWN_ELEMENTS])) + (" ..." if len(exponents) > MAX_SHOWN_ELEMENTS else "")
-    return [("inputs", f"x' = (x - o)·2^e, e = {shown}; the weight image has e and o of every element")]
-
-
-def _output_row(report: dict) -> list[tuple[str, str]]:
-    """Row with the output layer, where there is one."""
-    if "output_layer" not in report:
-        return []
-    layer = report["output_layer"]
-    count, text = layer["outputs"], f"{printable(layer['name'])}: error of its values {_percent(layer['error'])}"
-    if layer["on_chip"]:
-        what = "the value" if count == 1 else "the largest value and its index"
-        return [("output layer", f"{text}; on chip, {what} of every step")]
-    return [("output layer", f"{text}; on the host, --set architecture.output_layer={count} puts it on chip")]
-
-
-def _print(report: dict, config: Config) -> None:
-    per_layer = [
-        row
-        for layer in report["layers"]
-        for row in (("layer", printable(layer["layer"])), *((f"  {name}", text) for name, text in _costs(layer)))
-    ]
-    both = " of both directions" if config.network.bidirectional else ""
-    rows = [
-        *_errors(report),
-        ("network", f"{config.network.cell}, {config.network.input_size} x {config.network.hidden_size}, "
-                    f"layers {config.network.num_layers}{both}, "
-                    f"k = {config.block_size}, "
-                    f"{config.quantization.weight_bits} bit"),
-        ("weights", f"{report['weight_bytes']:,} of {report['dense_float32_bytes']:,} bytes in dense float32: "
-                    f"{report['removed_percent']:.1f} % removed"),
-        *per_layer,
-        ("saturated", f"{report['saturated_weights']} weights and biases, {report['saturated_inputs']} inputs"),
-        ("formats", ", ".join(f"{name} {fmt}" for name, fmt in report["formats"].items())),
-        ("weight_frac", f"{report['weight_frac']}, bias {report['bias_bits']} bit"),
-        *_output_row(report),
-        *_fold_row(report),
-        ("weight image", report["weights"]),
-        ("configuration", report["config"]),
-        *([("first state", report["first_state"])] if "first_state" in report else []),
-    ]  # fmt: skip
-    for one in report.get("simulation", {}).get("runs", []):
-        text = f"{one['steps']} steps in {report['simulation']['verilog']}/, {one['mismatches']} mismatches of h"
-        rows.append((one["name"], text))
-    print_table(rows)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from chessrnn.model.boards import BOARDS, board
-from chessrnn.model.config import Config, parse_setting
+from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import design_report
 from chessrnn.model.cost.fit import FIT_BLOCK_SIZES, FIT_WEIGHT_BITS, Measured, largest, remedies
 from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
@@ -24,6 +24,7 @@ from chessrnn.scripts.cli import (
     positive,
     print_table,
     report_problems,
+    settings_from,
 )
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.scripts.weight_arguments import add_weight_arguments, note_random, weights_from
@@ -98,7 +99,7 @@ def config_of(args: argparse.Namespace, default: str, own: dict) -> Config:
     settings = {"architecture.arithmetic": "multiplier"}
     if args.config in (None, default):
         settings |= own
-    settings |= dict(parse_setting(text) for text in args.settings)
+    settings |= settings_from(args)
     return config.replace(settings)
 
 

@@ -30,7 +30,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Read a model file, and print a summary of it."""
     args = parse(argv)
-    network = network_from(args)
+    network = network_from(args, args.prefix)
     result = summary(network, block_size_from(args, network.layers), args.weight_bits)
     if args.json:
         print(json.dumps(result, indent=2, ensure_ascii=False))

@@ -19,7 +19,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefix",
         metavar="NAME",
-        help="network of several: beginning of the names of a module or of ONNX nodes, or a Keras layer",
+        help="which network to use if the file holds several: a module name, the start of ONNX node names, "
+        "or a Keras layer name",
     )
     parser.add_argument(
         "--output-layer",
@@ -39,8 +40,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weight-bits", type=whole, default=8, metavar="B", help="bits of a weight, 2 to 8; default 8")
 
 
-def network_from(args: argparse.Namespace) -> RecurrentNetwork:
-    """Read the network that the arguments choose.
+def network_from(args: argparse.Namespace, prefix: str | None) -> RecurrentNetwork:
+    """Read the network that the prefix chooses of the file that the arguments name.
 
     Raises
     ------
@@ -53,7 +54,7 @@ def network_from(args: argparse.Namespace) -> RecurrentNetwork:
     """
     require(args.k is None or args.k in BLOCK_SIZES, "--k", f"one of {', '.join(map(str, BLOCK_SIZES))}", args.k)
     require(2 <= args.weight_bits <= 8, "--weight-bits", "from 2 to 8", args.weight_bits)
-    return load_network(args.model, args.prefix, args.activation, args.inputs, args.output_layer)
+    return load_network(args.model, prefix, args.activation, args.inputs, args.output_layer)
 
 
 def block_size_from(args: argparse.Namespace, layers: Sequence[RecurrentLayer]) -> int:

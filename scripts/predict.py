@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chessrnn.model.config import Config, parse_setting
+from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
 from chessrnn.model.files import require_regular_file, write_atomic
 from chessrnn.model.fixed_point import dequantize
@@ -23,8 +23,17 @@ from chessrnn.model.prediction import (
     state_codes,
     state_values,
 )
-from chessrnn.model.presets import PRESETS, resolve
-from chessrnn.scripts.cli import EXIT_MISMATCH, command_parser, note, print_table, printable, report_problems
+from chessrnn.model.presets import PRESETS
+from chessrnn.scripts.cli import (
+    EXIT_MISMATCH,
+    add_settings,
+    command_parser,
+    config_from,
+    note,
+    print_table,
+    printable,
+    report_problems,
+)
 from chessrnn.scripts.input_file import LAYOUTS, add_batch_first, array_bytes, load_sequences, reading, table_text
 from chessrnn.scripts.weight_arguments import Chosen, add_weight_arguments, note_random, weights_from
 
@@ -63,10 +72,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="model file to compare with; default the float network with the values of the integer weights",
     )  # fmt: skip
     parser.add_argument("--prefix", metavar="NAME", help="network of --model, as for chessrnn convert")
-    parser.add_argument(
-        "--set", dest="settings", action="append", default=[], metavar="SECTION.FIELD=VALUE",
-        help="replace one field of the configuration; may be repeated",
-    )  # fmt: skip
+    add_settings(parser)
     return parser.parse_args(argv)
 
 
@@ -74,9 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     """Read inputs, run them, and write outputs, state, trace and picture."""
     args = parse(argv)
     check_options(args)
-    config = resolve(args.config)
-    if args.settings:
-        config = config.replace(dict(parse_setting(text) for text in args.settings))
+    config = config_from(args)
     chosen = weights_from(args, config)
     x = load_sequences(args.inputs, config.network.input_size, args.batch_first)
     is_single = _is_single(args.inputs)

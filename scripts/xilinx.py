@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 
 from chessrnn.hdl.verilog import TOP_MODULE
-from chessrnn.model.config import parse_setting
 from chessrnn.model.presets import resolve
 from chessrnn.model.schedule import Schedule
-from chessrnn.scripts.cli import add_config_arguments, command_parser
+from chessrnn.scripts.cli import add_config_arguments, command_parser, settings_from
 from chessrnn.scripts.fpga import progress
 from chessrnn.scripts.verilog import BUILD
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
@@ -112,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     """Emit the design, synthesize it for every family, and print the resources."""
     args = parse(argv)
     # Carry-save rows would be built from LUTs and leave the DSP slices unused.
-    settings = {"architecture.arithmetic": "multiplier", **dict(parse_setting(text) for text in args.settings)}
+    settings = {"architecture.arithmetic": "multiplier", **settings_from(args)}
     config = resolve(args.config).replace(settings)
     chosen, folder = weights_from(args, config), BUILD / f"{config.name}-xilinx"
     with locked_folder(folder):

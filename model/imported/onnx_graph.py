@@ -122,10 +122,13 @@ class _Reader:
     def _ignored(self) -> tuple[str, ...]:
         quiet = (*MOVING, "Constant", "Shape", "ConstantOfShape")
         used = {id(self.nodes[index]) for index in (*self.chosen, *self.followed)}
-        others = Counter(
-            node.op_type for node in self.scope.all_nodes() if id(node) not in used and node.op_type not in quiet
+        others = [node for node in self.scope.all_nodes() if id(node) not in used and node.op_type not in quiet]
+        # A recurrent node is listed by its name, as it may be a network of its own.
+        counts = Counter(
+            f"operator {node.op_type}" + (f" {onnx_search.label(node)}" if onnx_search.cell_of(node) else "")
+            for node in others
         )
-        return tuple(f"operator {name}{f' x {number}' if number > 1 else ''}" for name, number in others.items())
+        return tuple(f"{name}{f' x {number}' if number > 1 else ''}" for name, number in counts.items())
 
     def _check_new(self, node: onnx.NodeProto, name: str) -> None:
         if name in self.values or name in self.initializers:

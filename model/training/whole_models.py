@@ -1,6 +1,5 @@
 """Compression of the recurrent layers of any PyTorch model in place: swap, calibration, stages, files of designs."""
 
-import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -12,11 +11,12 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from chessrnn.model.config import BLOCK_SIZES, MAX_NAME
+from chessrnn.model.config import BLOCK_SIZES
 from chessrnn.model.errors import InvalidTypeError, InvalidValueError, UserError, require, require_type
 from chessrnn.model.files import require_folder, write_atomic
 from chessrnn.model.training.layers import STAGES
 from chessrnn.model.training.recurrent_modules import BLOCK_SIZE, GRU, LSTM, RNN, WEIGHT_BITS, Recurrent
+from chessrnn.model.unique_names import unique_name
 from chessrnn.model.weight_image import WeightImage
 
 # Modules that are swapped, and those that run sequences or steps without being one of them.
@@ -271,7 +271,7 @@ def export(model: nn.Module, folder: str | Path, settings: Mapping[str, Any] | N
     images = {}
     for name, module in found.items():
         weights = module.weights()
-        file_name = _file_name(name or type(module).__name__.lower(), {image.config.name for image in images.values()})
+        file_name = unique_name(name or type(module).__name__.lower(), {image.config.name for image in images.values()})
         config = weights.config.replace({"name": file_name, **(settings or {})})
         weights = replace(weights, config=config)
         metrics = {
@@ -288,13 +288,3 @@ def export(model: nn.Module, folder: str | Path, settings: Mapping[str, Any] | N
         image.save(written[name].weights)
         write_atomic(written[name].config, image.config.to_json())
     return written
-
-
-def _file_name(name: str, used: set[str]) -> str:
-    """Make a name of letters, digits, ``_`` and ``-`` that is not used yet."""
-    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[: MAX_NAME - 8]
-    found, number = plain, 1
-    while found in used:
-        number += 1
-        found = f"{plain}_{number}"
-    return found

@@ -185,7 +185,7 @@ def test_all_networks_of_a_file(tmp_path, capsys):
     del tensors["odd.weight_hr_l0"]
     torch.save({key: value for key, value in tensors.items() if not key.startswith("odd")}, tmp_path / "a.pt")
     (tmp_path / "inputs").mkdir()
-    np.save(tmp_path / "inputs" / "enc.rnn.npy", np.random.default_rng(1).normal(size=(9, 2, 6)))
+    np.save(tmp_path / "inputs" / "enc_rnn.npy", np.random.default_rng(1).normal(size=(9, 2, 6)))
     arguments = [tmp_path / "a.pt", "--all", "--k", 1, "--calibrate", tmp_path / "inputs", "--output", tmp_path / "out"]
     status, out, err = command(convert, arguments, capsys)
     assert status == 0

@@ -17,6 +17,7 @@ from keras import layers
 from chessrnn.model.errors import UserError
 from chessrnn.model.imported.float_evaluation import run
 from chessrnn.model.imported.load import load_network, network_names
+from chessrnn.scripts import convert
 
 # Keras calls functions of its packages that are deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -65,6 +66,18 @@ def test_networks_compute_what_keras_computes(make, saved, rng):
     network = same(model, saved(model), rng)
     assert "arrays of Keras are (batch, steps, elements): --batch-first" in network.notes
     assert network.ignored == ()
+
+
+def test_a_conversion_asks_once_for_batch_first(tmp_path, rng, capsys):
+    model = sequential(layers.LSTM(4, return_sequences=True))
+    model.save(tmp_path / "a.keras")
+    np.save(tmp_path / "x.npy", rng.normal(size=(2, 9, 3)))
+    arguments = [tmp_path / "a.keras", "--k", 1, "--output", tmp_path / "out", "--calibrate", tmp_path / "x.npy"]
+    arguments = [str(part) for part in arguments]
+    assert convert.main(arguments) == 0
+    assert "note: arrays of Keras are (batch, steps, elements): --batch-first\n" in capsys.readouterr().err
+    assert convert.main([*arguments, "--batch-first"]) == 0
+    assert "note: arrays of Keras" not in capsys.readouterr().err
 
 
 def test_the_last_step_alone(saved, rng):
