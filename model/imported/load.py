@@ -55,7 +55,7 @@ def load_network(
     inputs: str | Path | None = None,
     output_layer: str | None = None,
 ) -> RecurrentNetwork:
-    """Load the recurrent network of a state_dict or an ONNX model.
+    """Load the recurrent network of a state_dict, an ONNX or a Keras model.
 
     Parameters
     ----------
@@ -70,8 +70,8 @@ def load_network(
     inputs : path, optional
         An .npz file with values of graph inputs of an ONNX model, such as weights that the model takes as inputs.
     output_layer : str, optional
-        Name of the linear layer behind the last recurrent one in a state_dict, or ``"none"``; left out, the only one
-        that fits.
+        Name of the linear layer behind the last recurrent one in a state_dict or in Keras, or ``"none"``; left out, the
+        only one that fits.
 
     Raises
     ------

@@ -38,7 +38,8 @@ def load_network(source: Any, prefix: str | None = None, activation: str | None 
         A model file (``.onnx``, ``.keras``, ``.safetensors``, or what ``torch.save`` wrote), a module, or a
         ``state_dict``.  Nothing in a file is executed.
     prefix : str, optional
-        Which network of several: the module's name in a ``state_dict``, or the beginning of the nodes' names in ONNX.
+        Which network of several: the module's name in a ``state_dict``, the beginning of the nodes' names in ONNX, or
+        the name of a layer in Keras.
     activation : str, optional
         ``"relu"`` or ``"tanh"`` of a ``torch.nn.RNN`` that is given by its ``state_dict``, which does not hold it.
 
@@ -68,9 +69,7 @@ def load_network(source: Any, prefix: str | None = None, activation: str | None 
         require(
             isinstance(source, Mapping), "source", "a path, a torch.nn.Module or a state_dict", type(source).__name__
         )
-    arrays = {
-        key: np.asarray(value.detach().cpu() if hasattr(value, "detach") else value) for key, value in source.items()
-    }
+    arrays = {key: _array(value) for key, value in source.items()}
     return network_from_arrays(arrays, name, activation, prefix)
 
 
