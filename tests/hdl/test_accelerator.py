@@ -77,7 +77,7 @@ def architecture(**fields):
 
 
 # Amaranth's simulator is slow with carry-save rows and with many processing elements.
-SLOW_ARCHITECTURES = {3, 4, 7, 8}
+SLOW_ARCHITECTURES = {3, 4, 6, 7, 8}
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ PIPELINES = [
 ]
 
 
-@pytest.mark.parametrize("index", range(len(PIPELINES)))
+@pytest.mark.parametrize("index", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, len(PIPELINES)))])
 def test_pipeline_changes_no_bit(index, rng):
     pipeline = {f"pipeline.{name}": value for name, value in PIPELINES[index].items()}
     check(architecture(engine="fast", **pipeline), rng)
@@ -122,7 +122,7 @@ def test_every_cell(cell, engine, arithmetic, rows, cols, rng):
 @pytest.mark.parametrize(
     ("layers", "cell", "settings"),
     [
-        (2, "lstm", {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
+        pytest.param(2, "lstm", {"engine": "fast", "tile_rows": 3, "tile_cols": 2}, marks=pytest.mark.slow),
         pytest.param(3, "lstm", {"engine": "direct", "tile_rows": 5, "tile_cols": 4}, marks=pytest.mark.slow),
         (2, "gru", {"engine": "direct", "tile_rows": 2, "tile_cols": 1, "lookahead": 1}),
         pytest.param(
@@ -150,8 +150,10 @@ def test_layers(layers, cell, settings, rng):
     ("layers", "projection", "settings"),
     [
         (1, 5, {"engine": "direct", "tile_rows": 1, "tile_cols": 1}),
-        (1, 12, {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
-        (2, 10, {"engine": "direct", "tile_rows": 5, "tile_cols": 2, "cell_lanes": 2}),
+        pytest.param(1, 12, {"engine": "fast", "tile_rows": 3, "tile_cols": 2}, marks=pytest.mark.slow),
+        pytest.param(
+            2, 10, {"engine": "direct", "tile_rows": 5, "tile_cols": 2, "cell_lanes": 2}, marks=pytest.mark.slow
+        ),
         pytest.param(
             3,
             6,
@@ -191,7 +193,9 @@ def test_a_gate_that_waits_waits_long_enough(settings, rng):
     [
         (2, 1, {"engine": "fast", "tile_rows": 4, "tile_cols": 2}),
         pytest.param(3, 1, {"engine": "direct", "tile_rows": 12, "tile_cols": 5}, marks=pytest.mark.slow),
-        (2, 2, {"engine": "direct", "tile_rows": 3, "tile_cols": 3, "lookahead": 1}),
+        pytest.param(
+            2, 2, {"engine": "direct", "tile_rows": 3, "tile_cols": 3, "lookahead": 1}, marks=pytest.mark.slow
+        ),
         (2, 2, {"engine": "fast", "tile_rows": 5, "tile_cols": 1, "projection_size": 6}),
         (3, 2, {"engine": "direct", "tile_rows": 2, "tile_cols": 3, "cell": "gru_reset_first"}),
     ],

@@ -31,7 +31,7 @@ def equal_to_reference(config, rng, steps=3) -> bool:
     return run_accelerator(weights, beats_of([x], k, q.x.width), len(expected)).beats == expected
 
 
-@pytest.mark.parametrize("arithmetic", ["carry_save", "multiplier"])
+@pytest.mark.parametrize("arithmetic", [pytest.param("carry_save", marks=pytest.mark.slow), "multiplier"])
 @pytest.mark.parametrize(
     "formats",
     [
@@ -90,7 +90,15 @@ CORNERS = corner_formats()
 CORNER_PAIRS = 3
 
 
-@pytest.mark.parametrize("pair", list(itertools.combinations(("x", "h", "preact", "gate", "cell"), 2)), ids="-".join)
+PAIRS = list(itertools.combinations(("x", "h", "preact", "gate", "cell"), 2))
+# The others are left to the slow tests.
+QUICK_PAIRS = {("x", "h"), ("h", "cell"), ("preact", "gate")}
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [pytest.param(pair, marks=[] if pair in QUICK_PAIRS else [pytest.mark.slow], id="-".join(pair)) for pair in PAIRS],
+)
 def test_pairs_of_corner_formats(pair, rng):
     # For every two points, three pairs of their corners that some weight_frac makes valid, simulated at the extremes;
     # `make fuzz` draws from all of them.

@@ -63,7 +63,7 @@ def check(config, rng, lengths=LENGTHS, make=random_weights, stalled=True):
     ("cell", "layers", "sizes", "settings"),
     [
         ("lstm", 1, (10, 7), {"tile_cols": 3}),
-        ("lstm", 2, (10, 6), {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
+        pytest.param("lstm", 2, (10, 6), {"engine": "fast", "tile_rows": 3, "tile_cols": 2}, marks=pytest.mark.slow),
         ("lstm_peephole", 2, (4, 8), {"engine": "fast", "tile_rows": 4, "tile_cols": 3}),
         ("gru", 3, (3, 4), {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
         ("rnn_relu", 1, (3, 4), {"tile_rows": 1}),
@@ -84,8 +84,13 @@ def test_every_cell(cell, layers, sizes, settings, rng):
         # lanes that the drain waits for them.
         {"network.hidden_size": 4, "network.input_size": 4, "tile_rows": 4, "tile_cols": 2},
         pytest.param({"engine": "fast", "tile_rows": 5, "tile_cols": 4, "cell_lanes": 1}, marks=pytest.mark.slow),
-        {"engine": "fast", "tile_rows": 2, "architecture.pipeline.memory_register": False},
-        {"network.num_layers": 2, "engine": "fast", "tile_rows": 6, "tile_cols": 3, "quantization.x": "Q2.9"},
+        pytest.param(
+            {"engine": "fast", "tile_rows": 2, "architecture.pipeline.memory_register": False}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"network.num_layers": 2, "engine": "fast", "tile_rows": 6, "tile_cols": 3, "quantization.x": "Q2.9"},
+            marks=pytest.mark.slow,
+        ),
         {"network.num_layers": 2, "engine": "fast", "tile_rows": 7, "quantization.h": "Q1.9", "quantization.x": "Q1.3"},
     ],
 )
@@ -99,7 +104,7 @@ def test_what_must_not_matter(settings, rng):
         # One block, which does not fill a bundle; more rows than a bundle; bundles with more blocks than slices; a tile
         # that covers a whole projection; a cell that takes much longer than the latency, and much shorter.
         ("lstm", 1, 3, {"network.hidden_size": 11}),
-        ("lstm_peephole", 2, 5, {"engine": "fast", "tile_rows": 3, "tile_cols": 2}),
+        pytest.param("lstm_peephole", 2, 5, {"engine": "fast", "tile_rows": 3, "tile_cols": 2}, marks=pytest.mark.slow),
         pytest.param(
             "lstm",
             3,
@@ -116,7 +121,13 @@ def test_what_must_not_matter(settings, rng):
         ),
         ("lstm", 1, 1, {"network.hidden_size": 2, "compression.block_size": 1, "tile_rows": 8, "cell_lanes": 1}),
         ("lstm_peephole", 1, 4, {"network.hidden_size": 4, "network.input_size": 4, "tile_rows": 4}),
-        ("lstm", 2, 7, {"network.hidden_size": 8, "engine": "fast", "tile_rows": 8, "tile_cols": 2, "cell_lanes": 1}),
+        pytest.param(
+            "lstm",
+            2,
+            7,
+            {"network.hidden_size": 8, "engine": "fast", "tile_rows": 8, "tile_cols": 2, "cell_lanes": 1},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_projections(cell, layers, projection, settings, rng):
@@ -133,7 +144,9 @@ def test_projections(cell, layers, projection, settings, rng):
         (1, (4, 4), {"cell_lanes": 4}),
         (1, (2, 3), {"engine": "fast", "tile_cols": 2}),
         (2, (30, 5), {"tile_cols": 3, "tile_rows": 2}),
-        (2, (6, 9), {"engine": "fast", "tile_rows": 3, "tile_cols": 3, "cell_lanes": 1}),
+        pytest.param(
+            2, (6, 9), {"engine": "fast", "tile_rows": 3, "tile_cols": 3, "cell_lanes": 1}, marks=pytest.mark.slow
+        ),
         pytest.param(
             3,
             (9, 7),
