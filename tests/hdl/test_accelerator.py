@@ -157,7 +157,7 @@ def test_layers(layers, cell, settings, rng):
         pytest.param(
             3,
             6,
-            {"engine": "fast", "tile_rows": 2, "tile_cols": 3, "arithmetic": "carry_save"},
+            {"engine": "fast", "tile_rows": 2, "tile_cols": 3},
             marks=pytest.mark.slow,
         ),
         pytest.param(

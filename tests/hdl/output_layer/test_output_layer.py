@@ -90,7 +90,7 @@ CIRCULANT = [
     (4, 2, 12, {"output_layer": 7, "output_lanes": 4, "tile_rows": 1, "tile_cols": 1}),
     (4, 4, 10, {"output_layer": 7, "output_lanes": 8, "tile_rows": 1, "tile_cols": 1}),
     (8, 8, 13, {"output_layer": 19, "output_lanes": 16, "tile_rows": 1, "tile_cols": 1, "engine": "fast"}),
-    (8, 4, 9, {"output_layer": 9, "tile_rows": 2, "tile_cols": 1, "arithmetic": "carry_save"}),
+    (4, 2, 9, {"output_layer": 5, "tile_rows": 2, "tile_cols": 1, "arithmetic": "carry_save"}),
 ]
 
 
