@@ -150,7 +150,7 @@ def test_projections(cell, layers, projection, settings, rng):
         pytest.param(
             3,
             (9, 7),
-            {"tile_rows": 2, "arithmetic": "carry_save", "compression.block_size": 2},
+            {"tile_rows": 2, "compression.block_size": 2},
             marks=pytest.mark.slow,
         ),
     ],

@@ -64,7 +64,7 @@ DESIGNS = [
     {"output_layer": 10},
     {"output_layer": 7, "tile_rows": 1, "tile_cols": 1},
     {"output_layer": 7, "output_lanes": 7, "tile_rows": 1, "tile_cols": 1},
-    {"output_layer": 13, "tile_rows": 3, "tile_cols": 2, "arithmetic": "carry_save"},
+    {"output_layer": 13, "tile_rows": 3, "tile_cols": 2},
     {"output_layer": 5, "tile_rows": 2, "tile_cols": 1, "engine": "fast"},
     # A single value, as of a regression: its index is always 0.
     {"output_layer": 1},
