@@ -100,7 +100,7 @@ host: .venv/.fpga .venv/.sim ## write text with the device at PORT, or with a si
 	@$(RUN) -m chessrnn host $(if $(PORT),--port $(PORT),--simulate) $(OPTIONS)
 
 # Without the type checker, which takes most of a minute of one core.
-test: programs-of-quick-tests .venv/.tests ## linter, formatter, every test but the slow ones: ten minutes on two cores
+test: programs-of-quick-tests .venv/.tests ## linter, formatter, every test but the slow ones
 	@$(RUFF)
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
