@@ -114,7 +114,8 @@ def run(arguments: list[str]) -> list[str]:
     """Lines that a command prints on standard output."""
     folder = str(Path(sys.executable).parent)
     # Below `make test-slow`, make would print the folders that it enters and leaves.
-    environment = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}}
+    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
     environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
     result = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
