@@ -2,6 +2,7 @@
 
 from chessrnn.model.config import Config
 from chessrnn.scripts.cli import print_table, printable
+from chessrnn.scripts.design_page import report_command
 
 # Elements of x whose exponents are printed.
 MAX_SHOWN_ELEMENTS = 12
@@ -89,4 +90,6 @@ def print_conversion(report: dict, config: Config) -> None:
     for one in report.get("simulation", {}).get("runs", []):
         text = f"{one['steps']} steps in {report['simulation']['verilog']}/, {one['mismatches']} mismatches of h"
         rows.append((one["name"], text))
+    if "simulation" not in report:
+        rows.append(("page", report_command(report["config"], "--weights", report["weights"])))
     print_table(rows)

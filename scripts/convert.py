@@ -38,6 +38,7 @@ from chessrnn.scripts.cli import (
 )
 from chessrnn.scripts.conversion_table import print_conversion
 from chessrnn.scripts.convert_all import Outcome, Target, base_name, convert_all, folder_of, refusing
+from chessrnn.scripts.design_page import write_design_page
 from chessrnn.scripts.input_file import add_batch_first, load_sequences, reading
 from chessrnn.scripts.model_arguments import add_model_arguments, block_size_from, network_from
 from chessrnn.sim.folder_lock import locked_folder
@@ -206,6 +207,7 @@ def make_retraining(args: argparse.Namespace, layers, block_size: int, calibrati
 
 def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source: str) -> tuple[dict, list[str]]:
     """Simulate the emitted Verilog on the inputs, with and without stalls; its figures, and every problem found."""
+    from chessrnn.scripts.verilog import BUILD
     from chessrnn.sim.build import emit
     from chessrnn.sim.runner import Run, simulate
     from chessrnn.sim.scenarios import Scenario
@@ -226,6 +228,7 @@ def simulated(result: Conversion, folder: Path, args: argparse.Namespace, source
     with locked_folder(folder):
         emit(result.weights, folder, source)
         results = simulate(folder, runs, args.sim)
+        write_design_page(folder, BUILD)
     figures = {"simulator": args.sim, "verilog": str(folder), "runs": [one.to_dict() for one in results]}
     return figures, [f"{one.run.name}: {problem}" for one in results for problem in one.problems]
 

@@ -26,7 +26,8 @@ from chessrnn.scripts.cli import (
     report_problems,
     settings_from,
 )
-from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.design_page import show_page_of
+from chessrnn.scripts.verilog import BUILD, possible_folders
 from chessrnn.scripts.weight_arguments import add_weight_arguments, note_random, weights_from
 from chessrnn.sim.build import weights_digest
 from chessrnn.sim.device_simulation import emit_device
@@ -126,6 +127,9 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         _print(report, folder)
+    if args.output is None:
+        name = args.config or target.config
+        show_page_of(args, config, name, possible_folders(args, config), same_architecture=False)
     if report["clock"]["max_mhz"] < report["clock"]["mhz"]:
         clock = report["clock"]
         report_problems("fpga", [f"the clock must be at most {clock['max_mhz']} MHz, not {clock['mhz']:g}"])

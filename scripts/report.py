@@ -5,14 +5,12 @@ FPGA builds, as far as other commands made these figures.
 """
 
 import argparse
-from pathlib import Path
 
-from chessrnn.model.config import Config
-from chessrnn.model.errors import UserError
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, note
+from chessrnn.scripts.design_page import build_of
 from chessrnn.scripts.verilog import BUILD, make_current, named_folder
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
-from chessrnn.sim.build import CONFIG_FILE, generator_digest, load_build
+from chessrnn.sim.build import generator_digest, load_build
 from chessrnn.sim.folder_lock import locked_folder
 
 EXAMPLES = """examples:
@@ -29,14 +27,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def holds(folder: Path, config: Config) -> bool:
-    """Whether a folder is an intact build of a configuration, with whatever weights."""
-    try:
-        return (folder / CONFIG_FILE).is_file() and load_build(folder).config == config
-    except UserError:
-        return False
-
-
 def main(argv: list[str] | None = None) -> int:
     """Emit the design where it is missing, write its page, and print the page's path."""
     # Imported here, as --help needs no templates.
@@ -50,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     named = None if chosen else named_folder(args)
     folder = named or BUILD / config.name
     with locked_folder(folder):
-        if chosen or (named is None and not holds(folder, config)):
+        if chosen or (named is None and build_of(folder) != config):
             make_current(folder, chosen or weights_from(args, config))
         elif load_build(folder).generator != generator_digest():
             note(f"another version of the generator wrote {folder}/")

@@ -27,7 +27,8 @@ from chessrnn.scripts.cli import (
     report_problems,
     seed,
 )
-from chessrnn.scripts.verilog import build_folder, make_current
+from chessrnn.scripts.design_page import write_design_page
+from chessrnn.scripts.verilog import BUILD, build_folder, make_current
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.runner import SIMULATORS, Run, RunResult, simulate
@@ -150,6 +151,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.sim == "icarus":
             print_estimate(directory, chosen.weights, runs)
         results = simulate(directory, runs, args.sim)
+        write_design_page(directory, BUILD)
     verdict = Verdict()
     if model is not None and sentence is not None:
         verdict = judge_characters(args, model, sentence, results)

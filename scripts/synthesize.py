@@ -24,7 +24,8 @@ from chessrnn.scripts.cli import (
     print_table,
     report_problems,
 )
-from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.design_page import show_page_of
+from chessrnn.scripts.verilog import BUILD, possible_folders
 from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.synthesis.flow import TARGET_FO4, Synthesis
@@ -130,6 +131,8 @@ def main(argv: list[str] | None = None) -> int:
             show(values, place)
     if args.json:
         print(json.dumps(reports[0] if args.unit is None else reports, indent=1))
+    if args.unit is None and args.output is None:
+        show_page_of(args, config, args.config, possible_folders(args, config))
     return status
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from chessrnn.hdl.namespace import prefix_of
 from chessrnn.hdl.verilog import SHELLS
+from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import table
 from chessrnn.model.errors import UserError
 from chessrnn.model.presets import PRESETS
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, note, print_table
+from chessrnn.scripts.design_page import write_design_page
 from chessrnn.scripts.weight_arguments import Chosen, add_weight_arguments, note_random, weights_from
 from chessrnn.sim.build import CONFIG_FILE, TESTBENCH_FILE, VERILOG_FILE, Build, emit, load_build, why_not_current
 from chessrnn.sim.folder_lock import locked_folder
@@ -69,6 +71,12 @@ def named_folder(args: argparse.Namespace) -> Path | None:
     return given if is_build else None
 
 
+def possible_folders(args: argparse.Namespace, config: Config) -> list[Path]:
+    """Folders that may hold a design: the build that ``--config`` names, and ``build/<name>``."""
+    named = None if args.config is None else named_folder(args)
+    return [*filter(None, [named]), BUILD / config.name]
+
+
 def build_folder(args: argparse.Namespace, chosen: Chosen) -> Path:
     """Folder whose files a command uses: the build that ``--config`` names, if it is current, or ``build/<name>``."""
     folder = named_folder(args)
@@ -121,6 +129,7 @@ def main(argv: list[str] | None = None) -> int:
     with locked_folder(output):
         report = emit(chosen.weights, output, chosen.source, args.prefix, args.shell)
         build = load_build(output)
+        write_design_page(output, BUILD)
     note_random(chosen)
     if args.json:
         print(json.dumps(report, indent=2, ensure_ascii=False))

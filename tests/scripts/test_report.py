@@ -9,7 +9,7 @@ import pytest
 
 from chessrnn.model.presets import preset
 from chessrnn.model.weights import random_weights
-from chessrnn.scripts import verilog
+from chessrnn.scripts import design_page, verilog
 from chessrnn.scripts.main import main
 from chessrnn.scripts.weight_arguments import Chosen
 from chessrnn.sim.build import emit, load_build, weights_digest
@@ -97,3 +97,46 @@ def test_a_build_that_is_emitted_again_keeps_its_prefix_and_its_shell(place, cap
     assert (build.prefix, build.shell) == ("mine", "axi")
     text = (place / "build" / "tiny" / "report.html").read_text(encoding="utf-8")
     assert "chessrnn verilog --config build/tiny --random-weights 4 --prefix mine --shell axi" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "options", "folder"),
+    [
+        ("tiny", {}, {}, "build/tiny"),
+        ("runs/verilog", {}, {}, "runs/verilog"),
+        # A bitstream of another tile is shown as well, a synthesis is not.
+        ("tiny", {"architecture.tile_rows": 2}, {"same_architecture": False}, "build/tiny"),
+        ("tiny", {"architecture.tile_rows": 2}, {}, None),
+        ("tiny", {"quantization.weight_bits": 4}, {"same_architecture": False}, None),
+    ],
+)
+def test_the_page_after_other_commands(place, config, changes, options, folder, capsys):
+    settings = [f"{name}={value}" for name, value in changes.items()]
+    args = argparse.Namespace(config=config, settings=settings, weights=None, random_weights=None)
+    chosen = CONFIG.replace(changes)
+    design_page.show_page_of(args, chosen, config, verilog.possible_folders(args, chosen), **options)
+    written = [str(path.relative_to(place)) for path in place.rglob("report.html")]
+    out, error = capsys.readouterr()
+    assert out == ""
+    if folder is None:
+        assert written == []
+        command = f"chessrnn report --config tiny --set {settings[0]}"
+        assert error == f"note: {command} makes a page with these figures\n"
+    else:
+        assert written == [f"{folder}/report.html"]
+        assert error == f"page: {folder}/report.html\n"
+
+
+def test_a_folder_that_changed_has_no_page(place, capsys):
+    (place / "build" / "tiny" / "ports.json").write_text("{}")
+    design_page.write_design_page(Path("build/tiny"), Path("build"))
+    assert "note: no page is written: build/tiny/ports.json must be as it was generated" in capsys.readouterr().err
+
+
+def test_the_command_that_makes_a_page_names_weights_where_none_are_shipped(place, capsys):
+    other = CONFIG.replace({"name": "mine"})
+    (place / "mine.json").write_text(other.to_json())
+    args = argparse.Namespace(config="mine.json", settings=[], weights=None, random_weights=None)
+    design_page.show_page_of(args, other, "mine.json", verilog.possible_folders(args, other))
+    command = "chessrnn report --config mine.json --random-weights 0"
+    assert capsys.readouterr().err == f"note: {command} makes a page with these figures\n"

@@ -24,8 +24,9 @@ def run(arguments, tmp_path, capsys):
 
 def test_default_preset(tmp_path, capsys):
     status, out, err = run([], tmp_path, capsys)
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, f"page: {tmp_path / 'build' / 'report.html'}\n")
     build = load_build(tmp_path / "build")
+    assert build.config.fingerprint in (tmp_path / "build" / "report.html").read_text(encoding="utf-8")
     assert build.config == preset("char128")
     rows = (
         "cycles per step",
@@ -72,7 +73,7 @@ def test_files_in_both_languages(tmp_path, capsys):
 
 def test_renamed_preset_keeps_its_weights(tmp_path, capsys):
     status, out, err = run(["--set", "name=soc128", "--set", "architecture.tile_rows=8"], tmp_path, capsys)
-    assert (status, err) == (0, "")
+    assert (status, err) == (0, f"page: {tmp_path / 'build' / 'report.html'}\n")
     assert "pretrained/char128.safetensors" in out
     # Other numerics are another network, for which nothing was trained.
     status, _, err = run(["--set", "quantization.cell=Q4.13"], tmp_path / "changed", capsys)
