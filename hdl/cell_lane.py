@@ -11,9 +11,10 @@ from chessrnn.hdl.activation import Activation
 from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum
 from chessrnn.hdl.arithmetic.dot_product import CarrySaveProduct
 from chessrnn.hdl.arithmetic.multiplier import Multiplier
-from chessrnn.hdl.arithmetic.requantize import drop, half_lsb, requantize, resize
+from chessrnn.hdl.arithmetic.requantize import drop, half_lsb, requantize, resize, saturate
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import delay
+from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
 from chessrnn.model.schedule import activation_latency, cell_latency
 from chessrnn.model.widths.hardware import hardware_widths
@@ -34,6 +35,8 @@ class CellLane(wiring.Component):
         Sums of the unit's gates.
     bias : In(ArrayLayout(signed(bias_bits), G))
         Biases of the same gates, in the same cycle.
+    layer : In, where layers have scales of their own
+        Layer of the unit, in the cycle of ``sums``.
     peephole : In(ArrayLayout(signed, P)), in cells with peepholes
         Peephole weights of the P gates that have one, in the cycle of ``sums``.
     c : In(signed), codes of the format of cell, in cells with a state
@@ -62,6 +65,7 @@ class CellLane(wiring.Component):
         members = {
             "sums": In(data.ArrayLayout(signed(sum_width), config.num_gates)),
             "bias": In(data.ArrayLayout(signed(q.bias_bits), config.num_gates)),
+            **scale_layer_port(config, In),
         }
         if cell.peepholes:
             members["peephole"] = In(data.ArrayLayout(signed(q.peephole.width), len(cell.peepholes)))
@@ -87,10 +91,22 @@ class CellLane(wiring.Component):
 
         Half an LSB is added together with the bias, so the rounding needs no adder of its own.
         """
-        frac, fmt = self.config.accumulator_fracs[gate], self.config.quantization.preact
-        total = Signal(signed(self.widths.rounded_sum[gate]), name=f"total_{self.config.gates[gate]}")
-        m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half_lsb(frac, fmt))
-        return self._preact(m, gate, drop(total, frac, fmt))
+        name, fmt = self.config.gates[gate], self.config.quantization.preact
+        layer, fracs = self._scales(m, gate, 1)
+        half = select(self.layer if layer is not None else None, [half_lsb(frac, fmt) for frac in fracs])
+        total = Signal(signed(self.widths.rounded_sum[gate]), name=f"total_{name}")
+        m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half)
+        return self._preact(m, gate, drop_by_layer(m, name, total, layer, fracs, fmt))
+
+    def _scales(self, m: Module, gate: int, cycles: int) -> tuple:
+        """The layer of the sums of some cycles ago, and the fraction bits of a gate's sums for each layer.
+
+        Where the layers share them, the layer is ``None`` and there is one entry.
+        """
+        fracs = [fracs[gate] for fracs in self.config.layer_accumulator_fracs]
+        if len(set(fracs)) == 1:
+            return None, fracs[:1]
+        return delay(m, self.layer, cycles, f"layer_{self.config.gates[gate]}"), fracs
 
     def _rounded_products(self, m: Module, platform, name: str, fmt, products, addend=None) -> Value:
         """Σ a · b (+ addend) rounded to ``fmt``; products are registered, so ``addend`` comes one cycle after a, b.
@@ -140,6 +156,39 @@ class CellLane(wiring.Component):
         return activation.y
 
 
+def scale_layer_port(config: Config, direction) -> dict:
+    """The member ``layer`` of a block that rounds the sums of layers with scales of their own; else none."""
+    layers = len(set(config.layer_weight_fracs))
+    return {"layer": direction(range(config.network.num_layers))} if layers > 1 else {}
+
+
+def drop_by_layer(m: Module, name: str, value, layer, fracs: list[int], fmt) -> Value:
+    """The value without the fraction bits that rounding drops in the selected layer: :func:`drop` for every layer."""
+    if layer is None:
+        return drop(value, fracs[0], fmt)
+    shifts = [frac - fmt.fraction_bits for frac in fracs]
+    assert min(shifts) >= 0, "the configuration admits no other"
+    shifted = Signal(signed(max(1, len(value) - min(shifts))), name=f"shifted_{name}")
+    with m.Switch(layer):
+        for number, shift in enumerate(shifts):
+            with m.Case(number):
+                m.d.comb += shifted.eq(value >> shift)
+    return saturate(shifted, fmt)
+
+
+def align_by_layer(m: Module, name: str, value, layer, fracs: list[int]) -> tuple:
+    """The value at the finest scale of all layers, and the fraction bits of that."""
+    if layer is None:
+        return value, fracs[0]
+    finest = max(fracs)
+    shifted = Signal(signed(len(value) + finest - min(fracs)), name=f"aligned_{name}")
+    with m.Switch(layer):
+        for number, frac in enumerate(fracs):
+            with m.Case(number):
+                m.d.comb += shifted.eq(value << (finest - frac))
+    return shifted, finest
+
+
 def aligned(*terms: tuple) -> tuple:
     """The exact sum of terms (value, fraction bits), returned together with its fraction bits."""
     frac = max(bits for _, bits in terms)
@@ -160,11 +209,12 @@ class LstmLane(CellLane):
         config, q, gates = self.config, self.config.quantization, []
         c = self.c
         if config.cell.peepholes:
-            totals = [(self._total(m, gate), config.accumulator_fracs[gate]) for gate in range(len(config.gates))]
+            totals = [self._total(m, gate) for gate in range(len(config.gates))]
             peephole = dict(zip(config.cell.peepholes, self.peephole, strict=True))
             # One cycle for the product p·c, which is needed before f·c.
-            totals = [(delay(m, total, 1, f"sum_{config.gates[gate]}"), frac)
-                      for gate, (total, frac) in enumerate(totals)]  # fmt: skip
+            sums = [delay(m, total, 1, f"sum_{config.gates[gate]}") for gate, total in enumerate(totals)]
+            totals = [align_by_layer(m, config.gates[gate], total, *self._scales(m, gate, 2))
+                      for gate, total in enumerate(sums[:3])]  # fmt: skip
             for gate in (0, 1):
                 weight = delay(m, peephole[gate], self.read_latency, f"peephole_{config.gates[gate]}")
                 totals[gate] = self._with_peephole(m, gate, weight, c, totals[gate])
@@ -183,8 +233,9 @@ class LstmLane(CellLane):
         name = config.gates[3]
         if config.cell.peepholes:
             weight = delay(m, peephole[3], self.write_latency, f"peephole_{name}")
-            late = delay(m, totals[3][0], self.write_latency - 1, f"late_{name}")
-            total, frac = self._with_peephole(m, 3, weight, self.c_next, (late, totals[3][1]))
+            late = delay(m, sums[3], self.write_latency - 1, f"late_{name}")
+            late = align_by_layer(m, name, late, *self._scales(m, 3, self.write_latency + 1))
+            total, frac = self._with_peephole(m, 3, weight, self.c_next, late)
             preacts.append(self._preact(m, 3, requantize(total, frac, q.preact)))
         o = self._activated(m, platform, name, config.gate_table(3), preacts[3])
         tanh = self._activated(m, platform, "cell", config.cell_table, self.c_next)
@@ -265,7 +316,9 @@ class ReluLane(CellLane):
     def elaborate(self, platform):
         m = Module()
         total, fmt = self._total(m, 0), self.config.quantization.h
-        m.d.sync += self.h.eq(Mux(total[-1], 0, requantize(total, self.config.accumulator_fracs[0], fmt)))
+        layer, fracs = self._scales(m, 0, 1)
+        rounded = total + select(layer, [half_lsb(frac, fmt) for frac in fracs])
+        m.d.sync += self.h.eq(Mux(total[-1], 0, drop_by_layer(m, "H", rounded, layer, fracs, fmt)))
         return m
 
 

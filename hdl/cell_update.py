@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from chessrnn.hdl.cell_lane import LANES
+from chessrnn.hdl.cell_lane import LANES, scale_layer_port
 from chessrnn.hdl.drain import slice_layout, state_unit_port, unit_shape
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram, Rom, delay
@@ -12,7 +12,7 @@ from chessrnn.hdl.part_shapes import has_projection
 from chessrnn.hdl.projection import Projection
 from chessrnn.hdl.state_access import state_access
 from chessrnn.model.config import Config
-from chessrnn.model.memory_image import MemorySpec, bias_spec, cell_state_spec, peephole_spec
+from chessrnn.model.memory_image import MemorySpec, bias_spec, cell_state_spec, num_slices, peephole_spec
 from chessrnn.model.schedule import PROJECTION_LATENCY, Schedule
 
 
@@ -98,6 +98,7 @@ class CellUpdate(wiring.Component):
                 cell.sums.eq(sums[index]),
                 *(cell.bias[gate].eq(biases[gate][index].as_signed()) for gate in range(config.num_gates)),
             ]
+        self._select_layer(m, cells)
         peepholes = len(config.cell.peepholes)
         if peepholes:
             spec, width = peephole_spec(config, self.schedule), q.peephole.width
@@ -140,6 +141,23 @@ class CellUpdate(wiring.Component):
         m.d.comb += [rom.en.eq(self.select), rom.addr.eq(self.unit)]
         layout = data.ArrayLayout(data.ArrayLayout(width, self.schedule.cell_lanes), rows)
         return data.View(layout, delay(m, rom.data, 1, spec.name))
+
+    def _select_layer(self, m, cells: list) -> None:
+        """Give the lanes the layer of their sums, where layers have scales of their own.
+
+        The slices of a layer follow each other, and so do their numbers.
+        """
+        if not scale_layer_port(self.config, In):
+            return
+        layers = self.config.network.num_layers
+        slices = num_slices(self.config, self.schedule) // layers
+        layer = Signal(range(layers))
+        for number in range(1, layers):
+            with m.If(self.unit >= number * slices):
+                m.d.comb += layer.eq(number)
+        # As the parameters: a cycle for their memory, one for its register.
+        layer = delay(m, layer, 2, "layer")
+        m.d.comb += [cell.layer.eq(layer) for cell in cells]
 
     def _state(self, m, platform, cells: list, slice_valid) -> None:
         """Add the memory of the cells' states: it is read in time for the lanes and written when they are done."""

@@ -6,10 +6,11 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.activation import Activation
 from chessrnn.hdl.arithmetic.requantize import requantize, resize
-from chessrnn.hdl.cell_lane import aligned
+from chessrnn.hdl.cell_lane import aligned, scale_layer_port
 from chessrnn.hdl.cell_update import CellUpdate, inner_ports
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram, delay
+from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import bias_spec, cell_state_spec, held_gate_spec
 from chessrnn.model.schedule import activation_latency, cell_latency
@@ -36,6 +37,8 @@ class ResetFirstLane(wiring.Component):
     bias : In(signed(bias_bits))
     stage : In(range(3))
         With ``sum``: the gate that it belongs to.
+    layer : In, where layers have scales of their own
+        With ``sum``: the layer that it belongs to.
     c : In(signed), codes of the format of cell
         The unit's state, used for R and N; it must be valid ``read_latency`` cycles after ``sum``.
     held : In(signed), codes of the format of gate
@@ -65,6 +68,7 @@ class ResetFirstLane(wiring.Component):
         super().__init__(
             {
                 "sum": In(signed(sum_width)), "bias": In(signed(q.bias_bits)), "stage": In(range(3)),
+                **scale_layer_port(config, In),
                 "c": In(signed(q.cell.width)), "held": In(signed(q.gate.width)),
                 "gate": Out(signed(q.gate.width)), "c_next": Out(signed(q.cell.width)), "h": Out(signed(q.h.width)),
             }
@@ -78,8 +82,13 @@ class ResetFirstLane(wiring.Component):
         preact = Signal(signed(q.preact.width))
         stage = delay(m, self.stage, 1, "stage")
         # Gates whose sums have the same scale share one rounding.
-        roundings = {frac: requantize(total, frac, q.preact) for frac in config.accumulator_fracs}
-        rounded = [roundings[frac] for frac in config.accumulator_fracs]
+        by_gate = list(zip(*config.layer_accumulator_fracs, strict=True))
+        roundings = {frac: requantize(total, frac, q.preact) for fracs in by_gate for frac in fracs}
+        layer = delay(m, self.layer, 1, "layer") if scale_layer_port(config, In) else None
+        rounded = [
+            roundings[fracs[0]] if len(set(fracs)) == 1 else select(layer, [roundings[frac] for frac in fracs])
+            for fracs in by_gate
+        ]
         m.d.sync += [
             total.eq(resize(self.sum + self.bias, len(total))),
             preact.eq(rounded[0] if len(roundings) == 1 else Array(rounded)[stage]),
@@ -139,6 +148,7 @@ class StagedUpdate(CellUpdate):
                 cell.stage.eq(lane_stage),
             ]
         self._memories(m, platform, cells, stage, unit, state_unit)
+        self._select_layer(m, cells)
 
         latency = 1 + cells[0].latency
         makes = self.slice_valid & (stage != UPDATE)

@@ -6,6 +6,7 @@ properties of :class:`Config`.  A design that cannot be built is rejected here, 
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import types
 import typing
@@ -66,8 +67,18 @@ DEFAULT_SEQUENCE_STEPS = 64
 BUILD_FIELDS = {"configuration", "config"}
 
 
+# Fraction bits of the weights: an integer per gate, or a tuple of these for each layer.
+GateFractions = tuple[int, ...] | tuple[tuple[int, ...], ...]
+
+
 def _format(text: str):
     return field(default_factory=lambda: QFormat.parse(text))
+
+
+def _rows(fracs: GateFractions) -> tuple[tuple[int, ...], ...]:
+    """The fraction bits as one tuple per layer, or as a single tuple where all layers share them."""
+    is_by_layer = bool(fracs) and isinstance(fracs[0], tuple)
+    return typing.cast("tuple[tuple[int, ...], ...]", fracs if is_by_layer else (fracs,))
 
 
 @dataclass(frozen=True)
@@ -160,11 +171,12 @@ class QuantizationConfig:
     weight_bits : int
         b, the width of every weight of the layers and projections in bits, from 2 to 8 (the default).  Weight memory
         grows in proportion to it.
-    weight_frac : tuple of int
+    weight_frac : tuple of int, or tuple of tuple of int
         Number of fraction bits of W_h, from -8 to 20, for each gate of the cell in the order of ``Cell.gates``; a
-        single integer (7 by default) applies to every gate.  The values apply to every layer.  Training and conversion
-        choose them from the weights.  W_x has ``weight_frac + h.fraction_bits - x.fraction_bits`` fraction bits, so
-        that the products with x and with h share one scale.
+        single integer (7 by default) applies to every gate.  The values apply to every layer, unless there is one such
+        list for each layer: ``[[7, 7, 7, 7], [5, 6, 5, 6]]``; a multiplexer then selects the rounding of the layer at
+        work.  Training and conversion choose the values from the weights.  W_x has ``weight_frac + h.fraction_bits -
+        x.fraction_bits`` fraction bits, so that the products with x and with h share one scale.
     bias_bits : int
         Width of a bias in bits, from 8 to 32, 20 by default.  A bias is stored at the scale of the accumulator.
     accumulator_bits : int or None
@@ -188,7 +200,7 @@ class QuantizationConfig:
     x: QFormat = _format("Q1.7")
     h: QFormat = _format("Q1.7")
     weight_bits: int = 8
-    weight_frac: tuple[int, ...] = (7,)
+    weight_frac: GateFractions = (7,)
     bias_bits: int = 20
     accumulator_bits: int | None = None
     preact: QFormat = _format("Q4.8")
@@ -199,7 +211,7 @@ class QuantizationConfig:
 
     def validate(self):
         require(2 <= self.weight_bits <= 8, "quantization.weight_bits", "from 2 to 8", self.weight_bits)
-        for frac in self.weight_frac:
+        for frac in itertools.chain(*_rows(self.weight_frac)):
             require(-8 <= frac <= 20, "quantization.weight_frac", "from -8 to 20 for every gate", frac)
         frac = self.projection_frac
         require(0 <= frac <= 20, "quantization.projection_frac", "from 0 to 20", frac)
@@ -406,15 +418,21 @@ class Config:
         self._validate_relations()
 
     def _spread_weight_frac(self):
-        """Repeat a single ``weight_frac`` for every gate."""
-        fracs, count = self.quantization.weight_frac, self.num_gates
-        if len(fracs) == 1:
-            spread = dataclasses.replace(self.quantization, weight_frac=fracs * count)
-            object.__setattr__(self, "quantization", spread)
+        """Repeat a single ``weight_frac`` for every gate, and write equal lists of all layers as one list."""
+        given, count, layers = self.quantization.weight_frac, self.num_gates, self.network.num_layers
         rule = f"one integer or {count}, one for each gate of cell {self.network.cell}"
         if count == 1:
             rule = f"one integer, as cell {self.network.cell} has one gate"
-        require(len(fracs) in (1, count), "quantization.weight_frac", rule, list(fracs))
+        rows = _rows(given)
+        for row in rows:
+            require(len(row) in (1, count), "quantization.weight_frac", rule, list(row))
+        rule = f"one list for all layers or {layers}, one for each layer"
+        require(len(rows) == layers or rows == (given,), "quantization.weight_frac", rule, len(rows))
+        rows = tuple(row * count if len(row) == 1 else row for row in rows)
+        spread = rows if len(set(rows)) > 1 else rows[0]
+        if spread != given:
+            spread_points = dataclasses.replace(self.quantization, weight_frac=spread)
+            object.__setattr__(self, "quantization", spread_points)
 
     def _validate_relations(self):
         needed = self.min_accumulator_bits
@@ -424,10 +442,11 @@ class Config:
             require(needed <= given <= 64, "quantization.accumulator_bits", rule, given)
         rule = f"such that the accumulator has at most {MAX_ACCUMULATOR_BITS} bits"
         require(needed <= MAX_ACCUMULATOR_BITS, "network sizes and formats", rule, needed)
-        for gate, shift, frac in zip(self.gates, self.preact_shifts, self.quantization.weight_frac, strict=True):
-            target = self.cell.sum_format
-            rule = f"such that rounding to {target} drops 0 to 31 fraction bits of the accumulator (gate {gate})"
-            require(0 <= shift <= 31, "quantization.weight_frac", rule, frac)
+        for shifts, fracs in zip(self.layer_preact_shifts, self.layer_weight_fracs, strict=True):
+            for gate, shift, frac in zip(self.gates, shifts, fracs, strict=True):
+                target = self.cell.sum_format
+                rule = f"such that rounding to {target} drops 0 to 31 fraction bits of the accumulator (gate {gate})"
+                require(0 <= shift <= 31, "quantization.weight_frac", rule, frac)
         for gate in self.cell.peepholes:
             rule = f"such that the sum of a gate with its peephole product has at most {MAX_SUM_BITS} bits"
             rule += f" (gate {self.gates[gate]})"
@@ -632,6 +651,7 @@ class Config:
             "network.num_layers": 1,
             "network.bidirectional": False,
             "architecture": _to_plain(ArchitectureConfig(1, 1)),
+            "quantization.weight_frac": list(self.layer_weight_fracs[number]),
         }
         if number:
             settings |= {"network.input_size": self._inner_input_size, "quantization.x": str(self.quantization.h)}
@@ -741,20 +761,47 @@ class Config:
         return -half, half - 1
 
     @property
+    def layer_weight_fracs(self) -> tuple[tuple[int, ...], ...]:
+        """Fraction bits of W_h for each layer and gate."""
+        rows = _rows(self.quantization.weight_frac)
+        return rows if len(rows) > 1 else rows * self.network.num_layers
+
+    @property
+    def layer_accumulator_fracs(self) -> tuple[tuple[int, ...], ...]:
+        """Fraction bits of the accumulator for each layer and gate."""
+        more = self.quantization.h.fraction_bits
+        return tuple(tuple(frac + more for frac in fracs) for fracs in self.layer_weight_fracs)
+
+    @property
+    def layer_preact_shifts(self) -> tuple[tuple[int, ...], ...]:
+        """Right shift that rounds the accumulator to the format of the sum, for each layer and gate."""
+        target = getattr(self.quantization, self.cell.sum_format).fraction_bits
+        return tuple(tuple(frac - target for frac in fracs) for fracs in self.layer_accumulator_fracs)
+
+    def _of_all_layers(self, rows: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
+        """The row that all layers share; layers that differ are asked one by one (:meth:`layer`)."""
+        assert len(set(rows)) == 1, "the layers have scales of their own"
+        return rows[0]
+
+    @property
+    def weight_fracs(self) -> tuple[int, ...]:
+        """Fraction bits of W_h for each gate of a layer, or of layers that share them."""
+        return self._of_all_layers(self.layer_weight_fracs)
+
+    @property
     def accumulator_fracs(self) -> tuple[int, ...]:
-        """Fraction bits of the accumulator for each gate."""
-        return tuple(frac + self.quantization.h.fraction_bits for frac in self.quantization.weight_frac)
+        """Fraction bits of the accumulator for each gate of a layer, or of layers that share them."""
+        return self._of_all_layers(self.layer_accumulator_fracs)
 
     @property
     def input_weight_fracs(self) -> tuple[int, ...]:
-        """Fraction bits of W_x for each gate."""
-        return tuple(frac - self.quantization.x.fraction_bits for frac in self.accumulator_fracs)
+        """Fraction bits of the W_x of layer 0 for each gate."""
+        return tuple(frac - self.quantization.x.fraction_bits for frac in self.layer_accumulator_fracs[0])
 
     @property
     def preact_shifts(self) -> tuple[int, ...]:
         """Right shift that rounds the accumulator to the format of the sum (usually preact), for each gate."""
-        target = getattr(self.quantization, self.cell.sum_format)
-        return tuple(frac - target.fraction_bits for frac in self.accumulator_fracs)
+        return self._of_all_layers(self.layer_preact_shifts)
 
     @property
     def product_sum_interval(self) -> Interval:
@@ -789,8 +836,9 @@ class Config:
 
     def _peephole_sum_bits(self, gate: int) -> int:
         """Width of the sum of a gate and its peephole product at their common scale, rounding constant included."""
-        q, frac = self.quantization, self.accumulator_fracs[gate]
-        return peephole_sum_interval(self._accumulator_interval, frac, q.peephole, q.cell, q.preact).bits
+        q, sums = self.quantization, self._accumulator_interval
+        fracs = {fracs[gate] for fracs in self.layer_accumulator_fracs}
+        return max(peephole_sum_interval(sums, frac, q.peephole, q.cell, q.preact).bits for frac in fracs)
 
     @property
     def cell_sums(self) -> dict[str, RoundedTerms]:
@@ -948,11 +996,8 @@ def _convert(kind, value, name: str):
             return QFormat.parse(value)
         except (InvalidTypeError, InvalidValueError) as error:
             raise type(error)(f"{name}: {error}") from None
-    if typing.get_origin(kind) is tuple:
-        items = value if isinstance(value, (list, tuple)) else [value]
-        for item in items:
-            require_type(item, int, name, "an integer or an integer per gate")
-        return tuple(items)
+    if kind == GateFractions:
+        return _gate_fractions(value, name)
     if isinstance(kind, types.UnionType):
         if value is None:
             return None
@@ -960,6 +1005,17 @@ def _convert(kind, value, name: str):
     names = {int: "an integer", bool: "true or false", str: "a string"}
     require_type(value, kind, name, names[kind])
     return value
+
+
+def _gate_fractions(value, name: str) -> GateFractions:
+    """An integer, a list of integers, or a list of such lists as tuples."""
+    items = value if isinstance(value, (list, tuple)) else [value]
+    is_by_layer = any(isinstance(item, (list, tuple)) for item in items)
+    for item in items if is_by_layer else ():
+        require_type(item, (list, tuple), name, "a list for each layer, where one is given")
+    for item in itertools.chain(*items) if is_by_layer else items:
+        require_type(item, int, name, "an integer or an integer per gate")
+    return tuple(map(tuple, items)) if is_by_layer else tuple(items)
 
 
 def _assign(values: dict, path: str, value) -> None:

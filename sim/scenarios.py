@@ -308,8 +308,27 @@ def random_config(rng: np.random.Generator, max_products: int = MAX_PRODUCTS) ->
         except UserError:
             continue  # Config rejects impossible combinations, so that its relations need no copy here.
         if matvec_multipliers(config) <= max_products:
-            return config
+            return _with_scales_of_layers(config)
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
+
+
+def _with_scales_of_layers(config: Config) -> Config:
+    """The design, in two thirds of the networks of several layers with scales of their own for each layer.
+
+    They follow from what is drawn, so that the other designs of a seed stay the same.
+    """
+    layers, sizes = config.network.num_layers, config.network.input_size + config.network.hidden_size
+    if layers == 1 or sizes % 3 == 0:
+        return config
+    # Every layer has those of the layer below, moved on by a gate; those of a single gate are one finer or coarser.
+    fracs, step = list(config.weight_fracs), 1 if sizes % 2 else -1
+    rows = [fracs[number % len(fracs) :] + fracs[: number % len(fracs)] for number in range(layers)]
+    if len(fracs) == 1:
+        rows = [[fracs[0] + step * number] for number in range(layers)]
+    try:
+        return config.replace({"quantization.weight_frac": rows})
+    except UserError:
+        return config
 
 
 @dataclass(frozen=True)

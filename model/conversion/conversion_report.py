@@ -83,7 +83,7 @@ def format_report(config: Config, x: np.ndarray) -> dict:
     return {
         "saturated_inputs": int(outside.sum()),
         "formats": config.formats,
-        "weight_frac": list(config.quantization.weight_frac),
+        "weight_frac": config.to_dict()["quantization"]["weight_frac"],
         "bias_bits": config.quantization.bias_bits,
         "weight_bytes": config.weight_bytes,
         "dense_float32_bytes": config.dense_float_bytes,

@@ -82,7 +82,7 @@ def scale_warnings(config: Config, layers: Layers, x: np.ndarray | None, is_fold
             rows = hardware_rows(part)
             for name, matrix, fracs, split in (
                 ("W_x", rows.w_x, here.input_weight_fracs, sizes),
-                ("W_h", rows.w_h, here.quantization.weight_frac, None),
+                ("W_h", rows.w_h, here.weight_fracs, None),
             ):
                 vectors = defining_vectors(matrix, config.block_size, split)
                 for gate, values, frac in zip(config.gates, vectors, fracs, strict=True):

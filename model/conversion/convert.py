@@ -165,7 +165,7 @@ def integer_weights(
         return np.pad(values, ((0, 0), (0, padded - values.shape[1])))
 
     limits = config.weight_min, config.weight_max
-    defining = codes(blocks.w_x, config.input_weight_fracs, *limits), codes(blocks.w_h, points.weight_frac, *limits)
+    defining = codes(blocks.w_x, config.input_weight_fracs, *limits), codes(blocks.w_h, config.weight_fracs, *limits)
     bias = codes(blocks.bias, config.accumulator_fracs, *config.bias_format_min_max)
     peephole, projection = blocks.peephole, blocks.projection
     if peephole is not None:
@@ -194,7 +194,7 @@ def restored_layer(
 
     blocks = Blocks(
         reals(weights.defining[:, :, :start], config.input_weight_fracs),
-        reals(weights.defining[:, :, start:], points.weight_frac),
+        reals(weights.defining[:, :, start:], config.weight_fracs),
         reals(weights.bias[:, :size_h], config.accumulator_fracs),
         None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], points.peephole),
         None if weights.projection is None else weights.projection * 2.0**-points.projection_frac,

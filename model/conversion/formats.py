@@ -127,8 +127,8 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         fracs = [best_fraction_bits(group, points.weight_bits, allowed) for group in groups]
         config = config.replace({"quantization.weight_frac": fracs})
     if "quantization.bias_bits" not in settings:
-        scale = 2.0 ** np.array(config.accumulator_fracs)[:, None]
-        largest = max(np.abs(part.bias * scale).max() for part in rows)
+        scales = [2.0 ** np.array(fracs)[:, None] for fracs in config.layer_accumulator_fracs]
+        largest = max(np.abs(part.bias * scales[number // config.directions]).max() for number, part in enumerate(rows))
         needed = int(np.ceil(largest)).bit_length() + 1
         if needed > config.quantization.bias_bits:
             config = config.replace({"quantization.bias_bits": min(needed, MAX_BIAS_BITS)})

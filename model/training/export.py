@@ -68,7 +68,7 @@ def refine_formats(network: SequenceNetwork, loss: Callable[[], float]) -> None:
     for gate in range(network.config.num_gates):
         for change in (-1, 1):
             before = network.config
-            fracs = list(before.quantization.weight_frac)
+            fracs = list(before.weight_fracs)
             fracs[gate] += change
             try:
                 network.layer.config = before.replace({"quantization.weight_frac": fracs})
@@ -105,7 +105,7 @@ def layer_weights(layer) -> LayerWeights:
     for gate, (w_x, w_h) in enumerate(zip(layer.weight_x, layer.weight_h, strict=True)):
         parts = (
             (w_x.defining, config.input_weight_fracs[gate]),
-            (w_h.defining, config.quantization.weight_frac[gate]),
+            (w_h.defining, config.weight_fracs[gate]),
         )
         gates.append(torch.cat([quantize(values, frac, low, high) for values, frac in parts], dim=1))
     defining = torch.stack(gates).long().numpy()

@@ -117,7 +117,7 @@ def exact_arithmetic(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -
     """
     points = config.quantization
     direct, fast = float((1 << (points.bias_bits - 1)) + (1 << max(config.preact_shifts))), 0.0
-    fracs = config.input_weight_fracs, points.weight_frac
+    fracs = config.input_weight_fracs, config.weight_fracs
     for part, frac, fmt in zip(parts, fracs, (points.x, points.h), strict=True):
         k = part.shape[3]
         codes = part * torch.exp2(torch.tensor(frac, dtype=part.dtype))[:, None, None, None]
@@ -262,7 +262,7 @@ class QuantLayer(nn.Module):
         """Bring the weights back into the range of their formats: beyond it they would receive no gradient."""
         config, points = self.config, self.config.quantization
         parts: list[tuple[Sequence[BlockCirculant], Sequence[int]]]
-        parts = [(self.weight_x, config.input_weight_fracs), (self.weight_h, points.weight_frac)]
+        parts = [(self.weight_x, config.input_weight_fracs), (self.weight_h, config.weight_fracs)]
         if self.projection is not None:
             parts.append(([self.projection], [points.projection_frac]))
         for matrices, fracs in parts:
@@ -276,7 +276,7 @@ class QuantLayer(nn.Module):
         config, parts = self.config, []
         for part, fracs in (
             (self.weight_x, config.input_weight_fracs),
-            (self.weight_h, config.quantization.weight_frac),
+            (self.weight_h, config.weight_fracs),
         ):
             stacked = torch.stack([matrix.defining for matrix in part])
             if self.quantized:

@@ -46,7 +46,8 @@ class HardwareWidths:
     accumulator : int
         Width of the sum with its bias.
     rounded_sum : tuple of int
-        Width of the sum with its bias and the constant of the rounding to the format of the sum, for each gate.
+        Width of the sum with its bias and the constant of the rounding to the format of the sum, for each gate; in
+        layers with scales of their own that of the widest.
     peephole_product : int
         Width of a peephole weight times a cell state; 0 for a cell without peepholes.
     cell_sums : dict of str to RoundedTerms
@@ -87,7 +88,10 @@ def hardware_widths(config: Config) -> HardwareWidths:
         terms=terms,
         product_sum=config.product_sum_bits,
         accumulator=config.accumulator_bits,
-        rounded_sum=tuple(rounded_sum_bits(config.accumulator_bits, shift) for shift in config.preact_shifts),
+        rounded_sum=tuple(
+            max(rounded_sum_bits(config.accumulator_bits, shift) for shift in shifts)
+            for shifts in zip(*config.layer_preact_shifts, strict=True)
+        ),
         peephole_product=product_interval(format_interval(q.peephole), format_interval(q.cell)).bits
         if config.cell.peepholes
         else 0,

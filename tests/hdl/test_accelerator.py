@@ -144,6 +144,33 @@ def test_layers(layers, cell, settings, rng):
 
 
 @pytest.mark.parametrize(
+    ("cell", "fracs", "settings"),
+    [
+        pytest.param(
+            "lstm",
+            [[7, 5, 6, 7], [4, 5, 6, 7]],
+            {"projection_size": 3, "hidden_size": 4, "input_size": 4},
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("lstm_peephole", [[7, 5, 6, 7], [4, 5, 6, 9]], {}, marks=pytest.mark.slow),
+        pytest.param("gru", [[7], [5, 6, 7, 4], [5]], {"engine": "fast"}, marks=pytest.mark.slow),
+        pytest.param(
+            "gru_reset_first", [[7], [5, 6, 4], [5]], {"cell_lanes": 2, "input_size": 5}, marks=pytest.mark.slow
+        ),
+        ("rnn_relu", [[7], [5]], {"engine": "fast", "input_size": 5}),
+    ],
+)
+def test_layers_with_scales_of_their_own(cell, fracs, settings, rng):
+    network = {"num_layers": len(fracs), "cell": cell, "hidden_size": 6, "input_size": 9}
+    network |= {name: settings[name] for name in settings.keys() & {"projection_size", "hidden_size", "input_size"}}
+    tile = {"tile_rows": 1, "tile_cols": 1, "arithmetic": "multiplier"}
+    tile |= {name: value for name, value in settings.items() if name not in network}
+    fields = {f"network.{name}": value for name, value in network.items()}
+    fields |= {f"architecture.{name}": value for name, value in tile.items()}
+    check(preset("tiny").replace(fields | {"quantization.weight_frac": fracs}), rng)
+
+
+@pytest.mark.parametrize(
     ("layers", "projection", "settings"),
     [
         (1, 5, {"engine": "direct", "tile_rows": 1, "tile_cols": 1}),

@@ -124,8 +124,19 @@ def test_every_rounding_of_a_cell_lane_that_drops_one_bit(cell, arithmetic, rng)
     check_lane(config, rng)
 
 
+@pytest.mark.parametrize("cell", LANES)
+def test_cell_lane_of_layers_with_scales_of_their_own(cell, rng):
+    fracs = [[first, 4, 3, last][: len(CELLS[cell].gates)] for first, last in ((2, 4), (5, 6), (4, 2))]
+    settings = {"network.cell": cell, "network.num_layers": 3, "quantization.weight_frac": fracs}
+    config = small_config(tile_cols=1).replace(settings | {"quantization.h": "Q1.9"})
+    check_lane(config, rng)
+
+
 def check_lane(config, rng):
-    """Compare every output of a cell lane with the golden update, for large and small sums."""
+    """Compare every output of a cell lane with the golden update, for large and small sums.
+
+    Where layers have scales of their own, the layer changes from unit to unit.
+    """
     cell, q, count = config.network.cell, config.quantization, 200
     gates, peepholes = len(CELLS[cell].gates), len(CELLS[cell].peepholes)
     lane = LANES[cell](config, config.product_sum_bits)
@@ -144,12 +155,23 @@ def check_lane(config, rng):
             # The state is due some cycles after the sums that it belongs to.
             stimuli[t]["c"] = int(c[max(t - lane.read_latency, 0)])
     known = count - lane.latency
-    expected = UPDATES[cell](config, sums + bias, c, weights if peepholes else None)
+    layer = rng.integers(config.network.num_layers, size=count)
+    if config.network.num_layers > 1:
+        for t in range(count):
+            stimuli[t]["layer"] = int(layer[t])
+    expected = golden_by_layer(UPDATES[cell], config, layer, sums + bias, c, weights if peepholes else None)
     h = [g["h"] for g in pump(lane, stimuli, ("h",), lane.latency)][:known]
     np.testing.assert_array_equal(h, expected.h[:known])
     if config.cell.has_state:
         c_next = [g["c_next"] for g in pump(lane, stimuli, ("c_next",), lane.write_latency)][:known]
         np.testing.assert_array_equal(c_next, expected.cell[:known])
+
+
+def golden_by_layer(update, config, layer, *values):
+    """The golden update of units, each of the layer at its place in ``layer``."""
+    traces = [update(config.layer(number), *values) for number in range(config.network.num_layers)]
+    chosen = [np.stack(parts) for parts in zip(*traces, strict=True)]
+    return type(traces[0])(*(np.choose(layer, part) for part in chosen))
 
 
 @pytest.mark.parametrize("cell", LANES)
@@ -169,6 +191,12 @@ def test_reset_first_lane(kind, fracs, rng):
     settings = {"activation.kind": kind, "activation.segments": 8 if kind == "pwl" else 4}
     settings |= {"network.cell": "gru_reset_first", "quantization.weight_frac": fracs}
     check_reset_first_lane(small_config().replace(settings), rng)
+
+
+def test_reset_first_lane_of_layers_with_scales_of_their_own(rng):
+    settings = {"network.cell": "gru_reset_first", "network.num_layers": 2, "architecture.tile_cols": 1}
+    config = small_config().replace(settings | {"quantization.weight_frac": [[4, 5, 3], [4, 2, 6]]})
+    check_reset_first_lane(config, rng)
 
 
 @pytest.mark.parametrize(("weight_frac", "h"), [(4, "Q7.1"), (3, "Q6.2")])
@@ -196,7 +224,8 @@ def check_reset_first_lane(config, rng):
         scaled_states.append(scaled)
         return sums[2] + bias[2]
 
-    expected = STAGED_UPDATES["gru_reset_first"](config, sums + bias, c, candidate)
+    layer = rng.integers(config.network.num_layers, size=count)
+    expected = golden_by_layer(STAGED_UPDATES["gru_reset_first"], config, layer, sums + bias, c, candidate)
     z = expected.gate[1].tolist()
     stimuli = []
     for t in range(3 * count):
@@ -204,12 +233,13 @@ def check_reset_first_lane(config, rng):
         late = max(t - lane.read_latency, 0) // 3
         stimuli.append({"sum": int(sums[stage, unit]), "bias": int(bias[stage, unit]), "stage": stage})
         stimuli[t] |= {"c": int(c[late]), "held": z[late]}
+        stimuli[t] |= {"layer": int(layer[unit])} if config.network.num_layers > 1 else {}
     known = count - lane.latency // 3 - 1
 
     def found(port, latency, stage):
         return [g[port] for g in pump(lane, stimuli, (port,), latency)][stage::3][:known]
 
-    assert found("h", lane.latency, 0) == scaled_states[0][:known].tolist()
+    assert found("h", lane.latency, 0) == np.choose(layer, scaled_states)[:known].tolist()
     assert found("gate", lane.read_latency, 1) == z[:known]
     assert found("c_next", lane.write_latency, 2) == expected.cell[:known].tolist()
     assert found("h", lane.latency, 2) == expected.h[:known].tolist()

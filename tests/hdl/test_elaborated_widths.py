@@ -37,6 +37,7 @@ def corners(name: str) -> list[str]:
 
 
 # Field → values.  ``shift`` chooses the fraction bits of the weights: their least and greatest that are legal.
+# ``layers`` is whether the second layer has the same or those at the other end.
 FIELDS = {
     "network.cell": list(CELLS),
     "network.num_layers": [1, 2],
@@ -54,6 +55,7 @@ FIELDS = {
     "quantization.projection_frac": [0, 20],
     "activation.kind": ["pwl", "shift"],
     "shift": ["least", "greatest"],
+    "layers": ["equal", "different"],
 }
 FIXED = {
     "network.hidden_size": 3,
@@ -68,6 +70,8 @@ TRIES = 150
 def completed(values: dict, rng: np.random.Generator) -> dict:
     """The values with those that only some networks have set to what the others demand."""
     values = dict(values)
+    if values["network.num_layers"] == 1:
+        values["layers"] = "equal"
     if not CELLS[values["network.cell"]].may_be_projected:
         values["network.projection_size"] = 0
     if values["architecture.engine"] == "fast" and values["compression.block_size"] == 1:
@@ -78,11 +82,13 @@ def completed(values: dict, rng: np.random.Generator) -> dict:
 def configured(values: dict) -> Config | None:
     """The configuration with these values, or ``None`` where they are refused."""
     settings = {**FIXED, **values}
-    end = settings.pop("shift")
+    end, layers = settings.pop("shift"), settings.pop("layers")
     fraction_bits = {name: int(settings[f"quantization.{name}"].rpartition(".")[2]) for name in ("h", "preact")}
     target = CELLS[values["network.cell"]].sum_format
     least = fraction_bits[target] - fraction_bits["h"]
-    settings["quantization.weight_frac"] = max(-8, least) if end == "least" else min(20, least + 31)
+    ends = [max(-8, least), min(20, least + 31)]
+    ends = ends if end == "least" else ends[::-1]
+    settings["quantization.weight_frac"] = ends[0] if layers == "equal" else [[frac] for frac in ends]
     try:
         return preset("tiny").replace(settings)
     except UserError:
@@ -177,8 +183,8 @@ class Demand:
 
     def rounded(self, gate: int) -> int:
         """Width of the sum of a gate with its bias and its rounding constant."""
-        frac = self.config.accumulator_fracs[gate]
-        constant = self.half(frac, self.config.quantization.preact)
+        fracs = [fracs[gate] for fracs in self.config.layer_accumulator_fracs]
+        constant = max(self.half(frac, self.config.quantization.preact) for frac in fracs)
         return bits(self.biased[0], self.biased[1] + max(constant, 1))
 
     def forms(self) -> list[int]:
@@ -331,6 +337,7 @@ def test_every_possible_pair_of_corners_is_covered(cover):
     cells = [name for name, cell in CELLS.items() if not cell.may_be_projected]
     expected = {(("network.cell", cell), ("network.projection_size", 2)) for cell in cells}
     expected |= {(("compression.block_size", 1), ("architecture.engine", "fast"))}
+    expected |= {(("network.num_layers", 1), ("layers", "different"))}
     # Without an integer bit h cannot hold what a projection gives.
     fine = [text for text in FIELDS["quantization.h"] if text.startswith("Q-")]
     expected |= {(("network.projection_size", 2), ("quantization.h", text)) for text in fine}

@@ -87,6 +87,21 @@ WRONG = [
         InvalidValueError,
         "quantization.weight_frac must be from -8 to 20 for every gate, not 30",
     ),
+    (
+        "quantization.weight_frac=[[7],[6]]",
+        InvalidValueError,
+        "quantization.weight_frac must be one list for all layers or 1, one for each layer, not 2",
+    ),
+    (
+        "quantization.weight_frac=[[7,7]]",
+        InvalidValueError,
+        "quantization.weight_frac must be one integer or 4, one for each gate of cell lstm, not [7, 7]",
+    ),
+    (
+        "quantization.weight_frac=[[7],6]",
+        InvalidTypeError,
+        "quantization.weight_frac must be a list for each layer, where one is given, not 6",
+    ),
     ("quantization.x=8", InvalidTypeError, "quantization.x: format must be a string of the form Qm.n, not 8"),
     ("quantization.x=Q9.9", InvalidValueError, "quantization.x must be from 2 to 16 bits wide, not 'Q9.9'"),
     (
@@ -280,3 +295,16 @@ def test_presets_are_valid(name):
 def test_setting_needs_both_sides(text):
     with pytest.raises(InvalidValueError, match=r"^--set must be of the form section\.field=value, not "):
         parse_setting(text)
+
+
+def test_scales_of_layers():
+    config = preset("tiny").replace({"network.num_layers": 3})
+    same = config.replace({"quantization.weight_frac": [[7], [7, 7, 7, 7], [7]]})
+    assert same == config, "equal lists of all layers are one list"
+    own = config.replace({"quantization.weight_frac": [[7], [6, 5, 6, 4], [7]]})
+    assert own.quantization.weight_frac == ((7,) * 4, (6, 5, 6, 4), (7,) * 4)
+    assert own.layer(1).quantization.weight_frac == (6, 5, 6, 4)
+    assert own.layer(0).model_fingerprint == config.layer(0).model_fingerprint != own.layer(1).model_fingerprint
+    assert own.fingerprint != config.fingerprint
+    assert Config.from_dict(json.loads(own.to_json())) == own
+    assert own.layer_preact_shifts == ((6,) * 4, (5, 4, 5, 3), (6,) * 4)

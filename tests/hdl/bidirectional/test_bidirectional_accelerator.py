@@ -78,6 +78,16 @@ def test_every_cell(cell, layers, sizes, settings, rng):
 
 
 @pytest.mark.parametrize(
+    ("cell", "projection"),
+    [("lstm", 0), *(pytest.param(*one, marks=pytest.mark.slow) for one in [("gru_reset_first", 0), ("lstm", 3)])],
+)
+def test_layers_with_scales_of_their_own(cell, projection, rng):
+    fields = {"network.num_layers": 2, "network.projection_size": projection, "network.hidden_size": 4}
+    config = design(**{"network.cell": cell, "network.input_size": 3, **fields})
+    check(config.replace({"quantization.weight_frac": [[7, 6, 5, 7][: config.num_gates], [4]]}), rng, lengths=(2, 1))
+
+
+@pytest.mark.parametrize(
     "settings",
     [
         # A step shorter than the latency, a single group of rows and columns, a datapath without registers, and so few
