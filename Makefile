@@ -31,7 +31,7 @@ find_python = for python in $(PYTHONS); do \
     if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
 READER   = $(if $(filter %.onnx %.keras %.h5 %.hdf5,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
-TEST_EXTRAS = sim train import synth plot docs dev
+TEST_EXTRAS = sim train import hybrid synth plot docs dev
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
 PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
 RUFF     = $(RUN) -m ruff check . && $(RUN) -m ruff format --check .
@@ -83,6 +83,9 @@ convert: $(READER) $(if $(findstring --sim,$(ARGS)),.venv/.sim) $(if $(findstrin
 
 predict: $(if $(findstring --rtl,$(ARGS)),.venv/.sim,.venv/.base) $(if $(findstring --plot,$(ARGS)),.venv/.plot) ## your own inputs through the integer model or the Verilog (CONFIG=file ARGS="--weights w.safetensors --inputs x.npy --output y.npy")
 	@$(RUN) -m chessrnn predict $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+
+evaluate-model: .venv/.hybrid $(if $(findstring --rtl,$(ARGS)),.venv/.sim) $(if $(findstring --plot,$(ARGS)),.venv/.plot) ## what a whole ONNX model loses by its recurrent layers' integers (MODEL=file.onnx ARGS="--weights w.safetensors --inputs x.npy")
+	@$(RUN) -m chessrnn evaluate-model '$(MODEL)' $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
 	@$(RUN) -m chessrnn train $(OPTIONS)
@@ -144,7 +147,7 @@ distclean: clean ## remove .venv as well
 .venv/.base: .venv/.python pyproject.toml requirements.lock
 	@$(RUN) scripts/set_up.py packages; touch $@
 
-.venv/.sim .venv/.train .venv/.import .venv/.synth .venv/.fpga .venv/.plot .venv/.docs .venv/.dev: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.docs .venv/.dev: .venv/.%: .venv/.base
 	@$(RUN) scripts/set_up.py packages $*; touch $@
 
 .venv/.tests: .venv/.base # one installation of all is quicker than one of each

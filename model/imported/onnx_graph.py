@@ -481,6 +481,13 @@ def _reordered(rows: np.ndarray, cell: str) -> np.ndarray:
     return np.concatenate([blocks[index] for index in GATE_ORDER[cell]])
 
 
+def read_network(
+    path: Path, found: list[onnx_search.Found], version: int, given: dict[str, np.ndarray] | None = None
+) -> RecurrentNetwork:
+    """Read recurrent nodes that are found already; ``version`` is that of the default operator set."""
+    return _Reader(path, found, version, given or {}).network()
+
+
 def network_from_onnx(
     path: str | Path, prefix: str | None = None, given: dict[str, np.ndarray] | None = None
 ) -> RecurrentNetwork:
@@ -504,7 +511,7 @@ def network_from_onnx(
     path = Path(path)
     model = onnx_search.without_functions(path, onnx_file.read_model(path))
     found = onnx_search.find(path, model, prefix)
-    return _Reader(path, found, onnx_file.opset(model), given or {}).network()
+    return read_network(path, found, onnx_file.opset(model), given)
 
 
 def onnx_networks(path: str | Path, given: dict[str, np.ndarray] | None = None) -> list[str]:

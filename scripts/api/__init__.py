@@ -16,6 +16,9 @@ The names below are the public interface; everything else in the package may cha
 `emit`              Verilog, weight files, expected vectors, ports and report in a folder
 `simulate`          the emitted Verilog in a simulator, compared with the reference
 `synthesize`        area and timing by Yosys and OpenSTA
+`hybrid`            a whole model with the accelerator's integers in place of its recurrent layers
+`evaluate_model`    what its application loses: decisions, accuracy, error or SI-SDR of its output
+`replay`            the emitted Verilog on everything that such a model sent through it
 `UserError`         base class of the errors that a caller can cause
 ==================  =====================================================================================
 
@@ -43,10 +46,11 @@ if TYPE_CHECKING:
     from chessrnn.model.reference.network import NetworkReference as Reference
     from chessrnn.model.schedule import Schedule
     from chessrnn.sim.build import emit
+    from chessrnn.whole_model import evaluate_model, hybrid, replay
 
 __all__ = [
-    "Config", "Reference", "Schedule", "UserError", "compress", "emit", "load_network", "load_weights", "predict",
-    "preset", "report", "simulate", "synthesize", "trace",
+    "Config", "Reference", "Schedule", "UserError", "compress", "emit", "evaluate_model", "hybrid", "load_network",
+    "load_weights", "predict", "preset", "replay", "report", "simulate", "synthesize", "trace",
 ]  # fmt: skip
 
 # Public name → (module, name there).
@@ -57,10 +61,13 @@ _PLACES = {
     "UserError": ("chessrnn.model.errors", "UserError"),
     "compress": ("chessrnn.interface", "compress"),
     "emit": ("chessrnn.sim.build", "emit"),
+    "evaluate_model": ("chessrnn.whole_model", "evaluate_model"),
+    "hybrid": ("chessrnn.whole_model", "hybrid"),
     "load_network": ("chessrnn.interface", "load_network"),
     "load_weights": ("chessrnn.interface", "load_weights"),
     "predict": ("chessrnn.interface", "predict"),
     "preset": ("chessrnn.model.presets", "preset"),
+    "replay": ("chessrnn.whole_model", "replay"),
     "report": ("chessrnn.model.cost.design_report", "design_report"),
     "simulate": ("chessrnn.interface", "simulate"),
     "synthesize": ("chessrnn.interface", "synthesize"),

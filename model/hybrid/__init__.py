@@ -1,0 +1,1 @@
+"""A whole model whose recurrent layers compute the integers of the accelerator."""
