@@ -184,7 +184,8 @@ def draw(report: dict, folder: Path) -> list[str]:
         name = "relative increase of perplexity, %" if unit != "points" else "increase of the error rate, points"
         axis.set(xlabel="dense float32 bytes / compressed bytes", ylabel=name)
         axis.grid(True, which="both", alpha=0.3)
-        axis.legend(fontsize=7)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=7)
     figure.suptitle("Loss against compression, integer reference, whole test sets")
     figure.tight_layout()
     for suffix in ("svg", "png"):

@@ -12,6 +12,7 @@ import re
 import sys
 import sysconfig
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from inspect import cleandoc
 from pathlib import Path
@@ -46,11 +47,39 @@ REPLACEMENTS = str.maketrans(
     }
 )
 VALIDATION_SHARE = TEST_SHARE = 0.05
+# The validation text consists of excerpts: at most this many, of at least so many symbols.
+EXCERPTS, EXCERPT_SYMBOLS = 64, 200
+
+
+def without_excerpts(symbols: Sequence[str], validation_share: float) -> tuple[list[str], list[str]]:
+    """Divide all symbols that precede the test split into those of the training and of the validation split.
+
+    The validation split is made of excerpts at equal distances.  One contiguous part would lie between training and
+    test, and a network would then be tested on chapters or plays of which it has read nothing.
+
+    Parameters
+    ----------
+    symbols : sequence
+        Characters or words in their order.
+    validation_share : float
+        Share of them that the excerpts have together.
+    """
+    size = round(len(symbols) * validation_share)
+    count = max(1, min(EXCERPTS, size // EXCERPT_SYMBOLS))
+    train, validation, end = [], [], 0
+    for number in range(count):
+        first, last = (len(symbols) * place // count for place in (number, number + 1))
+        length = size * (number + 1) // count - size * number // count
+        begin = (first + last - length) // 2
+        train += symbols[end:begin]
+        end = begin + length
+        validation += symbols[begin:end]
+    return train + list(symbols[end:]), validation
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A cleaned text and its split into contiguous parts for training, validation and test.
+    """A cleaned text and its split into training, validation and test.
 
     Attributes
     ----------
@@ -71,25 +100,35 @@ class Corpus:
         """SHA-256 of the cleaned text, 64 hexadecimal digits."""
         return hashlib.sha256(self.text.encode("ascii")).hexdigest()
 
-    def _bounds(self) -> tuple[int, int]:
-        size = len(self.text)
-        train = round(1 - VALIDATION_SHARE - self.test_share, 9)
-        return int(size * train), int(size * (train + VALIDATION_SHARE))
+    @property
+    def _test_begin(self) -> int:
+        # As earlier versions rounded it, so that the test text stays the same.
+        return int(len(self.text) * (round(1 - VALIDATION_SHARE - self.test_share, 9) + VALIDATION_SHARE))
+
+    @property
+    def validation_share(self) -> float:
+        """Share of the validation text in all that precedes the test text."""
+        return VALIDATION_SHARE / (1 - self.test_share)
+
+    @property
+    def development(self) -> str:
+        """All text that precedes the test text."""
+        return self.text[: self._test_begin]
 
     @property
     def train(self) -> str:
-        """Training text: all before the validation text, which is 90 % with the default test share."""
-        return self.text[: self._bounds()[0]]
+        """Training text: all before the test text but the excerpts of the validation text."""
+        return "".join(without_excerpts(self.development, self.validation_share)[0])
 
     @property
     def validation(self) -> str:
-        """Validation text: the 5 % before the test text, by which training chooses the checkpoint to keep."""
-        return self.text[slice(*self._bounds())]
+        """Validation text: excerpts at equal distances, by which training chooses the checkpoint to keep."""
+        return "".join(without_excerpts(self.development, self.validation_share)[1])
 
     @property
     def test(self) -> str:
         """Test text: the share ``test_share`` at the end, which no choice depends on."""
-        return self.text[self._bounds()[1] :]
+        return self.text[self._test_begin :]
 
 
 def clean(text: str) -> str:

@@ -8,6 +8,7 @@ stage and all stages before it: training continues from a checkpoint of the same
 import dataclasses
 import math
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -500,11 +501,16 @@ def run_stage(stage: Stage, task: Task, folder: Path) -> SequenceNetwork:
     return trainer.best_network()
 
 
+def best_of(stages: Sequence[Stage], task: Task, folder: Path) -> tuple[Stage, SequenceNetwork]:
+    """Choose the stage that validates best, the first among equals."""
+    networks = [run_stage(stage, task, folder) for stage in stages]
+    scores = [task.score(task.measure(network, "validation")) for network in networks]
+    return min(zip(scores, range(len(stages)), stages, networks, strict=True))[2:]
+
+
 def best_of_stages(stage: Stage, task: Task, folder: Path) -> tuple[Stage, SequenceNetwork]:
     """Choose the stage that validates best from a stage and those that it comes from, the earlier one among equals."""
     stages = [stage]
     while stages[0].parent:
         stages.insert(0, stages[0].parent)
-    networks = [run_stage(each, task, folder) for each in stages]
-    scores = [task.score(task.measure(network, "validation")) for network in networks]
-    return min(zip(scores, range(len(stages)), stages, networks, strict=True))[2:]
+    return best_of(stages, task, folder)

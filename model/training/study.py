@@ -6,7 +6,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from chessrnn.model.circulant import num_blocks
@@ -15,7 +15,8 @@ from chessrnn.model.errors import InvalidFileError, require
 from chessrnn.model.files import write_atomic
 from chessrnn.model.text_file import read_json
 from chessrnn.model.training.export import sequence_model
-from chessrnn.model.training.pipeline import Stage, StageSettings, best_of_stages, is_main_process, run_stage
+from chessrnn.model.training.pipeline import Stage, StageSettings, best_of, is_main_process, run_stage
+from chessrnn.model.training.plain_network import MODULES, PlainScript, train_plain
 from chessrnn.model.training.sequence_network import SequenceNetwork
 from chessrnn.model.training.tasks import fsdd
 from chessrnn.model.training.tasks.base import Task
@@ -23,6 +24,8 @@ from chessrnn.model.training.tasks.base import Task
 # Settings of the additional rows: the teacher's share of the loss, and the final value of StageSettings.pull.
 DISTILLATION = 0.5
 PULL = 0.1
+# Name of the plain script's row, and how much worse than it the dense baseline may be, in percent or points.
+PLAIN, PLAIN_TOLERANCE = "plain", 1.0
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,7 @@ class Budget:
     Parameters
     ----------
     dense, circulant, approximate, quantized : int
-        Updates of each stage.  The dense baseline is trained for their sum, with the same warm restarts of its learning
-        rate.
+        Updates of each stage.  The dense baseline is trained for their sum.
     batch, evaluate_every : int
     learning_rate : float
         Peak learning rate of the dense and the circulant stage.
@@ -95,15 +97,18 @@ class Row:
     stage : Stage
     note : str
         What is unusual about the row.
-    best_of_stages : bool
-        Whether the stage that validates best is measured instead of the last one: a network that overfits needs fewer
+    rivals : tuple of Stage
+        Stages that are measured in place of ``stage`` where they validate better: a network that overfits needs fewer
         updates than it is given.
+    script : PlainScript or None
+        Plain PyTorch script that trains the network of this row; ``stage`` then only describes its sizes.
     """
 
     label: str
     stage: Stage
     note: str = ""
-    best_of_stages: bool = False
+    rivals: tuple[Stage, ...] = ()
+    script: PlainScript | None = None
 
 
 class RowBuilder:
@@ -140,16 +145,39 @@ class RowBuilder:
         return Stage("dense-start", "float", self.config(), self.budget.settings("dense"))
 
     def baseline(self) -> Row:
-        """Build the row of the dense float network, trained as long as any compressed one; its best stage counts."""
-        stage = self.dense()
-        for index, name in enumerate(("circulant", "approximate", "quantized"), 1):
-            stage = Stage(f"dense-{index}", "float", self.config(), self.budget.settings(name), parent=stage)
-        return Row("dense float", replace(stage, name="dense"), best_of_stages=True)
+        """Build the row of the dense float network, trained with one cosine for as long as any compressed one.
 
-    def single_cosine(self) -> Row:
-        """Build the row of the dense float network without warm restarts of the learning rate, with as many updates."""
-        settings = replace(self.budget.settings("dense"), updates=self.budget.total)
-        return Row("dense float", Stage("dense-single", "float", self.config(), settings), "no warm restarts")
+        The network that the compressed ones start from is measured instead where it validates better.
+        """
+        return Row("dense float", self._whole("dense"), rivals=(self.dense(),))
+
+    def _whole(self, name: str) -> Stage:
+        """Build a stage of the dense float network that takes the updates of all stages."""
+        updates = self.budget.total
+        settings = replace(
+            self.budget.settings("dense"), updates=updates, warmup=min(50, -(-updates // 10)),
+            evaluate_every=min(self.budget.evaluate_every, updates),
+        )  # fmt: skip
+        return Stage(name, "float", self.config(), settings)
+
+    def plain(self) -> Row:
+        """Build the row of a plain PyTorch script, which the dense float network must equal: see :class:`PlainScript`.
+
+        It has the data, sizes, updates and peak learning rate of the dense float network, and a recipe of its own.
+        """
+        budget = self.budget
+        script = PlainScript(
+            self.cell, self.input_size, self.hidden_size, budget.total, budget.batch, budget.learning_rate,
+            budget.reset_every, budget.seed,
+        )  # fmt: skip
+        return Row(f"plain {script.module_name}", self._whole(PLAIN), script=script)
+
+    def warm_restarts(self) -> Row:
+        """Build the row of the dense float network with the learning rates of all stages of a compressed one."""
+        stage = self.dense()
+        for name in ("circulant", "approximate", "quantized"):
+            stage = Stage(f"dense-restarts-{name}", "float", self.config(), self.budget.settings(name), parent=stage)
+        return Row("dense float", replace(stage, name="dense-restarts"), "warm restarts")
 
     def circulant(self, block_size: int, *, sizes: tuple[int, int] | None = None, distillation: float = 0.0,
                   scratch: bool = False, pulled: bool = False, hidden: int | None = None,
@@ -225,11 +253,16 @@ class RowBuilder:
         return f"k = {stage.config.block_size}{more}"
 
 
+def plain_rows(rows: RowBuilder) -> list[Row]:
+    """Build the row of the plain script, where ``torch.nn`` has the cell."""
+    return [rows.plain()] if rows.cell in MODULES else []
+
+
 def language_rows(rows: RowBuilder) -> list[Row]:
     """Build the rows of a language task, those that are asked for most first."""
     k4, k8, k16 = (rows.circulant(k) for k in (4, 8, 16))
     return [
-        rows.baseline(), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
+        rows.baseline(), *plain_rows(rows), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
         rows.quantized(k4, 2), k16, rows.quantized(k16, 8), rows.quantized(k8, 6), rows.quantized(k8, 3),
         rows.quantized(k4, 8), rows.quantized(k4, 3), rows.quantized(k16, 4),
     ]  # fmt: skip
@@ -239,7 +272,7 @@ def speech_rows(rows: RowBuilder) -> list[Row]:
     """Build the rows of a speech task."""
     k4, k8, k16 = (rows.circulant(k) for k in (4, 8, 16))
     return [
-        rows.baseline(), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
+        rows.baseline(), *plain_rows(rows), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
         rows.quantized(k16, 8),
     ]  # fmt: skip
 
@@ -266,7 +299,7 @@ def tried_rows(rows: RowBuilder) -> list[Row]:
         ("multiplier-free activations", [rows.quantized(k8, 8, activation="shift")]),
         ("retrained twice as long", [rows.quantized(rows.circulant(8, factor=2), 8)]),
     ]  # fmt: skip
-    return [rows.single_cosine(), *(replace(row, note=note) for note, some in notes for row in some)]
+    return [rows.warm_restarts(), *(replace(row, note=note) for note, some in notes for row in some)]
 
 
 def equal_bytes(rows: RowBuilder, block_size: int, like: int) -> int:
@@ -328,7 +361,7 @@ class Study:
 
 # The streams of a text never end.  Without a limit the cell state of float networks, and with it the gradient, grows so
 # far that they stop learning; without resets networks do not learn to begin from zero state.
-_TEXT = Budget(dense=1500, circulant=1500, approximate=200, quantized=600, cell_limit=8.0, reset_every=16)
+_TEXT = Budget(dense=800, circulant=1000, approximate=200, quantized=1000, cell_limit=8.0, reset_every=16)
 _SPEECH = Budget(dense=600, circulant=600, approximate=100, quantized=300, batch=64, evaluate_every=100,
                  learning_rate=4e-3)  # fmt: skip
 # Learning the alignment of phones takes longer than learning digits.
@@ -394,35 +427,42 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = 
         Figures by name; ``None`` for a row that is not finished and must not be trained now.
     """
     stage = row.stage
-    identity = [task.name, task.fingerprint, stage.description(), *(["best of stages"] if row.best_of_stages else [])]
+    identity = [task.name, task.fingerprint, stage.description()]
+    identity += [["best of", *(rival.description() for rival in row.rivals)]] if row.rivals else []
+    identity += [asdict(row.script)] if row.script else []
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
     path = folder / f"{stage.name}.json"
     known = _known(path)
     if known.get("key") == key:
-        return known | {"label": row.label, "note": known["note"] if row.best_of_stages else row.note}
+        return known | {"label": row.label, "note": known["note"] if row.rivals else row.note}
     if not train:
         return None
-    network, note = run_stage(stage, task, folder), row.note
-    if row.best_of_stages:
+    note = row.note
+    if row.script is not None:
+        network = train_plain(row.script, task, folder, stage.settings.evaluate_every)
+    else:
+        network = run_stage(stage, task, folder)
+    if row.rivals:
         last = task.measure(network, "test")[task.metric]
-        stage, network = best_of_stages(stage, task, folder)
+        stage, network = best_of((stage, *row.rivals), task, folder)
         if stage is not row.stage:
             note = f"best after {stage.total_updates:,} updates; {last:.3f} after all"
+    is_quantized = isinstance(network, SequenceNetwork) and network.quantized
     result = {
         "label": row.label,
         "note": note,
         "name": row.stage.name,
         "task": task.name,
-        "block_sizes": list(network.layer.block_sizes),
+        "block_sizes": list(stage.block_sizes or (stage.config.block_size,) * 2),
         "hidden_size": stage.config.network.hidden_size,
         "weight_bits": stage.config.quantization.weight_bits if stage.kind == "quantized" else 32,
-        "weight_frac": list(network.config.quantization.weight_frac) if stage.kind == "quantized" else None,
+        "weight_frac": list(network.config.quantization.weight_frac) if is_quantized else None,
         "activation": stage.config.activation.kind if stage.kind != "float" else "true",
         "arithmetic": "integer reference" if stage.kind == "quantized" else "float32",
         "weight_bytes": weight_bytes(stage),
         "removed_percent": round(removed_percent(stage, hidden_size), 2),
         "updates": row.stage.total_updates,
-        "figures": task.measure(measured_model(network), "test"),
+        "figures": task.measure(sequence_model(network) if is_quantized else network, "test"),
         "key": key,
     }
     if is_main_process():
@@ -430,9 +470,12 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = 
     return result
 
 
-def measured_model(network: SequenceNetwork):
-    """Return the model that is measured: the integer reference of a quantized network, else the network itself."""
-    return sequence_model(network) if network.quantized else network
+def dense_beside_plain(dense: float, plain: float, relative: bool) -> str:
+    """Say whether the dense baseline is as good as the plain script: within 1 % of perplexity, or 1 point of error."""
+    more = 100 * (dense / plain - 1) if relative else dense - plain
+    unit = "%" if relative else "points"
+    verdict = "as good as this" if more <= PLAIN_TOLERANCE else "weaker than this, so that losses look small"
+    return f"dense float is {verdict} ({more:+.2f} {unit})"
 
 
 def run_rows(
@@ -461,6 +504,8 @@ def run_rows(
             "loss_unit": "% relative" if relative else "points",
             "loss": 100 * (value / base - 1) if relative else value - base,
         }
+        if result["name"] == PLAIN:
+            result["note"] = dense_beside_plain(base, value, relative)
         results.append(result)
         show(result)
     return results

@@ -1,16 +1,29 @@
 """The study on seconds of training: every row, the report, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from chessrnn.model.errors import InvalidFileError, InvalidValueError
-from chessrnn.model.training import pipeline, study
+from chessrnn.model.errors import Interrupted, InvalidFileError, InvalidValueError
+from chessrnn.model.text.corpus import load_corpus
+from chessrnn.model.training import pipeline
 from chessrnn.model.training.layers import QuantLstm
-from chessrnn.model.training.study import STUDIES, Budget, RowBuilder, Study, removed_percent, tried_rows, weight_bytes
+from chessrnn.model.training.plain_network import PlainScript, train_plain
+from chessrnn.model.training.study import (
+    STUDIES,
+    Budget,
+    RowBuilder,
+    Study,
+    dense_beside_plain,
+    removed_percent,
+    tried_rows,
+    weight_bytes,
+)
 from chessrnn.model.training.study_report import loss_text, markdown_table, mean_rows
 from chessrnn.model.training.tasks.digits import DigitTask
+from chessrnn.model.training.tasks.language import CharacterTask
 from chessrnn.scripts import accuracy, train_speed
 from chessrnn.scripts.cli import run_command
 
@@ -91,8 +104,8 @@ def test_updates_of_the_stages_are_the_users(capsys):
 
 
 def test_the_baseline_is_the_best_of_its_stages(monkeypatch):
-    """By validation, the loss deciding among equals, then the earlier stage."""
-    stage = RowBuilder(8, 8, Budget(4, 3, 2, 1)).baseline().stage
+    """By validation, the loss deciding among equals, then the longer stage."""
+    row = RowBuilder(8, 8, Budget(4, 3, 2, 1)).baseline()
     monkeypatch.setattr(pipeline, "run_stage", lambda stage, task, folder: stage.name)
 
     def best(**figures):
@@ -107,13 +120,66 @@ def test_the_baseline_is_the_best_of_its_stages(monkeypatch):
                 error, loss = figures[network]
                 return {self.metric: error, "loss": loss}
 
-        found, network = study.best_of_stages(stage, Validation(), None)
+        found, network = pipeline.best_of((row.stage, *row.rivals), Validation(), None)
         assert found.name == network
         return network, found.total_updates
 
-    assert best(dense_start=(3, 1), dense_1=(2, 1), dense_2=(4, 1), dense=(5, 1)) == ("dense-1", 7)
-    assert best(dense_start=(2, 1), dense_1=(2, 1), dense_2=(2, 0.5), dense=(3, 1)) == ("dense-2", 9)
-    assert best(dense_start=(2, 1), dense_1=(2, 1), dense_2=(2, 1), dense=(2, 1)) == ("dense-start", 4)
+    assert best(dense_start=(2, 1), dense=(3, 1)) == ("dense-start", 4)
+    assert best(dense_start=(2, 1), dense=(2, 0.5)) == ("dense", 10)
+    assert best(dense_start=(2, 1), dense=(2, 1)) == ("dense", 10)
+
+
+def test_the_plain_script_is_a_row_beside_the_baseline(text, capsys):
+    assert accuracy.main(arguments(text, "--rows", "plain", "--quick", "--json")) == 0
+    (study,) = json.loads(capsys.readouterr().out)["studies"]
+    dense, plain = study["rows"]
+    assert (dense["name"], plain["name"], plain["label"]) == ("dense", "plain", "plain nn.LSTM")
+    assert (plain["weight_bytes"], plain["arithmetic"]) == (dense["weight_bytes"], "float32")
+    assert plain["note"] == dense_beside_plain(dense["value"], plain["value"], True)
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn", "rnn_relu", "lstm_peephole"])
+def test_every_cell_of_torch_has_a_plain_script(cell, recordings, capsys):
+    folder = recordings.parent
+    options = ["--fsdd", str(recordings), "--tasks", "digits", "--splits", "official", "--cell", cell, "--json"]
+    options += ["--runs", str(folder / "runs"), "--out", str(folder / "out"), "--scale", "0.001"]
+    options += ["--hidden-speech", "8", "--rows", "plain"]
+    if cell == "lstm_peephole":
+        with pytest.raises(InvalidValueError, match="--rows must be made of dense, k8, .*, not 'plain'"):
+            accuracy.main(options)
+        return
+    assert accuracy.main(options) == 0
+    (study,) = json.loads(capsys.readouterr().out)["studies"]
+    assert study["rows"][1]["label"] == f"plain nn.{cell.upper().removesuffix('_RELU')}"
+    assert "points" in study["rows"][1]["note"]
+
+
+def test_a_weak_baseline_is_called_weak():
+    assert dense_beside_plain(5.02, 5.0, True) == "dense float is as good as this (+0.40 %)"
+    assert dense_beside_plain(4.0, 5.0, True) == "dense float is as good as this (-20.00 %)"
+    weak = "dense float is weaker than this, so that losses look small"
+    assert dense_beside_plain(5.1, 5.0, True) == f"{weak} (+2.00 %)"
+    assert dense_beside_plain(7.5, 5.0, False) == f"{weak} (+2.50 points)"
+
+
+def test_an_interrupted_plain_script_ends_the_same(text, tmp_path, monkeypatch):
+    script = PlainScript("lstm", 6, 8, 7, 4, 5e-3, 3, 1)
+    task, batch = CharacterTask(load_corpus(text), 8), CharacterTask.batch
+    wanted = train_plain(script, task, tmp_path / "straight", 3).state_dict()
+
+    def interrupted(self, update, size):
+        if update == 5:
+            raise KeyboardInterrupt
+        return batch(self, update, size)
+
+    monkeypatch.setattr(CharacterTask, "batch", interrupted)
+    with pytest.raises(Interrupted, match=r"interrupted at step 5: .*plain\.pt is complete"):
+        train_plain(script, task, tmp_path / "broken", 3)
+    monkeypatch.setattr(CharacterTask, "batch", batch)
+    with pytest.raises(InvalidFileError, match="seed must be 2 as asked for, not 1 as in .*plain.pt"):
+        train_plain(replace(script, seed=2), task, tmp_path / "broken", 3)
+    found = train_plain(script, task, tmp_path / "broken", 3).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())
 
 
 def test_tries_are_trained(text, capsys):

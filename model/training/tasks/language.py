@@ -10,7 +10,7 @@ from torch import nn
 
 from chessrnn.model.errors import require
 from chessrnn.model.text.char_model import contiguous_streams, encode, log_softmax
-from chessrnn.model.text.corpus import SYMBOLS, Corpus
+from chessrnn.model.text.corpus import SYMBOLS, Corpus, without_excerpts
 from chessrnn.model.training.data import TextStreams
 from chessrnn.model.training.tasks.base import Batch, Task
 
@@ -21,7 +21,7 @@ TOKEN = re.compile(r"[A-Za-z]+(?:'[a-z]+)?|[0-9]+|[^\sA-Za-z0-9]|\n")
 
 
 class LanguageTask(Task):
-    """Task of predicting the next symbol of a text that is split into contiguous parts.
+    """Task of predicting the next symbol of a text.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class CharacterTask(LanguageTask):
 
     name = "characters"
 
-    def __init__(self, corpus: Corpus, segment: int = 64):
+    def __init__(self, corpus: Corpus, segment: int = 100):
         self.corpus, self.symbols = corpus, SYMBOLS
         codes = {name: encode(getattr(corpus, name), SYMBOLS) for name in ("train", "validation", "test")}
         super().__init__(codes, len(SYMBOLS), segment)
@@ -94,7 +94,10 @@ class WordTask(LanguageTask):
 
     def __init__(self, corpus: Corpus, segment: int = 35, vocabulary: int = 10000):
         self.corpus = corpus
-        tokens = {name: self.tokens(getattr(corpus, name)) for name in ("train", "validation", "test")}
+        # The test text may begin inside of a word, whose other part is none.
+        development = corpus.development.rpartition(" ")[0] or corpus.development
+        train, validation = without_excerpts(self.tokens(development), corpus.validation_share)
+        tokens = {"train": train, "validation": validation, "test": self.tokens(corpus.test)}
         for name, found in tokens.items():
             require(len(found) >= 2, "text", f"of at least two words in its {name} split", len(found))
         common = [token for token, _ in Counter(tokens["train"]).most_common(vocabulary - 1) if token != UNKNOWN]

@@ -10,7 +10,15 @@ import pytest
 from chessrnn.model.errors import InvalidFileError, InvalidValueError
 from chessrnn.model.presets import preset
 from chessrnn.model.text.char_model import CharModel, contiguous_streams, decode, encode, ngram_bits_per_character
-from chessrnn.model.text.corpus import SYMBOLS, Corpus, clean, file_corpus, load_corpus, stdlib_corpus
+from chessrnn.model.text.corpus import (
+    SYMBOLS,
+    Corpus,
+    clean,
+    file_corpus,
+    load_corpus,
+    stdlib_corpus,
+    without_excerpts,
+)
 from chessrnn.model.weight_image import TextLayers, WeightImage
 from chessrnn.model.weights import random_weights
 
@@ -60,10 +68,26 @@ def test_clean_maps_everything_to_symbols():
     )
 
 
-def test_split_is_contiguous_and_complete():
+def test_split_is_complete():
     corpus = Corpus("x", "".join(SYMBOLS[i % 96] for i in range(2001)))
-    assert corpus.train + corpus.validation + corpus.test == corpus.text
+    assert corpus.development + corpus.test == corpus.text
+    # One excerpt, in the middle.
+    assert corpus.development == corpus.train[:900] + corpus.validation + corpus.train[900:]
     assert [len(part) for part in (corpus.train, corpus.validation, corpus.test)] == [1800, 100, 101]
+
+
+@pytest.mark.parametrize(("size", "count"), [(1000, 1), (40_000, 10), (400_003, 64)])
+def test_validation_is_made_of_excerpts_at_equal_distances(size, count):
+    numbers = [str(number) for number in range(size)]
+    train, validation = without_excerpts(numbers, 0.05)
+    assert sorted(map(int, train + validation)) == list(range(size))
+    assert train == sorted(train, key=int)
+    assert len(validation) == round(size * 0.05)
+    begins = [int(n) for n, before in zip(validation, ["-2", *validation], strict=False) if int(n) != int(before) + 1]
+    assert len(begins) == count
+    assert all(abs(later - before - size / count) <= 2 for before, later in zip(begins, begins[1:], strict=False))
+    # Training reads what stands before the first excerpt and what stands after the last one.
+    assert (train[0], train[-1]) == ("0", str(size - 1))
 
 
 def test_stdlib_text_is_deterministic_english(corpus):
