@@ -16,7 +16,7 @@ from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import delay
 from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
-from chessrnn.model.schedule import activation_latency, cell_latency
+from chessrnn.model.schedule import activation_latency, cell_cycles, cell_latency
 from chessrnn.model.widths.hardware import hardware_widths
 
 
@@ -35,6 +35,8 @@ class CellLane(wiring.Component):
         Sums of the unit's gates.
     bias : In(ArrayLayout(signed(bias_bits), G))
         Biases of the same gates, in the same cycle.
+    scale : In(ArrayLayout(scale_bits, G)), with scales of block rows
+        Scales of the block rows of the unit's gates, in the cycle of ``sums``.
     layer : In, where layers have scales of their own
         Layer of the unit, in the cycle of ``sums``.
     peephole : In(ArrayLayout(signed, P)), in cells with peepholes
@@ -56,17 +58,18 @@ class CellLane(wiring.Component):
         self.config, self.sum_width, self.widths = config, sum_width, hardware_widths(config)
         cell, q = config.cell, config.quantization
         self.activation = activation_latency(config.activation.kind)
-
-        def cycles(registers: int, activations: int) -> int:
-            return registers + activations * self.activation
-
-        self.read_latency, self.write_latency = cycles(*cell.state_read), cycles(*cell.state_written)
-        self.latency = cell_latency(cell, config.activation.kind)
+        self.read_latency = cell_cycles(config, *cell.state_read)
+        self.write_latency = cell_cycles(config, *cell.state_written)
+        self.latency = cell_latency(config)
+        # Registers from the sums to where they are rounded.
+        self.rounding_delay = 1 + config.has_row_scales
         members = {
             "sums": In(data.ArrayLayout(signed(sum_width), config.num_gates)),
             "bias": In(data.ArrayLayout(signed(q.bias_bits), config.num_gates)),
             **scale_layer_port(config, In),
         }
+        if config.has_row_scales:
+            members["scale"] = In(data.ArrayLayout(q.scale_bits, config.num_gates))
         if cell.peepholes:
             members["peephole"] = In(data.ArrayLayout(signed(q.peephole.width), len(cell.peepholes)))
         if cell.has_state:
@@ -86,13 +89,28 @@ class CellLane(wiring.Component):
         m.d.sync += preact.eq(value)
         return preact
 
-    def _rounded(self, m: Module, gate: int) -> Signal:
-        """The sum plus bias of a gate, rounded to the format of preact.
+    def _scaled(self, m: Module, platform, gate: int, fmt=None) -> Value:
+        """The sum plus bias of a gate times the scale of its block row, and the half LSB of rounding to ``fmt``.
 
-        Half an LSB is added together with the bias, so the rounding needs no adder of its own.
+        It comes two cycles after the sums.
+        """
+        name, fracs = self.config.gates[gate], {fracs[gate] for fracs in self.config.layer_sum_fracs}
+        halves = [half_lsb(fracs[gate], fmt) if fmt else 0 for fracs in self.config.layer_sum_fracs]
+        layer = delay(m, self.layer, 2, f"half_layer_{name}") if len(fracs) > 1 and fmt else None
+        total, scale = self._total(m, gate), delay(m, self.scale[gate], 1, f"scale_{name}")
+        return scaled_sum(m, platform, self.config, gate, total, scale, select(layer, halves))
+
+    def _rounded(self, m: Module, platform, gate: int) -> Signal:
+        """The sum plus bias of a gate, times its scale if it has one, rounded to the format of preact.
+
+        Half an LSB is added together with the bias or in the product, so the rounding needs no adder of its own.
         """
         name, fmt = self.config.gates[gate], self.config.quantization.preact
-        layer, fracs = self._scales(m, gate, 1)
+        layer, fracs = self._scales(m, gate, self.rounding_delay)
+        if self.config.has_row_scales:
+            return self._preact(
+                m, gate, drop_by_layer(m, name, self._scaled(m, platform, gate, fmt), layer, fracs, fmt)
+            )
         half = select(self.layer if layer is not None else None, [half_lsb(frac, fmt) for frac in fracs])
         total = Signal(signed(self.widths.rounded_sum[gate]), name=f"total_{name}")
         m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half)
@@ -103,7 +121,7 @@ class CellLane(wiring.Component):
 
         Where the layers share them, the layer is ``None`` and there is one entry.
         """
-        fracs = [fracs[gate] for fracs in self.config.layer_accumulator_fracs]
+        fracs = [fracs[gate] for fracs in self.config.layer_sum_fracs]
         if len(set(fracs)) == 1:
             return None, fracs[:1]
         return delay(m, self.layer, cycles, f"layer_{self.config.gates[gate]}"), fracs
@@ -154,6 +172,36 @@ class CellLane(wiring.Component):
         m.submodules[f"activation_{name}"] = shared(activation, platform)
         m.d.comb += activation.x.eq(value)
         return activation.y
+
+
+def scaled_sum(m: Module, platform, config: Config, gate: int, total, scale, half) -> Value:
+    """The product of a registered sum and the scale of its block row, plus ``half``, a cycle later.
+
+    Parameters
+    ----------
+    total : signed Value
+        Sum of products and bias.
+    scale : unsigned Value
+    half : Value or int
+        Rounding constant; a signal comes with the result.
+    """
+    name, width = config.gates[gate], hardware_widths(config).scaled_sum[gate]
+    result = Signal(signed(width), name=f"scaled_{name}")
+    # A bit more, as the scale is unsigned.
+    bits = len(scale) + 1
+    if config.architecture.arithmetic == "multiplier":
+        multiplier = Multiplier(len(total), bits, 1)
+        m.submodules[f"product_{name}"] = shared(multiplier, platform)
+        m.d.comb += [multiplier.left.eq(total), multiplier.right.eq(scale)]
+        m.d.comb += result.eq(resize(multiplier.product + half, width))
+        return result
+    added = half if isinstance(half, int) else 0
+    product = CarrySaveProduct(bits, len(total), width, added)
+    m.submodules[f"product_{name}"] = shared(product, platform)
+    m.d.comb += [product.multiplier.eq(scale), product.multiplicand.eq(total)]
+    rest = 0 if isinstance(half, int) else half
+    m.d.comb += result.eq((product.save + product.carry + rest)[:width].as_signed())
+    return result
 
 
 def scale_layer_port(config: Config, direction) -> dict:
@@ -209,11 +257,15 @@ class LstmLane(CellLane):
         config, q, gates = self.config, self.config.quantization, []
         c = self.c
         if config.cell.peepholes:
-            totals = [self._total(m, gate) for gate in range(len(config.gates))]
+            count, settled = len(config.gates), self.rounding_delay + 1
+            if config.has_row_scales:
+                totals = [self._scaled(m, platform, gate) for gate in range(count)]
+            else:
+                totals = [self._total(m, gate) for gate in range(count)]
             peephole = dict(zip(config.cell.peepholes, self.peephole, strict=True))
             # One cycle for the product p·c, which is needed before f·c.
             sums = [delay(m, total, 1, f"sum_{config.gates[gate]}") for gate, total in enumerate(totals)]
-            totals = [align_by_layer(m, config.gates[gate], total, *self._scales(m, gate, 2))
+            totals = [align_by_layer(m, config.gates[gate], total, *self._scales(m, gate, settled))
                       for gate, total in enumerate(sums[:3])]  # fmt: skip
             for gate in (0, 1):
                 weight = delay(m, peephole[gate], self.read_latency, f"peephole_{config.gates[gate]}")
@@ -221,7 +273,7 @@ class LstmLane(CellLane):
             c = delay(m, c, self.activation + 2, "c")
             preacts = [self._preact(m, gate, requantize(*totals[gate], q.preact)) for gate in range(3)]
         else:
-            preacts = [self._rounded(m, gate) for gate in range(4)]
+            preacts = [self._rounded(m, platform, gate) for gate in range(4)]
         for gate, preact in enumerate(preacts[:3]):
             gates.append(self._activated(m, platform, config.gates[gate], config.gate_table(gate), preact))
         i, f, g = gates
@@ -233,7 +285,7 @@ class LstmLane(CellLane):
         name = config.gates[3]
         if config.cell.peepholes:
             weight = delay(m, peephole[3], self.write_latency, f"peephole_{name}")
-            late = delay(m, sums[3], self.write_latency - 1, f"late_{name}")
+            late = delay(m, sums[3], self.write_latency + 1 - settled, f"late_{name}")
             late = align_by_layer(m, name, late, *self._scales(m, 3, self.write_latency + 1))
             total, frac = self._with_peephole(m, 3, weight, self.c_next, late)
             preacts.append(self._preact(m, 3, requantize(total, frac, q.preact)))
@@ -267,7 +319,7 @@ class GruLane(CellLane):
     def elaborate(self, platform):
         m = Module()
         config, q = self.config, self.config.quantization
-        preacts = [self._rounded(m, gate) for gate in range(4)]
+        preacts = [self._rounded(m, platform, gate) for gate in range(4)]
         r, z = (
             self._activated(m, platform, config.gates[gate], config.gate_table(gate), preacts[gate]) for gate in (0, 1)
         )
@@ -302,7 +354,7 @@ class RnnLane(CellLane):
     def elaborate(self, platform):
         m = Module()
         config, q = self.config, self.config.quantization
-        gate = self._activated(m, platform, config.gates[0], config.gate_table(0), self._rounded(m, 0))
+        gate = self._activated(m, platform, config.gates[0], config.gate_table(0), self._rounded(m, platform, 0))
         m.d.sync += self.h.eq(requantize(gate, q.gate.fraction_bits, q.h))
         return m
 
@@ -315,8 +367,9 @@ class ReluLane(CellLane):
 
     def elaborate(self, platform):
         m = Module()
-        total, fmt = self._total(m, 0), self.config.quantization.h
-        layer, fracs = self._scales(m, 0, 1)
+        fmt = self.config.quantization.h
+        total = self._scaled(m, platform, 0) if self.config.has_row_scales else self._total(m, 0)
+        layer, fracs = self._scales(m, 0, self.rounding_delay)
         rounded = total + select(layer, [half_lsb(frac, fmt) for frac in fracs])
         m.d.sync += self.h.eq(Mux(total[-1], 0, drop_by_layer(m, "H", rounded, layer, fracs, fmt)))
         return m

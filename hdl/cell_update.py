@@ -12,7 +12,7 @@ from chessrnn.hdl.part_shapes import has_projection
 from chessrnn.hdl.projection import Projection
 from chessrnn.hdl.state_access import state_access
 from chessrnn.model.config import Config
-from chessrnn.model.memory_image import MemorySpec, bias_spec, cell_state_spec, num_slices, peephole_spec
+from chessrnn.model.memory_image import MemorySpec, bias_spec, cell_state_spec, num_slices, peephole_spec, scale_spec
 from chessrnn.model.schedule import PROJECTION_LATENCY, Schedule
 
 
@@ -99,6 +99,9 @@ class CellUpdate(wiring.Component):
                 *(cell.bias[gate].eq(biases[gate][index].as_signed()) for gate in range(config.num_gates)),
             ]
         self._select_layer(m, cells)
+        if config.has_row_scales:
+            scales = self._row_scales(m, platform)
+            m.d.comb += [cell.scale[gate].eq(scale) for cell in cells for gate, scale in enumerate(scales)]
         peepholes = len(config.cell.peepholes)
         if peepholes:
             spec, width = peephole_spec(config, self.schedule), q.peephole.width
@@ -140,6 +143,16 @@ class CellUpdate(wiring.Component):
         m.submodules[spec.name] = shared(rom, platform)
         m.d.comb += [rom.en.eq(self.select), rom.addr.eq(self.unit)]
         layout = data.ArrayLayout(data.ArrayLayout(width, self.schedule.cell_lanes), rows)
+        return data.View(layout, delay(m, rom.data, 1, spec.name))
+
+    def _row_scales(self, m, platform) -> data.View:
+        """Scales [row] of the block rows of the slice whose sums the lanes receive."""
+        spec = scale_spec(self.config, self.schedule)
+        rom = Rom(spec, self.contents[spec.name] if self.contents else None)
+        m.submodules[spec.name] = shared(rom, platform)
+        # The slices of a hidden block share a word; their number is a power of two.
+        m.d.comb += [rom.en.eq(self.select), rom.addr.eq(self.unit >> (self.schedule.slices - 1).bit_length())]
+        layout = data.ArrayLayout(self.config.quantization.scale_bits, self.config.bundle_rows)
         return data.View(layout, delay(m, rom.data, 1, spec.name))
 
     def _select_layer(self, m, cells: list) -> None:

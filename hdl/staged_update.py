@@ -6,14 +6,14 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.activation import Activation
 from chessrnn.hdl.arithmetic.requantize import requantize, resize
-from chessrnn.hdl.cell_lane import aligned, scale_layer_port
+from chessrnn.hdl.cell_lane import aligned, scale_layer_port, scaled_sum
 from chessrnn.hdl.cell_update import CellUpdate, inner_ports
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram, delay
 from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import bias_spec, cell_state_spec, held_gate_spec
-from chessrnn.model.schedule import activation_latency, cell_latency
+from chessrnn.model.schedule import cell_cycles, cell_latency
 from chessrnn.model.widths.hardware import hardware_widths
 
 # Stages in the order of the gates.
@@ -37,6 +37,8 @@ class ResetFirstLane(wiring.Component):
     bias : In(signed(bias_bits))
     stage : In(range(3))
         With ``sum``: the gate that it belongs to.
+    scale : In(scale_bits), with scales of block rows
+        With ``sum``: the scale of its block row.
     layer : In, where layers have scales of their own
         With ``sum``: the layer that it belongs to.
     c : In(signed), codes of the format of cell
@@ -60,15 +62,14 @@ class ResetFirstLane(wiring.Component):
     def __init__(self, config: Config, sum_width: int):
         self.config = config
         cell, q = config.cell, config.quantization
-        activation = activation_latency(config.activation.kind)
-        self.read_latency, self.write_latency = (
-            registers + activations * activation for registers, activations in (cell.state_read, cell.state_written)
-        )
-        self.latency = cell_latency(cell, config.activation.kind)
+        self.read_latency = cell_cycles(config, *cell.state_read)
+        self.write_latency = cell_cycles(config, *cell.state_written)
+        self.latency = cell_latency(config)
         super().__init__(
             {
                 "sum": In(signed(sum_width)), "bias": In(signed(q.bias_bits)), "stage": In(range(3)),
                 **scale_layer_port(config, In),
+                **({"scale": In(q.scale_bits)} if config.has_row_scales else {}),
                 "c": In(signed(q.cell.width)), "held": In(signed(q.gate.width)),
                 "gate": Out(signed(q.gate.width)), "c_next": Out(signed(q.cell.width)), "h": Out(signed(q.h.width)),
             }
@@ -82,16 +83,21 @@ class ResetFirstLane(wiring.Component):
         preact = Signal(signed(q.preact.width))
         stage = delay(m, self.stage, 1, "stage")
         # Gates whose sums have the same scale share one rounding.
-        by_gate = list(zip(*config.layer_accumulator_fracs, strict=True))
-        roundings = {frac: requantize(total, frac, q.preact) for fracs in by_gate for frac in fracs}
-        layer = delay(m, self.layer, 1, "layer") if scale_layer_port(config, In) else None
+        by_gate, scaled, rounded_stage = list(zip(*config.layer_sum_fracs, strict=True)), total, stage
+        if config.has_row_scales:
+            scale, rounded_stage = delay(m, self.scale, 1, "scale"), delay(m, self.stage, 2, "rounded_stage")
+            # The widest of all gates, as the gates share the product.
+            gate_of_all = max(range(len(by_gate)), key=widths.scaled_sum.__getitem__)
+            scaled = scaled_sum(m, platform, config, gate_of_all, total, scale, 0)
+        roundings = {frac: requantize(scaled, frac, q.preact) for fracs in by_gate for frac in fracs}
+        layer = delay(m, self.layer, 1 + config.has_row_scales, "layer") if scale_layer_port(config, In) else None
         rounded = [
             roundings[fracs[0]] if len(set(fracs)) == 1 else select(layer, [roundings[frac] for frac in fracs])
             for fracs in by_gate
         ]
         m.d.sync += [
             total.eq(resize(self.sum + self.bias, len(total))),
-            preact.eq(rounded[0] if len(roundings) == 1 else Array(rounded)[stage]),
+            preact.eq(rounded[0] if len(roundings) == 1 else Array(rounded)[rounded_stage]),
         ]
         activated = []
         for number in (UPDATE, CANDIDATE):
@@ -137,11 +143,14 @@ class StagedUpdate(CellUpdate):
         lanes = self.schedule.cell_lanes
         ((*biases,),) = self._parameters(m, platform, bias_spec(config, self.schedule), 1, q.bias_bits)
         cells = [ResetFirstLane(config, config.product_sum_bits) for _ in range(lanes)]
+        scales = self._row_scales(m, platform) if config.has_row_scales else []
         stage, unit, state_unit = self._place(m)
         sums, lane_stage = delay(m, self.slice.as_value(), 1, "sums"), delay(m, stage, 1, "lane_stage")
         for index, (cell, bias) in enumerate(zip(cells, biases, strict=True)):
             m.submodules[f"lane_{index}"] = shared(cell, platform)
             width = config.product_sum_bits
+            if config.has_row_scales:
+                m.d.comb += cell.scale.eq(scales[0])
             m.d.comb += [
                 cell.sum.eq(sums[index * width : (index + 1) * width].as_signed()),
                 cell.bias.eq(bias.as_signed()),

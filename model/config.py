@@ -32,7 +32,7 @@ from chessrnn.model.output_plan import OutputPlan, output_plan
 from chessrnn.model.parts import CELL, PROJECTION, Part, parts_of
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.text_file import MAX_CONFIG_BYTES, parse_json, read_json, read_toml
-from chessrnn.model.widths.interval import Interval
+from chessrnn.model.widths.interval import Interval, product_interval
 from chessrnn.model.widths.sums import (
     MAX_ACCUMULATOR_BITS,
     MAX_SUM_BITS,
@@ -49,6 +49,7 @@ from chessrnn.model.widths.sums import (
 ENGINES = ("direct", "fast")
 ARITHMETICS = ("carry_save", "multiplier")
 ACTIVATION_KINDS = ("pwl", "shift")
+WEIGHT_SCALES = ("gate", "row")
 BLOCK_SIZES = (1, 2, 4, 8, 16)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Limit for every quantization point: it keeps the exact sums of the model within 64 bits.
@@ -177,6 +178,14 @@ class QuantizationConfig:
         list for each layer: ``[[7, 7, 7, 7], [5, 6, 5, 6]]``; a multiplexer then selects the rounding of the layer at
         work.  Training and conversion choose the values from the weights.  W_x has ``weight_frac + h.fraction_bits -
         x.fraction_bits`` fraction bits, so that the products with x and with h share one scale.
+    weight_scale : str
+        ``"gate"`` (the default): the exponents of ``weight_frac`` are the only scales of the weights.  ``"row"``: every
+        block row of every gate and layer has an unsigned integer m of ``scale_bits`` bits besides, by which its sum,
+        bias included, is multiplied before the one rounding: preact = HALF_UP((accumulator + bias) · m /
+        2^(shift + scale_bits - 1)), so m = 2^(scale_bits-1) is a scale of 1.  W_x and W_h share it; peephole products
+        and projections have none.  It costs a small memory, a multiplier per gate and lane, and a cycle of latency.
+    scale_bits : int
+        Width of m in bits, from 4 to 8 (the default).  Without meaning for ``weight_scale = "gate"``.
     bias_bits : int
         Width of a bias in bits, from 8 to 32, 20 by default.  A bias is stored at the scale of the accumulator.
     accumulator_bits : int or None
@@ -201,6 +210,8 @@ class QuantizationConfig:
     h: QFormat = _format("Q1.7")
     weight_bits: int = 8
     weight_frac: GateFractions = (7,)
+    weight_scale: str = "gate"
+    scale_bits: int = 8
     bias_bits: int = 20
     accumulator_bits: int | None = None
     preact: QFormat = _format("Q4.8")
@@ -213,6 +224,9 @@ class QuantizationConfig:
         require(2 <= self.weight_bits <= 8, "quantization.weight_bits", "from 2 to 8", self.weight_bits)
         for frac in itertools.chain(*_rows(self.weight_frac)):
             require(-8 <= frac <= 20, "quantization.weight_frac", "from -8 to 20 for every gate", frac)
+        scale, rule = self.weight_scale, f"one of {', '.join(WEIGHT_SCALES)}"
+        require(scale in WEIGHT_SCALES, "quantization.weight_scale", rule, scale)
+        require(4 <= self.scale_bits <= 8, "quantization.scale_bits", "from 4 to 8", self.scale_bits)
         frac = self.projection_frac
         require(0 <= frac <= 20, "quantization.projection_frac", "from 0 to 20", frac)
         require(8 <= self.bias_bits <= 32, "quantization.bias_bits", "from 8 to 32", self.bias_bits)
@@ -778,6 +792,37 @@ class Config:
         target = getattr(self.quantization, self.cell.sum_format).fraction_bits
         return tuple(tuple(frac - target for frac in fracs) for fracs in self.layer_accumulator_fracs)
 
+    @property
+    def has_row_scales(self) -> bool:
+        """Whether the sum of every block row is multiplied by a scale of its own."""
+        return self.quantization.weight_scale == "row"
+
+    @property
+    def scale_frac(self) -> int:
+        """Number of fraction bits of the scales of block rows; 0 for a network without them."""
+        return self.quantization.scale_bits - 1 if self.has_row_scales else 0
+
+    @property
+    def scale_min_max(self) -> tuple[int, int]:
+        """Least and greatest scale of a block row; (1, 1) for a network without them."""
+        return 1, (1 << self.quantization.scale_bits) - 1 if self.has_row_scales else 1
+
+    @property
+    def scale_storage_bits(self) -> int:
+        """Number of bits of the scales of all block rows; 0 for a network without them."""
+        rows = self.directions * self.network.num_layers * self.num_row_blocks
+        return rows * self.quantization.scale_bits if self.has_row_scales else 0
+
+    @property
+    def layer_sum_fracs(self) -> tuple[tuple[int, ...], ...]:
+        """Fraction bits of the sums that are rounded, scales included, for each layer and gate."""
+        return tuple(tuple(frac + self.scale_frac for frac in fracs) for fracs in self.layer_accumulator_fracs)
+
+    @property
+    def sum_fracs(self) -> tuple[int, ...]:
+        """Fraction bits of the sums that are rounded, for each gate of a layer, or of layers that share them."""
+        return self._of_all_layers(self.layer_sum_fracs)
+
     def _of_all_layers(self, rows: tuple[tuple[int, ...], ...]) -> tuple[int, ...]:
         """The row that all layers share; layers that differ are asked one by one (:meth:`layer`)."""
         assert len(set(rows)) == 1, "the layers have scales of their own"
@@ -830,14 +875,19 @@ class Config:
         return biased_interval(self.product_sum_interval, self.quantization.bias_bits)
 
     @property
+    def scaled_interval(self) -> Interval:
+        """Range of the sum of products and bias, multiplied by the scale of its block row where there is one."""
+        return product_interval(self._accumulator_interval, Interval(*self.scale_min_max))
+
+    @property
     def accumulator_bits(self) -> int:
         """Width of the accumulator (products and bias summed)."""
         return self.quantization.accumulator_bits or self.min_accumulator_bits
 
     def _peephole_sum_bits(self, gate: int) -> int:
         """Width of the sum of a gate and its peephole product at their common scale, rounding constant included."""
-        q, sums = self.quantization, self._accumulator_interval
-        fracs = {fracs[gate] for fracs in self.layer_accumulator_fracs}
+        q, sums = self.quantization, self.scaled_interval
+        fracs = {fracs[gate] for fracs in self.layer_sum_fracs}
         return max(peephole_sum_interval(sums, frac, q.peephole, q.cell, q.preact).bits for frac in fracs)
 
     @property
@@ -870,13 +920,13 @@ class Config:
 
     @property
     def weight_bytes(self) -> int:
-        """Number of bytes of the compressed weights (padding included, biases not)."""
+        """Number of bytes of the compressed weights (padding and scales of rows included, biases not)."""
         # The rows that only fill the last bundle of a projection are not counted.
         rows = (
             (part.output_blocks if part.kind == PROJECTION else part.row_blocks) * part.blocks for part in self.parts
         )
         blocks = self.directions * sum(rows)
-        return -(-blocks * self.weight_word_bits // 8)
+        return -(-(blocks * self.weight_word_bits + self.scale_storage_bits) // 8)
 
     @property
     def dense_float_bytes(self) -> int:
@@ -932,6 +982,8 @@ class Config:
         values = self.to_dict()
         if not self.cell.peepholes:
             del values["quantization"]["peephole"]
+        if not self.has_row_scales:
+            del values["quantization"]["weight_scale"], values["quantization"]["scale_bits"]
         if self.network.num_layers == 1:
             del values["network"]["num_layers"]
         if not self.network.projection_size:

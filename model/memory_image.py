@@ -55,6 +55,7 @@ def weight_bank_name(row: int, col: int) -> str:
 
 BIAS_NAME = "bias"
 PEEPHOLE_NAME = "peephole"
+SCALE_NAME = "scale"
 OUTPUT_WEIGHTS, OUTPUT_BIAS, OUTPUT_H = "output_weights", "output_bias", "output_h"
 # Memories of a whole sequence of a bidirectional network: one for the x of the first layer, and two for h, of which a
 # layer reads one while it fills the other.
@@ -89,6 +90,15 @@ def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
     return MemorySpec(PEEPHOLE_NAME, num_slices(config, schedule), width)
 
 
+def scale_spec(config: Config, schedule: Schedule) -> MemorySpec:
+    """The memory of scales of block rows: a word holds those of a hidden block for the gates of one stage.
+
+    As in the bias memory, a projection has words that are not used.
+    """
+    depth = num_slices(config, schedule) // schedule.slices
+    return MemorySpec(SCALE_NAME, depth, config.bundle_rows * config.quantization.scale_bits)
+
+
 def cell_state_words(config: Config, schedule: Schedule) -> int:
     """Number of words of the memory of cell states per context, or for both directions of one layer."""
     return slices_per_round(config, schedule) // config.cell.stages
@@ -117,7 +127,8 @@ def parameter_memories(config: Config) -> list[MemorySpec]:
     """Memories of the cell update that are initialised from files."""
     schedule = Schedule(config)
     peephole = [peephole_spec(config, schedule)] if config.cell.peepholes else []
-    return [bias_spec(config, schedule), *peephole]
+    scale = [scale_spec(config, schedule)] if config.has_row_scales else []
+    return [bias_spec(config, schedule), *peephole, *scale]
 
 
 def output_layer_memories(config: Config) -> list[MemorySpec]:
@@ -313,7 +324,7 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
         return pack(np.stack(blocks), config.quantization.weight_bits)
 
     words = {weight_bank_name(r, c): bank(r, c) for r in range(rows) for c in range(cols)}
-    words[BIAS_NAME], words[PEEPHOLE_NAME] = [], []
+    words[BIAS_NAME], words[PEEPHOLE_NAME], words[SCALE_NAME] = [], [], []
     for part, layer in pairs:
         used = part.kind == CELL
         unused = np.zeros((1, part.row_blocks // config.bundle_rows * config.block_size), dtype=np.int64)
@@ -323,6 +334,11 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
             peephole = layer.peephole if used else unused.repeat(len(config.cell.peepholes), axis=0)
             assert peephole is not None
             words[PEEPHOLE_NAME] += pack(_per_slice(peephole, schedule), config.quantization.peephole.width)
+        if config.has_row_scales:
+            assert layer.scale is not None
+            unused = np.zeros((config.bundle_rows, part.row_blocks // config.bundle_rows), dtype=np.int64)
+            scale = layer.scale[list(part.gates)] if used else unused
+            words[SCALE_NAME] += pack(scale.T, config.quantization.scale_bits)
     if config.architecture.output_layer:
         require(weights.output is not None, "weights.output", "given with architecture.output_layer", None)
         assert weights.output is not None

@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from chessrnn.model.cells import Cell
 from chessrnn.model.config import Config
 from chessrnn.model.parts import PROJECTION, Part, Vector
 from chessrnn.model.sequence_schedule import PartWork, SequenceSchedule, block_writes, split_sequences
@@ -130,9 +129,17 @@ def activation_latency(kind: str) -> int:
     return {"pwl": 3, "shift": 2}[kind]
 
 
-def cell_latency(cell: Cell, kind: str) -> int:
+def cell_cycles(config: Config, registers: int, activations: int) -> int:
+    """Cycles of a lane of the cell update from sums and biases to a point behind so many registers and activations.
+
+    A scale of the block row adds the register of a product.
+    """
+    return config.has_row_scales + registers + activations * activation_latency(config.activation.kind)
+
+
+def cell_latency(config: Config) -> int:
     """Cycles of a lane of the cell update from sums and biases to h."""
-    return cell.registers + cell.activations * activation_latency(kind)
+    return cell_cycles(config, config.cell.registers, config.cell.activations)
 
 
 @dataclass(frozen=True)
@@ -279,11 +286,11 @@ class Schedule:
         part : Part, optional
             The part that the bundle belongs to; left out, it is a part of a cell.
         """
-        architecture, kind = self.config.architecture, self.config.activation.kind
+        architecture = self.config.architecture
         inverse = 0
         if architecture.engine == "fast":
             inverse = 1 + inverse_transform_latency(self.config.block_size, architecture.pipeline.inverse_levels)
-        latency = cell_latency(self.config.cell, kind)
+        latency = cell_latency(self.config)
         if part is not None and part.kind == PROJECTION:
             latency = PROJECTION_LATENCY + 1
         return inverse + self.slices - 1 + SLICE_REGISTERS + latency + 1

@@ -172,7 +172,7 @@ class WeightImage:
         """
         q, bits, tensors = self.config.quantization, {}, {}
         widths = {"defining": q.weight_bits, "bias": q.bias_bits, "peephole": q.peephole.width,
-                  "projection": q.weight_bits}  # fmt: skip
+                  "projection": q.weight_bits, "scale": q.scale_bits + 1}  # fmt: skip
         for names, layer in zip(layer_tensors(self.config), self.weights.layers, strict=True):
             for name in names:
                 kind = name.rpartition(".")[2]
@@ -258,11 +258,17 @@ class WeightImage:
 def tensor_kinds(config: Config) -> dict[str, bool]:
     """Names of the arrays of :class:`LayerWeights`, each with whether this network has it."""
     has_projection = config.network.projection_size > 0
-    return {"defining": True, "bias": True, "peephole": bool(config.cell.peepholes), "projection": has_projection}
+    return {
+        "defining": True,
+        "bias": True,
+        "peephole": bool(config.cell.peepholes),
+        "projection": has_projection,
+        "scale": config.has_row_scales,
+    }
 
 
 def layer_tensors(config: Config) -> list[list[str]]:
-    """Names of the tensors of every layer: defining vectors, biases, and peephole weights or projection if any.
+    """Names of the tensors of every layer: defining vectors, biases, and peephole weights, projection, scales if any.
 
     In a bidirectional network the reverse direction of a layer is an entry of its own, behind the forward one.
     """
@@ -361,7 +367,8 @@ def _flat(values: dict, prefix: str = "") -> dict[str, object]:
 def compare(path: Path, wanted: Config, found: Config) -> None:
     """Reject a file whose network differs from the configured one, with a message that names the first such field."""
     values, kinds = _flat(found.to_dict()), tensor_kinds(wanted)
-    formats = {"peephole": "quantization.peephole", "projection": "quantization.projection_frac"}
+    formats = {"peephole": "quantization.peephole", "projection": "quantization.projection_frac",
+               "scale": "quantization.scale_bits"}  # fmt: skip
     absent = {field for kind, field in formats.items() if not kinds[kind]}
     for name, value in _flat(wanted.to_dict()).items():
         if name in absent:

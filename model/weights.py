@@ -34,6 +34,9 @@ class LayerWeights:
         The output layer on chip behind the last layer; ``None`` when ``architecture.output_layer`` is 0.
     input_fold : InputFold or None
         What whoever feeds the accelerator does to x before it is rounded; ``None`` is nothing.
+    scale : int64 array (G, ⌈H/k⌉) or None
+        Scale of every block row of a gate with ``scale_bits`` - 1 fraction bits, from 1 to 2^scale_bits - 1; ``None``
+        where ``quantization.weight_scale`` is not ``"row"``.
 
     Raises
     ------
@@ -49,6 +52,7 @@ class LayerWeights:
     projection: np.ndarray | None = None
     output: OutputLayer | None = None
     input_fold: InputFold | None = None
+    scale: np.ndarray | None = None
 
     def __post_init__(self):
         c = self.config
@@ -67,6 +71,11 @@ class LayerWeights:
         else:
             given = self.projection is not None
             require(not given, "weights.projection", "left out where network.projection_size is 0", self.projection)
+        if c.has_row_scales:
+            wanted["scale"] = ((c.num_gates, blocks), *c.scale_min_max)
+        else:
+            given = self.scale is not None
+            require(not given, "weights.scale", "left out where quantization.weight_scale is gate", self.scale)
         for name, (shape, low, high) in wanted.items():
             values = np.asarray(getattr(self, name))
             require(
@@ -179,6 +188,16 @@ def drop_absent(config: Config, defining: np.ndarray) -> np.ndarray:
     return defining
 
 
+def shape_of_scales(config: Config) -> tuple[int, int]:
+    """Shape (G, ⌈H/k⌉) of the scales of block rows."""
+    return config.num_gates, config.num_hidden_blocks
+
+
+def unit_scales(config: Config) -> np.ndarray | None:
+    """Scales of 1 for every block row, which change no result; ``None`` for a network without scales of rows."""
+    return np.full(shape_of_scales(config), 1 << config.scale_frac, dtype=np.int64) if config.has_row_scales else None
+
+
 def random_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Draw weights for tests and timing that keep the pre-activations in the range where σ and tanh vary."""
     weights = join_layers(config, [_random_layer(layer, rng) for layer in layer_configs(config)])
@@ -206,12 +225,16 @@ def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
         spread = 2.0**config.quantization.projection_frac / np.sqrt(config.network.hidden_size / 3)
         projection = np.rint(rng.normal(size=(config.num_output_blocks, config.num_hidden_blocks, k)) * spread)
         projection = np.clip(projection, config.weight_min, config.weight_max).astype(np.int64)
+    scale = None
+    if config.has_row_scales:
+        scale = rng.integers(1 << config.scale_frac >> 1, config.scale_min_max[1] + 1, size=shape_of_scales(config))
     return LayerWeights(
         config,
         drop_absent(config, np.clip(defining, config.weight_min, config.weight_max).astype(np.int64)),
         np.clip(bias, low, high).astype(np.int64),
         peephole,
         projection,
+        scale=scale,
     )
 
 

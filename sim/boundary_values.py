@@ -32,6 +32,7 @@ from chessrnn.model.weights import (
     layer_configs,
     random_inputs,
     random_weights,
+    shape_of_scales,
 )
 
 # Number of pairs of gates that are tried for each breakpoint of the cell state.
@@ -104,7 +105,8 @@ def _layer(config: Config, defining: np.ndarray, bias: np.ndarray, ends: Callabl
         peephole = ends(fmt.min, fmt.max, (len(config.cell.peepholes), blocks * k))
     if config.network.projection_size:
         projection = ends(config.weight_min, config.weight_max, (config.num_output_blocks, blocks, k))
-    return LayerWeights(config, drop_absent(config, defining), bias, peephole, projection)
+    scale = ends(*config.scale_min_max, shape_of_scales(config)) if config.has_row_scales else None
+    return LayerWeights(config, drop_absent(config, defining), bias, peephole, projection, scale=scale)
 
 
 def _initial(config: Config, rng: np.random.Generator, count: int) -> tuple:
@@ -253,10 +255,15 @@ def _steered(weights: LayerWeights, x: np.ndarray, rng: np.random.Generator) -> 
     bias = weights.bias.copy()
     from_x = (weights.dense()[:, : len(x)] @ x).reshape(config.num_gates, -1)
     low, high = config.bias_format_min_max
-    for gate, shift in enumerate(config.preact_shifts):
+    scales = np.ones((config.num_gates, size), dtype=np.int64)
+    if weights.scale is not None:
+        scales = weights.scale.repeat(config.block_size, axis=1)[:, :size]
+    for gate, preact_shift in enumerate(config.preact_shifts):
+        shift = preact_shift + config.scale_frac
         if gate == 3 and gate in config.cell.peepholes:
             continue
-        wanted = (targets[gate] << shift) + rng.choice(rounding_edges(shift), size=size) - from_x[gate, :size]
+        scaled = (targets[gate] << shift) + rng.choice(rounding_edges(shift), size=size)
+        wanted = scaled // scales[gate] - from_x[gate, :size]
         bias[gate, :size] = np.where((low <= wanted) & (wanted <= high), wanted, bias[gate, :size])
     return replace(weights, bias=bias)
 

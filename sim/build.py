@@ -95,7 +95,7 @@ def weights_digest(weights: NetworkWeights) -> str:
     """SHA-256 of all weights as little-endian int64: those of each layer, then those of an output layer."""
     digest = hashlib.sha256()
     for layer in weights.layers:
-        others = [values for values in (layer.peephole, layer.projection) if values is not None]
+        others = [values for values in (layer.peephole, layer.projection, layer.scale) if values is not None]
         for values in (layer.defining, layer.bias, *others):
             digest.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
     if weights.output is not None:

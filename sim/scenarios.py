@@ -308,7 +308,7 @@ def random_config(rng: np.random.Generator, max_products: int = MAX_PRODUCTS) ->
         except UserError:
             continue  # Config rejects impossible combinations, so that its relations need no copy here.
         if matvec_multipliers(config) <= max_products:
-            return _with_scales_of_layers(config)
+            return _with_row_scales(_with_scales_of_layers(config))
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
 
 
@@ -327,6 +327,17 @@ def _with_scales_of_layers(config: Config) -> Config:
         rows = [[fracs[0] + step * number] for number in range(layers)]
     try:
         return config.replace({"quantization.weight_frac": rows})
+    except UserError:
+        return config
+
+
+def _with_row_scales(config: Config) -> Config:
+    """The design, in a quarter of the networks with scales of block rows, which follow from what is drawn as well."""
+    input_size, hidden_size = config.network.input_size, config.network.hidden_size
+    if (input_size + 3 * hidden_size) % 4:
+        return config
+    try:
+        return config.replace({"quantization.weight_scale": "row", "quantization.scale_bits": 4 + hidden_size % 5})
     except UserError:
         return config
 

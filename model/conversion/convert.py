@@ -36,7 +36,7 @@ from chessrnn.model.input_fold import InputFold
 from chessrnn.model.output_layer import OutputLayer
 from chessrnn.model.prediction import output_values
 from chessrnn.model.reference.network import NetworkReference
-from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers
+from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers, unit_scales
 
 Layers = Sequence[RecurrentLayer]
 FOLDS = ("auto", "on", "off")
@@ -173,7 +173,8 @@ def integer_weights(
         peephole = per_unit(codes(peephole, [fmt.fraction_bits] * 3, fmt.min, fmt.max))
     if projection is not None:
         projection = codes(projection, [points.projection_frac], *limits)
-    return LayerWeights(config, np.concatenate(defining, axis=2), per_unit(bias), peephole, projection), saturated
+    arrays = np.concatenate(defining, axis=2), per_unit(bias), peephole, projection
+    return LayerWeights(config, *arrays, scale=unit_scales(config)), saturated
 
 
 def restored_layer(
@@ -188,14 +189,18 @@ def restored_layer(
     """
     config, points = weights.config, weights.config.quantization
     size_h, start = config.network.hidden_size, config.num_input_blocks
+    scales = np.ones((config.num_gates, config.num_hidden_blocks))
+    if weights.scale is not None:
+        scales = weights.scale * 2.0**-config.scale_frac
+    of_units, of_blocks = scales.repeat(config.block_size, axis=1)[:, :size_h], scales[:, :, None, None]
 
     def reals(codes: np.ndarray, fracs: tuple[int, ...]) -> np.ndarray:
         return codes * 2.0 ** -np.array(fracs, dtype=np.float64).reshape(-1, *[1] * (codes.ndim - 1))
 
     blocks = Blocks(
-        reals(weights.defining[:, :, :start], config.input_weight_fracs),
-        reals(weights.defining[:, :, start:], config.weight_fracs),
-        reals(weights.bias[:, :size_h], config.accumulator_fracs),
+        reals(weights.defining[:, :, :start] * of_blocks, config.input_weight_fracs),
+        reals(weights.defining[:, :, start:] * of_blocks, config.weight_fracs),
+        reals(weights.bias[:, :size_h] * of_units, config.accumulator_fracs),
         None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], points.peephole),
         None if weights.projection is None else weights.projection * 2.0**-points.projection_frac,
     )

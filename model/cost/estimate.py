@@ -155,6 +155,10 @@ def estimate(config: Config) -> AreaEstimate:
     others = config.cell.products - 1
     products = q.gate.width * (q.cell.width + others * q.gate.width) if config.cell.products else 0
     lane = products * GE_MULTIPLIER + 8 * config.product_sum_bits * GE_ADDER + 12 * q.cell.width * GE_REGISTER
+    if config.has_row_scales:
+        # The product of a sum and its scale, in carry-save form, and the register in front of it.
+        scaled = config.accumulator_bits * q.scale_bits * GE_MULTIPLIER
+        lane += config.bundle_rows * (scaled + 2 * widths.scaled_sum[0] * GE_REGISTER)
     per_bit = 10 * GE_MULTIPLIER if config.activation.kind == "pwl" else 20
     tables = config.cell.num_activations * q.gate.width * per_bit
     # All weight banks have the same size, so one is computed and multiplied by their number.

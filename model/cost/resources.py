@@ -21,6 +21,8 @@ def cell_multipliers(config: Config) -> int:
     """Number of multipliers of the activations and the cell update."""
     # An activation multiplies slope and offset, except those of kind "shift".
     per_lane = config.cell.products + (config.cell.num_activations if config.activation.kind == "pwl" else 0)
+    # A scale of a block row is another factor of the sum of each gate.
+    per_lane += config.bundle_rows * config.has_row_scales
     return Schedule(config).cell_lanes * per_lane
 
 

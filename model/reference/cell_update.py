@@ -2,7 +2,8 @@
 
 Hardware twins: ``chessrnn.hdl.cell_lane``, ``chessrnn.hdl.staged_update``.
 
-A sum includes its bias, is exact, and has the scale of the accumulator.  Every :func:`requantize` below is one
+A sum includes its bias, is exact, and has the scale of the accumulator, or that of its product with the scale of its
+block row (``Config.sum_fracs``).  Every :func:`requantize` below is one
 rounding, HALF_UP and saturating; nothing else rounds.
 """
 
@@ -75,7 +76,7 @@ def lstm(config: Config, sums, c, peephole=None) -> Trace:
     weights = {} if peephole is None else dict(zip(config.cell.peepholes, peephole, strict=True))
 
     def preact(gate: int, state) -> np.ndarray:
-        terms = [(sums[gate], config.accumulator_fracs[gate])]
+        terms = [(sums[gate], config.sum_fracs[gate])]
         if gate in weights:
             terms.append((weights[gate] * state, q.peephole.fraction_bits + q.cell.fraction_bits))
         return requantize(*_aligned(*terms), q.preact)
@@ -95,7 +96,7 @@ def gru(config: Config, sums, s, peephole=None) -> Trace:
     an LSB of h and must not be lost.
     """
     q = config.quantization
-    preacts = [requantize(values, frac, q.preact) for values, frac in zip(sums, config.accumulator_fracs, strict=True)]
+    preacts = [requantize(values, frac, q.preact) for values, frac in zip(sums, config.sum_fracs, strict=True)]
     r, z = (apply_table(preacts[gate], config.gate_table(gate)) for gate in range(2))
     gate, state = q.gate.fraction_bits, q.cell.fraction_bits
     candidate = _aligned((preacts[2], q.preact.fraction_bits), (r * preacts[3], q.preact.fraction_bits + gate))
@@ -123,7 +124,7 @@ def gru_reset_first(config: Config, sums, s, candidate: Callable[[np.ndarray], n
     gate, state = q.gate.fraction_bits, q.cell.fraction_bits
 
     def activated(number: int, total) -> tuple[np.ndarray, np.ndarray]:
-        preact = requantize(total, config.accumulator_fracs[number], q.preact)
+        preact = requantize(total, config.sum_fracs[number], q.preact)
         return preact, apply_table(preact, config.gate_table(number))
 
     preact_r, r = activated(0, sums[0])
@@ -137,7 +138,7 @@ def gru_reset_first(config: Config, sums, s, candidate: Callable[[np.ndarray], n
 def rnn(config: Config, sums, state, peephole=None) -> Trace:
     """Update an Elman RNN: h' = tanh(preact)."""
     q = config.quantization
-    preact = requantize(sums[0], config.accumulator_fracs[0], q.preact)
+    preact = requantize(sums[0], config.sum_fracs[0], q.preact)
     gate = apply_table(preact, config.gate_table(0))
     h = requantize(gate, q.gate.fraction_bits, q.h)
     return Trace(preact[None], gate[None], h, h)
@@ -145,7 +146,7 @@ def rnn(config: Config, sums, state, peephole=None) -> Trace:
 
 def rnn_relu(config: Config, sums, state, peephole=None) -> Trace:
     """Update an Elman RNN with relu: h' = max(0, sum), which is reported for every quantization point."""
-    h = np.maximum(requantize(sums[0], config.accumulator_fracs[0], config.quantization.h), 0)
+    h = np.maximum(requantize(sums[0], config.sum_fracs[0], config.quantization.h), 0)
     return Trace(h[None], h[None], h, h)
 
 

@@ -40,6 +40,10 @@ class LayerReference:
         split = (config.num_gates - config.bundle_rows if config.cell.stages > 1 else config.num_gates) * size_h
         self._w_h, self._w_last = ExactMatrix(w_h[:split], -q.h.min), ExactMatrix(w_h[split:], -q.h.min)
         self._bias = weights.bias[:, :size_h].reshape(-1)
+        # The scales of block rows (G, 1, H), or 1.
+        self._scale = np.ones((config.num_gates, 1, 1), dtype=np.int64)
+        if weights.scale is not None:
+            self._scale = weights.scale.repeat(k, axis=1)[:, None, :size_h]
         self._peephole = None if weights.peephole is None else weights.peephole[:, :size_h]
         self._projection = None
         if weights.projection is not None:
@@ -70,7 +74,7 @@ class LayerReference:
         if self.config.cell.stages > 1:
             return self._staged_step(from_x + self._bias, h, c)
         total = from_x + self._w_h(h).astype(np.int64) + self._bias
-        sums = total.reshape(h.shape[0], self.config.num_gates, -1).swapaxes(0, 1)
+        sums = total.reshape(h.shape[0], self.config.num_gates, -1).swapaxes(0, 1) * self._scale
         trace = UPDATES[self.config.network.cell](self.config, sums, c, self._peephole)
         if self._projection is None:
             return trace
@@ -83,9 +87,12 @@ class LayerReference:
         """Compute a step of a cell of several stages; ``partial`` (B, G·H) are the sums without W_h·h."""
         size = self.config.network.hidden_size
         first, last = partial[:, :-size], partial[:, -size:]
-        sums = (first + self._w_h(h).astype(np.int64)).reshape(h.shape[0], -1, size).swapaxes(0, 1)
-        update = STAGED_UPDATES[self.config.network.cell]
-        return update(self.config, sums, c, lambda scaled: last + self._w_last(scaled).astype(np.int64))
+        sums = (first + self._w_h(h).astype(np.int64)).reshape(h.shape[0], -1, size).swapaxes(0, 1) * self._scale[:-1]
+
+        def candidate(reset_h: np.ndarray) -> np.ndarray:
+            return (last + self._w_last(reset_h).astype(np.int64)) * self._scale[-1]
+
+        return STAGED_UPDATES[self.config.network.cell](self.config, sums, c, candidate)
 
     def run(self, x, state=None) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
         """Run whole sequences.

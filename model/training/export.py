@@ -16,7 +16,7 @@ from chessrnn.model.training.quantizers import quantize
 from chessrnn.model.training.sequence_model import SequenceModel
 from chessrnn.model.training.sequence_network import SequenceNetwork
 from chessrnn.model.weight_image import TextLayers, WeightImage
-from chessrnn.model.weights import LayerWeights, NetworkWeights, StackWeights
+from chessrnn.model.weights import LayerWeights, NetworkWeights, StackWeights, unit_scales
 
 
 def best_fraction_bits(
@@ -121,7 +121,7 @@ def layer_weights(layer) -> LayerWeights:
     if layer.projection is not None:
         codes = quantize(layer.projection.defining, config.quantization.projection_frac, low, high)
         projection = codes.long().numpy()
-    return LayerWeights(config, defining, bias, peephole, projection)
+    return LayerWeights(config, defining, bias, peephole, projection, scale=unit_scales(config))
 
 
 def network_weights(network: SequenceNetwork) -> NetworkWeights:

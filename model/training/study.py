@@ -399,7 +399,7 @@ def weight_bytes(stage: Stage) -> int:
         total += rows[0] * matrix(network.hidden_size, inputs, k_x)
         total += rows[1] * matrix(network.hidden_size, config.output_size, k_h)
         total += matrix(network.projection_size, network.hidden_size, k_h)
-    return -(-total * bits // 8)
+    return -(-(total * bits + stored * config.scale_storage_bits) // 8)
 
 
 def removed_percent(stage: Stage, hidden_size: int) -> float:

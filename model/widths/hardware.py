@@ -26,6 +26,7 @@ from chessrnn.model.widths.sums import (
     num_digits,
     products_interval,
     rounded_sum_bits,
+    scaled_sum_bits,
 )
 
 
@@ -48,6 +49,9 @@ class HardwareWidths:
     rounded_sum : tuple of int
         Width of the sum with its bias and the constant of the rounding to the format of the sum, for each gate; in
         layers with scales of their own that of the widest.
+    scaled_sum : tuple of int
+        Width of the sum with its bias, multiplied by the scale of its row, with the rounding constant, for each gate;
+        in layers with scales of their own that of the widest.  Used with scales of rows.
     peephole_product : int
         Width of a peephole weight times a cell state; 0 for a cell without peepholes.
     cell_sums : dict of str to RoundedTerms
@@ -65,6 +69,7 @@ class HardwareWidths:
     product_sum: int
     accumulator: int
     rounded_sum: tuple[int, ...]
+    scaled_sum: tuple[int, ...]
     peephole_product: int
     cell_sums: dict[str, RoundedTerms] = field(hash=False)
     logit_products: int
@@ -90,6 +95,10 @@ def hardware_widths(config: Config) -> HardwareWidths:
         accumulator=config.accumulator_bits,
         rounded_sum=tuple(
             max(rounded_sum_bits(config.accumulator_bits, shift) for shift in shifts)
+            for shifts in zip(*config.layer_preact_shifts, strict=True)
+        ),
+        scaled_sum=tuple(
+            max(scaled_sum_bits(config.scaled_interval, shift + config.scale_frac) for shift in shifts)
             for shifts in zip(*config.layer_preact_shifts, strict=True)
         ),
         peephole_product=product_interval(format_interval(q.peephole), format_interval(q.cell)).bits

@@ -71,6 +71,11 @@ def rounded_sum_bits(sum_bits: int, shift: int) -> int:
     return max(sum_bits + 1, signed_bits(sums.low, sums.high + half(shift)))
 
 
+def scaled_sum_bits(scaled: Interval, shift: int) -> int:
+    """Width of a sum from this interval, which includes the scale of its row, with the rounding constant added."""
+    return signed_bits(scaled.low, scaled.high + half(shift))
+
+
 def peephole_sum_interval(total: Interval, total_frac: int, peephole: QFormat, state: QFormat, target: QFormat):
     """Range of the sum of a gate plus its peephole product, at their common scale and with the rounding constant.
 

@@ -171,6 +171,23 @@ def test_layers_with_scales_of_their_own(cell, fracs, settings, rng):
 
 
 @pytest.mark.parametrize(
+    ("cell", "settings"),
+    [
+        ("rnn", {"architecture.engine": "fast"}),
+        pytest.param("lstm", {"network.projection_size": 3, "architecture.cell_lanes": 2}, marks=pytest.mark.slow),
+        pytest.param("lstm_peephole", {"architecture.arithmetic": "carry_save"}, marks=pytest.mark.slow),
+        pytest.param("gru", {"network.num_layers": 2}, marks=pytest.mark.slow),
+        pytest.param("gru_reset_first", {"architecture.cell_lanes": 1}, marks=pytest.mark.slow),
+    ],
+)
+def test_row_scales(cell, settings, rng):
+    fields = {"network.cell": cell, "network.input_size": 5, "network.hidden_size": 6, "quantization.weight_frac": 6}
+    fields |= {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.arithmetic": "multiplier"}
+    fields |= {"quantization.weight_scale": "row", "quantization.scale_bits": 6}
+    check(preset("tiny").replace(fields | settings), rng)
+
+
+@pytest.mark.parametrize(
     ("layers", "projection", "settings"),
     [
         (1, 5, {"engine": "direct", "tile_rows": 1, "tile_cols": 1}),

@@ -124,6 +124,18 @@ def test_every_rounding_of_a_cell_lane_that_drops_one_bit(cell, arithmetic, rng)
     check_lane(config, rng)
 
 
+@pytest.mark.parametrize(("arithmetic", "scale_bits"), [("carry_save", 4), ("multiplier", 8)])
+@pytest.mark.parametrize("cell", LANES)
+def test_cell_lane_with_row_scales(cell, arithmetic, scale_bits, rng):
+    settings = {"network.cell": cell, "quantization.weight_scale": "row", "quantization.scale_bits": scale_bits}
+    settings |= {"quantization.weight_frac": 4, "architecture.arithmetic": arithmetic}
+    config = small_config(tile_cols=1).replace(settings)
+    if arithmetic == "multiplier":
+        fracs = [[first, 4, 3, last][: config.num_gates] for first, last in ((2, 4), (5, 6))]
+        config = config.replace({"network.num_layers": 2, "quantization.weight_frac": fracs, "quantization.h": "Q1.9"})
+    check_lane(config, rng)
+
+
 @pytest.mark.parametrize("cell", LANES)
 def test_cell_lane_of_layers_with_scales_of_their_own(cell, rng):
     fracs = [[first, 4, 3, last][: len(CELLS[cell].gates)] for first, last in ((2, 4), (5, 6), (4, 2))]
@@ -159,12 +171,24 @@ def check_lane(config, rng):
     if config.network.num_layers > 1:
         for t in range(count):
             stimuli[t]["layer"] = int(layer[t])
-    expected = golden_by_layer(UPDATES[cell], config, layer, sums + bias, c, weights if peepholes else None)
+    scale = drawn_scales(config, rng, gates, count)
+    if config.has_row_scales:
+        for t in range(count):
+            stimuli[t]["scale"] = ints(scale[:, t])
+    expected = golden_by_layer(UPDATES[cell], config, layer, (sums + bias) * scale, c, weights if peepholes else None)
     h = [g["h"] for g in pump(lane, stimuli, ("h",), lane.latency)][:known]
     np.testing.assert_array_equal(h, expected.h[:known])
     if config.cell.has_state:
         c_next = [g["c_next"] for g in pump(lane, stimuli, ("c_next",), lane.write_latency)][:known]
         np.testing.assert_array_equal(c_next, expected.cell[:known])
+
+
+def drawn_scales(config, rng, gates, count):
+    """Scales of the block rows of units, some at the ends of their range; 1 without such scales."""
+    low, high = config.scale_min_max
+    scale = rng.integers(low, high + 1, size=(gates, count))
+    scale[:, :40] = rng.choice([low, high], size=(gates, 40))
+    return scale
 
 
 def golden_by_layer(update, config, layer, *values):
@@ -193,8 +217,14 @@ def test_reset_first_lane(kind, fracs, rng):
     check_reset_first_lane(small_config().replace(settings), rng)
 
 
-def test_reset_first_lane_of_layers_with_scales_of_their_own(rng):
-    settings = {"network.cell": "gru_reset_first", "network.num_layers": 2, "architecture.tile_cols": 1}
+@pytest.mark.parametrize("scale", ["gate", "row"])
+def test_reset_first_lane_of_layers_with_scales_of_their_own(scale, rng):
+    settings = {
+        "quantization.weight_scale": scale,
+        "network.cell": "gru_reset_first",
+        "network.num_layers": 2,
+        "architecture.tile_cols": 1,
+    }
     config = small_config().replace(settings | {"quantization.weight_frac": [[4, 5, 3], [4, 2, 6]]})
     check_reset_first_lane(config, rng)
 
@@ -222,10 +252,11 @@ def check_reset_first_lane(config, rng):
 
     def candidate(scaled):
         scaled_states.append(scaled)
-        return sums[2] + bias[2]
+        return (sums[2] + bias[2]) * scale[2]
 
-    layer = rng.integers(config.network.num_layers, size=count)
-    expected = golden_by_layer(STAGED_UPDATES["gru_reset_first"], config, layer, sums + bias, c, candidate)
+    layer, scale = rng.integers(config.network.num_layers, size=count), drawn_scales(config, rng, 3, count)
+    scaled = (sums + bias) * scale
+    expected = golden_by_layer(STAGED_UPDATES["gru_reset_first"], config, layer, scaled, c, candidate)
     z = expected.gate[1].tolist()
     stimuli = []
     for t in range(3 * count):
@@ -234,6 +265,7 @@ def check_reset_first_lane(config, rng):
         stimuli.append({"sum": int(sums[stage, unit]), "bias": int(bias[stage, unit]), "stage": stage})
         stimuli[t] |= {"c": int(c[late]), "held": z[late]}
         stimuli[t] |= {"layer": int(layer[unit])} if config.network.num_layers > 1 else {}
+        stimuli[t] |= {"scale": int(scale[stage, unit])} if config.has_row_scales else {}
     known = count - lane.latency // 3 - 1
 
     def found(port, latency, stage):

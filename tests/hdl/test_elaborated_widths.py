@@ -52,6 +52,8 @@ FIELDS = {
     "quantization.h": [*corners("h"), "Q1.1", "Q1.15"],
     "quantization.weight_bits": [2, 8],
     "quantization.bias_bits": [8, 32],
+    "quantization.weight_scale": ["gate", "row"],
+    "quantization.scale_bits": [4, 8],
     "quantization.projection_frac": [0, 20],
     "activation.kind": ["pwl", "shift"],
     "shift": ["least", "greatest"],
@@ -187,6 +189,14 @@ class Demand:
         constant = max(self.half(frac, self.config.quantization.preact) for frac in fracs)
         return bits(self.biased[0], self.biased[1] + max(constant, 1))
 
+    def scaled(self, gate: int) -> int:
+        """Width of the sum of a gate with its bias, times the scale of its row, and its rounding constant."""
+        q, more = self.config.quantization, self.config.quantization.scale_bits - 1
+        low, high = product(self.biased, (1, 2**q.scale_bits - 1))
+        target = getattr(q, self.config.cell.sum_format)
+        fracs = [fracs[gate] for fracs in self.config.layer_accumulator_fracs]
+        return bits(low, high + max(self.half(frac + more, target) for frac in fracs))
+
     def forms(self) -> list[int]:
         """Widths of the sums of forms: of their range, or of the bits that the inverse transform reads."""
         k, widths = self.config.block_size, []
@@ -280,14 +290,21 @@ def compare(config: Config, modules: dict[str, dict[str, int]], seen: Counter) -
     if config.cell.stages > 1:
         equal("preact", lane["preact"], q.preact.width)
         equal("total of a lane of several stages", lane["total"], demand.accumulator)
+        if config.has_row_scales:
+            widest_gate = max(demand.scaled(number) for number in range(config.num_gates))
+            [scaled_width] = [width for name, width in lane.items() if name.startswith("scaled_")]
+            equal("scaled total", scaled_width, widest_gate)
         equal("kept", lane["kept"], bits(*product(codes(q.gate.width), codes(q.cell.width))))
         equal("renewed", lane["renewed"], 2 * q.gate.width + 1)
     for number, gate in enumerate(config.gates if config.cell.stages == 1 else ()):
-        if config.cell.peepholes or config.cell.sum_format == "h":
+        if config.has_row_scales:
+            equal("scaled total", lane[f"scaled_{gate}"], demand.scaled(number))
+        if config.has_row_scales or config.cell.peepholes or config.cell.sum_format == "h":
             equal("total", lane[f"total_{gate}"], demand.accumulator)
         else:
             # Where no constant is added, a bit may be unused.
             equal("rounded total", lane[f"total_{gate}"], demand.rounded(number), spare=1)
+        if config.cell.sum_format != "h":
             equal("preact", lane[f"preact_{gate}"], q.preact.width)
         if number in config.cell.peepholes:
             factors = codes(q.peephole.width), codes(q.cell.width)
@@ -366,7 +383,7 @@ def test_sums_of_all_pairs_of_corners(cover):
     assert set(seen) == {
         "c_next", "h", "total", "rounded total", "preact", "peephole product", "kept", "renewed", "sum direct",
         "sum fast", "product", "dot product", "products of the output layer", "logit",
-        "total of a lane of several stages", "sum state of 2", "sum output of 1", "sum sum of 2",
+        "total of a lane of several stages", "scaled total", "sum state of 2", "sum output of 1", "sum sum of 2",
     }  # fmt: skip
 
 

@@ -88,6 +88,12 @@ WRONG = [
         "quantization.weight_frac must be from -8 to 20 for every gate, not 30",
     ),
     (
+        "quantization.weight_scale=column",
+        InvalidValueError,
+        "quantization.weight_scale must be one of gate, row, not 'column'",
+    ),
+    ("quantization.scale_bits=9", InvalidValueError, "quantization.scale_bits must be from 4 to 8, not 9"),
+    (
         "quantization.weight_frac=[[7],[6]]",
         InvalidValueError,
         "quantization.weight_frac must be one list for all layers or 1, one for each layer, not 2",
@@ -308,3 +314,15 @@ def test_scales_of_layers():
     assert own.fingerprint != config.fingerprint
     assert Config.from_dict(json.loads(own.to_json())) == own
     assert own.layer_preact_shifts == ((6,) * 4, (5, 4, 5, 3), (6,) * 4)
+
+
+def test_row_scales_are_weights_to_store():
+    plain = preset("tiny")
+    rows = plain.replace({"quantization.weight_scale": "row", "quantization.scale_bits": 6})
+    # Four gates of three hidden blocks.
+    assert rows.scale_storage_bits == 4 * 3 * 6
+    assert rows.weight_bytes == plain.weight_bytes + 4 * 3 * 6 // 8
+    assert rows.scale_min_max == (1, 63)
+    assert rows.sum_fracs == tuple(frac + 5 for frac in plain.accumulator_fracs)
+    assert plain.replace({"quantization.scale_bits": 6}).fingerprint == plain.fingerprint, "it has no meaning there"
+    assert len({rows.fingerprint, rows.replace({"quantization.scale_bits": 7}).fingerprint, plain.fingerprint}) == 3

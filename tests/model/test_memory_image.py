@@ -18,6 +18,7 @@ from chessrnn.model.memory_image import (
     pack,
     peephole_spec,
     read_mem,
+    scale_spec,
     weight_bank_name,
 )
 from chessrnn.model.output_layer import first_columns
@@ -97,6 +98,12 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
         found = unpack(words[spec.name][address], config.bundle_rows * lanes, config.quantization.bias_bits)
         bias = layer.bias[list(part.gates), place * lanes : (place + 1) * lanes]
         assert found == bias.reshape(-1).tolist()
+        if config.has_row_scales:
+            block, bits = place // schedule.slices, config.quantization.scale_bits
+            word = words[scale_spec(config, schedule).name][address // schedule.slices]
+            found = [word >> (row * bits) & ((1 << bits) - 1) for row in range(config.bundle_rows)]
+            assert found == layer.scale[list(part.gates), block].tolist()
+            assert word.bit_length() <= scale_spec(config, schedule).width
         if config.cell.peepholes:
             count, bits = len(config.cell.peepholes) * lanes, config.quantization.peephole.width
             found = unpack(words[peephole_spec(config, schedule).name][address], count, bits)

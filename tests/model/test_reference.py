@@ -99,7 +99,10 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
         total = int(weights.bias[gate, unit])
         total += sum(entry(gate, unit, col) * value for col, value in enumerate(step))
         total += sum(entry(gate, unit, first_h + col) * value for col, value in enumerate(recurrent))
-        return Fraction(total) / Fraction(2) ** (q.weight_frac[gate] + q.h.fraction_bits)
+        scale = Fraction(1)
+        if weights.scale is not None:
+            scale = Fraction(int(weights.scale[gate, unit // k]), 2 ** (q.scale_bits - 1))
+        return scale * total / Fraction(2) ** (q.weight_frac[gate] + q.h.fraction_bits)
 
     for step in x.tolist():
         next_h, next_c = [], []

@@ -61,6 +61,7 @@ def test_round_trip(tmp_path, cell, layers, with_text, embedding):
         np.testing.assert_array_equal(got.defining, expected.defining)
         np.testing.assert_array_equal(got.bias, expected.bias)
         np.testing.assert_array_equal(got.peephole, expected.peephole)
+        assert got.scale is None
     assert (found.text_sha256, found.metrics, found.command) == ("ab" * 32, {"bits": 2.5}, "make it")
     assert (found.text_layers is not None) == with_text
     if with_text:
@@ -70,6 +71,31 @@ def test_round_trip(tmp_path, cell, layers, with_text, embedding):
         assert (found.text_layers.embedding is not None) == embedding
         if embedding:
             np.testing.assert_array_equal(found.text_layers.embedding, image.text_layers.embedding)
+
+
+@pytest.mark.parametrize("scale_bits", [4, 8])
+def test_row_scales_and_scales_of_layers(tmp_path, scale_bits):
+    fields = {"network.num_layers": 2, "quantization.weight_frac": [[7], [6, 5, 6, 7]]}
+    fields |= {"quantization.weight_scale": "row", "quantization.scale_bits": scale_bits}
+    image, path = make_image(preset("tiny").replace(fields), with_text=False), tmp_path / "image.safetensors"
+    image.save(path)
+    assert {"lstm.scale", "lstm.1.scale"} <= load(path.read_bytes()).keys()
+    found = WeightImage.load(path, image.config)
+    assert found.config.quantization.weight_frac == ((7,) * 4, (6, 5, 6, 7))
+    for got, expected in zip(found.weights.layers, image.weights.layers, strict=True):
+        np.testing.assert_array_equal(got.scale, expected.scale)
+    rule = "quantization.weight_scale must be 'gate' as configured, not 'row' as in "
+    with pytest.raises(InvalidFileError, match=rule):
+        WeightImage.load(path, image.config.replace({"quantization.weight_scale": "gate"}))
+    other = 12 - scale_bits
+    with pytest.raises(InvalidFileError, match=f"quantization.scale_bits must be {other} as configured, not"):
+        WeightImage.load(path, image.config.replace({"quantization.scale_bits": other}))
+    # A scale of 0 would silence a row.
+    tensors, metadata = parts(path)
+    tensors["lstm.scale"][0, 0] = 0
+    path.write_bytes(save(tensors, metadata))
+    with pytest.raises(InvalidFileError, match=r"weights.scale must be from 1 to \d+, not 0"):
+        WeightImage.load(path)
 
 
 def test_both_directions_of_every_layer(tmp_path):
@@ -127,6 +153,7 @@ def test_architecture_name_and_accumulator_do_not_count(tmp_path):
             "name": "other",
             "quantization.accumulator_bits": 40,
             "quantization.peephole": "Q1.7",
+            "quantization.scale_bits": 5,
             "architecture.engine": "fast",
         }
     )

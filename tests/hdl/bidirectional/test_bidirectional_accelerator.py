@@ -81,8 +81,9 @@ def test_every_cell(cell, layers, sizes, settings, rng):
     ("cell", "projection"),
     [("lstm", 0), *(pytest.param(*one, marks=pytest.mark.slow) for one in [("gru_reset_first", 0), ("lstm", 3)])],
 )
-def test_layers_with_scales_of_their_own(cell, projection, rng):
+def test_layers_with_scales_of_their_own_and_of_rows(cell, projection, rng):
     fields = {"network.num_layers": 2, "network.projection_size": projection, "network.hidden_size": 4}
+    fields |= {"quantization.weight_scale": "row", "quantization.scale_bits": 5}
     config = design(**{"network.cell": cell, "network.input_size": 3, **fields})
     check(config.replace({"quantization.weight_frac": [[7, 6, 5, 7][: config.num_gates], [4]]}), rng, lengths=(2, 1))
 

@@ -2,6 +2,7 @@ import pytest
 
 from chessrnn.model.cost import resources
 from chessrnn.model.cost.design_report import design_report, table
+from chessrnn.model.cost.estimate import estimate
 from chessrnn.model.memory_image import initialised_memories, state_memories
 from chessrnn.model.presets import preset
 from chessrnn.model.schedule import Schedule
@@ -25,6 +26,19 @@ def test_cell_multipliers(kind, per_lane):
     config = preset("char128").replace({"activation.kind": kind, "activation.segments": 4})
     assert resources.cell_multipliers(config) == Schedule(config).cell_lanes * per_lane
     assert resources.multipliers(config) == 16 * 14 + resources.cell_multipliers(config)
+
+
+def test_row_scales_are_counted():
+    plain = preset("char128").replace({"architecture.cell_lanes": 4, "architecture.lookahead": 10})
+    rows, lanes = plain.replace({"quantization.weight_scale": "row"}), 4
+    bits = 4 * 16 * 8
+    assert resources.cell_multipliers(rows) == resources.cell_multipliers(plain) + 4 * lanes
+    assert resources.memory_bits(rows) == resources.memory_bits(plain) | {"scale": bits}
+    report = design_report(rows)
+    assert report["memory_bits"]["scale"] == bits
+    assert report["compression"]["weight_bytes"] == plain.weight_bytes + bits // 8
+    assert report["compression"]["removed_percent"] < design_report(plain)["compression"]["removed_percent"]
+    assert estimate(rows).cell_update > estimate(plain).cell_update
 
 
 def test_report_adds_up():
