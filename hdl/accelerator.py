@@ -11,6 +11,7 @@ from chessrnn.hdl.controller import Controller
 from chessrnn.hdl.drain import Drain
 from chessrnn.hdl.framing import X_ERROR_BITS, Framing
 from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.loader import SequenceGate, connect_loader, is_loadable, loader_ports
 from chessrnn.hdl.matvec import MatVec
 from chessrnn.hdl.output_buffer import OutputBuffer
 from chessrnn.hdl.output_layer.largest import result_layout
@@ -53,6 +54,9 @@ class Accelerator(wiring.Component):
         In the cycle after the faulty beat, one bit per kind of error (``chessrnn.hdl.framing``).
     matvec_active : Out(1)
         High while the tile works: one word is read from every weight bank in this cycle.
+    load_hold, load_ready, load_en, load_address, load_data, load_next, load_crc, load_error : with
+    ``architecture.weight_memory = ram``
+        ``chessrnn.hdl.loader``; while ``load_hold`` is high no sequence begins.
 
     Latency, throughput: ``chessrnn.model.schedule.Schedule.timeline``, to the cycle · Numerics:
     ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
@@ -72,7 +76,7 @@ class Accelerator(wiring.Component):
         super().__init__(
             {
                 "x": In(block_stream(config, q.x, *flags)), "h": Out(block_stream(config, q.h)),
-                "x_error": Out(X_ERROR_BITS), "matvec_active": Out(1), **members,
+                "x_error": Out(X_ERROR_BITS), "matvec_active": Out(1), **members, **loader_ports(config),
             }
         )  # fmt: skip
 
@@ -93,7 +97,12 @@ class Accelerator(wiring.Component):
         output = OutputBuffer(config)
         m.submodules.output = shared(output, platform)
 
-        framing = Framing(m, self.x, vectors.x_last, controller.x_room, config.num_input_blocks)
+        room = controller.x_room
+        gate = SequenceGate(config) if is_loadable(config) else None
+        if gate is not None:
+            m.submodules.gate = shared(gate, platform)
+            room = controller.x_room & ~(self.load_hold & gate.between)
+        framing = Framing(m, self.x, vectors.x_last, room, config.num_input_blocks)
         x_block = framing.block
         x_mask = padding_mask(config.network.input_size, config.block_size, config.quantization.x.width)
         m.d.comb += [
@@ -152,16 +161,35 @@ class Accelerator(wiring.Component):
             output.last_step.eq(cells.block_last_step),
             controller.h_sent.eq(self.h.valid & self.h.ready),
         ]
+        loaded = [matvec, cells]
         if config.architecture.output_layer:
-            self._connect_output_layer(m, platform, output)
+            loaded.append(self._connect_output_layer(m, platform, output))
         else:
             wiring.connect(m, wiring.flipped(self.h), output.h)
+        if gate is not None:
+            m.d.comb += [
+                gate.x_written.eq(framing.write), gate.x_step_last.eq(vectors.x_last),
+                gate.x_sequence_last.eq(framing.last), gate.step_left.eq(self._step_leaves(m)),
+            ]  # fmt: skip
+            connect_loader(m, platform, self, gate.quiet, loaded)
         if config.architecture.state_ports:
             self._connect_state(m, platform, controller, vectors, cells, h_block)
         return m
 
-    def _connect_output_layer(self, m, platform, output) -> None:
-        """A beat of h goes to the sink and to the output layer in the same cycle."""
+    def _step_leaves(self, m):
+        """Whether the last of a step leaves in this cycle: its result, or without an output layer its last beat."""
+        if self.config.architecture.output_layer:
+            return self.y.valid & self.y.ready
+        taken, blocks = self.h.valid & self.h.ready, self.config.num_output_blocks
+        if blocks == 1:
+            return taken
+        place = Signal(range(blocks), name="h_place")
+        with m.If(taken):
+            m.d.sync += place.eq(Mux(place == blocks - 1, 0, place + 1))
+        return taken & (place == blocks - 1)
+
+    def _connect_output_layer(self, m, platform, output) -> OutputLayer:
+        """Add the output layer: a beat of h goes to the sink and to it in the same cycle."""
         layer = OutputLayer(self.config, self.contents)
         m.submodules.output_layer = shared(layer, platform)
         m.d.comb += [
@@ -170,6 +198,7 @@ class Accelerator(wiring.Component):
             output.h.ready.eq(self.h.ready & layer.h.ready),
         ]  # fmt: skip
         wiring.connect(m, wiring.flipped(self.y), layer.y)
+        return layer
 
     def _connect_state(self, m, platform, controller, vectors, cells, h_block) -> None:
         """Connect the state streams; blocks of h that are loaded take the path of those that the cells compute."""

@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.cell_lane import LANES, scale_layer_port
 from chessrnn.hdl.drain import slice_layout, state_unit_port, unit_shape
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.memory import Ram, Rom, delay
+from chessrnn.hdl.loader import parameter_memory, write_port
+from chessrnn.hdl.memory import Ram, delay
 from chessrnn.hdl.part_shapes import has_projection
 from chessrnn.hdl.projection import Projection
 from chessrnn.hdl.state_access import state_access
@@ -52,6 +53,8 @@ class CellUpdate(wiring.Component):
         A block that one part computes for a later part of its step; other networks send it through ``block``.
     access, access_data : with state ports
         Reads and writes the cells' states while no step is under way (``chessrnn.hdl.state_access``).
+    load : In, with ``architecture.weight_memory = ram``
+        Word that is written into a memory of parameters (``chessrnn.hdl.loader``).
 
     Latency: ``Schedule.epilogue_latency`` less the drain and the write · Throughput: one slice per cycle ·
     Reference: ``chessrnn.model.reference.cell_update``
@@ -76,6 +79,7 @@ class CellUpdate(wiring.Component):
                 "block_last_step": Out(1),
                 **({"projected": In(1)} if has_projection(config) else {}),
                 **inner_ports(config),
+                **write_port(config),
                 **(self._access_ports() if config.architecture.state_ports and config.cell.has_state else {}),
             }
         )
@@ -139,8 +143,9 @@ class CellUpdate(wiring.Component):
 
     def _parameters(self, m, platform, spec: MemorySpec, rows: int, width: int) -> data.View:
         """Parameters [row][lane] of the slice whose sums the lanes receive, read from the memory ``spec``."""
-        rom = Rom(spec, self.contents[spec.name] if self.contents else None)
-        m.submodules[spec.name] = shared(rom, platform)
+        rom = parameter_memory(
+            m, platform, self.config, spec, self.contents[spec.name] if self.contents else None, self
+        )
         m.d.comb += [rom.en.eq(self.select), rom.addr.eq(self.unit)]
         layout = data.ArrayLayout(data.ArrayLayout(width, self.schedule.cell_lanes), rows)
         return data.View(layout, delay(m, rom.data, 1, spec.name))

@@ -5,7 +5,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.memory import Rom, address_width, delay
+from chessrnn.hdl.loader import parameter_memory, write_port
+from chessrnn.hdl.memory import address_width, delay
 from chessrnn.hdl.operand import OperandStage, WeightStage
 from chessrnn.hdl.part_shapes import shape_bits
 from chessrnn.hdl.pass_address import PassAddress, layer_port
@@ -57,6 +58,8 @@ class MatVec(wiring.Component):
         Packed sums of every tile row.
     sum_tags : Out(issue_tags)
         Tags of ``sums``.
+    load : In, with ``architecture.weight_memory = ram``
+        Word that is written into a bank (``chessrnn.hdl.loader``).
 
     Latency: ``Schedule.matvec_latency`` - 1 from ``issue`` to ``sums`` · Throughput: one issue per cycle ·
     Numerics: exact · Reference: ``chessrnn.model.reference.matvec``
@@ -79,6 +82,7 @@ class MatVec(wiring.Component):
                 "elements": In(data.ArrayLayout(config.block_size * config.element_bits, arch.tile_cols)),
                 "sums": Out(data.ArrayLayout(sum(hardware_widths(config).sum), arch.tile_rows)),
                 "sum_tags": Out(issue_tags(config)),
+                **write_port(config),
             }
         )
 
@@ -116,8 +120,8 @@ class MatVec(wiring.Component):
             blocks = []
             for col in range(arch.tile_cols):
                 spec = MemorySpec(weight_bank_name(row_index, col), config.bank_words, config.weight_word_bits)
-                bank = Rom(spec, self.contents[spec.name] if self.contents else None)
-                m.submodules[spec.name] = shared(bank, platform)
+                contents = self.contents[spec.name] if self.contents else None
+                bank = parameter_memory(m, platform, config, spec, contents, self)
                 element = WeightStage(config) if carry_save else ProcessingElement(config)
                 m.submodules[f"pe_r{row_index}_c{col}"] = shared(element, platform)
                 m.d.comb += [

@@ -1,7 +1,7 @@
-"""Every memory is an instance of one of two wrapper modules, which an ASIC user replaces by macros.
+"""Every memory is an instance of one of three wrapper modules, which an ASIC user replaces by macros.
 
-``ROM_VERILOG`` and ``RAM_VERILOG`` are the behavioural modules that the emitted Verilog instantiates.  Amaranth's
-simulator uses ``amaranth.lib.memory`` with the same timing instead.
+``ROM_VERILOG``, ``RAM_VERILOG`` and ``WEIGHT_RAM_VERILOG`` are the behavioural modules that the emitted Verilog
+instantiates.  Amaranth's simulator uses ``amaranth.lib.memory`` with the same timing instead.
 """
 
 from amaranth.hdl import Assert, ClockSignal, Instance, Module, Signal
@@ -12,6 +12,26 @@ from chessrnn.model.memory_image import MemorySpec
 
 ROM_MODULE = "chessrnn_rom"
 RAM_MODULE = "chessrnn_ram"
+WEIGHT_RAM_MODULE = "chessrnn_weight_ram"
+
+_FILL = """\
+  generate
+    if (INIT_FILE != "") begin : fill
+      initial $readmemh({MEM_DIR, "/", INIT_FILE}, mem);
+`ifndef SYNTHESIS
+      // Without its weights a simulation would only show X, much later.
+      integer file;
+      initial begin
+        file = $fopen({MEM_DIR, "/", INIT_FILE}, "r");
+        if (file == 0) begin
+          $display("error: memory file %0s/%0s must exist", MEM_DIR, INIT_FILE);
+          $finish;
+        end else $fclose(file);
+      end
+`endif
+    end
+  endgenerate
+"""
 
 ROM_VERILOG = f"""\
 // Read-only memory with a synchronous read port, filled from the $readmemh file INIT_FILE in the folder MEM_DIR.
@@ -29,23 +49,7 @@ module {ROM_MODULE} #(
     output reg [WIDTH-1:0] data
 );
   reg [WIDTH-1:0] mem[0:DEPTH-1];
-  generate
-    if (INIT_FILE != "") begin : fill
-      initial $readmemh({{MEM_DIR, "/", INIT_FILE}}, mem);
-`ifndef SYNTHESIS
-      // Without its weights a simulation would only show X, much later.
-      integer file;
-      initial begin
-        file = $fopen({{MEM_DIR, "/", INIT_FILE}}, "r");
-        if (file == 0) begin
-          $display("error: memory file %0s/%0s must exist", MEM_DIR, INIT_FILE);
-          $finish;
-        end else $fclose(file);
-      end
-`endif
-    end
-  endgenerate
-  always @(posedge clk) if (en) data <= mem[addr];
+{_FILL}  always @(posedge clk) if (en) data <= mem[addr];
 endmodule
 """
 
@@ -76,6 +80,33 @@ module {RAM_MODULE} #(
       $finish;
     end
 `endif
+endmodule
+"""
+
+WEIGHT_RAM_VERILOG = f"""\
+// Memory with one port that reads a word or writes one, filled at first from the $readmemh file INIT_FILE in the folder
+// MEM_DIR.  load_en and en are never high in the same cycle.
+// For an ASIC: replace the body by a single-port macro of the same timing, which is loaded before its first use.
+module {WEIGHT_RAM_MODULE} #(
+    parameter WIDTH = 8,
+    parameter DEPTH = 2,
+    parameter ADDR_WIDTH = 1,
+    parameter INIT_FILE = "",
+    parameter MEM_DIR = "."
+) (
+    input clk,
+    input en,
+    input [ADDR_WIDTH-1:0] addr,
+    output reg [WIDTH-1:0] data,
+    input load_en,
+    input [ADDR_WIDTH-1:0] load_addr,
+    input [WIDTH-1:0] load_data
+);
+  reg [WIDTH-1:0] mem[0:DEPTH-1];
+{_FILL}  wire [ADDR_WIDTH-1:0] address = load_en ? load_addr : addr;
+  always @(posedge clk)
+    if (load_en) mem[address] <= load_data;
+    else if (en) data <= mem[address];
 endmodule
 """
 
@@ -127,6 +158,60 @@ class Rom(wiring.Component):
         m.submodules.rom = rom = memory.Memory(shape=spec.width, depth=spec.depth, init=self.contents or [])
         port = rom.read_port()
         m.d.comb += [port.en.eq(self.en), port.addr.eq(self.addr), self.data.eq(port.data)]
+        return m
+
+
+class WeightRam(wiring.Component):
+    """A memory that is initialised from a file, read by the design, and written by the loader.
+
+    Parameters
+    ----------
+    spec : MemorySpec
+        Size and name of the memory; the file ``<spec.name>.mem`` fills it at first.
+    contents : list of int, optional
+        Words of the memory at first, for Amaranth's simulator.
+
+    Members
+    -------
+    en, addr, data
+        Read port, as in :class:`Rom`.
+    load_en, load_addr, load_data : In
+        Write a word in this cycle; never while ``en`` is high.
+
+    Latency: 1 · Throughput: 1 read or 1 write per cycle
+    """
+
+    def __init__(self, spec: MemorySpec, contents: list[int] | None = None):
+        self.spec, self.contents = spec, contents
+        self.latency = 1
+        bits = address_width(spec.depth)
+        super().__init__(
+            {
+                "en": In(1), "addr": In(bits), "data": Out(spec.width),
+                "load_en": In(1), "load_addr": In(bits), "load_data": In(spec.width),
+            }
+        )  # fmt: skip
+
+    def blackbox(self) -> Instance:
+        """The instance that the emitted Verilog contains in place of this component."""
+        spec = self.spec
+        return Instance(
+            WEIGHT_RAM_MODULE,
+            p_WIDTH=spec.width, p_DEPTH=spec.depth, p_ADDR_WIDTH=len(self.addr), p_INIT_FILE=f"{spec.name}.mem",
+            i_clk=ClockSignal(), i_en=self.en, i_addr=self.addr, o_data=self.data,
+            i_load_en=self.load_en, i_load_addr=self.load_addr, i_load_data=self.load_data,
+        )  # fmt: skip
+
+    def elaborate(self, platform):
+        m = Module()
+        spec = self.spec
+        m.submodules.ram = ram = memory.Memory(shape=spec.width, depth=spec.depth, init=self.contents or [])
+        write, read = ram.write_port(), ram.read_port()
+        m.d.comb += [
+            write.en.eq(self.load_en), write.addr.eq(self.load_addr), write.data.eq(self.load_data),
+            read.en.eq(self.en), read.addr.eq(self.addr), self.data.eq(read.data),
+        ]  # fmt: skip
+        m.d.sync += Assert(~(self.load_en & self.en), f"{spec.name}: a read in the cycle of a write")
         return m
 
 

@@ -6,7 +6,7 @@ should contain a name and does not is an internal error and is not skipped.
 
 import re
 
-from chessrnn.hdl.memory import ROM_MODULE
+from chessrnn.hdl.memory import ROM_MODULE, WEIGHT_RAM_MODULE
 
 # ``module name(…)`` or ``module name #(``; ``  name instance (`` or ``  name #(``.
 _DEFINITION = re.compile(r"^module (\S+?)(?: (#)?)?\(")
@@ -42,18 +42,19 @@ def with_prefix(verilog: str, prefix: str) -> str:
             instances[owner] = set()
         elif (found := _INSTANCE.match(line)) and owner is not None:
             instances[owner].add(found[1])
-    assert ROM_MODULE in defined, "the wrappers of the memories belong to the text"
-    initialised = {ROM_MODULE}
+    wrappers = {ROM_MODULE, WEIGHT_RAM_MODULE} & defined
+    assert wrappers, "the wrappers of the memories belong to the text"
+    initialised = set(wrappers)
     while grown := {name for name, below in instances.items() if below & initialised} - initialised:
         initialised |= grown
-    return "\n".join(_renamed(line, prefix, defined, initialised) for line in lines)
+    return "\n".join(_renamed(line, prefix, defined, initialised, wrappers) for line in lines)
 
 
-def _renamed(line: str, prefix: str, defined: set[str], initialised: set[str]) -> str:
+def _renamed(line: str, prefix: str, defined: set[str], initialised: set[str], wrappers: set[str]) -> str:
     """One line with its module's name, memory file and parameter list replaced."""
     if found := _DEFINITION.match(line):
         name = found[1]
-        if name in initialised and name != ROM_MODULE:
+        if name in initialised and name not in wrappers:
             assert not found[2], f"{name} has parameters already"
             return f'module {prefix}_{name} #(parameter {MEM_DIR} = ".") (' + line[found.end() :]
         return line.replace(f"module {name}", f"module {prefix}_{name}", 1)

@@ -12,11 +12,13 @@ from chessrnn.hdl.accelerator import Accelerator
 from chessrnn.hdl.bidirectional.bidirectional_accelerator import BidirectionalAccelerator
 from chessrnn.hdl.framing import X_ERROR_BITS
 from chessrnn.hdl.hierarchy import VerilogPlatform, shared
-from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
+from chessrnn.hdl.loader import is_loadable, loader_ports
+from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG, WEIGHT_RAM_VERILOG
 from chessrnn.hdl.namespace import with_prefix
 from chessrnn.hdl.shell.axi_shell import AxiShell
 from chessrnn.model.config import Config
 from chessrnn.model.files import provide_cache_folder
+from chessrnn.model.load_layout import load_layout
 from chessrnn.model.memory_image import FINGERPRINT_LABEL
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.schedule import Schedule
@@ -55,17 +57,18 @@ def top_members(config: Config) -> dict:
             "y_valid": Out(1), "y_ready": In(1), "y_index": Out(plan.index_bits), "y_logit": Out(plan.logit_bits),
             "y_last": Out(1),
         }  # fmt: skip
-    return members
+    return members | loader_ports(config)
 
 
 class Top(wiring.Component):
     """The top module: the accelerator behind plain ports with the names that ``ports.json`` lists.
 
     While ``rst`` is high, handshake outputs are 0, so nothing is transferred and no output is unknown before the first
-    clock edge.  Errors of framing stay visible until ``rst``.
+    clock edge.  Errors of framing and of the loader stay visible until ``rst``.
     """
 
     def __init__(self, config: Config):
+        self.config = config
         self.core = accelerator(config)
         self.has_state = config.architecture.state_ports
         self.has_output_layer = config.output_plan is not None
@@ -100,6 +103,15 @@ class Top(wiring.Component):
                 self.y_valid.eq(core.y.valid & runs), core.y.ready.eq(self.y_ready),
                 self.y_index.eq(core.y.payload.index), self.y_logit.eq(core.y.payload.logit),
                 self.y_last.eq(core.y.payload.last),
+            ]  # fmt: skip
+        if is_loadable(self.config):
+            load_errors = Signal()
+            m.d.sync += load_errors.eq(load_errors | core.load_error)
+            m.d.comb += [
+                core.load_hold.eq(self.load_hold), self.load_ready.eq(core.load_ready & runs),
+                core.load_en.eq(self.load_en), core.load_address.eq(self.load_address),
+                core.load_data.eq(self.load_data), self.load_next.eq(core.load_next),
+                self.load_crc.eq(core.load_crc), self.load_error.eq(load_errors & runs),
             ]  # fmt: skip
         return m
 
@@ -165,7 +177,29 @@ def _port_meanings(config: Config) -> dict[str, str]:
         "y_index": "Valid with y_valid: the index, unsigned, of the largest logit; of equal ones the first counts.",
         "y_logit": "Valid with y_valid: the largest logit in two's complement, in units of the output layer's biases.",
         "y_last": "Valid with y_valid: 1 on the result of the last step of a sequence.",
+        "load_hold": "1 lets no sequence begin, so that weights can be loaded once those under way have left.",
+        "load_ready": "1 while load_data may be written to load_address: load_hold is 1, every beat of h and every "
+        "result has left, and there is such an address.",
+        "load_en": "1 writes load_data to load_address in this cycle. A word is written with its last 32 bits, so "
+        "write those below before, in order.",
+        "load_address": _load_address(config),
+        "load_data": "32 bits of a word, as in the weight file.",
+        "load_next": "The address after load_address in the order of the weight file, 0 after the last.",
+        "load_crc": "CRC-32 of what was written since address 0; 0 after rst. Compare it with that of the weight file.",
+        "load_error": "1 after a load_en in a cycle in which load_ready was 0, which wrote nothing; kept until rst.",
     }
+
+
+def _load_address(config: Config) -> str:
+    """The meaning of the address of the loader, with the places of its fields."""
+    if not is_loadable(config):
+        return ""
+    layout = load_layout(config)
+    word, memory = layout.chunk_bits, layout.chunk_bits + layout.word_bits
+    return (
+        f"Bits {word - 1}:0 select 32 bits of a word, bits {memory - 1}:{word} the word, and the bits above "
+        f"the memory, numbered from 0 as in report.json: {', '.join(spec.name for spec in layout.memories[:2])}, …."
+    )
 
 
 def _handshake(stream: str, from_accelerator: bool) -> dict[str, str]:
@@ -277,5 +311,6 @@ def generate(config: Config, prefix: str = "", shell: str | None = None) -> str:
         f"engine {arch.engine}, tile {arch.tile_rows} x {arch.tile_cols}\n"
         f"{OWNERSHIP}\n"
     )
-    verilog = header + body + "\n" + ROM_VERILOG + "\n" + RAM_VERILOG
+    weight_memory = WEIGHT_RAM_VERILOG if is_loadable(config) else ROM_VERILOG
+    verilog = header + body + "\n" + weight_memory + "\n" + RAM_VERILOG
     return with_prefix(verilog, prefix) if prefix else verilog

@@ -50,6 +50,7 @@ ENGINES = ("direct", "fast")
 ARITHMETICS = ("carry_save", "multiplier")
 ACTIVATION_KINDS = ("pwl", "shift")
 WEIGHT_SCALES = ("gate", "row")
+WEIGHT_MEMORIES = ("rom", "ram")
 BLOCK_SIZES = (1, 2, 4, 8, 16)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Limit for every quantization point: it keeps the exact sums of the model within 64 bits.
@@ -364,6 +365,10 @@ class ArchitectureConfig:
     output_lanes : int or None
         Number of logits that are summed at a time, a multiple of ``compression.output_block_size``.  More lanes cost
         multipliers.  ``None`` (the default) takes the fewest that keep up with the layers.
+    weight_memory : str
+        ``"rom"`` (the default) fixes the weights, biases and the output layer's parameters in memories without a write
+        port.  ``"ram"`` adds a port through which another network of the same configuration is loaded between two
+        sequences; it costs the loader's gates, but no cycle of a step.
     pipeline : PipelineConfig
         The places of the pipeline registers.
     """
@@ -379,6 +384,7 @@ class ArchitectureConfig:
     sequence_steps: int | None = None
     output_layer: int = 0
     output_lanes: int | None = None
+    weight_memory: str = "rom"
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
 
     def validate(self):
@@ -395,6 +401,8 @@ class ArchitectureConfig:
         require(0 <= outputs <= MAX_SIZE, "architecture.output_layer", rule, outputs)
         rule = "left out (null) when architecture.output_layer is 0"
         require(lanes is None or outputs > 0, "architecture.output_lanes", rule, lanes)
+        kinds = WEIGHT_MEMORIES
+        require(self.weight_memory in kinds, "architecture.weight_memory", " or ".join(kinds), self.weight_memory)
         self.pipeline.validate()
 
 
@@ -996,6 +1004,8 @@ class Config:
             del values["architecture"]["state_ports"]
         if not self.architecture.output_layer:
             del values["architecture"]["output_layer"], values["architecture"]["output_lanes"]
+        if self.architecture.weight_memory == "rom":
+            del values["architecture"]["weight_memory"]
         if self.compression.output_block_size == 1:
             del values["compression"]["output_block_size"]
         return values

@@ -9,6 +9,7 @@ from chessrnn.scripts.cli import run_command
 # Module of each sub-command, with the summary that ``chessrnn --help`` prints, so that help imports none of them.
 COMMANDS = {
     "verilog": ("verilog", "emit an accelerator: Verilog, weight files, expected vectors, report"),
+    "weights": ("weight_file", "write the file of weights that is loaded at run time, or check one"),
     "sim": ("simulate", "run the emitted Verilog in a simulator and compare every h with the reference"),
     "report": ("report", "write one page that shows a design, from the figures that other commands made"),
     "inspect": ("inspect_model", "list the layers, sizes and bytes of a model file"),

@@ -14,7 +14,16 @@ from chessrnn.model.presets import PRESETS
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, note, print_table
 from chessrnn.scripts.design_page import write_design_page
 from chessrnn.scripts.weight_arguments import Chosen, add_weight_arguments, note_random, weights_from
-from chessrnn.sim.build import CONFIG_FILE, TESTBENCH_FILE, VERILOG_FILE, Build, emit, load_build, why_not_current
+from chessrnn.sim.build import (
+    CONFIG_FILE,
+    TESTBENCH_FILE,
+    VERILOG_FILE,
+    Build,
+    emit,
+    load_build,
+    weight_file_name,
+    why_not_current,
+)
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.manifest import MANIFEST_FILE
 
@@ -55,6 +64,11 @@ def files_of(build: Build) -> list[tuple[str, object]]:
         (VERILOG_FILE, f"the design, top module {build.top}; add it to your sources"),
         *(shell_files(build) if build.shell else []),
         (f"{p}_*.mem", f"$readmemh files: {banks} weight banks, biases; expected vectors_x and vectors_h"),
+        *(
+            [(weight_file_name(p), "the weights in the form in which they are loaded at run time")]
+            if build.config.architecture.weight_memory == "ram"
+            else []
+        ),
         (TESTBENCH_FILE, "self-checking testbench in plain Verilog, for any simulator"),
         ("ports.json", "every port: direction, width, meaning"),
         ("report.json", "cycles, memories, multipliers, compression"),

@@ -18,6 +18,7 @@ from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import design_report
 from chessrnn.model.errors import InvalidFileError, UserError, require
 from chessrnn.model.files import replaced_directory
+from chessrnn.model.load_layout import weight_file
 from chessrnn.model.memory_image import (
     FINGERPRINT_LABEL,
     MemorySpec,
@@ -89,6 +90,11 @@ class Build:
 def mem_file(prefix: str, name: str) -> str:
     """File name of a memory's words."""
     return f"{prefix}_{name}.mem" if prefix else f"{name}.mem"
+
+
+def weight_file_name(prefix: str) -> str:
+    """Name of the file that is loaded at run time."""
+    return f"{prefix}_weights.bin" if prefix else "weights.bin"
 
 
 def weights_digest(weights: NetworkWeights) -> str:
@@ -170,7 +176,7 @@ def emit(
         ports_of["shell_ports"] = shell_ports(config)
     with elapsed(f"generating the Verilog of {config.name}"):
         verilog = generate(config, prefix, shell)
-    texts = {
+    texts: dict[str, str | bytes] = {
         CONFIG_FILE: _json_text(values),
         VERILOG_FILE: verilog,
         "ports.json": _json_text(ports_of),
@@ -181,6 +187,8 @@ def emit(
     words = memory_words(weights)
     for spec in initialised_memories(config):
         texts[mem_file(prefix, spec.name)] = mem_text(spec, words[spec.name], config.fingerprint)
+    if config.architecture.weight_memory == "ram":
+        texts[weight_file_name(prefix)] = weight_file(weights)
     k, q = config.block_size, config.quantization
     for name, beats, fmt in (("vectors_x", scenario.x_beats, q.x), ("vectors_h", scenario.h_beats, q.h)):
         spec = MemorySpec(name, len(beats), 1 + k * fmt.width)

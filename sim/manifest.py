@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from chessrnn.model.errors import InvalidFileError, shown
@@ -27,11 +28,12 @@ def file_digest(path: str | Path) -> str:
         raise InvalidFileError(f"{path} must be readable: {error.strerror or error}") from None
 
 
-def write_files(directory: Path, texts: dict[str, str]) -> None:
-    """Write text files by name into a new directory, and their manifest."""
-    for name, text in texts.items():
-        (directory / name).write_text(text, encoding="utf-8")
-    _write_manifest(directory, {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items()})
+def write_files(directory: Path, contents: Mapping[str, str | bytes]) -> None:
+    """Write files by name, texts and others, into a new directory, and their manifest."""
+    encoded = {name: content.encode() if isinstance(content, str) else content for name, content in contents.items()}
+    for name, content in encoded.items():
+        (directory / name).write_bytes(content)
+    _write_manifest(directory, {name: hashlib.sha256(content).hexdigest() for name, content in encoded.items()})
 
 
 def replace_file(directory: Path, name: str, text: str) -> None:

@@ -10,6 +10,8 @@ from chessrnn.model.config import Config
 
 # Inputs that the vectors do not exercise, tied to the value that leaves the stream of x and h undisturbed.
 TIED = {"x_load": "1'b0", "state_in_valid": "1'b0", "state_in_data": "0", "state_out_ready": "1'b1", "y_ready": "1'b1"}
+# Inputs of the loader, all of them 0.
+LOADER = ("load_hold", "load_en", "load_address", "load_data")
 # Cycles without a beat of h after which the run is given up; no step of a design takes longer.
 PATIENCE = 1_000_000
 
@@ -101,7 +103,7 @@ def testbench(config: Config, prefix: str, top: str, x_beats: int, h_beats: int)
     rows = []
     for port in ports(config):
         name = port["name"]
-        value = own.get(name) or TIED.get(name, name)
+        value = f"{port['width']}'d0" if name in LOADER else own.get(name) or TIED.get(name, name)
         unused = port["direction"] == "output" and name not in ("x_ready", "h_valid", "h_data", "h_last")
         rows.append(f"    .{name}({'' if unused else value})")
     return TEMPLATE.format(

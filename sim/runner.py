@@ -15,6 +15,7 @@ import numpy as np
 
 from chessrnn.model.errors import InvalidFileError, MissingToolError, UserError, require, shown
 from chessrnn.model.files import scratch_folder, write_atomic
+from chessrnn.model.load_layout import load_layout, weight_chunks
 from chessrnn.model.progress import elapsed
 from chessrnn.model.schedule import Schedule, Timeline, Trace
 from chessrnn.model.state_beats import state_bits
@@ -29,6 +30,8 @@ from chessrnn.sim.stalls import NONE, StallPattern
 
 SIMULATORS = ("verilator", "icarus")
 BENCH = "chessrnn.sim.tb_accelerator"
+# Most words of 32 bits that are loaded before a run; larger designs start from the files of their memories.
+MAX_LOADED = 4096
 # A run is stuck when nothing moves for this many intervals and latencies.
 PATIENCE_FACTOR = 20
 SHOWN_MISMATCHES = 4
@@ -170,6 +173,14 @@ class RunResult:
         }
 
 
+def _loaded(scenario: Scenario) -> list[int]:
+    """What the bench writes through the loader before a run: all weights of a small design that has a loader."""
+    config = scenario.config
+    if config.architecture.weight_memory == "rom" or load_layout(config).total_chunks > MAX_LOADED:
+        return []
+    return weight_chunks(scenario.weights)
+
+
 def simulate(directory: str | Path, runs: Sequence[Run], simulator: str = "verilator") -> list[RunResult]:
     """Run scenarios on the Verilog of a build directory.
 
@@ -226,8 +237,9 @@ def _simulate(build: Build, runs: Sequence[Run], simulator: str) -> list[RunResu
                 "source": run.source.to_dict(),
                 "sink": run.sink.to_dict(),
                 "patience": patience,
+                "load": _loaded(run.scenario) if number == 0 else [],
             }
-            for run in runs
+            for number, run in enumerate(runs)
         ]
     }
     with environment(simulator), scratch_folder() as scratch:

@@ -402,7 +402,7 @@ def _draw(rng: np.random.Generator) -> dict:
             **_draw_architecture(dice, network, k, groups),
         },
     }
-    return _with_projected_directions(design)
+    return _with_loader(_with_projected_directions(design))
 
 
 def _draw_network(dice: _Dice) -> tuple[dict, str, int]:
@@ -521,3 +521,10 @@ def _with_projected_directions(design: dict) -> dict:
     fixed = {"contexts": 1, "state_ports": False, "lookahead": None, "output_layer": 0}
     architecture = design["architecture"] | fixed | {"sequence_steps": 1 + input_size % 5}
     return design | {"network": network | {"bidirectional": True}, "architecture": architecture}
+
+
+def _with_loader(design: dict) -> dict:
+    """The design, in a third of all cases with weights that are loaded; this too follows from what is drawn."""
+    network, architecture = design["network"], design["architecture"]
+    number = 2 * network["input_size"] + network["hidden_size"] + architecture["tile_rows"]
+    return design | {"architecture": architecture | {"weight_memory": "rom" if number % 3 else "ram"}}

@@ -59,6 +59,22 @@ class Bench:
             dut.rst.value = level
             await self.half
 
+    async def load(self, chunks: list[int]):
+        """Load the weights, chunk by chunk; before each memory holds the opposite of every bit."""
+        dut = self.dut
+        dut.load_hold.value = 1
+        for flip in (0xFFFFFFFF, 0):
+            dut.load_address.value = 0
+            for chunk in chunks:
+                dut.load_en.value, dut.load_data.value = 1, chunk ^ flip
+                await self.half
+                following = int(dut.load_next.value)
+                await self.cycle()
+                await self.half
+                dut.load_address.value = following
+        dut.load_en.value, dut.load_hold.value = 0, 0
+        await self.half
+
     async def run(self, run: dict) -> dict:
         """Simulate one run: payloads ``x`` go in, and ``h_count`` payloads must come out."""
         dut, half = self.dut, self.half
@@ -83,6 +99,8 @@ class Bench:
         offered, was_ready, error = None, False, None
 
         await self.reset()
+        if run["load"]:
+            await self.load(run["load"])
         started = time.perf_counter()
         cycle, tail = 0, 0
         while tail < TAIL_CYCLES:
@@ -218,5 +236,27 @@ class ResultPort:
         return {"y": self.sink.received, "y_cycles": self.cycles}
 
 
+class LoaderPort:
+    """Inputs of the loader, which stay 0 while streams run."""
+
+    def __init__(self, dut):
+        self.inputs = (dut.load_hold, dut.load_en, dut.load_address, dut.load_data)
+
+    def start(self, run: dict) -> list:
+        """It has no stream."""
+        return []
+
+    def drive(self):
+        """Nothing changes in a cycle."""
+
+    def observe(self, cycle: int) -> bool:
+        """Nothing is transferred."""
+        return False
+
+    def results(self) -> dict:
+        """Nothing is recorded."""
+        return {}
+
+
 # Streams that only some accelerators have, each with a port that shows whether it is there.
-OTHER_PORTS = ((StatePorts, "x_load"), (ResultPort, "y_valid"))
+OTHER_PORTS = ((StatePorts, "x_load"), (ResultPort, "y_valid"), (LoaderPort, "load_hold"))

@@ -13,6 +13,7 @@ from chessrnn.hdl.cell_update import CellUpdate, inner_ports
 from chessrnn.hdl.drain import Drain, state_unit_port
 from chessrnn.hdl.framing import X_ERROR_BITS
 from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.loader import connect_loader, is_loadable, loader_ports
 from chessrnn.hdl.matvec import MatVec
 from chessrnn.hdl.part_shapes import has_projection
 from chessrnn.hdl.pass_address import PassAddress
@@ -49,6 +50,9 @@ class BidirectionalAccelerator(wiring.Component):
         In the cycle after the faulty beat, one bit per kind of error (``chessrnn.hdl.framing``).
     matvec_active : Out(1)
         High while the tile works: one word is read from every weight bank in this cycle.
+    load_hold, load_ready, load_en, load_address, load_data, load_next, load_crc, load_error : with
+    ``architecture.weight_memory = ram``
+        ``chessrnn.hdl.loader``; while ``load_hold`` is high no sequence begins.
 
     Latency, throughput: ``chessrnn.model.schedule.Schedule.timeline``, to the cycle · Numerics:
     ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
@@ -65,6 +69,7 @@ class BidirectionalAccelerator(wiring.Component):
                 "h": Out(block_stream(config, q.h)),
                 "x_error": Out(X_ERROR_BITS),
                 "matvec_active": Out(1),
+                **loader_ports(config),
             }
         )
 
@@ -139,4 +144,7 @@ class BidirectionalAccelerator(wiring.Component):
         ]
         wiring.connect(m, wiring.flipped(self.x), sequencer.x)
         wiring.connect(m, wiring.flipped(self.h), sequencer.h)
+        if is_loadable(config):
+            m.d.comb += sequencer.hold.eq(self.load_hold)
+            connect_loader(m, platform, self, sequencer.quiet, [matvec, cells])
         return m

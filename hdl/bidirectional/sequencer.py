@@ -8,6 +8,7 @@ from chessrnn.hdl.arithmetic.packing import padding_mask, widened
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.framing import X_ERROR_BITS, Framing
 from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.loader import is_loadable
 from chessrnn.hdl.memory import Ram
 from chessrnn.hdl.part_shapes import select
 from chessrnn.hdl.pass_address import layer_port
@@ -52,6 +53,10 @@ class Sequencer(wiring.Component):
         A block of the layer's input, in the order in which the pass works on the steps.
     h_write, h_block : In
         A block of h that the engine computed, in the same order.
+    hold : In(1), with ``architecture.weight_memory = ram``
+        No sequence begins.
+    quiet : Out(1), with ``architecture.weight_memory = ram``
+        No sequence is under way.
 
     Latency, throughput: ``chessrnn.model.sequence_schedule``, to the cycle · Numerics: sign extension
     """
@@ -69,6 +74,7 @@ class Sequencer(wiring.Component):
                 "start": Out(1), "first": Out(1), **layer_port(config, Out),
                 "room": In(1), "promise": Out(1), "block_valid": Out(1), "block": Out(k * layer_input_bits(config)),
                 "h_write": In(1), "h_block": In(k * q.h.width),
+                **({"hold": In(1), "quiet": Out(1)} if is_loadable(config) else {}),
             }
         )  # fmt: skip
 
@@ -93,7 +99,10 @@ class Sequencer(wiring.Component):
         taken, step_ends, sequence_ends = Signal(), Signal(), Signal()
         mask = padding_mask(config.network.input_size, config.block_size, config.quantization.x.width)
         longest = (config.sequence_steps - 1) * x_blocks
-        framing = Framing(m, self.x, step_ends, ~x_full, x_blocks)
+        room = ~x_full
+        if is_loadable(config):
+            room = ~x_full & ~(self.hold & (x_word == 0))
+        framing = Framing(m, self.x, step_ends, room, x_blocks)
         too_long = Signal()
         m.d.comb += [
             taken.eq(framing.write),
@@ -120,7 +129,7 @@ class Sequencer(wiring.Component):
         # -- passes ------------------------------------------------------------------------------------------------
         # Number of the memory that the pass writes, and the address of the sequence's last step in it.
         target, h_last, written, sent, launch = Signal(init=1), pointer("h_last"), Signal(), Signal(), Signal()
-        with m.FSM():
+        with m.FSM() as fsm:
             with m.State("LOAD"):  # until a whole sequence of x is stored
                 with m.If(x_full):
                     m.d.comb += [self.start.eq(1), self.first.eq(1)]
@@ -182,6 +191,8 @@ class Sequencer(wiring.Component):
         # -- output: steps from the first to the last --------------------------------------------------------------
         sending, source, out_word, out_last = Signal(), Signal(), pointer("out_word"), pointer("out_last")
         out_read = Signal()
+        if is_loadable(config):
+            m.d.comb += self.quiet.eq(fsm.ongoing("LOAD") & ~x_full & (x_word == 0) & sent)
         m.d.comb += [out_read.eq(sending & (~self.h.valid | self.h.ready)), sent.eq(~sending & ~self.h.valid)]
         with m.If(launch):
             m.d.sync += [sending.eq(1), source.eq(target), out_word.eq(0), out_last.eq(h_last + (both - 1))]

@@ -9,7 +9,8 @@ from chessrnn.hdl.accelerator import Accelerator
 from chessrnn.hdl.device.host_link import HostLink
 from chessrnn.hdl.device.uart import UartReceiver, UartTransmitter
 from chessrnn.hdl.hierarchy import VerilogPlatform, shared
-from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG
+from chessrnn.hdl.loader import is_loadable
+from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG, WEIGHT_RAM_VERILOG
 from chessrnn.hdl.verilog import OWNERSHIP, to_verilog
 from chessrnn.model.config import Config
 from chessrnn.model.link.frames import LinkConfig
@@ -84,4 +85,5 @@ def generate(config: Config, link: LinkConfig) -> str:
         f"// clock {link.clock_hz:.0f} Hz, {link.divisor} cycles per bit of the serial line\n"
         f"{OWNERSHIP}\n"
     )
-    return header + body + "\n" + ROM_VERILOG + "\n" + RAM_VERILOG
+    wrappers = [ROM_VERILOG, RAM_VERILOG, *([WEIGHT_RAM_VERILOG] if is_loadable(config) else [])]
+    return header + body + "\n" + "\n".join(wrappers)

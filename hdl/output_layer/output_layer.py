@@ -7,7 +7,8 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.arithmetic.packing import join, split
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.memory import Rom, delay
+from chessrnn.hdl.loader import parameter_memory, write_port
+from chessrnn.hdl.memory import Rom, WeightRam, delay
 from chessrnn.hdl.output_layer.largest import Largest, result_layout
 from chessrnn.hdl.output_layer.output_lane import OutputLane
 from chessrnn.hdl.output_layer.result_queue import ResultQueue
@@ -34,6 +35,8 @@ class OutputLayer(wiring.Component):
         Blocks of h, as in the accelerator's stream.  As long as results are taken at once, h never waits.
     y : Out(stream.Signature(result_layout(config)))
         One result per step.
+    load : In, with ``architecture.weight_memory = ram``
+        Word that is written into one of the layer's memories (``chessrnn.hdl.loader``).
 
     Latency: ``chessrnn.model.output_plan.OutputPlan.latency`` · Throughput: a step in ``OutputPlan.cycles`` ·
     Numerics: exact · Reference: ``chessrnn.model.output_layer.OutputLayer.largest_logit``
@@ -47,15 +50,17 @@ class OutputLayer(wiring.Component):
             {
                 "h": In(block_stream(config, config.quantization.h)),
                 "y": Out(stream.Signature(result_layout(config))),
+                **write_port(config),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         config, plan = self.config, self.plan
-        roms = {spec.name: Rom(spec, self.contents.get(spec.name)) for spec in output_layer_memories(config)}
-        for name, rom in roms.items():
-            m.submodules[name] = shared(rom, platform)
+        roms = {
+            spec.name: parameter_memory(m, platform, config, spec, self.contents.get(spec.name), self)
+            for spec in output_layer_memories(config)
+        }
         weights, bias = roms[OUTPUT_WEIGHTS], roms[OUTPUT_BIAS]
         steps, largest, queue = StepMemory(config), Largest(config), ResultQueue(config)
         m.submodules.steps = shared(steps, platform)
@@ -95,7 +100,7 @@ class OutputLayer(wiring.Component):
         return [first + col - col % size + (row - col) % size for col in range(k)]
 
     @staticmethod
-    def _count(m, rom: Rom, advance) -> None:
+    def _count(m, rom: Rom | WeightRam, advance) -> None:
         """Read the words of a memory in order, again and again."""
         word = Signal.like(rom.addr, name=f"{rom.spec.name}_word")
         m.d.comb += [rom.en.eq(advance), rom.addr.eq(word)]

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.framing import EARLY_LAST, TOO_LONG
 from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.loader import is_loadable
 from chessrnn.hdl.shell.register_file import RegisterFile, axi_lite_members
 from chessrnn.model.config import Config
 from chessrnn.model.shell.registers import COUNTERS, WORD_BITS, register_map
@@ -87,6 +88,8 @@ class AxiShell(wiring.Component):
             "early_last": core.x_error[EARLY_LAST], "too_long": core.x_error[TOO_LONG],
             "sequence_done": taken["h"] & lasts["h"],
         }  # fmt: skip
+        if is_loadable(config):
+            events["load_refused"] = self._loader(m, registers, runs)
         pending = []
         for name, event in events.items():
             # The accelerator is unknown in a simulation before its first reset, and so is what it reports.
@@ -120,6 +123,22 @@ class AxiShell(wiring.Component):
                 port("tlast").eq(stream.payload.last),
             ]  # fmt: skip
         return port("tvalid") & port("tready"), port("tvalid") & ~port("tready"), port("tlast") if beat.has_last else 0
+
+    def _loader(self, m, registers: RegisterFile, runs):
+        """Connect the loader, whose address counts on with every write; returns whether a write is refused."""
+        core, address = self.core, Signal.like(self.core.load_address)
+        writes = registers.load_data_word_push
+        m.d.comb += [
+            core.load_hold.eq(registers.control_hold), core.load_address.eq(address), core.load_en.eq(writes),
+            core.load_data.eq(registers.load_data_word), registers.status_load_ready.eq(core.load_ready & runs),
+            registers.load_address_address_open.eq(1), registers.load_address_address_now.eq(address),
+            registers.load_data_word_open.eq(core.load_ready & runs), registers.load_crc_value.eq(core.load_crc),
+        ]  # fmt: skip
+        with m.If(writes):
+            m.d.sync += address.eq(core.load_next)
+        with m.If(registers.load_address_address_push):
+            m.d.sync += address.eq(registers.load_address_address)
+        return registers.refused
 
     def _count(self, m, registers: RegisterFile, h_taken, h_last, x_stalls, h_stalls, runs) -> None:
         """Add the counters."""

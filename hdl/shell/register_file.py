@@ -8,6 +8,7 @@ from chessrnn.model.shell.registers import (
     ADDRESS_BITS,
     CLEAR_BY_ONE,
     COMMAND,
+    PASSED_ON,
     READ_ONLY,
     READ_WRITE,
     WORD_BITS,
@@ -40,7 +41,7 @@ class RegisterFile(wiring.Component):
     """Answers reads and writes of a register map; a wrong access gives SLVERR and changes nothing.
 
     Wrong are addresses beyond the map, addresses that are not a multiple of four bytes, and writes to registers that
-    have nothing to write.  Byte strobes are respected.
+    have nothing to write.  Byte strobes are respected; what is passed on to the hardware takes all bytes or none.
 
     Parameters
     ----------
@@ -56,6 +57,11 @@ class RegisterFile(wiring.Component):
         or is a command; a pulse that sets a field which is cleared by writing 1.
     <register>_<field>_now : Out(1)
         Value of a field that is cleared by writing 1.
+    <register>_<field>, …_push, …_open, …_now : Out, Out(1), In(1), In
+        A field that is passed on: what software writes, in the cycle in which …_push is high; whether a write is
+        legal; the value that is read.
+    refused : Out(1), if a field is passed on
+        High in the cycle of a write that …_open does not allow.
 
     Latency: a read is answered in the cycle after its address, a write in the cycle after the later one of address and
     data is held · Throughput: one access every two to three cycles
@@ -69,7 +75,9 @@ class RegisterFile(wiring.Component):
         members = axi_lite_members()
         for register, field in self._fields():
             name, shape = port_of(register, field), field.width
-            members[name] = (Out if field.access in (READ_WRITE, COMMAND) else In)(shape)
+            members[name] = (Out if field.access in (READ_WRITE, COMMAND, PASSED_ON) else In)(shape)
+            if field.access == PASSED_ON:
+                members |= {f"{name}_push": Out(1), f"{name}_open": In(1), f"{name}_now": In(shape), "refused": Out(1)}
             if field.access == CLEAR_BY_ONE:
                 members[f"{name}_now"] = Out(shape)
         super().__init__(members)
@@ -108,6 +116,7 @@ class RegisterFile(wiring.Component):
                 if register.may_be_written:
                     with m.Case(register.offset // WORD_BYTES):
                         m.d.comb += [legal.eq(1), written[register.name].eq(execute)]
+                        self._refuse(m, register, strobes, execute, legal, written[register.name])
         with m.If(execute):
             m.d.sync += self.bresp.eq(Mux(legal, OKAY, SLAVE_ERROR))
 
@@ -134,6 +143,12 @@ class RegisterFile(wiring.Component):
                         m.d.sync += [self.rdata.eq(values[register.name]), self.rresp.eq(OKAY)]
         return m
 
+    def _refuse(self, m, register: Register, strobes, execute, legal, written) -> None:
+        """Take back a write to a register that is passed on, while it is not open or where bytes are missing."""
+        for name in (port_of(register, field) for field in register.fields if field.access == PASSED_ON):
+            with m.If(~(getattr(self, f"{name}_open") & strobes.all())):
+                m.d.comb += [legal.eq(0), written.eq(0), self.refused.eq(execute)]
+
     def _field(self, m, register: Register, field: Field, write, data, mask):
         """Add the register of a field, and return the value that is read."""
         if field.value is not None:
@@ -142,6 +157,9 @@ class RegisterFile(wiring.Component):
         port = getattr(self, name)
         if field.access == READ_ONLY:
             return port
+        if field.access == PASSED_ON:
+            m.d.comb += [port.eq(data[bits]), getattr(self, f"{name}_push").eq(write)]
+            return getattr(self, f"{name}_now")
         new, chosen = data[bits], mask[bits] & write.replicate(field.width)
         if field.access == COMMAND:
             m.d.sync += port.eq(new & chosen)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from chessrnn.model.config import Config
+from chessrnn.model.load_layout import CHUNK_BYTES, FORMAT_VERSION, HEADER, MAGIC, load_layout
 from chessrnn.model.shell.register_texts import c_header, register_table, system_rdl
 from chessrnn.model.shell.registers import COUNTERS, Register, register_map
 from chessrnn.model.shell.stream_beats import shell_streams
@@ -13,7 +14,7 @@ C_HEADER = """\
 #ifndef @P@_DRIVER_H
 #define @P@_DRIVER_H
 
-#include <stdint.h>
+@loader_include@#include <stdint.h>
 
 #include "@p@_registers.h"
 
@@ -26,7 +27,7 @@ enum @p@_status {
   @P@_OK = 0,
   @P@_NOT_FOUND = -1,     /* no such core at this address */
   @P@_OTHER_VERSION = -2, /* its registers need another driver */
-  @P@_OTHER_DESIGN = -3   /* it is another design */
+  @P@_OTHER_DESIGN = -3@loader_statuses@
 };
 
 struct @p@_counters {
@@ -66,7 +67,7 @@ void @p@_pack_x(const int32_t x[@P@_X_SIZE], uint8_t bytes[@P@_X_STEP_BYTES]);
 
 /* Take the integers of a step of h out of the bytes that the stream carried. */
 void @p@_unpack_h(const uint8_t bytes[@P@_H_STEP_BYTES], int32_t h[@P@_H_SIZE]);
-
+@loader_prototype@
 #endif
 """
 
@@ -137,11 +138,92 @@ void @p@_unpack_h(const uint8_t bytes[@P@_H_STEP_BYTES], int32_t h[@P@_H_SIZE]) 
     else h[number] = (int32_t)value;
   }
 }
+@loader_source@"""
+
+# What a driver has for a design whose weights are loaded at run time.
+LOADER_STATUSES = """,  /* it is another design */
+  @P@_BUSY = -4,          /* a sequence is under way */
+  @P@_WRONG_FILE = -5,    /* not a weight file, or a damaged one */
+  @P@_NOT_LOADED = -6     /* what was written differs from the file */"""
+
+LOADER_PROTOTYPE = """
+#define @P@_WEIGHT_FILE_BYTES @file_bytes@u
+
+/* Load other weights, the content of a weight file of this design, between two sequences.
+
+   OTHER_DESIGN and WRONG_FILE leave everything as it is.  BUSY: steps are under way; no further sequence begins, so
+   take the rest of h and call again.  NOT_LOADED: the bus lost a word; no sequence begins until weights are loaded. */
+enum @p@_status @p@_load_weights(uintptr_t base, const uint8_t *file, size_t bytes);
 """
+
+LOADER_SOURCE = """
+static uint32_t word_of(const uint8_t *bytes) {
+  return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+static uint32_t crc32(const uint8_t *bytes, size_t count) {
+  uint32_t crc = 0xffffffffu;
+  unsigned bit;
+  while (count--) {
+    crc ^= *bytes++;
+    for (bit = 0; bit < 8; bit++) crc = crc & 1u ? crc >> 1 ^ 0xedb88320u : crc >> 1;
+  }
+  return ~crc;
+}
+
+enum @p@_status @p@_load_weights(uintptr_t base, const uint8_t *file, size_t bytes) {
+  const uint8_t *words = file + @header_bytes@;
+  size_t count;
+  if (bytes < @header_bytes@u || word_of(file) != 0x@magic@u || word_of(file + 4) != @format_version@u ||
+      crc32(file, @header_bytes@u - 4u) != word_of(file + @header_bytes@ - 4))
+    return @P@_WRONG_FILE;
+  if (word_of(file + 8) != @P@_FINGERPRINT_LOW_VALUE_EXPECTED ||
+      word_of(file + 12) != @P@_FINGERPRINT_HIGH_VALUE_EXPECTED)
+    return @P@_OTHER_DESIGN;
+  if (bytes != @P@_WEIGHT_FILE_BYTES || crc32(words, bytes - @header_bytes@u) != word_of(file + 20))
+    return @P@_WRONG_FILE;
+  @P@_WRITE(base, @P@_CONTROL, @P@_READ(base, @P@_CONTROL) | @P@_CONTROL_HOLD_MASK);
+  @P@_WRITE(base, @P@_LOAD_ADDRESS, 0u);
+  if (!(@P@_READ(base, @P@_STATUS) & @P@_STATUS_LOAD_READY_MASK)) return @P@_BUSY;
+  for (count = (bytes - @header_bytes@u) / 4u; count; count--, words += 4)
+    @P@_WRITE(base, @P@_LOAD_DATA, word_of(words));
+  if (@P@_READ(base, @P@_LOAD_CRC) != word_of(file + 20)) return @P@_NOT_LOADED;
+  @P@_WRITE(base, @P@_CONTROL, @P@_READ(base, @P@_CONTROL) & ~@P@_CONTROL_HOLD_MASK);
+  return @P@_OK;
+}
+"""
+
+PYTHON_LOADER = '''
+    def load_weights(self, content):
+        """Load other weights, the content of a weight file of this design, between two sequences.
+
+        Raises ValueError for a file of another design or a damaged one, which changes nothing; BlockingIOError while
+        steps are under way: no further sequence begins, so take the rest of h and call again; RuntimeError if the bus
+        lost a word: no sequence begins until weights are loaded.
+        """
+        header = content[:@header_bytes@].ljust(@header_bytes@, b"\\0")
+        magic, version, low, high, _, crc, header_crc = struct.unpack("<7I", header)
+        if magic != 0x@magic@ or version != @format_version@ or zlib.crc32(header[:-4]) != header_crc:
+            raise ValueError("not a weight file of version @format_version@, or its header is damaged")
+        if (low, high) != (EXPECTED["fingerprint_low"], EXPECTED["fingerprint_high"]):
+            raise ValueError("the weight file is of another design")
+        if len(content) != @file_bytes@ or zlib.crc32(content[@header_bytes@:]) != crc:
+            raise ValueError("the weight file is damaged or truncated")
+        hold = 1 << FIELDS["control"]["hold"][0]
+        self.write("control", self.read("control") | hold)
+        self.write("load_address", 0)
+        if not self.read("status") >> FIELDS["status"]["load_ready"][0] & 1:
+            raise BlockingIOError("a sequence is under way: take its h, and load again")
+        for (word,) in struct.iter_unpack("<I", content[@header_bytes@:]):
+            self.write("load_data", word)
+        if self.read("load_crc") != crc:
+            raise RuntimeError("what was loaded differs from the weight file")
+        self.write("control", self.read("control") & ~hold)
+'''
 
 PYTHON_SOURCE = '''\
 """Driver of @p@_axi, @label@.  Needs nothing but Python."""
-
+@python_imports@
 REGISTERS = {
 @registers@
 }
@@ -216,7 +298,7 @@ class Driver:
     def clear_counters(self):
         """Set all counters to 0."""
         self.write("control", self.read("control") | 1 << FIELDS["control"]["clear"][0])
-'''
+@python_loader@'''
 
 
 def driver_files(config: Config, prefix: str) -> dict[str, str]:
@@ -245,7 +327,19 @@ def _values(registers: Sequence[Register], config: Config, prefix: str, label: s
     x, h = shell_streams(config)[:2]
     q, name = config.quantization, prefix.upper()
     x_bytes, h_bytes = x.bus_bits // 8, h.bus_bits // 8
-    return {
+    loadable = config.architecture.weight_memory == "ram"
+    loader = {
+        # Texts with tokens come first, so that these are replaced as well.
+        "loader_include": "#include <stddef.h>\n" if loadable else "",
+        "loader_statuses": LOADER_STATUSES if loadable else "   /* it is another design */",
+        "loader_prototype": LOADER_PROTOTYPE if loadable else "",
+        "loader_source": LOADER_SOURCE if loadable else "",
+        "python_imports": "\nimport struct\nimport zlib\n" if loadable else "",
+        "python_loader": PYTHON_LOADER if loadable else "",
+        "file_bytes": HEADER.size + CHUNK_BYTES * load_layout(config).total_chunks if loadable else 0,
+        "header_bytes": HEADER.size, "magic": f"{MAGIC:08x}", "format_version": FORMAT_VERSION,
+    }  # fmt: skip
+    return loader | {
         "p": prefix, "P": name, "label": label, "k": config.block_size,
         "x_size": config.network.input_size, "h_size": config.directions * config.output_size,
         "h_per_direction": config.output_size, "h_direction_beats": config.num_output_blocks,

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-from chessrnn.model.shell.registers import ACCESS_TEXT, CLEAR_BY_ONE, COMMAND, READ_ONLY, Register
+from chessrnn.model.shell.registers import ACCESS_TEXT, CLEAR_BY_ONE, COMMAND, PASSED_ON, READ_ONLY, Register
 
 RDL_ACCESS = {
     READ_ONLY: "sw = r; hw = w;",
     "rw": "sw = rw; hw = r; reset = 0;",
     CLEAR_BY_ONE: "sw = rw; hw = w; onwrite = woclr; reset = 0;",
+    PASSED_ON: "sw = rw; hw = rw; swmod;",
     COMMAND: "sw = w; hw = r; singlepulse; reset = 0;",
 }
 

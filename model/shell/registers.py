@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from chessrnn.model.config import Config
 from chessrnn.model.errors import require
+from chessrnn.model.load_layout import load_layout
 
 # Registers have 32 bits and lie in a window of 4 KiB; the rest of it answers with an error.
 WORD_BYTES = 4
@@ -16,13 +17,17 @@ ADDRESS_BITS = 12
 # "CRNN" in ASCII, and the version of the map: it changes when a register moves or changes its meaning.
 IDENTITY = 0x43524E4E
 MAP_VERSION = 0x0001_0000
+# Version of the map of a design whose weights are loaded at run time.
+LOADER_VERSION = 0x0001_0001
 
-READ_ONLY, READ_WRITE, CLEAR_BY_ONE, COMMAND = "ro", "rw", "w1c", "w1p"
+# Values are passed on to the hardware with a pulse, and read from it: PASSED_ON.
+READ_ONLY, READ_WRITE, CLEAR_BY_ONE, COMMAND, PASSED_ON = "ro", "rw", "w1c", "w1p", "push"
 ACCESS_TEXT = {
     READ_ONLY: "read only",
     READ_WRITE: "read, write",
     CLEAR_BY_ONE: "read; writing 1 clears",
     COMMAND: "writing 1 does it once; reads 0",
+    PASSED_ON: "read, write of all 32 bits",
 }
 
 
@@ -99,10 +104,12 @@ def register_map(config: Config) -> tuple[Register, ...]:
         return Field(name, low, width, READ_ONLY, meaning, value & ((1 << width) - 1))
 
     network, architecture, q = config.network, config.architecture, config.quantization
+    loadable = architecture.weight_memory == "ram"
+    version = LOADER_VERSION if loadable else MAP_VERSION
     fingerprint = int(config.fingerprint, 16)
     add("id", "what this is", constant("value", 0, 32, IDENTITY, "`CRNN` in ASCII"))
-    add("version", "version of this map", constant("minor", 0, 16, MAP_VERSION & 0xFFFF, "registers added since then"),
-        constant("major", 16, 16, MAP_VERSION >> 16,
+    add("version", "version of this map", constant("minor", 0, 16, version & 0xFFFF, "registers added since then"),
+        constant("major", 16, 16, version >> 16,
             "incompatible revision: a driver for another major number must not be used"))  # fmt: skip
     for name, shift in (("fingerprint_low", 0), ("fingerprint_high", 32)):
         add(name, "fingerprint of the configuration", constant("value", 0, 32, fingerprint >> shift & 0xFFFF_FFFF,
@@ -122,27 +129,47 @@ def register_map(config: Config) -> tuple[Register, ...]:
         constant("contexts", 16, 8, architecture.contexts, "contexts"),
         constant("bidirectional", 24, 1, network.bidirectional, "two directions"),
         constant("state_ports", 25, 1, architecture.state_ports, "streams of the state"),
-        constant("output_layer", 26, 1, bool(architecture.output_layer), "a stream of results"))  # fmt: skip
+        constant("output_layer", 26, 1, bool(architecture.output_layer), "a stream of results"),
+        *([constant("weight_ram", 27, 1, 1, "weights can be loaded")] if loadable else []))  # fmt: skip
     add("control", "what software decides",
         Field("reset", 0, 1, READ_WRITE, "while 1, the accelerator is in reset; registers keep their values"),
         Field("freeze", 1, 1, READ_WRITE, "while 1, counters stand still, so that they can be read together"),
-        Field("clear", 2, 1, COMMAND, "set all counters to 0"))  # fmt: skip
+        Field("clear", 2, 1, COMMAND, "set all counters to 0"),
+        *([Field("hold", 3, 1, READ_WRITE, "while 1, no sequence begins, so that weights can be loaded")]
+          if loadable else []))  # fmt: skip
     add("status", "what the accelerator does in this cycle",
         Field("x_waits", 0, 1, READ_ONLY, "a beat of x is offered and not taken"),
         Field("h_waits", 1, 1, READ_ONLY, "a beat of h is offered and not taken"),
-        Field("active", 2, 1, READ_ONLY, "the tile works"))  # fmt: skip
+        Field("active", 2, 1, READ_ONLY, "the tile works"),
+        *([Field("load_ready", 3, 1, READ_ONLY, "`load_data` may be written: `control.hold` is 1, all h has left")]
+          if loadable else []))  # fmt: skip
     # Bit, name and meaning of every event.
-    events = [(bit, *event) for bit, event in enumerate((
-        ("early_last", "`tlast` came before the last beat of a step; zeros completed it"),
-        ("too_long", "a sequence of a bidirectional network had no `tlast` and was cut"),
-        ("sequence_done", "the last beat of a sequence of h was taken"),
-    ))]  # fmt: skip
+    events = [
+        (0, "early_last", "`tlast` came before the last beat of a step; zeros completed it"),
+        (1, "too_long", "a sequence of a bidirectional network had no `tlast` and was cut"),
+        (2, "sequence_done", "the last beat of a sequence of h was taken"),
+        *([(3, "load_refused", "a write to `load_data` that loaded nothing")] if loadable else []),
+    ]
     add("events", "what has happened since the bit was cleared",
         *(Field(name, bit, 1, CLEAR_BY_ONE, meaning) for bit, name, meaning in events))  # fmt: skip
     add("interrupt_enable", "which events set `irq`",
         *(Field(name, bit, 1, READ_WRITE, f"while `events.{name}` is 1") for bit, name, _ in events))  # fmt: skip
     for name, meaning in COUNTERS.items():
         add(name, f"counter: {meaning}", Field("count", 0, 32, READ_ONLY, "modulo 2^32"))
+    if loadable:
+        bits = load_layout(config).address_bits
+        add(
+            "load_address",
+            "where the next write to `load_data` goes",
+            Field("address", 0, bits, PASSED_ON, "set by software, and counted on by each write to `load_data`"),
+        )
+        add(
+            "load_data",
+            "weights, as in the weight file from its header on; 0 when read",
+            Field("word", 0, 32, PASSED_ON, "written while `status.load_ready` is 1, else SLVERR"),
+        )
+        add("load_crc", "what was loaded", Field("value", 0, 32, READ_ONLY,
+            "CRC-32 of what was written since address 0; 0 after a reset of the accelerator"))  # fmt: skip
     return tuple(registers)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from chessrnn.model.cost.area import SRAM_IHP130, UTILISATION, SramModel, scaled_sram
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.sim.synthesis.liberty import Liberty, input_capacitance, parse, read_text
-from chessrnn.sim.synthesis.netlist import MEMORY_PIN_LOAD, Instance, MemoryMacro, Netlist, memory_of
+from chessrnn.sim.synthesis.netlist import MEMORY_MODULES, MEMORY_PIN_LOAD, Instance, MemoryMacro, Netlist, memory_of
 
 # Assumed timing of a compiled memory in the process of the logic.
 ACCESS_FO4 = 20.0
@@ -118,7 +118,7 @@ class MemoryModel:
         seen = set()
         for name in netlist.bottom_up:
             for instance in netlist.modules[name].instances:
-                macro = memory_of(instance) if instance.type.startswith("chessrnn_r") else None
+                macro = memory_of(instance) if instance.type in MEMORY_MODULES else None
                 if macro and macro not in seen:
                     seen.add(macro)
                     access = self.access_ns(macro)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from chessrnn.hdl.memory import RAM_MODULE, ROM_MODULE
+from chessrnn.hdl.memory import RAM_MODULE, ROM_MODULE, WEIGHT_RAM_MODULE
 from chessrnn.sim.synthesis.liberty import Cell, Liberty
 
-MEMORY_MODULES = (ROM_MODULE, RAM_MODULE)
-MEMORY_WRITE_PORTS = {ROM_MODULE: False, RAM_MODULE: True}
+MEMORY_MODULES = (ROM_MODULE, RAM_MODULE, WEIGHT_RAM_MODULE)
+# Whether a memory has a write port beside its read port.
+MEMORY_WRITE_PORTS = {ROM_MODULE: False, RAM_MODULE: True, WEIGHT_RAM_MODULE: False}
 # The four transistors of a NAND2 are one gate equivalent.  A flip-flop is counted as two latches of transmission gates
 # with their feedback, an inverted clock and an output buffer.
 TRANSISTORS_PER_GATE_EQUIVALENT = 4

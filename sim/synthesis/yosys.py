@@ -7,13 +7,13 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from chessrnn.hdl.memory import RAM_MODULE, ROM_MODULE
+from chessrnn.hdl.memory import RAM_MODULE, ROM_MODULE, WEIGHT_RAM_MODULE
 from chessrnn.model.errors import MissingToolError, UserError
 from chessrnn.model.progress import elapsed
 from chessrnn.sim.plain_path import plain_path
 from chessrnn.sim.synthesis import yosys_process
 from chessrnn.sim.synthesis.liberty import SPECIAL_NAMES, Liberty, input_capacitance
-from chessrnn.sim.synthesis.netlist import Netlist
+from chessrnn.sim.synthesis.netlist import MEMORY_MODULES, Netlist
 
 GENERIC_GATES = "NAND,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4,OAI4"
 
@@ -54,6 +54,10 @@ endmodule
 (* blackbox *) module {RAM_MODULE} #(parameter WIDTH = 8, DEPTH = 2, ADDR_WIDTH = 1) (
   input clk, input write_en, input [ADDR_WIDTH-1:0] write_addr, input [WIDTH-1:0] write_data,
   input read_en, input [ADDR_WIDTH-1:0] read_addr, output [WIDTH-1:0] read_data);
+endmodule
+(* blackbox *) module {WEIGHT_RAM_MODULE} #(parameter WIDTH = 8, DEPTH = 2, ADDR_WIDTH = 1, INIT_FILE = "") (
+  input clk, input en, input [ADDR_WIDTH-1:0] addr, output [WIDTH-1:0] data,
+  input load_en, input [ADDR_WIDTH-1:0] load_addr, input [WIDTH-1:0] load_data);
 endmodule
 """
 
@@ -138,7 +142,7 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
         The design has a latch, a combinational loop, or a memory that is not behind a wrapper.
     """
     source, prepared = folder / "source.v", folder / "prepared.il"
-    source.write_text(without_modules(verilog, (ROM_MODULE, RAM_MODULE)) + BLACK_BOXES, encoding="utf-8")
+    source.write_text(without_modules(verilog, MEMORY_MODULES) + BLACK_BOXES, encoding="utf-8")
     latches, arrays, names = folder / "latches.txt", folder / "memories.txt", folder / "modules.txt"
     flip_flops = f"dfflibmap -liberty {_quoted(liberty)}" if liberty else "dfflegalize -cell $_DFF_P_ x"
     for path in (latches, arrays, names):
@@ -179,7 +183,9 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
             rule = f"be behind {ROM_MODULE} or {RAM_MODULE}"
             raise SynthesisError(f"memory must {rule}, not {found[0]!r}{_more(found)}") from None
     listed = re.findall(r"^ +(\S+)$", names.read_text(encoding="utf-8"), re.MULTILINE)
-    return Prepared(prepared, top, tuple(name for name in listed if "chessrnn_r" not in name))
+    return Prepared(
+        prepared, top, tuple(name for name in listed if not any(wrapper in name for wrapper in MEMORY_MODULES))
+    )
 
 
 def map_generic(prepared: Prepared, folder: Path) -> Netlist:
@@ -274,7 +280,7 @@ def _full_adder_map(liberty: Liberty) -> str:
 def module_names(verilog: str) -> list[str]:
     """Names of the modules that a Verilog text defines, without the memories' wrappers."""
     names = re.findall(r"^module (\w+)", verilog, re.MULTILINE)
-    return [name for name in names if name not in (ROM_MODULE, RAM_MODULE)]
+    return [name for name in names if name not in MEMORY_MODULES]
 
 
 def without_modules(verilog: str, names: tuple[str, ...]) -> str:

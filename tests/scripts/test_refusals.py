@@ -28,6 +28,9 @@ MORE = {
     ("host", "--config"): ["--port", "loop://"],
     ("host", "--weights"): ["--port", "loop://"],
     ("host", "--text"): ["--port", "loop://"],
+    ("weights", "--weights"): ["--set", "architecture.weight_memory=ram"],
+    ("weights", "--output"): ["--set", "architecture.weight_memory=ram"],
+    ("weights", "--check"): ["--set", "architecture.weight_memory=ram"],
 }
 MORE |= {
     ("predict", option): ["char64", "--inputs", "{x}", "--output", "y.npy"]

@@ -6,9 +6,11 @@ import itertools
 import json
 import os
 import random
+import zlib
 from pathlib import Path
 
 import cocotb
+import pytest
 from cocotb.clock import Clock
 from cocotb.task import bridge, resume
 from cocotb.triggers import ClockCycles, RisingEdge
@@ -116,10 +118,11 @@ async def registers_read_and_write(dut):
     for register, value in DRIVER.EXPECTED.items():
         assert await bench.read(register) == value
     await bench.write("interrupt_enable", 0xFFFFFFFF)
-    assert await bench.read("interrupt_enable") == 7
+    every = (1 << len(JOB["events"])) - 1
+    assert await bench.read("interrupt_enable") == every
     # A write of one byte leaves the others as they are.
     await bench.lite.write(REGISTERS["interrupt_enable"] + 1, b"\0")
-    assert await bench.read("interrupt_enable") == 7
+    assert await bench.read("interrupt_enable") == every
     await bench.lite.write(REGISTERS["interrupt_enable"], b"\2")
     assert await bench.read("interrupt_enable") == 2
     assert await bench.read("events") == 0
@@ -229,6 +232,16 @@ async def the_python_driver_works(dut):
     assert (events, counters["steps"], int(dut.irq.value)) == (["sequence_done"], JOB["steps"], 0)
 
 
+def bound(library, read, write):
+    """Let the accesses of the C driver go through Python; the caller keeps what is returned while the driver runs."""
+    readers = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_size_t)
+    writers = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_uint32)
+    kept = readers(read), writers(write)
+    for name, function in zip(("bus_read", "bus_write"), kept, strict=True):
+        ctypes.c_void_p.in_dll(library, name).value = ctypes.cast(function, ctypes.c_void_p).value
+    return kept
+
+
 @timed
 async def the_c_driver_works(dut):
     """Every function of the C driver, compiled for this machine, with its accesses on the simulated bus."""
@@ -238,23 +251,15 @@ async def the_c_driver_works(dut):
     class Counters(ctypes.Structure):
         _fields_ = [(name, ctypes.c_uint32) for name in DRIVER.COUNTERS]
 
-    def bound(read, write):
-        readers, writers = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_size_t), None
-        writers = ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_uint32)
-        kept = readers(read), writers(write)
-        for name, function in zip(("bus_read", "bus_write"), kept, strict=True):
-            ctypes.c_void_p.in_dll(library, name).value = ctypes.cast(function, ctypes.c_void_p).value
-        return kept
-
     def first(read, write):
-        kept = bound(read, write)
+        kept = bound(library, read, write)
         assert getattr(library, f"{prefix}_init")(0) == 0
         assert getattr(library, f"{prefix}_init")(4) == -1
         getattr(library, f"{prefix}_enable_interrupts")(0, 4)
         return kept
 
     def second(read, write):
-        kept, counters = bound(read, write), Counters()
+        kept, counters = bound(library, read, write), Counters()
         getattr(library, f"{prefix}_read_counters")(0, ctypes.byref(counters))
         found = getattr(library, f"{prefix}_events")(0)
         getattr(library, f"{prefix}_clear_events")(0, found)
@@ -283,3 +288,85 @@ async def the_c_driver_works(dut):
     found, counters = await with_driver(bench, second)
     assert (found, counters["steps"], counters["sequences"]) == (4, JOB["steps"], len(JOB["integers"]))
     assert dut.irq.value == 0
+
+
+def damaged(content: bytes, place: int) -> bytes:
+    """The content with one bit changed."""
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def wrong_files(content: bytes) -> dict[str, list[bytes]]:
+    """Damaged weight files, and one of another design with a correct header."""
+    other = damaged(content[:24], 9)
+    other += zlib.crc32(other).to_bytes(4, "little") + content[28:]
+    broken = [b"", content[:20], content[:-1], content + b"\0", damaged(content, 0), damaged(content, 9)]
+    return {"damaged": [*broken, damaged(content, len(content) - 1)], "other design": [other]}
+
+
+@timed
+async def weights_are_loaded_between_sequences(dut):
+    """Both drivers load three images; wrong files change nothing; a write during a sequence is refused."""
+    bench, prefix = await Bench(dut).start(), JOB["prefix"]
+    library = ctypes.CDLL(JOB["library"])
+    ok, busy = 0, -4
+    for number, image in enumerate(JOB["images"]):
+        content = bytes.fromhex(image["file"])
+        wrong = wrong_files(content)
+
+        def in_python(read, write, content=content, wrong=wrong):
+            driver = DRIVER.Driver(read, write)
+            for kind, files in wrong.items():
+                for file in files:
+                    with pytest.raises(ValueError, match="of another design" if kind == "other design" else "damaged"):
+                        driver.load_weights(file)
+            assert driver.read("control") == 0
+            driver.load_weights(content)
+
+        def in_c(read, write, content=content, wrong=wrong):
+            kept = bound(library, read, write)
+            load = getattr(library, f"{prefix}_load_weights")
+            for code, kind in ((-5, "damaged"), (-3, "other design")):
+                for file in wrong[kind]:
+                    assert load(0, file, ctypes.c_size_t(len(file))) == code
+            assert kept[0](REGISTERS["control"]) == 0
+            assert load(0, content, ctypes.c_size_t(len(content))) == ok
+
+        await with_driver(bench, in_c if number % 2 else in_python)
+        assert await bench.read("control") == 0
+        await bench.send(image["sequences"])
+    if not JOB["images"]:
+        return
+    # A step has begun: nothing is written, and the sequence goes on as it was.
+    await bench.write("interrupt_enable", 8)
+    await bench.write("events", 0xF)
+    x, beat = bytes.fromhex(JOB["images"][-1]["sequences"][0]["x"]), len(dut.s_axis_x_tdata) // 8
+    bench.h.clear()
+    await bench.x.send(AxiStreamFrame(x[:beat] + x[beat:]))
+    while not (dut.s_axis_x_tvalid.value and dut.s_axis_x_tready.value):
+        await RisingEdge(dut.aclk)
+    assert await bench.raw_write(REGISTERS["load_data"]) == AxiResp.SLVERR
+    assert (await bench.read("events") & 8, int(dut.irq.value)) == (8, 1)
+    await bench.write("events", 8)
+
+    def is_busy(read, write):
+        kept = bound(library, read, write)
+        content = bytes.fromhex(JOB["images"][0]["file"])
+        return kept and getattr(library, f"{prefix}_load_weights")(0, content, ctypes.c_size_t(len(content)))
+
+    bench.h.pause = True
+    assert await with_driver(bench, is_busy) == busy
+    bench.h.pause = False
+    frame = await bench.h.recv()
+    assert bytes(frame.tdata).hex() == JOB["images"][-1]["sequences"][0]["h"]
+    # No sequence begins until the image is loaded, with which the next one is computed.
+    sending = cocotb.start_soon(bench.send(JOB["images"][0]["sequences"]))
+    await ClockCycles(dut.aclk, 100)
+    assert dut.s_axis_x_tready.value == 0
+    assert await with_driver(bench, is_busy) == ok
+    await sending
+    # Bytes of a word that are left out, and addresses beyond the last memory.
+    await bench.write("control", 8)
+    await bench.lite.write(REGISTERS["load_data"], b"\0")
+    assert await bench.read("events") & 8
+    await bench.write("load_address", (1 << 32) - 1)
+    assert await bench.raw_write(REGISTERS["load_data"]) == AxiResp.SLVERR

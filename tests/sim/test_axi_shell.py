@@ -12,6 +12,7 @@ from systemrdl import RDLCompiler
 from systemrdl.node import FieldNode, RegNode
 
 from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.load_layout import weight_file
 from chessrnn.model.presets import preset
 from chessrnn.model.shell.drivers import driver_files
 from chessrnn.model.shell.register_texts import register_table
@@ -29,13 +30,34 @@ SMALL = {
 DESIGNS = {
     "lstm": SMALL | {"quantization.x": "Q2.5", "quantization.h": "Q1.5"},
     "bidirectional": SMALL | {"network.bidirectional": True, "architecture.sequence_steps": 4},
-}
+    "loadable": SMALL | {"network.cell": "rnn", "quantization.weight_frac": 7, "compression.block_size": 2,
+                         "architecture.tile_rows": 2, "architecture.weight_memory": "ram"},
+}  # fmt: skip
 # Flags under which the C driver must compile without a warning.
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 
 
-def job_of(scenario: Scenario, folder: Path, library: Path) -> dict:
+def job_of(scenario: Scenario, folder: Path, library: Path, rng) -> dict:
     """What the bench sends and expects: bytes on the streams, and integers for the C driver."""
+    config = scenario.config
+    sequences, integers = texts_of(scenario)
+    x, h = shell_streams(config)[:2]
+    images, build = [], load_build(folder)
+    for _ in range(3 if config.architecture.weight_memory == "ram" else 0):
+        weights = random_weights(config, rng)
+        other = texts_of(Scenario(weights, random_sequences(config, rng, (2, 1))))[0]
+        images.append({"file": weight_file(weights).hex(), "sequences": other})
+    names = [field.name for register in register_map(config) if register.name == "events" for field in register.fields]
+    return {
+        "sequences": sequences, "integers": integers, "steps": scenario.num_steps, "prefix": build.prefix,
+        "issues": config.bank_words, "id": 0x43524E4E, "driver": str(folder / f"{build.prefix}_driver.py"),
+        "library": str(library), "images": images, "events": names,
+        "step_bytes": [x.bus_bits // 8 * config.num_input_blocks, h.bus_bits // 8 * config.num_stream_blocks],
+    }  # fmt: skip
+
+
+def texts_of(scenario: Scenario) -> tuple[list[dict], list[dict]]:
+    """Each sequence of x and h, as the bytes of its beats and as integers."""
     config = scenario.config
     x, h = shell_streams(config)[:2]
     k, q, halves = config.block_size, config.quantization, config.directions
@@ -49,13 +71,7 @@ def job_of(scenario: Scenario, folder: Path, library: Path) -> dict:
             texts[name] = b"".join(word.to_bytes(stream.bus_bits // 8, "little") for word in words).hex()
         sequences.append(texts)
         integers.append({"x": sequence.tolist(), "h": expected.tolist()})
-    build = load_build(folder)
-    return {
-        "sequences": sequences, "integers": integers, "steps": scenario.num_steps, "prefix": build.prefix,
-        "issues": config.bank_words, "id": 0x43524E4E, "driver": str(folder / f"{build.prefix}_driver.py"),
-        "library": str(library),
-        "step_bytes": [x.bus_bits // 8 * config.num_input_blocks, h.bus_bits // 8 * config.num_stream_blocks],
-    }  # fmt: skip
+    return sequences, integers
 
 
 def compiled_driver(folder: Path, prefix: str, output: Path) -> Path:
@@ -84,7 +100,7 @@ def test_shell_with_independent_masters(design, tmp_path, rng, monkeypatch):
     emit(scenario.weights, folder, "a test", shell="axi")
     build = load_build(folder)
     library = compiled_driver(folder, build.prefix, tmp_path)
-    (tmp_path / "job.json").write_text(json.dumps(job_of(scenario, folder, library)))
+    (tmp_path / "job.json").write_text(json.dumps(job_of(scenario, folder, library, rng)))
     monkeypatch.syspath_prepend(Path(__file__).parent)
     runner = get_runner("icarus")
     runner.build(
@@ -106,22 +122,17 @@ def test_shell_with_independent_masters(design, tmp_path, rng, monkeypatch):
     )
 
 
-@pytest.fixture(scope="module")
-def files():
-    """Files of the register map of a small design."""
-    config = preset("tiny").replace(DESIGNS["lstm"])
-    return config, driver_files(config, "tiny")
-
-
-def test_c_driver_compiles_without_warnings(files, tmp_path):
-    for name, text in files[1].items():
+@pytest.mark.parametrize("design", ["lstm", "loadable"])
+def test_c_driver_compiles_without_warnings(design, tmp_path):
+    for name, text in driver_files(preset("tiny").replace(DESIGNS[design]), "tiny").items():
         (tmp_path / name).write_text(text)
     subprocess.run(["gcc", *STRICT, "-c", "-o", "driver.o", "tiny_driver.c"], cwd=tmp_path, check=True)
 
 
-def test_system_rdl_describes_the_same_map(files, tmp_path):
-    config, texts = files
-    (tmp_path / "map.rdl").write_text(texts["tiny_registers.rdl"])
+@pytest.mark.parametrize("design", ["lstm", "loadable"])
+def test_system_rdl_describes_the_same_map(design, tmp_path):
+    config = preset("tiny").replace(DESIGNS[design])
+    (tmp_path / "map.rdl").write_text(driver_files(config, "tiny")["tiny_registers.rdl"])
     compiler = RDLCompiler()
     compiler.compile_file(str(tmp_path / "map.rdl"))
     found = {}
@@ -142,7 +153,11 @@ def test_fields_of_a_register_do_not_overlap():
 
 def test_page_of_the_documentation_has_the_register_table():
     page = (Path(__file__).parents[2] / "docs" / "integrate" / "axi.md").read_text(encoding="utf-8")
-    assert register_table(register_map(preset("tiny")), with_values=False) in page
+    plain = register_table(register_map(preset("tiny")), with_values=False)
+    loadable = register_map(preset("tiny").replace({"architecture.weight_memory": "ram"}))
+    assert plain in page
+    for row in register_table(loadable, with_values=False).splitlines():
+        assert row in plain or row in page
 
 
 def test_without_a_shell_nothing_is_added(tmp_path, rng):
