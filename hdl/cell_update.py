@@ -153,8 +153,8 @@ class CellUpdate(wiring.Component):
     def _row_scales(self, m, platform) -> data.View:
         """Scales [row] of the block rows of the slice whose sums the lanes receive."""
         spec = scale_spec(self.config, self.schedule)
-        rom = Rom(spec, self.contents[spec.name] if self.contents else None)
-        m.submodules[spec.name] = shared(rom, platform)
+        contents = self.contents[spec.name] if self.contents else None
+        rom = parameter_memory(m, platform, self.config, spec, contents, self)
         # The slices of a hidden block share a word; their number is a power of two.
         m.d.comb += [rom.en.eq(self.select), rom.addr.eq(self.unit >> (self.schedule.slices - 1).bit_length())]
         layout = data.ArrayLayout(self.config.quantization.scale_bits, self.config.bundle_rows)
