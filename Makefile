@@ -57,6 +57,9 @@ report: .venv/.base ## one page that shows the design, build/<name>/report.html,
 check: programs-of-verilator .venv/.sim .venv/.synth ## lint the emitted Verilog with Verilator and Yosys (CONFIG, SET)
 	@$(RUN) -m chessrnn check $(OPTIONS)
 
+prove: .venv/.synth ## prove properties of the streams for every input (ARGS="--only framing")
+	@$(RUN) -m chessrnn prove $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+
 fuzz: programs-of-icarus programs-of-verilator .venv/.sim ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED)
 	@$(RUN) -m chessrnn fuzz --count $(N) --seed $(SEED) $(ARGS)
 

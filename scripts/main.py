@@ -23,6 +23,7 @@ COMMANDS = {
     "fpga": ("fpga", "build a bitstream for a board"),
     "host": ("host", "talk to an accelerator on a board or in a simulator"),
     "check": ("lint", "lint the emitted Verilog with Verilator and Yosys"),
+    "prove": ("prove", "prove properties of the streams for every input"),
     "fuzz": ("fuzz", "compare random designs with the reference"),
     "accuracy": ("accuracy", "measure the loss of accuracy by compression"),
     "silicon": ("silicon", "compare designs and cell libraries with the published figures"),
