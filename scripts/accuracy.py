@@ -86,6 +86,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dropout", type=share, default=0.0, metavar="P", help="dropout before the output layer; default 0"
     )
+    parser.add_argument(
+        "--distillation", type=share, metavar="P",
+        help="share of the dense baseline's predictions in the loss of the integer stages, 0 for none; default 0.5",
+    )  # fmt: skip
+    parser.add_argument(
+        "--at-once", action="store_true", help="narrow the weights at once instead of from 8 over 4 to fewer bits"
+    )
+    parser.add_argument(
+        "--learned-scales", action="store_true", help="train the scales of the integer weights, as powers of two"
+    )
     parser.add_argument("--quick", action="store_true", help="smoke test of some minutes with a tenth of the updates")
     parser.add_argument(
         "--ablations", action="store_true",
@@ -213,6 +223,10 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
             study = replace(study, budget=replace(study.budget, retraining_rate=args.retraining_rate))
         if args.learning_rate is not None:
             study = replace(study, budget=replace(study.budget, learning_rate=args.learning_rate))
+        if args.distillation is not None:
+            study = replace(study, budget=replace(study.budget, distillation=args.distillation))
+        levers = replace(study.budget, progressive=not args.at_once, learned_scales=args.learned_scales)
+        study = replace(study, budget=levers)
         limit = study.budget.cell_limit if args.cell_limit is None else args.cell_limit
         every = study.budget.reset_every if args.reset_every is None else args.reset_every
         study = replace(

@@ -96,7 +96,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--retraining-rate", type=positive, default=3e-3, help="peak rate of the other stages; default 0.003"
     )
     parser.add_argument(
-        "--distillation", type=float, default=0.0, help="share of the dense teacher's outputs in the loss; default 0"
+        "--distillation", type=float, metavar="P",
+        help="share of the dense network's predictions in the loss of all later stages; default 0.5, or 0 without a "
+        "dense stage",
+    )  # fmt: skip
+    parser.add_argument(
+        "--at-once", action="store_true", help="narrow the weights at once instead of from 8 over 4 to fewer bits"
+    )
+    parser.add_argument(
+        "--learned-scales", action="store_true", help="train the scales of the integer weights, as powers of two"
     )
     parser.add_argument(
         "--evaluate-every", type=count, default=250, metavar="N", help="updates between validations; default 250"
@@ -136,10 +144,14 @@ def make_task(args: argparse.Namespace):
 def make_stages(args: argparse.Namespace, config, task):
     """Create the chain of stages, and return the last one, which refers to the others."""
     from chessrnn.model.training.initial_weights import load_initial
-    from chessrnn.model.training.pipeline import Stage, StageSettings
+    from chessrnn.model.training.pipeline import DISTILLATION, Stage, StageSettings
+    from chessrnn.model.training.progressive import through_wider_weights
 
     require(args.dense > 0 or args.state_dict is not None, "--dense", "at least 1 without --state-dict", args.dense)
-    require(args.dense > 0 or args.distillation == 0, "--dense", "at least 1 with --distillation", args.dense)
+    require(args.dense > 0 or not args.distillation, "--dense", "at least 1 with --distillation", args.dense)
+    distillation = args.distillation
+    if distillation is None:
+        distillation = DISTILLATION if args.dense else 0.0
     if task.num_features is not None:
         rule = f"{task.num_features}, as many as features of the task {args.task}"
         require(config.network.input_size == task.num_features, "network.input_size", rule, config.network.input_size)
@@ -160,7 +172,7 @@ def make_stages(args: argparse.Namespace, config, task):
         require(args.export is None, "--export", "left out with block sizes of W_x and W_h apart", str(args.export))
         config = dense_config
 
-    def settings(updates: int, rate: float, distillation: float = args.distillation) -> StageSettings:
+    def settings(updates: int, rate: float, distillation: float = distillation) -> StageSettings:
         return StageSettings(
             updates, args.batch, rate, warmup=min(200, -(-updates // 10)), distillation=distillation, seed=args.seed,
             evaluate_every=min(args.evaluate_every, updates), cell_limit=args.cell_limit, reset_every=args.reset_every,
@@ -171,7 +183,7 @@ def make_stages(args: argparse.Namespace, config, task):
     stage = teacher = None
     if args.dense:
         stage = Stage("1-dense", "float", dense_config, settings(args.dense, args.learning_rate, 0.0), initial=initial)
-        teacher, initial = stage if args.distillation else None, ()
+        teacher, initial = stage if distillation else None, ()
     if sizes != (1, 1):
         settings_now = settings(args.circulant, args.learning_rate)
         stage = Stage("2-circulant", "float", config, settings_now, block_sizes, stage, initial, teacher)
@@ -181,9 +193,12 @@ def make_stages(args: argparse.Namespace, config, task):
         ("4-quantized", "quantized", args.quantized),
     ):
         settings_now = settings(updates, args.retraining_rate)
+        if kind == "quantized":
+            settings_now = dataclasses.replace(settings_now, learned_scales=args.learned_scales)
         stage = Stage(name, kind, config, settings_now, block_sizes, stage, initial, teacher)
         initial = ()
-    return stage
+    assert stage is not None
+    return stage if args.at_once else through_wider_weights(stage)
 
 
 def baselines(task) -> dict[str, float]:

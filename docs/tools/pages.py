@@ -49,6 +49,7 @@ TORCH_NAMES = {
     "uncompressed": ("whole_models", "chessrnn.torch.uncompressed"),
     "stage": ("whole_models", "chessrnn.torch.stage"),
     "StageSchedule": ("whole_models", "chessrnn.torch.StageSchedule"),
+    "distillation_loss": ("distillation", "chessrnn.torch.distillation_loss"),
     "export": ("whole_models", "chessrnn.torch.export"),
 }
 HELP_COLUMNS = "90"

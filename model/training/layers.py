@@ -13,11 +13,12 @@ from torch import nn
 from chessrnn.model import bilinear, circulant
 from chessrnn.model.cells import LSTM_GATES
 from chessrnn.model.config import Config
+from chessrnn.model.conversion.formats import weight_candidates
 from chessrnn.model.errors import require
 from chessrnn.model.reference.matvec import FLOAT32_EXACT
 from chessrnn.model.training.lstm_recurrence import LstmRecurrence
 from chessrnn.model.training.products import ALGORITHMS, Expanded, from_lanes, product, to_lanes
-from chessrnn.model.training.quantizers import fake_quantize, fake_quantize_to
+from chessrnn.model.training.quantizers import fake_quantize, fake_quantize_to, learned_quantize
 
 STAGES = ("float", "approximate", "quantized")
 SomeModule = TypeVar("SomeModule", bound=nn.Module)
@@ -181,11 +182,15 @@ class QuantLayer(nn.Module):
         W_hr (P, H), which follows the cell.
     cell_limit : float or None
         Magnitude at which the cell state of a float LSTM saturates; ``None`` sets no limit.
+    log2_scale : (G,) or None
+        Logarithms of the scales of each gate's weights, once :meth:`learn_scales` was called.  Rounded, they are the
+        negative of the configuration's ``weight_frac``.
     """
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
         super().__init__()
         self.config = config
+        self.log2_scale: nn.Parameter | None = None
         self.stage = "float"
         self.cell_limit: float | None = None
         self.block_sizes = block_sizes or (config.block_size, config.block_size)
@@ -257,6 +262,28 @@ class QuantLayer(nn.Module):
             for matrix in part:
                 matrix.pull_to_circulant(block_size, share)
 
+    def learn_scales(self) -> None:
+        """Let the scales of the weights be trained as well, from the present exponents on.
+
+        A scale stays a power of two in every forward pass; :meth:`adopt_scales` rounds it to one.
+        """
+        exponents = -torch.tensor(self.config.weight_fracs, dtype=self.bias.dtype)
+        if self.log2_scale is None:
+            self.log2_scale = nn.Parameter(exponents)
+        else:
+            self.log2_scale.data.copy_(exponents)
+
+    @torch.no_grad()
+    def adopt_scales(self) -> None:
+        """Round the learned scales to the exponents of the configuration, in the range that it allows."""
+        if self.log2_scale is None or not self.quantized:
+            return
+        allowed = weight_candidates(self.config)
+        self.log2_scale.clamp_(-max(allowed), -min(allowed))
+        fracs = (-torch.floor(self.log2_scale + 0.5)).int().tolist()
+        if fracs != list(self.config.weight_fracs):
+            self.config = self.config.replace({"quantization.weight_frac": fracs})
+
     @torch.no_grad()
     def clamp_parameters(self) -> None:
         """Bring the weights back into the range of their formats: beyond it they would receive no gradient."""
@@ -281,7 +308,14 @@ class QuantLayer(nn.Module):
             stacked = torch.stack([matrix.defining for matrix in part])
             if self.quantized:
                 fracs = torch.tensor(fracs)[:, None, None, None]
-                stacked = fake_quantize(stacked, fracs, config.weight_min, config.weight_max)
+                limits = config.weight_min, config.weight_max
+                if self.log2_scale is None:
+                    stacked = fake_quantize(stacked, fracs, *limits)
+                else:
+                    stacked = learned_quantize(stacked, self.log2_scale.view(-1, 1, 1, 1), fracs, *limits)
+            elif self.log2_scale is not None:
+                # Several processes wait for the gradient of every parameter, even where it is zero.
+                stacked = stacked + 0 * self.log2_scale.view(-1, 1, 1, 1)
             parts.append(stacked)
         return parts[0], parts[1]
 

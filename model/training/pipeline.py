@@ -19,11 +19,14 @@ from chessrnn.model.config import Config
 from chessrnn.model.errors import Interrupted, InvalidFileError, UserError, require, shortened, shown
 from chessrnn.model.progress import Progress
 from chessrnn.model.training.checkpoint import load_checkpoint, save_checkpoint
+from chessrnn.model.training.distillation import distillation_loss
 from chessrnn.model.training.export import choose_formats, refine_formats
 from chessrnn.model.training.layers import STAGES
 from chessrnn.model.training.sequence_network import STORED_NAMES, Dropout, SequenceNetwork
 from chessrnn.model.training.tasks.base import Task
 
+# Share of the teacher's predictions in the loss, where nobody chooses another one.
+DISTILLATION = 0.5
 # Keys of a checkpoint, with the types of their values.
 CHECKPOINT = {
     "stage": dict,
@@ -77,6 +80,8 @@ class StageSettings:
     dropout : float
         Share of the elements read by the output layer that are set to zero, chosen anew in every update; the recurrence
         itself has no dropout (Zaremba et al. 2014).
+    learned_scales : bool
+        Quantized stages only: train the scales of the weights as well, as powers of two.
     seed : int
     """
 
@@ -92,6 +97,7 @@ class StageSettings:
     cell_limit: float | None = None
     reset_every: int | None = None
     dropout: float = 0.0
+    learned_scales: bool = False
     seed: int = 1
 
     def __post_init__(self):
@@ -172,7 +178,7 @@ class Stage:
         if self.pull_sizes is None:
             # Older checkpoints have no such field and stay valid.
             del settings["pull"]
-        for name in ("cell_limit", "reset_every", "dropout"):
+        for name in ("cell_limit", "reset_every", "dropout", "learned_scales"):
             if not settings[name]:
                 del settings[name]
         return {
@@ -202,7 +208,9 @@ def new_network(stage: Stage, task: Task) -> SequenceNetwork:
 def start_from(network: SequenceNetwork, parent: SequenceNetwork) -> None:
     """Copy a parent's parameters, projected where the block sizes differ."""
     if network.layer.block_sizes == parent.layer.block_sizes:
-        network.layer.load_state_dict(parent.layer.state_dict())
+        # Scales are chosen anew for the widths of this stage.
+        values = {name: value for name, value in parent.layer.state_dict().items() if "log2_scale" not in name}
+        network.layer.load_state_dict(values)
     else:
         for layer, theirs in zip(network.layer.layers, parent.layer.layers, strict=True):
             layer.project(theirs)
@@ -262,6 +270,8 @@ class StageTrainer:
             self.network.start_quantization(*choose_formats(self.network))
             batch = task.batch(0, self.settings.batch)
             refine_formats(self.network, lambda: float(task.loss(self.network(batch.inputs)[0], batch)))
+        if self._learns_scales:
+            self.network.layer.learn_scales()
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate, betas=(0.9, 0.99))
         if self.path.is_file():
             self._resume()
@@ -282,6 +292,11 @@ class StageTrainer:
         parameters = dict(self.network.named_parameters())
         for name, value in values.items():
             parameters[name].copy_(value)
+
+    @property
+    def _learns_scales(self) -> bool:
+        """Whether the parameters include the scales of the weights."""
+        return self.stage.kind == "quantized" and self.settings.learned_scales
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -373,13 +388,8 @@ class StageTrainer:
         with torch.no_grad():
             target, state = teacher(batch.inputs, self._carried(self.teacher_state, batch))
             self.teacher_state = state
-            target = nn.functional.log_softmax(target.float(), dim=-1)
-        found = nn.functional.log_softmax(logits.float(), dim=-1)
-        divergence = nn.functional.kl_div(found, target, reduction="none", log_target=True).sum(dim=-1)
-        mask = self.task.distillation_mask(batch)
-        divergence = divergence.mean() if mask is None else (divergence * mask).sum() / mask.sum()
         share = self.settings.distillation
-        return (1 - share) * loss + share * divergence
+        return (1 - share) * loss + share * distillation_loss(logits, target, self.task.distillation_mask(batch))
 
     def _validate(self) -> str:
         """Validate, keep the parameters if they are the best so far, and return the metric as text."""
@@ -393,9 +403,13 @@ class StageTrainer:
     def best_network(self) -> SequenceNetwork:
         """Create the network of this stage with the best parameters so far."""
         network = new_network(self.stage, self.task)
+        if self._learns_scales:
+            network.layer.learn_scales()
         network.load_state_dict(self.best_state or self.network.state_dict())
         network.layer.stage, network.layer.cell_limit = self.stage.kind, self.settings.cell_limit
         network.layer.config, network.output_frac = self.network.config, self.network.output_frac
+        # The exponents have moved since, or before, the best parameters.
+        network.layer.adopt_scales()
         return network
 
     # -- checkpoints ---------------------------------------------------------------------------------------

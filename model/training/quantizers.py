@@ -4,6 +4,7 @@ Every function takes and returns *real* values that are whole multiples of an LS
 quantized and unquantized points.  Rounding is HALF_UP with saturation, as in ``chessrnn.model.fixed_point``.
 """
 
+import math
 from functools import lru_cache
 
 import torch
@@ -46,6 +47,45 @@ class _FakeQuantize(torch.autograd.Function):
 def fake_quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: int, high: int) -> torch.Tensor:
     """Round to representable numbers (HALF_UP, saturating); the gradient is 1 inside the range, 0 where saturated."""
     return _FakeQuantize.apply(reals, fraction_bits, low, high)
+
+
+class _LearnedQuantize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, reals, log2_scale, fraction_bits, low, high):
+        scale = torch.exp2(-fraction_bits.double())
+        codes = quantize(reals, fraction_bits, low, high)
+        exact = reals.double() / scale
+        inside = (exact >= low - 0.5) & (exact < high + 0.5)
+        # How the rounded value follows its scale: by the rounding error inside the range, by the limit outside.
+        slope = torch.where(inside, codes - exact, codes) * scale
+        ctx.shape, ctx.kind = log2_scale.shape, log2_scale.dtype
+        # Without this factor the gradient would grow with the number of weights, and clipping would hold all others.
+        ctx.factor = math.log(2) / math.sqrt(max(1, high) * reals.numel() / log2_scale.numel())
+        ctx.save_for_backward(inside, slope.to(reals.dtype))
+        return (codes * scale).to(reals.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        inside, slope = ctx.saved_tensors
+        of_scale = (grad * slope).sum_to_size(ctx.shape).to(ctx.kind) * ctx.factor
+        return grad * inside, of_scale, None, None, None
+
+
+def learned_quantize(
+    reals: torch.Tensor, log2_scale: torch.Tensor, fraction_bits: torch.Tensor, low: int, high: int
+) -> torch.Tensor:
+    """Round like :func:`fake_quantize`, with a gradient for the scale too (Esser et al. 2020, Jain et al. 2020).
+
+    Parameters
+    ----------
+    reals : tensor, any shape
+    log2_scale : tensor that broadcasts to ``reals``
+        Logarithm of the scale, which only receives the gradient: its exponent is already rounded in ``fraction_bits``.
+    fraction_bits : integer tensor, of the shape of ``log2_scale``
+    low, high : int
+        Least and greatest code.
+    """
+    return _LearnedQuantize.apply(reals, log2_scale, fraction_bits, low, high)
 
 
 def fake_quantize_to(reals: torch.Tensor, fmt: QFormat) -> torch.Tensor:

@@ -6,7 +6,7 @@ trainer, and only adds what ``torch.nn`` has around it: layouts, packed sequence
 
 import copy
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -28,7 +28,7 @@ from chessrnn.model.training.export import layer_weights
 from chessrnn.model.training.layers import STAGES, QuantLayer, module_list
 from chessrnn.model.training.quantizers import fake_quantize_to
 from chessrnn.model.training.retraining import blocks_of, parameters_of
-from chessrnn.model.training.trainable_cells import one_layer
+from chessrnn.model.training.trainable_cells import one_layer, with_exponents_of
 from chessrnn.model.weights import NetworkWeights, join_layers, layer_configs
 
 # Block size and width of a weight where the caller gives none.
@@ -79,12 +79,14 @@ class Recurrent(nn.Module):
         k: int = BLOCK_SIZE,
         weight_bits: int = WEIGHT_BITS,
         settings: Mapping[str, Any] | None = None,
+        learned_scales: bool = False,
     ):
         super().__init__()
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers, "k": k}
         for name, value in (sizes | {"weight_bits": weight_bits, "proj_size": proj_size}).items():
             require_type(value, int, name, "an integer")
-        for name, value in {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}.items():
+        flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
+        for name, value in (flags | {"learned_scales": learned_scales}).items():
             require_type(value, bool, name, "true or false")
         for name, value in sizes.items():
             require(value >= 1, name, "at least 1", value)
@@ -105,6 +107,9 @@ class Recurrent(nn.Module):
         self._stage = "float"
         self.config = base_config(self._empty_layers(), k, weight_bits, self.cell, self.settings)
         self.layers = module_list(one_layer(config) for config in layer_configs(self.config))
+        if learned_scales:
+            for layer in self.layers:
+                layer.learn_scales()
         if not bias:
             for layer in self.layers:
                 nn.init.zeros_(layer.bias).requires_grad_(False)
@@ -117,6 +122,11 @@ class Recurrent(nn.Module):
     def num_directions(self) -> int:
         """Number of directions: 2 for a bidirectional module, else 1."""
         return 2 if self.bidirectional else 1
+
+    @property
+    def learned_scales(self) -> bool:
+        """Whether the scales of the weights are trained as well."""
+        return self.layers[0].log2_scale is not None
 
     @property
     def nonlinearity(self) -> str:
@@ -192,6 +202,7 @@ class Recurrent(nn.Module):
         k: int = BLOCK_SIZE,
         weight_bits: int = WEIGHT_BITS,
         settings: Mapping[str, Any] | None = None,
+        learned_scales: bool = False,
     ) -> Self:
         """Create the module with the sizes, options and projected weights of one of ``torch.nn``.
 
@@ -207,8 +218,9 @@ class Recurrent(nn.Module):
         options |= cls._own_options(dense)
         weight = next(dense.parameters())
         module = cls(
-            **options, device=weight.device, dtype=weight.dtype, k=k, weight_bits=weight_bits, settings=settings
-        )
+            **options, device=weight.device, dtype=weight.dtype, k=k, weight_bits=weight_bits, settings=settings,
+            learned_scales=learned_scales,
+        )  # fmt: skip
         return module.project(dense).train(dense.training)
 
     @staticmethod
@@ -244,12 +256,30 @@ class Recurrent(nn.Module):
         self.config = config
         for layer, own in zip(self.layers, layer_configs(config), strict=True):
             layer.config = own
+            if self.learned_scales:
+                layer.learn_scales()
         if self._stage == "quantized":
             self._clamp()
 
+    @staticmethod
+    @torch.no_grad()
+    def _join_scales(directions: Sequence[QuantLayer]) -> None:
+        """Give both directions of a layer, which share their exponents, the mean of their learned scales."""
+        scales = [layer.log2_scale for layer in directions if layer.log2_scale is not None]
+        if len(scales) > 1:
+            mean = torch.stack(scales).mean(dim=0)
+            for scale in scales:
+                scale.copy_(mean)
+
     def _clamp(self) -> None:
+        """Adopt the learned scales, and bring every weight into the range of its format."""
+        for place in range(0, len(self.layers), self.num_directions):
+            self._join_scales(self.layers[place : place + self.num_directions])
         for layer in self.layers:
+            layer.adopt_scales()
             layer.clamp_parameters()
+        if self.learned_scales:
+            self.config = with_exponents_of(self.config, self.layers[:: self.num_directions])
 
     @torch.no_grad()
     def calibrate(self, *batches: torch.Tensor | PackedSequence) -> Self:
@@ -278,13 +308,24 @@ class Recurrent(nn.Module):
         """Stage of the forward pass, as :meth:`stage` set it."""
         return self._stage
 
-    def stage(self, name: str) -> Self:
+    def stage(self, name: str, weight_bits: int | None = None) -> Self:
         """Set the stage of the forward pass: ``"float"``, ``"approximate"`` or ``"quantized"``; return the module.
 
-        On entering ``"quantized"`` the formats of the weights are chosen anew, since they have moved meanwhile.
+        On entering ``"quantized"`` the formats of the weights are chosen anew, since they have moved meanwhile, and so
+        they are when the width changes.
+
+        Parameters
+        ----------
+        name : str
+        weight_bits : int, optional
+            Another width of the weights from now on: training that goes from 8 over 4 to 2 bits loses less.
         """
         require(name in STAGES, "stage", f"one of {', '.join(STAGES)}", name)
-        if name == "quantized" != self._stage:
+        before = self.config.quantization.weight_bits
+        if weight_bits is not None:
+            require_type(weight_bits, int, "weight_bits", "an integer")
+            self.config = self.config.replace({"quantization.weight_bits": weight_bits})
+        if name == "quantized" and (self._stage != "quantized" or self.config.quantization.weight_bits != before):
             self._set_config(self._chosen_config(None))
         self._set_stage(name)
         return self
@@ -474,6 +515,9 @@ class LSTM(Recurrent):
         Width of a weight, from 2 to 8.
     settings : dict, optional
         Fields of the configuration by dotted name, which are kept: ``{"architecture.tile_rows": 4}``.
+    learned_scales : bool
+        Whether the scales of the weights are trained as well, in stage ``"quantized"``; every forward pass rounds them
+        to powers of two.
 
     Raises
     ------

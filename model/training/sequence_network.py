@@ -144,6 +144,7 @@ class SequenceNetwork(nn.Module):
             self.embedding.clamp_(x.min * x.lsb, x.max * x.lsb)
         if not self.quantized:
             return
+        self.layer.adopt_scales()
         for layer in self.layer.layers:
             layer.clamp_parameters()
         if self.output_weight is not None:

@@ -15,15 +15,26 @@ from chessrnn.model.errors import InvalidFileError, require
 from chessrnn.model.files import write_atomic
 from chessrnn.model.text_file import read_json
 from chessrnn.model.training.export import sequence_model
-from chessrnn.model.training.pipeline import Stage, StageSettings, best_of, is_main_process, run_stage
+from chessrnn.model.training.pipeline import DISTILLATION, Stage, StageSettings, best_of, is_main_process, run_stage
 from chessrnn.model.training.plain_network import MODULES, PlainScript, train_plain
+from chessrnn.model.training.progressive import through_wider_weights
 from chessrnn.model.training.sequence_network import SequenceNetwork
 from chessrnn.model.training.tasks import fsdd
 from chessrnn.model.training.tasks.base import Task
 
-# Settings of the additional rows: the teacher's share of the loss, and the final value of StageSettings.pull.
-DISTILLATION = 0.5
+# The final value of StageSettings.pull in the row that pulls the weights.
 PULL = 0.1
+# Ways to train the integer stages, of which the rows of this remark have one each.
+LEVERS_OFF = {"distillation": 0.0, "progressive": False, "learned_scales": False}
+LEVERS = {
+    "neither distilled, progressive nor with learned scales": {},
+    "distilled only": {"distillation": DISTILLATION},
+    "progressive only": {"progressive": True},
+    "learned scales only": {"learned_scales": True},
+    "distilled, progressive, learned scales": {
+        "distillation": DISTILLATION, "progressive": True, "learned_scales": True,
+    },
+}  # fmt: skip
 # Name of the plain script's row, and how much worse than it the dense baseline may be, in percent or points.
 PLAIN, PLAIN_TOLERANCE = "plain", 1.0
 
@@ -49,6 +60,12 @@ class Budget:
         Text tasks only: updates between state resets.
     dropout : float
         Dropout of the output layer's inputs in all stages.
+    distillation : float
+        Share of the loss of a compressed network's last two stages that comes from the dense baseline as teacher.
+    progressive : bool
+        Whether quantized stages go through wider weights: see :func:`.progressive.through_wider_weights`.
+    learned_scales : bool
+        Whether quantized stages train the scales of the weights as well.
     seed : int
     """
 
@@ -64,6 +81,9 @@ class Budget:
     cell_limit: float | None = None
     reset_every: int | None = None
     dropout: float = 0.0
+    distillation: float = DISTILLATION
+    progressive: bool = True
+    learned_scales: bool = False
     seed: int = 1
 
     def scaled(self, factor: float) -> "Budget":
@@ -224,26 +244,46 @@ class RowBuilder:
         stage = Stage(name, "float", config, settings, sizes, parent, teacher=teacher)
         return Row(f"circulant float, {self._sizes(stage)}", stage)
 
-    def quantized(self, parent: Row, bits: int, activation: str = "pwl", distillation: float = 0.0,
-                  factor: float = 1.0) -> Row:  # fmt: skip
-        """Build the row of a network with approximated activations, then few-bit integers."""
-        stage = parent.stage
+    def quantized(self, parent: Row, bits: int, activation: str = "pwl", distillation: float | None = None,
+                  factor: float = 1.0, *, progressive: bool | None = None,
+                  learned_scales: bool | None = None) -> Row:  # fmt: skip
+        """Build the row of a network with approximated activations, then few-bit integers.
+
+        Parameters
+        ----------
+        parent : Row
+        bits : int
+        activation : str
+        distillation, progressive, learned_scales : optional
+            As in the budget where they are left out.
+        factor : float
+            Factor on the number of updates of the integer stages.
+        """
+        stage, budget = parent.stage, self.budget
         old = stage.config
-        teacher = self.baseline().stage if distillation else None
-        distilled = "-d" if distillation else ""
+        distilled = "" if distillation is None else "-d" if distillation else "-undistilled"
+        share = budget.distillation if distillation is None else distillation
+        teacher = self.baseline().stage if share else None
         more = f"-x{factor:g}" if factor != 1 else ""
+        if progressive is not None:
+            more += "-progressive" if progressive else "-at-once"
+        if learned_scales is not None:
+            more += "-learned" if learned_scales else "-fixed"
         kind = "" if activation == "pwl" else f"-{activation}"
 
         def following(name: str, kind: str, bits: int, settings: StageSettings, parent: Stage) -> Stage:
-            settings = replace(settings, learning_rate=self.budget.retraining_rate or settings.learning_rate)
+            settings = replace(settings, learning_rate=budget.retraining_rate or settings.learning_rate)
             config = self.config(old.block_size, bits, activation, old.network.hidden_size)
             return Stage(name, kind, config, settings, stage.block_sizes, parent, teacher=teacher)
 
         approximate = following(f"{stage.name}{kind}-approximate{distilled}", "approximate", 8,
-                                self.budget.settings("approximate", distillation), stage)  # fmt: skip
+                                budget.settings("approximate", share), stage)  # fmt: skip
+        settings = budget.settings("quantized", share, factor)
+        learns = budget.learned_scales if learned_scales is None else learned_scales
         final = following(f"{stage.name}{kind}-b{bits}{distilled}{more}", "quantized", bits,
-                          self.budget.settings("quantized", distillation, factor), approximate)  # fmt: skip
-        return Row(f"{bits} bit, {self._sizes(final)}", final)
+                          replace(settings, learned_scales=learns), approximate)  # fmt: skip
+        goes_through = budget.progressive if progressive is None else progressive
+        return Row(f"{bits} bit, {self._sizes(final)}", through_wider_weights(final) if goes_through else final)
 
     def _sizes(self, stage: Stage) -> str:
         hidden = stage.config.network.hidden_size
@@ -292,7 +332,8 @@ def tried_rows(rows: RowBuilder) -> list[Row]:
         ("distilled", [distilled, *(rows.quantized(distilled, bits, distillation=DISTILLATION) for bits in (8, 4))]),
         ("distilled, from scratch", [*taught, *(rows.quantized(row, 4, distillation=DISTILLATION) for row in taught),
                                      *(rows.quantized(taught[1], bits, distillation=DISTILLATION) for bits in (8, 2))]),
-        ("distilled when quantized", [rows.quantized(scratch[8], 4, distillation=DISTILLATION)]),
+        *((name, [rows.quantized(rows.circulant(4), bits, **(LEVERS_OFF | one)) for bits in (4, 2)])
+          for name, one in LEVERS.items()),
         ("pulled to its projection", [pulled, rows.quantized(pulled, 4)]),
         *((f"wider at the bytes of k = {k}", [row, rows.quantized(row, 4)]) for k, row in wide.items()),
         ("block sizes apart", [rows.quantized(row, bits) for row in apart for bits in (8, 4)]),

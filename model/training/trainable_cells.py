@@ -1,5 +1,7 @@
 """Trainable layers of every cell, built from autograd's own operations: plain and exact rather than fast."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -249,6 +251,17 @@ class QuantStack(nn.Module):
         for layer in self.layers:
             layer.cell_limit = value
 
+    def learn_scales(self) -> None:
+        """Let the scales of every layer be trained: see :meth:`.layers.QuantLayer.learn_scales`."""
+        for layer in self.layers:
+            layer.learn_scales()
+
+    def adopt_scales(self) -> None:
+        """Round the learned scales of every layer to the exponents of the configuration."""
+        for layer in self.layers:
+            layer.adopt_scales()
+        self._config = with_exponents_of(self._config, self.layers)
+
     def pull_to_circulant(self, block_sizes: tuple[int, int], share: float) -> None:
         """Move the dense matrices of every layer towards blocks of these sizes."""
         for layer in self.layers:
@@ -275,6 +288,14 @@ class QuantStack(nn.Module):
         # The layers may carry their sums in different types.
         all_h, all_c = (torch.stack([part.double() for part in parts]) for parts in zip(*final, strict=True))
         return h, (all_h, all_c)
+
+
+def with_exponents_of(config: Config, layers: Sequence[QuantLayer]) -> Config:
+    """Return the configuration of several layers with the exponents that the layers have now."""
+    fracs = [list(layer.config.weight_fracs) for layer in layers]
+    if fracs == [list(row) for row in config.layer_weight_fracs]:
+        return config
+    return config.replace({"quantization.weight_frac": fracs})
 
 
 def require_trainable(config: Config) -> None:

@@ -41,6 +41,7 @@ def compress(
     calibration: Any = None,
     settings: Mapping[str, Any] | None = None,
     forward: Forward | None = None,
+    learned_scales: bool = False,
 ) -> nn.Module:
     """Swap every LSTM, GRU and RNN of a model for a compressed one, in place, and return the model.
 
@@ -64,6 +65,8 @@ def compress(
         Fields of every configuration by dotted name: ``{"architecture.tile_rows": 4}``.
     forward : callable, optional
         Function of the model and a batch of the calibration that runs the model; left out, the model is called.
+    learned_scales : bool
+        Whether the scales of the weights are trained as well: see :class:`LSTM`.
 
     Warns
     -----
@@ -83,7 +86,7 @@ def compress(
     for name, module in model.named_modules():
         if isinstance(module, RECURRENT):
             try:
-                found[module] = _swapped(module, k, weight_bits, settings)
+                found[module] = _swapped(module, k, weight_bits, settings, learned_scales)
             except UserError as error:
                 left[name] = str(error)
     if not found:
@@ -103,7 +106,9 @@ def compress(
     return model
 
 
-def _swapped(module: nn.Module, k: int, weight_bits: int, settings: Mapping[str, Any] | None) -> Recurrent:
+def _swapped(
+    module: nn.Module, k: int, weight_bits: int, settings: Mapping[str, Any] | None, learned_scales: bool
+) -> Recurrent:
     """Create the compressed module of a recurrent one.
 
     Raises
@@ -115,7 +120,7 @@ def _swapped(module: nn.Module, k: int, weight_bits: int, settings: Mapping[str,
     if kind is None:
         names = ", ".join(one.__name__ for one in SWAPPED)
         raise InvalidTypeError(f"a layer must be one of torch.nn's {names}, not {type(module).__name__}")
-    return kind.from_dense(module, k, weight_bits, settings)
+    return kind.from_dense(module, k, weight_bits, settings, learned_scales)
 
 
 def _batches(calibration: Any) -> Iterable[Any]:
@@ -172,12 +177,15 @@ def uncompressed(model: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in model.named_modules() if isinstance(module, RECURRENT)}
 
 
-def stage(model: nn.Module, name: str) -> nn.Module:
-    """Set the stage of every compressed layer of a model, ``"float"``, ``"approximate"`` or ``"quantized"``."""
+def stage(model: nn.Module, name: str, weight_bits: int | None = None) -> nn.Module:
+    """Set the stage of every compressed layer of a model, ``"float"``, ``"approximate"`` or ``"quantized"``.
+
+    With ``weight_bits`` the weights have another width from now on.
+    """
     found = compressed(model)
     require(bool(found), "model", "one with compressed layers", type(model).__name__)
     for module in found.values():
-        module.stage(name)
+        module.stage(name, weight_bits)
     return model
 
 
@@ -187,6 +195,8 @@ class StageSchedule:
     Parameters
     ----------
     model : torch.nn.Module
+    weight_bits : dict, optional
+        Width of the weights by the number of updates after which it begins: ``{1200: 8, 1500: 4, 1800: 2}``.
     **begin : int
         Number of updates after which each stage begins: ``approximate=1000, quantized=1200``.
 
@@ -203,8 +213,14 @@ class StageSchedule:
     ['float', 'quantized', 'quantized']
     """
 
-    def __init__(self, model: nn.Module, **begin: int):
+    def __init__(self, model: nn.Module, weight_bits: Mapping[int, int] | None = None, **begin: int):
         require(bool(compressed(model)), "model", "one with compressed layers", type(model).__name__)
+        for updates, bits in (weight_bits or {}).items():
+            for value in (updates, bits):
+                require_type(value, int, "weight_bits", "widths by numbers of updates")
+            require(updates >= 0, "weight_bits", "widths by numbers of updates from 0", updates)
+            require(2 <= bits <= 8, "weight_bits", "from 2 to 8", bits)
+        self.weight_bits = dict(sorted((weight_bits or {}).items()))
         for name, updates in begin.items():
             require(name in STAGES, "stage", f"one of {', '.join(STAGES)}", name)
             require_type(updates, int, name, "a number of updates")
@@ -218,15 +234,20 @@ class StageSchedule:
         Call it after the optimizer's step; with Lightning, in ``on_train_batch_end``.
         """
         self.updates += 1
-        if self.updates in self.begin.values():
+        if self.updates in self.begin.values() or self.updates in self.weight_bits:
             self._enter()
         return next(iter(compressed(self.model).values())).current_stage
 
     def _enter(self) -> None:
-        """Set the stage that the number of updates asks for, unless it is set already."""
-        due = [name for name, updates in self.begin.items() if updates <= self.updates]
-        if due and any(module.current_stage != due[-1] for module in compressed(self.model).values()):
-            stage(self.model, due[-1])
+        """Set the stage and the width that the number of updates asks for, unless they are set already."""
+        modules = compressed(self.model).values()
+        names = [name for name, updates in self.begin.items() if updates <= self.updates]
+        widths = [bits for updates, bits in self.weight_bits.items() if updates <= self.updates]
+        for module in modules:
+            name = names[-1] if names else module.current_stage
+            bits = widths[-1] if widths else module.config.quantization.weight_bits
+            if (module.current_stage, module.config.quantization.weight_bits) != (name, bits):
+                module.stage(name, bits)
 
     def state_dict(self) -> dict[str, int]:
         """Return the number of updates; stage and formats are in the model's ``state_dict``."""

@@ -9,6 +9,7 @@
 `uncompressed`      its other recurrent layers
 `stage`             moves all compressed layers to a stage: ``float``, ``approximate`` or ``quantized``
 `StageSchedule`     does so after given numbers of updates
+`distillation_loss` divergence from the predictions of a teacher, such as the model before it was compressed
 `export`            weight image and configuration of every layer, for ``chessrnn verilog``
 ==================  =====================================================================================
 
@@ -32,7 +33,19 @@ from chessrnn.model.errors import MissingToolError
 if find_spec("torch") is None:
     raise MissingToolError("torch must be installed for chessrnn.torch: pip install torch==2.13.0")
 
+from chessrnn.model.training.distillation import distillation_loss
 from chessrnn.model.training.recurrent_modules import GRU, LSTM, RNN
 from chessrnn.model.training.whole_models import StageSchedule, compress, compressed, export, stage, uncompressed
 
-__all__ = ["GRU", "LSTM", "RNN", "StageSchedule", "compress", "compressed", "export", "stage", "uncompressed"]
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "StageSchedule",
+    "compress",
+    "compressed",
+    "distillation_loss",
+    "export",
+    "stage",
+    "uncompressed",
+]

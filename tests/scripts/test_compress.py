@@ -117,12 +117,14 @@ def test_another_network_is_trained(settings, text, tmp_path, capsys):
 def test_interrupted_run_resumes_to_the_same_result(text, capsys, monkeypatch):
     def weights(name):
         path = text.parent / f"{name}.safetensors"
-        return compress.main(arguments(text, "--name", name, "--dropout", "0.2", "--export", str(path))), path
+        more = ["--set", "quantization.weight_bits=4", "--learned-scales", "--dropout", "0.2", "--export", str(path)]
+        return compress.main(arguments(text, "--name", name, *more)), path
 
     status, straight = weights("straight")
     assert status == 0
     update = StageTrainer._update
-    for name, stop in (("1-dense", 7), ("2-circulant", 3), ("3-approximate", 4), ("4-quantized", 7)):
+    stops = ("1-dense", 7), ("2-circulant", 3), ("3-approximate", 4), ("4-quantized-from8", 1), ("4-quantized", 7)
+    for name, stop in stops:
 
         def interrupted(self, model, name=name, stop=stop):
             if (self.stage.name, self.step) == (name, stop):
@@ -180,6 +182,32 @@ def test_distillation_and_block_sizes_apart(text, tmp_path, capsys):
     assert results["removed_percent"] == round(100 * (1 - (10 + 3) / 22 / 4), 2)
     with pytest.raises(InvalidValueError, match="--export must be left out with block sizes of W_x and W_h apart"):
         compress.main(arguments(text, *more, "--export", str(tmp_path / "x.safetensors")))
+
+
+def stages_of(text, *more):
+    """The stages that these arguments train, the last one first."""
+    args = compress.parse(arguments(text, *more))
+    config = preset("tiny").replace({"quantization.weight_bits": 2})
+    stage, found = compress.make_stages(args, config, CharacterTask(load_corpus(text), 8)), []
+    while stage is not None:
+        found.append(stage)
+        stage = stage.parent
+    return found
+
+
+def test_weights_narrow_in_stages_and_all_but_the_first_are_taught(text):
+    stages = stages_of(text)
+    names = ["4-quantized", "4-quantized-from4", "4-quantized-from8", "3-approximate", "2-circulant", "1-dense"]
+    assert [stage.name for stage in stages] == names
+    assert [stage.config.quantization.weight_bits for stage in stages] == [2, 4, 8, 2, 2, 2]
+    assert [stage.settings.updates for stage in stages] == [6, 2, 2, 6, 12, 12]
+    assert [stage.settings.distillation for stage in stages] == [0.5] * 5 + [0.0]
+    assert {stage.teacher for stage in stages[:-1]} == {stages[-1]}
+    at_once = stages_of(text, "--at-once", "--distillation", "0", "--learned-scales")
+    assert [stage.name for stage in at_once] == [names[0], *names[3:]]
+    assert {stage.teacher for stage in at_once} == {None}
+    assert [stage.settings.learned_scales for stage in at_once] == [True, False, False, False]
+    assert "learned_scales" not in stages[0].description()["settings"]
 
 
 class TheirModel(torch.nn.Module):

@@ -172,6 +172,61 @@ def test_every_stage_trains(name, seeded):
     np.testing.assert_array_equal(codes, expected)
 
 
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("name", ["lstm", "gru"])
+def test_learned_scales_move_and_are_stored(name, both, seeded, tmp_path):
+    """An optimizer that was made in stage float moves the exponents; integers stay those of the reference."""
+    kind, own = CELLS[name]
+    dense = getattr(torch.nn, kind)(6, 10, 2, bidirectional=both)
+    module = chessrnn.torch.compress(dense, weight_bits=4, learned_scales=True)
+    rates = {name: 0.4 if "log2_scale" in name else 1e-3 for name, _ in module.named_parameters()}
+    groups = [{"params": [value], "lr": rates[name]} for name, value in module.named_parameters()]
+    optimizer = torch.optim.Adam(groups)
+    x = torch.randn(12, 8, 6)
+    module(x)[0].sum().backward()
+    assert all((layer.log2_scale.grad == 0).all() for layer in module.layers)
+    before = module.stage("quantized").config.layer_weight_fracs
+    for _ in range(4):
+        optimizer.zero_grad()
+        module(x)[0].square().mean().backward()
+        for layer in module.layers:
+            assert float(layer.log2_scale.grad.abs().max()) > 0
+        optimizer.step()
+    output = module(x)[0]
+    assert module.config.layer_weight_fracs != before
+    expected, _ = NetworkReference(module.weights()).run(quantize(x.numpy(), module.config.quantization.x))
+    np.testing.assert_array_equal((output * 2.0**module.config.quantization.h.fraction_bits).detach().numpy(), expected)
+    save_file(module.state_dict(), tmp_path / "module.safetensors")
+    fresh = getattr(chessrnn.torch, kind)(6, 10, 2, bidirectional=both, learned_scales=True)
+    fresh.load_state_dict(load_file(tmp_path / "module.safetensors"))
+    assert fresh.config == module.config
+    assert torch.equal(fresh(x)[0], output)
+
+
+def test_weights_get_narrow_step_by_step(seeded):
+    _, module = pair("lstm", weight_bits=8)
+    x = torch.randn(7, 4, 6)
+    module.calibrate(x)
+    for bits in (8, 4, 2):
+        module.stage("quantized", weight_bits=bits)
+        assert module.config.quantization.weight_bits == bits
+        codes = module.weights().defining
+        assert 1 << (bits - 2) <= abs(codes).max() <= 1 << (bits - 1)
+        expected, _ = NetworkReference(module.weights()).run(quantize(x.numpy(), module.config.quantization.x))
+        np.testing.assert_array_equal(module.integers(x).numpy(), expected)
+    with pytest.raises(UserError, match=r"^quantization.weight_bits must be from 2 to 8, not 9$"):
+        module.stage("quantized", 9)
+
+
+def test_distillation_counts_only_the_masked_steps():
+    logits, teacher = torch.randn(5, 2, 3), torch.randn(5, 2, 3)
+    mask = torch.tensor([True, True, False, False, False])[:, None].expand(5, 2)
+    found = chessrnn.torch.distillation_loss(logits, teacher, mask)
+    assert_close(found, chessrnn.torch.distillation_loss(logits[:2], teacher[:2]))
+    p, q = teacher.softmax(dim=-1), logits.softmax(dim=-1)
+    assert_close(chessrnn.torch.distillation_loss(logits, teacher), (p * (p / q).log()).sum(dim=-1).mean())
+
+
 def test_a_large_input_gets_a_format_that_holds_it(seeded):
     _, module = pair("lstm")
     x = 9 * torch.randn(7, 4, 6)

@@ -10,6 +10,7 @@ import torch
 from chessrnn.model import circulant, fixed_point
 from chessrnn.model.activation_tables import activation_table
 from chessrnn.model.config import Config
+from chessrnn.model.conversion.formats import weight_candidates
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.presets import preset
 from chessrnn.model.qformat import QFormat
@@ -28,7 +29,14 @@ from chessrnn.model.training.export import (
 )
 from chessrnn.model.training.layers import BlockCirculant, QuantLstm, exact_arithmetic
 from chessrnn.model.training.products import ALGORITHMS, Expanded, from_lanes, product, to_lanes
-from chessrnn.model.training.quantizers import activation, fake_quantize, fake_quantize_to, quantize, true_derivative
+from chessrnn.model.training.quantizers import (
+    activation,
+    fake_quantize,
+    fake_quantize_to,
+    learned_quantize,
+    quantize,
+    true_derivative,
+)
 from chessrnn.model.training.sequence_network import SequenceNetwork
 from chessrnn.model.training.trainable_cells import make_layer
 
@@ -78,6 +86,27 @@ def test_fake_quantize_passes_the_gradient_inside_of_the_range():
     values = torch.tensor([-1.6, -1.4, 0.3, 0.74, 0.76, 5.0], requires_grad=True)
     fake_quantize(values, 1, -3, 1).sum().backward()
     assert values.grad.tolist() == [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
+
+
+def test_a_scale_gets_the_gradient_of_the_rounded_values():
+    """Against the rounded value as a function of its scale, with the codes held: the step-size gradient."""
+    torch.manual_seed(4)
+    reals = (torch.randn(2, 3, 4) * 3).requires_grad_()
+    log2_scale = torch.tensor([-1.0, 0.0])[:, None, None].requires_grad_()
+    fracs, mix = torch.tensor([1, 0])[:, None, None], torch.randn(2, 3, 4)
+    found = learned_quantize(reals, log2_scale, fracs, -2, 1)
+    assert torch.equal(found, fake_quantize(reals, fracs, -2, 1))
+    (found * mix).sum().backward()
+    scale = torch.exp2(log2_scale)
+    ratio = reals.detach() / scale
+    inside = (ratio.detach() >= -2.5) & (ratio.detach() < 1.5)
+    codes = torch.floor(ratio.detach() + 0.5).clamp(-2, 1)
+    # Inside, value = scale·(ratio + rounding error), of which only the error does not follow the ratio.
+    wanted = torch.where(inside, scale * (ratio + (codes - ratio).detach()), scale * codes)
+    (of_scale,) = torch.autograd.grad((wanted * mix).sum(), log2_scale)
+    torch.testing.assert_close(log2_scale.grad, of_scale / (3 * 4) ** 0.5)
+    assert torch.equal(reals.grad, mix * inside)
+    assert inside.any() and not inside.all()
 
 
 def test_fraction_bits_broadcast_per_row():
@@ -241,6 +270,35 @@ def test_integers_equal_the_reference(config, spread):
     np.testing.assert_array_equal(codes_of(h_last, points.h), h_wanted)
     if config.cell.has_state:
         np.testing.assert_array_equal(codes_of(c_last, points.cell), c_wanted)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_integers_with_learned_scales_equal_the_reference(cell):
+    """0 LSB after scales have moved, in every layer by another exponent, and in ranges that the format allows."""
+    sizes = make_config(10, 13, 4, network__cell=cell, quantization__weight_bits=4, quantization__weight_frac=5)
+    config = sizes.replace({"network.num_layers": 2})
+    torch.manual_seed(6)
+    network = SequenceNetwork(config, 7)
+    network.start_quantization(*choose_formats(network))
+    network.layer.learn_scales()
+    before = network.config.layer_weight_fracs
+    x = torch.randn(20, 3, 10) * 0.7
+    network(x)[0].square().mean().backward()
+    scales = [layer.log2_scale for layer in network.layer.layers]
+    assert all(float(scale.grad.abs().min()) > 0 for scale in scales)
+    with torch.no_grad():
+        scales[0] -= 0.4
+        scales[1] -= 1.3
+        scales[1][0] += 99
+    network.clamp_parameters()
+    first, second = network.config.layer_weight_fracs
+    assert first == before[0]
+    assert second[1:] == tuple(frac + 1 for frac in before[1][1:])
+    assert second[0] == min(weight_candidates(network.config))
+    with torch.no_grad():
+        logits, _ = network(x)
+    found, _ = sequence_model(network).logits(x.numpy())
+    np.testing.assert_array_equal(logits.double().numpy(), found)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,24 @@ def test_stages_follow_a_schedule():
     assert model.again.current_stage == "quantized"
 
 
+def test_widths_follow_a_schedule():
+    model = chessrnn.torch.compress(Model(), weight_bits=2)
+    schedule = chessrnn.torch.StageSchedule(model, {0: 8, 2: 4, 3: 2}, quantized=1)
+
+    def width():
+        return model.again.current_stage, model.again.config.quantization.weight_bits
+
+    assert width() == ("float", 8)
+    found = []
+    for _ in range(4):
+        schedule.step()
+        found.append(width())
+    assert found == [("quantized", 8), ("quantized", 4), ("quantized", 2), ("quantized", 2)]
+    for widths in ({0: 9}, {-1: 4}, {0: "a"}):
+        with pytest.raises(UserError, match="^weight_bits must be "):
+            chessrnn.torch.StageSchedule(model, widths)
+
+
 def test_exported_files_hold_the_integers_of_the_model(tmp_path, capsys):
     model, x = Model(), torch.randn(4, 7, 5)
     chessrnn.torch.compress(model, k=2, weight_bits=4, calibration=x)
