@@ -255,7 +255,7 @@ class RowBuilder:
         bits : int
         activation : str
         distillation, progressive, learned_scales : optional
-            As in the budget where they are left out.
+            Recipe of the stages; what is left out is the budget's.
         factor : float
             Factor on the number of updates of the integer stages.
         """
