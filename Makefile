@@ -17,6 +17,7 @@ N       ?= 50
 SEED    ?= 1
 ARGS    ?=
 WORKERS ?= 2
+SCHEDULER ?=
 BOARD   ?= ulx3s_85f
 PORT    ?=
 MODEL   ?=
@@ -31,10 +32,13 @@ find_python = for python in $(PYTHONS); do \
     if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
 READER   = $(if $(filter %.onnx %.keras %.h5 %.hdf5,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
-TEST_EXTRAS = sim train import hybrid synth plot docs dev
+TEST_EXTRAS = sim train import hybrid synth plot cluster docs dev
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
 PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
 RUFF     = $(RUN) -m ruff check . && $(RUN) -m ruff format --check .
+# Who runs the jobs of a long command, where that is asked for.
+JOBS     = $(if $(SCHEDULER),--scheduler $(SCHEDULER),$(if $(filter file,$(origin WORKERS)),,--workers $(WORKERS)))
+CLUSTER  = $(if $(SCHEDULER),.venv/.cluster)
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 # Every target that `make help` lists.
@@ -60,8 +64,8 @@ check: programs-of-verilator .venv/.sim .venv/.synth ## lint the emitted Verilog
 prove: .venv/.synth ## prove properties of the streams for every input (ARGS="--only framing")
 	@$(RUN) -m chessrnn prove $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-fuzz: programs-of-icarus programs-of-verilator .venv/.sim ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED)
-	@$(RUN) -m chessrnn fuzz --count $(N) --seed $(SEED) $(ARGS)
+fuzz: programs-of-icarus programs-of-verilator .venv/.sim $(CLUSTER) ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED, WORKERS or SCHEDULER)
+	@$(RUN) -m chessrnn fuzz --count $(N) --seed $(SEED) $(JOBS) $(ARGS)
 
 explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
 	@$(RUN) -m chessrnn explore $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
@@ -72,8 +76,8 @@ pearea: .venv/.synth ## gate equivalents of one processing element, every engine
 synth: .venv/.synth $(if $(findstring --gate-level,$(ARGS)),.venv/.sim) ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=row)
 	@$(RUN) -m chessrnn synth $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(UNIT),--unit $(UNIT)) $(OPTIONS)
 
-silicon: .venv/.synth ## every design in every library beside the paper's (LIBERTY="a/cells.lib.gz b/cells.lib.gz b/SRAM.lib.gz")
-	@$(RUN) -m chessrnn silicon --liberty $(LIBERTY) $(ARGS)
+silicon: .venv/.synth $(CLUSTER) ## every design in every library beside the paper's (LIBERTY="a/cells.lib.gz b/cells.lib.gz b/SRAM.lib.gz")
+	@$(RUN) -m chessrnn silicon --liberty $(LIBERTY) $(JOBS) $(ARGS)
 
 bless: .venv/.synth ## make the area and depth of today's small designs the baseline of tests
 	@$(RUN) -m chessrnn bless
@@ -93,8 +97,8 @@ evaluate-model: .venv/.hybrid $(if $(findstring --rtl,$(ARGS)),.venv/.sim) $(if 
 train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
 	@$(RUN) -m chessrnn train $(OPTIONS)
 
-accuracy: .venv/.train .venv/.plot ## what compression costs (TEXT=file FSDD=folder CMUDICT=file ARGS=--quick)
-	@$(RUN) -m chessrnn accuracy $(if $(TEXT),--text '$(TEXT)') $(if $(FSDD),--fsdd '$(FSDD)') $(if $(CMUDICT),--cmudict '$(CMUDICT)') $(ARGS)
+accuracy: .venv/.train .venv/.plot $(CLUSTER) ## what compression costs (TEXT=file FSDD=folder CMUDICT=file ARGS=--quick)
+	@$(RUN) -m chessrnn accuracy $(if $(TEXT),--text '$(TEXT)') $(if $(FSDD),--fsdd '$(FSDD)') $(if $(CMUDICT),--cmudict '$(CMUDICT)') $(JOBS) $(ARGS)
 
 fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx3s_85f, ecpix5_45f, ice40_hx8k_b_evn, icebreaker)
 	@$(RUN) -m chessrnn fpga --board $(BOARD) $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
@@ -150,7 +154,7 @@ distclean: clean ## remove .venv as well
 .venv/.base: .venv/.python pyproject.toml requirements.lock
 	@$(RUN) scripts/set_up.py packages; touch $@
 
-.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.docs .venv/.dev: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.cluster .venv/.docs .venv/.dev: .venv/.%: .venv/.base
 	@$(RUN) scripts/set_up.py packages $*; touch $@
 
 .venv/.tests: .venv/.base # one installation of all is quicker than one of each

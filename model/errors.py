@@ -45,6 +45,10 @@ class Interrupted(Exception):
         super().__init__(f"interrupted at step {step}: {path} is complete, and the same command continues from it")
         self.path, self.step = path, step
 
+    def __reduce__(self):
+        """Recreate the error in another process from what it was made of."""
+        return Interrupted, (self.path, self.step)
+
 
 def shortened(text: str, limit: int = MAX_SHOWN) -> str:
     """Return the text, or its beginning and its end around ``...`` when it is longer than ``limit`` characters."""

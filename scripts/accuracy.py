@@ -7,13 +7,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from chessrnn.model.cells import CELLS
 from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, require
 from chessrnn.model.files import require_folder, write_atomic
+from chessrnn.model.jobs import run_jobs
 from chessrnn.model.text.corpus import load_corpus
 from chessrnn.model.training.study_report import loss_text, markdown, mean_rows
 from chessrnn.scripts.cli import EXIT_INTERRUPTED, command_parser, count, not_negative, note, positive, seed, share
+from chessrnn.scripts.worker_arguments import add_worker_arguments, workers_from
 
 EXAMPLES = """examples:
   chessrnn accuracy --text tinyshakespeare.txt --test-percent 10
@@ -114,6 +117,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=count, default=1, help="threads of torch; another number may round differently; default 1"
     )
+    add_worker_arguments(parser, "networks of one seed and one held-out speaker")
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/accuracy"), metavar="FOLDER",
         help="folder of checkpoints; default runs/accuracy",
@@ -300,7 +304,6 @@ def main(argv: list[str] | None = None) -> int:
         raise MissingToolError("torch must be installed to train: pip install torch==2.13.0") from None
     from chessrnn.model.training.pipeline import is_main_process
     from chessrnn.model.training.processes import start_processes
-    from chessrnn.model.training.study import run_rows
 
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
@@ -308,17 +311,20 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     report = {"command": shlex.join(["chessrnn", "accuracy", *arguments]), "studies": []}
 
-    def show(row: dict) -> None:
-        if not args.json and is_main_process():
-            text = (
-                f"{row['task']:<16} {row['label']:<28} {row['weight_bytes']:>9,} bytes {row['removed_percent']:6.1f} %"
-            )
-            print(f"{text}  {row['metric']} {row['value']:.3f} ({loss_text(row)})  {row['note']}", flush=True)
+    shown = not args.json and is_main_process()
+    # What a worker on another machine prints is not seen here.
+    here = shown and args.scheduler is None
+    options = {"train": not args.finished, "threads": args.threads, "shown": here}
+
+    def finished(_: int, rows: list[dict]) -> None:
+        for row in rows if shown and not here else ():
+            show_row(row)
 
     try:
         for study, parts in studies(args):
             hidden = study.pop("hidden_size")
-            tables = [run_rows(rows, task, folder, hidden, show, not args.finished) for task, rows, folder in parts]
+            jobs = [(rows, task, folder, hidden, options) for task, rows, folder in parts]
+            tables = run_jobs(trained, jobs, workers_from(args), finished)
             if not all(tables):
                 continue
             study["rows"] = mean_rows(tables)
@@ -336,6 +342,37 @@ def main(argv: list[str] | None = None) -> int:
         files = ["accuracy.json", "accuracy.md", *draw(report, args.out)]
         print(json.dumps(report, indent=2)) if args.json else print(f"written: {args.out}/{', '.join(files)}")
     return 0
+
+
+def trained(rows: list, task: Any, folder: Path, hidden_size: int, options: dict) -> list[dict]:
+    """Train and measure the rows of one part of a study; this may run in a process of its own.
+
+    Parameters
+    ----------
+    rows : list of Row
+    task : Task
+    folder : Path
+        Folder of the checkpoints.
+    hidden_size : int
+        H of the dense baseline.
+    options : dict
+        ``train``: whether networks that are missing are trained; ``threads`` of torch; ``shown``: whether rows are
+        printed as soon as they are measured.
+    """
+    import torch
+
+    from chessrnn.model.training.study import run_rows
+
+    torch.set_num_threads(options["threads"])
+    torch.set_flush_denormal(True)
+    show = show_row if options["shown"] else lambda row: None
+    return run_rows(rows, task, folder, hidden_size, show, options["train"])
+
+
+def show_row(row: dict) -> None:
+    """Print a row as soon as it is measured."""
+    text = f"{row['task']:<16} {row['label']:<28} {row['weight_bytes']:>9,} bytes {row['removed_percent']:6.1f} %"
+    print(f"{text}  {row['metric']} {row['value']:.3f} ({loss_text(row)})  {row['note']}", flush=True)
 
 
 def write_report(report: dict, folder: Path) -> None:

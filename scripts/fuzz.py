@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,10 @@ import numpy as np
 from chessrnn.model.config import Config
 from chessrnn.model.cost.resources import matvec_multipliers
 from chessrnn.model.files import scratch_folder, write_atomic
+from chessrnn.model.jobs import run_jobs
 from chessrnn.model.progress import Progress
 from chessrnn.scripts.cli import EXIT_MISMATCH, command_parser, count, seed
+from chessrnn.scripts.worker_arguments import add_worker_arguments, workers_from
 from chessrnn.sim.build import emit
 from chessrnn.sim.runner import SIMULATORS, Run, SimulationError, simulate
 from chessrnn.sim.scenarios import MAX_PRODUCTS, random_config, random_scenario
@@ -39,7 +40,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=MAX_PRODUCTS,
         help=f"greatest number of products at a time in a design; default {MAX_PRODUCTS}, fewer simulate faster",
     )
-    parser.add_argument("--jobs", type=count, default=2, help="number of designs at a time; default 2")
+    add_worker_arguments(parser, "designs", 2, "--jobs")
     parser.add_argument(
         "--sim", choices=SIMULATORS, default="icarus", help="the simulator; default icarus, which needs no compilation"
     )
@@ -102,19 +103,16 @@ def main(argv: list[str] | None = None) -> int:
     started = time.perf_counter()
     progress = Progress(len(indices))
     results, failed = [], []
-    with ProcessPoolExecutor(max_workers=args.jobs) as pool:
-        tasks = [pool.submit(check, args.seed, index, args.sim, args.products) for index in indices]
-        try:
-            for task in as_completed(tasks):
-                result = task.result()
-                results.append(result)
-                progress.show(len(results), f"{len(failed)} failed")
-                if result["problems"]:
-                    failed.append(result)
-                    _print_failure(result, args)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+
+    def finished(_: int, result: dict) -> None:
+        results.append(result)
+        progress.show(len(results), f"{len(failed)} failed")
+        if result["problems"]:
+            failed.append(result)
+            _print_failure(result, args)
+
+    jobs = [(args.seed, index, args.sim, args.products) for index in indices]
+    run_jobs(check, jobs, workers_from(args), finished)
     seconds = time.perf_counter() - started
     summary = {
         "simulator": args.sim,

@@ -10,14 +10,16 @@ from chessrnn.hdl.verilog import TOP_MODULE, generate
 from chessrnn.model.config import Config, parse_setting
 from chessrnn.model.cost.area import CLOCK_HZ, NAND2_AREA_90NM, PAPER, TWO_PORT_FACTOR, UTILISATION
 from chessrnn.model.files import write_atomic
+from chessrnn.model.jobs import run_jobs
 from chessrnn.model.presets import resolve
 from chessrnn.model.progress import Progress
 from chessrnn.scripts.cli import command_parser
 from chessrnn.scripts.verilog import BUILD
+from chessrnn.scripts.worker_arguments import add_worker_arguments, workers_from
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.synthesis.flow import TARGET_FO4
 from chessrnn.sim.synthesis.job import earlier, folder_of, run, run_key, write
-from chessrnn.sim.synthesis.library import load_libraries
+from chessrnn.sim.synthesis.library import Library, load_libraries
 from chessrnn.sim.synthesis.synthesis_report import breakdown, table_markdown, timing_assumptions
 from chessrnn.sim.synthesis.treemap import treemap
 
@@ -56,6 +58,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAME[:FIELD=VALUE[,...]]",
         help=f"presets or files, with changed fields; default {' '.join(DESIGNS)}",
     )
+    add_worker_arguments(parser, "designs")
     parser.add_argument("--json", action="store_true", help="print all reports as JSON")
     return parser.parse_args(argv)
 
@@ -72,25 +75,34 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     configs = [design(text) for text in args.design]
     libraries = load_libraries(args.liberty)
-    jobs = []
+    known: list[dict | None] = []
+    jobs, folders, places = [], [], []
     for config in configs:
         verilog = generate(config)
         for library in libraries:
             folder = folder_of(BUILD, config, library)
-            key = run_key(verilog, TOP_MODULE, library, TARGET_FO4)
-            jobs.append((config, verilog, library, folder, earlier(folder, key)))
-    progress = Progress(sum(known is None for *_, known in jobs), unit="design")
-    found, done = [], 0
-    for config, verilog, library, folder, values in jobs:
-        if values is None:
-            what = f"{config.name} {config.architecture.engine} {library.name}"
-            show = partial(_show, progress, done, what)
-            values, _ = run(config, verilog, TOP_MODULE, library, TARGET_FO4, folder, True, show)
-            done += 1
+            values = earlier(folder, run_key(verilog, TOP_MODULE, library, TARGET_FO4))
+            if values is None:
+                places.append(len(known))
+                jobs.append((config, verilog, library, folder))
+            known.append(values)
+            folders.append(folder)
+    progress = Progress(len(jobs), unit="design")
+    done = 0
+
+    def finished(index: int, values: dict) -> None:
+        nonlocal done
+        done += 1
+        known[places[index]] = values
+        if args.workers > 1 or args.scheduler:
+            progress.show(done, title(jobs[index][0], jobs[index][2]), always=True)
+
+    run_jobs(synthesized, [(*job, progress, number) for number, job in enumerate(jobs)], workers_from(args), finished)
+    found = [values for values in known if values is not None]  # all of them, now
+    for folder, values in zip(folders, found, strict=True):
         with locked_folder(folder):
             write(folder, values)
             write_atomic(folder / DRAWING, treemap(values) + "\n")
-        found.append(values)
     text = report(found)
     folder = BUILD / "synthesis"
     write_atomic(folder / MARKDOWN, text)
@@ -98,6 +110,18 @@ def main(argv: list[str] | None = None) -> int:
     print(json.dumps(found, indent=1) if args.json else text)
     print(f"written to {folder / MARKDOWN}", file=sys.stderr)
     return 0
+
+
+def title(config: Config, library: Library) -> str:
+    """What is synthesized, in the lines of progress."""
+    return f"{config.name} {config.architecture.engine} {library.name}"
+
+
+def synthesized(config: Config, verilog: str, library: Library, folder: Path, progress: Progress, done: int) -> dict:
+    """Synthesize one design, and return the values of its report; this may run in a process of its own."""
+    show = partial(_show, progress, done, title(config, library))
+    values, _ = run(config, verilog, TOP_MODULE, library, TARGET_FO4, folder, True, show)
+    return values
 
 
 def _show(progress: Progress, done: int, what: str, text: str) -> None:

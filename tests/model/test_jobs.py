@@ -1,0 +1,168 @@
+"""Jobs by processes and by a cluster: order of results, exceptions, Ctrl-C, and workers that die."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from chessrnn.model import jobs as module
+from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.jobs import MAX_DEATHS, WorkerDied, Workers, run_jobs
+
+LOCAL = Workers(2)
+
+
+def double(value, seconds=0.0):
+    time.sleep(seconds)
+    return 2 * value
+
+
+def refuse(value):
+    if value == 1:
+        raise InvalidValueError("value must be another one, not 1")
+    time.sleep(60)
+
+
+def die_first(value, folder):
+    """A job whose first two workers die."""
+    (folder / f"{value}-{os.getpid()}").touch()
+    if value == 1 and len(list(folder.glob("1-*"))) < MAX_DEATHS:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def die(value):
+    if value == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def interrupted(folder, value, command):
+    """Like Ctrl-C in the terminal, which reaches the command; what it does to the jobs is written down."""
+    try:
+        if value == 0:
+            os.kill(command, signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        (folder / f"interrupted-{value}").touch()
+        raise
+
+
+@pytest.mark.parametrize("workers", [Workers(), LOCAL, Workers(8)])
+def test_results_have_the_order_of_the_jobs(workers):
+    ended = []
+    jobs = [(0, 0.3), (1,), (2,), (3,), (4,)]
+    assert run_jobs(double, jobs, workers, lambda index, result: ended.append((index, result))) == [0, 2, 4, 6, 8]
+    assert sorted(ended) == [(0, 0), (1, 2), (2, 4), (3, 6), (4, 8)]
+    assert run_jobs(double, [], workers) == []
+
+
+def test_an_exception_ends_everything():
+    began = time.monotonic()
+    with pytest.raises(InvalidValueError, match="value must be another one"):
+        run_jobs(refuse, [(0,), (1,), (2,)], LOCAL)
+    assert time.monotonic() - began < 30
+
+
+def test_the_job_of_a_dead_process_is_run_again(tmp_path):
+    assert run_jobs(die_first, [(value, tmp_path) for value in range(4)], LOCAL) == [0, 1, 2, 3]
+    # Each time in another process; the jobs beside it ran once.
+    assert [len(list(tmp_path.glob(f"{value}-*"))) for value in range(4)] == [1, MAX_DEATHS, 1, 1]
+
+
+def test_a_job_that_kills_its_processes_is_named():
+    with pytest.raises(WorkerDied, match="job 2 must end, not its worker: 3 workers died over it"):
+        run_jobs(die, [(value,) for value in range(4)], LOCAL)
+
+
+def test_ctrl_c_reaches_the_jobs_that_run(tmp_path):
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs(interrupted, [(tmp_path, value, os.getpid()) for value in range(4)], LOCAL)
+    assert time.monotonic() - began < 30
+    # The second job may end before it begins; the others never begin.
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"interrupted-0"} <= names <= {"interrupted-0", "interrupted-1"}
+
+
+# -- a cluster -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Address of a scheduler, and the two worker processes of its cluster."""
+    distributed = pytest.importorskip("distributed")
+    # Workers find this module by its name.
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[__name__.count(".")])}
+    file, processes = tmp_path / "scheduler.json", []
+    common = ["--no-dashboard", "--scheduler-file", str(file)]
+
+    def start(kind, *options):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, *common]
+        with (tmp_path / f"{kind}.log").open("a") as log:
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=tmp_path))
+
+    try:
+        start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        deadline = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for _ in range(2):
+            start("worker", "--nthreads", "1", "--no-nanny")
+        address = json.loads(file.read_text())["address"]
+        with distributed.Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield address, processes[1:]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def noted(value, folder):
+    """A job that says which process runs it."""
+    (folder / f"job-{value}-{os.getpid()}").touch()
+    time.sleep(1.0)
+    return 2 * value
+
+
+@pytest.mark.slow
+def test_the_job_of_a_killed_worker_is_run_by_the_other_one(cluster, tmp_path):
+    address, workers = cluster
+    pids = {worker.pid for worker in workers}
+
+    def begun(pid):
+        return {path.name.split("-")[1] for path in tmp_path.glob(f"job-*-{pid}")}
+
+    def kill_one(index, result):
+        """Kill the first worker in the middle of its second job or a later one."""
+        before = begun(workers[0].pid)
+        deadline = time.monotonic() + 30
+        while workers[0].poll() is None and time.monotonic() < deadline:
+            if begun(workers[0].pid) > before:
+                workers[0].kill()
+                workers[0].wait()
+
+    jobs = [(value, tmp_path) for value in range(8)]
+    assert run_jobs(noted, jobs, Workers(scheduler=address), kill_one) == [2 * value for value in range(8)]
+    killed, other = (begun(worker.pid) for worker in workers)
+    assert workers[0].returncode == -signal.SIGKILL
+    # Both worked, every job was done, and what the killed one was doing was done again by the other.
+    assert {int(path.name.split("-")[2]) for path in tmp_path.glob("job-*")} == pids
+    assert killed | other == {str(value) for value in range(8)}
+    assert killed & other
+
+
+@pytest.mark.slow
+def test_what_is_no_scheduler_is_refused(monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 0.5)
+    for address in ("tcp://127.0.0.1:1", "http://127.0.0.1:1"):
+        with pytest.raises(InvalidValueError, match="--scheduler must be the address of a Dask scheduler") as caught:
+            run_jobs(double, [(1,)], Workers(scheduler=address))
+        assert len(str(caught.value)) < 200
