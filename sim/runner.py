@@ -216,38 +216,59 @@ def _simulate(build: Build, runs: Sequence[Run], simulator: str) -> list[RunResu
         assert run.scenario.config.fingerprint == build.config.fingerprint, "a run belongs to its build directory"
         if weights_digest(run.scenario.weights) != build.weights_sha256:
             raise InvalidFileError(f"{build.path} must hold the weights of the run, not others: generate it again")
-    directory = build.path.resolve()
-    compiled = directory / "sim" / simulator
-    schedule = Schedule(build.config)
-    # A bidirectional network gives no h before it has read a whole sequence.
-    steps = max(max(run.scenario.lengths) for run in runs) if build.config.network.bidirectional else 1
-    longest = steps * schedule.initiation_interval + schedule.first_step_latency + schedule.state_beats
-    plan = build.config.output_plan
-    longest += plan.latency if plan else 0
-    patience = PATIENCE_FACTOR * longest
-    job = {
-        "runs": [
-            {
-                "name": run.name,
-                "x": run.scenario.x_beats,
-                "h_count": len(run.scenario.h_beats),
-                "state_in": run.scenario.state_in_beats,
-                "state_count": run.scenario.num_state_beats,
-                "y_count": len(run.scenario.y_beats),
-                "source": run.source.to_dict(),
-                "sink": run.sink.to_dict(),
-                "patience": patience,
-                "load": _loaded(run.scenario) if number == 0 else [],
-            }
-            for number, run in enumerate(runs)
-        ]
-    }
-    with environment(simulator), scratch_folder() as scratch:
-        _compile(directory / VERILOG_FILE, compiled, simulator, build.top)
-        results = _execute(directory, compiled, scratch, job, simulator, build.top)
+    [results] = run_bench(build.path.resolve(), [({}, runs)], simulator, build.top)
     judged = [judge(run, raw) for run, raw in zip(runs, results, strict=True)]
     _record(build, simulator, judged, results)
     return judged
+
+
+def run_bench(
+    directory: Path, designs: Sequence[tuple[dict, Sequence[Run]]], simulator: str, top: str
+) -> list[list[dict]]:
+    """Compile the Verilog of a folder unless that was done before, and run the bench: one record per run and design.
+
+    Parameters
+    ----------
+    directory : Path
+        Folder with the Verilog and the memory files, listed in its manifest.
+    designs : sequence of (dict, sequence of Run)
+        The part of the top module that each design is, empty where it is the whole, and the design's runs.
+    simulator : str
+    top : str
+        Name of the top module.
+    """
+    compiled = directory / "sim" / simulator
+    job = {"designs": [{"part": part, "runs": _bench_runs(runs)} for part, runs in designs]}
+    with environment(simulator), scratch_folder() as scratch:
+        _compile(directory / VERILOG_FILE, compiled, simulator, top)
+        return _execute(directory, compiled, scratch, job, simulator, top)
+
+
+def _bench_runs(runs: Sequence[Run]) -> list[dict]:
+    """Runs of one design as the bench reads them."""
+    config = runs[0].scenario.config
+    schedule = Schedule(config)
+    # A bidirectional network gives no h before it has read a whole sequence.
+    steps = max(max(run.scenario.lengths) for run in runs) if config.network.bidirectional else 1
+    longest = steps * schedule.initiation_interval + schedule.first_step_latency + schedule.state_beats
+    plan = config.output_plan
+    longest += plan.latency if plan else 0
+    patience = PATIENCE_FACTOR * longest
+    return [
+        {
+            "name": run.name,
+            "x": run.scenario.x_beats,
+            "h_count": len(run.scenario.h_beats),
+            "state_in": run.scenario.state_in_beats,
+            "state_count": run.scenario.num_state_beats,
+            "y_count": len(run.scenario.y_beats),
+            "source": run.source.to_dict(),
+            "sink": run.sink.to_dict(),
+            "patience": patience,
+            "load": _loaded(run.scenario) if number == 0 else [],
+        }
+        for number, run in enumerate(runs)
+    ]
 
 
 def _record(build: Build, simulator: str, judged: list[RunResult], results: list[dict]) -> None:
@@ -477,7 +498,7 @@ def _is_compiled(stamp: Path, inputs: list) -> bool:
         return False
 
 
-def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulator: str, top: str) -> list[dict]:
+def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulator: str, top: str) -> list[list[dict]]:
     # The Verilog finds memory files by name in the working directory, and parallel runs need separate ones.
     for name in read_manifest(directory):
         if name.endswith(".mem"):
@@ -507,7 +528,7 @@ def _execute(directory: Path, compiled: Path, scratch: Path, job: dict, simulato
             raise SimulationError(f"{simulator} must simulate {top}", kept_log(log_file, compiled), error) from None
     if not results_file.exists():
         raise SimulationError(f"{simulator} must simulate {top}", kept_log(log_file, compiled))
-    return json.loads(results_file.read_text(encoding="utf-8"))["runs"]
+    return json.loads(results_file.read_text(encoding="utf-8"))["designs"]
 
 
 def kept_log(log: Path, compiled: Path) -> Path:

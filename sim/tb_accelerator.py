@@ -22,13 +22,21 @@ TAIL_CYCLES = 8
 
 @cocotb.test()
 async def stream_sequences(dut):
-    """Simulate every run of the job, each from reset."""
+    """Simulate every run of every design of the job, each from reset."""
     job = json.loads(Path(os.environ["CHESSRNN_JOB"]).read_text(encoding="utf-8"))
     results = []
-    bench = Bench(dut)
-    for run in job["runs"]:
-        results.append(await bench.run(run))
-    Path(os.environ["CHESSRNN_RESULTS"]).write_text(json.dumps({"runs": results}), encoding="utf-8")
+    for design in job["designs"]:
+        bench = Bench(Part(dut, **design["part"]) if design["part"] else dut)
+        results.append([await bench.run(run) for run in design["runs"]])
+    Path(os.environ["CHESSRNN_RESULTS"]).write_text(json.dumps({"designs": results}), encoding="utf-8")
+
+
+class Part:
+    """Ports of one of several designs in a simulation, by the names that they have where the design is alone."""
+
+    def __init__(self, dut, prefix: str, ports: list[str]):
+        for port in ports:
+            setattr(self, port, getattr(dut, f"{prefix}_{port}"))
 
 
 class Bench:

@@ -142,6 +142,16 @@ def test_errors_are_noticed_or_not(tree):
     assert "| `unseen` | none is known: write a test |" in table
 
 
+def test_tests_that_notice_soon_come_first():
+    order = runner.Order(seconds={"slow": 4.0, "quick": 0.1, "other": 1.0})
+    names = ["slow", "other", "unknown", "quick"]
+    assert sorted(names, key=lambda name: order.key("a.py", name)) == ["unknown", "quick", "other", "slow"]
+    order.note("a.py", "other")
+    assert sorted(names, key=lambda name: order.key("a.py", name)) == ["unknown", "other", "quick", "slow"]
+    # What noticed errors of one source says nothing about another.
+    assert sorted(names, key=lambda name: order.key("b.py", name)) == ["unknown", "quick", "other", "slow"]
+
+
 def test_a_list_that_does_not_fit_is_rejected(tree):
     path = tree / "list.toml"
     path.write_text(MUTANTS.replace('old = "a - 1"', 'old = "a"'))

@@ -9,6 +9,7 @@ usage: make mutants [ARGS="--only TEXT"] [ARGS="--sample N --seed S"] [ARGS=--li
 
 import argparse
 import ast
+import hashlib
 import json
 import os
 import random
@@ -21,7 +22,7 @@ import time
 import tomllib
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -70,6 +71,10 @@ class Mutant:
     def applied(self, source: str) -> str:
         """The source with the error."""
         return source[: self.start] + self.new + source[self.end :]
+
+    def digest(self, source: str) -> str:
+        """Digest of the source with the error and of the tests' names, by which an earlier result is known again."""
+        return hashlib.sha256("\0".join([self.applied(source), *self.tests]).encode()).hexdigest()[:16]
 
 
 # -- errors by hand --------------------------------------------------------------------------------------------
@@ -212,11 +217,58 @@ def _operator(text: str, after: int, before: int, new: str) -> tuple[int, int, s
 # -- runs ------------------------------------------------------------------------------------------------------
 
 
+@dataclass
+class Order:
+    """Order of tests in which an error is noticed soon.
+
+    Attributes
+    ----------
+    seconds : dict
+        Time of each test, by its name, from the run without an error.
+    noticed : dict
+        By source, how often each test noticed an error there.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    noticed: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def note(self, file: str, test: str) -> None:
+        """Remember that a test noticed an error of a source."""
+        counts = self.noticed.setdefault(file, {})
+        counts[test] = counts.get(test, 0) + 1
+
+    def key(self, file: str, test: str) -> float:
+        """Seconds that a test is expected to take for an error that it notices; unknown ones come first."""
+        # One error more than it noticed, so that a quick test comes before a slow one that noticed a few.
+        return self.seconds.get(test, 0.0) / (1 + 10 * self.noticed.get(file, {}).get(test, 0))
+
+
+class OrderPlugin:
+    """Plugin of pytest that sorts the tests, and writes the time of each into a file."""
+
+    def __init__(self, order: Order, file: str, times: Path):
+        self.order, self.file, self.times = order, file, times
+        self.seconds: dict[str, float] = {}
+
+    def pytest_collection_modifyitems(self, items) -> None:
+        """Sort the tests; those that would take as long keep their places."""
+        items.sort(key=lambda item: self.order.key(self.file, item.nodeid))
+
+    def pytest_runtest_logreport(self, report) -> None:
+        """Add up the phases of a test."""
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+
+    def pytest_sessionfinish(self) -> None:
+        """Write the times."""
+        self.times.write_text(json.dumps(self.seconds), encoding="utf-8")
+
+
 class Copy:
     """A copy of the tree in which errors are planted; the tree itself is never changed."""
 
     def __init__(self, folder: Path):
         self.tree, self.packages = folder / "tree", folder / "packages"
+        self.log, self.times, self.order = folder / "log", folder / "times.json", Order()
         self._time = int(time.time()) - 1_000_000
         self.tree.mkdir()
         for name in COPIED:
@@ -239,12 +291,26 @@ class Copy:
         self._time += 1
         os.utime(path, (self._time, self._time))
 
-    def test(self, arguments: tuple[str, ...], seconds: float, log: Path) -> tuple[str, float]:
+    def learn(self, arguments: tuple[str, ...]) -> float:
+        """Run tests without an error, and keep the time of each; seconds of all.
+
+        Raises
+        ------
+        SystemExit
+            A test fails without an error.
+        """
+        verdict, seconds = self.test(arguments, "", 3600)
+        if verdict != SURVIVED:
+            sys.exit(f"mutants: error: {' '.join(arguments)} must pass without an error:\n{self.log.read_text()}")
+        self.order.seconds |= json.loads(self.times.read_text(encoding="utf-8"))
+        return seconds
+
+    def test(self, arguments: tuple[str, ...], file: str, seconds: float) -> tuple[str, float]:
         """Run tests in a child of this process, which has imported the large packages; verdict and seconds."""
         began = time.monotonic()
         child = os.fork()
         if child == 0:
-            self._run_tests(arguments, log)
+            self._run_tests(arguments, file)
         while True:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
@@ -257,12 +323,12 @@ class Copy:
                 return HANGS, time.monotonic() - began
             time.sleep(0.02)
 
-    def _run_tests(self, arguments: tuple[str, ...], log: Path) -> None:
+    def _run_tests(self, arguments: tuple[str, ...], file: str) -> None:
         """Become a process that runs pytest and ends."""
         code = 99
         try:
             os.setpgid(0, 0)
-            output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            output = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.chdir(self.tree)
@@ -274,7 +340,10 @@ class Copy:
             os.environ["TMPDIR"] = tempfile.tempdir = str(self.packages.parent)
             import pytest
 
-            code = int(pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *arguments]))
+            plugin = OrderPlugin(self.order, file, self.times)
+            # Packages that were imported before this run keep their assertions as they are.
+            quiet = ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+            code = int(pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *quiet, *arguments], [plugin]))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -285,6 +354,7 @@ class Copy:
 def preload() -> None:
     """Import what tests import and no error changes, once for all runs."""
     import amaranth.sim  # noqa: F401
+    import hypothesis.extra.numpy  # noqa: F401
     import numpy  # noqa: F401
     import pytest  # noqa: F401
 
@@ -301,32 +371,52 @@ def chosen(args: argparse.Namespace) -> list[Mutant]:
 
 
 def run(mutants: list[Mutant], results_file: Path) -> list[dict]:
-    """Run every error's tests, and keep the results in a file as they come."""
+    """Run every error's tests, and keep the results in a file as they come.
+
+    Errors that tests noticed before, as the file says, are not planted again while their sources are the same.
+    """
     preload()
     results: list[dict] = []
+    known = _noticed(results_file)
     with tempfile.TemporaryDirectory(prefix="chessrnn-mutants-") as folder:
-        copy, log = Copy(Path(folder)), Path(folder) / "log"
+        copy = Copy(Path(folder))
         times: dict[tuple[str, ...], float] = {}
         for number, mutant in enumerate(mutants, 1):
+            # Of the copy, as the tree may be edited in the meantime.
+            source = (copy.tree / mutant.file).read_text(encoding="utf-8")
+            digest = mutant.digest(source)
+            if digest in known:
+                results.append(known[digest])
+                continue
             if mutant.tests not in times:
-                verdict, times[mutant.tests] = copy.test(mutant.tests, 3600, log)
-                if verdict != SURVIVED:
-                    sys.exit(f"mutants: error: {' '.join(mutant.tests)} must pass without an error:\n{log.read_text()}")
-            source = (ROOT / mutant.file).read_text(encoding="utf-8")
+                times[mutant.tests] = copy.learn(mutant.tests)
             copy.write(mutant.file, mutant.applied(source))
-            verdict, seconds = copy.test(mutant.tests, max(LEAST_SECONDS, PATIENCE * times[mutant.tests]), log)
+            limit = max(LEAST_SECONDS, PATIENCE * times[mutant.tests])
+            verdict, seconds = copy.test(mutant.tests, mutant.file, limit)
             copy.write(mutant.file, source)
-            noticed = re.search(r"^(?:FAILED|ERROR) (\S+)", log.read_text(errors="replace"), re.MULTILINE)
+            text = copy.log.read_text(errors="replace")
+            noticed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.MULTILINE)
+            test = noticed[1] if noticed else ""
+            copy.order.note(mutant.file, test)
             results.append(
                 {
                     "name": mutant.name, "file": mutant.file, "verdict": verdict, "seconds": round(seconds, 1),
-                    "test": noticed[1] if noticed else "", "why": mutant.why, "equivalent": mutant.equivalent,
+                    "test": test, "why": mutant.why, "equivalent": mutant.equivalent, "digest": digest,
                 }
             )  # fmt: skip
             print(f"{number}/{len(mutants)}  {verdict}  {seconds:.0f} s  {mutant.name}", file=sys.stderr, flush=True)
             results_file.parent.mkdir(parents=True, exist_ok=True)
             results_file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     return results
+
+
+def _noticed(results_file: Path) -> dict[str, dict]:
+    """Results of an earlier run for errors that tests noticed, by their digests."""
+    try:
+        results = json.loads(results_file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {result["digest"]: result for result in results if result["verdict"] in (KILLED, HANGS)}
 
 
 def table(results: list[dict]) -> str:
