@@ -27,6 +27,7 @@ from chessrnn.sim.plain_path import plain_folder, plain_path
 from chessrnn.sim.recorded_run import RecordedRun, write_record
 from chessrnn.sim.scenarios import Scenario
 from chessrnn.sim.stalls import NONE, StallPattern
+from chessrnn.sim.tool_versions import check_version
 
 SIMULATORS = ("verilator", "icarus")
 BENCH = "chessrnn.sim.tb_accelerator"
@@ -408,6 +409,7 @@ def environment(simulator: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:
+        check_version("verilator" if simulator == "verilator" else "iverilog")
         yield
     finally:
         for name, value in before.items():
