@@ -29,8 +29,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # The share of the errors that tests must notice; those that change nothing at all do not count.
 GOAL = 0.95
-# A run that takes so many times as long as without the error hangs, which is noticed as well.
-PATIENCE, LEAST_SECONDS = 10, 60.0
+# Tests that take longer hang, which is noticed as well.
+HANG_SECONDS = 900.0
 KILLED, HANGS, SURVIVED, BROKEN = "killed", "hangs", "survived", "broken"
 # Packages of which the copy consists, and their names in the package chessrnn.
 PACKAGES = ("constraints", "hdl", "model", "scripts", "sim")
@@ -224,7 +224,7 @@ class Order:
     Attributes
     ----------
     seconds : dict
-        Time of each test, by its name, from the run without an error.
+        Time of each test that passed before, by its name.
     noticed : dict
         By source, how often each test noticed an error there.
     """
@@ -244,7 +244,7 @@ class Order:
 
 
 class OrderPlugin:
-    """Plugin of pytest that sorts the tests, and writes the time of each into a file."""
+    """Plugin of pytest that sorts the tests, and writes the time of each that passes into a file."""
 
     def __init__(self, order: Order, file: str, times: Path):
         self.order, self.file, self.times = order, file, times
@@ -255,8 +255,9 @@ class OrderPlugin:
         items.sort(key=lambda item: self.order.key(self.file, item.nodeid))
 
     def pytest_runtest_logreport(self, report) -> None:
-        """Add up the phases of a test."""
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+        """Keep the time of a test."""
+        if report.when == "call" and report.passed:
+            self.seconds[report.nodeid] = report.duration
 
     def pytest_sessionfinish(self) -> None:
         """Write the times."""
@@ -269,6 +270,7 @@ class Copy:
     def __init__(self, folder: Path):
         self.tree, self.packages = folder / "tree", folder / "packages"
         self.log, self.times, self.order = folder / "log", folder / "times.json", Order()
+        self.passing: set[str] = set()
         self._time = int(time.time()) - 1_000_000
         self.tree.mkdir()
         for name in COPIED:
@@ -291,21 +293,22 @@ class Copy:
         self._time += 1
         os.utime(path, (self._time, self._time))
 
-    def learn(self, arguments: tuple[str, ...]) -> float:
-        """Run tests without an error, and keep the time of each; seconds of all.
+    def require_passing(self, test: str) -> None:
+        """Run one test, or collect those of a file, without an error; each is run once.
 
         Raises
         ------
         SystemExit
-            A test fails without an error.
+            It fails, so that it says nothing about errors.
         """
-        verdict, seconds = self.test(arguments, "", 3600)
+        if test in self.passing:
+            return
+        verdict, _ = self.test((test,) if "::" in test else (test, "--collect-only"), "", HANG_SECONDS)
         if verdict != SURVIVED:
-            sys.exit(f"mutants: error: {' '.join(arguments)} must pass without an error:\n{self.log.read_text()}")
-        self.order.seconds |= json.loads(self.times.read_text(encoding="utf-8"))
-        return seconds
+            sys.exit(f"mutants: error: {test} must pass without an error:\n{self.log.read_text(errors='replace')}")
+        self.passing.add(test)
 
-    def test(self, arguments: tuple[str, ...], file: str, seconds: float) -> tuple[str, float]:
+    def test(self, arguments: tuple[str, ...], file: str, seconds: float = HANG_SECONDS) -> tuple[str, float]:
         """Run tests in a child of this process, which has imported the large packages; verdict and seconds."""
         began = time.monotonic()
         child = os.fork()
@@ -315,6 +318,8 @@ class Copy:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 code = os.waitstatus_to_exitcode(status)
+                if self.times.exists():
+                    self.order.seconds |= json.loads(self.times.read_text(encoding="utf-8"))
                 verdict = {0: SURVIVED, 1: KILLED}.get(code, KILLED if code == 2 or code < 0 else BROKEN)
                 return verdict, time.monotonic() - began
             if time.monotonic() - began > seconds:
@@ -380,7 +385,6 @@ def run(mutants: list[Mutant], results_file: Path) -> list[dict]:
     known = _noticed(results_file)
     with tempfile.TemporaryDirectory(prefix="chessrnn-mutants-") as folder:
         copy = Copy(Path(folder))
-        times: dict[tuple[str, ...], float] = {}
         for number, mutant in enumerate(mutants, 1):
             # Of the copy, as the tree may be edited in the meantime.
             source = (copy.tree / mutant.file).read_text(encoding="utf-8")
@@ -388,16 +392,15 @@ def run(mutants: list[Mutant], results_file: Path) -> list[dict]:
             if digest in known:
                 results.append(known[digest])
                 continue
-            if mutant.tests not in times:
-                times[mutant.tests] = copy.learn(mutant.tests)
             copy.write(mutant.file, mutant.applied(source))
-            limit = max(LEAST_SECONDS, PATIENCE * times[mutant.tests])
-            verdict, seconds = copy.test(mutant.tests, mutant.file, limit)
+            verdict, seconds = copy.test(mutant.tests, mutant.file)
             copy.write(mutant.file, source)
             text = copy.log.read_text(errors="replace")
             noticed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.MULTILINE)
             test = noticed[1] if noticed else ""
-            copy.order.note(mutant.file, test)
+            if test:
+                copy.order.note(mutant.file, test)
+                copy.require_passing(test)
             results.append(
                 {
                     "name": mutant.name, "file": mutant.file, "verdict": verdict, "seconds": round(seconds, 1),
