@@ -100,7 +100,7 @@ train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evalua
 accuracy: .venv/.train .venv/.plot $(CLUSTER) ## what compression costs (TEXT=file FSDD=folder CMUDICT=file ARGS=--quick)
 	@$(RUN) -m chessrnn accuracy $(if $(TEXT),--text '$(TEXT)') $(if $(FSDD),--fsdd '$(FSDD)') $(if $(CMUDICT),--cmudict '$(CMUDICT)') $(JOBS) $(ARGS)
 
-fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx3s_85f, ecpix5_45f, ice40_hx8k_b_evn, icebreaker)
+fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx3s_85f, icebreaker, tang_nano_9k, ... or my_board.toml)
 	@$(RUN) -m chessrnn fpga --board $(BOARD) $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 xilinx: .venv/.fpga ## LUT, FF, BRAM, DSP of 7-series and UltraScale+ parts (CONFIG, SET)

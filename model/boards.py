@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from chessrnn.model.errors import require
-
 
 @dataclass(frozen=True)
 class FpgaPart:
@@ -14,7 +12,7 @@ class FpgaPart:
     name : str
         Name of the part.
     family : str
-        ``"ecp5"`` or ``"ice40"``.
+        ``"ecp5"``, ``"ice40"``, ``"gowin"`` or ``"machxo2"``.
     luts, ffs : int
         Numbers of four-input LUTs and of flip-flops.
     brams, dsps : int
@@ -37,15 +35,62 @@ class FpgaPart:
 
 ECP5_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
 ICE40_SHAPES = ((2048, 2), (1024, 4), (512, 8), (256, 16))
+GOWIN_SHAPES = ((16384, 1), (8192, 2), (4096, 4), (2048, 9), (1024, 18), (512, 36))
+MACHXO2_SHAPES = ((8192, 1), (4096, 2), (2048, 4), (1024, 9), (512, 18))
+# Name, LUTs (as many as flip-flops), block RAMs and multipliers of the ECP5's sizes, and the letters of its variants.
+ECP5_SIZES = (("12F", 24288, 56, 28), ("25F", 24288, 56, 28), ("45F", 43848, 108, 72), ("85F", 83640, 208, 156))
+ECP5_VARIANTS = ("LFE5U", "LFE5UM", "LFE5UM5G")
 PARTS = {
     part.name: part
     for part in (
-        FpgaPart("LFE5U-85F", "ecp5", 83640, 83640, 208, 156, ECP5_SHAPES, 18),
-        FpgaPart("LFE5UM5G-45F", "ecp5", 43848, 43848, 108, 72, ECP5_SHAPES, 18),
+        *(
+            FpgaPart(f"{variant}-{size}", "ecp5", luts, luts, brams, dsps, ECP5_SHAPES, 18)
+            for variant in ECP5_VARIANTS
+            for size, luts, brams, dsps in ECP5_SIZES
+            if variant == "LFE5U" or size != "12F"
+        ),
+        FpgaPart("iCE40HX1K", "ice40", 1280, 1280, 16, 0, ICE40_SHAPES, 0),
+        FpgaPart("iCE40HX4K", "ice40", 7680, 7680, 32, 0, ICE40_SHAPES, 0),
         FpgaPart("iCE40HX8K", "ice40", 7680, 7680, 32, 0, ICE40_SHAPES, 0),
+        FpgaPart("iCE40LP8K", "ice40", 7680, 7680, 32, 0, ICE40_SHAPES, 0),
         FpgaPart("iCE40UP5K", "ice40", 5280, 5280, 30, 8, ICE40_SHAPES, 16),
+        FpgaPart("GW1N-9C", "gowin", 8640, 6480, 26, 20, GOWIN_SHAPES, 18),
+        FpgaPart("GW1NR-9C", "gowin", 8640, 6480, 26, 20, GOWIN_SHAPES, 18),
+        FpgaPart("GW2A-18C", "gowin", 20736, 15552, 46, 48, GOWIN_SHAPES, 18),
+        FpgaPart("GW2AR-18C", "gowin", 20736, 15552, 46, 48, GOWIN_SHAPES, 18),
+        FpgaPart("LCMXO2-7000HC", "machxo2", 6864, 6864, 26, 0, MACHXO2_SHAPES, 0),
+        FpgaPart("LCMXO2-7000HE", "machxo2", 6864, 6864, 26, 0, MACHXO2_SHAPES, 0),
+        FpgaPart("LCMXO3LF-6900C", "machxo2", 6864, 6864, 26, 0, MACHXO2_SHAPES, 0),
+        FpgaPart("LCMXO3LF-9400C", "machxo2", 9400, 9400, 48, 0, MACHXO2_SHAPES, 0),
     )
 }
+
+
+@dataclass(frozen=True)
+class BoardPins:
+    """The pins that a board connects to its FPGA, for a board that amaranth-boards does not have.
+
+    Attributes
+    ----------
+    package : str
+        Package of the FPGA; for Gowin the whole part number, such as ``"GW1NR-LV9QN88PC6/I5"``.
+    speed : str
+        Speed grade, for families whose tools ask for one.
+    clock, rx, tx : str
+        Pins of the oscillator and of the serial line, as the FPGA sees it.
+    led : str or None
+        Pin of an LED that lights up when it is driven high.
+    io_type : str
+        I/O standard of these pins; an empty text takes the usual one of the family, at 3.3 V.
+    """
+
+    package: str
+    speed: str
+    clock: str
+    rx: str
+    tx: str
+    led: str | None
+    io_type: str
 
 
 @dataclass(frozen=True)
@@ -73,7 +118,9 @@ class Board:
     bitstream : str
         Suffix of the file that programs the FPGA.
     platform : str
-        Platform class of the board, as ``module:class`` in amaranth-boards.
+        Platform class of the board, as ``module:class`` in amaranth-boards; empty for a board given by its pins.
+    pins : BoardPins or None
+        Pins of a board that has no platform class.
     """
 
     name: str
@@ -86,7 +133,13 @@ class Board:
     led: str | None
     bitstream: str
     platform: str
+    pins: BoardPins | None = None
 
+
+# What is built for a board that says nothing else: the smallest network that is useful, which fits every part but the
+# smallest.
+DEFAULT_CONFIG = "char64"
+DEFAULT_BAUD = 1_000_000
 
 BOARDS = {
     board.name: board
@@ -107,11 +160,8 @@ BOARDS = {
         Board("icebreaker", PARTS["iCE40UP5K"], 12e6, 12e6, 1_000_000, "char64", {}, "led_g", "bin",
             "amaranth_boards.icebreaker:ICEBreakerPlatform",
         ),
+        Board("tang_nano_9k", PARTS["GW1NR-9C"], 27e6, 27e6, 1_000_000, "char64", {}, "led", "fs",
+            "amaranth_boards.tang_nano_9k:TangNano9kPlatform",
+        ),
     )
 }  # fmt: skip
-
-
-def board(name: str) -> Board:
-    """Data of the board called ``name``."""
-    require(name in BOARDS, "board", f"one of {', '.join(BOARDS)}", name)
-    return BOARDS[name]

@@ -6,7 +6,8 @@ import json
 import sys
 from pathlib import Path
 
-from chessrnn.model.boards import BOARDS, board
+from chessrnn.hdl.device.board_file import board
+from chessrnn.model.boards import BOARDS, PARTS
 from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import design_report
 from chessrnn.model.cost.fit import FIT_BLOCK_SIZES, FIT_WEIGHT_BITS, Measured, largest, remedies
@@ -39,12 +40,13 @@ from chessrnn.sim.fpga_build import (
     Utilisation,
     device_clock,
     emit_netlist,
-    placed_use,
 )
 
 EXAMPLES = """examples:
   chessrnn fpga --board ulx3s_85f
   chessrnn fpga --board icebreaker --json
+  chessrnn fpga --board my_board.toml --clock-mhz 50
+  chessrnn fpga --board amaranth_boards.colorlight_5a75b_r7_0:Colorlight_5A75B_R70Platform
   chessrnn fpga --board ice40_hx8k_b_evn --fit
   chessrnn fpga --netlist --config tiny
   chessrnn fpga --board ecpix5_45f --set architecture.tile_cols=2 --clock-mhz 40"""
@@ -61,7 +63,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser("fpga", __doc__, EXAMPLES)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--board", metavar="BOARD", help=f"one of {', '.join(BOARDS)}")
+    what.add_argument(
+        "--board",
+        metavar="BOARD",
+        help=f"one of {', '.join(BOARDS)}; or a TOML file of your board's pins; or amaranth_boards.module:class",
+    )
+    what.add_argument(
+        "--parts", action="store_true", help="in place of a bitstream list the FPGAs that can be built for"
+    )
     what.add_argument(
         "--netlist",
         action="store_true",
@@ -107,6 +116,8 @@ def config_of(args: argparse.Namespace, default: str, own: dict) -> Config:
 def main(argv: list[str] | None = None) -> int:
     """Build the bitstream, and print its report."""
     args = parse(argv)
+    if args.parts:
+        return list_parts(args.json)
     if args.netlist:
         require(not args.fit, "--fit", "given with --board", "--netlist")
         return netlist(args)
@@ -134,6 +145,21 @@ def main(argv: list[str] | None = None) -> int:
         clock = report["clock"]
         report_problems("fpga", [f"the clock must be at most {clock['max_mhz']} MHz, not {clock['mhz']:g}"])
         return EXIT_MISMATCH
+    return 0
+
+
+def list_parts(as_json: bool) -> int:
+    """Carry out ``--parts``: list the FPGAs and their resources."""
+    parts = [
+        {"part": p.name, "family": p.family, "LUT": p.luts, "FF": p.ffs, "BRAM": p.brams, "DSP": p.dsps}
+        for p in PARTS.values()
+    ]
+    if as_json:
+        print(json.dumps(parts, indent=2))
+        return 0
+    print(f"{'part':<16} {'family':<8} {'LUT':>6} {'FF':>6} {'BRAM':>5} {'DSP':>4}")
+    for part in parts:
+        print("{part:<16} {family:<8} {LUT:>6} {FF:>6} {BRAM:>5} {DSP:>4}".format(**part))
     return 0
 
 
@@ -240,7 +266,7 @@ def report_of(build: BoardBuild, config: Config, placed: dict, bitstream: Path, 
     target, link, schedule, layout = build.board, build.link, Schedule(config), LinkLayout(config)
     maximum = round(device_clock(placed, link.clock_hz), 2)
     interval = schedule.initiation_interval
-    used = Utilisation(placed_use(placed, target.part.family), target.part)
+    used = Utilisation(build.family.placed(placed), target.part)
     return {
         "board": target.name,
         "part": target.part.name,

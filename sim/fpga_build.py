@@ -16,8 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from chessrnn.hdl.device.board_top import BoardTop, Pll, platform_of
+from chessrnn.hdl.device.board_platform import platform_of
+from chessrnn.hdl.device.board_top import BoardTop
 from chessrnn.hdl.device.device import FPGA_MODULE
+from chessrnn.hdl.device.pll import pll_for
 from chessrnn.model.boards import Board
 from chessrnn.model.boards import FpgaPart as Part
 from chessrnn.model.errors import InvalidFileError, MissingToolError, UserError, require
@@ -27,6 +29,7 @@ from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim.build import CONFIG_FILE
 from chessrnn.sim.device_simulation import DEVICE_FILE, device_texts
+from chessrnn.sim.fpga_families import FAMILIES
 from chessrnn.sim.manifest import file_digest
 
 TOP = "top"
@@ -41,26 +44,6 @@ design = ys.Design()
 for command in sys.argv[1:]:
     ys.run_pass(command, design)
 """
-# Resources of the cells that Yosys maps to, by family; cells that are not listed are wiring.
-SYNTHESIS_CELLS = {
-    "ecp5": {
-        "luts": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6},
-        "ffs": {"TRELLIS_FF": 1},
-        "brams": {"DP16KD": 1},
-        "dsps": {"MULT18X18D": 1},
-    },
-    "ice40": {
-        "luts": {"SB_LUT4": 1},
-        "ffs": {},  # counted by prefix, as there are twenty kinds
-        "brams": {"SB_RAM40_4K": 1},
-        "dsps": {"SB_MAC16": 1},
-    },
-}
-# Names of resources in nextpnr's report.  A logic cell of the iCE40 holds a LUT and a flip-flop.
-PLACED_CELLS = {
-    "ecp5": {"luts": "TRELLIS_COMB", "ffs": "TRELLIS_FF", "brams": "DP16KD", "dsps": "MULT18X18D"},
-    "ice40": {"luts": "ICESTORM_LC", "brams": "ICESTORM_RAM", "dsps": "ICESTORM_DSP"},
-}
 RESOURCE_NAMES = {"luts": "LUT", "ffs": "FF", "brams": "BRAM", "dsps": "DSP"}
 
 
@@ -172,17 +155,6 @@ def cell_counts(statistics: Path) -> dict[str, int]:
     return json.loads(text[text.index("{") :])["design"]["num_cells_by_type"]
 
 
-def synthesis_use(cells: dict[str, int], family: str) -> dict[str, int]:
-    """Resources of a synthesized design; the placer needs a few more."""
-    use = {
-        name: sum(count * cells.get(cell, 0) for cell, count in kinds.items())
-        for name, kinds in SYNTHESIS_CELLS[family].items()
-    }
-    if family == "ice40":
-        use["ffs"] = sum(count for cell, count in cells.items() if cell.startswith("SB_DFF"))
-    return use
-
-
 class BoardBuild:
     """Build of one device for one board.
 
@@ -204,6 +176,7 @@ class BoardBuild:
 
     def __init__(self, weights: NetworkWeights, board: Board, link: LinkConfig, folder: Path, seed: int, progress):
         self.weights, self.board, self.link, self.folder = weights, board, link, folder
+        self.family = FAMILIES[board.part.family]
         self.seed, self.progress = seed, progress
         self.seconds: dict[str, float] = {}
 
@@ -211,21 +184,16 @@ class BoardBuild:
 
     def prepare(self) -> None:
         """Write every source of the build."""
-        if self.board.part.family != "ecp5":
-            rule = f"{self.board.input_hz / 1e6:g}, the board's own, as no PLL is built for its part"
-            require(self.link.clock_hz == self.board.input_hz, "--clock-mhz", rule, self.link.clock_hz / 1e6)
-        elif self.link.clock_hz != self.board.input_hz:
-            Pll.for_clocks(self.board.input_hz, self.link.clock_hz)  # rejects a bad clock before anything is written
+        pll_for(self.board, self.link.clock_hz)  # rejects a bad clock before anything is written
         platform = platform_of(self.board)
         texts = device_texts(self.weights, self.link)
         platform.add_file(DEVICE_FILE, texts[DEVICE_FILE])
-        dsp = " -dsp" if self.board.part.family == "ice40" and self.board.part.dsps else ""
         plan = platform.prepare(
             BoardTop(self.board, self.link.clock_hz),
             TOP,
             emit_src=False,
             read_verilog_opts="-defer",
-            synth_opts=dsp.strip(),
+            synth_opts=self.family.synthesis_options if self.board.part.dsps else "",
             nextpnr_opts=f"--seed {self.seed} --router router2 --report {TOP}.placed.json --timing-allow-fail",
         )
         self._commands = [command for command in json.loads(plan.files[f"build_{TOP}.json"])["commands"]]
@@ -237,11 +205,14 @@ class BoardBuild:
                 write_atomic(path, content)
         # The tools do not read the configuration, so a change of it alone needs no new build.
         texts.pop(CONFIG_FILE)
-        self._sources = [*texts, *(name for name in plan.files if name.endswith((".il", ".ys", ".lpf", ".pcf")))]
+        self._sources = [
+            *texts,
+            *(name for name in plan.files if name.endswith((".il", ".ys", ".lpf", ".pcf", ".cst"))),
+        ]
 
     def synthesize(self) -> Utilisation:
         """Synthesize with Yosys: the resources of the design before it is placed."""
-        product, stat = self.folder / f"{TOP}.json", self.folder / f"{TOP}.cells.json"
+        product, stat = self.folder / self._netlist, self.folder / f"{TOP}.cells.json"
         self._stage(
             "synthesis",
             [product, stat],
@@ -250,21 +221,18 @@ class BoardBuild:
                 [f"script {TOP}.ys", f"tee -q -o {stat.name} stat -json"], self.folder / f"{TOP}.rpt", self.folder, note
             ),
         )
-        return Utilisation(synthesis_use(cell_counts(stat), self.board.part.family), self.board.part)
+        return Utilisation(self.family.synthesized(cell_counts(stat)), self.board.part)
 
     def place_and_route(self) -> dict:
         """Place and route with nextpnr, and return its report."""
         command = next(command for command in self._commands if command[0].startswith("nextpnr"))
-        command = [argument for argument in command if argument != "--quiet"]
-        config = "asc" if self.board.part.family == "ice40" else "config"
-        products = [self.folder / f"{TOP}.{config}", self.folder / f"{TOP}.placed.json"]
+        program, *arguments = self.family.placer(command)
+        products = [self.folder / self._placed, self.folder / f"{TOP}.placed.json"]
         self._stage(
             "placement and routing",
             products,
-            self._digest([*self._sources, f"{TOP}.json"], " ".join(command)),
-            lambda note: run_tool(
-                [tool(f"yowasp-{command[0]}"), *command[1:]], self.folder / f"{TOP}.nextpnr.log", self.folder, note
-            ),
+            self._digest([*self._sources, self._netlist], " ".join([program, *arguments])),
+            lambda note: run_tool([tool(program), *arguments], self.folder / f"{TOP}.nextpnr.log", self.folder, note),
         )
         return json.loads(products[1].read_text(encoding="utf-8"))
 
@@ -275,12 +243,22 @@ class BoardBuild:
         self._stage(
             "packing",
             [bitstream],
-            self._digest([f"{TOP}.asc" if self.board.part.family == "ice40" else f"{TOP}.config"]),
+            self._digest([self._placed]),
             lambda note: run_tool(
-                [tool(f"yowasp-{command[0]}"), *command[1:]], self.folder / f"{TOP}.pack.log", self.folder, note
+                [tool(self.family.packer), *command[1:]], self.folder / f"{TOP}.pack.log", self.folder, note
             ),
         )
         return bitstream
+
+    @property
+    def _netlist(self) -> str:
+        """Name of the synthesized design, which the placer reads."""
+        return f"{TOP}.{self.family.netlist_suffix}"
+
+    @property
+    def _placed(self) -> str:
+        """Name of the placed design, which the packer reads."""
+        return f"{TOP}.{self.family.placed_suffix}"
 
     # -- what stages share -------------------------------------------------------------------------------------
 
@@ -309,12 +287,6 @@ class BoardBuild:
         made = {product.name: file_digest(product) for product in products}
         write_atomic(stamp, json.dumps({"digest": digest, "products": made, "seconds": self.seconds[name]}) + "\n")
         self.progress(f"{name}: {seconds:.0f} s")
-
-
-def placed_use(report: dict, family: str) -> dict[str, int]:
-    """Resources of a placed design, from nextpnr's report."""
-    cells = report["utilization"]
-    return {name: cells[cell]["used"] for name, cell in PLACED_CELLS[family].items() if cell in cells}
 
 
 def device_clock(report: dict, clock_hz: float) -> float:

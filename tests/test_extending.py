@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from chessrnn.hdl.cell_lane import LANES
-from chessrnn.hdl.device.board_top import BoardTop, platform_of
-from chessrnn.model.boards import BOARDS, board
+from chessrnn.hdl.device.board_file import board
+from chessrnn.hdl.device.board_platform import platform_of
+from chessrnn.hdl.device.board_top import BoardTop
+from chessrnn.model.boards import BOARDS
 from chessrnn.model.cells import CELLS
 from chessrnn.model.imported import load
 from chessrnn.model.imported.tensor_file import TensorFile

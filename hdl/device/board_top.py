@@ -1,54 +1,15 @@
-"""The top level for a board of amaranth-boards: clock, reset and pins around the device."""
-
-from dataclasses import dataclass
-from importlib import import_module
+"""The top level for a board: clock, reset and pins around the device."""
 
 from amaranth.hdl import ClockDomain, ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal
 from amaranth.lib import io
 
 from chessrnn.hdl.device.device import FPGA_MODULE
+from chessrnn.hdl.device.pll import clock_input, pll_for
 from chessrnn.model.boards import Board
-from chessrnn.model.errors import require
 
 # The reset lasts 2^RESET_BITS cycles after configuration.  Block RAMs of the iCE40 read zeros for some 3 us (icestorm
 # issue 76); this is over ten times as long at 50 MHz.
 RESET_BITS = 11
-PFD_HZ = (10e6, 400e6)
-VCO_HZ = (400e6, 800e6)
-
-
-@dataclass(frozen=True)
-class Pll:
-    """The dividers of an ECP5's PLL (EHXPLLL) whose output is also its feedback.
-
-    output = input · feedback / reference; the oscillator runs at output · post (Lattice FPGA-TN-02200).
-    """
-
-    reference: int
-    feedback: int
-    post: int
-
-    @classmethod
-    def for_clocks(cls, input_hz: float, output_hz: float) -> "Pll":
-        """Find dividers that derive ``output_hz`` from ``input_hz`` to within 1 Hz.
-
-        Raises
-        ------
-        InvalidValueError
-            No dividers yield this frequency.
-        """
-        choices = [
-            cls(reference, feedback, post)
-            for reference in range(1, 129)
-            for feedback in range(1, 81)
-            if abs(input_hz * feedback / reference - output_hz) < 1 and PFD_HZ[0] <= input_hz / reference <= PFD_HZ[1]
-            for post in range(1, 129)
-            if VCO_HZ[0] <= output_hz * post <= VCO_HZ[1]
-        ]
-        rule = f"{input_hz / 1e6:g} MHz times a ratio of small whole numbers"
-        require(bool(choices), "--clock-mhz", rule, output_hz / 1e6)
-        # Prefer a fast phase comparison, then an oscillator in the middle of its range.
-        return min(choices, key=lambda pll: (pll.reference, abs(output_hz * pll.post - 600e6)))
 
 
 class BoardTop(Elaboratable):
@@ -58,25 +19,26 @@ class BoardTop(Elaboratable):
     ----------
     board : Board
     clock_hz : float
-        Clock of the device; if it differs from the board's, an ECP5 derives it with a PLL.
+        Clock of the device in Hz; if it differs from the board's, a PLL derives it.
     """
 
     def __init__(self, board: Board, clock_hz: float):
-        self.board = board
-        self.pll = None if clock_hz == board.input_hz else Pll.for_clocks(board.input_hz, clock_hz)
+        self.board, self.clock_hz = board, clock_hz
+        self.pll = pll_for(board, clock_hz)
 
     def elaborate(self, platform):
         m = Module()
         # The platforms' own domain relies on the registers' values after configuration, but the device needs a reset.
         port = platform.request(platform.default_clk, dir="-")
-        m.submodules.clock_buffer = buffer = io.Buffer(io.Direction.Input, port)
         m.domains.sync = ClockDomain()
         m.domains.start = ClockDomain(reset_less=True)
         locked = Signal()
         if self.pll is None:
-            m.d.comb += [ClockSignal("sync").eq(buffer.i), locked.eq(1)]
+            m.d.comb += [ClockSignal("sync").eq(clock_input(m, port)), locked.eq(1)]
         else:
-            m.submodules.pll = self._ehxplll(self.pll, buffer.i, ClockSignal("sync"), locked)
+            clock = Signal(name="clock")
+            self.pll.connect(m, port, clock, locked)
+            m.d.comb += ClockSignal("sync").eq(clock)
         count, ready = Signal(RESET_BITS), Signal()
         m.d.comb += ClockSignal("start").eq(ClockSignal("sync"))
         with m.If(~locked):
@@ -102,22 +64,3 @@ class BoardTop(Elaboratable):
             m.d.sync += led_register.eq(busy)
             m.d.comb += led.o.eq(led_register)
         return m
-
-    def _ehxplll(self, pll: Pll, clock_in, clock_out, locked) -> Instance:
-        feedback = clock_out
-        return Instance(
-            "EHXPLLL",
-            a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1", a_MFG_GMCREF_SEL="2",
-            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED", p_DPHASE_SOURCE="DISABLED",
-            p_OUTDIVIDER_MUXA="DIVA", p_OUTDIVIDER_MUXB="DIVB", p_OUTDIVIDER_MUXC="DIVC", p_OUTDIVIDER_MUXD="DIVD",
-            p_CLKI_DIV=pll.reference, p_CLKFB_DIV=pll.feedback, p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=pll.post,
-            p_CLKOP_CPHASE=pll.post - 1, p_CLKOP_FPHASE=0, p_FEEDBK_PATH="CLKOP",
-            i_RST=0, i_STDBY=0, i_CLKI=clock_in, i_CLKFB=feedback, i_PHASESEL0=0, i_PHASESEL1=0, i_PHASEDIR=1,
-            i_PHASESTEP=1, i_PHASELOADREG=1, i_PLLWAKESYNC=0, i_ENCLKOP=0, o_CLKOP=clock_out, o_LOCK=locked,
-        )  # fmt: skip
-
-
-def platform_of(board: Board):
-    """Create the platform of a board; a platform object can be built once only."""
-    module, _, name = board.platform.partition(":")
-    return getattr(import_module(module), name)()

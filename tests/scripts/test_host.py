@@ -26,7 +26,8 @@ BAD_FPGA = [
     (["--netlist", "--fit"], "--fit must be given with --board, not '--netlist'"),
     (["--board", "arty"], "board must be one of ulx3s_85f"),
     (["--board", "ulx3s_85f", "--clock-mhz", "33.123"], "--clock-mhz must be 25 MHz times a ratio"),
-    (["--board", "icebreaker", "--clock-mhz", "24"], "--clock-mhz must be 12, the board's own"),
+    (["--board", "icebreaker", "--clock-mhz", "18.001"], "--clock-mhz must be 12 MHz times a ratio"),
+    (["--board", "/nowhere/mine.toml"], "/nowhere/mine.toml must be a readable UTF-8 text file"),
     (["--board", "icebreaker", "--baud", "7000000"], "baud must be within 2 %"),
 ]
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from chessrnn.model.boards import BOARDS, PARTS, board
+from chessrnn.hdl.device.board_file import board
+from chessrnn.model.boards import BOARDS, PARTS
 from chessrnn.model.cost.fit import Measured, block_rams, largest, multiplier_blocks, remedies
 from chessrnn.model.cost.resources import multipliers
 from chessrnn.model.errors import InvalidValueError
