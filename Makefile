@@ -67,8 +67,8 @@ prove: .venv/.synth ## prove properties of the streams for every input (ARGS="--
 fuzz: programs-of-icarus programs-of-verilator .venv/.sim $(CLUSTER) ## N random designs against the reference, 0 LSB and predicted cycles (N, SEED, WORKERS or SCHEDULER)
 	@$(RUN) -m chessrnn fuzz --count $(N) --seed $(SEED) $(JOBS) $(ARGS)
 
-explore: .venv/.plot ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
-	@$(RUN) -m chessrnn explore $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
+explore: .venv/.plot $(CLUSTER) ## Pareto front of latency and area, or the cheapest tile (ARGS="--latency-us 1.71")
+	@$(RUN) -m chessrnn explore $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(foreach setting,$(SET),--set '$(setting)') $(JOBS) $(ARGS)
 
 pearea: .venv/.synth ## gate equivalents of one processing element, every engine (ARGS="--liberty FILE")
 	@$(RUN) -m chessrnn pearea $(ARGS)

@@ -2,19 +2,26 @@
 
 import argparse
 import json
+import shlex
+import sys
 from pathlib import Path
 
 from chessrnn.model.config import ENGINES, Config
 from chessrnn.model.cost.area import PAPER, tera_operations
 from chessrnn.model.cost.explore import DesignPoint, choose, cycle_budget, engines, pareto
-from chessrnn.model.errors import InvalidValueError, shown
+from chessrnn.model.errors import InvalidValueError, MissingToolError, shown
 from chessrnn.model.files import make_folder, require_folder, require_regular_file, write_atomic
+from chessrnn.model.jobs import run_jobs
 from chessrnn.model.progress import Progress
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, count, note, positive
+from chessrnn.scripts.worker_arguments import add_worker_arguments, workers_from
+from chessrnn.sim.report_page.explore_page import write_explore_page
 
 EXAMPLES = """examples:
   chessrnn explore --config lm512 --latency-us 1.71 --clock-mhz 600
-  chessrnn explore --config lm512 --sweep"""
+  chessrnn explore --config lm512 --sweep
+  chessrnn explore --config char128 --block-sizes 4,8,16 --weight-bits 4,8 --workers 4"""
+PAGE = "pareto.html"
 COLUMNS = {
     "engine": "engine",
     "tile": "tile",
@@ -43,11 +50,29 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--sweep", action="store_true", help="draw the Pareto front, as is done without --latency-us and --cycles"
     )
     parser.add_argument(
+        "--block-sizes", type=numbers, metavar="LIST",
+        help="block sizes k on the page of the Pareto fronts, such as 4,8,16; default that of the configuration",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weight-bits", type=numbers, metavar="LIST",
+        help="weight widths on that page, such as 4,8; default that of the configuration",
+    )  # fmt: skip
+    parser.add_argument(
+        "--accuracy", type=Path, default=Path("build/accuracy/accuracy.json"), metavar="FILE",
+        help="report of chessrnn accuracy, whose losses the page shows; default build/accuracy/accuracy.json",
+    )  # fmt: skip
+    add_worker_arguments(parser, "fronts of one block size, weight width and engine")
+    parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="folder of the figures; default build/explore-<name>"
     )
     parser.add_argument("--write-config", type=Path, metavar="FILE", help="write the chosen configuration as JSON")
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
+
+
+def numbers(text: str) -> list[int]:
+    """``argparse`` type of whole numbers from 1 that are separated by commas, each once."""
+    return list(dict.fromkeys(count(part) for part in text.split(",")))
 
 
 def row(point: DesignPoint) -> list[str]:
@@ -138,22 +163,56 @@ def draw(config: Config, fronts: dict[str, list[DesignPoint]], clock_mhz: float,
     plt.close(figure)
 
 
-def _front(config: Config, engine: str) -> list[DesignPoint]:
-    """Pareto front of one engine, with progress on stderr."""
+def front(config: Config, engine: str, shown: bool) -> list[DesignPoint]:
+    """Pareto front of one engine; this may run in a process of its own.  ``shown`` prints its progress on stderr."""
     bar = None
 
     def progress(done: int, total: int) -> None:
         nonlocal bar
-        bar = bar or Progress(total, label=f"engine {engine}", unit="design point")
+        label = f"k = {config.block_size}, {config.quantization.weight_bits} bit, engine {engine}"
+        bar = bar or Progress(total, label=label, unit="design point")
         bar.show(done, "")
 
-    return pareto(config, [engine], progress)
+    return pareto(config, [engine], progress) if shown else pareto(config, [engine])
+
+
+def variants(config: Config, args: argparse.Namespace) -> list[Config]:
+    """The configuration with each block size and weight width of the page, its own first."""
+    own = (config.block_size, config.quantization.weight_bits)
+    sizes, widths = args.block_sizes or [own[0]], args.weight_bits or [own[1]]
+    others = [(k, bits) for k in sizes for bits in widths if (k, bits) != own]
+    smallest = {
+        "architecture.engine": "direct", "architecture.tile_rows": 1, "architecture.tile_cols": 1,
+        "architecture.cell_lanes": None, "architecture.lookahead": None,
+    }  # fmt: skip
+    return [
+        config,
+        *(
+            config.replace({"compression.block_size": k, "quantization.weight_bits": bits, **smallest})
+            for k, bits in others
+        ),
+    ]
 
 
 def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> dict:
-    """Carry out ``--sweep``: write the Pareto front of every engine as JSON and as figures."""
+    """Carry out ``--sweep``: write the Pareto front of every engine as JSON, as figures and as a page."""
+    alone = args.workers == 1 and args.scheduler is None
+    jobs = [
+        (variant, engine, alone)
+        for variant in variants(config, args)
+        for engine in names or engines(variant)
+        if engine in engines(variant)
+    ]
+    bar, ended = Progress(len(jobs), unit="front"), 0
 
-    fronts = {engine: _front(config, engine) for engine in names or engines(config)}
+    def finished(index: int, points: list[DesignPoint]) -> None:
+        nonlocal ended
+        ended += 1
+        if not alone:
+            bar.show(ended, f"{len(points)} design points")
+
+    found = run_jobs(front, jobs, workers_from(args), finished)
+    fronts = {engine: points for (variant, engine, _), points in zip(jobs, found, strict=True) if variant is config}
     folder = args.out or Path("build") / f"explore-{config.name}"
     make_folder(folder)
     report = {
@@ -169,12 +228,21 @@ def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> 
             print(f"engine {engine}: {len(points)} design points on the front of cycles and area")
             print_table(points, [""] * len(points))
         print(f"written: {folder}/pareto.json, pareto.svg, pareto.png")
+    choice = ["--config", args.config, *(word for text in args.settings for word in ("--set", text))]
+    points = [point for points in found for point in points]
+    page = folder / PAGE
+    try:
+        write_explore_page(page, config, points, args.command, choice, args.clock_mhz, Path("build"), args.accuracy)
+        print(f"page: {page}", file=sys.stderr)
+    except MissingToolError as error:
+        note(f"no page is written: {error}")
     return report
 
 
 def main(argv: list[str] | None = None) -> int:
     """Choose a design or draw the front, and print the result."""
     args = parse(argv)
+    args.command = shlex.join(["chessrnn", "explore", *(sys.argv[2:] if argv is None else argv)])
     config = config_from(args)
     names = [args.engine] if args.engine else None
     if args.engine and args.engine not in engines(config):

@@ -1,10 +1,13 @@
-"""Page of a design in a browser: it loads without complaint, its slider works, and everything on it can be read."""
+"""Pages in a browser: they load without complaint, sliders and filters work, and everything on them can be read."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 
+from chessrnn.model.boards import board
+from chessrnn.model.cost.explore import engines, pareto
 from chessrnn.model.presets import preset
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import random_weights
@@ -12,6 +15,7 @@ from chessrnn.sim.build import VERILOG_FILE, emit
 from chessrnn.sim.manifest import file_digest
 from chessrnn.sim.recorded_run import RecordedRun, write_record
 from chessrnn.sim.report_page.board_view import block_label, boards, what_happens
+from chessrnn.sim.report_page.explore_page import may_fit, write_explore_page
 from chessrnn.sim.report_page.render import write_page
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
@@ -137,4 +141,100 @@ def test_everything_can_be_read(browser, design, scheme, width):
     assert ratio >= LEAST_CONTRAST, text
     # Wide tables scroll by themselves, the page does not.
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+# -- the page of an exploration --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory):
+    """Design points of two weight widths, and their page, with a hostile study and a hostile configuration file."""
+    pytest.importorskip("plotly")
+    folder = tmp_path_factory.mktemp("explored")
+    config = preset("tiny")
+    both = [config, config.replace({"quantization.weight_bits": 4})]
+    points = [point for one in both for engine in engines(one) for point in pareto(one, [engine])]
+    row = {"weight_bits": 8, "loss": -1.25, "losses": [-2, -0.5], "loss_unit": "points", "note": HOSTILE}
+    rows = [row | {"block_sizes": [1, 1]}, row | {"block_sizes": [4, 4]}]
+    study = folder / "accuracy.json"
+    study.write_text(json.dumps({"studies": [{"title": HOSTILE, "description": HOSTILE, "rows": rows}]}))
+    path = folder / "pareto.html"
+    write_explore_page(path, config, points, f"explore {HOSTILE}", ["--config", HOSTILE], 600.0, folder, study)
+    return points, path
+
+
+def best_of(points, value):
+    """Design points that no faster one reaches, fastest first."""
+    found = []
+    for point in sorted(points, key=lambda point: (point.cycles, value(point))):
+        if not found or value(point) < value(found[-1]):
+            found.append(point)
+    return found
+
+
+def test_filters_change_what_is_shown(browser, explored):
+    points, path = explored
+    page, complaints = opened(browser, path)
+    area = lambda point: point.area.total_mm2  # noqa: E731
+    count, rows = page.locator("#count"), page.locator("#front tbody tr")
+    best = best_of(points, area)
+    assert count.inner_text() == f"{len(points)} of {len(points)} designs, {len(best)} of them best"
+    assert [int(text.replace(",", "")) for text in page.locator("#front td:nth-child(5)").all_inner_texts()] == [
+        point.cycles for point in best
+    ]
+    # At most so many microseconds, at another clock.
+    page.locator("#clock").fill("100")
+    most = sorted(point.cycles for point in points)[len(points) // 2]
+    page.locator("#latency").fill(str(most / 100))
+    left = [point for point in points if point.cycles <= most]
+    assert count.inner_text().startswith(f"{len(left)} of {len(points)} designs")
+    page.locator("#bits").select_option("4")
+    left = [point for point in left if point.config.quantization.weight_bits == 4]
+    assert count.inner_text() == f"{len(left)} of {len(points)} designs, {len(best_of(left, area))} of them best"
+    # Losses are of 8 bits alone: the others are counted as missing, and named so in the table.
+    page.locator("#upwards").select_option("loss")
+    assert f"{len(left)} of these designs have no such figure" in page.locator("#missing").inner_text()
+    assert rows.count() == 0
+    page.locator("#bits").select_option("8")
+    assert rows.count() == 1
+    assert rows.first.locator("td").last.inner_text().startswith("−1.25 points (−2.00 to −0.50)")
+    # A row is chosen, and its command shown.
+    page.locator("#front button").first.click()
+    command = page.locator("#command").inner_text()
+    assert "architecture.tile_rows=" in command
+    assert HOSTILE in command.replace("'\"'\"'", "'")
+    page.locator("#latency").fill("")
+    page.locator("#upwards").select_option("area_mm2")
+    page.locator("#bits").select_option("")
+    page.locator("#board").select_option("ecpix5_45f")
+    left = [point for point in points if may_fit(point.config, board("ecpix5_45f").part)]
+    assert 0 < len(left) < len(points)
+    assert count.inner_text().startswith(f"{len(left)} of {len(points)} designs")
+    assert [text for text in complaints if not text.startswith("data:")] == []
+    page.close()
+
+
+def test_a_point_shows_its_design_and_no_text_is_injected(browser, explored):
+    _, path = explored
+    page, complaints = opened(browser, path)
+    page.locator("#diagram .points path").first.hover(force=True)
+    shown = page.locator("#diagram .hoverlayer").text_content()
+    for text in ("cycles", "mm²", "--set architecture.engine=", "window.injected = 1"):
+        assert text in shown, text
+    assert page.evaluate("window.injected") is None
+    assert page.locator("img").count() == 0
+    assert [text for text in complaints if not text.startswith("data:")] == []
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_of_designs_can_be_read(browser, explored, scheme, width):
+    page, _ = opened(browser, explored[1], viewport={"width": width, "height": 900}, color_scheme=scheme)
+    ratio, text = page.evaluate(CONTRAST)
+    assert ratio >= LEAST_CONTRAST, text
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for element in page.locator("[role=img], [role=group]").all():
+        assert element.get_attribute("aria-label")
     page.close()
