@@ -1,6 +1,6 @@
 """Stages that prepare operands for the products: blocks of the vector, shared by a tile column, and of weights."""
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Const, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,6 +20,11 @@ def _forms(m: Module, config: Config, block, width: int, platform):
     m.submodules.transform = shared(transform, platform)
     m.d.comb += transform.elements.as_value().eq(block)
     return transform.forms.as_value()
+
+
+def levels_suffix(config: Config) -> str:
+    """The end of the names of modules that depend on the levels of the weights."""
+    return "_half" if config.has_half_levels else ""
 
 
 class OperandStage(wiring.Component):
@@ -69,6 +74,8 @@ class OperandStage(wiring.Component):
 class WeightStage(wiring.Component):
     """Prepares a block of weights: from the word of its bank to the factors of the products.
 
+    With half levels a stored code q means the weight 2·q + 1: a constant bit below each code.
+
     Parameters
     ----------
     config : Config
@@ -94,10 +101,14 @@ class WeightStage(wiring.Component):
     @property
     def module_name(self) -> str:
         c = self.config
-        return f"weight_{c.architecture.engine}_k{c.block_size}_w{c.quantization.weight_bits}"
+        return f"weight_{c.architecture.engine}_k{c.block_size}_w{c.quantization.weight_bits}{levels_suffix(c)}"
 
     def elaborate(self, platform):
         m = Module()
         domain = m.d.sync if self.latency else m.d.comb
-        domain += self.weight.eq(_forms(m, self.config, self.word, self.config.quantization.weight_bits, platform))
+        word, bits = self.word, self.config.quantization.weight_bits
+        if self.config.has_half_levels:
+            codes = (word[bits * place : bits * (place + 1)] for place in range(self.config.block_size))
+            word = Cat(*(Cat(Const(1, 1), code) for code in codes))
+        domain += self.weight.eq(_forms(m, self.config, word, self.config.weight_value_bits, platform))
         return m

@@ -9,7 +9,7 @@ from chessrnn.hdl.arithmetic.multiplier import Multiplier
 from chessrnn.hdl.arithmetic.packing import join, split
 from chessrnn.hdl.arithmetic.requantize import resize
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.operand import WeightStage
+from chessrnn.hdl.operand import WeightStage, levels_suffix
 from chessrnn.model.circulant import circulant_indices
 from chessrnn.model.config import Config
 from chessrnn.model.schedule import adder_tree_latency
@@ -60,7 +60,8 @@ class ProcessingElement(wiring.Component):
     @property
     def module_name(self) -> str:
         c = self.config
-        return f"pe_{c.architecture.engine}_k{c.block_size}_w{c.quantization.weight_bits}_x{c.element_bits}"
+        weights = f"w{c.quantization.weight_bits}{levels_suffix(c)}"
+        return f"pe_{c.architecture.engine}_k{c.block_size}_{weights}_x{c.element_bits}"
 
     def elaborate(self, platform):
         m = Module()

@@ -51,6 +51,7 @@ ARITHMETICS = ("carry_save", "multiplier")
 ACTIVATION_KINDS = ("pwl", "shift")
 WEIGHT_SCALES = ("gate", "row")
 WEIGHT_MEMORIES = ("rom", "ram")
+WEIGHT_LEVELS = ("integer", "half")
 BLOCK_SIZES = (1, 2, 4, 8, 16)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Limit for every quantization point: it keeps the exact sums of the model within 64 bits.
@@ -179,6 +180,11 @@ class QuantizationConfig:
         list for each layer: ``[[7, 7, 7, 7], [5, 6, 5, 6]]``; a multiplexer then selects the rounding of the layer at
         work.  Training and conversion choose the values from the weights.  W_x has ``weight_frac + h.fraction_bits -
         x.fraction_bits`` fraction bits, so that the products with x and with h share one scale.
+    weight_levels : str
+        ``"integer"`` (the default): a weight is its code, from -2^(b-1) to 2^(b-1) - 1.  ``"half"``: a code q means the
+        weight 2·q + 1, an odd integer from -(2^b - 1) to 2^b - 1, so the levels are symmetric and with 2 or 3 bits none
+        is lost: ±1, ±3.  A weight cannot be zero then: cell ``gru``, whose candidate has rows without x or without h,
+        is rejected, and ``architecture.tile_cols`` must divide the block columns of every matrix.
     weight_scale : str
         ``"gate"`` (the default): the exponents of ``weight_frac`` are the only scales of the weights.  ``"row"``: every
         block row of every gate and layer has an unsigned integer m of ``scale_bits`` bits besides, by which its sum,
@@ -211,6 +217,7 @@ class QuantizationConfig:
     h: QFormat = _format("Q1.7")
     weight_bits: int = 8
     weight_frac: GateFractions = (7,)
+    weight_levels: str = "integer"
     weight_scale: str = "gate"
     scale_bits: int = 8
     bias_bits: int = 20
@@ -225,6 +232,8 @@ class QuantizationConfig:
         require(2 <= self.weight_bits <= 8, "quantization.weight_bits", "from 2 to 8", self.weight_bits)
         for frac in itertools.chain(*_rows(self.weight_frac)):
             require(-8 <= frac <= 20, "quantization.weight_frac", "from -8 to 20 for every gate", frac)
+        levels, rule = self.weight_levels, f"one of {', '.join(WEIGHT_LEVELS)}"
+        require(levels in WEIGHT_LEVELS, "quantization.weight_levels", rule, levels)
         scale, rule = self.weight_scale, f"one of {', '.join(WEIGHT_SCALES)}"
         require(scale in WEIGHT_SCALES, "quantization.weight_scale", rule, scale)
         require(4 <= self.scale_bits <= 8, "quantization.scale_bits", "from 4 to 8", self.scale_bits)
@@ -511,8 +520,20 @@ class Config:
             rule += " of the narrowest matrix, the projection included"
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
+        self._validate_levels()
         self._validate_memory()
         _ = self.output_plan  # raises where it is impossible
+
+    def _validate_levels(self):
+        """Check that no weight has to be zero where none can be."""
+        if not self.has_half_levels:
+            return
+        partial = [gate.name for gate in self.cell.gates if not (gate.reads_x and gate.reads_h)]
+        rule = f"integer for cell {self.network.cell}, as {' and '.join(partial)} have zero weights"
+        require(not partial, "quantization.weight_levels", rule, self.quantization.weight_levels)
+        cols, blocks = self.architecture.tile_cols, sorted({part.blocks for part in self.parts})
+        rule = f"a divisor of the block columns ({', '.join(map(str, blocks))}) for quantization.weight_levels half"
+        require(all(count % cols == 0 for count in blocks), "architecture.tile_cols", rule, cols)
 
     def _validate_memory(self):
         """Check that this program can hold the weights of the network, before it takes the memory."""
@@ -769,12 +790,23 @@ class Config:
     @property
     def weight_min(self) -> int:
         """Least integer weight."""
-        return -(1 << (self.quantization.weight_bits - 1))
+        bits = self.quantization.weight_bits
+        return 1 - (1 << bits) if self.has_half_levels else -(1 << (bits - 1))
 
     @property
     def weight_max(self) -> int:
         """Greatest integer weight."""
-        return (1 << (self.quantization.weight_bits - 1)) - 1
+        return (1 << (self.weight_value_bits - 1)) - 1
+
+    @property
+    def has_half_levels(self) -> bool:
+        """Whether every weight is an odd integer, 2·q + 1 for the stored code q."""
+        return self.quantization.weight_levels == "half"
+
+    @property
+    def weight_value_bits(self) -> int:
+        """Width of an integer weight, which is that of its code or with half levels a bit more."""
+        return self.quantization.weight_bits + self.has_half_levels
 
     @property
     def bias_format_min_max(self) -> tuple[int, int]:
@@ -990,6 +1022,8 @@ class Config:
         values = self.to_dict()
         if not self.cell.peepholes:
             del values["quantization"]["peephole"]
+        if not self.has_half_levels:
+            del values["quantization"]["weight_levels"]
         if not self.has_row_scales:
             del values["quantization"]["weight_scale"], values["quantization"]["scale_bits"]
         if self.network.num_layers == 1:

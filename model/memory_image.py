@@ -321,7 +321,9 @@ def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
             for grid, order in zip(grids, orders, strict=True)
             for issue in order
         ]
-        return pack(np.stack(blocks), config.quantization.weight_bits)
+        # With half levels the code of a weight 2·q + 1 is q.  Blocks that only fill the tile are code 0: no result of
+        # theirs is read.
+        return pack(np.stack(blocks) >> config.has_half_levels, config.quantization.weight_bits)
 
     words = {weight_bank_name(r, c): bank(r, c) for r in range(rows) for c in range(cols)}
     words[BIAS_NAME], words[PEEPHOLE_NAME], words[SCALE_NAME] = [], [], []

@@ -171,8 +171,9 @@ class WeightImage:
             The file cannot be written.
         """
         q, bits, tensors = self.config.quantization, {}, {}
-        widths = {"defining": q.weight_bits, "bias": q.bias_bits, "peephole": q.peephole.width,
-                  "projection": q.weight_bits, "scale": q.scale_bits + 1}  # fmt: skip
+        weight_bits = self.config.weight_value_bits
+        widths = {"defining": weight_bits, "bias": q.bias_bits, "peephole": q.peephole.width,
+                  "projection": weight_bits, "scale": q.scale_bits + 1}  # fmt: skip
         for names, layer in zip(layer_tensors(self.config), self.weights.layers, strict=True):
             for name in names:
                 kind = name.rpartition(".")[2]

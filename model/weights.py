@@ -22,7 +22,7 @@ class LayerWeights:
         Configuration of the layer, which gives sizes and formats.
     defining : int64 array (G, ⌈H/k⌉, ⌈X/k⌉ + ⌈H/k⌉, k)
         Defining vectors (first columns) of the circulant blocks, by gate, hidden block and block column, those of x
-        first.  With a projection, the last H is P.
+        first.  With a projection, the last H is P.  With half levels these are the odd weights, not their codes.
     bias : int64 array (G, H)
         Biases at the scale of the accumulator, with H padded to a multiple of k.
     peephole : int64 array (number of peepholes, H) or None
@@ -85,6 +85,10 @@ class LayerWeights:
             outside = values[(values < low) | (values > high)]
             if outside.size:
                 raise InvalidValueError(f"weights.{name} must be from {low} to {high}, not {int(outside.flat[0])}")
+            if c.has_half_levels and name in ("defining", "projection"):
+                even = values[values % 2 == 0]
+                rule = "odd where quantization.weight_levels is half"
+                require(even.size == 0, f"weights.{name}", rule, int(even.flat[0]) if even.size else None)
             values = values.astype(np.int64)
             values.setflags(write=False)
             object.__setattr__(self, name, values)
@@ -198,6 +202,11 @@ def unit_scales(config: Config) -> np.ndarray | None:
     return np.full(shape_of_scales(config), 1 << config.scale_frac, dtype=np.int64) if config.has_row_scales else None
 
 
+def to_levels(config: Config, weights: np.ndarray) -> np.ndarray:
+    """Integers in the range of a weight as weights that exist: with half levels the next odd one after an even one."""
+    return weights | 1 if config.has_half_levels else weights
+
+
 def random_weights(config: Config, rng: np.random.Generator) -> NetworkWeights:
     """Draw weights for tests and timing that keep the pre-activations in the range where σ and tanh vary."""
     weights = join_layers(config, [_random_layer(layer, rng) for layer in layer_configs(config)])
@@ -224,13 +233,16 @@ def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
         # The projected h keeps the magnitude of the output of the cell.
         spread = 2.0**config.quantization.projection_frac / np.sqrt(config.network.hidden_size / 3)
         projection = np.rint(rng.normal(size=(config.num_output_blocks, config.num_hidden_blocks, k)) * spread)
-        projection = np.clip(projection, config.weight_min, config.weight_max).astype(np.int64)
+        projection = to_levels(config, np.clip(projection, config.weight_min, config.weight_max).astype(np.int64))
     scale = None
     if config.has_row_scales:
         scale = rng.integers(1 << config.scale_frac >> 1, config.scale_min_max[1] + 1, size=shape_of_scales(config))
     return LayerWeights(
         config,
-        drop_absent(config, np.clip(defining, config.weight_min, config.weight_max).astype(np.int64)),
+        drop_absent(
+            config,
+            to_levels(config, np.clip(defining, config.weight_min, config.weight_max).astype(np.int64)),
+        ),
         np.clip(bias, low, high).astype(np.int64),
         peephole,
         projection,

@@ -33,6 +33,7 @@ from chessrnn.model.weights import (
     random_inputs,
     random_weights,
     shape_of_scales,
+    to_levels,
 )
 
 # Number of pairs of gates that are tried for each breakpoint of the cell state.
@@ -183,7 +184,7 @@ def at_form_bounds(config: Config, rng: np.random.Generator, lengths: Sequence[i
         blocks, low, high = layer.num_hidden_blocks, layer.weight_min, layer.weight_max
         patterns = [_signed_ends(signs if rng.random() < 0.5 else -signs, low, high) for _ in layer.gates]
         shape = (layer.num_gates, blocks, layer.num_col_blocks, k)
-        defining = np.broadcast_to(np.array(patterns)[:, None, None], shape)
+        defining = to_levels(layer, np.broadcast_to(np.array(patterns)[:, None, None], shape))
         bias = rng.choice(layer.bias_format_min_max, size=(layer.num_gates, blocks * k))
         return _layer(layer, defining, bias, _constant(rng))
 

@@ -1,5 +1,6 @@
 """A scenario: configuration, weights, sequences of x, and the outputs that must follow, with their cycles."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -308,7 +309,7 @@ def random_config(rng: np.random.Generator, max_products: int = MAX_PRODUCTS) ->
         except UserError:
             continue  # Config rejects impossible combinations, so that its relations need no copy here.
         if matvec_multipliers(config) <= max_products:
-            return _with_row_scales(_with_scales_of_layers(config))
+            return _with_half_levels(_with_row_scales(_with_scales_of_layers(config)))
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
 
 
@@ -338,6 +339,17 @@ def _with_row_scales(config: Config) -> Config:
         return config
     try:
         return config.replace({"quantization.weight_scale": "row", "quantization.scale_bits": 4 + hidden_size % 5})
+    except UserError:
+        return config
+
+
+def _with_half_levels(config: Config) -> Config:
+    """The design, in a quarter of the networks with weights of half levels, on a tile that these need."""
+    if (3 * config.network.input_size + config.network.hidden_size) % 4:
+        return config
+    cols = math.gcd(config.architecture.tile_cols, *(part.blocks for part in config.parts))
+    try:
+        return config.replace({"quantization.weight_levels": "half", "architecture.tile_cols": cols})
     except UserError:
         return config
 

@@ -164,15 +164,22 @@ def integer_weights(
     def per_unit(values: np.ndarray) -> np.ndarray:
         return np.pad(values, ((0, 0), (0, padded - values.shape[1])))
 
-    limits = config.weight_min, config.weight_max
-    defining = codes(blocks.w_x, config.input_weight_fracs, *limits), codes(blocks.w_h, config.weight_fracs, *limits)
+    def weight_codes(values: np.ndarray, fracs) -> np.ndarray:
+        least, greatest = config.weight_min, config.weight_max
+        if not config.has_half_levels:
+            return codes(values, fracs, least, greatest)
+        # The nearest odd integer 2·q + 1: q rounds half of the weight less one.
+        one = 2.0 ** -np.array(fracs, dtype=np.float64).reshape(-1, *[1] * (values.ndim - 1))
+        return 2 * codes(values - one, np.array(fracs) - 1, least // 2, greatest // 2) + 1
+
+    defining = weight_codes(blocks.w_x, config.input_weight_fracs), weight_codes(blocks.w_h, config.weight_fracs)
     bias = codes(blocks.bias, config.accumulator_fracs, *config.bias_format_min_max)
     peephole, projection = blocks.peephole, blocks.projection
     if peephole is not None:
         fmt = points.peephole
         peephole = per_unit(codes(peephole, [fmt.fraction_bits] * 3, fmt.min, fmt.max))
     if projection is not None:
-        projection = codes(projection, [points.projection_frac], *limits)
+        projection = weight_codes(projection, [points.projection_frac])
     arrays = np.concatenate(defining, axis=2), per_unit(bias), peephole, projection
     return LayerWeights(config, *arrays, scale=unit_scales(config)), saturated
 

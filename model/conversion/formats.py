@@ -108,7 +108,7 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         matrices = [w.projection for layer in layers for w in layer.weights if w.projection is not None]
         groups = [(defining_vectors(matrix[None], config.block_size), 0) for matrix in matrices]
         fraction_bits = best_fraction_bits(groups, config.quantization.weight_bits, PROJECTION_CANDIDATES)
-        config = config.replace({"quantization.projection_frac": fraction_bits})
+        config = config.replace({"quantization.projection_frac": fraction_bits + config.has_half_levels})
     rows = [hardware_rows(one) for layer in layers for one in directions(layer)]
     if config.cell.peepholes and "quantization.peephole" not in settings:
         weights = np.stack([part.peephole for part in rows if part.peephole is not None])
@@ -124,7 +124,8 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
             for matrix, extra, parts in ((part.w_x, more, sizes[number]), (part.w_h, 0, None)):
                 for group, defining in zip(groups, defining_vectors(matrix, config.block_size, parts), strict=True):
                     group.append((defining, extra))
-        fracs = [best_fraction_bits(group, points.weight_bits, allowed) for group in groups]
+        # Odd integers are as far apart as integers of one fraction bit less.
+        fracs = [best_fraction_bits(group, points.weight_bits, allowed) + config.has_half_levels for group in groups]
         config = config.replace({"quantization.weight_frac": fracs})
     if "quantization.bias_bits" not in settings:
         scales = [2.0 ** np.array(fracs)[:, None] for fracs in config.layer_accumulator_fracs]

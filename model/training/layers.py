@@ -189,6 +189,8 @@ class QuantLayer(nn.Module):
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
         super().__init__()
+        levels = config.quantization.weight_levels
+        require(levels == "integer", "quantization.weight_levels", "integer for training", levels)
         self.config = config
         self.log2_scale: nn.Parameter | None = None
         self.stage = "float"

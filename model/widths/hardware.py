@@ -18,7 +18,7 @@ from functools import lru_cache
 from chessrnn.model.config import Config
 from chessrnn.model.output_plan import WEIGHT_BITS
 from chessrnn.model.widths.forms import accumulator_widths, form_widths, product_ranges
-from chessrnn.model.widths.interval import product_interval, signed_interval
+from chessrnn.model.widths.interval import Interval, product_interval, signed_interval
 from chessrnn.model.widths.sums import (
     DIGIT_BITS,
     RoundedTerms,
@@ -116,17 +116,18 @@ def _direct(config: Config) -> tuple:
 
     A partial result is a dot product over a block, whose range is attained; it may wrap where a whole row is narrower.
     """
-    k, element, weight = config.block_size, config.element_bits, config.quantization.weight_bits
-    dot = products_interval(signed_interval(weight), [(k, signed_interval(element))]).bits
+    k, element, weight = config.block_size, config.element_bits, config.weight_value_bits
+    range_of_weight = Interval(config.weight_min, config.weight_max)
+    dot = products_interval(range_of_weight, [(k, signed_interval(element))]).bits
     total = config.product_sum_bits
     return (element,) * k, (weight,) * k, (min(dot, total),) * k, (total,) * k, k
 
 
 def _fast(config: Config) -> tuple:
     """Operands, weights, partial results, sums and terms of engine ``fast``."""
-    k, element, weight_bits = config.block_size, config.element_bits, config.quantization.weight_bits
+    k, element, weight_bits = config.block_size, config.element_bits, config.weight_value_bits
     x_bits, h_bits = config.quantization.x.width, config.quantization.h.width
-    weight, x, h = (signed_interval(bits) for bits in (weight_bits, x_bits, h_bits))
+    weight, x, h = Interval(config.weight_min, config.weight_max), signed_interval(x_bits), signed_interval(h_bits)
     # The vectors that each part reads: x in its own format, every other one in the format of h.
     columns = {
         tuple((vector.blocks, x if vector.source is None else h) for vector in (part.early, part.late) if vector.blocks)

@@ -171,6 +171,24 @@ def test_layers_with_scales_of_their_own(cell, fracs, settings, rng):
 
 
 @pytest.mark.parametrize(
+    ("cell", "bits", "settings"),
+    [
+        ("rnn", 2, {"architecture.engine": "fast", "architecture.tile_cols": 2}),
+        ("rnn", 3, {"architecture.engine": "direct", "architecture.tile_rows": 2}),
+        pytest.param("lstm", 2, {"network.projection_size": 5, "architecture.tile_rows": 3}, marks=pytest.mark.slow),
+        pytest.param("lstm", 3, {"architecture.engine": "fast", "network.num_layers": 2}, marks=pytest.mark.slow),
+        pytest.param("gru_reset_first", 2, {}, marks=pytest.mark.slow),
+    ],
+)
+def test_half_levels(cell, bits, settings, rng):
+    """Padding that is multiplied by weights which cannot be zero changes nothing."""
+    fields = {"network.cell": cell, "network.input_size": 5, "network.hidden_size": 6, "quantization.weight_frac": 3}
+    fields |= {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.arithmetic": "multiplier"}
+    fields |= {"quantization.weight_levels": "half", "quantization.weight_bits": bits}
+    check(preset("tiny").replace(fields | settings), rng)
+
+
+@pytest.mark.parametrize(
     ("cell", "settings"),
     [
         ("rnn", {"architecture.engine": "fast"}),

@@ -23,6 +23,7 @@ from chessrnn.model.memory_image import MemorySpec, pack
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.activation import activate
 from chessrnn.model.reference.cell_update import STAGED_UPDATES, UPDATES
+from chessrnn.model.weights import to_levels
 from chessrnn.model.widths.hardware import hardware_widths
 from chessrnn.sim.pysim import pump
 
@@ -289,15 +290,29 @@ PIPELINES = [
 @pytest.mark.parametrize("pipeline", range(len(PIPELINES)))
 def test_processing_element(engine, block_size, pipeline, rng):
     config = small_config(block_size=block_size, engine=engine, arithmetic="multiplier", pipeline=PIPELINES[pipeline])
+    check_processing_element(config, rng)
+
+
+@pytest.mark.parametrize("engine", ["direct", "fast"])
+@pytest.mark.parametrize(("block_size", "bits"), [(4, 2), (8, 3)])
+def test_processing_element_with_half_levels(engine, block_size, bits, rng):
+    config = small_config(block_size=block_size, engine=engine, arithmetic="multiplier", weight_bits=bits, tile_cols=1)
+    check_processing_element(config.replace({"quantization.weight_levels": "half"}), rng)
+
+
+def check_processing_element(config, rng):
+    """Compare the partial results of a block with the golden product."""
+    engine, block_size = config.architecture.engine, config.block_size
     element, widths = ProcessingElement(config), hardware_widths(config)
     bits, count = config.quantization.weight_bits, 30
     weights = rng.integers(config.weight_min, config.weight_max + 1, size=(count, block_size))
     vectors = rng.integers(-128, 128, size=(count, block_size))
     weights[0], vectors[0] = config.weight_min, -128
+    weights = to_levels(config, weights)
     forms = np.eye(block_size, dtype=int) if engine == "direct" else bilinear.forward_matrix(block_size)
     operands = vectors @ forms.T
     stimuli = []
-    for t, word in enumerate(pack(weights, bits)):
+    for t, word in enumerate(pack(weights >> config.has_half_levels, bits)):
         # The operand arrives as late as the processing element's own register makes the word.
         values = operands[max(t - element.operand_delay, 0)]
         packed, position = 0, 0

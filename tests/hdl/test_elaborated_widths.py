@@ -54,6 +54,7 @@ FIELDS = {
     "quantization.bias_bits": [8, 32],
     "quantization.weight_scale": ["gate", "row"],
     "quantization.scale_bits": [4, 8],
+    "quantization.weight_levels": ["integer", "half"],
     "quantization.projection_frac": [0, 20],
     "activation.kind": ["pwl", "shift"],
     "shift": ["least", "greatest"],
@@ -72,6 +73,8 @@ TRIES = 150
 def completed(values: dict, rng: np.random.Generator) -> dict:
     """The values with those that only some networks have set to what the others demand."""
     values = dict(values)
+    if values["network.cell"] == "gru":
+        values["quantization.weight_levels"] = "integer"
     if values["network.num_layers"] == 1:
         values["layers"] = "equal"
     if not CELLS[values["network.cell"]].may_be_projected:
@@ -167,6 +170,8 @@ class Demand:
     def __init__(self, config: Config):
         self.config, q = config, config.quantization
         self.weight, self.x, self.h = codes(q.weight_bits), codes(q.x.width), codes(q.h.width)
+        if config.has_half_levels:
+            self.weight = tuple(2 * code + 1 for code in self.weight)
         network = config.network
         # One entry per matrix: numbers of elements with their ranges.
         out = network.projection_size or network.hidden_size
@@ -355,6 +360,7 @@ def test_every_possible_pair_of_corners_is_covered(cover):
     expected = {(("network.cell", cell), ("network.projection_size", 2)) for cell in cells}
     expected |= {(("compression.block_size", 1), ("architecture.engine", "fast"))}
     expected |= {(("network.num_layers", 1), ("layers", "different"))}
+    expected |= {(("network.cell", "gru"), ("quantization.weight_levels", "half"))}
     # Without an integer bit h cannot hold what a projection gives.
     fine = [text for text in FIELDS["quantization.h"] if text.startswith("Q-")]
     expected |= {(("network.projection_size", 2), ("quantization.h", text)) for text in fine}

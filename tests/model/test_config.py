@@ -88,6 +88,11 @@ WRONG = [
         "quantization.weight_frac must be from -8 to 20 for every gate, not 30",
     ),
     (
+        "quantization.weight_levels=odd",
+        InvalidValueError,
+        "quantization.weight_levels must be one of integer, half, not 'odd'",
+    ),
+    (
         "quantization.weight_scale=column",
         InvalidValueError,
         "quantization.weight_scale must be one of gate, row, not 'column'",
@@ -326,3 +331,19 @@ def test_row_scales_are_weights_to_store():
     assert rows.sum_fracs == tuple(frac + 5 for frac in plain.accumulator_fracs)
     assert plain.replace({"quantization.scale_bits": 6}).fingerprint == plain.fingerprint, "it has no meaning there"
     assert len({rows.fingerprint, rows.replace({"quantization.scale_bits": 7}).fingerprint, plain.fingerprint}) == 3
+
+
+def test_half_levels():
+    plain = preset("tiny").replace({"architecture.tile_cols": 1, "quantization.weight_bits": 2})
+    half = plain.replace({"quantization.weight_levels": "half"})
+    assert (half.weight_min, half.weight_max, half.weight_value_bits) == (-3, 3, 3)
+    assert half.weight_bytes == plain.weight_bytes
+    assert half.fingerprint != plain.fingerprint
+    rule = "quantization.weight_levels must be integer for cell gru, as NX and NH have zero weights, not 'half'"
+    with pytest.raises(InvalidValueError, match=rule):
+        half.replace({"network.cell": "gru", "quantization.weight_frac": 7})
+    blocks = half.parts[0].blocks
+    cols = next(count for count in range(2, blocks) if blocks % count)
+    rule = rf"^architecture.tile_cols must be a divisor of the block columns \({blocks}\) for .* half, not {cols}$"
+    with pytest.raises(InvalidValueError, match=rule):
+        half.replace({"architecture.tile_cols": cols})

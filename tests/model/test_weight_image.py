@@ -98,6 +98,23 @@ def test_row_scales_and_scales_of_layers(tmp_path, scale_bits):
         WeightImage.load(path)
 
 
+@pytest.mark.parametrize("bits", [2, 8])
+def test_half_levels(tmp_path, bits):
+    fields = {"quantization.weight_levels": "half", "quantization.weight_bits": bits, "architecture.tile_cols": 1}
+    image, path = make_image(preset("tiny").replace(fields), with_text=False), tmp_path / "image.safetensors"
+    image.save(path)
+    found = WeightImage.load(path, image.config)
+    np.testing.assert_array_equal(found.weights.defining, image.weights.defining)
+    assert (found.weights.defining % 2 == 1).all()
+    tensors, metadata = parts(path)
+    tensors["lstm.defining"].flat[0] = 2
+    path.write_bytes(save(tensors, metadata))
+    with pytest.raises(
+        InvalidFileError, match="weights.defining must be odd where quantization.weight_levels is half, not 2"
+    ):
+        WeightImage.load(path)
+
+
 def test_both_directions_of_every_layer(tmp_path):
     config = preset("tiny").replace({"network.bidirectional": True, "network.num_layers": 2, "network.hidden_size": 10})
     image, path = WeightImage(random_weights(config, np.random.default_rng(1))), tmp_path / "image.safetensors"
