@@ -10,9 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chessrnn.model import circulant
-from chessrnn.model.conversion.convert import convert
+from chessrnn.model.conversion.convert import base_config, convert, integer_weights
 from chessrnn.model.conversion.formats import best_fraction_bits, closest_format, covering_format
-from chessrnn.model.conversion.hardware_rows import hardware_rows, layer_of_rows, one_direction, project_layer
+from chessrnn.model.conversion.hardware_rows import (
+    blocks_of_layer,
+    hardware_rows,
+    layer_of_rows,
+    one_direction,
+    project_layer,
+)
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.float_evaluation import run_layer
@@ -408,3 +414,17 @@ REFUSED = [
 def test_what_does_not_fit_is_refused(arrays, arguments, message, rng):
     with pytest.raises(InvalidValueError, match=message):
         convert([lstm(rng, 8, 8, **arrays)], 4, 8, **arguments)
+
+
+def test_half_levels_are_the_nearest_odd_integers(rng):
+    layer = lstm(rng, 16, 24)
+    fields = {"quantization.weight_levels": "half", "quantization.weight_frac": 6}
+    config = base_config([layer], 8, 3, "half", fields | {"architecture.tile_rows": 1, "architecture.tile_cols": 1})
+    weights, _ = integer_weights(layer, config)
+    real = blocks_of_layer(layer, 8).w_h * 64
+    codes = weights.defining[:, :, config.num_input_blocks :]
+    assert (codes % 2 == 1).all()
+    assert (codes.min(), codes.max()) == (-7, 7)
+    inside = (real > -8) & (real < 8)
+    assert inside.any()
+    assert np.abs(codes - real)[inside].max() <= 1
