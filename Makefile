@@ -21,6 +21,7 @@ SCHEDULER ?=
 BOARD   ?= ulx3s_85f
 PORT    ?=
 MODEL   ?=
+AUDIO   ?=
 
 # Left empty, the first of these that is recent enough makes .venv.
 PYTHON  ?=
@@ -94,6 +95,9 @@ predict: $(if $(findstring --rtl,$(ARGS)),.venv/.sim,.venv/.base) $(if $(findstr
 evaluate-model: .venv/.hybrid $(if $(findstring --rtl,$(ARGS)),.venv/.sim) $(if $(findstring --plot,$(ARGS)),.venv/.plot) ## what a whole ONNX model loses by its recurrent layers' integers (MODEL=file.onnx ARGS="--weights w.safetensors --inputs x.npy")
 	@$(RUN) -m chessrnn evaluate-model '$(MODEL)' $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
+showcase: .venv/.showcase ## compress a public detector of speech, train and measure it: 20 minutes (AUDIO=folder of WAV files, ARGS=--quick)
+	@$(RUN) -m chessrnn showcase $(if $(AUDIO),--audio '$(AUDIO)') $(ARGS)
+
 train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
 	@$(RUN) -m chessrnn train $(OPTIONS)
 
@@ -156,6 +160,9 @@ distclean: clean ## remove .venv as well
 
 .venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.cluster .venv/.docs .venv/.dev: .venv/.%: .venv/.base
 	@$(RUN) scripts/set_up.py packages $*; touch $@
+
+.venv/.showcase: .venv/.train .venv/.hybrid .venv/.plot # the detector's own requirements are gigabytes that nobody runs
+	@$(RUN) scripts/set_up.py alone showcase; touch $@
 
 .venv/.tests: .venv/.base # one installation of all is quicker than one of each
 	@$(RUN) scripts/set_up.py packages $(TEST_EXTRAS); touch $@ $(TEST_EXTRAS:%=.venv/.%)

@@ -5,6 +5,7 @@ it does is reported on stderr, with the elapsed time where it takes long.
 
 usage: set_up.py programs [--install] [--optional] [TOOL ...]   check for the system programs of all tools or of some
        set_up.py packages [EXTRA ...]                           install the project with extras into this Python
+       set_up.py alone PURPOSE                                  install packages without what they require
        set_up.py types                                          link the folders of the package for a type checker
 """
 
@@ -40,6 +41,11 @@ class Program(NamedTuple):
     package: str
     tool: str
 
+
+# Purpose → packages that are installed without their requirements, exact, and whether there is a way on without them.
+# silero-vad (MIT) wants torchaudio for its own code, of which nothing runs; espeakng-loader (with eSpeak NG, GPL 3) is
+# the voice of the showcase, for which there is a substitute.
+ALONE = {"showcase": (("silero-vad==6.2.1", False), ("espeakng-loader==0.2.4", True))}
 
 PROGRAMS = (
     Program("iverilog", "iverilog", "icarus"),
@@ -181,6 +187,16 @@ def set_up_packages(extras):
     return 0 if run_with_clock(label, [*pip, "--editable", f".[{','.join(extras)}]" if extras else "."]) else 1
 
 
+def set_up_alone(purpose):
+    """Install the packages of a purpose without what they require."""
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]
+    results = [
+        run_with_clock(f"installing {requirement}", [*pip, requirement]) or is_optional
+        for requirement, is_optional in ALONE[purpose]
+    ]
+    return 0 if all(results) else 1
+
+
 def link_types():
     """Make ``build/types/chessrnn``, in which the folders of the package lie as it imports them.
 
@@ -209,6 +225,8 @@ def main():
         return set_up_programs(names, "--install" in options, "--optional" in options)
     if step == "packages" and not options:
         return set_up_packages(names)
+    if step == "alone" and not options and len(names) == 1 and names[0] in ALONE:
+        return set_up_alone(names[0])
     if step == "types" and not options and not names:
         return link_types()
     purpose, begin, usage = (__doc__ or "").partition("usage: ")

@@ -1,0 +1,325 @@
+"""Compress a public detector of speech, train it through its frozen layers, and measure what its decisions lose.
+
+The network is the LSTM of Silero VAD (128 inputs, 128 units, 31.25 steps a second).  No labels are needed: the float
+model teaches.  The figures are those of the package's own ONNX file, with the accelerator's integers in place of its
+LSTM, on speakers and noises that training did not hear."""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from chessrnn.model.config import BLOCK_SIZES
+from chessrnn.model.errors import MissingToolError, require
+from chessrnn.model.files import make_folder, require_folder, write_atomic
+from chessrnn.model.progress import Progress, elapsed
+from chessrnn.model.showcase.audio_streams import stream
+from chessrnn.model.showcase.hardware_figures import SMALLEST, hardware_figures
+from chessrnn.model.showcase.noises import HELD_OUT, TRAINING
+from chessrnn.model.showcase.recordings import recorded_voices
+from chessrnn.model.showcase.voices import Voice, espeak_voices, formant_voices
+from chessrnn.scripts.cli import command_parser, note, print_table, seed
+
+EXAMPLES = """examples:
+  chessrnn showcase
+  chessrnn showcase --quick
+  chessrnn showcase --audio recordings/ --speaker '_([a-z]+)_'
+  chessrnn showcase --designs 8:8 8:4
+
+Without --audio, eSpeak NG speaks, or formants where it is not installed.  Every stage leaves a checkpoint in the folder
+of the output: after Ctrl-C the same command continues."""
+DEFAULT_DESIGNS = ("1:8", "2:8", "4:8", "8:8", "4:4", "8:4")
+STEPS_PER_SECOND = 16000 / 512
+SPEAKERS_TRAINED = 2 / 3
+MAX_STREAM_SECONDS = 8.0
+# Utterances of a speaker that are spoken once and used again.
+UTTERANCES = 40
+
+
+class Effort(NamedTuple):
+    """How much is done.
+
+    Attributes
+    ----------
+    trained, measured : int
+        Numbers of streams to train with and to measure with.
+    seconds : float
+        Length of a stream.
+    updates : dict of int to int
+        Updates of the float stage by block size.
+    integer_updates : dict of int to int
+        Updates of the integer stage by width of the weights.
+    """
+
+    trained: int
+    measured: int
+    seconds: float
+    updates: dict[int, int]
+    integer_updates: dict[int, int]
+
+
+FULL = Effort(144, 48, MAX_STREAM_SECONDS, {1: 0, 2: 500, 4: 1000, 8: 2000}, {8: 300, 4: 700})
+QUICK = Effort(24, 12, 4.0, {1: 0, 2: 20, 4: 40, 8: 60}, {8: 10, 4: 20})
+# First learning rates: of the float stage, of the integers behind it, and of integers that have lost little.
+FLOAT_RATE, INTEGER_RATE, DENSE_RATE = 1e-2, 2e-3, 2e-4
+
+
+class Design(NamedTuple):
+    """Block size and width of the weights."""
+
+    block_size: int
+    weight_bits: int
+
+    @property
+    def name(self) -> str:
+        """Name of the design and of its files."""
+        return f"k{self.block_size}w{self.weight_bits}"
+
+
+def design(text: str) -> Design:
+    """``argparse`` type of a design, K:BITS."""
+    try:
+        k, bits = map(int, text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be of the form K:BITS, not {text!r}") from None
+    if k not in BLOCK_SIZES or not 2 <= bits <= 8:
+        raise argparse.ArgumentTypeError(
+            f"must have K of {', '.join(map(str, BLOCK_SIZES))} and 2 to 8 BITS, not {text}"
+        )
+    return Design(k, bits)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = command_parser("showcase", __doc__, EXAMPLES)
+    parser.add_argument("--audio", type=Path, metavar="FOLDER", help="WAV files of speech, a folder for each speaker")
+    parser.add_argument("--speaker", metavar="REGEX", help="group of the files' paths that names the speaker")
+    parser.add_argument(
+        "--designs", nargs="+", type=design, metavar="K:BITS", default=[design(text) for text in DEFAULT_DESIGNS],
+        help=f"block sizes and widths of weights; default {' '.join(DEFAULT_DESIGNS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quick", action="store_true", help="two minutes to see that it works; the figures mean little"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="of sounds and training; default 0")
+    parser.add_argument("--output", type=Path, default=Path("runs/showcase"), metavar="FOLDER")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Make sounds, train every design, measure, and write the page."""
+    args = parse(argv)
+    require(args.speaker is None or args.audio is not None, "--speaker", "left out without --audio", args.speaker)
+    require_folder(args.output)
+    with contextlib.suppress(ImportError):
+        import torch
+
+        torch.set_num_threads(1)
+    try:
+        from chessrnn.model.training.speech_activity import Detector, detector_file
+    except ImportError:
+        raise MissingToolError("torch and onnx must be installed: make showcase") from None
+    path = detector_file()
+    effort = QUICK if args.quick else FULL
+    voices, source = voices_from(args)
+    print(f"speech: {source}, {len({voice.name for voice in voices})} voices", file=sys.stderr)
+    folder = make_folder(args.output)
+    sounds = sounds_from(folder, voices, effort, args.seed, source)
+    detector = Detector(path)
+    with elapsed("features"):
+        features = detector.features(sounds["trained"])
+    calls = calls_of(sounds["measured"])
+    rows: list[dict[str, Any]] = []
+    digest = hashlib.sha256(sounds["trained"].tobytes()).hexdigest()
+    outputs = {}
+    for one in sorted(args.designs):
+        before, after = trained(one, detector, features, folder, effort, digest, args.seed)
+        row, outputs[one.name] = measured(one, path, before, after, calls, folder)
+        rows.append(row)
+        print(f"{one.name}: {row['agreement']:.2f} % equal decisions", file=sys.stderr)
+    report = {
+        "speech": source,
+        "voices_measured": sorted(set(sounds["names"].tolist())),
+        "noises_measured": list(HELD_OUT),
+        "frames_measured": int(calls.shape[0] * calls.shape[1]),
+        "seconds_trained": effort.trained * effort.seconds,
+        "quick": args.quick,
+        "seed": args.seed,
+        "designs": rows,
+    }
+    write_atomic(folder / "results.json", json.dumps(report, indent=2) + "\n")
+    from chessrnn.scripts.showcase_page import write_page
+
+    page = write_page(folder, report, sounds["measured"], outputs)
+    if args.json:
+        print(json.dumps(report, indent=2))
+    else:
+        print_rows(report)
+        print_table([("page", str(page)), ("designs", f"{folder}/NAME.json and .safetensors, for chessrnn verilog")])
+    return 0
+
+
+# -- sounds ------------------------------------------------------------------------------------------------------------
+
+
+def voices_from(args: argparse.Namespace) -> tuple[list[Voice], str]:
+    """Speakers of a folder, of eSpeak NG, or made of formants; and what they are."""
+    rng = np.random.default_rng(args.seed)
+    if args.audio is not None:
+        return recorded_voices(args.audio, args.speaker), f"recordings of {args.audio.name}"
+    try:
+        return espeak_voices(rng), "eSpeak NG"
+    except OSError as error:
+        note(f"{error}: voices are made of formants, and the figures say less")
+        return formant_voices(rng), "formants"
+
+
+def speaker_of(voice: Voice) -> str:
+    """Name the speaker of a voice: the same in every language."""
+    return voice.name if voice.language in ("recorded", "none") else voice.name.partition("-")[0]
+
+
+def sounds_from(folder: Path, voices: Sequence[Voice], effort: Effort, seed: int, source: str) -> dict[str, np.ndarray]:
+    """Make the streams of both parts, or load those that an earlier run of the same arguments made."""
+    names = [voice.name for voice in voices]
+    identity = json.dumps([source, names, effort.trained, effort.measured, effort.seconds, seed])
+    path = folder / f"sounds-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npz"
+    if path.is_file():
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in ("trained", "measured", "names")}
+    speakers = sorted({speaker_of(voice) for voice in voices})
+    np.random.default_rng([seed, 1]).shuffle(speakers)
+    learnt = set(speakers[: round(SPEAKERS_TRAINED * len(speakers))])
+    kept: dict[tuple[str, int], np.ndarray] = {}
+    progress, done = Progress(effort.trained + effort.measured, label="sounds", unit="stream"), 0
+    found: dict[str, np.ndarray] = {}
+    heard: list[str] = []
+    for part, count, kinds in (("trained", effort.trained, TRAINING), ("measured", effort.measured, HELD_OUT)):
+        own = [voice for voice in voices if (speaker_of(voice) in learnt) == (part == "trained")]
+        rng = np.random.default_rng([seed, 2 + (part == "measured")])
+        streams = []
+        for number in range(count):
+            voice = own[number % len(own)]
+
+            def speak(sentence: int, voice=voice) -> np.ndarray:
+                key = voice.name, sentence % UTTERANCES
+                if key not in kept:
+                    kept[key] = voice.speak(key[1])
+                return kept[key]
+
+            streams.append(stream(speak, [kinds[number % len(kinds)]], effort.seconds, rng).astype(np.float32))
+            if part == "measured":
+                heard.append(voice.name)
+            done += 1
+            progress.show(done, "")
+        found[part] = np.stack(streams)
+    found["names"] = np.array(heard)
+    from chessrnn.scripts.input_file import array_bytes
+
+    write_atomic(path, array_bytes(found))
+    return found
+
+
+def calls_of(samples: np.ndarray) -> np.ndarray:
+    """Cut streams (B, N) into the calls of the detector (T, B, 576): 512 samples with the 64 before them."""
+    from chessrnn.model.training.speech_activity import CHUNK, CONTEXT
+
+    chunks = samples.shape[1] // CHUNK
+    padded = np.pad(samples[:, : chunks * CHUNK], ((0, 0), (CONTEXT, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, CONTEXT + CHUNK, axis=1)[:, ::CHUNK]
+    return np.ascontiguousarray(windows.swapaxes(0, 1))
+
+
+# -- designs -----------------------------------------------------------------------------------------------------------
+
+
+def trained(one: Design, detector, features, folder: Path, effort: Effort, digest: str, seed: int):
+    """Compress and train the LSTM; return the integers before and after."""
+    from chessrnn.model.training.detector_training import Lesson, copied_weights, train
+    from chessrnn.model.training.recurrent_modules import LSTM
+
+    k, bits = one
+    calibration = features[:, ::4]
+
+    def compressed(width: int) -> Any:
+        return LSTM.from_dense(detector.lstm, k=k, weight_bits=width, settings=SMALLEST).calibrate(calibration)
+
+    identity = {"sounds": digest, "k": k}
+    lstm = compressed(bits)
+    before = lstm.stage("float").weights()
+    updates = effort.updates.get(k, effort.updates[max(effort.updates)])
+    if updates:
+        # The float stage does not depend on the width of the weights, and is shared.
+        shared, progress = compressed(8), Progress(updates, label=f"k = {k}, float", unit="update")
+        lesson = Lesson("float", updates, FLOAT_RATE, seed=seed)
+        train(shared, detector, features, lesson, folder / f"k{k}-float.pt", identity,
+              lambda done, loss: progress.show(done, f"loss {loss:.3f}"))  # fmt: skip
+        lstm = copied_weights(shared.stage("float"), lstm)
+    updates = effort.integer_updates.get(bits, max(effort.integer_updates.values()))
+    progress = Progress(updates, label=f"k = {k}, {bits} bit", unit="update")
+    lesson = Lesson("quantized", updates, INTEGER_RATE if k > 1 else DENSE_RATE, seed=seed)
+    train(lstm, detector, features, lesson, folder / f"{one.name}-integers.pt", identity,
+          lambda done, loss: progress.show(done, f"loss {loss:.3f}"))  # fmt: skip
+    return before, lstm.weights()
+
+
+def measured(one: Design, path: Path, before, after, calls: np.ndarray, folder: Path):
+    """Measure a design with the package's own file, write its files, and return its row and its outputs."""
+    from dataclasses import replace
+
+    from chessrnn.model.weight_image import WeightImage
+    from chessrnn.whole_model import evaluate_model, hybrid
+
+    figures = {}
+    comparison = None
+    batch = calls.shape[1]
+    state = np.zeros((2, batch, 128), dtype=np.float32)
+    inputs = [{"input": call, "sr": 16000, "state": state} for call in calls]
+    for name, weights in (("untrained", before), ("trained", after)):
+        model = hybrid(path, weights)
+        with elapsed(f"{one.name}, {name}, in onnxruntime"):
+            figures[name], comparison = evaluate_model(model, inputs, feedback={"stateN": "state"}, output="output")
+    assert comparison is not None
+    config = after.config.replace({"name": one.name})
+    result = figures["trained"]
+    row = {
+        "name": one.name,
+        "k": one.block_size,
+        "weight_bits": one.weight_bits,
+        "agreement": result["agreement"],
+        "false_speech": result["false_yes"],
+        "missed_speech": result["missed_yes"],
+        "speech_share": result["float_yes"],
+        "agreement_untrained": figures["untrained"]["agreement"],
+        **hardware_figures(config, STEPS_PER_SECOND),
+    }
+    image = WeightImage(replace(after, config=config), metrics=row, command="chessrnn showcase")
+    image.save(folder / f"{one.name}.safetensors")
+    write_atomic(folder / f"{one.name}.json", config.to_json())
+    return row, comparison
+
+
+def print_rows(report: dict[str, Any]) -> None:
+    """Print the table of all designs."""
+    count, speech = report["frames_measured"], report["speech"]
+    print(f"{count} frames of voices and noises that training did not hear; speech: {speech}")
+    heads = ("k", "bits", "removed %", "equal %", "false %", "missed %", "untrained %", "bytes", "mm2 90nm", "cycles")
+    print("  ".join(heads), " smallest board")
+    for row in report["designs"]:
+        values = (
+            str(row["k"]), str(row["weight_bits"]), f"{row['removed_percent']:.1f}", f"{row['agreement']:.2f}",
+            f"{row['false_speech']:.2f}", f"{row['missed_speech']:.2f}", f"{row['agreement_untrained']:.2f}",
+            str(row["weight_bytes"]), f"{row['area_mm2_90nm']:.3f}", str(row["cycles"]),
+        )  # fmt: skip
+        shown = "  ".join(f"{value:>{len(head)}}" for head, value in zip(heads, values, strict=True))
+        print(shown, "", row["board"] or "none")
+    if report["quick"]:
+        note("--quick trains for seconds: the figures say that everything runs, no more")

@@ -1,0 +1,211 @@
+"""The showcase on a detector of our own with the shape of the public one: its float twin, training, command, page."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from chessrnn.model.errors import UserError
+from chessrnn.model.presets import preset
+from chessrnn.model.showcase.hardware_figures import hardware_figures
+from chessrnn.model.training import detector_training
+from chessrnn.model.training.detector_training import Lesson, copied_weights, train
+from chessrnn.model.training.recurrent_modules import LSTM
+from chessrnn.model.training.speech_activity import Detector, detector_file
+from chessrnn.scripts import showcase
+from chessrnn.scripts.main import main
+
+SIZE, BINS = 128, 129
+
+
+def write_detector(path, rng):
+    """Write the file: input (B, 576), state (2, B, 128) and sr to output (B, 1) and stateN."""
+    constants, nodes = [], []
+
+    def constant(name, values, kind=np.float32):
+        constants.append(numpy_helper.from_array(np.asarray(values, dtype=kind), name))
+        return name
+
+    def draw(name, *shape):
+        return constant(name, rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]) or 1))
+
+    def node(op, inputs, output, **attributes):
+        nodes.append(helper.make_node(op, inputs, [output], **attributes))
+        return output
+
+    x = node("Pad", ["input", constant("pads", [0, 0, 0, 64], np.int64)], "padded", mode="reflect")
+    x = node("Unsqueeze", [x, constant("one", [1], np.int64)], "channel")
+    x = node("Conv", [x, draw("model.stft.forward_basis_buffer", 2 * BINS, 1, 256)], "spectrum", strides=[128])
+    halves = []
+    for number, (first, last) in enumerate(((0, BINS), (BINS, 2 * BINS))):
+        bounds = [constant(f"{name}{number}", [value], np.int64) for name, value in (("first", first), ("last", last))]
+        half = node("Slice", [x, *bounds, "one"], f"half{number}")
+        halves.append(node("Mul", [half, half], f"square{number}"))
+    x = node("Sqrt", [node("Add", halves, "power")], "magnitude")
+    shapes = ((SIZE, BINS, 1), (64, SIZE, 2), (64, 64, 2), (SIZE, 64, 1))
+    for number, (outputs, inputs, stride) in enumerate(shapes):
+        names = [draw(f"model.encoder.{number}.reparam_conv.weight", outputs, inputs, 3),
+                 draw(f"model.encoder.{number}.reparam_conv.bias", outputs)]  # fmt: skip
+        x = node("Conv", [x, *names], f"conv{number}", pads=[1, 1], strides=[stride])
+        x = node("Relu", [x], f"relu{number}")
+    x = node("Transpose", [x], "features", perm=[2, 0, 1])
+    matrices = {name: rng.uniform(-0.2, 0.2, (4 * SIZE, SIZE)) for name in ("weight_ih", "weight_hh")}
+    matrices |= {name: rng.uniform(-0.2, 0.2, 4 * SIZE) for name in ("bias_ih", "bias_hh")}
+    ours = {}
+    for name, values in matrices.items():
+        constant(f"model.decoder.rnn.{name}", values)
+        # torch has the gates I, F, G, O and ONNX I, O, F, C.
+        i, f, g, o = np.split(values, 4)
+        ours[name] = np.concatenate([i, o, f, g])
+    constant("W", ours["weight_ih"][None])
+    constant("R", ours["weight_hh"][None])
+    constant("B", np.concatenate([ours["bias_ih"], ours["bias_hh"]])[None])
+    axis = constant("zero", [0], np.int64)
+    two = constant("two", [2], np.int64)
+    states = [node("Slice", ["state", *part, axis], name)
+              for name, part in (("h0", (axis, "one")), ("c0", ("one", two)))]  # fmt: skip
+    nodes.append(helper.make_node("LSTM", [x, "W", "R", "B", "", *states], ["Y", "h1", "c1"], hidden_size=SIZE))
+    node("Concat", ["h1", "c1"], "stateN", axis=0)
+    x = node("Transpose", [node("Relu", ["h1"], "positive")], "last", perm=[1, 2, 0])
+    draw("model.decoder.decoder.2.weight", 1, SIZE, 1)
+    constant("model.decoder.decoder.2.bias", [0.1])
+    x = node("Conv", [x, "model.decoder.decoder.2.weight", "model.decoder.decoder.2.bias"], "odds")
+    node("Squeeze", [node("Sigmoid", [x], "probability"), two], "output")
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+             for name, shape in (("input", ["B", 576]), ("state", [2, "B", SIZE]))]  # fmt: skip
+    infos.append(helper.make_tensor_value_info("sr", TensorProto.INT64, []))
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("output", "stateN")]
+    graph = helper.make_graph(nodes, "detector", infos, outputs, constants)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path, rng):
+    return write_detector(tmp_path / "detector.onnx", rng)
+
+
+def test_float_twin_equals_the_file(path, rng):
+    samples = rng.uniform(-0.5, 0.5, (3, 5 * 512)).astype(np.float32)
+    detector = Detector(path)
+    with torch.no_grad():
+        found = torch.sigmoid(detector(detector.features(samples)))
+    session, state = onnxruntime.InferenceSession(path.read_bytes()), np.zeros((2, 3, SIZE), dtype=np.float32)
+    for call, wanted in zip(showcase.calls_of(samples), found, strict=True):
+        feeds = {"input": call, "state": state, "sr": np.array(16000)}
+        output, state = session.run(["output", "stateN"], feeds)
+        np.testing.assert_allclose(output[:, 0], wanted, atol=1e-5)
+
+
+def test_other_files_are_refused(path):
+    model = onnx.load(path)
+    next(one for one in model.graph.initializer if one.name == "model.decoder.rnn.bias_hh").name = "other"
+    onnx.save(model, path)
+    with pytest.raises(UserError, match=r"model.decoder.rnn.bias_hh must be a tensor of shape \(512,\) in .*"):
+        Detector(path)
+
+
+def test_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "silero_vad", raising=False)
+    with pytest.raises(UserError, match="silero-vad must be installed: make showcase, or pip install --no-deps"):
+        detector_file()
+    (tmp_path / "silero_vad").mkdir()
+    (tmp_path / "silero_vad" / "__init__.py").write_text("raise RuntimeError")
+    with pytest.raises(UserError, match="silero_vad_16k_op15.onnx must be in the package silero-vad"):
+        detector_file()
+
+
+def test_training_continues_where_it_was_stopped(path, rng, tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr(detector_training, "CHECKPOINT_ROUNDS", 1)
+    detector = Detector(path)
+    features = torch.from_numpy(rng.uniform(0, 1, (2, 2, SIZE))).float()
+    lesson = Lesson("float", 4, 1e-2, batch=2, segment=1)
+
+    def trained(checkpoint, stop=None):
+        lstm = LSTM.from_dense(detector.lstm, k=8, weight_bits=8).calibrate(features)
+
+        def show(done, loss):
+            if done == stop:
+                raise KeyboardInterrupt
+
+        train(lstm, detector, features, lesson, tmp_path / checkpoint, {"k": 8}, show)
+        return lstm.weights()
+
+    whole = trained("whole.pt")
+    with pytest.raises(KeyboardInterrupt):
+        trained("stopped.pt", stop=3)
+    for one, other in zip(whole.layers, trained("stopped.pt").layers, strict=True):
+        np.testing.assert_array_equal(one.defining, other.defining)
+    # Another training does not take the checkpoint.
+    other = lesson._replace(seed=1)
+    assert detector_training._resume(tmp_path / "whole.pt", json.dumps(other._asdict()), None, None, None) == (0, 0)
+
+
+def test_weights_of_another_width_keep_their_formats(path, rng):
+    dense, x = Detector(path).lstm, torch.from_numpy(rng.uniform(0, 1, (4, 4, SIZE))).float()
+    wide, narrow = (LSTM.from_dense(dense, k=8, weight_bits=bits).calibrate(x) for bits in (8, 4))
+    with torch.no_grad():
+        wide.layers[0].bias.add_(1)
+    copied_weights(wide, narrow)
+    torch.testing.assert_close(narrow.layers[0].bias, wide.layers[0].bias)
+    assert narrow.config.quantization.weight_bits == 4
+
+
+def test_hardware_figures():
+    found = hardware_figures(preset("char128").replace(showcase.SMALLEST), 31.25)
+    assert found["removed_percent"] == pytest.approx(96.875)
+    assert found["least_clock_hz"] == found["cycles"] * 31.25
+    assert found["board"] == "ecpix5_45f"
+    assert hardware_figures(preset("lm512"), 1e7)["board"] is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--designs", "3:8"), "--designs must have K of 1, 2, 4, 8, 16 and 2 to 8 BITS, not 3:8"),
+        (("--designs", "8"), "--designs must be of the form K:BITS, not '8'"),
+        (("--speaker", "(a)"), "--speaker must be left out without --audio, not '(a)'"),
+        (("--audio", "none"), "--audio must be a folder of WAV files, not 'none'"),
+    ],
+)
+def test_refusals(options, message, capsys, monkeypatch, path, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("chessrnn.model.training.speech_activity.detector_file", lambda: path)
+    try:
+        status = main(["showcase", *options])
+    except SystemExit as error:
+        status = error.code
+    captured = capsys.readouterr()
+    assert status == 2 and captured.out == ""
+    assert message in captured.err and captured.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_whole_showcase(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("chessrnn.model.training.speech_activity.detector_file", lambda: path)
+    monkeypatch.setattr(showcase, "espeak_voices", lambda rng: (_ for _ in ()).throw(OSError("eSpeak NG is missing")))
+    monkeypatch.setattr(showcase, "QUICK", showcase.Effort(6, 6, 1.0, {1: 0, 8: 2}, {8: 1, 4: 1}))
+    assert main(["showcase", "--quick", "--designs", "1:8", "8:4", "--json"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert "note: eSpeak NG is missing: voices are made of formants" in captured.err
+    assert [row["name"] for row in report["designs"]] == ["k1w8", "k8w4"]
+    assert report["designs"][1]["removed_percent"] == pytest.approx(98.4375)
+    assert report["frames_measured"] == 6 * (16000 // 512)
+    folder = tmp_path / "runs" / "showcase"
+    page = (folder / "index.html").read_text()
+    assert "A quick run" in page and "k8w4" in page
+    files = {path.name for path in folder.iterdir()}
+    assert {"memory.svg", "streams.svg", "results.json", "k8w4.json", "k8w4.safetensors", "k8-float.pt"} <= files
+    # A second run finds everything done.
+    assert main(["showcase", "--quick", "--designs", "1:8", "8:4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == report
