@@ -96,8 +96,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--at-once", action="store_true", help="narrow the weights at once instead of from 8 over 4 to fewer bits"
     )
+    parser.add_argument("--learned-scales", action="store_true", help="train the scales of the integer weights as well")
     parser.add_argument(
-        "--learned-scales", action="store_true", help="train the scales of the integer weights, as powers of two"
+        "--row-scales", action="store_true", help="give every block row of the integer weights a scale of its own"
     )
     parser.add_argument("--quick", action="store_true", help="smoke test of some minutes with a tenth of the updates")
     parser.add_argument(
@@ -229,8 +230,8 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
             study = replace(study, budget=replace(study.budget, learning_rate=args.learning_rate))
         if args.distillation is not None:
             study = replace(study, budget=replace(study.budget, distillation=args.distillation))
-        levers = replace(study.budget, progressive=not args.at_once, learned_scales=args.learned_scales)
-        study = replace(study, budget=levers)
+        recipe = {"learned_scales": args.learned_scales, "row_scales": args.row_scales}
+        study = replace(study, budget=replace(study.budget, progressive=not args.at_once, **recipe))
         limit = study.budget.cell_limit if args.cell_limit is None else args.cell_limit
         every = study.budget.reset_every if args.reset_every is None else args.reset_every
         study = replace(

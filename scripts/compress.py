@@ -103,9 +103,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--at-once", action="store_true", help="narrow the weights at once instead of from 8 over 4 to fewer bits"
     )
-    parser.add_argument(
-        "--learned-scales", action="store_true", help="train the scales of the integer weights, as powers of two"
-    )
+    parser.add_argument("--learned-scales", action="store_true", help="train the scales of the integer weights as well")
     parser.add_argument(
         "--evaluate-every", type=count, default=250, metavar="N", help="updates between validations; default 250"
     )
@@ -167,6 +165,8 @@ def make_stages(args: argparse.Namespace, config, task):
                                    "architecture.cell_lanes": None, "architecture.lookahead": None})  # fmt: skip
     block_sizes = None if sizes == (config.block_size,) * 2 else sizes
     if block_sizes is not None:
+        scale, rule = config.quantization.weight_scale, "gate with block sizes of W_x and W_h apart"
+        require(scale == "gate", "quantization.weight_scale", rule, scale)
         of_output = config.compression.output_block_size
         require(of_output == 1, "compression.output_block_size", "1 with block sizes of W_x and W_h apart", of_output)
         require(args.export is None, "--export", "left out with block sizes of W_x and W_h apart", str(args.export))

@@ -12,11 +12,11 @@ from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.output_layer import OutputLayer
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 from chessrnn.model.training.layers import QuantLayer
-from chessrnn.model.training.quantizers import quantize
+from chessrnn.model.training.quantizers import codes_of, quantize
 from chessrnn.model.training.sequence_model import SequenceModel
 from chessrnn.model.training.sequence_network import SequenceNetwork
 from chessrnn.model.weight_image import TextLayers, WeightImage
-from chessrnn.model.weights import LayerWeights, NetworkWeights, StackWeights, unit_scales
+from chessrnn.model.weights import LayerWeights, NetworkWeights, StackWeights
 
 
 def best_fraction_bits(
@@ -102,16 +102,14 @@ def layer_weights(layer) -> LayerWeights:
     config = layer.config
     low, high = config.weight_min, config.weight_max
     gates = []
-    for gate, (w_x, w_h) in enumerate(zip(layer.weight_x, layer.weight_h, strict=True)):
-        parts = (
-            (w_x.defining, config.input_weight_fracs[gate]),
-            (w_h.defining, config.weight_fracs[gate]),
-        )
-        gates.append(torch.cat([quantize(values, frac, low, high) for values, frac in parts], dim=1))
+    scales = layer.scales(config.input_weight_fracs), layer.scales(config.weight_fracs)
+    for w_x, w_h, scale_x, scale_h in zip(layer.weight_x, layer.weight_h, *scales, strict=True):
+        parts = (w_x.defining, scale_x), (w_h.defining, scale_h)
+        gates.append(torch.cat([codes_of(values, scale[:, None, None], low, high) for values, scale in parts], dim=1))
     defining = torch.stack(gates).long().numpy()
     bias = np.zeros((len(gates), config.num_hidden_blocks * config.block_size), dtype=np.int64)
-    fracs = torch.tensor(config.accumulator_fracs)[:, None]
-    bias[:, : config.network.hidden_size] = quantize(layer.bias, fracs, *config.bias_format_min_max).long().numpy()
+    codes = codes_of(layer.bias, layer.bias_scales(), *config.bias_format_min_max)
+    bias[:, : config.network.hidden_size] = codes.long().numpy()
     peephole = projection = None
     if layer.peephole is not None:
         fmt = config.quantization.peephole
@@ -121,7 +119,9 @@ def layer_weights(layer) -> LayerWeights:
     if layer.projection is not None:
         codes = quantize(layer.projection.defining, config.quantization.projection_frac, low, high)
         projection = codes.long().numpy()
-    return LayerWeights(config, defining, bias, peephole, projection, scale=unit_scales(config))
+    scale = layer.row_scales()
+    scale = None if scale is None else scale.long().numpy()
+    return LayerWeights(config, defining, bias, peephole, projection, scale=scale)
 
 
 def network_weights(network: SequenceNetwork) -> NetworkWeights:

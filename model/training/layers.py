@@ -4,6 +4,7 @@ Integers are carried in floating point as real multiples of an LSB.  That is exa
 mantissa (2^24 LSBs in float32, 2^53 in float64); the layer derives the type from its weights and formats.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeVar, cast
 
@@ -18,8 +19,10 @@ from chessrnn.model.errors import require
 from chessrnn.model.reference.matvec import FLOAT32_EXACT
 from chessrnn.model.training.lstm_recurrence import LstmRecurrence
 from chessrnn.model.training.products import ALGORITHMS, Expanded, from_lanes, product, to_lanes
-from chessrnn.model.training.quantizers import fake_quantize, fake_quantize_to, learned_quantize
+from chessrnn.model.training.quantizers import fake_quantize_to, scaled_quantize
 
+# Candidates for the scale of a block row, from the greatest weight downwards.
+SCALE_CANDIDATES, SCALES_PER_OCTAVE = 24, 6
 STAGES = ("float", "approximate", "quantized")
 SomeModule = TypeVar("SomeModule", bound=nn.Module)
 
@@ -105,7 +108,9 @@ def choose_algorithms(rows: int, cols: int, block_size: int, forward: str = "fas
 
 
 @torch.no_grad()
-def exact_arithmetic(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -> tuple[str, torch.dtype]:
+def exact_arithmetic(
+    config: Config, parts: tuple[torch.Tensor, torch.Tensor], largest_bias: float | None = None
+) -> tuple[str, torch.dtype]:
     """Find the cheapest product algorithm and type that carry the integer sums of these weights exactly.
 
     The direct algorithms form the same sums as the accumulator.  The linear forms of ``fast`` and their combination, in
@@ -115,13 +120,16 @@ def exact_arithmetic(config: Config, parts: tuple[torch.Tensor, torch.Tensor]) -
     ----------
     parts : (4, P, Q, k) each
         Fake-quantized defining vectors of W_x and W_h.
+    largest_bias : float, optional
+        Magnitude of the largest bias in LSBs of the sums; its format bounds it where this is left out.
     """
-    points = config.quantization
-    direct, fast = float((1 << (points.bias_bits - 1)) + (1 << max(config.preact_shifts))), 0.0
+    points, scale_frac = config.quantization, config.scale_frac
+    bias = config.scale_min_max[1] << (points.bias_bits - 1) if largest_bias is None else largest_bias
+    direct, fast = float(bias + (1 << (max(config.preact_shifts) + scale_frac))), 0.0
     fracs = config.input_weight_fracs, config.weight_fracs
     for part, frac, fmt in zip(parts, fracs, (points.x, points.h), strict=True):
         k = part.shape[3]
-        codes = part * torch.exp2(torch.tensor(frac, dtype=part.dtype))[:, None, None, None]
+        codes = part * torch.exp2(torch.tensor(frac, dtype=part.dtype) + scale_frac)[:, None, None, None]
         direct += float(codes.abs().sum(dim=(2, 3)).max()) * -fmt.min
         if k > 1:
             forms = torch.tensor(bilinear.forward_matrix(k), dtype=part.dtype)
@@ -182,9 +190,9 @@ class QuantLayer(nn.Module):
         W_hr (P, H), which follows the cell.
     cell_limit : float or None
         Magnitude at which the cell state of a float LSTM saturates; ``None`` sets no limit.
-    log2_scale : (G,) or None
-        Logarithms of the scales of each gate's weights, once :meth:`learn_scales` was called.  Rounded, they are the
-        negative of the configuration's ``weight_frac``.
+    log2_scale : (G,), (G, P) with scales of block rows, or None
+        Logarithms of the scales of W_h, once :meth:`learn_scales` was called.  Rounded, they are the negative of the
+        configuration's ``weight_frac``; scales of block rows become the nearest ones that the accelerator has.
     """
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
@@ -264,39 +272,99 @@ class QuantLayer(nn.Module):
             for matrix in part:
                 matrix.pull_to_circulant(block_size, share)
 
+    @torch.no_grad()
     def learn_scales(self) -> None:
-        """Let the scales of the weights be trained as well, from the present exponents on.
+        """Make the scales of the weights a parameter, which begins with those that fit the present weights.
 
-        A scale stays a power of two in every forward pass; :meth:`adopt_scales` rounds it to one.
+        Every forward pass rounds them to scales of the accelerator: see :meth:`adopt_scales`.
         """
-        exponents = -torch.tensor(self.config.weight_fracs, dtype=self.bias.dtype)
-        if self.log2_scale is None:
-            self.log2_scale = nn.Parameter(exponents)
+        if self.config.has_row_scales:
+            sizes = self.block_sizes
+            rule = "gate with block sizes of W_x and W_h apart"
+            require(sizes[0] == sizes[1], "quantization.weight_scale", rule, self.config.quantization.weight_scale)
+            first = self._fitted_log2_scales()
         else:
-            self.log2_scale.data.copy_(exponents)
+            first = -torch.tensor(self.config.weight_fracs, dtype=self.bias.dtype)
+        if self.log2_scale is None:
+            self.log2_scale = nn.Parameter(first)
+        else:
+            self.log2_scale.copy_(first)
+
+    def _fitted_log2_scales(self) -> torch.Tensor:
+        """Choose for every block row of W_x and W_h (G, P) the scale with the least squared error of the weights."""
+        config = self.config
+        stacks = [torch.stack([matrix.defining for matrix in part]).double() for part in (self.weight_x, self.weight_h)]
+        # How much finer the scale of W_x is than that of W_h.
+        finer = [2.0 ** (x - h) for x, h in zip(config.input_weight_fracs, config.weight_fracs, strict=True)]
+        ratio = torch.tensor(finer, dtype=torch.float64)[:, None, None, None]
+        largest = torch.maximum((stacks[0] * ratio).abs().amax(dim=(2, 3)), stacks[1].abs().amax(dim=(2, 3)))
+        largest = largest.clamp_min(2.0**-20) / config.weight_max
+        best, least = largest, torch.full_like(largest, torch.inf)
+        for number in range(SCALE_CANDIDATES):
+            scale = largest * 2.0 ** (-number / SCALES_PER_OCTAVE)
+            error = torch.zeros_like(scale)
+            for values, finer_scale in zip(
+                stacks, (scale[:, :, None, None] / ratio, scale[:, :, None, None]), strict=True
+            ):
+                rounded = scaled_quantize(values, finer_scale, config.weight_min, config.weight_max)
+                error += (rounded - values).square().sum(dim=(2, 3))
+            best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
+        return best.log2().to(self.bias.dtype)
 
     @torch.no_grad()
     def adopt_scales(self) -> None:
-        """Round the learned scales to the exponents of the configuration, in the range that it allows."""
+        """Round the scales to those that the accelerator has, and store their exponents in the configuration."""
         if self.log2_scale is None or not self.quantized:
             return
-        allowed = weight_candidates(self.config)
-        self.log2_scale.clamp_(-max(allowed), -min(allowed))
-        fracs = (-torch.floor(self.log2_scale + 0.5)).int().tolist()
-        if fracs != list(self.config.weight_fracs):
-            self.config = self.config.replace({"quantization.weight_frac": fracs})
+        config, allowed = self.config, weight_candidates(self.config)
+        if config.has_row_scales:
+            # The greatest multiplier of a gate is as large as it may be.
+            room = math.log2(config.scale_min_max[1]) - config.scale_frac
+            exact = room - self.log2_scale.amax(dim=1).double()
+            fracs = torch.floor(exact + 1e-9).clamp(min(allowed), max(allowed)).int().tolist()
+        else:
+            self.log2_scale.clamp_(-max(allowed), -min(allowed))
+            fracs = (-torch.floor(self.log2_scale + 0.5)).int().tolist()
+        if fracs != list(config.weight_fracs):
+            self.config = config.replace({"quantization.weight_frac": fracs})
+
+    @torch.no_grad()
+    def row_scales(self) -> torch.Tensor | None:
+        """Compute the multipliers of the block rows (G, P), integers in float64; ``None`` for a layer without them."""
+        config = self.config
+        if not config.has_row_scales:
+            return None
+        if self.log2_scale is None:
+            shape = config.num_gates, config.num_hidden_blocks
+            return torch.full(shape, float(1 << config.scale_frac), dtype=torch.float64)
+        fracs = torch.tensor(config.weight_fracs)[:, None]
+        exact = torch.exp2(self.log2_scale.double() + fracs + config.scale_frac)
+        return torch.floor(exact + 0.5).clamp_(*config.scale_min_max)
+
+    def scales(self, fracs: Sequence[int]) -> torch.Tensor:
+        """Compute the real scales (G, 1), or (G, P) with scales of block rows, of integers with these fraction bits."""
+        exponents = torch.exp2(-torch.tensor(fracs, dtype=torch.float64))[:, None]
+        multipliers = self.row_scales()
+        return exponents if multipliers is None else exponents * multipliers * 2.0**-self.config.scale_frac
+
+    def bias_scales(self) -> torch.Tensor:
+        """Compute the real scales (G, 1), or (G, H) with scales of block rows, of the integers of the biases."""
+        scales = self.scales(self.config.accumulator_fracs)
+        if scales.shape[1] == 1:
+            return scales
+        return scales.repeat_interleave(self.config.block_size, dim=1)[:, : self.config.network.hidden_size]
 
     @torch.no_grad()
     def clamp_parameters(self) -> None:
         """Bring the weights back into the range of their formats: beyond it they would receive no gradient."""
         config, points = self.config, self.config.quantization
-        parts: list[tuple[Sequence[BlockCirculant], Sequence[int]]]
-        parts = [(self.weight_x, config.input_weight_fracs), (self.weight_h, config.weight_fracs)]
+        for matrices, fracs in ((self.weight_x, config.input_weight_fracs), (self.weight_h, config.weight_fracs)):
+            for matrix, scale in zip(matrices, self.scales(fracs), strict=True):
+                scale = scale.to(matrix.defining.dtype)[:, None, None]
+                matrix.defining.clamp_(config.weight_min * scale, config.weight_max * scale)
         if self.projection is not None:
-            parts.append(([self.projection], [points.projection_frac]))
-        for matrices, fracs in parts:
-            for matrix, frac in zip(matrices, fracs, strict=True):
-                matrix.defining.clamp_(config.weight_min * 2.0**-frac, config.weight_max * 2.0**-frac)
+            lsb = 2.0**-points.projection_frac
+            self.projection.defining.clamp_(config.weight_min * lsb, config.weight_max * lsb)
         if self.peephole is not None:
             self.peephole.clamp_(points.peephole.min * points.peephole.lsb, points.peephole.max * points.peephole.lsb)
 
@@ -309,15 +377,14 @@ class QuantLayer(nn.Module):
         ):
             stacked = torch.stack([matrix.defining for matrix in part])
             if self.quantized:
-                fracs = torch.tensor(fracs)[:, None, None, None]
-                limits = config.weight_min, config.weight_max
-                if self.log2_scale is None:
-                    stacked = fake_quantize(stacked, fracs, *limits)
-                else:
-                    stacked = learned_quantize(stacked, self.log2_scale.view(-1, 1, 1, 1), fracs, *limits)
-            elif self.log2_scale is not None:
+                log2_scale = self.log2_scale
+                if log2_scale is not None:
+                    log2_scale = log2_scale.view(len(stacked), -1, 1, 1)
+                scales = self.scales(fracs)[:, :, None, None]
+                stacked = scaled_quantize(stacked, scales, config.weight_min, config.weight_max, log2_scale)
+            elif self.log2_scale is not None and self.log2_scale.requires_grad:
                 # Several processes wait for the gradient of every parameter, even where it is zero.
-                stacked = stacked + 0 * self.log2_scale.view(-1, 1, 1, 1)
+                stacked = stacked + 0 * self.log2_scale.view(len(stacked), -1, 1, 1)
             parts.append(stacked)
         return parts[0], parts[1]
 
@@ -329,8 +396,16 @@ class QuantLayer(nn.Module):
         """Quantize the biases (G, H) as the layer adds them; a layer that is not quantized leaves them as they are."""
         if not self.quantized:
             return self.bias
-        fracs = torch.tensor(self.config.accumulator_fracs)[:, None]
-        return fake_quantize(self.bias, fracs, *self.config.bias_format_min_max)
+        # The product of a bias and the scale of its block row may be wider than the mantissa of float32.
+        bias = self.bias.double() if self.config.has_row_scales else self.bias
+        return scaled_quantize(bias, self.bias_scales(), *self.config.bias_format_min_max)
+
+    def largest_bias(self) -> float | None:
+        """Find the magnitude of the largest bias in LSBs of the sums; ``None`` where its format alone bounds it."""
+        if not self.config.has_row_scales:
+            return None
+        lsbs = torch.exp2(torch.tensor(self.config.sum_fracs, dtype=torch.float64))[:, None]
+        return float((self.bias_codes().detach().abs() * lsbs).max())
 
     def plan(self) -> ForwardPlan:
         """Decide how a forward pass with the present weights is computed; every subclass has its own way."""
@@ -368,7 +443,11 @@ class QuantLstm(QuantLayer):
     def plan(self) -> ForwardPlan:
         """Decide weights, algorithms and type of a forward pass with the present weights."""
         defining = self.defining()
-        name, dtype = exact_arithmetic(self.config, defining) if self.quantized else ("fast", self.bias.dtype)
+        name, dtype = (
+            exact_arithmetic(self.config, defining, self.largest_bias())
+            if self.quantized
+            else ("fast", self.bias.dtype)
+        )
         rows = self.config.network.hidden_size
         sizes = zip((self.config.network.input_size, rows), self.block_sizes, strict=True)
         if self.algorithm is None:

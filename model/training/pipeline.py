@@ -81,7 +81,8 @@ class StageSettings:
         Share of the elements read by the output layer that are set to zero, chosen anew in every update; the recurrence
         itself has no dropout (Zaremba et al. 2014).
     learned_scales : bool
-        Quantized stages only: train the scales of the weights as well, as powers of two.
+        Quantized stages only: train the scales of the weights as well, as powers of two for each gate or, where the
+        configuration has them, as multipliers of block rows.
     seed : int
     """
 
@@ -269,9 +270,14 @@ class StageTrainer:
         elif stage.kind == "quantized":
             self.network.start_quantization(*choose_formats(self.network))
             batch = task.batch(0, self.settings.batch)
-            refine_formats(self.network, lambda: float(task.loss(self.network(batch.inputs)[0], batch)))
-        if self._learns_scales:
-            self.network.layer.learn_scales()
+            if not stage.config.has_row_scales:
+                refine_formats(self.network, lambda: float(task.loss(self.network(batch.inputs)[0], batch)))
+        if self._has_scales:
+            if not stage.config.has_row_scales:
+                self.network.layer.learn_scales()
+            for layer in self.network.layer.layers:
+                assert layer.log2_scale is not None
+                layer.log2_scale.requires_grad_(self.settings.learned_scales)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate, betas=(0.9, 0.99))
         if self.path.is_file():
             self._resume()
@@ -294,9 +300,10 @@ class StageTrainer:
             parameters[name].copy_(value)
 
     @property
-    def _learns_scales(self) -> bool:
+    def _has_scales(self) -> bool:
         """Whether the parameters include the scales of the weights."""
-        return self.stage.kind == "quantized" and self.settings.learned_scales
+        has_some = self.settings.learned_scales or self.stage.config.has_row_scales
+        return self.stage.kind == "quantized" and has_some
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -403,7 +410,7 @@ class StageTrainer:
     def best_network(self) -> SequenceNetwork:
         """Create the network of this stage with the best parameters so far."""
         network = new_network(self.stage, self.task)
-        if self._learns_scales:
+        if self._has_scales:
             network.layer.learn_scales()
         network.load_state_dict(self.best_state or self.network.state_dict())
         network.layer.stage, network.layer.cell_limit = self.stage.kind, self.settings.cell_limit

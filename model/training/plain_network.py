@@ -7,6 +7,7 @@ Nothing here is shared with the trainer of this package except the data, so that
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from chessrnn.model.training.pipeline import DivergedError, compare, is_main_pro
 from chessrnn.model.training.tasks.base import Task
 
 # Module of ``torch.nn`` for each cell that has one, with its further arguments.
-MODULES: dict[str, tuple[type[nn.RNNBase], dict[str, str]]] = {
+MODULES: dict[str, tuple[Any, dict[str, str]]] = {
     "lstm": (nn.LSTM, {}),
     "gru": (nn.GRU, {}),
     "rnn": (nn.RNN, {}),

@@ -31,6 +31,11 @@ def quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: int, h
     return torch.floor(reals.double() * scale + 0.5).clamp_(low, high)
 
 
+def codes_of(reals: torch.Tensor, scale: torch.Tensor, low: int, high: int) -> torch.Tensor:
+    """Quantize real numbers to integer codes of a scale that may be no power of two: see :func:`quantize`."""
+    return torch.floor(reals.double() / scale + 0.5).clamp_(low, high)
+
+
 class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, reals, fraction_bits, low, high):
@@ -49,43 +54,46 @@ def fake_quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: i
     return _FakeQuantize.apply(reals, fraction_bits, low, high)
 
 
-class _LearnedQuantize(torch.autograd.Function):
+class _ScaledQuantize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, reals, log2_scale, fraction_bits, low, high):
-        scale = torch.exp2(-fraction_bits.double())
-        codes = quantize(reals, fraction_bits, low, high)
-        exact = reals.double() / scale
+    def forward(ctx, reals, scale, low, high, log2_scale):
+        exact, codes = reals.double() / scale, codes_of(reals, scale, low, high)
         inside = (exact >= low - 0.5) & (exact < high + 0.5)
-        # How the rounded value follows its scale: by the rounding error inside the range, by the limit outside.
-        slope = torch.where(inside, codes - exact, codes) * scale
-        ctx.shape, ctx.kind = log2_scale.shape, log2_scale.dtype
-        # Without this factor the gradient would grow with the number of weights, and clipping would hold all others.
-        ctx.factor = math.log(2) / math.sqrt(max(1, high) * reals.numel() / log2_scale.numel())
-        ctx.save_for_backward(inside, slope.to(reals.dtype))
+        ctx.has_scale = log2_scale is not None
+        if ctx.has_scale:
+            # How the rounded value follows its scale: by the rounding error inside the range, by the limit outside.
+            slope = torch.where(inside, codes - exact, codes) * scale
+            ctx.shape, ctx.kind = log2_scale.shape, log2_scale.dtype
+            # Without this factor the gradient would grow with the number of weights, and fill the norm of all of them.
+            ctx.factor = math.log(2) / math.sqrt(max(1, high) * reals.numel() / log2_scale.numel())
+            ctx.save_for_backward(inside, slope.to(reals.dtype))
+        else:
+            ctx.save_for_backward(inside)
         return (codes * scale).to(reals.dtype)
 
     @staticmethod
     def backward(ctx, grad):
-        inside, slope = ctx.saved_tensors
-        of_scale = (grad * slope).sum_to_size(ctx.shape).to(ctx.kind) * ctx.factor
-        return grad * inside, of_scale, None, None, None
+        inside, *slope = ctx.saved_tensors
+        of_scale = (grad * slope[0]).sum_to_size(ctx.shape).to(ctx.kind) * ctx.factor if slope else None
+        return grad * inside, None, None, None, of_scale
 
 
-def learned_quantize(
-    reals: torch.Tensor, log2_scale: torch.Tensor, fraction_bits: torch.Tensor, low: int, high: int
+def scaled_quantize(
+    reals: torch.Tensor, scale: torch.Tensor, low: int, high: int, log2_scale: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Round like :func:`fake_quantize`, with a gradient for the scale too (Esser et al. 2020, Jain et al. 2020).
+    """Round to whole multiples of a scale, like :func:`fake_quantize`, whose scales are powers of two.
 
     Parameters
     ----------
     reals : tensor, any shape
-    log2_scale : tensor that broadcasts to ``reals``
-        Logarithm of the scale, which only receives the gradient: its exponent is already rounded in ``fraction_bits``.
-    fraction_bits : integer tensor, of the shape of ``log2_scale``
+    scale : float64 tensor that broadcasts to ``reals``
     low, high : int
         Least and greatest code.
+    log2_scale : tensor of the shape of ``scale``, optional
+        Logarithm of the scale before it was rounded to one that the accelerator has.  It receives the gradient of a
+        learned step size (Esser et al. 2020) or, for powers of two, of a learned threshold (Jain et al. 2020).
     """
-    return _LearnedQuantize.apply(reals, log2_scale, fraction_bits, low, high)
+    return _ScaledQuantize.apply(reals, scale, low, high, log2_scale)
 
 
 def fake_quantize_to(reals: torch.Tensor, fmt: QFormat) -> torch.Tensor:

@@ -107,9 +107,12 @@ class Recurrent(nn.Module):
         self._stage = "float"
         self.config = base_config(self._empty_layers(), k, weight_bits, self.cell, self.settings)
         self.layers = module_list(one_layer(config) for config in layer_configs(self.config))
-        if learned_scales:
+        self._learns = learned_scales
+        if learned_scales or self.config.has_row_scales:
             for layer in self.layers:
                 layer.learn_scales()
+                assert layer.log2_scale is not None
+                layer.log2_scale.requires_grad_(learned_scales)
         if not bias:
             for layer in self.layers:
                 nn.init.zeros_(layer.bias).requires_grad_(False)
@@ -126,7 +129,7 @@ class Recurrent(nn.Module):
     @property
     def learned_scales(self) -> bool:
         """Whether the scales of the weights are trained as well."""
-        return self.layers[0].log2_scale is not None
+        return self._learns
 
     @property
     def nonlinearity(self) -> str:
@@ -234,6 +237,8 @@ class Recurrent(nn.Module):
         In stage ``"quantized"`` they are those of the forward pass; in another, formats are chosen for the present
         weights first, and the module stays as it is.
         """
+        if self._stage != "quantized" and self.config.has_row_scales:
+            return copy.deepcopy(self).stage("quantized").weights()
         config = self.config if self._stage == "quantized" else self._chosen_config(None)
         before = [layer.config for layer in self.layers]
         try:
@@ -256,30 +261,19 @@ class Recurrent(nn.Module):
         self.config = config
         for layer, own in zip(self.layers, layer_configs(config), strict=True):
             layer.config = own
-            if self.learned_scales:
+            if layer.log2_scale is not None:
                 layer.learn_scales()
         if self._stage == "quantized":
             self._clamp()
 
-    @staticmethod
-    @torch.no_grad()
-    def _join_scales(directions: Sequence[QuantLayer]) -> None:
-        """Give both directions of a layer, which share their exponents, the mean of their learned scales."""
-        scales = [layer.log2_scale for layer in directions if layer.log2_scale is not None]
-        if len(scales) > 1:
-            mean = torch.stack(scales).mean(dim=0)
-            for scale in scales:
-                scale.copy_(mean)
-
     def _clamp(self) -> None:
-        """Adopt the learned scales, and bring every weight into the range of its format."""
-        for place in range(0, len(self.layers), self.num_directions):
-            self._join_scales(self.layers[place : place + self.num_directions])
-        for layer in self.layers:
-            layer.adopt_scales()
-            layer.clamp_parameters()
-        if self.learned_scales:
+        """Adopt the scales, and bring every weight into the range of its format."""
+        if self.layers[0].log2_scale is not None:
+            for place in range(0, len(self.layers), self.num_directions):
+                adopt_together(self.layers[place : place + self.num_directions])
             self.config = with_exponents_of(self.config, self.layers[:: self.num_directions])
+        for layer in self.layers:
+            layer.clamp_parameters()
 
     @torch.no_grad()
     def calibrate(self, *batches: torch.Tensor | PackedSequence) -> Self:
@@ -516,8 +510,8 @@ class LSTM(Recurrent):
     settings : dict, optional
         Fields of the configuration by dotted name, which are kept: ``{"architecture.tile_rows": 4}``.
     learned_scales : bool
-        Whether the scales of the weights are trained as well, in stage ``"quantized"``; every forward pass rounds them
-        to powers of two.
+        Whether the scales of the weights are trained as well, in stage ``"quantized"``.  Every forward pass rounds them
+        to powers of two or, with ``{"quantization.weight_scale": "row"}``, to a multiplier for every block row.
 
     Raises
     ------
@@ -586,6 +580,22 @@ class RNN(Recurrent):
     @staticmethod
     def _own_options(dense: nn.Module) -> dict[str, Any]:
         return {"nonlinearity": dense.nonlinearity}
+
+
+@torch.no_grad()
+def adopt_together(directions: Sequence[QuantLayer]) -> None:
+    """Adopt the scales of both directions of a layer, which share their exponents."""
+    scales: list[torch.Tensor] = [layer.log2_scale for layer in directions if layer.log2_scale is not None]
+    if not directions[0].config.has_row_scales:
+        mean = torch.stack(scales).mean(dim=0)
+        for scale in scales:
+            scale.copy_(mean)
+    for layer in directions:
+        layer.adopt_scales()
+    fracs = [min(pair) for pair in zip(*(layer.config.weight_fracs for layer in directions), strict=True)]
+    for layer in directions:
+        if fracs != list(layer.config.weight_fracs):
+            layer.config = layer.config.replace({"quantization.weight_frac": fracs})
 
 
 def run_direction(

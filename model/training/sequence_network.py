@@ -134,6 +134,8 @@ class SequenceNetwork(nn.Module):
     def start_quantization(self, config: Config, output_frac: int = WEIGHT_BITS - 1) -> None:
         """Switch the forward pass to integers with the formats of ``config``."""
         self.layer.config, self.layer.quantized, self.output_frac = config, True, output_frac
+        if config.has_row_scales:
+            self.layer.learn_scales()
         self.clamp_parameters()
 
     @torch.no_grad()

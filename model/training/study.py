@@ -31,8 +31,10 @@ LEVERS = {
     "distilled only": {"distillation": DISTILLATION},
     "progressive only": {"progressive": True},
     "learned scales only": {"learned_scales": True},
-    "distilled, progressive, learned scales": {
-        "distillation": DISTILLATION, "progressive": True, "learned_scales": True,
+    "scales of block rows only": {"row_scales": True},
+    "learned scales of block rows only": {"learned_scales": True, "row_scales": True},
+    "distilled, progressive, learned scales of block rows": {
+        "distillation": DISTILLATION, "progressive": True, "learned_scales": True, "row_scales": True,
     },
 }  # fmt: skip
 # Name of the plain script's row, and how much worse than it the dense baseline may be, in percent or points.
@@ -66,6 +68,8 @@ class Budget:
         Whether quantized stages go through wider weights: see :func:`.progressive.through_wider_weights`.
     learned_scales : bool
         Whether quantized stages train the scales of the weights as well.
+    row_scales : bool
+        Whether every block row of a quantized stage has a scale of its own (``quantization.weight_scale``).
     seed : int
     """
 
@@ -84,6 +88,7 @@ class Budget:
     distillation: float = DISTILLATION
     progressive: bool = True
     learned_scales: bool = False
+    row_scales: bool = False
     seed: int = 1
 
     def scaled(self, factor: float) -> "Budget":
@@ -245,8 +250,8 @@ class RowBuilder:
         return Row(f"circulant float, {self._sizes(stage)}", stage)
 
     def quantized(self, parent: Row, bits: int, activation: str = "pwl", distillation: float | None = None,
-                  factor: float = 1.0, *, progressive: bool | None = None,
-                  learned_scales: bool | None = None) -> Row:  # fmt: skip
+                  factor: float = 1.0, *, progressive: bool | None = None, learned_scales: bool | None = None,
+                  row_scales: bool | None = None) -> Row:  # fmt: skip
         """Build the row of a network with approximated activations, then few-bit integers.
 
         Parameters
@@ -254,7 +259,7 @@ class RowBuilder:
         parent : Row
         bits : int
         activation : str
-        distillation, progressive, learned_scales : optional
+        distillation, progressive, learned_scales, row_scales : optional
             Recipe of the stages; what is left out is the budget's.
         factor : float
             Factor on the number of updates of the integer stages.
@@ -269,11 +274,16 @@ class RowBuilder:
             more += "-progressive" if progressive else "-at-once"
         if learned_scales is not None:
             more += "-learned" if learned_scales else "-fixed"
+        if row_scales is not None:
+            more += "-rows" if row_scales else "-gates"
+        scale = "row" if (budget.row_scales if row_scales is None else row_scales) else "gate"
         kind = "" if activation == "pwl" else f"-{activation}"
 
         def following(name: str, kind: str, bits: int, settings: StageSettings, parent: Stage) -> Stage:
             settings = replace(settings, learning_rate=budget.retraining_rate or settings.learning_rate)
             config = self.config(old.block_size, bits, activation, old.network.hidden_size)
+            if kind == "quantized":
+                config = config.replace({"quantization.weight_scale": scale})
             return Stage(name, kind, config, settings, stage.block_sizes, parent, teacher=teacher)
 
         approximate = following(f"{stage.name}{kind}-approximate{distilled}", "approximate", 8,
@@ -488,7 +498,7 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = 
         stage, network = best_of((stage, *row.rivals), task, folder)
         if stage is not row.stage:
             note = f"best after {stage.total_updates:,} updates; {last:.3f} after all"
-    is_quantized = isinstance(network, SequenceNetwork) and network.quantized
+    quantized = network if isinstance(network, SequenceNetwork) and network.quantized else None
     result = {
         "label": row.label,
         "note": note,
@@ -497,13 +507,13 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = 
         "block_sizes": list(stage.block_sizes or (stage.config.block_size,) * 2),
         "hidden_size": stage.config.network.hidden_size,
         "weight_bits": stage.config.quantization.weight_bits if stage.kind == "quantized" else 32,
-        "weight_frac": list(network.config.quantization.weight_frac) if is_quantized else None,
+        "weight_frac": list(quantized.config.quantization.weight_frac) if quantized else None,
         "activation": stage.config.activation.kind if stage.kind != "float" else "true",
         "arithmetic": "integer reference" if stage.kind == "quantized" else "float32",
         "weight_bytes": weight_bytes(stage),
         "removed_percent": round(removed_percent(stage, hidden_size), 2),
         "updates": row.stage.total_updates,
-        "figures": task.measure(sequence_model(network) if is_quantized else network, "test"),
+        "figures": task.measure(sequence_model(quantized) if quantized else network, "test"),
         "key": key,
     }
     if is_main_process():

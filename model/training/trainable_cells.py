@@ -119,7 +119,7 @@ class QuantCell(QuantLayer):
     def plan(self) -> ForwardPlan:
         """Decide weights and type of a forward pass with the present weights."""
         defining = self.defining()
-        dtype = exact_arithmetic(self.config, defining)[1] if self.quantized else self.bias.dtype
+        dtype = exact_arithmetic(self.config, defining, self.largest_bias())[1] if self.quantized else self.bias.dtype
         return ForwardPlan(defining, None, dtype)
 
     def project_input(self, x: torch.Tensor, plan: ForwardPlan) -> torch.Tensor:

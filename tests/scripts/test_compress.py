@@ -10,6 +10,7 @@ import wave
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -114,10 +115,21 @@ def test_another_network_is_trained(settings, text, tmp_path, capsys):
     assert found == pytest.approx(results["bits_per_character"], abs=1e-4)
 
 
-def test_interrupted_run_resumes_to_the_same_result(text, capsys, monkeypatch):
+@pytest.mark.parametrize("scale", ["gate", "row"])
+def test_interrupted_run_resumes_to_the_same_result(scale, text, capsys, monkeypatch):
     def weights(name):
         path = text.parent / f"{name}.safetensors"
-        more = ["--set", "quantization.weight_bits=4", "--learned-scales", "--dropout", "0.2", "--export", str(path)]
+        more = [
+            "--set",
+            "quantization.weight_bits=4",
+            "--set",
+            f"quantization.weight_scale={scale}",
+            "--learned-scales",
+            "--dropout",
+            "0.2",
+            "--export",
+            str(path),
+        ]
         return compress.main(arguments(text, "--name", name, *more)), path
 
     status, straight = weights("straight")
@@ -143,6 +155,7 @@ def test_interrupted_run_resumes_to_the_same_result(text, capsys, monkeypatch):
     assert found.config == wanted.config
     assert (found.weights.defining == wanted.weights.defining).all()
     assert (found.weights.bias == wanted.weights.bias).all()
+    assert np.array_equal(found.weights.scale, wanted.weights.scale)
     assert (found.text_layers.embedding == wanted.text_layers.embedding).all()
     assert (found.text_layers.weight == wanted.text_layers.weight).all()
 

@@ -173,18 +173,22 @@ def test_every_stage_trains(name, seeded):
 
 
 @pytest.mark.parametrize("both", [False, True])
-@pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_learned_scales_move_and_are_stored(name, both, seeded, tmp_path):
+@pytest.mark.parametrize(("name", "scale"), [("lstm", "gate"), ("gru", "gate"), ("lstm", "row")])
+def test_learned_scales_move_and_are_stored(name, scale, both, seeded, tmp_path):
     """An optimizer that was made in stage float moves the exponents; integers stay those of the reference."""
     kind, own = CELLS[name]
     dense = getattr(torch.nn, kind)(6, 10, 2, bidirectional=both)
-    module = chessrnn.torch.compress(dense, weight_bits=4, learned_scales=True)
+    options = {"settings": {"quantization.weight_scale": scale}, "learned_scales": True}
+    module = chessrnn.torch.compress(dense, weight_bits=4, **options)
     rates = {name: 0.4 if "log2_scale" in name else 1e-3 for name, _ in module.named_parameters()}
     groups = [{"params": [value], "lr": rates[name]} for name, value in module.named_parameters()]
     optimizer = torch.optim.Adam(groups)
     x = torch.randn(12, 8, 6)
     module(x)[0].sum().backward()
     assert all((layer.log2_scale.grad == 0).all() for layer in module.layers)
+    codes = module.calibrate(x).integers(x)
+    expected, _ = NetworkReference(module.weights()).run(quantize(x.numpy(), module.config.quantization.x))
+    np.testing.assert_array_equal(codes, expected)
     before = module.stage("quantized").config.layer_weight_fracs
     for _ in range(4):
         optimizer.zero_grad()
@@ -197,7 +201,7 @@ def test_learned_scales_move_and_are_stored(name, both, seeded, tmp_path):
     expected, _ = NetworkReference(module.weights()).run(quantize(x.numpy(), module.config.quantization.x))
     np.testing.assert_array_equal((output * 2.0**module.config.quantization.h.fraction_bits).detach().numpy(), expected)
     save_file(module.state_dict(), tmp_path / "module.safetensors")
-    fresh = getattr(chessrnn.torch, kind)(6, 10, 2, bidirectional=both, learned_scales=True)
+    fresh = getattr(chessrnn.torch, kind)(6, 10, 2, bidirectional=both, **options)
     fresh.load_state_dict(load_file(tmp_path / "module.safetensors"))
     assert fresh.config == module.config
     assert torch.equal(fresh(x)[0], output)

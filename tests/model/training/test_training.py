@@ -33,8 +33,8 @@ from chessrnn.model.training.quantizers import (
     activation,
     fake_quantize,
     fake_quantize_to,
-    learned_quantize,
     quantize,
+    scaled_quantize,
     true_derivative,
 )
 from chessrnn.model.training.sequence_network import SequenceNetwork
@@ -94,7 +94,7 @@ def test_a_scale_gets_the_gradient_of_the_rounded_values():
     reals = (torch.randn(2, 3, 4) * 3).requires_grad_()
     log2_scale = torch.tensor([-1.0, 0.0])[:, None, None].requires_grad_()
     fracs, mix = torch.tensor([1, 0])[:, None, None], torch.randn(2, 3, 4)
-    found = learned_quantize(reals, log2_scale, fracs, -2, 1)
+    found = scaled_quantize(reals, torch.exp2(-fracs.double()), -2, 1, log2_scale)
     assert torch.equal(found, fake_quantize(reals, fracs, -2, 1))
     (found * mix).sum().backward()
     scale = torch.exp2(log2_scale)
@@ -299,6 +299,71 @@ def test_integers_with_learned_scales_equal_the_reference(cell):
         logits, _ = network(x)
     found, _ = sequence_model(network).logits(x.numpy())
     np.testing.assert_array_equal(logits.double().numpy(), found)
+
+
+ROWS = {"quantization__weight_scale": "row", "quantization__weight_frac": 5}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        make_config(10, 13, 4, quantization__weight_bits=2, **ROWS),
+        make_config(10, 13, 1, quantization__weight_bits=4, quantization__scale_bits=4, **ROWS),
+        make_config(16, 32, 8, network__num_layers=2, **ROWS),
+        make_config(10, 13, 4, network__cell="gru", quantization__weight_bits=3, quantization__x="Q3.5", **ROWS),
+        make_config(10, 13, 4, network__cell="lstm_peephole", network__projection_size=6, **ROWS),
+        make_config(10, 13, 4, network__cell="gru_reset_first", **ROWS),
+        make_config(10, 13, 4, network__cell="rnn_relu", quantization__h="Q3.5", **ROWS),
+    ],
+    ids=range(7),
+)
+def test_integers_with_scales_of_rows_equal_the_reference(config):
+    """0 LSB with fitted scales and after they moved apart, beyond the range of the multipliers too."""
+    torch.manual_seed(8)
+    network = SequenceNetwork(config, 7)
+    with torch.no_grad():
+        for parameter in network.layer.parameters():
+            if parameter.requires_grad:
+                # Every block row has a range of its own.
+                wide = parameter.ndim == 3
+                spread = torch.exp2(torch.rand(len(parameter), 1, 1) * 3 - 2) if wide else 0.4
+                parameter.copy_(torch.randn_like(parameter) * spread)
+    network.start_quantization(*choose_formats(network))
+    size_x = config.network.input_size
+    x = torch.randn(12, 3, size_x) * 0.7
+    network(x)[0].square().mean().backward()
+    layers = network.layer.layers
+    assert all(float(layer.log2_scale.grad.abs().max()) > 0 for layer in layers)
+    for moved in (0.0, 0.3, 4.0):
+        with torch.no_grad():
+            for layer in layers:
+                layer.log2_scale += moved * torch.randn_like(layer.log2_scale)
+        network.clamp_parameters()
+        weights = [layer_weights(layer) for layer in layers]
+        for part in weights:
+            assert len(np.unique(part.scale)) > 1 or moved == 0.0
+            assert part.scale.max() > part.config.scale_min_max[1] // 4 or moved == 4.0
+        with torch.no_grad():
+            logits, _ = network(x)
+        found, _ = sequence_model(network).logits(x.numpy())
+        np.testing.assert_array_equal(logits.double().numpy(), found)
+
+
+def test_scales_of_rows_follow_their_weights():
+    """The scale of a row of exact multiples is found, and one of gates cannot hold all rows."""
+    config = make_config(8, 16, 4, quantization__weight_bits=2, **ROWS)
+    network = SequenceNetwork(config, 3)
+    steps = torch.tensor([0.5, 0.375, 0.25, 0.125])
+    with torch.no_grad():
+        for matrix in (*network.layer.weight_x, *network.layer.weight_h):
+            codes = torch.randint(-1, 2, matrix.defining.shape, generator=torch.Generator().manual_seed(1))
+            codes[:, 0] = torch.tensor([1, -1, 0, 1])
+            matrix.defining.copy_(codes * steps[:, None, None])
+        before = network.layer.dense()
+    network.start_quantization(*choose_formats(network))
+    for found, wanted in zip(network.layer.defining(), before[:2], strict=True):
+        dense = torch.cat([Expanded(16, found.shape[2] * 4, 4).prepare(part[None])[0].T for part in found])
+        torch.testing.assert_close(dense, wanted, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
