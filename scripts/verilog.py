@@ -69,6 +69,11 @@ def files_of(build: Build) -> list[tuple[str, object]]:
             if build.config.architecture.weight_memory == "ram"
             else []
         ),
+        (f"{p}.f, .core, _vivado.tcl", "file list, FuseSoC core, and a script that packages a Vivado IP"),
+        (
+            f"{p}.sdc, .xdc, .vlt",
+            f"timing constraints of {build.shell_top or build.top}; waivers for Verilator's linter",
+        ),
         (TESTBENCH_FILE, "self-checking testbench in plain Verilog, for any simulator"),
         ("ports.json", "every port: direction, width, meaning"),
         ("report.json", "cycles, memories, multipliers, compression"),

@@ -31,14 +31,13 @@ from chessrnn.model.progress import elapsed
 from chessrnn.model.shell.drivers import driver_files
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
-from chessrnn.sim import plain_testbench, scenarios
+from chessrnn.sim import plain_testbench, project_files, scenarios
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.manifest import check_files, write_files
+from chessrnn.sim.project_files import TESTBENCH_FILE, VERILOG_FILE
 from chessrnn.sim.scenarios import Scenario, random_sequences
 
 CONFIG_FILE = "config.json"
-VERILOG_FILE = "accelerator.v"
-TESTBENCH_FILE = "testbench.v"
 # Steps of the test sequences: they cover a state that is carried over, a single step, and resets in between.
 VECTOR_LENGTHS = (4, 1, 3)
 VECTOR_SEED = 0
@@ -112,7 +111,7 @@ def weights_digest(weights: NetworkWeights) -> str:
 
 def generator_sources() -> list[Path]:
     """Sources that decide what :func:`emit` writes: ``model`` without the trainer, ``hdl``, vectors and testbench."""
-    found = [Path(scenarios.__file__), Path(plain_testbench.__file__), Path(__file__)]
+    found = [Path(scenarios.__file__), Path(plain_testbench.__file__), Path(project_files.__file__), Path(__file__)]
     for package in (chessrnn.model, chessrnn.hdl):
         root = Path(package.__path__[0])
         trainer = root / "training"
@@ -195,6 +194,9 @@ def emit(
         texts[mem_file(prefix, name)] = mem_text(spec, beats, config.fingerprint)
     counts = len(scenario.x_beats), len(scenario.h_beats)
     texts[TESTBENCH_FILE] = plain_testbench.testbench(config, prefix, top_module(prefix), *counts)
+    memories = [mem_file(prefix, spec.name) for spec in initialised_memories(config)]
+    vectors = [mem_file(prefix, name) for name in ("vectors_x", "vectors_h")]
+    texts |= project_files.project_files(config, prefix, shell, memories, vectors)
     with locked_folder(path), replaced_directory(path, CONFIG_FILE) as directory:
         write_files(directory, texts)
     return report
