@@ -33,12 +33,14 @@ find_python = for python in $(PYTHONS); do \
     if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
 READER   = $(if $(filter %.onnx %.keras %.h5 %.hdf5,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
-TEST_EXTRAS = sim train import hybrid synth plot cluster docs dev
+TEST_EXTRAS = sim train import hybrid synth plot cluster tensorboard docs dev
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
 PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
 RUFF     = $(RUN) -m ruff check . && $(RUN) -m ruff format --check .
 # Who runs the jobs of a long command, where that is asked for.
 JOBS     = $(if $(SCHEDULER),--scheduler $(SCHEDULER),$(if $(filter file,$(origin WORKERS)),,--workers $(WORKERS)))
+# What watches training, where that is asked for.
+WATCH    = $(if $(findstring --live,$(ARGS)),.venv/.plot) $(if $(findstring --tensorboard,$(ARGS)),.venv/.tensorboard)
 CLUSTER  = $(if $(SCHEDULER),.venv/.cluster)
 OPTIONS  = --config $(CONFIG) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
@@ -98,10 +100,10 @@ evaluate-model: .venv/.hybrid $(if $(findstring --rtl,$(ARGS)),.venv/.sim) $(if 
 showcase: .venv/.showcase ## compress a public detector of speech, train and measure it: 20 minutes (AUDIO=folder of WAV files, ARGS=--quick)
 	@$(RUN) -m chessrnn showcase $(if $(AUDIO),--audio '$(AUDIO)') $(ARGS)
 
-train: .venv/.train ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
+train: .venv/.train $(WATCH) ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
 	@$(RUN) -m chessrnn train $(OPTIONS)
 
-accuracy: .venv/.train .venv/.plot $(CLUSTER) ## what compression costs (TEXT=file FSDD=folder CMUDICT=file ARGS=--quick)
+accuracy: .venv/.train .venv/.plot $(CLUSTER) $(WATCH) ## what compression costs (TEXT=file FSDD=folder CMUDICT=file ARGS=--quick)
 	@$(RUN) -m chessrnn accuracy $(if $(TEXT),--text '$(TEXT)') $(if $(FSDD),--fsdd '$(FSDD)') $(if $(CMUDICT),--cmudict '$(CMUDICT)') $(JOBS) $(ARGS)
 
 fpga: .venv/.fpga ## bitstream for a board, its utilisation and clock (BOARD=ulx3s_85f, icebreaker, tang_nano_9k, ... or my_board.toml)
@@ -158,7 +160,7 @@ distclean: clean ## remove .venv as well
 .venv/.base: .venv/.python pyproject.toml requirements.lock
 	@$(RUN) scripts/set_up.py packages; touch $@
 
-.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.cluster .venv/.docs .venv/.dev: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.cluster .venv/.tensorboard .venv/.docs .venv/.dev: .venv/.%: .venv/.base
 	@$(RUN) scripts/set_up.py packages $*; touch $@
 
 .venv/.showcase: .venv/.train .venv/.hybrid .venv/.plot # the detector's own requirements are gigabytes that nobody runs

@@ -16,6 +16,7 @@ from chessrnn.model.jobs import run_jobs
 from chessrnn.model.text.corpus import load_corpus
 from chessrnn.model.training.study_report import loss_text, markdown, mean_rows
 from chessrnn.scripts.cli import EXIT_INTERRUPTED, command_parser, count, not_negative, note, positive, seed, share
+from chessrnn.scripts.training_watch import add_watch_arguments, watched
 from chessrnn.scripts.worker_arguments import add_worker_arguments, workers_from
 
 EXAMPLES = """examples:
@@ -119,6 +120,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--threads", type=count, default=1, help="threads of torch; another number may round differently; default 1"
     )
     add_worker_arguments(parser, "networks of one seed and one held-out speaker")
+    add_watch_arguments(parser)
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/accuracy"), metavar="FOLDER",
         help="folder of checkpoints; default runs/accuracy",
@@ -322,18 +324,19 @@ def main(argv: list[str] | None = None) -> int:
             show_row(row)
 
     try:
-        for study, parts in studies(args):
-            hidden = study.pop("hidden_size")
-            jobs = [(rows, task, folder, hidden, options) for task, rows, folder in parts]
-            tables = run_jobs(trained, jobs, workers_from(args), finished)
-            if not all(tables):
-                continue
-            study["rows"] = mean_rows(tables)
-            if len(tables) > 1:
-                study["parts"] = tables
-            report["studies"].append(study)
-            if is_main_process():
-                write_report(report, args.out)
+        with watched(args, args.runs, is_main_process()):
+            for study, parts in studies(args):
+                hidden = study.pop("hidden_size")
+                jobs = [(rows, task, folder, hidden, options) for task, rows, folder in parts]
+                tables = run_jobs(trained, jobs, workers_from(args), finished)
+                if not all(tables):
+                    continue
+                study["rows"] = mean_rows(tables)
+                if len(tables) > 1:
+                    study["parts"] = tables
+                report["studies"].append(study)
+                if is_main_process():
+                    write_report(report, args.out)
     except Interrupted as interrupted:
         print(f"chessrnn accuracy: {interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED

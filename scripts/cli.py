@@ -164,6 +164,12 @@ def count(text: str) -> int:
     return _checked(value, 1 <= value <= MAX_COUNT, rule, text)
 
 
+def port(text: str) -> int:
+    """``argparse`` type of the number of a TCP port; 0 stands for any free one."""
+    value = whole(text)
+    return _checked(value, 0 <= value < 1 << 16, "from 0 to 65535", text)
+
+
 def seed(text: str) -> int:
     """``argparse`` type of a seed, or of another whole number from 0."""
     value = whole(text)

@@ -25,6 +25,7 @@ from chessrnn.scripts.cli import (
     seed,
     share,
 )
+from chessrnn.scripts.training_watch import add_watch_arguments, watched
 from chessrnn.sim.folder_lock import locked_folder
 
 EXAMPLES = """examples:
@@ -115,6 +116,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="folder of runs; default runs"
     )
+    add_watch_arguments(parser)
     parser.add_argument("--export", type=Path, metavar="FILE", help="write the weight image (.safetensors)")
     parser.add_argument("--json", action="store_true", help="print results as JSON")
     return parser.parse_args(argv)
@@ -241,7 +243,8 @@ def main(argv: list[str] | None = None) -> int:
     stage = make_stages(args, config, task)
     folder = args.runs / (config.replace({"name": args.name}).name if args.name else config.name)
     try:
-        with locked_folder(folder) if is_main_process() else contextlib.nullcontext():
+        lock = locked_folder(folder) if is_main_process() else contextlib.nullcontext()
+        with lock, watched(args, folder, is_main_process()):
             network = run_stage(stage, task, folder)
     except Interrupted as interrupted:
         print(f"chessrnn train: {interrupted}", file=sys.stderr)

@@ -16,6 +16,7 @@ import torch
 from torch import distributed, nn
 
 from chessrnn.model.config import Config
+from chessrnn.model.curves import add_point, curve_file
 from chessrnn.model.errors import Interrupted, InvalidFileError, UserError, require, shortened, shown
 from chessrnn.model.progress import Progress
 from chessrnn.model.training.checkpoint import load_checkpoint, save_checkpoint
@@ -265,6 +266,7 @@ class StageTrainer:
         self.network.layer.stage, self.network.layer.cell_limit = stage.kind, self.settings.cell_limit
         self.step, self.state, self.teacher_state = 0, None, None
         self.best, self.best_state, self.seconds = math.inf, None, 0.0
+        self.measured = math.nan
         if stage.kind == "quantized" and stage.has_formats:
             self.network.start_quantization(stage.config)
         elif stage.kind == "quantized":
@@ -321,6 +323,10 @@ class StageTrainer:
         model = nn.parallel.DistributedDataParallel(self.network) if self.world > 1 else self.network
         progress = Progress(settings.updates, self.step, label)
         shown = f"{self.task.metric} {self.best:.4g}"
+        losses: list[float] = []
+        curve = curve_file(self.path)
+        if self.step == 0 and self.rank == 0:
+            curve.unlink(missing_ok=True)
         try:
             if self.step == 0 and self.task.judges_start:
                 shown = self._validate()
@@ -333,11 +339,14 @@ class StageTrainer:
                         f"use a lower learning rate than {settings.learning_rate} ({kept})"
                     )
                 self.step += 1
+                losses.append(loss)
                 if self.step % settings.evaluate_every == 0 or self.step == settings.updates:
                     shown = self._validate()
                     self.save()
                     if self.rank == 0:
+                        add_point(curve, self.step, sum(losses) / len(losses), self.task.metric, self.measured)
                         progress.show(self.step, f"validation {shown}", always=True)
+                    losses.clear()
                 elif self.rank == 0:
                     progress.show(self.step, f"loss {loss:.3f}, validation {shown}")
         except KeyboardInterrupt:
@@ -401,6 +410,7 @@ class StageTrainer:
     def _validate(self) -> str:
         """Validate, keep the parameters if they are the best so far, and return the metric as text."""
         figures = self.task.measure(self.network, "validation")
+        self.measured = figures[self.task.metric]
         score = self.task.score(figures)
         if score < self.best:
             self.best = score

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from chessrnn.model import circulant
+from chessrnn.model.curves import curves_below
 from chessrnn.model.errors import Interrupted, InvalidFileError, InvalidValueError
 from chessrnn.model.presets import preset
 from chessrnn.model.progress import Progress
@@ -570,3 +571,24 @@ def test_a_stage_shares_its_parent(text, tmp_path):
         assert measured[0]["perplexity"] == pytest.approx(measured[1]["perplexity"], rel=1e-5)
     assert sorted(path.name for path in tmp_path.glob("*.pt")) == ["b3.pt", "b8.pt", "k.pt"]
     assert issubclass(Interrupted, Exception)
+
+
+def test_curves_are_written_and_copied_to_tensorboard(text, tmp_path, capsys):
+    """A run that continues keeps the points of its first part; a stage that begins anew drops those of an older run."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    logs = tmp_path / "logs"
+    assert compress.main(arguments(text, "--tensorboard", str(logs), "--live", "0", "--json")) == 0
+    assert "live page: http://127.0.0.1:" in capsys.readouterr().err
+    curves = {curve.name: curve for curve in curves_below(text.parent / "runs" / "tiny")}
+    # Progressive widths add stages in front of the last one.
+    assert {"1-dense", "2-circulant", "3-approximate", "4-quantized"} <= set(curves)
+    assert [step for step, _, _ in curves["1-dense"].points] == [5, 10, 12]
+    events = accumulator.EventAccumulator(str(logs / "1-dense")).Reload()
+    for tag, column in (("loss", 1), (curves["1-dense"].metric, 2)):
+        found = [(event.step, event.value) for event in events.Scalars(tag)]
+        wanted = [(point[0], point[column]) for point in curves["1-dense"].points]
+        assert [step for step, _ in found] == [step for step, _ in wanted]
+        assert [value for _, value in found] == pytest.approx([value for _, value in wanted])
+    before = [path.read_bytes() for path in sorted((text.parent / "runs" / "tiny").glob("*.csv"))]
+    assert compress.main(arguments(text, "--json")) == 0
+    assert [path.read_bytes() for path in sorted((text.parent / "runs" / "tiny").glob("*.csv"))] == before

@@ -6,8 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from chessrnn.model.boards import board
+from chessrnn.model.boards import BOARDS
 from chessrnn.model.cost.explore import engines, pareto
+from chessrnn.model.curves import add_point, curve_file
 from chessrnn.model.presets import preset
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import random_weights
@@ -16,6 +17,7 @@ from chessrnn.sim.manifest import file_digest
 from chessrnn.sim.recorded_run import RecordedRun, write_record
 from chessrnn.sim.report_page.board_view import block_label, boards, what_happens
 from chessrnn.sim.report_page.explore_page import may_fit, write_explore_page
+from chessrnn.sim.report_page.live_page import live_page
 from chessrnn.sim.report_page.render import write_page
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
@@ -208,7 +210,7 @@ def test_filters_change_what_is_shown(browser, explored):
     page.locator("#upwards").select_option("area_mm2")
     page.locator("#bits").select_option("")
     page.locator("#board").select_option("ecpix5_45f")
-    left = [point for point in points if may_fit(point.config, board("ecpix5_45f").part)]
+    left = [point for point in points if may_fit(point.config, BOARDS["ecpix5_45f"].part)]
     assert 0 < len(left) < len(points)
     assert count.inner_text().startswith(f"{len(left)} of {len(points)} designs")
     assert [text for text in complaints if not text.startswith("data:")] == []
@@ -238,3 +240,33 @@ def test_the_page_of_designs_can_be_read(browser, explored, scheme, width):
     for element in page.locator("[role=img], [role=group]").all():
         assert element.get_attribute("aria-label")
     page.close()
+
+
+# -- the live page of training ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_live_page_shows_points_and_rows_as_they_come(browser, tmp_path, width):
+    pytest.importorskip("plotly")
+    curve = curve_file(tmp_path / "run" / "dense.pt")
+    curve.parent.mkdir()
+    add_point(curve, 10, 2.0, "perplexity", 9.5)
+    with live_page(tmp_path, 0) as address:
+        page, complaints = browser.new_page(viewport={"width": width, "height": 900}), []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        page.locator("#state", has_text="1 stages, 0 finished rows").wait_for()
+        assert page.locator("#loss .point").count() == 1
+        add_point(curve, 20, 1.0, "perplexity", 8.5)
+        row = {"label": HOSTILE, "arithmetic": "float32", "note": "", "weight_bytes": 12, "figures": {"loss": 0.25}}
+        curve.with_name("dense.json").write_text(json.dumps(row))
+        page.locator("#state", has_text="1 stages, 1 finished rows").wait_for()
+        assert page.locator("#loss .point").count() == page.locator("#validation .point").count() == 2
+        assert page.locator("#rows td").nth(1).inner_text() == HOSTILE
+        assert page.evaluate("window.injected") is None
+        ratio, text = page.evaluate(CONTRAST)
+        assert ratio >= LEAST_CONTRAST, text
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert complaints == []
+        page.close()
