@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from chessrnn.model.config import Config
-from chessrnn.model.conversion.convert import FOLDS, Conversion, convert
+from chessrnn.model.conversion.convert import EFFORTS, FOLDS, Conversion, convert
 from chessrnn.model.conversion.first_state import begins_elsewhere
 from chessrnn.model.conversion.hardware_rows import one_direction
 from chessrnn.model.errors import Interrupted, InvalidFileError, InvalidValueError, MissingToolError, require
@@ -83,6 +83,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         choices=FOLDS,
         default="auto",
         help="give every input element a power of two and an offset, folded into W_x; default auto, where it helps",
+    )
+    parser.add_argument(
+        "--effort",
+        choices=EFFORTS,
+        default="full",
+        help="with --calibrate: full (default) chooses all formats and rounds the weights by the error of h, "
+        "quick each by itself",
+    )
+    parser.add_argument(
+        "--element-bits",
+        type=count,
+        default=8,
+        metavar="N",
+        help="bits of x and h, 8 (default) to 16; more make every point but the weights finer",
     )
     parser.add_argument(
         "--retrain", type=count, metavar="N", help="retrain every layer for N updates; needs torch and --calibrate"
@@ -306,8 +320,9 @@ def convert_one(
         lock = contextlib.nullcontext() if retraining is None else locked_folder(folder)
         with lock, refusing(InvalidValueError):
             result = convert(
-                chosen, block_size, args.weight_bits, name, settings, learnt, rng, retraining, args.fold, linear
-            )
+                chosen, block_size, args.weight_bits, name, settings, learnt, rng, retraining, args.fold, linear,
+                args.element_bits, args.effort,
+            )  # fmt: skip
     except Interrupted as interrupted:
         print(f"chessrnn convert: {interrupted}", file=sys.stderr)
         return None
@@ -358,8 +373,8 @@ def print_notes(network: RecurrentNetwork, config: Config, calibration: np.ndarr
         cut = f"sequences of {len(calibration)} steps are cut after {config.sequence_steps}"
         note(f"{cut}: --set architecture.sequence_steps={len(calibration)}")
     for text in network.notes:
-        # A note that ends with an option asks for it.
-        if not (batch_first and text.endswith(": --batch-first")):
+        # With the option the layout is as the user says.
+        if not (batch_first and ("batch_first" in text or text.endswith(": --batch-first"))):
             note(printable(text))
 
 

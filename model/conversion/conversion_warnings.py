@@ -21,6 +21,8 @@ MIN_CODES = 16
 # Inputs beyond this take so many integer bits that W_x at the product scale of W_h has too few codes.
 LARGE_INPUT = 16.0
 MIN_STEPS = 8
+# Width of x and h that is proposed where 8 bits lose too much.
+WIDE_ELEMENTS = 12
 Layers = Sequence[RecurrentLayer]
 
 
@@ -34,6 +36,8 @@ def error_warnings(report: dict, config: Config, retrained: bool) -> list[str]:
         ways.append("--k 1 keeps the matrices dense")
     if config.block_size == 1 and config.quantization.weight_bits < 8:
         ways.append("--weight-bits 8 rounds less")
+    if config.block_size == 1 and config.element_bits < WIDE_ELEMENTS:
+        ways.append(f"--element-bits {WIDE_ELEMENTS} rounds x and h less")
     ways.append("more updates of --retrain" if retrained else "--retrain N (with --calibrate) trains the integers")
     what = f"the error of h in the last layer is {100 * error:.1f} %, above {100 * ERROR_BOUND:.0f} %"
     return [f"{what}: {', and '.join(ways)}"]
@@ -102,8 +106,6 @@ def scale_warnings(config: Config, layers: Layers, x: np.ndarray | None, is_fold
     largest = 0.0 if x is None else float(np.abs(x).max())
     if largest > LARGE_INPUT and not is_folded:
         cause = f"W_x and W_h share one product scale, and x reaches {largest:.4g}: --fold on scales x and W_x"
-    elif len(layers) > 1:
-        cause = "all layers share the fraction bits of a gate"
     else:
         cause = "W_x and W_h of a gate share one product scale"
     return [f"{text}: {cause}"]

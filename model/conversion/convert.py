@@ -5,6 +5,7 @@ The steps are the least-squares projection onto block-circulant matrices, the ch
 loss.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -14,11 +15,13 @@ import numpy as np
 from chessrnn.model import circulant
 from chessrnn.model.cells import CELLS
 from chessrnn.model.config import FAST_BLOCK_SIZES, Config
+from chessrnn.model.conversion.adaptive_rounding import adapted_weights
 from chessrnn.model.conversion.conversion_report import error_report, format_report
 from chessrnn.model.conversion.conversion_warnings import calibration_warnings, error_warnings, scale_warnings
 from chessrnn.model.conversion.first_state import begins_elsewhere, first_states
 from chessrnn.model.conversion.fold_choice import choose_fold, fold_layer
-from chessrnn.model.conversion.formats import choose_config
+from chessrnn.model.conversion.format_search import few_steps, search_formats
+from chessrnn.model.conversion.formats import CANDIDATES, choose_config, closest_format
 from chessrnn.model.conversion.hardware_rows import (
     Blocks,
     blocks_of_layer,
@@ -27,6 +30,7 @@ from chessrnn.model.conversion.hardware_rows import (
     project_layer,
 )
 from chessrnn.model.conversion.output_rounding import round_output
+from chessrnn.model.conversion.row_scales import choose_scales
 from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.float_evaluation import relative_error, run_layers
@@ -36,14 +40,24 @@ from chessrnn.model.input_fold import InputFold
 from chessrnn.model.output_layer import OutputLayer
 from chessrnn.model.prediction import output_values
 from chessrnn.model.reference.network import NetworkReference
-from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers, unit_scales
+from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers
 
 Layers = Sequence[RecurrentLayer]
 FOLDS = ("auto", "on", "off")
+EFFORTS = ("full", "quick")
 # With "auto", inputs get a scale per element where that leaves less than this share of the error of h.
 FOLD_GAIN = 0.5
 # Steps times sequences that this is decided on.
 FOLD_STEPS = 1024
+# Bits of x and h, and the segments of the activations up to a number of these bits.
+ELEMENT_BITS = range(8, 17)
+ELEMENT_SEGMENTS = {8: 16, 10: 32, 16: 64}
+# Times that weights are rounded anew by what the integer network computes.
+MAX_ROUNDS = 4
+# Networks of so many weights are rounded by their sums in every configuration that is tried, larger ones in few.
+SMALL_WEIGHTS, FEW_TRIALS = 20_000, 16
+# Steps up to which both ways of rounding are tried in every configuration.
+FEW_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -76,16 +90,42 @@ class Conversion:
         return self.weights.config
 
 
+def wider_formats(element_bits: int) -> dict[str, dict]:
+    """Fields of a configuration whose x and h have so many bits, and whose other points are as much finer."""
+    sums, state = min(element_bits + 4, 16), min(element_bits + 8, 24)
+    segments = next(number for bits, number in ELEMENT_SEGMENTS.items() if element_bits <= bits)
+    return {
+        "quantization": {
+            **dict.fromkeys(("x", "h"), f"Q1.{element_bits - 1}"),
+            **{"preact": f"Q4.{sums - 4}", "gate": f"Q2.{sums - 2}", "cell": f"Q4.{state - 4}"},
+        },
+        "activation": {"segments": segments},
+    }
+
+
 def base_config(
-    layers: Layers, block_size: int, weight_bits: int, name: str, settings: dict, linear: LinearLayer | None = None
+    layers: Layers,
+    block_size: int,
+    weight_bits: int,
+    name: str,
+    settings: dict,
+    linear: LinearLayer | None = None,
+    element_bits: int = 8,
 ) -> Config:
     """Create the default configuration for the layers' sizes, with the user's settings.
+
+    Parameters
+    ----------
+    element_bits : int
+        Bits of x and h, from 8 to 16; see :func:`wider_formats`.
 
     Raises
     ------
     InvalidValueError
         A setting that contradicts the layers, the block size or the width of the weights.
     """
+    require(element_bits in ELEMENT_BITS, "--element-bits", "from 8 to 16", element_bits)
+    wide = wider_formats(element_bits)
     layer = layers[0]
     sizes = layer.input_size, layer.hidden_size, layer.state_size
     input_blocks, blocks, state_blocks = (circulant.num_blocks(size, block_size) for size in sizes)
@@ -130,7 +170,8 @@ def base_config(
             "bidirectional": both,
         },
         "compression": {"block_size": block_size},
-        "quantization": {"weight_bits": weight_bits},
+        "quantization": {"weight_bits": weight_bits, **wide["quantization"]},
+        "activation": wide["activation"],
         "architecture": {
             "engine": "fast" if block_size in FAST_BLOCK_SIZES else "direct",
             "tile_rows": min(4, rows),
@@ -172,8 +213,14 @@ def integer_weights(
         one = 2.0 ** -np.array(fracs, dtype=np.float64).reshape(-1, *[1] * (values.ndim - 1))
         return 2 * codes(values - one, np.array(fracs) - 1, least // 2, greatest // 2) + 1
 
-    defining = weight_codes(blocks.w_x, config.input_weight_fracs), weight_codes(blocks.w_h, config.weight_fracs)
-    bias = codes(blocks.bias, config.accumulator_fracs, *config.bias_format_min_max)
+    scale, w_x, w_h, bias = None, blocks.w_x, blocks.w_h, blocks.bias
+    if config.has_row_scales:
+        scale, _ = choose_scales(blocks, config, config.weight_fracs)
+        of_blocks = scale * 2.0**-config.scale_frac
+        w_x, w_h = (part / of_blocks[:, :, None, None] for part in (w_x, w_h))
+        bias = bias / of_blocks.repeat(config.block_size, axis=1)[:, : bias.shape[1]]
+    defining = weight_codes(w_x, config.input_weight_fracs), weight_codes(w_h, config.weight_fracs)
+    bias = codes(bias, config.accumulator_fracs, *config.bias_format_min_max)
     peephole, projection = blocks.peephole, blocks.projection
     if peephole is not None:
         fmt = points.peephole
@@ -181,7 +228,7 @@ def integer_weights(
     if projection is not None:
         projection = weight_codes(projection, [points.projection_frac])
     arrays = np.concatenate(defining, axis=2), per_unit(bias), peephole, projection
-    return LayerWeights(config, *arrays, scale=unit_scales(config)), saturated
+    return LayerWeights(config, *arrays, scale=scale), saturated
 
 
 def restored_layer(
@@ -234,16 +281,18 @@ def _round(
     return network, parts, [sum(number for _, number in layer) for layer in rounded]
 
 
-def _dense_error(layers: Layers, weight_bits: int, x: np.ndarray, settings: dict) -> float:
+def _dense_error(layers: Layers, weight_bits: int, x: np.ndarray, settings: dict, element_bits: int) -> float:
     """Compute the error of the last layer's h of the dense network in integers, without a projection."""
     kept = {path: value for path, value in settings.items() if path.startswith("quantization.")}
-    config = choose_config(base_config(layers, 1, weight_bits, "fold", kept), layers, x, kept)
+    config = choose_config(base_config(layers, 1, weight_bits, "fold", kept, None, element_bits), layers, x, kept)
     weights, _, _ = _round(layers, config, input_sizes(layers))
     found = _integer_outputs(weights, x, first_states(config, layers, x.shape[1]))[-1]
     return relative_error(found, run_layers(layers, x)[-1])
 
 
-def input_fold(layers: Layers, weight_bits: int, x: np.ndarray | None, settings: dict, mode: str) -> InputFold | None:
+def input_fold(
+    layers: Layers, weight_bits: int, x: np.ndarray | None, settings: dict, mode: str, element_bits: int = 8
+) -> InputFold | None:
     """Choose the scale per input element, or ``None``; with ``auto`` both are tried, and the error of h decides."""
     require(mode in FOLDS, "--fold", f"one of {', '.join(FOLDS)}", mode)
     require(mode != "on" or x is not None, "--calibrate", "given with --fold on", None)
@@ -251,17 +300,111 @@ def input_fold(layers: Layers, weight_bits: int, x: np.ndarray | None, settings:
     chosen_by_user = {"quantization.x", "quantization.weight_frac"} & settings.keys()
     if mode == "off" or x is None or (mode == "auto" and chosen_by_user):
         return None
-    fold = choose_fold(base_config(layers, 1, weight_bits, "fold", _x_format(settings)).quantization.x, x)
+    config = base_config(layers, 1, weight_bits, "fold", _x_format(settings), None, element_bits)
+    fold = choose_fold(config.quantization.x, x)
     if fold is None or mode == "on":
         return fold
     batch = x.shape[1] if begins_elsewhere(layers) else min(x.shape[1], 16)
     few = x[: max(1, FOLD_STEPS // batch), :batch]
     scaled = [fold_layer(layers[0], fold), *layers[1:]]
     plain, better = (
-        _dense_error(layers, weight_bits, few, settings),
-        _dense_error(scaled, weight_bits, fold.apply(few), settings),
+        _dense_error(layers, weight_bits, few, settings, element_bits),
+        _dense_error(scaled, weight_bits, fold.apply(few), settings, element_bits),
     )
     return fold if better < FOLD_GAIN * plain else None
+
+
+def _adapted(
+    layers: Layers,
+    config: Config,
+    sizes: list[tuple[int, ...]],
+    floats: list[np.ndarray],
+    state: list | None,
+    rounds: int = MAX_ROUNDS,
+    compared: bool = True,
+) -> tuple[NetworkWeights, list[list[LayerWeights]], float]:
+    """Round all layers by the error of their sums on data, where that lessens the error of h.
+
+    Parameters
+    ----------
+    floats : list of array
+        The data, and h of every layer (:func:`run_layers`).
+    rounds : int
+        Times that weights are rounded by what the integer network before computes.
+    compared : bool
+        Whether the weights that are each rounded by themselves are a candidate, too.
+
+    Returns
+    -------
+    NetworkWeights, list of list of LayerWeights
+        As :func:`_round`.
+    float
+        Error of the last layer's h.
+    """
+    network, parts, _ = _round(layers, config, sizes)
+    best, error, read = (network, parts, np.inf), np.inf, None
+    if not rounds or compared:
+        outputs = _integer_outputs(network, floats[0], state)
+        error = relative_error(outputs[-1], floats[-1])
+        best = network, parts, error
+    for _ in range(rounds):
+        if error == 0:
+            break
+        tried = []
+        for number, (layer, some) in enumerate(zip(layers, parts, strict=True)):
+            here = []
+            for way, (one, part) in enumerate(zip(directions(layer), some, strict=True)):
+                turn = slice(None, None, -1 if way else 1)
+                columns = slice(way * layer.state_size, (way + 1) * layer.state_size)
+                pairs = [
+                    (values[number][turn], values[number + 1][turn][..., columns])
+                    for values in (floats, read)
+                    if values is not None
+                ]
+                here.append(adapted_weights(one, part, sizes[number], *pairs))
+            tried.append(here)
+        network = join_layers(config, [part for layer in tried for part in layer])
+        outputs = _integer_outputs(network, floats[0], state)
+        found = relative_error(outputs[-1], floats[-1])
+        if found >= error:
+            break
+        best, error = (network, tried, found), found
+        fmt = config.quantization.x
+        read = [dequantize(quantize(floats[0], fmt), fmt), *outputs]
+    return best
+
+
+def _searched(config: Config, layers: Layers, x: np.ndarray, settings: dict, is_adaptive: bool) -> Config:
+    """Choose all formats jointly by the error of the last layer's h on calibration data (T, B, X).
+
+    Parameters
+    ----------
+    is_adaptive : bool
+        Whether the weights will be rounded by the error of their sums.
+    """
+    num_weights = sum(layer.num_weights for layer in layers)
+    few = few_steps(x, num_weights, _batch_of(layers))
+    floats, sizes = run_layers(layers, few), input_sizes(layers)
+
+    def score(one: Config, rounds: int = 0) -> float:
+        return _adapted(layers, one, sizes, floats, first_states(one, layers, few.shape[1]), rounds, compared)[2]
+
+    # Of longer sequences every run counts, and there the weights that are rounded by their sums are the better ones.
+    compared, firsts = len(few) <= FEW_STEPS, []
+    if "quantization.h" not in settings:
+        # The format that suits the values of h, and weights that suit this format.
+        fmt = closest_format(config.quantization.h, np.concatenate([h.ravel() for h in floats[1:]]))
+        fields, others = {"quantization.h": str(fmt)}, {"quantization.weight_frac": CANDIDATES[-1]}
+        start = fields | {name: value for name, value in others.items() if name not in settings}
+        with contextlib.suppress(InvalidValueError):
+            firsts.append(choose_config(config.replace(start), layers, x, settings | fields, True))
+    small = num_weights <= SMALL_WEIGHTS
+    if not small or not is_adaptive:
+        config, firsts = search_formats(config, settings, score, firsts), []
+    if is_adaptive:
+        trials = {} if small else {"max_trials": FEW_TRIALS}
+        config = search_formats(config, settings, lambda one: score(one, 1), firsts, **trials)
+    return config
 
 
 def _x_format(settings: dict) -> dict:
@@ -314,6 +457,8 @@ def convert(
     retraining: Retraining | None = None,
     fold: str = "auto",
     linear: LinearLayer | None = None,
+    element_bits: int = 8,
+    effort: str = "full",
 ) -> Conversion:
     """Project layers, choose formats, round and measure; optionally retrain after the projection and before rounding.
 
@@ -340,6 +485,12 @@ def convert(
         halves the error of h.
     linear : LinearLayer, optional
         Float layer that reads h of the last layer; ``architecture.output_layer`` in the settings puts it on chip.
+    element_bits : int
+        Bits of x and h, from 8 to 16.  More of them make every other point but the weights finer, too.
+    effort : str
+        With calibration data, ``"full"`` chooses all formats jointly by the error of h, and rounds the weights by the
+        error of their sums (unless they are retrained); ``"quick"`` chooses every format by the values that it holds,
+        and rounds every weight by itself, as both do without data.
 
     Returns
     -------
@@ -353,6 +504,7 @@ def convert(
         fit.
     """
     settings = settings or {}
+    require(effort in EFFORTS, "--effort", f"one of {', '.join(EFFORTS)}", effort)
     for layer in layers:
         limits = layer_limits(layer)
         if limits:
@@ -367,8 +519,8 @@ def convert(
         fits = calibration.ndim == 3 and calibration.shape[2] == layers[0].input_size and calibration.size > 0
         rule = f"of shape (steps, batch, {layers[0].input_size})"
         require(fits, "calibration data", rule, calibration.shape)
-    config = base_config(layers, block_size, weight_bits, name, settings, linear)
-    scale = input_fold(layers, weight_bits, calibration, settings, fold)
+    config = base_config(layers, block_size, weight_bits, name, settings, linear, element_bits)
+    scale = input_fold(layers, weight_bits, calibration, settings, fold, element_bits)
     if scale is not None:
         assert calibration is not None
         layers, calibration = [fold_layer(layers[0], scale), *layers[1:]], scale.apply(calibration)
@@ -380,10 +532,18 @@ def convert(
         final = retraining.circulant(layers, final, config)
         if block_size > 1:
             floats["retrained"] = final
-    config = choose_config(config, final, calibration, settings)
+    config = choose_config(config, final, calibration, settings, by_layer=True)
+    is_full = effort == "full" and calibration is not None and bool(calibration.any())
+    if is_full:
+        assert calibration is not None
+        config = _searched(config, final, calibration, settings, retraining is None)
     if retraining is not None:
         final = retraining.for_integers(layers, final, config)
     weights, parts, saturated = _round(final, config, sizes)
+    if is_full and retraining is None:
+        assert calibration is not None
+        start = first_states(config, layers, calibration.shape[1])
+        weights, parts, _ = _adapted(final, config, sizes, run_layers(final, calibration), start)
     head = None if linear is None else round_output(linear, config)
     weights = replace(weights, input_fold=scale, output=head if config.architecture.output_layer else None)
     x, measured_on = calibration, "calibration data"

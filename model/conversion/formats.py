@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from chessrnn.model.config import Config
-from chessrnn.model.conversion.hardware_rows import defining_vectors, directions, hardware_rows
+from chessrnn.model.conversion.hardware_rows import Blocks, GateRows, defining_vectors, directions, hardware_rows
+from chessrnn.model.conversion.row_scales import choose_scales
 from chessrnn.model.imported.float_evaluation import run_layer, run_layers
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
 from chessrnn.model.imported.summary import input_sizes
@@ -13,10 +14,10 @@ from chessrnn.model.qformat import QFormat
 
 MAX_BIAS_BITS = 32
 Layers = Sequence[RecurrentLayer]
-# Fraction bits that are tried for a weight and for an element of a vector; of equally good ones the first is taken, and
-# for elements that is the finest.
+# Fraction bits that are tried for a weight; of equally good ones the first is taken.
 CANDIDATES = range(-2, 13)
-ELEMENT_CANDIDATES = range(12, -9, -1)
+# The same for an element of a vector beyond its width, from the finest.
+ELEMENT_CANDIDATES = range(4, -17, -1)
 PROJECTION_CANDIDATES = range(13)
 
 
@@ -54,7 +55,8 @@ def with_fraction_bits(fmt: QFormat, fraction_bits: int) -> QFormat:
 
 def closest_format(fmt: QFormat, values: np.ndarray) -> QFormat:
     """Find the format of the same width with the least squared error over some values."""
-    return with_fraction_bits(fmt, best_fraction_bits([(values, 0)], fmt.width, ELEMENT_CANDIDATES))
+    candidates = [fmt.width + more for more in ELEMENT_CANDIDATES]
+    return with_fraction_bits(fmt, best_fraction_bits([(values, 0)], fmt.width, candidates))
 
 
 def covering_format(fmt: QFormat, largest: float) -> QFormat:
@@ -74,7 +76,9 @@ def _largest_state(layer: RecurrentLayer, x: np.ndarray) -> float:
     return largest
 
 
-def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings: dict) -> Config:
+def choose_config(
+    config: Config, layers: Layers, x: np.ndarray | None, settings: dict, by_layer: bool = False
+) -> Config:
     """Choose formats for the data and the weights, except those that the user set, and return the new configuration.
 
     Parameters
@@ -85,6 +89,8 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         Calibration data; without it x and cell keep their default formats.
     settings : dict
         Fields that the user set; they are kept.
+    by_layer : bool
+        Whether the weights of every layer get fraction bits of their own.
     """
     points = config.quantization
     # Inputs that are all zero say nothing about formats.
@@ -114,19 +120,8 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         weights = np.stack([part.peephole for part in rows if part.peephole is not None])
         config = config.replace({"quantization.peephole": str(closest_format(points.peephole, weights))})
     if "quantization.weight_frac" not in settings:
-        points = config.quantization
         allowed = weight_candidates(config)
-        # One group per gate with the matrices of all layers.  Layers above the first read the h below them as x.
-        groups = [[] for _ in config.gates]
-        sizes = [size for size in input_sizes(layers) for _ in range(config.directions)]
-        for number, part in enumerate(rows):
-            more = points.h.fraction_bits - points.x.fraction_bits if number < config.directions else 0
-            for matrix, extra, parts in ((part.w_x, more, sizes[number]), (part.w_h, 0, None)):
-                for group, defining in zip(groups, defining_vectors(matrix, config.block_size, parts), strict=True):
-                    group.append((defining, extra))
-        # Odd integers are as far apart as integers of one fraction bit less.
-        fracs = [best_fraction_bits(group, points.weight_bits, allowed) + config.has_half_levels for group in groups]
-        config = config.replace({"quantization.weight_frac": fracs})
+        config = config.replace({"quantization.weight_frac": _weight_fracs(config, layers, rows, allowed, by_layer)})
     if "quantization.bias_bits" not in settings:
         scales = [2.0 ** np.array(fracs)[:, None] for fracs in config.layer_accumulator_fracs]
         largest = max(np.abs(part.bias * scales[number // config.directions]).max() for number, part in enumerate(rows))
@@ -134,3 +129,41 @@ def choose_config(config: Config, layers: Layers, x: np.ndarray | None, settings
         if needed > config.quantization.bias_bits:
             config = config.replace({"quantization.bias_bits": min(needed, MAX_BIAS_BITS)})
     return config
+
+
+def _weight_fracs(
+    config: Config, layers: Layers, rows: list[GateRows], allowed: list[int], by_layer: bool
+) -> list[int] | list[list[int]]:
+    """Choose the fraction bits of W_h of every gate, in all layers or in each, by the squared error of the weights."""
+    points = config.quantization
+    sizes = [size for size in input_sizes(layers) for _ in range(config.directions)]
+    count = len(layers) if by_layer else 1
+    if config.has_row_scales:
+        errors = np.zeros((count, config.num_gates, len(allowed)))
+        for number, (part, split) in enumerate(zip(rows, sizes, strict=True)):
+            layer = number // config.directions
+            here = config.layer(layer)
+            blocks = Blocks(
+                defining_vectors(part.w_x, config.block_size, split),
+                defining_vectors(part.w_h, config.block_size),
+                part.bias,
+                None,
+                None,
+            )
+            for index, frac in enumerate(allowed):
+                found = choose_scales(blocks, here, [frac] * config.num_gates)[1]
+                errors[layer if by_layer else 0, :, index] += found
+        fracs = [[allowed[index] for index in layer] for layer in errors.argmin(axis=2)]
+        return fracs if by_layer and count > 1 else fracs[0]
+    # One group per gate with the matrices of a layer or of all.  Layers above the first read the h below them as x.
+    groups = [[[] for _ in config.gates] for _ in range(count)]
+    for number, part in enumerate(rows):
+        more = points.h.fraction_bits - points.x.fraction_bits if number < config.directions else 0
+        for matrix, extra, parts in ((part.w_x, more, sizes[number]), (part.w_h, 0, None)):
+            here = groups[number // config.directions if by_layer else 0]
+            for group, defining in zip(here, defining_vectors(matrix, config.block_size, parts), strict=True):
+                group.append((defining, extra))
+    # Odd integers are as far apart as integers of one fraction bit less.
+    more = int(config.has_half_levels)
+    fracs = [[best_fraction_bits(group, points.weight_bits, allowed) + more for group in layer] for layer in groups]
+    return fracs if count > 1 else fracs[0]

@@ -86,11 +86,13 @@ def compress(
     settings: dict[str, Any] | None = None,
     name: str = "imported",
     fold: str = "auto",
+    element_bits: int = 8,
+    effort: str = "full",
 ) -> Conversion:
     """Turn a float network into the accelerator's integers, without retraining.
 
     The weights are projected onto block-circulant matrices by least squares (``block_size`` 1 leaves them dense),
-    number formats are chosen from weights and calibration data, and everything is rounded once.
+    number formats are chosen by the error of h on the calibration data, and everything is rounded once.
 
     Parameters
     ----------
@@ -109,6 +111,10 @@ def compress(
     fold : str
         Whether every element of x gets a power of two and an offset, folded into the weights: ``"on"``, ``"off"``, or
         ``"auto"``, where that halves the error of h.  :func:`predict` and :func:`simulate` apply them to x.
+    element_bits : int
+        Bits of x and h, from 8 to 16; more of them make every other point but the weights finer, too.
+    effort : str
+        ``"full"``, or ``"quick"`` for formats that are chosen and weights that are rounded each by itself.
 
     Returns
     -------
@@ -127,7 +133,8 @@ def compress(
     require(
         both or found == {"forward"}, "network", "of layers that are all forward or all bidirectional", sorted(found)
     )
-    return convert(layers, block_size, weight_bits, name, settings, calibration, fold=fold, linear=network.linear)
+    options = {"fold": fold, "linear": network.linear, "element_bits": element_bits, "effort": effort}
+    return convert(layers, block_size, weight_bits, name, settings, calibration, **options)
 
 
 def load_weights(source: str | Path, config: Config | None = None) -> NetworkWeights:

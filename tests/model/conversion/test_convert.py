@@ -68,7 +68,7 @@ def test_integers_are_those_of_the_trainers_export(rng):
 def test_a_circulant_layer_loses_only_what_rounding_costs(rng):
     layer = project_layer(lstm(rng, 13, 10, scale=0.8), 4)
     x = rng.normal(size=(30, 3, 13)) * 2
-    result = convert([layer], 4, 8, calibration=x)
+    result = convert([layer], 4, 8, calibration=x, effort="quick")
     report = result.report
     assert report["projection"] == {"w_x": pytest.approx(0, abs=1e-12), "w_h": pytest.approx(0, abs=1e-12)}
     assert report["output"]["projected"] == pytest.approx(0, abs=1e-12)
@@ -123,7 +123,7 @@ def test_every_cell_loses_what_its_reference_says(cell, rng):
     weights = DirectionWeights(*(rng.normal(size=shape) * 0.4 for shape in shapes), peepholes=peepholes)
     layer = RecurrentLayer("l0", kind, (weights,))
     assert layer_of_rows(layer, hardware_rows(layer)).cell == kind
-    x = rng.normal(size=(40, 3, 5))
+    x = rng.normal(size=(20, 3, 5))
     result = convert([layer], 1, 8, calibration=x)
     assert result.config.network.cell == cell
     assert result.report["output"]["projected"] == pytest.approx(0, abs=1e-12)
@@ -133,21 +133,22 @@ def test_every_cell_loses_what_its_reference_says(cell, rng):
         restored = result.weights.peephole[:, :size_h] * result.config.quantization.peephole.lsb
         np.testing.assert_allclose(restored, peepholes, atol=0.02)
     # Whole circulant blocks that do not divide the sizes.
-    assert convert([layer], 4, 8, calibration=x).report["output"]["integers"] < 1.5
+    assert convert([layer], 4, 8, calibration=x, effort="quick").report["output"]["integers"] < 1.5
 
 
 def test_errors_are_told_layer_by_layer(rng):
     layers = [lstm(rng, 5, 6), replace(lstm(rng, 6, 6, scale=1.0), name="l1")]
     x = rng.normal(size=(30, 2, 5))
-    report = convert(layers, 2, 8, calibration=x).report
+    report = convert(layers, 2, 8, calibration=x, effort="quick").report
     first, second = report["layers"]
     assert [part["layer"] for part in report["layers"]] == ["l0", "l1"]
     assert second["output"] == report["output"]
     assert report["saturated_weights"] == first["saturated_weights"] + second["saturated_weights"]
     # The first layer of a stack is converted as it would be alone in the same formats.
-    settings = {f"quantization.{name}": report["formats"][name] for name in ("x", "cell")}
-    settings |= {"quantization.weight_frac": report["weight_frac"], "quantization.bias_bits": report["bias_bits"]}
-    alone = convert(layers[:1], 2, 8, settings=settings, calibration=x).report
+    report = convert(layers, 2, 8).report
+    first = report["layers"][0]
+    settings = {"quantization.weight_frac": report["weight_frac"][0], "quantization.bias_bits": report["bias_bits"]}
+    alone = convert(layers[:1], 2, 8, settings=settings).report
     assert {name: alone[name] for name in ("projection", "rounding", "output", "saturated_weights")} == {
         name: first[name] for name in ("projection", "rounding", "output", "saturated_weights")
     }
@@ -161,7 +162,7 @@ def other_layer(rng, cell, size_x, size_h, scale=0.4, **options):
 
 def test_a_gru_that_resets_before_the_product(rng):
     layers = [other_layer(rng, "gru", size, 8, linear_before_reset=False) for size in (6, 8)]
-    result = convert(layers, 1, 8, calibration=rng.normal(size=(60, 3, 6)))
+    result = convert(layers, 1, 8, calibration=rng.normal(size=(60, 3, 6)), effort="quick")
     assert result.config.network.cell == "gru_reset_first"
     # Three matrices, no zeros between them.
     assert result.config.weight_bytes == 3 * 8 * (6 + 8 + 8 + 8)
@@ -172,7 +173,7 @@ def test_a_gru_that_resets_before_the_product(rng):
 def test_what_relu_makes_fits_its_format(rng):
     layer = other_layer(rng, "rnn", 6, 8, 0.3, activation="relu")
     x = rng.normal(size=(60, 3, 6))
-    result = convert([layer], 1, 8, calibration=x)
+    result = convert([layer], 1, 8, calibration=x, effort="quick")
     assert result.config.network.cell == "rnn_relu"
     largest = run_layer(layer, x, np.full(3, 60))[0].max()
     fmt = result.config.quantization.h
@@ -181,7 +182,7 @@ def test_what_relu_makes_fits_its_format(rng):
     assert result.report["output"]["integers"] < 0.05
     text = "quantization.weight_frac must be such that rounding to h drops 0 to 31 fraction"
     with pytest.raises(InvalidValueError, match=text):
-        convert([layer], 1, 8, settings={"quantization.weight_frac": -1}, calibration=x)
+        convert([layer], 1, 8, settings={"quantization.weight_frac": -1}, calibration=x, effort="quick")
 
 
 def test_formats():
@@ -212,14 +213,14 @@ def test_both_directions_of_a_stack(k, rng):
         for size in (5, 12)
     ]
     x = rng.normal(size=(20, 3, 5))
-    result = convert(layers, k, 8, calibration=x)
+    result = convert(layers, k, 8, calibration=x, effort="quick")
     assert (result.config.network.bidirectional, len(result.weights.layers)) == (True, 4)
     assert len(result.report["layers"]) == 2
     for part, way in zip(result.weights.layers[2:], layers[1].weights, strict=True):
         halves = [np.stack([circulant.project_padded(gate, k) for gate in half.reshape(4, 6, 6)])
                   for half in np.split(way.w_x, 2, axis=1)]  # fmt: skip
         exact = np.concatenate(halves, axis=2) * 2.0 ** np.array(part.config.input_weight_fracs)[:, None, None, None]
-        assert np.abs(part.defining[:, :, : exact.shape[2]] - exact).max() <= 0.5
+        assert np.abs(part.defining[:, :, : exact.shape[2]] - exact.clip(-128, 127)).max() <= 0.5
     # Dense weights are followed closely, and each half of h is its own direction's.
     if k == 1:
         assert result.report["projection"] == {"w_x": 0, "w_h": 0}
@@ -242,7 +243,7 @@ def test_both_directions_of_a_reset_gate_first(rng):
         ways = [DirectionWeights(*(rng.normal(size=shape) * 0.4 for shape in ((18, size), (18, 6), 18, 18)))
                 for _ in range(2)]  # fmt: skip
         layers.append(RecurrentLayer(f"l{size}", "gru", tuple(ways), "bidirectional", linear_before_reset=False))
-    result = convert(layers, 1, 8, calibration=rng.normal(size=(30, 3, 5)))
+    result = convert(layers, 1, 8, calibration=rng.normal(size=(30, 3, 5)), effort="quick")
     assert (result.config.network.cell, result.config.network.bidirectional) == ("gru_reset_first", True)
     assert result.report["output"]["integers"] < 0.05
 
@@ -251,13 +252,13 @@ def test_a_projection_is_one_of_the_matrices(rng):
     """Its own format, and an h that holds what it makes."""
     layer = lstm(rng, 9, 12, projection=rng.normal(size=(5, 12)) * 2, w_h=rng.normal(size=(48, 5)) * 0.2)
     x = rng.normal(size=(40, 3, 9))
-    result = convert([layer], 1, 8, calibration=x)
+    result = convert([layer], 1, 8, calibration=x, effort="quick")
     assert result.config.network.projection_size == 5
     assert result.config.quantization.h == QFormat.parse("Q4.4")
     assert result.report["projection"]["w_hr"] == 0
     assert 0 < result.report["rounding"]["w_hr"] < 0.02
     assert result.report["output"]["integers"] < 0.05
-    assert convert([layer], 4, 8, calibration=x).report["projection"]["w_hr"] > 0.1
+    assert convert([layer], 4, 8, calibration=x, effort="quick").report["projection"]["w_hr"] > 0.1
 
 
 def test_projections_of_both_directions(rng):
@@ -272,7 +273,7 @@ def test_projections_of_both_directions(rng):
 
     layers = [both(9, (0.4, 1.2)), both(10, (0.6, 0.5))]
     x = rng.normal(size=(40, 3, 9))
-    result = convert(layers, 1, 8, calibration=x)
+    result = convert(layers, 1, 8, calibration=x, effort="quick")
     network, points = result.config.network, result.config.quantization
     assert (network.bidirectional, network.projection_size, network.num_layers) == (True, 5, 2)
     largest = max(np.abs(w.projection).max() for layer in layers for w in layer.weights)
@@ -282,7 +283,7 @@ def test_projections_of_both_directions(rng):
     assert result.report["projection"] == {"w_x": 0, "w_h": 0, "w_hr": 0}
     # What they share costs a little.
     assert result.report["output"]["integers"] < 0.1
-    assert convert(layers, 4, 8, calibration=x).report["projection"]["w_hr"] > 0.1
+    assert convert(layers, 4, 8, calibration=x, effort="quick").report["projection"]["w_hr"] > 0.1
 
 
 @pytest.mark.parametrize(
@@ -298,7 +299,7 @@ def test_first_states_are_those_of_the_file(cell, linear_before_reset, rng):
         arrays["initial_c"] = rng.normal(size=(1, 8))
     layer = RecurrentLayer("l0", cell, (DirectionWeights(**arrays),), linear_before_reset=linear_before_reset)
     assert not layer_limits(layer)
-    result = convert([layer], 1, 8, calibration=rng.normal(size=(4, 3, 5)))
+    result = convert([layer], 1, 8, calibration=rng.normal(size=(4, 3, 5)), effort="quick")
     assert result.config.architecture.state_ports
     assert result.report["output"]["integers"] < 0.05
     h, c = result.state[0]
@@ -307,7 +308,7 @@ def test_first_states_are_those_of_the_file(cell, linear_before_reset, rng):
         given = arrays["initial_c"].repeat(3, axis=0)
         np.testing.assert_allclose(dequantize(c, result.config.quantization.cell), given, atol=2**-12)
     with pytest.raises(InvalidValueError, match="batch must be 3 as in initial_h, not 2"):
-        convert([layer], 1, 8, calibration=rng.normal(size=(4, 2, 5)))
+        convert([layer], 1, 8, calibration=rng.normal(size=(4, 2, 5)), effort="quick")
 
 
 def test_first_states_of_both_directions_are_refused(rng):
@@ -328,7 +329,7 @@ def raw_units(layer, rng):
 
 def test_raw_units_are_scaled_per_element(rng):
     layer, x = raw_units(lstm(rng, 3, 16, 0.15), rng)
-    plain = convert([layer], 1, 8, calibration=x, fold="off")
+    plain = convert([layer], 1, 8, calibration=x, effort="quick", fold="off")
     assert plain.weights.input_fold is None
     assert plain.report["output"]["integers"] > 1
     (error, cause) = plain.report["warnings"]
@@ -338,7 +339,7 @@ def test_raw_units_are_scaled_per_element(rng):
     )
     assert re.match(text, cause)
     assert cause.endswith("--fold on scales x and W_x")
-    scaled = convert([layer], 1, 8, calibration=x)
+    scaled = convert([layer], 1, 8, calibration=x, effort="quick")
     assert scaled.report["output"]["integers"] < 0.05
     assert scaled.report["warnings"] == []
     fold = scaled.weights.input_fold
@@ -357,7 +358,7 @@ def test_raw_units_are_scaled_per_element(rng):
 
 def test_inputs_that_need_no_scale_have_none(rng):
     layer, x = lstm(rng, 5, 6), rng.normal(size=(30, 2, 5))
-    assert convert([layer], 1, 8, calibration=x).weights.input_fold is None
+    assert convert([layer], 1, 8, calibration=x, effort="quick").weights.input_fold is None
     with pytest.raises(InvalidValueError, match="--fold must be one of auto, on, off, not 'of'"):
         convert([layer], 1, 8, calibration=x, fold="of")
     with pytest.raises(InvalidValueError, match="--calibrate must be given with --fold on"):
@@ -386,15 +387,15 @@ def test_inputs_that_say_little_are_named(x, message, rng):
         assert report["formats"]["x"] == "Q1.7"
 
 
-def test_a_scale_that_layers_share_is_named(rng):
-    """An outlier of one layer decides the fraction bits of a gate for all."""
+def test_a_scale_that_matrices_share_is_named(rng):
+    """An outlier of W_h decides the fraction bits of W_x of its gate, in its layer alone."""
     wild = lstm(rng, 6, 6, 0.02)
     w_h = wild.weights[0].w_h.copy()
     w_h[2, 3] = 30.0
     layers = [lstm(rng, 5, 6, 0.02), replace(wild, name="l1", weights=(replace(wild.weights[0], w_h=w_h),))]
-    warnings = convert(layers, 1, 8, calibration=rng.normal(size=(30, 2, 5))).report["warnings"]
+    warnings = convert(layers, 1, 8, calibration=rng.normal(size=(30, 2, 5)), effort="quick").report["warnings"]
     (cause,) = (text for text in warnings if text.startswith("rounding loses"))
-    assert re.search(r"of gate I in l0, 0 saturated; .*: all layers share the fraction bits of a gate$", cause)
+    assert re.search(r"of W_x of gate I in l1, 0 saturated; .*: W_x and W_h of a gate share one product scale$", cause)
 
 
 REFUSED = [

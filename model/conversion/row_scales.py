@@ -1,0 +1,48 @@
+"""Choice of the scales of block rows (``quantization.weight_scale = "row"``) by the squared error of the weights."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from chessrnn.model.config import Config
+from chessrnn.model.conversion.hardware_rows import Blocks
+
+# Scales that are tried, as shares of the greatest; below the last one a scale is too coarse.
+SHARES = 2.0 ** -np.arange(0, 5, 0.125)
+
+
+def nearest_weights(scaled: np.ndarray, least: int, greatest: int, is_odd: bool) -> np.ndarray:
+    """Round to the nearest integers, HALF_UP, or to the nearest odd ones, within a range."""
+    rounded = 2 * np.floor(scaled / 2) + 1 if is_odd else np.floor(scaled + 0.5)
+    return np.clip(rounded, least, greatest)
+
+
+def choose_scales(blocks: Blocks, config: Config, fracs: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the scale of every block row.
+
+    Parameters
+    ----------
+    fracs : sequence of int
+        Fraction bits of W_h for each gate; W_x has those of h more and of x less.
+
+    Returns
+    -------
+    scales : int64 array (G, H/k)
+    errors : float array (G,)
+        Sum of the squared errors of the weights of a gate.
+    """
+    points = config.quantization
+    parts = []
+    for values, more in ((blocks.w_x, points.h.fraction_bits - points.x.fraction_bits), (blocks.w_h, 0)):
+        steps = 2.0 ** (np.array(fracs, dtype=np.float64) + more)
+        parts.append((values.reshape(*values.shape[:2], -1), steps[:, None, None]))
+    least, greatest = config.scale_min_max
+    candidates = np.unique(np.clip((SHARES * greatest).round().astype(np.int64), least, greatest))
+    errors = np.zeros((len(candidates), *parts[0][0].shape[:2]))
+    for number, scale in enumerate(candidates):
+        for values, steps in parts:
+            here = steps * 2.0**config.scale_frac / scale
+            codes = nearest_weights(values * here, config.weight_min, config.weight_max, config.has_half_levels)
+            errors[number] += ((codes / here - values) ** 2).sum(axis=2)
+    best = errors.argmin(axis=0)
+    return candidates[best], errors.min(axis=0).sum(axis=1)
