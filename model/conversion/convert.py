@@ -17,7 +17,12 @@ from chessrnn.model.cells import CELLS
 from chessrnn.model.config import FAST_BLOCK_SIZES, Config
 from chessrnn.model.conversion.adaptive_rounding import adapted_weights
 from chessrnn.model.conversion.conversion_report import error_report, format_report
-from chessrnn.model.conversion.conversion_warnings import calibration_warnings, error_warnings, scale_warnings
+from chessrnn.model.conversion.conversion_warnings import (
+    ERROR_BOUND,
+    calibration_warnings,
+    error_warnings,
+    scale_warnings,
+)
 from chessrnn.model.conversion.first_state import begins_elsewhere, first_states
 from chessrnn.model.conversion.fold_choice import choose_fold, fold_layer
 from chessrnn.model.conversion.format_search import few_steps, search_formats
@@ -576,9 +581,11 @@ def convert(
             "on_chip": bool(config.architecture.output_layer),
             "error": relative_error(output_values(config, head, codes), wanted),
         }
+    small = report["output"]["integers"] <= ERROR_BOUND
     report["warnings"] = [
         *error_warnings(report, config, retraining is not None),
         *([] if calibration is None else calibration_warnings(config, calibration)),
-        *scale_warnings(config, final, calibration, scale is not None),
+        # A matrix that hardly matters may lose much.
+        *([] if is_full and small else scale_warnings(config, final, calibration, scale is not None)),
     ]
     return Conversion(weights, report, x, state, head)

@@ -16,10 +16,10 @@ from chessrnn.model.progress import elapsed
 # A move has to leave less than this share of the error.
 GAIN = 0.998
 # Greatest number of configurations that are tried, and of passes over all moves.
-MAX_TRIALS, MAX_PASSES = 64, 4
+MAX_TRIALS, MAX_PASSES = 48, 4
 # Steps times sequences, products of weights and these, steps and sequences that a configuration is tried on.
 MAX_SAMPLES, MAX_PRODUCTS = 768, 1 << 29
-MAX_STEPS, MAX_SEQUENCES = 64, 16
+MAX_STEPS, MAX_SEQUENCES = 48, 16
 STEPS = (-1, 1)
 
 Move = Callable[[dict], None]
