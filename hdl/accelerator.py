@@ -1,6 +1,6 @@
 """The accelerator of a network of one direction: a stream of x in, a stream of h out."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,6 +16,7 @@ from chessrnn.hdl.matvec import MatVec
 from chessrnn.hdl.output_buffer import OutputBuffer
 from chessrnn.hdl.output_layer.largest import result_layout
 from chessrnn.hdl.output_layer.output_layer import OutputLayer
+from chessrnn.hdl.parity import parity_port
 from chessrnn.hdl.part_shapes import has_projection, select
 from chessrnn.hdl.staged_update import StagedUpdate
 from chessrnn.hdl.state_access import StateAccess
@@ -57,6 +58,8 @@ class Accelerator(wiring.Component):
     load_hold, load_ready, load_en, load_address, load_data, load_next, load_crc, load_error : with
     ``architecture.weight_memory = ram``
         ``chessrnn.hdl.loader``; while ``load_hold`` is high no sequence begins.
+    parity_error : Out(1), with ``architecture.parity = word``
+        A word that was read and used has a wrong parity (``chessrnn.hdl.parity``).
 
     Latency, throughput: ``chessrnn.model.schedule.Schedule.timeline``, to the cycle · Numerics:
     ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
@@ -77,6 +80,7 @@ class Accelerator(wiring.Component):
             {
                 "x": In(block_stream(config, q.x, *flags)), "h": Out(block_stream(config, q.h)),
                 "x_error": Out(X_ERROR_BITS), "matvec_active": Out(1), **members, **loader_ports(config),
+                **parity_port(config),
             }
         )  # fmt: skip
 
@@ -172,6 +176,8 @@ class Accelerator(wiring.Component):
                 gate.x_sequence_last.eq(framing.last), gate.step_left.eq(self._step_leaves(m)),
             ]  # fmt: skip
             connect_loader(m, platform, self, gate.quiet, loaded)
+        if parity_port(config):
+            m.d.comb += self.parity_error.eq(Cat(block.parity_error for block in (*loaded, vectors, output)).any())
         if config.architecture.state_ports:
             self._connect_state(m, platform, controller, vectors, cells, h_block)
         return m

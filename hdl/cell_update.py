@@ -7,8 +7,9 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.cell_lane import LANES, scale_layer_port
 from chessrnn.hdl.drain import slice_layout, state_unit_port, unit_shape
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.loader import parameter_memory, write_port
+from chessrnn.hdl.loader import write_port
 from chessrnn.hdl.memory import Ram, delay
+from chessrnn.hdl.parity import CheckedRam, Memories, parity_port
 from chessrnn.hdl.part_shapes import has_projection
 from chessrnn.hdl.projection import Projection
 from chessrnn.hdl.state_access import state_access
@@ -55,6 +56,8 @@ class CellUpdate(wiring.Component):
         Reads and writes the cells' states while no step is under way (``chessrnn.hdl.state_access``).
     load : In, with ``architecture.weight_memory = ram``
         Word that is written into a memory of parameters (``chessrnn.hdl.loader``).
+    parity_error : Out(1), with ``architecture.parity = word``
+        A word that was read has a wrong parity (``chessrnn.hdl.parity``).
 
     Latency: ``Schedule.epilogue_latency`` less the drain and the write · Throughput: one slice per cycle ·
     Reference: ``chessrnn.model.reference.cell_update``
@@ -80,6 +83,7 @@ class CellUpdate(wiring.Component):
                 **({"projected": In(1)} if has_projection(config) else {}),
                 **inner_ports(config),
                 **write_port(config),
+                **parity_port(config),
                 **(self._access_ports() if config.architecture.state_ports and config.cell.has_state else {}),
             }
         )
@@ -91,8 +95,8 @@ class CellUpdate(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config, q = self.config, self.config.quantization
-        lanes = self.schedule.cell_lanes
-        biases = self._parameters(m, platform, bias_spec(config, self.schedule), config.num_gates, q.bias_bits)
+        lanes, memories = self.schedule.cell_lanes, Memories(m, platform, config)
+        biases = self._parameters(m, memories, bias_spec(config, self.schedule), config.num_gates, q.bias_bits)
         cells = [LANES[config.cell.name](config, config.product_sum_bits) for _ in range(lanes)]
         # The parameter memories have an output register, so the sums are delayed by one cycle as well.
         sums = data.View(self.slice.shape(), delay(m, self.slice.as_value(), 1, "sums"))
@@ -104,17 +108,17 @@ class CellUpdate(wiring.Component):
             ]
         self._select_layer(m, cells)
         if config.has_row_scales:
-            scales = self._row_scales(m, platform)
+            scales = self._row_scales(m, memories)
             m.d.comb += [cell.scale[gate].eq(scale) for cell in cells for gate, scale in enumerate(scales)]
         peepholes = len(config.cell.peepholes)
         if peepholes:
             spec, width = peephole_spec(config, self.schedule), q.peephole.width
-            weights = self._parameters(m, platform, spec, peepholes, width)
+            weights = self._parameters(m, memories, spec, peepholes, width)
             for index, cell in enumerate(cells):
                 m.d.comb += [cell.peephole[gate].eq(weights[gate][index].as_signed()) for gate in range(peepholes)]
         of_cell = self.slice_valid & ~self.projected if has_projection(config) else self.slice_valid
         if config.cell.has_state:
-            self._state(m, platform, cells, of_cell)
+            self._state(m, memories, cells, of_cell)
 
         latency = 1 + cells[0].latency
         block_valid, block = self._gather(m, cells, delay(m, of_cell, latency, "h_valid", reset_less=False))
@@ -139,22 +143,20 @@ class CellUpdate(wiring.Component):
                 block = Mux(projection.block_valid, projection.block, block)
                 last_step = Mux(projection.block_valid, projection.block_last_step, last_step)
         m.d.comb += [self.block_valid.eq(block_valid), self.block.eq(block), self.block_last_step.eq(last_step)]
+        memories.report(self)
         return m
 
-    def _parameters(self, m, platform, spec: MemorySpec, rows: int, width: int) -> data.View:
+    def _parameters(self, m, memories: Memories, spec: MemorySpec, rows: int, width: int) -> data.View:
         """Parameters [row][lane] of the slice whose sums the lanes receive, read from the memory ``spec``."""
-        rom = parameter_memory(
-            m, platform, self.config, spec, self.contents[spec.name] if self.contents else None, self
-        )
+        rom = memories.parameters(spec, self.contents[spec.name] if self.contents else None, self)
         m.d.comb += [rom.en.eq(self.select), rom.addr.eq(self.unit)]
         layout = data.ArrayLayout(data.ArrayLayout(width, self.schedule.cell_lanes), rows)
         return data.View(layout, delay(m, rom.data, 1, spec.name))
 
-    def _row_scales(self, m, platform) -> data.View:
+    def _row_scales(self, m, memories: Memories) -> data.View:
         """Scales [row] of the block rows of the slice whose sums the lanes receive."""
         spec = scale_spec(self.config, self.schedule)
-        contents = self.contents[spec.name] if self.contents else None
-        rom = parameter_memory(m, platform, self.config, spec, contents, self)
+        rom = memories.parameters(spec, self.contents[spec.name] if self.contents else None, self)
         # The slices of a hidden block share a word; their number is a power of two.
         m.d.comb += [rom.en.eq(self.select), rom.addr.eq(self.unit >> (self.schedule.slices - 1).bit_length())]
         layout = data.ArrayLayout(self.config.quantization.scale_bits, self.config.bundle_rows)
@@ -177,11 +179,10 @@ class CellUpdate(wiring.Component):
         layer = delay(m, layer, 2, "layer")
         m.d.comb += [cell.layer.eq(layer) for cell in cells]
 
-    def _state(self, m, platform, cells: list, slice_valid) -> None:
+    def _state(self, m, memories: Memories, cells: list, slice_valid) -> None:
         """Add the memory of the cells' states: it is read in time for the lanes and written when they are done."""
         config, width, timing = self.config, self.config.quantization.cell.width, cells[0]
-        state = Ram(cell_state_spec(config, self.schedule))
-        m.submodules.cell_state = shared(state, platform)
+        state = memories.ram(cell_state_spec(config, self.schedule))
         # The slice is one cycle ahead of the lanes' sums; a word reaches the lanes two cycles after its read.
         to_read, to_write = timing.read_latency - 1, timing.write_latency + 1
         reading = delay(m, slice_valid, to_read, "read", reset_less=False)
@@ -205,7 +206,7 @@ class CellUpdate(wiring.Component):
             m.d.comb += [cell.c.eq(previous[bits].as_signed()), state.write_data[bits].eq(cell.c_next)]
         self._give_access(m, state)
 
-    def _give_access(self, m, state: Ram) -> None:
+    def _give_access(self, m, state: Ram | CheckedRam) -> None:
         """Connect the memory of the states to ``access``, if the design has state ports."""
         if not self.config.architecture.state_ports:
             return

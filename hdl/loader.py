@@ -9,10 +9,9 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.memory import Rom, WeightRam
 from chessrnn.model.config import Config
 from chessrnn.model.load_layout import CHUNK_BITS, load_layout
-from chessrnn.model.memory_image import MemorySpec
+from chessrnn.model.memory_image import parity_bits
 from chessrnn.model.schedule import output_buffer_steps
 
 # Steps that may be in the core besides those that the output buffer has room for: in the memory of x, in the output
@@ -46,29 +45,9 @@ def write_port(config: Config, direction=In) -> dict:
     layout = load_layout(config)
     widest = max(spec.width for spec in layout.memories)
     fields = {"en": 1, "memory": layout.memory_bits, "address": layout.word_bits, "word": widest}
+    if parity_bits(config):
+        fields["parity"] = 1
     return {"load": direction(data.StructLayout(fields))}
-
-
-def parameter_memory(m, platform, config: Config, spec: MemorySpec, contents: list[int] | None, block):
-    """Add a memory of parameters to a module; the loader writes it through ``block.load`` if it can be loaded.
-
-    Returns
-    -------
-    Rom or WeightRam
-        The memory, with its read port ``en``, ``addr`` and ``data`` left to connect.
-    """
-    if not is_loadable(config):
-        memory = Rom(spec, contents)
-        m.submodules[spec.name] = shared(memory, platform)
-        return memory
-    memory, load = WeightRam(spec, contents), block.load
-    m.submodules[spec.name] = shared(memory, platform)
-    number = [other.name for other in load_layout(config).memories].index(spec.name)
-    m.d.comb += [
-        memory.load_en.eq(load.en & (load.memory == number)),
-        memory.load_addr.eq(load.address), memory.load_data.eq(load.word),
-    ]  # fmt: skip
-    return memory
 
 
 def connect_loader(m, platform, core, quiet, blocks: list) -> None:
@@ -185,6 +164,9 @@ class Loader(wiring.Component):
                     with m.Case(place):
                         m.d.sync += collected.word_select(place, CHUNK_BITS).eq(self.chunk)
 
+        if parity_bits(self.config):
+            with m.If(take):
+                m.d.sync += self.load.parity.eq(self.chunk.xor() ^ (self.load.parity & (chunk != 0)))
         crc = Signal(CHUNK_BITS, init=CRC32_START)
         m.d.comb += self.crc.eq(~crc)
         with m.If(take):

@@ -5,9 +5,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.loader import parameter_memory, write_port
+from chessrnn.hdl.loader import write_port
 from chessrnn.hdl.memory import address_width, delay
 from chessrnn.hdl.operand import OperandStage, WeightStage
+from chessrnn.hdl.parity import Memories, parity_port
 from chessrnn.hdl.part_shapes import shape_bits
 from chessrnn.hdl.pass_address import PassAddress, layer_port
 from chessrnn.hdl.pe import ProcessingElement
@@ -60,6 +61,8 @@ class MatVec(wiring.Component):
         Tags of ``sums``.
     load : In, with ``architecture.weight_memory = ram``
         Word that is written into a bank (``chessrnn.hdl.loader``).
+    parity_error : Out(1), with ``architecture.parity = word``
+        A word that was read has a wrong parity (``chessrnn.hdl.parity``).
 
     Latency: ``Schedule.matvec_latency`` - 1 from ``issue`` to ``sums`` · Throughput: one issue per cycle ·
     Numerics: exact · Reference: ``chessrnn.model.reference.matvec``
@@ -83,13 +86,14 @@ class MatVec(wiring.Component):
                 "sums": Out(data.ArrayLayout(sum(hardware_widths(config).sum), arch.tile_rows)),
                 "sum_tags": Out(issue_tags(config)),
                 **write_port(config),
+                **parity_port(config),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         config, arch = self.config, self.config.architecture
-        memory_register = int(arch.pipeline.memory_register)
+        memory_register, memories = int(arch.pipeline.memory_register), Memories(m, platform, config)
 
         if config.network.bidirectional:
             counts = [config.directions * sum(part.words for part in parts) for parts in config.layer_parts]
@@ -121,7 +125,7 @@ class MatVec(wiring.Component):
             for col in range(arch.tile_cols):
                 spec = MemorySpec(weight_bank_name(row_index, col), config.bank_words, config.weight_word_bits)
                 contents = self.contents[spec.name] if self.contents else None
-                bank = parameter_memory(m, platform, config, spec, contents, self)
+                bank = memories.parameters(spec, contents, self)
                 element = WeightStage(config) if carry_save else ProcessingElement(config)
                 m.submodules[f"pe_r{row_index}_c{col}"] = shared(element, platform)
                 m.d.comb += [
@@ -147,6 +151,7 @@ class MatVec(wiring.Component):
                 m.d.comb += sums.part_shape.eq(early.part_shape)
             if carry_save:
                 m.d.comb += sums.operands.eq(Cat(*operands))
+        memories.report(self)
         return m
 
 

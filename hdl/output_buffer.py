@@ -6,10 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.packing import bit_of
 from chessrnn.hdl.block_stream import block_stream
-from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.memory import Ram
+from chessrnn.hdl.parity import Memories, parity_port
 from chessrnn.model.config import Config
-from chessrnn.model.memory_image import state_memories
+from chessrnn.model.memory_image import output_buffer_spec
 from chessrnn.model.schedule import OUTPUT_BUFFER_LATENCY, output_buffer_steps
 
 
@@ -30,6 +29,8 @@ class OutputBuffer(wiring.Component):
         With a step's last block: the step is the last of its sequence.
     h : Out(stream.Signature(…))
         ``data``: a block of h; ``last``: set on the last beat of a sequence's last step.
+    parity_error : Out(1), with ``architecture.parity = word``
+        A word that was read has a wrong parity (``chessrnn.hdl.parity``).
 
     Latency: ``chessrnn.model.schedule.OUTPUT_BUFFER_LATENCY`` · Throughput: 1 block per cycle
     """
@@ -46,15 +47,16 @@ class OutputBuffer(wiring.Component):
                 "block": In(bits),
                 "last_step": In(1),
                 "h": Out(block_stream(config, config.quantization.h)),
+                **parity_port(config),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         blocks = self.config.num_output_blocks
-        spec = next(s for s in state_memories(self.config) if s.name == "output_buffer")
-        ram = Ram(spec)
-        m.submodules.output_buffer = shared(ram, platform)
+        spec, memories = output_buffer_spec(self.config), Memories(m, platform, self.config)
+        ram = memories.ram(spec)
+        memories.report(self)
         level = Signal(range(spec.depth + 1))
         read = Signal()
 

@@ -9,7 +9,8 @@ from chessrnn.hdl.arithmetic.requantize import requantize, resize
 from chessrnn.hdl.cell_lane import aligned, scale_layer_port, scaled_sum
 from chessrnn.hdl.cell_update import CellUpdate, inner_ports
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.memory import Ram, delay
+from chessrnn.hdl.memory import delay
+from chessrnn.hdl.parity import Memories
 from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import bias_spec, cell_state_spec, held_gate_spec
@@ -140,10 +141,10 @@ class StagedUpdate(CellUpdate):
     def elaborate(self, platform):
         m = Module()
         config, q = self.config, self.config.quantization
-        lanes = self.schedule.cell_lanes
-        ((*biases,),) = self._parameters(m, platform, bias_spec(config, self.schedule), 1, q.bias_bits)
+        lanes, memories = self.schedule.cell_lanes, Memories(m, platform, config)
+        ((*biases,),) = self._parameters(m, memories, bias_spec(config, self.schedule), 1, q.bias_bits)
         cells = [ResetFirstLane(config, config.product_sum_bits) for _ in range(lanes)]
-        scales = self._row_scales(m, platform) if config.has_row_scales else []
+        scales = self._row_scales(m, memories) if config.has_row_scales else []
         stage, unit, state_unit = self._place(m)
         sums, lane_stage = delay(m, self.slice.as_value(), 1, "sums"), delay(m, stage, 1, "lane_stage")
         for index, (cell, bias) in enumerate(zip(cells, biases, strict=True)):
@@ -156,7 +157,7 @@ class StagedUpdate(CellUpdate):
                 cell.bias.eq(bias.as_signed()),
                 cell.stage.eq(lane_stage),
             ]
-        self._memories(m, platform, cells, stage, unit, state_unit)
+        self._memories(m, memories, cells, stage, unit, state_unit)
         self._select_layer(m, cells)
 
         latency = 1 + cells[0].latency
@@ -168,6 +169,7 @@ class StagedUpdate(CellUpdate):
             block_valid &= ~is_inner
         last_step = delay(m, self.last_step, latency, "last_step")
         m.d.comb += [self.block_valid.eq(block_valid), self.block.eq(block), self.block_last_step.eq(last_step)]
+        memories.report(self)
         return m
 
     def _place(self, m) -> tuple:
@@ -189,7 +191,7 @@ class StagedUpdate(CellUpdate):
                     m.d.sync += [stage.eq(RESET), base.eq(Mux(base == (layers - 1) * units, 0, base + units))]
         return stage, unit, (base + unit)[: len(base)]
 
-    def _memories(self, m, platform, cells: list, stage, unit, state_unit) -> None:
+    def _memories(self, m, memories: Memories, cells: list, stage, unit, state_unit) -> None:
         """Add the memory of states, read for R and N and written by N, and that of z, written by Z and read for N."""
         timing, points = cells[0], self.config.quantization
         # The slice is one cycle ahead of the lanes' sums; a word reaches the lanes two cycles after its read.
@@ -203,9 +205,8 @@ class StagedUpdate(CellUpdate):
         cycles = {"reads": to_read, "reads_held": to_read, "holds": to_hold, "writes": to_write}
         at = {name: delay(m, flag, cycles[name], name, reset_less=False) for name, flag in flags.items()}
         unit_read, state_read = delay(m, unit, to_read, "unit_read"), delay(m, state_unit, to_read, "state_read")
-        state, held = Ram(cell_state_spec(self.config, self.schedule)), Ram(held_gate_spec(self.config, self.schedule))
-        m.submodules.cell_state = shared(state, platform)
-        m.submodules.held_gate = shared(held, platform)
+        state = memories.ram(cell_state_spec(self.config, self.schedule))
+        held = memories.ram(held_gate_spec(self.config, self.schedule))
         m.d.comb += [
             state.read_en.eq(at["reads"]), state.read_addr.eq(state_read),
             state.write_en.eq(at["writes"]),

@@ -9,11 +9,12 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.packing import widened
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.memory import Ram, address_width
+from chessrnn.hdl.memory import address_width
+from chessrnn.hdl.parity import Memories, parity_port
 from chessrnn.hdl.part_shapes import group_shape, part_port, select
 from chessrnn.hdl.state_access import state_access
 from chessrnn.model.config import Config
-from chessrnn.model.memory_image import VectorStore, vector_stores
+from chessrnn.model.memory_image import VectorStore, parity_bits, vector_stores
 
 
 def context_ports(config: Config, direction) -> dict:
@@ -137,6 +138,8 @@ class VectorMemory(wiring.Component):
         The blocks of the group, one cycle after ``read``; block columns beyond the matrix are zero.
     access, access_data : with state ports
         Reads and writes h of the step before while no step is under way (``chessrnn.hdl.state_access``).
+    parity_error : Out(1), with ``architecture.parity = word``
+        A word that was read and used has a wrong parity (``chessrnn.hdl.parity``).
 
     Latency: 1 · Throughput: one read, one write of x, one of h per cycle · Numerics: sign extension
     """
@@ -157,21 +160,21 @@ class VectorMemory(wiring.Component):
                 "elements": Out(data.ArrayLayout(k * config.element_bits, config.architecture.tile_cols)),
                 **({"access": In(state_access(config)), "access_data": Out(k * q.h.width)}
                    if config.architecture.state_ports else {}),
+                **parity_port(config),
             }
         )  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
-        numbers = range(len(self.config.parts))
+        numbers, memories = range(len(self.config.parts)), Memories(m, platform, self.config)
         writers = [self._writer(m, platform, store) for store in self.stores]
         self._sources(m, writers)
         banks = {}
         for store, writer in zip(self.stores, writers, strict=True):
             read, address = self._read(m, store)
             for column, spec in zip(store.columns, store.banks, strict=True):
-                ram = Ram(spec)
+                ram = memories.ram(spec, always_used=False)
                 banks |= {(part, store.is_late, column): (store, ram) for part in store.parts}
-                m.submodules[spec.name] = shared(ram, platform)
                 m.d.comb += [
                     ram.write_en.eq(writer.advance & writer.bank[column]),
                     ram.write_addr.eq(writer.address),
@@ -181,6 +184,7 @@ class VectorMemory(wiring.Component):
                 ]
         if self.config.architecture.state_ports:
             self._access(m, banks)
+        memories.report(self)
 
         # What a column delivers depends on the group that was read, so that is kept for one cycle.
         group = Signal.like(self.group, reset_less=True)
@@ -188,7 +192,8 @@ class VectorMemory(wiring.Component):
         with m.If(self.read):
             m.d.sync += [group.eq(self.group), is_first_step.eq(self.first_step)]
         if len(numbers) == 1:
-            self._show(m, banks, 0, group, is_first_step)
+            self._show(m, memories, banks, 0, group, is_first_step)
+            self._use_accessed(m, memories, banks)
             return m
         part = Signal.like(self.part, reset_less=True, name="part_read")
         with m.If(self.read):
@@ -196,7 +201,8 @@ class VectorMemory(wiring.Component):
         with m.Switch(part):
             for number in numbers:
                 with m.Case(number):
-                    self._show(m, banks, number, group, is_first_step)
+                    self._show(m, memories, banks, number, group, is_first_step)
+        self._use_accessed(m, memories, banks)
         return m
 
     def _writer(self, m, platform, store: VectorStore) -> BankWriter:
@@ -280,7 +286,17 @@ class VectorMemory(wiring.Component):
             with m.If(column[index] & (layer == own)):
                 m.d.comb += self.access_data.eq(ram.read_data)
 
-    def _show(self, m, banks: dict, number: int, group, is_first_step) -> None:
+    def _use_accessed(self, m, memories: Memories, banks: dict) -> None:
+        """Words that are sent as part of a state are used, whichever group was read last."""
+        if not (self.config.architecture.state_ports and parity_bits(self.config)):
+            return
+        accessed = Signal()
+        m.d.sync += accessed.eq(self.access.read_h)
+        with m.If(accessed):
+            for _, ram in banks.values():
+                memories.use(ram)
+
+    def _show(self, m, memories: Memories, banks: dict, number: int, group, is_first_step) -> None:
         """Select what every column delivers for part ``number``."""
         part, cols = self.config.parts[number], self.config.architecture.tile_cols
         early_groups, extra_blocks = part.early_groups, part.early.blocks % cols
@@ -294,6 +310,7 @@ class VectorMemory(wiring.Component):
                 if store is None or (is_late and end <= early_end):
                     continue
                 value, shows = widened(ram.read_data, store.format.width, self.config.element_bits), group < end
+                memories.use(ram, shows if not is_late else shows & (group >= early_end))
                 if store.vector.is_previous:
                     # Without a late column that applies, the default is zero already.
                     value, shows = (value, shows & ~is_first_step) if is_late else (Mux(is_first_step, 0, value), shows)

@@ -15,6 +15,7 @@ from chessrnn.hdl.hierarchy import VerilogPlatform, shared
 from chessrnn.hdl.loader import is_loadable, loader_ports
 from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG, WEIGHT_RAM_VERILOG
 from chessrnn.hdl.namespace import with_prefix
+from chessrnn.hdl.parity import parity_port
 from chessrnn.hdl.shell.axi_shell import AxiShell
 from chessrnn.model.config import Config
 from chessrnn.model.files import provide_cache_folder
@@ -57,14 +58,14 @@ def top_members(config: Config) -> dict:
             "y_valid": Out(1), "y_ready": In(1), "y_index": Out(plan.index_bits), "y_logit": Out(plan.logit_bits),
             "y_last": Out(1),
         }  # fmt: skip
-    return members | loader_ports(config)
+    return members | loader_ports(config) | parity_port(config)
 
 
 class Top(wiring.Component):
     """The top module: the accelerator behind plain ports with the names that ``ports.json`` lists.
 
     While ``rst`` is high, handshake outputs are 0, so nothing is transferred and no output is unknown before the first
-    clock edge.  Errors of framing and of the loader stay visible until ``rst``.
+    clock edge.  Errors of framing, of the loader and of parity stay visible until ``rst``.
     """
 
     def __init__(self, config: Config):
@@ -113,6 +114,10 @@ class Top(wiring.Component):
                 core.load_data.eq(self.load_data), self.load_next.eq(core.load_next),
                 self.load_crc.eq(core.load_crc), self.load_error.eq(load_errors & runs),
             ]  # fmt: skip
+        if parity_port(self.config):
+            parity_errors = Signal()
+            m.d.sync += parity_errors.eq(parity_errors | core.parity_error)
+            m.d.comb += self.parity_error.eq(parity_errors & runs)
         return m
 
 
@@ -177,6 +182,7 @@ def _port_meanings(config: Config) -> dict[str, str]:
         "y_index": "Valid with y_valid: the index, unsigned, of the largest logit; of equal ones the first counts.",
         "y_logit": "Valid with y_valid: the largest logit in two's complement, in units of the output layer's biases.",
         "y_last": "Valid with y_valid: 1 on the result of the last step of a sequence.",
+        "parity_error": "1 after a word with a wrong parity was read from any memory and used; kept until rst.",
         "load_hold": "1 lets no sequence begin, so that weights can be loaded once those under way have left.",
         "load_ready": "1 while load_data may be written to load_address: load_hold is 1, every beat of h and every "
         "result has left, and there is such an address.",

@@ -52,6 +52,7 @@ ACTIVATION_KINDS = ("pwl", "shift")
 WEIGHT_SCALES = ("gate", "row")
 WEIGHT_MEMORIES = ("rom", "ram")
 WEIGHT_LEVELS = ("integer", "half")
+PARITIES = ("none", "word")
 BLOCK_SIZES = (1, 2, 4, 8, 16)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Limit for every quantization point: it keeps the exact sums of the model within 64 bits.
@@ -378,6 +379,10 @@ class ArchitectureConfig:
         ``"rom"`` (the default) fixes the weights, biases and the output layer's parameters in memories without a write
         port.  ``"ram"`` adds a port through which another network of the same configuration is loaded between two
         sequences; it costs the loader's gates, but no cycle of a step.
+    parity : str
+        ``"word"`` stores an even parity bit with every word of every memory and reports a word that is read with a
+        wrong one.  ``"none"`` (the default) has neither.  The check costs a bit per word and a tree of XOR gates per
+        memory, but no cycle.
     pipeline : PipelineConfig
         The places of the pipeline registers.
     """
@@ -394,6 +399,7 @@ class ArchitectureConfig:
     output_layer: int = 0
     output_lanes: int | None = None
     weight_memory: str = "rom"
+    parity: str = "none"
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
 
     def validate(self):
@@ -412,6 +418,7 @@ class ArchitectureConfig:
         require(lanes is None or outputs > 0, "architecture.output_lanes", rule, lanes)
         kinds = WEIGHT_MEMORIES
         require(self.weight_memory in kinds, "architecture.weight_memory", " or ".join(kinds), self.weight_memory)
+        require(self.parity in PARITIES, "architecture.parity", " or ".join(PARITIES), self.parity)
         self.pipeline.validate()
 
 
@@ -1040,6 +1047,8 @@ class Config:
             del values["architecture"]["output_layer"], values["architecture"]["output_lanes"]
         if self.architecture.weight_memory == "rom":
             del values["architecture"]["weight_memory"]
+        if self.architecture.parity == "none":
+            del values["architecture"]["parity"]
         if self.compression.output_block_size == 1:
             del values["compression"]["output_block_size"]
         return values

@@ -1,9 +1,10 @@
 """The weight file that is loaded at run time, and the addresses of its words (``architecture.weight_memory = ram``).
 
 The file is the content of the initialised memories, memory by memory in the order of
-``chessrnn.model.memory_image.initialised_memories``, packed as in the ``.mem`` files.  Each word is cut into chunks of
-32 bits, the lowest first; unused bits of its last chunk are zero.  A chunk has an address of three fields: number of
-the memory, word, and chunk.  Each field has the same width in every memory, so an address is decoded without an adder.
+``chessrnn.model.memory_image.data_memories``, packed as in the ``.mem`` files.  Each word is cut into chunks of 32
+bits, the lowest first; unused bits of its last chunk are zero.  Parity bits are left out: the loader computes them.  A
+chunk has an address of three fields: number of the memory, word, and chunk.  Each field has the same width in every
+memory, so an address is decoded without an adder.
 """
 
 import struct
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidFileError, require
-from chessrnn.model.memory_image import MemorySpec, initialised_memories, memory_words
+from chessrnn.model.memory_image import MemorySpec, data_memories, data_words
 from chessrnn.model.text_file import read_bytes
 from chessrnn.model.weights import NetworkWeights
 
@@ -91,7 +92,7 @@ def load_layout(config: Config) -> LoadLayout:
     InvalidValueError
         An address would not fit a register.
     """
-    layout = LoadLayout(tuple(initialised_memories(config)))
+    layout = LoadLayout(tuple(data_memories(config)))
     rule = f"rom for a design whose addresses of weights exceed {CHUNK_BITS} bits"
     require(layout.address_bits <= CHUNK_BITS, "architecture.weight_memory", rule, config.architecture.weight_memory)
     return layout
@@ -99,7 +100,7 @@ def load_layout(config: Config) -> LoadLayout:
 
 def weight_chunks(weights: NetworkWeights) -> list[int]:
     """Chunks of all memories with the words of a network, in the order of the file."""
-    words, layout = memory_words(weights), load_layout(weights.config)
+    words, layout = data_words(weights), load_layout(weights.config)
     return [
         word >> (CHUNK_BITS * chunk) & ((1 << CHUNK_BITS) - 1)
         for spec in layout.memories

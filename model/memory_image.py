@@ -5,7 +5,7 @@ A word is an integer whose lowest bits hold the first entry.  The words of a wei
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -150,8 +150,23 @@ def output_vector_spec(config: Config) -> MemorySpec:
     return MemorySpec(OUTPUT_H, HALVES * config.num_output_blocks, config.block_size * config.quantization.h.width)
 
 
+def parity_bits(config: Config) -> int:
+    """Number of parity bits that are stored with a word: one, or none."""
+    return int(config.architecture.parity == "word")
+
+
+def stored_spec(config: Config, spec: MemorySpec) -> MemorySpec:
+    """The memory of some words as it is built: with their parity bits, above the data."""
+    return replace(spec, width=spec.width + parity_bits(config))
+
+
 def initialised_memories(config: Config) -> list[MemorySpec]:
-    """All memories that are initialised from files, weight banks first."""
+    """All memories that are initialised from files, weight banks first, as they are built."""
+    return [stored_spec(config, spec) for spec in data_memories(config)]
+
+
+def data_memories(config: Config) -> list[MemorySpec]:
+    """The same memories with the width of their data alone."""
     arch = config.architecture
     banks = [
         MemorySpec(weight_bank_name(row, col), config.bank_words, config.weight_word_bits)
@@ -162,8 +177,11 @@ def initialised_memories(config: Config) -> list[MemorySpec]:
 
 
 def state_memories(config: Config) -> list[MemorySpec]:
-    """All memories without initial contents."""
-    k, q = config.block_size, config.quantization
+    """All memories without initial contents, as they are built."""
+    return [stored_spec(config, spec) for spec in _state_memories(config)]
+
+
+def _state_memories(config: Config) -> list[MemorySpec]:
     state = [cell_state_spec(config, Schedule(config))] if config.cell.has_state else []
     if config.cell.stages > 1:
         state.append(held_gate_spec(config, Schedule(config)))
@@ -172,9 +190,15 @@ def state_memories(config: Config) -> list[MemorySpec]:
     return [
         *(spec for memory in vector_stores(config) for spec in memory.banks),
         *state,
-        MemorySpec("output_buffer", output_buffer_steps(config) * config.num_output_blocks, k * q.h.width),
+        output_buffer_spec(config),
         *([output_vector_spec(config)] if config.architecture.output_layer else []),
     ]
+
+
+def output_buffer_spec(config: Config) -> MemorySpec:
+    """The memory of blocks of h that wait for their sink."""
+    depth = output_buffer_steps(config) * config.num_output_blocks
+    return MemorySpec("output_buffer", depth, config.block_size * config.quantization.h.width)
 
 
 @dataclass(frozen=True)
@@ -296,7 +320,18 @@ def pack(values: np.ndarray, bits: int) -> list[int]:
 
 
 def memory_words(weights: NetworkWeights) -> dict[str, list[int]]:
-    """Contents of all memories that are initialised from files, by name."""
+    """Contents of all memories that are initialised from files, by name, with their parity bits if they have any."""
+    words = data_words(weights)
+    if not parity_bits(weights.config):
+        return words
+    widths = {spec.name: spec.width for spec in data_memories(weights.config)}
+    return {
+        name: [word | (word.bit_count() & 1) << widths[name] for word in contents] for name, contents in words.items()
+    }
+
+
+def data_words(weights: NetworkWeights) -> dict[str, list[int]]:
+    """The same contents without parity bits."""
     config = weights.config
     schedule, arch = Schedule(config), config.architecture
     rows, cols = arch.tile_rows, arch.tile_cols

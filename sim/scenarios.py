@@ -536,7 +536,11 @@ def _with_projected_directions(design: dict) -> dict:
 
 
 def _with_loader(design: dict) -> dict:
-    """The design, in a third of all cases with weights that are loaded; this too follows from what is drawn."""
+    """The design, in a third of all cases with weights that are loaded, and in another with parity bits.
+
+    This too follows from what is drawn.
+    """
     network, architecture = design["network"], design["architecture"]
     number = 2 * network["input_size"] + network["hidden_size"] + architecture["tile_rows"]
-    return design | {"architecture": architecture | {"weight_memory": "rom" if number % 3 else "ram"}}
+    memory, parity = "rom" if number % 3 else "ram", "none" if network["hidden_size"] % 3 else "word"
+    return design | {"architecture": architecture | {"weight_memory": memory, "parity": parity}}

@@ -154,6 +154,8 @@ class Bench:
                 error = f"cycle {cycle}: {problem}"
                 break
             cycle += 1
+        if error is None and hasattr(dut, "parity_error") and str(dut.parity_error.value) != "0":
+            error = f"parity_error is {dut.parity_error.value} without a fault"
         return {
             "name": run["name"],
             "error": error,

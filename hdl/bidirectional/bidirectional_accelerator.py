@@ -1,6 +1,6 @@
 """The accelerator of a bidirectional network."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -15,6 +15,7 @@ from chessrnn.hdl.framing import X_ERROR_BITS
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.loader import connect_loader, is_loadable, loader_ports
 from chessrnn.hdl.matvec import MatVec
+from chessrnn.hdl.parity import parity_port
 from chessrnn.hdl.part_shapes import has_projection
 from chessrnn.hdl.pass_address import PassAddress
 from chessrnn.hdl.staged_update import StagedUpdate
@@ -53,6 +54,8 @@ class BidirectionalAccelerator(wiring.Component):
     load_hold, load_ready, load_en, load_address, load_data, load_next, load_crc, load_error : with
     ``architecture.weight_memory = ram``
         ``chessrnn.hdl.loader``; while ``load_hold`` is high no sequence begins.
+    parity_error : Out(1), with ``architecture.parity = word``
+        A word that was read and used has a wrong parity (``chessrnn.hdl.parity``).
 
     Latency, throughput: ``chessrnn.model.schedule.Schedule.timeline``, to the cycle · Numerics:
     ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
@@ -70,6 +73,7 @@ class BidirectionalAccelerator(wiring.Component):
                 "x_error": Out(X_ERROR_BITS),
                 "matvec_active": Out(1),
                 **loader_ports(config),
+                **parity_port(config),
             }
         )
 
@@ -147,4 +151,7 @@ class BidirectionalAccelerator(wiring.Component):
         if is_loadable(config):
             m.d.comb += sequencer.hold.eq(self.load_hold)
             connect_loader(m, platform, self, sequencer.quiet, [matvec, cells])
+        if parity_port(config):
+            errors = Cat(block.parity_error for block in (sequencer, vectors, matvec, cells))
+            m.d.comb += self.parity_error.eq(errors.any())
         return m

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.arithmetic.packing import widened
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram, address_width
+from chessrnn.hdl.parity import CheckedRam, Memories, parity_port
 from chessrnn.hdl.part_shapes import layer_part_port, select, select_bit, select_part
 from chessrnn.hdl.pass_address import layer_port
 from chessrnn.hdl.vector_memory import BankWriter, group_shape
@@ -55,6 +56,8 @@ class PassVectorMemory(wiring.Component):
         The step is the first of its direction: that h reads as zero.
     elements : Out(ArrayLayout(k · element_bits, C))
         The blocks of the group, one cycle after ``read``; block columns beyond the matrix are zero.
+    parity_error : Out(1), with ``architecture.parity = word``
+        A word that was read and used has a wrong parity (``chessrnn.hdl.parity``).
 
     Latency: 1 · Throughput: one read, one write of input, one of h per cycle · Numerics: sign extension
     """
@@ -71,6 +74,7 @@ class PassVectorMemory(wiring.Component):
                 "read": In(1), **layer_part_port(config, In), "group": In(group_shape(config)), "half": In(1),
                 "direction": In(1), "round_parity": In(1), "first_step": In(1),
                 "elements": Out(data.ArrayLayout(k * config.element_bits, config.architecture.tile_cols)),
+                **parity_port(config),
             }
         )  # fmt: skip
 
@@ -84,6 +88,7 @@ class PassVectorMemory(wiring.Component):
         m = Module()
         config, cols = self.config, self.config.architecture.tile_cols
         layer = self.layer if config.network.num_layers > 1 else Const(0, 1)
+        memories = Memories(m, platform, config)
         parts = config.layer_parts[0]
         several = len(parts) > 1
         own = config.num_output_blocks
@@ -110,8 +115,8 @@ class PassVectorMemory(wiring.Component):
         banks = {"h": {}, "input": {}, "inner": {}}
         for spec in pass_vector_memories(config):
             name, _, col = spec.name.rpartition("_c")
-            ram = banks[name][int(col)] = Ram(spec)
-            m.submodules[spec.name] = shared(ram, platform)
+            banks[name][int(col)] = memories.ram(spec, always_used=False)
+        memories.report(self)
         for col in range(cols):
             if col in banks["h"]:
                 ram = banks["h"][col]
@@ -143,20 +148,23 @@ class PassVectorMemory(wiring.Component):
         for col in range(cols):
             with m.If(group < select(part, [_groups(one.early.blocks, col, cols) for one in parts])):
                 if col in banks["h"]:
+                    memories.use(banks["h"][col])
                     word = widened(banks["h"][col].read_data, h_bits, config.element_bits)
                     m.d.comb += self.elements[col].eq(Mux(is_first_step, 0, word))
                 if shows_inner is not None and col in banks["inner"]:
                     with m.If(shows_inner):
+                        memories.use(banks["inner"][col])
                         word = widened(banks["inner"][col].read_data, h_bits, config.element_bits)
                         m.d.comb += self.elements[col].eq(word)
             if col in banks["input"]:
                 limits = [[_groups(one.blocks, col, cols) for one in of_layer] for of_layer in config.layer_parts]
                 with m.Elif(group < select_part(layer, part, limits)):
+                    memories.use(banks["input"][col])
                     word = widened(banks["input"][col].read_data, layer_input_bits(config), config.element_bits)
                     m.d.comb += self.elements[col].eq(word)
         return m
 
-    def _inner(self, m, platform, banks: dict[int, Ram], reads) -> None:
+    def _inner(self, m, platform, banks: dict[int, Ram | CheckedRam], reads) -> None:
         """Add the memory of blocks that one part computes for a later part of the same step.
 
         One place per direction suffices, as the later part reads a step's blocks before those of the next are written.

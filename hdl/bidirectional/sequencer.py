@@ -7,13 +7,12 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.arithmetic.packing import padding_mask, widened
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.framing import X_ERROR_BITS, Framing
-from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.loader import is_loadable
-from chessrnn.hdl.memory import Ram
+from chessrnn.hdl.parity import Memories, parity_port
 from chessrnn.hdl.part_shapes import select
 from chessrnn.hdl.pass_address import layer_port
 from chessrnn.model.config import Config
-from chessrnn.model.memory_image import SEQUENCE_H, layer_input_bits, sequence_memories
+from chessrnn.model.memory_image import layer_input_bits, sequence_memories
 
 
 class Sequencer(wiring.Component):
@@ -57,6 +56,8 @@ class Sequencer(wiring.Component):
         No sequence begins.
     quiet : Out(1), with ``architecture.weight_memory = ram``
         No sequence is under way.
+    parity_error : Out(1), with ``architecture.parity = word``
+        A word that was read has a wrong parity (``chessrnn.hdl.parity``).
 
     Latency, throughput: ``chessrnn.model.sequence_schedule``, to the cycle · Numerics: sign extension
     """
@@ -75,6 +76,7 @@ class Sequencer(wiring.Component):
                 "room": In(1), "promise": Out(1), "block_valid": Out(1), "block": Out(k * layer_input_bits(config)),
                 "h_write": In(1), "h_block": In(k * q.h.width),
                 **({"hold": In(1), "quiet": Out(1)} if is_loadable(config) else {}),
+                **parity_port(config),
             }
         )  # fmt: skip
 
@@ -84,10 +86,9 @@ class Sequencer(wiring.Component):
         x_blocks, own, layers = config.num_input_blocks, config.num_output_blocks, config.network.num_layers
         both = config.num_stream_blocks
         x_spec, *h_specs = sequence_memories(config)
-        memory_x, memory_h = Ram(x_spec), [Ram(spec) for spec in h_specs]
-        m.submodules[x_spec.name] = shared(memory_x, platform)
-        for name, ram in zip(SEQUENCE_H, memory_h, strict=True):
-            m.submodules[name] = shared(ram, platform)
+        memories = Memories(m, platform, config)
+        memory_x, memory_h = memories.ram(x_spec), [memories.ram(spec) for spec in h_specs]
+        memories.report(self)
         layer = self.layer if layers > 1 else Const(0, 1)
 
         def pointer(name: str, spec=h_specs[0]) -> Signal:

@@ -7,12 +7,13 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.arithmetic.packing import join, split
 from chessrnn.hdl.block_stream import block_stream
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.loader import parameter_memory, write_port
+from chessrnn.hdl.loader import write_port
 from chessrnn.hdl.memory import Rom, WeightRam, delay
 from chessrnn.hdl.output_layer.largest import Largest, result_layout
 from chessrnn.hdl.output_layer.output_lane import OutputLane
 from chessrnn.hdl.output_layer.result_queue import ResultQueue
 from chessrnn.hdl.output_layer.step_memory import StepMemory
+from chessrnn.hdl.parity import CheckedRom, Memories, parity_port
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import OUTPUT_BIAS, OUTPUT_WEIGHTS, output_layer_memories
 from chessrnn.model.output_plan import BIAS_BITS, SUM_LATENCY, WEIGHT_BITS
@@ -37,6 +38,8 @@ class OutputLayer(wiring.Component):
         One result per step.
     load : In, with ``architecture.weight_memory = ram``
         Word that is written into one of the layer's memories (``chessrnn.hdl.loader``).
+    parity_error : Out(1), with ``architecture.parity = word``
+        A word that was read has a wrong parity (``chessrnn.hdl.parity``).
 
     Latency: ``chessrnn.model.output_plan.OutputPlan.latency`` · Throughput: a step in ``OutputPlan.cycles`` ·
     Numerics: exact · Reference: ``chessrnn.model.output_layer.OutputLayer.largest_logit``
@@ -51,14 +54,15 @@ class OutputLayer(wiring.Component):
                 "h": In(block_stream(config, config.quantization.h)),
                 "y": Out(stream.Signature(result_layout(config))),
                 **write_port(config),
+                **parity_port(config),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
-        config, plan = self.config, self.plan
+        config, plan, memories = self.config, self.plan, Memories(m, platform, self.config)
         roms = {
-            spec.name: parameter_memory(m, platform, config, spec, self.contents.get(spec.name), self)
+            spec.name: memories.parameters(spec, self.contents.get(spec.name), self)
             for spec in output_layer_memories(config)
         }
         weights, bias = roms[OUTPUT_WEIGHTS], roms[OUTPUT_BIAS]
@@ -90,6 +94,7 @@ class OutputLayer(wiring.Component):
             largest.logits.eq(Cat(lane.logit for lane in lanes)), largest.tags.eq(logit_tags),
             queue.result.eq(largest.result), queue.write.eq(largest.valid),
         ]  # fmt: skip
+        memories.report(self, *([steps.parity_error] if parity_port(config) else []))
         return m
 
     def _places(self, lane: int) -> list[int]:
@@ -100,7 +105,7 @@ class OutputLayer(wiring.Component):
         return [first + col - col % size + (row - col) % size for col in range(k)]
 
     @staticmethod
-    def _count(m, rom: Rom | WeightRam, advance) -> None:
+    def _count(m, rom: Rom | WeightRam | CheckedRom, advance) -> None:
         """Read the words of a memory in order, again and again."""
         word = Signal.like(rom.addr, name=f"{rom.spec.name}_word")
         m.d.comb += [rom.en.eq(advance), rom.addr.eq(word)]

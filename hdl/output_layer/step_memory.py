@@ -6,8 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.packing import bit_of
 from chessrnn.hdl.block_stream import block_stream
-from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import Ram
+from chessrnn.hdl.parity import CheckedRam, Memories, parity_port
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import output_vector_spec
 
@@ -37,6 +37,8 @@ class StepMemory(wiring.Component):
         Tags of the block that is read in this cycle.
     block : Out(k · h.width)
         The block, one cycle after its tags.
+    parity_error : Out(1), with ``architecture.parity = word``
+        A word that was read has a wrong parity (``chessrnn.hdl.parity``).
 
     Latency: 1 from a step's last beat to its first ``tags`` · Throughput: a step in ``OutputPlan.cycles``
     """
@@ -49,13 +51,15 @@ class StepMemory(wiring.Component):
             {
                 "h": In(block_stream(config, config.quantization.h)), "may_begin": In(1), "begins": Out(1),
                 "tags": Out(READ_TAGS), "block": Out(config.block_size * config.quantization.h.width),
+                **parity_port(config),
             }
         )  # fmt: skip
 
     def elaborate(self, platform):
         m = Module()
-        ram = Ram(output_vector_spec(self.config))
-        m.submodules.output_h = shared(ram, platform)
+        memories = Memories(m, platform, self.config)
+        ram = memories.ram(output_vector_spec(self.config))
+        memories.report(self)
         m.d.comb += self.block.eq(ram.read_data)
         # One bit per half: it holds a whole step; that step is the last of a sequence.
         full, ends = Signal(2), Signal(2)
@@ -63,7 +67,7 @@ class StepMemory(wiring.Component):
         m.d.sync += full.eq((full | written) & ~read)
         return m
 
-    def _write(self, m, ram: Ram, full: Signal, ends: Signal):
+    def _write(self, m, ram: Ram | CheckedRam, full: Signal, ends: Signal):
         """Write beats to a free half; returns one bit per half, set when the half becomes full."""
         blocks = self.plan.blocks
         half, block, taken, whole = Signal(), Signal(range(blocks)), Signal(), Signal()
@@ -78,7 +82,7 @@ class StepMemory(wiring.Component):
             m.d.sync += [block.eq(0), half.eq(~half), ends.bit_select(half, 1).eq(self.h.payload.last)]
         return whole << half
 
-    def _read(self, m, ram: Ram, full: Signal, ends: Signal):
+    def _read(self, m, ram: Ram | CheckedRam, full: Signal, ends: Signal):
         """Read the blocks of a full half; returns one bit per half, set when the half becomes free."""
         blocks, groups, tags = self.plan.blocks, self.plan.groups, self.tags
         half, busy, block, group, done = Signal(), Signal(), Signal(range(blocks)), Signal(range(groups)), Signal()

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.framing import EARLY_LAST, TOO_LONG
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.loader import is_loadable
+from chessrnn.hdl.parity import parity_port
 from chessrnn.hdl.shell.register_file import RegisterFile, axi_lite_members
 from chessrnn.model.config import Config
 from chessrnn.model.shell.registers import COUNTERS, WORD_BITS, register_map
@@ -90,6 +91,8 @@ class AxiShell(wiring.Component):
         }  # fmt: skip
         if is_loadable(config):
             events["load_refused"] = self._loader(m, registers, runs)
+        if parity_port(config):
+            events["parity"] = core.parity_error
         pending = []
         for name, event in events.items():
             # The accelerator is unknown in a simulation before its first reset, and so is what it reports.

@@ -2,6 +2,7 @@
 
 from chessrnn.model.config import Config
 from chessrnn.model.cost import resources
+from chessrnn.model.cost.estimate import parity_gates
 from chessrnn.model.memory_image import initialised_memories, state_memories
 from chessrnn.model.schedule import Schedule
 
@@ -70,6 +71,11 @@ def design_report(config: Config) -> dict:
             "state": sum(spec.bits for spec in state),
             "total": sum(spec.bits for spec in (*weights, *state)),
         },
+        **(
+            {"parity": {"bits": sum(spec.depth for spec in (*weights, *state)), "gates": round(parity_gates(config))}}
+            if arch.parity == "word"
+            else {}
+        ),
         "compression": {
             "weight_bytes": config.weight_bytes,
             "dense_float32_bytes": config.dense_float_bytes,
@@ -120,6 +126,11 @@ def table(report: dict) -> list[tuple[str, str]]:
         (
             "memory",
             f"{bits['total']} bits = {kinds}, buffers",
+        ),
+        *(
+            [("parity", f"{report['parity']['bits']} of these bits, about {report['parity']['gates']} gates")]
+            if "parity" in report
+            else []
         ),
         (
             "weights",

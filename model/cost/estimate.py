@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from chessrnn.model.config import Config
 from chessrnn.model.cost.area import logic_area_90nm, memory_area_90nm
-from chessrnn.model.memory_image import parameter_memories, state_memories
+from chessrnn.model.load_layout import CHUNK_BITS, load_layout
+from chessrnn.model.memory_image import (
+    initialised_memories,
+    parameter_memories,
+    parity_bits,
+    state_memories,
+    stored_spec,
+)
 from chessrnn.model.schedule import Schedule, adder_tree_latency, inverse_transform_latency, joined_sums
 from chessrnn.model.widths.hardware import hardware_widths
 from chessrnn.model.widths.sums import num_digits
@@ -24,6 +31,9 @@ GE_MULTIPLEXER = 2.3
 # A bit of a Booth row is a selection and the full adder that compresses it; other full adders are slower and smaller.
 GE_BOOTH_BIT = 10.5
 GE_FULL_ADDER = 5.2
+GE_XOR = 2.5
+# Bits of a word whose parity is registered together, and inputs of a bit of a CRC-32 of 32 bits, on average.
+PARITY_GROUP, CRC_INPUTS = 8, 16
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,8 @@ class AreaEstimate:
         Gate equivalents of the part.
     memory_um2 : float
         Area of all memories at 90 nm in µm², by the model of ``chessrnn.model.cost.area``.
+    parity, loader : float
+        Gate equivalents of the parity of the memories, and of the loader of weights, where there are any.
     """
 
     processing_elements: float
@@ -44,11 +56,14 @@ class AreaEstimate:
     drain: float
     cell_update: float
     memory_um2: float
+    parity: float = 0.0
+    loader: float = 0.0
 
     @property
     def gate_equivalents(self) -> float:
         """Gate equivalents of all logic."""
-        return self.processing_elements + self.transforms + self.accumulators + self.drain + self.cell_update
+        core = self.processing_elements + self.transforms + self.accumulators + self.drain + self.cell_update
+        return core + self.parity + self.loader
 
     @property
     def logic_um2(self) -> float:
@@ -125,6 +140,26 @@ def _carry_save_products(config: Config) -> tuple[float, float]:
     return products, sums
 
 
+def parity_gates(config: Config) -> float:
+    """Gate equivalents of the parity of all memories: XOR trees of words that are read and that are written."""
+    if not parity_bits(config):
+        return 0.0
+    checks = [*initialised_memories(config), *state_memories(config)]
+    xors = sum(spec.width for spec in (*checks, *state_memories(config)))
+    return xors * GE_XOR + sum(spec.width / PARITY_GROUP + 3 for spec in checks) * GE_REGISTER
+
+
+def loader_gates(config: Config) -> float:
+    """Gate equivalents of the loader of weights: the word that it collects, its address, and the CRC."""
+    if config.architecture.weight_memory == "rom":
+        return 0.0
+    layout = load_layout(config)
+    collected = max(map(layout.chunks, layout.memories)) * CHUNK_BITS
+    crc = CHUNK_BITS * (CRC_INPUTS * GE_XOR + GE_ENABLED_REGISTER + GE_MULTIPLEXER)
+    address = layout.address_bits * (2 * GE_ADDER + GE_ENABLED_REGISTER)
+    return collected * GE_ENABLED_REGISTER + crc + address + len(layout.memories) * layout.memory_bits
+
+
 def estimate(config: Config) -> AreaEstimate:
     """Estimate the area of one design point."""
     arch, q, k = config.architecture, config.quantization, config.block_size
@@ -162,8 +197,11 @@ def estimate(config: Config) -> AreaEstimate:
     per_bit = 10 * GE_MULTIPLIER if config.activation.kind == "pwl" else 20
     tables = config.cell.num_activations * q.gate.width * per_bit
     # All weight banks have the same size, so one is computed and multiplied by their number.
-    memory = config.num_banks * memory_area_90nm(config.weight_word_bits, config.bank_words, two_port=False)[0]
-    parameters = parameter_memories(config)
+    memory = (
+        config.num_banks
+        * memory_area_90nm(config.weight_word_bits + parity_bits(config), config.bank_words, two_port=False)[0]
+    )
+    parameters = [stored_spec(config, spec) for spec in parameter_memories(config)]
     memory += sum(memory_area_90nm(spec.width, spec.depth, two_port=False)[0] for spec in parameters)
     memory += sum(memory_area_90nm(spec.width, spec.depth, two_port=True)[0] for spec in state_memories(config))
     return AreaEstimate(
@@ -173,4 +211,6 @@ def estimate(config: Config) -> AreaEstimate:
         drain=drain,
         cell_update=schedule.cell_lanes * (lane + tables + sum(spec.width for spec in parameters)),
         memory_um2=memory,
+        parity=parity_gates(config),
+        loader=loader_gates(config),
     )

@@ -17,7 +17,7 @@ ADDRESS_BITS = 12
 # "CRNN" in ASCII, and the version of the map: it changes when a register moves or changes its meaning.
 IDENTITY = 0x43524E4E
 MAP_VERSION = 0x0001_0000
-# Version of the map of a design whose weights are loaded at run time.
+# Version of the map of a design whose weights are loaded at run time, or whose memories have parity bits.
 LOADER_VERSION = 0x0001_0001
 
 # Values are passed on to the hardware with a pulse, and read from it: PASSED_ON.
@@ -104,8 +104,8 @@ def register_map(config: Config) -> tuple[Register, ...]:
         return Field(name, low, width, READ_ONLY, meaning, value & ((1 << width) - 1))
 
     network, architecture, q = config.network, config.architecture, config.quantization
-    loadable = architecture.weight_memory == "ram"
-    version = LOADER_VERSION if loadable else MAP_VERSION
+    loadable, checked = architecture.weight_memory == "ram", architecture.parity == "word"
+    version = LOADER_VERSION if loadable or checked else MAP_VERSION
     fingerprint = int(config.fingerprint, 16)
     add("id", "what this is", constant("value", 0, 32, IDENTITY, "`CRNN` in ASCII"))
     add("version", "version of this map", constant("minor", 0, 16, version & 0xFFFF, "registers added since then"),
@@ -130,7 +130,8 @@ def register_map(config: Config) -> tuple[Register, ...]:
         constant("bidirectional", 24, 1, network.bidirectional, "two directions"),
         constant("state_ports", 25, 1, architecture.state_ports, "streams of the state"),
         constant("output_layer", 26, 1, bool(architecture.output_layer), "a stream of results"),
-        *([constant("weight_ram", 27, 1, 1, "weights can be loaded")] if loadable else []))  # fmt: skip
+        *([constant("weight_ram", 27, 1, 1, "weights can be loaded")] if loadable else []),
+        *([constant("parity", 28, 1, 1, "memories have parity bits")] if checked else []))  # fmt: skip
     add("control", "what software decides",
         Field("reset", 0, 1, READ_WRITE, "while 1, the accelerator is in reset; registers keep their values"),
         Field("freeze", 1, 1, READ_WRITE, "while 1, counters stand still, so that they can be read together"),
@@ -149,6 +150,11 @@ def register_map(config: Config) -> tuple[Register, ...]:
         (1, "too_long", "a sequence of a bidirectional network had no `tlast` and was cut"),
         (2, "sequence_done", "the last beat of a sequence of h was taken"),
         *([(3, "load_refused", "a write to `load_data` that loaded nothing")] if loadable else []),
+        *(
+            [(4, "parity", "a word with a wrong parity was read and used: reset, and load the weights again")]
+            if checked
+            else []
+        ),
     ]
     add("events", "what has happened since the bit was cleared",
         *(Field(name, bit, 1, CLEAR_BY_ONE, meaning) for bit, name, meaning in events))  # fmt: skip

@@ -30,8 +30,9 @@ DESIGNS = {
                                    "architecture.tile_cols": 1}),
     "staged contexts": tiny(**{"network.cell": "gru_reset_first", "quantization.weight_frac": 7,
                                "architecture.contexts": 2}),
-    "output layer": tiny(**{"architecture.output_layer": 5}),
+    "output layer": tiny(**{"architecture.output_layer": 5, "architecture.parity": "word"}),
     "bidirectional": tiny(**{"network.bidirectional": True, "architecture.sequence_steps": 4}),
+    "row scales": tiny(**{"quantization.weight_scale": "row", "architecture.parity": "word"}),
     "two layers": tiny(**{"network.cell": "rnn", "quantization.weight_frac": 7, "network.num_layers": 2,
                           "architecture.tile_rows": 1, "architecture.tile_cols": 1}),
 }  # fmt: skip
@@ -73,6 +74,7 @@ class Bench:
             if ctx.get(dut.y.valid):
                 self.y.append(ctx.get(dut.y.payload.as_value()))
         self.refusals += ctx.get(dut.load_error)
+        assert not (hasattr(dut, "parity_error") and ctx.get(dut.parity_error))
         await ctx.tick()
 
     async def until(self, condition):

@@ -31,7 +31,8 @@ DESIGNS = {
     "lstm": SMALL | {"quantization.x": "Q2.5", "quantization.h": "Q1.5"},
     "bidirectional": SMALL | {"network.bidirectional": True, "architecture.sequence_steps": 4},
     "loadable": SMALL | {"network.cell": "rnn", "quantization.weight_frac": 7, "compression.block_size": 2,
-                         "architecture.tile_rows": 2, "architecture.weight_memory": "ram"},
+                         "architecture.tile_rows": 2, "architecture.weight_memory": "ram",
+                         "architecture.parity": "word"},
 }  # fmt: skip
 # Flags under which the C driver must compile without a warning.
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
@@ -47,11 +48,11 @@ def job_of(scenario: Scenario, folder: Path, library: Path, rng) -> dict:
         weights = random_weights(config, rng)
         other = texts_of(Scenario(weights, random_sequences(config, rng, (2, 1))))[0]
         images.append({"file": weight_file(weights).hex(), "sequences": other})
-    names = [field.name for register in register_map(config) if register.name == "events" for field in register.fields]
+    bits = [field.low for register in register_map(config) if register.name == "events" for field in register.fields]
     return {
         "sequences": sequences, "integers": integers, "steps": scenario.num_steps, "prefix": build.prefix,
         "issues": config.bank_words, "id": 0x43524E4E, "driver": str(folder / f"{build.prefix}_driver.py"),
-        "library": str(library), "images": images, "events": names,
+        "library": str(library), "images": images, "events": bits,
         "step_bytes": [x.bus_bits // 8 * config.num_input_blocks, h.bus_bits // 8 * config.num_stream_blocks],
     }  # fmt: skip
 
