@@ -97,6 +97,12 @@ WRONG = [
         InvalidValueError,
         "quantization.weight_scale must be one of gate, row, not 'column'",
     ),
+    (
+        "architecture.weight_memory=flash",
+        InvalidValueError,
+        "architecture.weight_memory must be rom or ram, not 'flash'",
+    ),
+    ("architecture.parity=odd", InvalidValueError, "architecture.parity must be none or word, not 'odd'"),
     ("quantization.scale_bits=9", InvalidValueError, "quantization.scale_bits must be from 4 to 8, not 9"),
     (
         "quantization.weight_frac=[[7],[6]]",
