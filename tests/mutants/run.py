@@ -376,13 +376,16 @@ def chosen(args: argparse.Namespace) -> list[Mutant]:
 
 
 def run(mutants: list[Mutant], results_file: Path) -> list[dict]:
-    """Run every error's tests, and keep the results in a file as they come.
+    """Run every error's tests, and keep the results in a file as they come, beside those of other errors there.
 
     Errors that tests noticed before, as the file says, are not planted again while their sources are the same.
     """
     preload()
     results: list[dict] = []
-    known = _noticed(results_file)
+    before = _read_results(results_file)
+    known = {result["digest"]: result for result in before if result["verdict"] in (KILLED, HANGS)}
+    names = {mutant.name for mutant in mutants}
+    others = [result for result in before if result["name"] not in names]
     with tempfile.TemporaryDirectory(prefix="chessrnn-mutants-") as folder:
         copy = Copy(Path(folder))
         for number, mutant in enumerate(mutants, 1):
@@ -409,17 +412,16 @@ def run(mutants: list[Mutant], results_file: Path) -> list[dict]:
             )  # fmt: skip
             print(f"{number}/{len(mutants)}  {verdict}  {seconds:.0f} s  {mutant.name}", file=sys.stderr, flush=True)
             results_file.parent.mkdir(parents=True, exist_ok=True)
-            results_file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            results_file.write_text(json.dumps([*others, *results], indent=1) + "\n", encoding="utf-8")
     return results
 
 
-def _noticed(results_file: Path) -> dict[str, dict]:
-    """Results of an earlier run for errors that tests noticed, by their digests."""
+def _read_results(results_file: Path) -> list[dict]:
+    """Results of an earlier run; none where there is no such file."""
     try:
-        results = json.loads(results_file.read_text(encoding="utf-8"))
+        return json.loads(results_file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return {result["digest"]: result for result in results if result["verdict"] in (KILLED, HANGS)}
+        return []
 
 
 def table(results: list[dict]) -> str:
