@@ -42,6 +42,7 @@ def design_report(config: Config) -> dict:
             "ideal_interval": schedule.ideal_interval,
             "overhead": schedule.overhead,
             "first_step_latency": schedule.first_step_latency,
+            "latency": beat_latency(schedule),
             "matvec_latency": schedule.matvec_latency,
             "epilogue_latency": schedule.epilogue_latency(),
             **(_sequence_cycles(schedule) if config.network.bidirectional else {}),
@@ -90,6 +91,19 @@ def _sequence_cycles(schedule: Schedule) -> dict:
     steps = schedule.config.sequence_steps
     ends = schedule.timeline([steps] * 3).last_beat[steps - 1 :: steps]
     return {"sequence_steps": steps, "sequence_latency": ends[0] + 1, "sequence_interval": ends[2] - ends[1]}
+
+
+def beat_latency(schedule: Schedule) -> dict[str, int]:
+    """Cycles from taking beats of x to sending beats of h, in the first step after a reset without pauses.
+
+    A latency of n means that the beat of h leaves n clock edges after the edge that takes the beat of x.
+    """
+    trace = schedule.trace([1])
+    return {
+        f"{x}_x_to_{h}_h": trace.h_beats[to] - trace.x_beats[since]
+        for x, since in (("first", 0), ("last", -1))
+        for h, to in (("first", 0), ("last", -1))
+    }
 
 
 def table(report: dict) -> list[tuple[str, str]]:
