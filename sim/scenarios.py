@@ -344,8 +344,8 @@ def _with_row_scales(config: Config) -> Config:
 
 
 def _with_half_levels(config: Config) -> Config:
-    """The design, in a quarter of the networks with weights of half levels, on a tile that these need."""
-    if (3 * config.network.input_size + config.network.hidden_size) % 4:
+    """The design, in a third of the networks with weights of half levels, on a tile that these need."""
+    if (config.network.input_size + 2 * config.network.hidden_size) % 3:
         return config
     cols = math.gcd(config.architecture.tile_cols, *(part.blocks for part in config.parts))
     try:
