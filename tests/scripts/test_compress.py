@@ -573,6 +573,7 @@ def test_a_stage_shares_its_parent(text, tmp_path):
     assert issubclass(Interrupted, Exception)
 
 
+@pytest.mark.slow
 def test_curves_are_written_and_copied_to_tensorboard(text, tmp_path, capsys):
     """A run that continues keeps the points of its first part; a stage that begins anew drops those of an older run."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
