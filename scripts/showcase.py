@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
     voices, source = voices_from(args)
     print(f"speech: {source}, {len({voice.name for voice in voices})} voices", file=sys.stderr)
     folder = make_folder(args.output)
-    sounds = sounds_from(folder, voices, effort, args.seed, source)
+    sounds = sounds_from(folder, voices, effort, args.seed, source, args.audio)
     detector = Detector(path)
     with elapsed("features"):
         features = detector.features(sounds["trained"])
@@ -173,7 +173,8 @@ def voices_from(args: argparse.Namespace) -> tuple[list[Voice], str]:
     """Speakers of a folder, of eSpeak NG, or made of formants; and what they are."""
     rng = np.random.default_rng(args.seed)
     if args.audio is not None:
-        return recorded_voices(args.audio, args.speaker), f"recordings of {args.audio.name}"
+        voices = recorded_voices(args.audio, args.speaker)
+        return voices, f"recordings of {args.audio.resolve().name}"
     try:
         return espeak_voices(rng), "eSpeak NG"
     except OSError as error:
@@ -186,10 +187,14 @@ def speaker_of(voice: Voice) -> str:
     return voice.name if voice.language in ("recorded", "none") else voice.name.partition("-")[0]
 
 
-def sounds_from(folder: Path, voices: Sequence[Voice], effort: Effort, seed: int, source: str) -> dict[str, np.ndarray]:
-    """Make the streams of both parts, or load those that an earlier run of the same arguments made."""
+def sounds_from(
+    folder: Path, voices: Sequence[Voice], effort: Effort, seed: int, source: str, audio: Path | None
+) -> dict[str, np.ndarray]:
+    """Make the streams of both parts, or load those that an earlier run of the same arguments and files made."""
     names = [voice.name for voice in voices]
-    identity = json.dumps([source, names, effort.trained, effort.measured, effort.seconds, seed])
+    paths = [path for path in audio.rglob("*") if path.suffix.lower() == ".wav"] if audio else []
+    files = sorted((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+    identity = json.dumps([source, names, effort.trained, effort.measured, effort.seconds, seed, files])
     path = folder / f"sounds-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.npz"
     if path.is_file():
         with contextlib.suppress(OSError, ValueError, KeyError):
