@@ -70,7 +70,7 @@ class CheckedRam:
     Attributes
     ----------
     write_en, write_addr, write_data, read_en, read_addr, read_data
-        As in :class:`Ram`.
+        Ports of the :class:`Ram`, for the data alone.
     used : Signal or None
         Whether the word that was read in the cycle before is used; ``None`` if every word is.
     """

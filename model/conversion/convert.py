@@ -342,7 +342,7 @@ def _adapted(
     Returns
     -------
     NetworkWeights, list of list of LayerWeights
-        As :func:`_round`.
+        The network of :func:`_round`, and its parts.
     float
         Error of the last layer's h.
     """
