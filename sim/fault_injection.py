@@ -210,7 +210,7 @@ def inject(build: Build, scratch: Path) -> list[Fault]:
     names = dict(re.findall(r"^memory (\d+) \S+?\.dut\.(\S+)$", result.stdout, re.MULTILINE))
     faults = []
     for line in re.findall(r"^run (.*)$", result.stdout, re.MULTILINE):
-        memory, word, place, reads, differences, reported = line.split()
-        numbers = map(int, (word, place, reads, differences))
-        faults.append(Fault(names.get(memory, ""), *numbers, reported == "1"))
+        memory, *numbers, reported = line.split()
+        word, place, reads, differences = map(int, numbers)
+        faults.append(Fault(names.get(memory, ""), word, place, reads, differences, reported == "1"))
     return faults
