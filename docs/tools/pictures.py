@@ -31,7 +31,9 @@ SEED = 1
 # -- recording -------------------------------------------------------------------------------------------------
 
 
-def record(config: Config, lengths: list[int], cycles: int, offered: str = "1", taken: str = "1") -> list[dict]:
+def record(
+    config: Config, lengths: list[int], cycles: int, offered: str = "1", taken: str = "1", early: int | None = None
+) -> list[dict]:
     """Run the accelerator and sample its ports once per cycle.
 
     Parameters
@@ -42,6 +44,8 @@ def record(config: Config, lengths: list[int], cycles: int, offered: str = "1", 
         Cycles to record.
     offered, taken : str
         Pattern of the source and of the sink, a character per cycle and repeated: ``1`` offers or takes a beat.
+    early : int, optional
+        Number of a beat that has ``last``, and after which the rest of its step is left out.
 
     Returns
     -------
@@ -52,6 +56,9 @@ def record(config: Config, lengths: list[int], cycles: int, offered: str = "1", 
     weights = random_weights(config, rng)
     x = random_inputs(config, rng, sum(lengths))
     beats = beats_of(np.split(x, np.cumsum(lengths)[:-1]), config.block_size, config.quantization.x.width)
+    if early is not None:
+        blocks = config.num_input_blocks
+        beats = [*beats[:early], (beats[early][0], 1), *beats[early + blocks - early % blocks :]]
     dut = accelerator(config, memory_words(weights))
     sim = Simulator(dut)
     sim.add_clock(CLOCK_PERIOD)
@@ -70,7 +77,7 @@ def record(config: Config, lengths: list[int], cycles: int, offered: str = "1", 
                 "x_valid": int(waiting), "x_ready": ctx.get(dut.x.ready), "x_last": ctx.get(dut.x.payload.last),
                 "x_beat": sent, "h_valid": ctx.get(dut.h.valid), "h_ready": ctx.get(dut.h.ready),
                 "h_data": ctx.get(dut.h.payload.data), "h_last": ctx.get(dut.h.payload.last),
-                "matvec_active": ctx.get(dut.matvec_active),
+                "matvec_active": ctx.get(dut.matvec_active), "x_error": ctx.get(dut.x_error),
             }  # fmt: skip
             samples.append(sample)
             if waiting and sample["x_ready"]:
@@ -118,6 +125,30 @@ def handshake() -> Drawing:
         ("h_last", [s["h_last"] if s["h_valid"] else None for s in later]),
     ]
     return waveform("Handshake of the streams x and h", signals[1:], cycle_width=46)
+
+
+def framing() -> Drawing:
+    """A last that comes a beat too early, and the step that follows."""
+    config = preset("tiny")
+    blocks, early, cycles = config.num_input_blocks, 1, 8
+    samples = record(config, [1, 1, 1], cycles, early=early)
+    assert [s["x_ready"] for s in samples] == [int(c != early + 1 and c < 2 * blocks) for c in range(cycles)]
+    # The port of the top module, which keeps what the core reports.
+    error = [max((earlier["x_error"] for earlier in samples[:cycle]), default=0) for cycle in range(cycles)]
+    labels, step, place = [], 0, 0
+    for sample in samples:
+        labels.append(f"{step}.{place}" if sample["x_valid"] else None)
+        if sample["x_valid"] and sample["x_ready"]:
+            ends = sample["x_last"] or place == blocks - 1
+            step, place = step + ends, 0 if ends else place + 1
+    signals = [
+        ("x_valid", [s["x_valid"] for s in samples]),
+        ("x_ready", [s["x_ready"] for s in samples]),
+        ("x_data", labels),
+        ("x_last", [s["x_last"] if s["x_valid"] else None for s in samples]),
+        ("x_error[0]", error),
+    ]
+    return waveform("A last that comes too early", signals, cycle_width=46)
 
 
 def steps(config: Config, count: int, cycle_width: float, title: str) -> Drawing:
@@ -351,6 +382,7 @@ PICTURES = {
     "architecture": architecture,
     "chessboard": chessboard,
     "circulant": circulant,
+    "framing": framing,
     "handshake": handshake,
     "step": step,
     "tradeoff": tradeoff,
