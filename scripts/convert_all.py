@@ -91,6 +91,7 @@ def convert_all(
         if not args.json:
             print_conversion(outcome.report, outcome.config)
             print()
+    _check_settings(settings, refused, bool(outcomes))
     texts = [f"{printable(prefix) or 'the network'} stays with the host: {why}" for prefix, why in refused.items()]
     rests = [set(outcome.ignored) for outcome in outcomes.values()]
     host = sorted(set.intersection(*rests)) if rests else []
@@ -104,6 +105,19 @@ def convert_all(
         warning(text)
     require(bool(outcomes), "--all", "of a file with a network that the accelerator runs", str(args.model))
     return EXIT_MISMATCH if any(outcome.problems for outcome in outcomes.values()) else 0
+
+
+def _check_settings(settings: dict[str, object], refused: dict[str, str], any_converted: bool) -> None:
+    """Report a value of ``--set`` that no network of several allows once, in place of once for each.
+
+    Raises
+    ------
+    InvalidValueError
+        Every network was refused for the same setting.
+    """
+    fields = {text.split(" ", 1)[0].rstrip(":") for text in refused.values()}
+    if not any_converted and len(fields) == 1 and fields <= settings.keys():
+        raise InvalidValueError(next(iter(refused.values())))
 
 
 def check_names(settings: dict[str, object]) -> None:

@@ -19,13 +19,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--prefix",
         metavar="NAME",
-        help="which network to use if the file holds several: a module name, the start of ONNX node names, "
+        help="which network to use if the file holds several: a module name, an ONNX node name or its start, "
         "or a Keras layer name",
     )
     parser.add_argument(
         "--output-layer",
         metavar="NAME",
-        help="linear layer behind the last recurrent one (not of .onnx), or none; default the only one that fits",
+        help="linear layer behind the last recurrent one, or none; default the only one that fits",
     )
     parser.add_argument(
         "--inputs",

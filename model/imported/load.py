@@ -7,7 +7,6 @@ from chessrnn.model.errors import InvalidFileError, MissingToolError, require, s
 from chessrnn.model.files import require_file
 from chessrnn.model.imported.file_kind import HDF5, KERAS, check_kind
 from chessrnn.model.imported.input_arrays import load_arrays
-from chessrnn.model.imported.linear_layer import NONE
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.imported.state_dict import network_from_tensors, recurrent_groups
 from chessrnn.model.imported.tensor_file import TensorFile, check_size
@@ -70,8 +69,7 @@ def load_network(
     inputs : path, optional
         An .npz file with values of graph inputs of an ONNX model, such as weights that the model takes as inputs.
     output_layer : str, optional
-        Name of the linear layer behind the last recurrent one in a state_dict or in Keras, or ``"none"``; left out, the
-        only one that fits.
+        Name of the linear layer behind the last recurrent one, or ``"none"``; left out, the only one that fits.
 
     Raises
     ------
@@ -100,14 +98,12 @@ def load_network(
             )
         require(inputs is None, "--inputs", "left out for files other than ONNX models", str(inputs))
         return network_from_tensors(open_tensors(path), prefix, activation, output_layer)
-    rule = "left out for an ONNX model, whose linear layers stay with the host"
-    require(output_layer in (None, NONE), "--output-layer", rule, output_layer)
     require(activation is None, "--activation", "left out for an ONNX model, which stores it", activation)
     try:
         from chessrnn.model.imported.onnx_graph import network_from_onnx
     except ImportError:
         raise MissingToolError("onnx must be installed to read an ONNX model: pip install onnx==1.23.2") from None
-    return network_from_onnx(path, prefix, None if inputs is None else load_arrays(inputs))
+    return network_from_onnx(path, prefix, None if inputs is None else load_arrays(inputs), output_layer)
 
 
 def network_names(path: str | Path, inputs: str | Path | None = None) -> list[str]:

@@ -7,6 +7,7 @@ ONNX orders the gates I, O, F, C (LSTM) and Z, R, H (GRU), peepholes I, O, F, an
 Source: ONNX operator specification, LSTM-22, GRU-22, RNN-22 and their earlier versions since 7.
 """
 
+import contextlib
 from collections import Counter
 from math import prod
 from pathlib import Path
@@ -17,9 +18,17 @@ import onnx
 
 from chessrnn.model.errors import InvalidFileError, shown
 from chessrnn.model.imported import onnx_file, onnx_search
+from chessrnn.model.imported.linear_layer import NONE
 from chessrnn.model.imported.listing import listed
+from chessrnn.model.imported.onnx_linear import choose, linear_of
 from chessrnn.model.imported.onnx_probe import MOVING, Known, Unknown, Value, Zeros, describe, follow, is_shape_only
-from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer, RecurrentNetwork
+from chessrnn.model.imported.recurrent_network import (
+    CELL_GATES,
+    DirectionWeights,
+    LinearLayer,
+    RecurrentLayer,
+    RecurrentNetwork,
+)
 
 # Position of each of our gates in the order of ONNX.
 GATE_ORDER = {"lstm": (0, 2, 3, 1), "gru": (1, 0, 2), "rnn": (0,)}
@@ -56,7 +65,15 @@ class _Source:
 class _Reader:
     """Reader that walks once through a graph, in the order of its nodes."""
 
-    def __init__(self, path: Path, found: list[onnx_search.Found], version: int, given: dict[str, np.ndarray]):
+    def __init__(
+        self,
+        path: Path,
+        found: list[onnx_search.Found],
+        version: int,
+        given: dict[str, np.ndarray],
+        output_layer: str | None = None,
+    ):
+        self.output_layer = output_layer
         self.path, self.scope, self.version, self.given = path, found[0].scope, version, given
         self.nodes, self.chosen = self.scope.nodes(), [one.index for one in found]
         graphs = self.scope.graphs
@@ -87,26 +104,72 @@ class _Reader:
             inputs = [self._value(name) if name else None for name in node.input]
             if index in self.chosen:
                 self._read_node(node, inputs)
-                continue
-            recurrent = any(self._is_recurrent(value) for value in inputs)
-            results = self._constant_node(node) or follow(node, inputs, self.version, recurrent)
-            if is_shape_only(node) and not any(isinstance(result, Unknown) for result in results):
-                self.followed.add(index)
-            self.elements += sum(result.array.size for result in results if isinstance(result, Value))
-            if self.elements > MAX_RESULT_ELEMENTS:
-                rule = f"one whose operators before recurrent nodes produce at most {MAX_RESULT_ELEMENTS} elements"
-                raise self.error("the graph", rule, f"more at {describe(node)}")
-            for name, result in zip(node.output, results, strict=True):
-                if name:
-                    self._check_new(node, name)
-                    self.values[name] = result
+            else:
+                self._follow(index, node, inputs)
+        linear = self._linear()
         fixed = None
         if self.lengths[0][0] == "constant":
             fixed = np.array(self.lengths[0][1:], dtype=np.int64)
             fixed.setflags(write=False)
         elif self.lengths[0][0] == "input":
             self.notes.append(f"lengths of the sequences are the input {self.lengths[0][1]!r}")
-        return RecurrentNetwork(tuple(self.layers), str(self.path), fixed, self._ignored(), tuple(self.notes))
+        return RecurrentNetwork(
+            tuple(self.layers), str(self.path), fixed, self._ignored(), tuple(self.notes), linear=linear
+        )
+
+    def _follow(self, index: int, node: onnx.NodeProto, inputs: list[Known | None]) -> None:
+        """Trace elements through a node."""
+        recurrent = any(self._is_recurrent(value) for value in inputs)
+        results = self._constant_node(node) or follow(node, inputs, self.version, recurrent)
+        if is_shape_only(node) and not any(isinstance(result, Unknown) for result in results):
+            self.followed.add(index)
+        self.elements += sum(result.array.size for result in results if isinstance(result, Value))
+        if self.elements > MAX_RESULT_ELEMENTS:
+            rule = f"one whose operators around recurrent nodes produce at most {MAX_RESULT_ELEMENTS} elements"
+            raise self.error("the graph", rule, f"more at {describe(node)}")
+        for name, result in zip(node.output, results, strict=True):
+            if name:
+                self._check_new(node, name)
+                self.values[name] = result
+
+    def _linear(self) -> LinearLayer | None:
+        """Find the linear layer that reads h of the last node, behind operators that only change shapes."""
+        name, batch_first = self.last
+        value = self.values.get(name)
+        if self.output_layer == NONE or not isinstance(value, Value):
+            return None
+        size = self.layers[-1].output_size
+        y = value.array.transpose(1, 0, 2, 3) if batch_first else value.array.transpose(0, 2, 1, 3)
+        rows = [y.reshape(-1, size)]
+        last = self.nodes[self.chosen[-1]]
+        final = self.values.get(last.output[1]) if len(last.output) > 1 and last.output[1] else None
+        if isinstance(final, Value) and self.layers[-1].num_directions == 1:
+            rows.append(final.array.reshape(-1, size))
+        labels, found = np.concatenate(rows), []
+        for index in range(self.chosen[-1] + 1, len(self.nodes)):
+            node = self.nodes[index]
+            if index in self.chosen or any(name in self.values for name in node.output):
+                continue
+            if not all(name in self.values or name in self.initializers for name in node.input if name):
+                continue
+            inputs = [self._known(name) for name in node.input]
+            one = linear_of(self.nodes, index, inputs, labels, self._known)
+            if one is not None:
+                found.append(one)
+            elif not any(isinstance(value, Unknown) for value in inputs):
+                # What is behind the network need not be understood.
+                with contextlib.suppress(InvalidFileError):
+                    self._follow(index, node, inputs)
+        chosen, remark = choose(found, size, self.output_layer)
+        self.notes += [remark] if remark else []
+        if chosen is None:
+            return None
+        self.followed |= set(chosen.nodes)
+        return chosen.layer
+
+    def _known(self, name: str) -> Known | None:
+        """The value of a tensor, ``None`` where it is none that was followed."""
+        return self._value(name) if name and (name in self.values or name in self.initializers) else None
 
     def _ancestors(self) -> set[int]:
         """Find the chosen nodes and all nodes that they depend on."""
@@ -482,14 +545,21 @@ def _reordered(rows: np.ndarray, cell: str) -> np.ndarray:
 
 
 def read_network(
-    path: Path, found: list[onnx_search.Found], version: int, given: dict[str, np.ndarray] | None = None
+    path: Path,
+    found: list[onnx_search.Found],
+    version: int,
+    given: dict[str, np.ndarray] | None = None,
+    output_layer: str | None = NONE,
 ) -> RecurrentNetwork:
     """Read recurrent nodes that are found already; ``version`` is that of the default operator set."""
-    return _Reader(path, found, version, given or {}).network()
+    return _Reader(path, found, version, given or {}, output_layer).network()
 
 
 def network_from_onnx(
-    path: str | Path, prefix: str | None = None, given: dict[str, np.ndarray] | None = None
+    path: str | Path,
+    prefix: str | None = None,
+    given: dict[str, np.ndarray] | None = None,
+    output_layer: str | None = None,
 ) -> RecurrentNetwork:
     """Read the recurrent nodes of a model as a network.
 
@@ -497,9 +567,11 @@ def network_from_onnx(
     ----------
     path : path
     prefix : str, optional
-        Beginning of the paths of the nodes to be read; every recurrent node when left out.
+        Path of a node, or the beginning of the paths of the nodes to be read; every recurrent node when left out.
     given : dict, optional
         Values of graph inputs by name, such as weights that the file does not hold.
+    output_layer : str, optional
+        Name of the Gemm or MatMul behind the last recurrent node, or ``"none"``; left out, the only one.
 
     Raises
     ------
@@ -511,7 +583,7 @@ def network_from_onnx(
     path = Path(path)
     model = onnx_search.without_functions(path, onnx_file.read_model(path))
     found = onnx_search.find(path, model, prefix)
-    return read_network(path, found, onnx_file.opset(model), given)
+    return read_network(path, found, onnx_file.opset(model), given, output_layer)
 
 
 def onnx_networks(path: str | Path, given: dict[str, np.ndarray] | None = None) -> list[str]:

@@ -26,6 +26,7 @@ SHAPING = ("Constant", "Shape", "Size", "ConstantOfShape")
 INTEGER = ("Add", "Sub", "Mul", "Div", "Equal", "Where", "Min", "Max")
 # Allowed on constants: the weights of a quantized model.
 CONSTANT = ("DequantizeLinear",)
+DEFAULT_DOMAINS = ("", "ai.onnx")
 MAX_SHAPE_ELEMENTS = 4096
 # Greatest size of one result: enough for every weight matrix, too little to exhaust a machine.
 MAX_OUTPUT_ELEMENTS = 1 << 26
@@ -62,7 +63,7 @@ def describe(node: onnx.NodeProto) -> str:
 
 def is_shape_only(node: onnx.NodeProto) -> bool:
     """Whether elements can be traced through the node's operator at all."""
-    return node.domain in ("", "ai.onnx") and node.op_type in (*MOVING, *SHAPING, *INTEGER, *CONSTANT)
+    return node.domain in DEFAULT_DOMAINS and node.op_type in (*MOVING, *SHAPING, *INTEGER, *CONSTANT)
 
 
 def follow(node: onnx.NodeProto, inputs: list[Known | None], version: int, recurrent: bool) -> list[Known]:

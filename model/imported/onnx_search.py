@@ -14,9 +14,8 @@ from onnx import inliner
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.listing import listed
 from chessrnn.model.imported.onnx_file import MAX_NODES
-from chessrnn.model.imported.onnx_probe import describe
+from chessrnn.model.imported.onnx_probe import DEFAULT_DOMAINS, describe
 
-DEFAULT_DOMAINS = ("", "ai.onnx")
 # Operators of one recurrent layer by domain and name, and their cell.
 RECURRENT = {
     **{(domain, op): op.lower() for domain in DEFAULT_DOMAINS for op in ("LSTM", "GRU", "RNN")},
@@ -180,7 +179,7 @@ def find(path: Path, model: onnx.ModelProto, prefix: str | None) -> list[Found]:
     model : ModelProto
         Model without local functions.
     prefix : str, optional
-        Beginning of the paths of the nodes; every recurrent node when left out.
+        Path of a node, or else the beginning of the paths of the nodes; every recurrent node when left out.
 
     Raises
     ------
@@ -191,7 +190,8 @@ def find(path: Path, model: onnx.ModelProto, prefix: str | None) -> list[Found]:
     found = recurrent_nodes(everything)
     if not found:
         raise InvalidFileError(f"{path} must hold an LSTM, GRU or RNN node, not {_instead(everything)}")
-    chosen = [one for one in found if one.path.startswith(prefix or "")]
+    # The name of a node may begin the name of another.
+    chosen = [one for one in found if one.path == prefix] or [one for one in found if one.path.startswith(prefix or "")]
     names = [one.path for one in found]
     if not chosen:
         raise InvalidFileError(f"--prefix must begin the name of a node ({listed(names)}) of {path}, not {prefix!r}")

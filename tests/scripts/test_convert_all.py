@@ -82,9 +82,18 @@ def test_nodes_of_onnx_find_their_inputs_and_do_not_stay_with_the_host(lstms, tm
     assert (status, err.count("calibrating on 9 steps")) == (0, 1)
     missing = tmp_path / "inputs" / "_enc_LSTM.npy"
     assert f"note: /enc/LSTM is converted without inputs, as there is no {missing}\n" in err
-    assert re.findall(r"^host +(.*)$", out, re.MULTILINE) == ["operator MatMul"]
+    # The product behind the second is its output layer.
+    assert not re.findall(r"^host +(.*)$", out, re.MULTILINE)
+    assert load_network(lstms, "/dec").linear.name == "/fc/MatMul"
     # Of one network alone, the other node is part of the rest.
     assert load_network(lstms, "/enc").ignored == ("operator LSTM /dec/LSTM", "operator MatMul")
+
+
+def test_a_setting_that_no_network_allows_is_reported_once(clash, tmp_path, capsys):
+    common = [clash, "--all", "--k", 1, "--output", tmp_path / "out"]
+    status, out, err = command([*common, "--set", "quantization.bias_bits=99"], capsys)
+    assert (status, out) == (2, "")
+    assert err.count("quantization.bias_bits must be from 8 to 32, not 99") == 1
 
 
 def test_the_users_errors_are_not_the_networks(clash, tmp_path, rng, capsys, monkeypatch):

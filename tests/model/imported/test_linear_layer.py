@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper, save
 
 import chessrnn
 from chessrnn.model.errors import UserError
+from chessrnn.model.imported.load import load_network
 from chessrnn.model.imported.state_dict import network_from_arrays, network_from_tensors
 from chessrnn.model.imported.tensor_file import TensorFile
 
@@ -93,3 +95,70 @@ def test_an_imported_output_layer_on_chip(outputs, rng, tmp_path):
     for run in chessrnn.simulate(result.weights, rng.uniform(-1, 1, (3, 2, 5)), tmp_path / "build", steps=6):
         assert run.problems == []
         assert len(run.run.scenario.y_beats) == 6
+
+
+def onnx_file(path, rng, nodes, **arrays):
+    """An LSTM node /LSTM of 3 x 4 with output y (steps, 1, batch, 4) and final h, and the nodes behind it."""
+    arrays |= {"w": rng.normal(size=(1, 16, 3)), "r": rng.normal(size=(1, 16, 4)) * 0.4}
+    first = helper.make_node("LSTM", ["x", "w", "r"], ["y", "last"], name="/LSTM", hidden_size=4)
+    tensors = [
+        numpy_helper.from_array(value if value.dtype == np.int64 else value.astype(np.float32), name)
+        for name, value in arrays.items()
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["t", "b", 3])]
+    outputs = [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)]
+    graph = helper.make_graph([first, *nodes], "g", inputs, outputs, tensors)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    return path
+
+
+SQUEEZE = helper.make_node("Squeeze", ["y", "axis"], ["h"])
+AXIS = {"axis": np.array([1])}
+
+
+def test_matmul_and_add_behind_an_onnx_node(tmp_path, rng):
+    nodes = [
+        SQUEEZE,
+        helper.make_node("MatMul", ["h", "fc"], ["m"], name="/fc/MatMul"),
+        helper.make_node("Add", ["b", "m"], ["a"], name="/fc/Add"),
+        helper.make_node("Sigmoid", ["a"], ["p"]),
+    ]
+    weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((4, 2), (2,)))
+    path = onnx_file(tmp_path / "a.onnx", rng, nodes, fc=weight, b=bias, **AXIS)
+    found = chessrnn.load_network(path)
+    assert (found.linear.name, found.ignored) == ("/fc/MatMul", ("operator Sigmoid",))
+    np.testing.assert_array_equal(found.linear.weight, weight.T)
+    np.testing.assert_array_equal(found.linear.bias, bias)
+    assert load_network(path, output_layer="none").linear is None
+    with pytest.raises(UserError, match="--output-layer must be none or one that reads 4 elements: '/fc/MatMul', not"):
+        load_network(path, output_layer="fc")
+
+
+@pytest.mark.parametrize("trans", [0, 1])
+def test_gemm_of_the_last_step(trans, tmp_path, rng):
+    nodes = [
+        helper.make_node("Squeeze", ["last", "zero"], ["h"]),
+        helper.make_node("Gemm", ["h", "fc", "b"], ["a"], name="head", transB=trans),
+    ]
+    weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((4, 5), (5,)))
+    arrays = {"fc": weight.T if trans else weight, "b": bias, "zero": np.array([0])}
+    found = load_network(onnx_file(tmp_path / "a.onnx", rng, nodes, **arrays)).linear
+    np.testing.assert_array_equal(found.weight, weight.T)
+    np.testing.assert_array_equal(found.bias, bias)
+
+
+def test_what_is_no_linear_layer_of_h_stays_with_the_host(tmp_path, rng):
+    relu = helper.make_node("Relu", ["h"], ["v"])
+    for name, nodes in (
+        ("relu", [SQUEEZE, relu, helper.make_node("MatMul", ["v", "fc"], ["a"])]),
+        ("x", [helper.make_node("MatMul", ["x", "fx"], ["a"])]),
+        ("scaled", [SQUEEZE, helper.make_node("Gemm", ["h", "fc"], ["a"], alpha=2.0)]),
+    ):
+        arrays = {"fc": rng.normal(size=(4, 2)), "fx": rng.normal(size=(3, 2)), **AXIS}
+        assert load_network(onnx_file(tmp_path / f"{name}.onnx", rng, nodes, **arrays)).linear is None
+    two = [helper.make_node("MatMul", ["h", "fc"], [name], name=name) for name in ("one", "two")]
+    path = onnx_file(tmp_path / "two.onnx", rng, [SQUEEZE, *two], fc=rng.normal(size=(4, 2)), **AXIS)
+    found = load_network(path)
+    assert found.linear is None
+    assert "several linear layers read 4 elements; --output-layer takes one of 'one', 'two'" in found.notes
+    assert load_network(path, output_layer="two").linear.name == "two"
