@@ -116,7 +116,7 @@ class CellLane(wiring.Component):
         m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half)
         return self._preact(m, gate, drop_by_layer(m, name, total, layer, fracs, fmt))
 
-    def _scales(self, m: Module, gate: int, cycles: int) -> tuple:
+    def _scales(self, m: Module, gate: int, cycles: int) -> tuple[Value | None, list[int]]:
         """The layer of the sums of some cycles ago, and the fraction bits of a gate's sums for each layer.
 
         Where the layers share them, the layer is ``None`` and there is one entry.

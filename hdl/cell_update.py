@@ -109,7 +109,7 @@ class CellUpdate(wiring.Component):
         self._select_layer(m, cells)
         if config.has_row_scales:
             scales = self._row_scales(m, memories)
-            m.d.comb += [cell.scale[gate].eq(scale) for cell in cells for gate, scale in enumerate(scales)]
+            m.d.comb += [cell.scale[gate].eq(scales[gate]) for cell in cells for gate in range(config.num_gates)]
         peepholes = len(config.cell.peepholes)
         if peepholes:
             spec, width = peephole_spec(config, self.schedule), q.peephole.width

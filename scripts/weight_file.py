@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     config = config_from(args)
     require_ram(config)
+    rows: list[tuple[str, object]]
     if args.check is not None:
         chunks = read_weight_file(args.check, config)
         data = b"".join(chunk.to_bytes(CHUNK_BYTES, "little") for chunk in chunks)
@@ -67,5 +68,6 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(figures | {"file": str(path)}, indent=2))
     else:
         texts = {"writes": "words of 32 bits", "crc32": "CRC-32"}
-        print_table([*((texts.get(name, name), str(value)) for name, value in figures.items()), *rows])
+        named: list[tuple[str, object]] = [(texts.get(name) or name, value) for name, value in figures.items()]
+        print_table(named + rows)
     return 0

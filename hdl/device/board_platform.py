@@ -1,6 +1,7 @@
 """Amaranth's platforms of boards: a class of amaranth-boards, or one made from the pins that a board's file gives."""
 
 from importlib import import_module
+from types import new_class
 
 from amaranth.build import Attrs, Clock, Pins, Resource
 from amaranth.build.plat import TemplatedPlatform
@@ -8,7 +9,7 @@ from amaranth.vendor import GowinPlatform, LatticePlatform, SiliconBluePlatform
 from amaranth_boards.resources import LEDResources, UARTResource
 
 from chessrnn.model.boards import Board, FpgaPart
-from chessrnn.model.errors import InvalidValueError, require
+from chessrnn.model.errors import InvalidValueError, shown
 
 # Attribute of a pin that names its I/O standard, and the usual one at 3.3 V, for each family.
 IO_STANDARDS = {
@@ -40,9 +41,10 @@ def platform_class(name: str) -> type[TemplatedPlatform]:
         found = getattr(import_module(module), attribute)
     except (ImportError, AttributeError, ValueError):
         found = None
-    is_platform = isinstance(found, type) and issubclass(found, TemplatedPlatform)
-    require(is_platform, "platform", "module:class of an Amaranth platform, as in amaranth-boards", name)
-    return found
+    if isinstance(found, type) and issubclass(found, TemplatedPlatform):
+        return found
+    rule = "module:class of an Amaranth platform, as in amaranth-boards"
+    raise InvalidValueError(f"platform must be {rule}, not {shown(name)}")
 
 
 def part_of(platform: TemplatedPlatform, parts: dict[str, FpgaPart]) -> FpgaPart:
@@ -85,6 +87,6 @@ def _platform_of_pins(board: Board) -> TemplatedPlatform:
         own = {"device": board.part.name, "package": pins.package, "speed": pins.speed}
         base = LatticePlatform
     try:
-        return type("FilePlatform", (base,), common | own)()
+        return new_class("FilePlatform", (base,), exec_body=lambda space: space.update(common | own))()
     except ValueError as error:  # of Gowin's part numbers
         raise InvalidValueError(f"package must be the part number of a {board.part.name}: {error}") from None

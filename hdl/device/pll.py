@@ -179,6 +179,7 @@ def pll_for(board: Board, clock_hz: float) -> Pll | None:
     kind = PLLS.get(board.part.family)
     rule = f"{board.input_hz / 1e6:g}, the board's own, as no PLL is built for {board.part.name}"
     require(kind is not None, "--clock-mhz", rule, clock_hz / 1e6)
+    assert kind is not None
     choices = kind.choices(board.input_hz, clock_hz, board.part.name)
     rule = f"{board.input_hz / 1e6:g} MHz times a ratio that the PLL of {board.part.name} has"
     require(bool(choices), "--clock-mhz", rule, clock_hz / 1e6)

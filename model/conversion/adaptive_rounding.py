@@ -109,9 +109,8 @@ def adapted_weights(
     points = config.quantization
     first = layer.weights[0].initial_h
     if integers is None:
-        integers = tuple(
-            quantize(values, fmt) * fmt.lsb for values, fmt in zip(floats, (points.x, points.h), strict=True)
-        )
+        x, h = floats
+        integers = quantize(x, points.x) * points.x.lsb, quantize(h, points.h) * points.h.lsb
 
     def inputs(x: np.ndarray, h: np.ndarray) -> np.ndarray:
         joined = [_padded(x, k, sizes), _padded(_before(h, first), k, (h.shape[-1],))]
@@ -126,8 +125,10 @@ def adapted_weights(
     real = np.concatenate([blocks.w_x, blocks.w_h], axis=2)
     centre, centre_wanted = found - found.mean(0), wanted - wanted.mean(0)
     count = len(found)
-    second = sum(_shifted(centre, k, row).T @ _shifted(centre, k, row) for row in range(k)) / (k * count)
-    cross = sum(_shifted(centre_wanted, k, row).T @ _shifted(centre, k, row) for row in range(k)) / (k * count)
+    columns = [_shifted(centre, k, row) for row in range(k)]
+    columns_wanted = [_shifted(centre_wanted, k, row) for row in range(k)]
+    second = sum((c.T @ c for c in columns), np.zeros(())) / (k * count)
+    cross = sum((w.T @ c for w, c in zip(columns_wanted, columns, strict=True)), np.zeros(())) / (k * count)
     # Rounding of x and h in steps beyond the data.
     noise = np.repeat([points.x.lsb**2 / 12, points.h.lsb**2 / 12], [start, len(second) - start])
     damping = DAMPING * np.diag(second) + noise
