@@ -123,6 +123,7 @@ def main(argv: list[str] | None = None) -> int:
 def check_options(args: argparse.Namespace) -> None:
     """Reject options that contradict each other before anything is computed."""
     require_file(args.model, "an ONNX model")
+    require_file(args.inputs, "a NumPy file")
     plot = args.plot
     require(plot is None or plot.suffix in (".png", ".svg"), "--plot", "a file .png or .svg", str(plot))
     if plot is not None:

@@ -19,6 +19,7 @@ from chessrnn.model.memory_image import (
     peephole_spec,
     read_mem,
     scale_spec,
+    stored_spec,
     weight_bank_name,
 )
 from chessrnn.model.output_layer import first_columns
@@ -104,7 +105,7 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
             word = words[scale_spec(config, schedule).name][address // schedule.slices]
             found = [word >> (row * bits) & ((1 << bits) - 1) for row in range(config.bundle_rows)]
             assert found == layer.scale[list(part.gates), block].tolist()
-            assert word.bit_length() <= scale_spec(config, schedule).width
+            assert word.bit_length() <= stored_spec(config, scale_spec(config, schedule)).width
         if config.cell.peepholes:
             count, bits = len(config.cell.peepholes) * lanes, config.quantization.peephole.width
             found = unpack(words[peephole_spec(config, schedule).name][address], count, bits)

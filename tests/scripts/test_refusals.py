@@ -42,6 +42,15 @@ MORE |= {
     ("predict", "--output"): ["char64", "--inputs", "{x}"],
     ("predict", "--model"): ["char64", "--inputs", "{x}", "--output", "y.npy", "--plot", "p.png"],
 }
+# A model file need only be there to see what is said of the other files.
+MORE |= {
+    ("evaluate-model", ""): ["--weights", "{model}", "--inputs", "{x}"],
+    ("evaluate-model", "--weights"): ["{x}", "--inputs", "{x}"],
+    ("evaluate-model", "--config"): ["{x}", "--weights", "{model}", "--inputs", "{x}"],
+    ("evaluate-model", "--inputs"): ["{x}", "--weights", "{model}"],
+    ("evaluate-model", "--target"): ["{x}", "--weights", "{model}", "--inputs", "{x}", "--metric", "accuracy"],
+    ("evaluate-model", "--plot"): ["{x}", "--weights", "{model}", "--inputs", "{x}"],
+}
 IMAGE = SHIPPED / "char64.safetensors"
 SUFFIXES = {"--config": ".json", "": ".pt", "--output": ".npy", "--state-out": ".npz", "--trace": ".npz"}
 SUFFIXES |= {"--plot": ".png"}

@@ -166,7 +166,8 @@ def test_retraining_loses_less(name, layers, directions, block_size, bits, rng, 
     scale, width = 0.3 if name.startswith("rnn") else 0.6, CELLS[name].get("projection", 10)
     stack = [make_layer(rng, name, 9 if n == 0 else directions * width, 10, directions, scale) for n in range(layers)]
     x = rng.normal(size=(40, 10, 9))
-    quick = convert(stack, block_size, bits, calibration=x[:, -2:])
+    # Without retraining but with --effort full, weights would be rounded to fit the very inputs that are held out here.
+    quick = convert(stack, block_size, bits, calibration=x[:, -2:], effort="quick")
     found = convert(stack, block_size, bits, calibration=x[:, :-2], retraining=retraining_of(x, tmp_path))
     assert found.report["output"]["integers"] < 0.95 * quick.report["output"]["integers"]
     assert found.report["measured_on"] == "calibration data held out from retraining"
