@@ -224,7 +224,7 @@ def drop_by_layer(m: Module, name: str, value, layer, fracs: list[int], fmt) -> 
     return saturate(shifted, fmt)
 
 
-def align_by_layer(m: Module, name: str, value, layer, fracs: list[int]) -> tuple:
+def align_by_layer(m: Module, name: str, value, layer, fracs: list[int]) -> tuple[Value, int]:
     """The value at the finest scale of all layers, and the fraction bits of that."""
     if layer is None:
         return value, fracs[0]

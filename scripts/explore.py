@@ -13,6 +13,7 @@ from chessrnn.model.errors import InvalidValueError, MissingToolError, shown
 from chessrnn.model.files import make_folder, require_folder, require_regular_file, write_atomic
 from chessrnn.model.jobs import run_jobs
 from chessrnn.model.progress import Progress
+from chessrnn.model.text_file import read_json
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, count, note, positive
 from chessrnn.scripts.worker_arguments import add_worker_arguments, workers_from
 from chessrnn.sim.report_page.explore_page import write_explore_page
@@ -22,6 +23,8 @@ EXAMPLES = """examples:
   chessrnn explore --config lm512 --sweep
   chessrnn explore --config char128 --block-sizes 4,8,16 --weight-bits 4,8 --workers 4"""
 PAGE = "pareto.html"
+# What chessrnn accuracy writes unless it is told otherwise.
+ACCURACY_REPORT = Path("build/accuracy/accuracy.json")
 COLUMNS = {
     "engine": "engine",
     "tile": "tile",
@@ -58,7 +61,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="weight widths on that page, such as 4,8; default that of the configuration",
     )  # fmt: skip
     parser.add_argument(
-        "--accuracy", type=Path, default=Path("build/accuracy/accuracy.json"), metavar="FILE",
+        "--accuracy", type=Path, metavar="FILE",
         help="report of chessrnn accuracy, whose losses the page shows; default build/accuracy/accuracy.json",
     )  # fmt: skip
     add_worker_arguments(parser, "fronts of one block size, weight width and engine")
@@ -230,9 +233,9 @@ def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> 
         print(f"written: {folder}/pareto.json, pareto.svg, pareto.png")
     choice = ["--config", args.config, *(word for text in args.settings for word in ("--set", text))]
     points = [point for points in found for point in points]
-    page = folder / PAGE
+    page, accuracy = folder / PAGE, args.accuracy or ACCURACY_REPORT
     try:
-        write_explore_page(page, config, points, args.command, choice, args.clock_mhz, Path("build"), args.accuracy)
+        write_explore_page(page, config, points, args.command, choice, args.clock_mhz, Path("build"), accuracy)
         print(f"page: {page}", file=sys.stderr)
     except MissingToolError as error:
         note(f"no page is written: {error}")
@@ -247,6 +250,8 @@ def main(argv: list[str] | None = None) -> int:
     names = [args.engine] if args.engine else None
     if args.engine and args.engine not in engines(config):
         raise InvalidValueError(f"--engine must be direct for block_size {config.block_size}, not {shown(args.engine)}")
+    if args.accuracy is not None:
+        read_json(args.accuracy)  # rejects a wrong file before the long search
     if args.write_config:
         require_regular_file(args.write_config)
     if args.out:

@@ -100,6 +100,7 @@ def test_wheel_carries_its_data(installed, tmp_path):
 
 
 @pytest.mark.needs("icarus")
+@pytest.mark.slow
 def test_example_runs_with_the_wheel(installed, tmp_path):
     printed = run(installed / "python", ROOT / "examples" / "lstm_to_verilog.py", cwd=tmp_path)
     assert printed.count(" 0 mismatches") == 2

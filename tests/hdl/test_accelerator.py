@@ -256,7 +256,12 @@ def test_a_gate_that_waits_waits_long_enough(settings, rng):
             2, 2, {"engine": "direct", "tile_rows": 3, "tile_cols": 3, "lookahead": 1}, marks=pytest.mark.slow
         ),
         (2, 2, {"engine": "fast", "tile_rows": 5, "tile_cols": 1, "projection_size": 6}),
-        (3, 2, {"engine": "direct", "tile_rows": 2, "tile_cols": 3, "cell": "gru_reset_first"}),
+        pytest.param(
+            3,
+            2,
+            {"engine": "direct", "tile_rows": 2, "tile_cols": 3, "cell": "gru_reset_first"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_contexts_take_turns(contexts, layers, settings, rng):

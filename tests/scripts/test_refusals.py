@@ -54,7 +54,7 @@ MORE |= {
 IMAGE = SHIPPED / "char64.safetensors"
 SUFFIXES = {"--config": ".json", "": ".pt", "--output": ".npy", "--state-out": ".npz", "--trace": ".npz"}
 SUFFIXES |= {"--plot": ".png"}
-WRITTEN = {"--export", "--write-config", "--output", "--state-out", "--trace", "--plot"}
+WRITTEN = {"--export", "--write-config", "--output", "--state-out", "--trace", "--plot", "--results"}
 
 
 class _Found(Exception):

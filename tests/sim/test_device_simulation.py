@@ -44,12 +44,14 @@ def converse(directory, source, weights, rng, frames):
 
 
 @pytest.mark.needs("icarus")
+@pytest.mark.slow
 def test_device_survives_damaged_frames(weights, tmp_path, rng):
     counters = converse(emit_device(weights, tmp_path / "device"), DEVICE_FILE, weights, rng, FRAMES)
     assert counters.refused > FRAMES // 2
 
 
 @pytest.mark.needs("icarus")
+@pytest.mark.slow
 def test_device_answers_for_a_projected_network(tmp_path, rng):
     # Its steps have fewer beats of h than the cell has hidden blocks: the host link must count those that leave.
     name, settings = NETLIST_DEFAULT

@@ -98,6 +98,7 @@ def test_a_simulation_does_not_start_with_other_weights(emitted, weights, tmp_pa
         simulate(build, [Run(Scenario(others, random_sequences(weights.config, rng, (2,))))], "icarus")
 
 
+@pytest.mark.slow
 def test_a_damaged_device_is_refused_and_emitted_again(emitted, weights, tmp_path, rng):
     device = restore(emitted, "device", tmp_path / "device")
     before = {path.name: path.stat().st_mtime_ns for path in device.iterdir()}

@@ -90,6 +90,7 @@ def test_validation_is_made_of_excerpts_at_equal_distances(size, count):
     assert (train[0], train[-1]) == ("0", str(size - 1))
 
 
+@pytest.mark.slow
 def test_stdlib_text_is_deterministic_english(corpus):
     assert corpus == stdlib_corpus()
     assert set(corpus.text) <= set(SYMBOLS)

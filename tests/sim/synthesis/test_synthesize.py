@@ -19,6 +19,7 @@ def run(argv: list[str]) -> int:
     return run_command(lambda: synthesize.main(argv), "synthesize")
 
 
+@pytest.mark.slow
 def test_report_of_generic_gates(tmp_path, capsys):
     assert run([*DESIGN, "--output", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
