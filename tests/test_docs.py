@@ -113,8 +113,8 @@ def shows(expected: list[str], printed: list[str]) -> bool:
 def run(arguments: list[str]) -> list[str]:
     """Lines that a command prints on standard output."""
     folder = str(Path(sys.executable).parent)
-    # Below `make test-slow`, make would print the folders that it enters and leaves.
-    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL"}
+    # Below `make test-slow`, make would print the folders that it enters and leaves, and take the options of the tests.
+    outer = {"MAKEFLAGS", "MFLAGS", "MAKELEVEL", "ARGS"}
     environment = {name: value for name, value in os.environ.items() if name not in outer}
     environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
     result = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
