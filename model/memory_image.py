@@ -93,7 +93,7 @@ def peephole_spec(config: Config, schedule: Schedule) -> MemorySpec:
 def scale_spec(config: Config, schedule: Schedule) -> MemorySpec:
     """The memory of scales of block rows: a word holds those of a hidden block for the gates of one stage.
 
-    As in the bias memory, a projection has words that are not used.
+    A projection has words that are not used, as it has in the bias memory.
     """
     depth = num_slices(config, schedule) // schedule.slices
     return MemorySpec(SCALE_NAME, depth, config.bundle_rows * config.quantization.scale_bits)

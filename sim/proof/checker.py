@@ -42,7 +42,10 @@ class Checker(wiring.Component):
         )  # fmt: skip
 
     def watch(self, m: Module, reset, platform) -> dict[str, Value]:
-        """Add the design and what watches it; returns for every claim whether it is broken in this cycle."""
+        """Add the design and what watches it; returns for every claim whether it is broken in this cycle.
+
+        Every checker defines this method; there is nothing to watch without a design.
+        """
         raise NotImplementedError
 
     def assume(self, condition) -> None:

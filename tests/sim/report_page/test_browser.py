@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from operator import attrgetter
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def best_of(points, value):
 def test_filters_change_what_is_shown(browser, explored):
     points, path = explored
     page, complaints = opened(browser, path)
-    area = lambda point: point.area.total_mm2  # noqa: E731
+    area = attrgetter("area.total_mm2")
     count, rows = page.locator("#count"), page.locator("#front tbody tr")
     best = best_of(points, area)
     assert count.inner_text() == f"{len(points)} of {len(points)} designs, {len(best)} of them best"
