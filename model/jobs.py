@@ -6,9 +6,9 @@ Whoever runs the jobs, their results are the same and have the order of the jobs
 import logging
 import os
 import signal
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,6 +18,8 @@ from chessrnn.model.errors import InvalidValueError, MissingToolError, UserError
 
 # Indices of jobs with their results, as they end.
 Ended = Generator[tuple[int, Any], None, None]
+# For each job, the indices of the jobs that must have ended before it begins.
+After = Sequence[Sequence[int]]
 # A job whose workers die so often is the reason itself: it needs more memory than there is, for example.
 MAX_DEATHS = 3
 CONNECT_SECONDS = 10
@@ -53,6 +55,7 @@ def run_jobs(
     jobs: Sequence[tuple],
     workers: Workers = Workers(),
     finished: Callable[[int, Any], None] = lambda index, result: None,
+    after: After | None = None,
 ) -> list[Any]:
     """Call a function once for each job, and return the results in the order of the jobs.
 
@@ -69,6 +72,8 @@ def run_jobs(
     workers : Workers
     finished : callable
         Called with the index and the result of each job as soon as it has ended, in the command's own process.
+    after : sequence of sequence of int, optional
+        For each job, the indices of earlier jobs that leave files which it reads: it begins when they have ended.
 
     Raises
     ------
@@ -79,10 +84,11 @@ def run_jobs(
     MissingToolError
         Dask is not installed.
     """
+    queue = _Queue(after or [()] * len(jobs))
     if workers.scheduler is not None:
-        ended = _by_cluster(function, jobs, workers.scheduler)
+        ended = _by_cluster(function, jobs, workers.scheduler, queue)
     elif min(workers.count, len(jobs)) > 1:
-        ended = _by_processes(function, jobs, workers.count)
+        ended = _by_processes(function, jobs, workers.count, queue)
     else:
         ended = ((index, function(*arguments)) for index, arguments in enumerate(jobs))
     results: list[Any] = [None] * len(jobs)
@@ -93,6 +99,42 @@ def run_jobs(
     finally:
         ended.close()
     return results
+
+
+class _Queue:
+    """The jobs that have not begun, in order.
+
+    Parameters
+    ----------
+    after : sequence of sequence of int
+        Of each job, the indices of those that it waits for.
+    """
+
+    def __init__(self, after: After):
+        assert all(other < index for index, others in enumerate(after) for other in others), (
+            "jobs wait for earlier ones"
+        )
+        self._missing = {index: set(others) for index, others in enumerate(after)}
+
+    def __bool__(self) -> bool:
+        return bool(self._missing)
+
+    def take(self) -> int | None:
+        """Remove the first job that may begin, and return its index; ``None`` where all that are left must wait."""
+        for index, missing in self._missing.items():
+            if not missing:
+                del self._missing[index]
+                return index
+        return None
+
+    def put_back(self, index: int) -> None:
+        """Let a job that had begun begin again, before the others."""
+        self._missing = {index: set(), **self._missing}
+
+    def end(self, index: int) -> None:
+        """Note that a job has ended."""
+        for missing in self._missing.values():
+            missing.discard(index)
 
 
 # -- processes of this machine ---------------------------------------------------------------------------------
@@ -139,9 +181,9 @@ def _interruptible(function: Callable[..., Any], arguments: tuple) -> Any:
         signal.signal(signal.SIGINT, _note_interrupt)
 
 
-def _by_processes(function: Callable[..., Any], jobs: Sequence[tuple], count: int) -> Ended:
+def _by_processes(function: Callable[..., Any], jobs: Sequence[tuple], count: int, waiting: _Queue) -> Ended:
     """Yield the index and result of each job as it ends in one of several processes."""
-    waiting, deaths = deque(range(len(jobs))), Counter()
+    deaths = Counter()
     idle = [_Process() for _ in range(min(count, len(jobs)))]
     processes = set(idle)
     running: dict[Future, tuple[_Process, int]] = {}
@@ -154,12 +196,12 @@ def _by_processes(function: Callable[..., Any], jobs: Sequence[tuple], count: in
 
     try:
         while waiting or running:
-            while waiting and idle:
-                process, index = idle.pop(), waiting.popleft()
+            while idle and (index := waiting.take()) is not None:
+                process = idle.pop()
                 try:
                     running[process.pool.submit(_interruptible, function, jobs[index])] = process, index
                 except BrokenProcessPool:  # it died without a job
-                    waiting.appendleft(index)
+                    waiting.put_back(index)
                     replace(process)
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -170,10 +212,11 @@ def _by_processes(function: Callable[..., Any], jobs: Sequence[tuple], count: in
                     deaths[index] += 1
                     if deaths[index] == MAX_DEATHS:
                         raise WorkerDied(index) from None
-                    waiting.appendleft(index)
+                    waiting.put_back(index)
                     replace(process)
                 else:
                     idle.append(process)
+                    waiting.end(index)
                     yield index, result
     finally:
         try:
@@ -190,7 +233,7 @@ def _by_processes(function: Callable[..., Any], jobs: Sequence[tuple], count: in
 # -- a cluster -------------------------------------------------------------------------------------------------
 
 
-def _by_cluster(function: Callable[..., Any], jobs: Sequence[tuple], address: str) -> Ended:
+def _by_cluster(function: Callable[..., Any], jobs: Sequence[tuple], address: str, waiting: _Queue) -> Ended:
     """Yield the index and result of each job as it ends on a cluster, which runs the job of a dead worker again."""
     try:
         from distributed import Client, KilledWorker
@@ -206,13 +249,20 @@ def _by_cluster(function: Callable[..., Any], jobs: Sequence[tuple], address: st
     with client:
         _check_cluster(client)
         pool = client.get_executor(pure=False)
+        running: dict[Future, int] = {}
         try:
-            indices = {pool.submit(function, *arguments): index for index, arguments in enumerate(jobs)}
-            for future in as_completed(indices):
-                try:
-                    yield indices[future], future.result()
-                except KilledWorker:
-                    raise WorkerDied(indices[future]) from None
+            while waiting or running:
+                while (index := waiting.take()) is not None:
+                    running[pool.submit(function, *jobs[index])] = index
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    index = running.pop(future)
+                    try:
+                        result = future.result()
+                    except KilledWorker:
+                        raise WorkerDied(index) from None
+                    waiting.end(index)
+                    yield index, result
         finally:
             pool.shutdown(wait=False)
 

@@ -14,10 +14,11 @@ from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolErro
 from chessrnn.model.files import require_folder, write_atomic
 from chessrnn.model.jobs import run_jobs
 from chessrnn.model.text.corpus import load_corpus
-from chessrnn.model.training.study_report import loss_text, markdown, mean_rows
+from chessrnn.model.training.study_report import loss_text, markdown, mean_rows, rows_so_far
 from chessrnn.scripts.cli import EXIT_INTERRUPTED, command_parser, count, not_negative, note, positive, seed, share
 from chessrnn.scripts.training_watch import add_watch_arguments, watched
 from chessrnn.scripts.worker_arguments import add_worker_arguments, workers_from
+from chessrnn.sim.report_page.study_page import STUDY_PAGE, write_study_page
 
 EXAMPLES = """examples:
   chessrnn accuracy --text tinyshakespeare.txt --test-percent 10
@@ -119,7 +120,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=count, default=1, help="threads of torch; another number may round differently; default 1"
     )
-    add_worker_arguments(parser, "networks of one seed and one held-out speaker")
+    add_worker_arguments(parser, "rows of any seed and held-out speaker")
     add_watch_arguments(parser)
     parser.add_argument(
         "--runs", type=Path, default=Path("runs/accuracy"), metavar="FOLDER",
@@ -312,23 +313,15 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_flush_denormal(True)
     start_processes()
     arguments = sys.argv[1:] if argv is None else argv
-    report = {"command": shlex.join(["chessrnn", "accuracy", *arguments]), "studies": []}
-
-    shown = not args.json and is_main_process()
-    # What a worker on another machine prints is not seen here.
-    here = shown and args.scheduler is None
-    options = {"train": not args.finished, "threads": args.threads, "shown": here}
-
-    def finished(_: int, rows: list[dict]) -> None:
-        for row in rows if shown and not here else ():
-            show_row(row)
-
+    command = shlex.join(["chessrnn", "accuracy", *arguments])
+    report: dict = {"command": command, "studies": []}
+    show = None if args.json or not is_main_process() else show_row
+    page = Page(args.out / STUDY_PAGE, command) if is_main_process() else None
     try:
-        with watched(args, args.runs, is_main_process()):
+        with watched(args, args.runs, is_main_process(), args.out / STUDY_PAGE):
             for study, parts in studies(args):
                 hidden = study.pop("hidden_size")
-                jobs = [(rows, task, folder, hidden, options) for task, rows, folder in parts]
-                tables = run_jobs(trained, jobs, workers_from(args), finished)
+                tables = run_study(study, parts, hidden, args, show, page)
                 if not all(tables):
                     continue
                 study["rows"] = mean_rows(tables)
@@ -340,6 +333,9 @@ def main(argv: list[str] | None = None) -> int:
     except Interrupted as interrupted:
         print(f"chessrnn accuracy: {interrupted}", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        if page is not None:
+            page.close()
     if not report["studies"]:
         raise InvalidFileError(f"--runs must hold a finished dense baseline, not none in {args.runs}")
     if is_main_process():
@@ -348,29 +344,113 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def trained(rows: list, task: Any, folder: Path, hidden_size: int, options: dict) -> list[dict]:
-    """Train and measure the rows of one part of a study; this may run in a process of its own.
+class Page:
+    """The page of the study, written again whenever a row is finished.
 
     Parameters
     ----------
-    rows : list of Row
-    task : Task
-    folder : Path
-        Folder of the checkpoints.
+    path : Path
+    command : str
+        The command that measures.
+    """
+
+    def __init__(self, path: Path, command: str):
+        self.path, self.command = path, command
+        self.studies: list[dict] = []
+        self._is_shown = self._is_missing = False
+
+    def show(self, study: dict, rows: list, tables: list[list[dict]]) -> None:
+        """Show what is finished of a study, beside the studies before it."""
+        names = [(row.stage.name, row.label) for row in rows]
+        values = {name: study[name] for name in ("title", "description")}
+        values |= {"parts": len(tables), "rows": rows_so_far(names, tables)}
+        self.studies = [one for one in self.studies if one["title"] != study["title"]] + [values]
+        self._write(is_running=True)
+
+    def close(self) -> None:
+        """Write the page for the last time, without the line that loads it again."""
+        if self.studies:
+            self._write(is_running=False)
+
+    def _write(self, is_running: bool) -> None:
+        if self._is_missing:
+            return
+        try:
+            write_study_page(self.path, self.studies, self.command, is_running)
+        except MissingToolError as error:
+            note(f"no page is written: {error}")
+            self._is_missing = True
+            return
+        if not self._is_shown:
+            print(f"page: {self.path}", file=sys.stderr, flush=True)
+        self._is_shown = True
+
+
+def run_study(
+    study: dict,
+    parts: list[tuple[Any, list, Path]],
+    hidden_size: int,
+    args: argparse.Namespace,
+    show: Callable[[dict], None] | None,
+    page: Page | None,
+) -> list[list[dict]]:
+    """Measure the rows of a study, and return the finished ones of each part, compared with its dense baseline.
+
+    Parameters
+    ----------
+    study : dict
+        Its title and description.
+    parts : list of (Task, list of Row, Path)
+        Task, rows and folder of the checkpoints of each test set and seed.
     hidden_size : int
         H of the dense baseline.
-    options : dict
-        ``train``: whether networks that are missing are trained; ``threads`` of torch; ``shown``: whether rows are
-        printed as soon as they are measured.
+    args : Namespace
+    show : callable or None
+        Called with every row in the order of the report, as soon as it and those before it are finished.
+    page : Page or None
     """
-    import torch
+    from chessrnn.model.training.study import known_row, with_losses
+    from chessrnn.model.training.study_jobs import run_study_job, table_jobs
 
-    from chessrnn.model.training.study import run_rows
+    found = [[known_row(row, task, folder) for row in rows] for task, rows, folder in parts]
+    shown = 0
 
-    torch.set_num_threads(options["threads"])
-    torch.set_flush_denormal(True)
-    show = show_row if options["shown"] else lambda row: None
-    return run_rows(rows, task, folder, hidden_size, show, options["train"])
+    def tables(is_complete: bool) -> list[list[dict]]:
+        """The finished rows; those in front of the first unfinished one unless ``is_complete``."""
+        whole = []
+        for results, (task, _, _) in zip(found, parts, strict=True):
+            end = len(results) if is_complete or None not in results else results.index(None)
+            whole.append(with_losses(results[:end], task))
+            if end < len(results):
+                break
+        return whole
+
+    def update(is_complete: bool = False) -> None:
+        nonlocal shown
+        rows = [row for table in tables(is_complete) for row in table]
+        for row in rows[shown:] if show else ():
+            show(row)
+        shown = len(rows)
+        if page is not None and (any(tables(True)) or not args.finished):
+            page.show(study, parts[0][1], tables(True))
+
+    jobs, after, places = [], [], []
+    for part, (task, rows, folder) in enumerate(parts if not args.finished else ()):
+        first = len(jobs)
+        for job in table_jobs(rows, [result is not None for result in found[part]]):
+            jobs.append((job.work, task, folder, hidden_size, args.threads))
+            after.append([first + other for other in job.after])
+            places.append((part, job.row))
+
+    def finished(index: int, result: dict | None) -> None:
+        part, row = places[index]
+        if row is not None:
+            found[part][row] = result
+            update()
+
+    update(is_complete=args.finished)
+    run_jobs(run_study_job, jobs, workers_from(args), finished, after)
+    return tables(True)
 
 
 def show_row(row: dict) -> None:

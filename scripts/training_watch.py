@@ -28,7 +28,7 @@ def add_watch_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def watched(args: argparse.Namespace, runs: Path, main_process: bool) -> Iterator[None]:
+def watched(args: argparse.Namespace, runs: Path, main_process: bool, study: Path | None = None) -> Iterator[None]:
     """Serve the page and write the logs that the arguments ask for during the block, from one process only.
 
     Parameters
@@ -38,6 +38,8 @@ def watched(args: argparse.Namespace, runs: Path, main_process: bool) -> Iterato
         Folder of the checkpoints, with their curves.
     main_process : bool
         Whether this process is the one that writes files and messages.
+    study : Path, optional
+        Page of the study, which is served as well.
     """
     # Imported here, as --help needs no torch.
     from chessrnn.model.training.tensorboard_log import tensorboard_log
@@ -47,7 +49,7 @@ def watched(args: argparse.Namespace, runs: Path, main_process: bool) -> Iterato
         return
     if args.tensorboard is not None:
         require_folder(args.tensorboard)
-    with live_page(runs, args.live, args.live_address) as address, tensorboard_log(runs, args.tensorboard):
+    with live_page(runs, args.live, args.live_address, study) as address, tensorboard_log(runs, args.tensorboard):
         if address is not None:
             print(f"live page: {address}", file=sys.stderr, flush=True)
         yield

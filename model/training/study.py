@@ -5,7 +5,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -469,25 +469,28 @@ def _known(path: Path) -> dict:
     return known if isinstance(known, dict) else {}
 
 
-def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = True) -> dict | None:
-    """Train what is missing, measure on the test split, and store the figures beside the checkpoint.
-
-    Returns
-    -------
-    dict or None
-        Figures by name; ``None`` for a row that is not finished and must not be trained now.
-    """
-    stage = row.stage
-    identity = [task.name, task.fingerprint, stage.description()]
+def _key(row: Row, task: Task) -> str:
+    """Hash of everything that determines the figures of a row."""
+    identity = [task.name, task.fingerprint, row.stage.description()]
     identity += [["best of", *(rival.description() for rival in row.rivals)]] if row.rivals else []
     identity += [asdict(row.script)] if row.script else []
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-    path = folder / f"{stage.name}.json"
-    known = _known(path)
-    if known.get("key") == key:
-        return known | {"label": row.label, "note": known["note"] if row.rivals else row.note}
-    if not train:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def known_row(row: Row, task: Task, folder: Path) -> dict | None:
+    """Load the figures of a row that was measured before; ``None`` where it must be trained or measured first."""
+    known = _known(folder / f"{row.stage.name}.json")
+    if known.get("key") != _key(row, task):
         return None
+    return known | {"label": row.label, "note": known["note"] if row.rivals else row.note}
+
+
+def run_row(row: Row, task: Task, folder: Path, hidden_size: int) -> dict:
+    """Train what is missing, measure on the test split, store the figures beside the checkpoint, and return them."""
+    known = known_row(row, task, folder)
+    if known is not None:
+        return known
+    stage, path = row.stage, folder / f"{row.stage.name}.json"
     note = row.note
     if row.script is not None:
         network = train_plain(row.script, task, folder, stage.settings.evaluate_every)
@@ -514,7 +517,7 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int, train: bool = 
         "removed_percent": round(removed_percent(stage, hidden_size), 2),
         "updates": row.stage.total_updates,
         "figures": task.measure(sequence_model(quantized) if quantized else network, "test"),
-        "key": key,
+        "key": _key(row, task),
     }
     if is_main_process():
         write_atomic(path, json.dumps(result, indent=2) + "\n")
@@ -529,34 +532,38 @@ def dense_beside_plain(dense: float, plain: float, relative: bool) -> str:
     return f"dense float is {verdict} ({more:+.2f} {unit})"
 
 
-def run_rows(
-    rows: list[Row],
-    task: Task,
-    folder: Path,
-    hidden_size: int,
-    show: Callable[[dict], None],
-    train: bool = True,
-) -> list[dict]:
-    """Run every row and pass its figures, compared with the first row, the dense baseline, to ``show``."""
-    results = []
-    for row in rows:
-        result = run_row(row, task, folder, hidden_size, train)
+def with_losses(results: Sequence[dict | None], task: Task) -> list[dict]:
+    """Compare the rows of one part of a study with the first of them, the dense baseline.
+
+    Parameters
+    ----------
+    results : sequence of dict or None
+        Figures of every row as :func:`run_row` returns them, in the order of the table; ``None`` for those that are not
+        finished.
+    task : Task
+
+    Returns
+    -------
+    list of dict
+        The finished rows; none of them before the baseline is finished.
+    """
+    if not results or results[0] is None:
+        return []
+    base = results[0]["figures"][task.metric]
+    # Perplexity is compared by ratio, error rates by difference.
+    relative = task.metric == "perplexity"
+    rows = []
+    for result in results:
         if result is None:
-            if not results:
-                break
             continue
-        base = (results[0] if results else result)["figures"][task.metric]
         value = result["figures"][task.metric]
-        # Perplexity is compared by ratio, error rates by difference.
-        relative = task.metric == "perplexity"
-        result |= {
+        row = result | {
             "metric": task.metric,
             "value": value,
             "loss_unit": "% relative" if relative else "points",
             "loss": 100 * (value / base - 1) if relative else value - base,
         }
-        if result["name"] == PLAIN:
-            result["note"] = dense_beside_plain(base, value, relative)
-        results.append(result)
-        show(result)
-    return results
+        if row["name"] == PLAIN:
+            row["note"] = dense_beside_plain(base, value, relative)
+        rows.append(row)
+    return rows

@@ -37,24 +37,48 @@ def markdown_table(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def mean_row(same: list[dict]) -> dict:
+    """Average one row over several test sets (held-out speakers) or seeds; ``losses`` has the loss of each."""
+    row = dict(same[0])
+    row["figures"] = {name: sum(r["figures"][name] for r in same) / len(same) for name in row["figures"]}
+    for name in ("value", "loss"):
+        row[name] = sum(r[name] for r in same) / len(same)
+    row["losses"] = [r["loss"] for r in same]
+    row["note"] = " / ".join(dict.fromkeys(r["note"] for r in same if r["note"]))
+    return row
+
+
 def mean_rows(studies: list[list[dict]]) -> list[dict]:
     """Average the rows of several test sets (held-out speakers) or seeds, each over the same network and budget.
 
     A row that is missing in one of the studies is left out.
     """
-    result = []
-    for first in studies[0]:
-        same = [row for study in studies for row in study if row["name"] == first["name"]]
-        if len(same) < len(studies):
-            continue
-        row = dict(first)
-        row["figures"] = {name: sum(r["figures"][name] for r in same) / len(same) for name in row["figures"]}
-        for name in ("value", "loss"):
-            row[name] = sum(r[name] for r in same) / len(same)
-        row["losses"] = [r["loss"] for r in same]
-        row["note"] = " / ".join(dict.fromkeys(r["note"] for r in same if r["note"]))
-        result.append(row)
-    return result
+    found = ([row for study in studies for row in study if row["name"] == first["name"]] for first in studies[0])
+    return [mean_row(same) for same in found if len(same) == len(studies)]
+
+
+def rows_so_far(names: list[tuple[str, str]], studies: list[list[dict]]) -> list[dict]:
+    """List all rows of a table that is not finished yet: the means over what is finished of each.
+
+    Parameters
+    ----------
+    names : list of (str, str)
+        Name and label of every row.
+    studies : list of list of dict
+        Finished rows of each test set or seed.
+
+    Returns
+    -------
+    list of dict
+        As of :func:`mean_rows`, with ``finished``, the number of test sets or seeds that a row is the mean of, and
+        ``keys``, the hashes of what was measured.  A row of which nothing is finished has its name, its label and 0.
+    """
+    rows = []
+    for name, label in names:
+        same = [row for study in studies for row in study if row["name"] == name]
+        mean = mean_row(same) if same else {"name": name, "label": label}
+        rows.append(mean | {"finished": len(same), "keys": [row["key"] for row in same]})
+    return rows
 
 
 def markdown(report: dict) -> str:

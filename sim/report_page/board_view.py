@@ -75,12 +75,18 @@ def vector_name(config: Config, part: Part, vector: Vector) -> tuple[str, str]:
     source = config.parts[vector.source]
     of_layer = f" of layer {source.layer}" if config.network.num_layers > 1 else ""
     if vector.is_previous:
-        before = "step before" if config.network.bidirectional else "t−1"
-        return f"h({before}){of_layer}", "h"
+        return f"{_previous_h(config)}{of_layer}", "h"
     if source.layer != part.layer:
         ways = ", both directions" if config.network.bidirectional else ""
         return f"h(t){of_layer}{ways}", "u"
-    return ("output of the cell", "m") if part.kind == PROJECTION else ("scaled h(t−1)", "r")
+    if part.kind == PROJECTION:
+        return "output of the cell", "m"
+    return f"the product of the reset gate and {_previous_h(config)}", "r"
+
+
+def _previous_h(config: Config) -> str:
+    """Name of the hidden state that a step begins with; the reverse direction begins at the sequence's end."""
+    return "h of the previous step in the same direction" if config.network.bidirectional else "h(t−1)"
 
 
 def boards(config: Config) -> list[Board]:

@@ -1,24 +1,17 @@
 """Page of the designs that an exploration found: an interactive diagram with filters, and a table of the best."""
 
-import base64
-import hashlib
 import shlex
-from importlib import metadata
-from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from chessrnn.model.boards import BOARDS, FpgaPart
 from chessrnn.model.config import Config
 from chessrnn.model.cost.explore import DesignPoint
 from chessrnn.model.cost.fit import block_rams, multiplier_blocks
-from chessrnn.model.errors import InvalidFileError, MissingToolError
+from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.files import write_atomic
 from chessrnn.model.text_file import read_json
+from chessrnn.sim.report_page.scripted_page import plotly_source, render_scripted
 
-PACKAGE = "chessrnn.sim.report_page"
 MAX_TEXT = 200
 
 
@@ -58,10 +51,7 @@ def write_explore_page(
     MissingToolError
         Plotly is not installed.
     """
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise MissingToolError("plotly must be installed for the interactive page: pip install plotly") from None
+    plotly = plotly_source("the interactive page")
     losses, loss_note = losses_of(study)
     values = {
         "name": config.name,
@@ -76,24 +66,7 @@ def write_explore_page(
         "command": command,
         "emit": shlex.join(["chessrnn", "verilog", *choice]),
     }
-    write_atomic(path, render_explore(values, get_plotlyjs()))
-
-
-def render_explore(values: dict, plotly: str) -> str:
-    """Fill the page's template; every value is escaped, and the page's policy allows only its own two scripts."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template, script, style = (
-        (files(PACKAGE) / name).read_text(encoding="utf-8") for name in ("explore.html", "explore.js", "page.css")
-    )
-    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (plotly, script)]
-    return environment.from_string(template).render(
-        **values,
-        version=metadata.version("chessrnn"),
-        plotly=Markup(plotly),
-        script=Markup(script),
-        style=Markup(style),
-        digests=digests,
-    )
+    write_atomic(path, render_scripted("explore", values, plotly))
 
 
 def point_values(point: DesignPoint, root: Path) -> dict:

@@ -32,6 +32,7 @@
         }
         return row;
       }));
+      field("study").hidden = !data.study;
       field("state").textContent = `${data.curves.length} stages, ${data.rows.length} finished rows`;
     } catch {
       field("state").textContent = "the command has ended, or was interrupted";

@@ -12,6 +12,7 @@ from pathlib import Path
 from chessrnn.model.curves import SUFFIX, curves_below
 from chessrnn.model.errors import InvalidFileError, InvalidValueError, MissingToolError
 from chessrnn.model.text_file import read_json
+from chessrnn.sim.report_page.study_page import STUDY_PAGE
 
 LOCAL = "127.0.0.1"
 PACKAGE = "chessrnn.sim.report_page"
@@ -34,7 +35,7 @@ def live_values(root: Path) -> dict:
     return {"curves": [[curve.name, curve.metric, curve.points] for curve in curves_below(root)], "rows": rows}
 
 
-def make_handler(root: Path, hosts: set[str] | None) -> type[BaseHTTPRequestHandler]:
+def make_handler(root: Path, hosts: set[str] | None, study: Path | None) -> type[BaseHTTPRequestHandler]:
     """Handler of requests for the page of a folder.
 
     Parameters
@@ -43,6 +44,8 @@ def make_handler(root: Path, hosts: set[str] | None) -> type[BaseHTTPRequestHand
     hosts : set of str or None
         Names that a browser may call this machine by; ``None`` allows every one.  Other names are those of pages
         elsewhere that were made to resolve to this machine.
+    study : Path or None
+        Page of a study, which has a policy of its own.
     """
     try:
         from plotly.offline import get_plotlyjs
@@ -61,14 +64,19 @@ def make_handler(root: Path, hosts: set[str] | None) -> type[BaseHTTPRequestHand
             if hosts is not None and self.headers.get("Host", "").rpartition(":")[0] not in hosts:
                 return self.send_error(403)
             kind, text = content.get(self.path, ("", b""))
+            policy = POLICY
             if self.path == "/data":
-                kind, text = "application/json", json.dumps(live_values(root)).encode()
+                values = live_values(root) | {"study": study is not None and study.is_file()}
+                kind, text = "application/json", json.dumps(values).encode()
+            elif self.path == f"/{STUDY_PAGE}" and study is not None and study.is_file():
+                kind, text, policy = "text/html", study.read_bytes(), ""
             if not kind:
                 return self.send_error(404)
             self.send_response(200)
             self.send_header("Content-Type", f"{kind}; charset=utf-8")
             self.send_header("Content-Length", str(len(text)))
-            self.send_header("Content-Security-Policy", POLICY)
+            if policy:
+                self.send_header("Content-Security-Policy", policy)
             self.send_header("X-Content-Type-Options", "nosniff")
             self.end_headers()
             self.wfile.write(text)
@@ -80,10 +88,10 @@ def make_handler(root: Path, hosts: set[str] | None) -> type[BaseHTTPRequestHand
 
 
 @contextlib.contextmanager
-def live_page(root: Path, port: int | None, address: str = LOCAL) -> Iterator[str | None]:
+def live_page(root: Path, port: int | None, address: str = LOCAL, study: Path | None = None) -> Iterator[str | None]:
     """Serve the page of a folder during the block, and give its address; ``None`` as port serves nothing.
 
-    Only this machine can see it unless another address is asked for.
+    Only this machine can see it unless another address is asked for.  The page of a study is served beside it.
 
     Raises
     ------
@@ -99,7 +107,7 @@ def live_page(root: Path, port: int | None, address: str = LOCAL) -> Iterator[st
         local = ipaddress.ip_address(address).is_loopback
     except ValueError:
         raise InvalidValueError(f"--live-address must be an IP address of this machine, not {address[:80]!r}") from None
-    handler = make_handler(root, {LOCAL, "localhost", address} if local else None)
+    handler = make_handler(root, {LOCAL, "localhost", address} if local else None, study)
     try:
         server = ThreadingHTTPServer((address, port), handler)
     except (OSError, OverflowError) as error:

@@ -62,6 +62,31 @@ def test_results_have_the_order_of_the_jobs(workers):
     assert run_jobs(double, [], workers) == []
 
 
+def after_files(folder, value, names):
+    """A job that reads the files of other jobs."""
+    assert all((folder / name).exists() for name in names)
+    time.sleep(0.1)
+    (folder / str(value)).touch()
+    return value
+
+
+@pytest.mark.parametrize("workers", [Workers(), LOCAL, Workers(8)])
+def test_a_job_begins_behind_those_whose_files_it_reads(tmp_path, workers):
+    after = [[], [0], [], [1, 2], [], [0, 4], []]
+    jobs = [(tmp_path, number, tuple(map(str, others))) for number, others in enumerate(after)]
+    ended = []
+    results = run_jobs(after_files, jobs, workers, lambda index, result: ended.append(index), after)
+    assert results == list(range(7))
+    assert all(ended.index(other) < ended.index(index) for index, others in enumerate(after) for other in others)
+
+
+def test_jobs_wait_for_one_that_is_run_again(tmp_path):
+    jobs = [(value, tmp_path) for value in range(4)]
+    ended = []
+    assert run_jobs(die_first, jobs, LOCAL, lambda index, _: ended.append(index), [[], [], [1], [2]]) == [0, 1, 2, 3]
+    assert [index for index in ended if index] == [1, 2, 3]
+
+
 def test_an_exception_ends_everything():
     began = time.monotonic()
     with pytest.raises(InvalidValueError, match="value must be another one"):
@@ -149,7 +174,10 @@ def test_the_job_of_a_killed_worker_is_run_by_the_other_one(cluster, tmp_path):
                 workers[0].wait()
 
     jobs = [(value, tmp_path) for value in range(8)]
-    assert run_jobs(noted, jobs, Workers(scheduler=address), kill_one) == [2 * value for value in range(8)]
+    # The last one waits for the others.
+    after = [[]] * 7 + [range(7)]
+    assert run_jobs(noted, jobs, Workers(scheduler=address), kill_one, after) == [2 * value for value in range(8)]
+    assert max(tmp_path.glob("job-*"), key=lambda path: path.stat().st_mtime_ns).name.startswith("job-7-")
     killed, other = (begun(worker.pid) for worker in workers)
     assert workers[0].returncode == -signal.SIGKILL
     # Both worked, every job was done, and what the killed one was doing was done again by the other.

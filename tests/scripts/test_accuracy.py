@@ -8,12 +8,13 @@ import torch
 
 from chessrnn.model.errors import Interrupted, InvalidFileError, InvalidValueError
 from chessrnn.model.text.corpus import load_corpus
-from chessrnn.model.training import pipeline
+from chessrnn.model.training import pipeline, study_jobs
 from chessrnn.model.training.layers import QuantLstm
 from chessrnn.model.training.plain_network import PlainScript, train_plain
 from chessrnn.model.training.study import (
     STUDIES,
     Budget,
+    Row,
     RowBuilder,
     Study,
     dense_beside_plain,
@@ -21,6 +22,7 @@ from chessrnn.model.training.study import (
     tried_rows,
     weight_bytes,
 )
+from chessrnn.model.training.study_jobs import needed_stages, table_jobs
 from chessrnn.model.training.study_report import loss_text, markdown_table, mean_rows
 from chessrnn.model.training.tasks.digits import DigitTask
 from chessrnn.model.training.tasks.language import CharacterTask
@@ -66,6 +68,65 @@ def test_study_writes_table_and_figure_and_trains_nothing_twice(text, capsys):
     again = capsys.readouterr()
     assert "step" not in again.err
     assert again.out == captured.out
+
+
+@pytest.mark.slow
+def test_two_workers_share_the_rows_of_a_seed(text, capsys):
+    """Figures, order and checkpoints are those of one process, and no stage is trained twice."""
+    folder, found = text.parent, {}
+    for workers in ("1", "2"):
+        options = ["--runs", str(folder / f"runs{workers}"), "--out", str(folder / f"out{workers}")]
+        assert accuracy.main(arguments(text, "--rows", "k8,k8-b8,k8-b4", "--workers", workers, *options)) == 0
+        captured = capsys.readouterr()
+        report = json.loads((folder / f"out{workers}" / "accuracy.json").read_text())
+        curves = {path.name: path.read_text() for path in folder.glob(f"runs{workers}/*/*.curve.csv")}
+        found[workers] = captured.out.splitlines()[:-1], report["studies"], curves
+    assert found["2"] == found["1"]
+    assert len(found["1"][0]) == 4
+
+
+def test_an_interrupted_study_goes_on_where_it_was(text, monkeypatch, capsys):
+    options = arguments(text, "--rows", "k8", "--json")
+    run_row = study_jobs.run_row
+
+    def interrupted(row, task, folder, hidden_size):
+        if row.stage.name == "k8":
+            raise Interrupted(folder / "k8.pt", 0)
+        return run_row(row, task, folder, hidden_size)
+
+    monkeypatch.setattr(study_jobs, "run_row", interrupted)
+    assert accuracy.main(options) == 130
+    page = text.parent / "out" / "study.html"
+    assert "1 of 2 rows are finished" in page.read_text(encoding="utf-8")
+    assert "The command has ended before the others" in page.read_text(encoding="utf-8")
+    monkeypatch.setattr(study_jobs, "run_row", run_row)
+    assert "dense-start  step 1/1" in capsys.readouterr().err
+    assert accuracy.main(options) == 0
+    captured = capsys.readouterr()
+    assert "dense-start" not in captured.err
+    assert [row["name"] for row in json.loads(captured.out)["studies"][0]["rows"]] == ["dense", "k8"]
+    assert "2 of 2 rows are finished" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: f"{study.task}-{study.split}")
+def test_a_stage_is_trained_by_one_job_and_the_others_wait_for_it(study: Study):
+    rows = study.table(64, 0.01, 1, True, None)
+    for done in (lambda number: False, lambda number: number == 0, lambda number: number % 3 == 0):
+        finished = [done(number) for number in range(len(rows))]
+        jobs = table_jobs(rows, finished)
+        assert sorted(job.row for job in jobs if job.row is not None) == [
+            number for number, is_known in enumerate(finished) if not is_known
+        ]
+        trained: dict[str, int] = {}
+        ready: list[set[int]] = []  # jobs that have surely ended before each one
+        for index, job in enumerate(jobs):
+            ready.append({other for before in job.after for other in (before, *ready[before])})
+            if isinstance(job.work, Row):
+                stages = {} if job.work.script else needed_stages(*job.work.rivals, job.work.stage)
+            else:
+                stages = needed_stages(job.work)
+            for name in stages:
+                assert trained.setdefault(name, index) in {index, *ready[index]}, (job, name)
 
 
 def test_word_task(text, capsys):

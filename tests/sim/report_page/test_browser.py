@@ -20,6 +20,7 @@ from chessrnn.sim.report_page.board_view import block_label, boards, what_happen
 from chessrnn.sim.report_page.explore_page import may_fit, write_explore_page
 from chessrnn.sim.report_page.live_page import live_page
 from chessrnn.sim.report_page.render import write_page
+from chessrnn.sim.report_page.study_page import STUDY_PAGE, write_study_page
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium")]
 
@@ -235,6 +236,58 @@ def test_a_point_shows_its_design_and_no_text_is_injected(browser, explored):
 @pytest.mark.parametrize("width", [400, 1400])
 def test_the_page_of_designs_can_be_read(browser, explored, scheme, width):
     page, _ = opened(browser, explored[1], viewport={"width": width, "height": 900}, color_scheme=scheme)
+    ratio, text = page.evaluate(CONTRAST)
+    assert ratio >= LEAST_CONTRAST, text
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for element in page.locator("[role=img], [role=group]").all():
+        assert element.get_attribute("aria-label")
+    page.close()
+
+
+# -- the page of a study -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Page of a study with a hostile configuration, one row of which is not finished."""
+    pytest.importorskip("plotly")
+    rows = [
+        {
+            "name": f"row{number}", "label": HOSTILE, "block_sizes": [k, k], "weight_bits": bits, "weight_bytes": size,
+            "removed_percent": 100 - size / 10, "figures": {"error": 10.5}, "metric": "error", "loss": loss,
+            "losses": [loss - 0.5, loss + 0.5], "loss_unit": "points", "updates": 1000, "arithmetic": "float32",
+            "note": HOSTILE, "finished": 2, "keys": ["0123456789abcdef" * 4] * 2,
+        }
+        for number, (k, bits, size, loss) in enumerate(
+            [(1, 32, 1000, 0.0), (8, 32, 125, 0.5), (8, 8, 31, 0.75), (4, 4, 31, 0.25), (8, 4, 16, 1.0)]
+        )
+    ]  # fmt: skip
+    rows.append({"name": "row5", "label": HOSTILE, "finished": 0, "keys": []})
+    path = tmp_path_factory.mktemp("study") / STUDY_PAGE
+    table = {"title": HOSTILE, "description": HOSTILE, "parts": 2, "rows": rows}
+    write_study_page(path, [table, table], f"accuracy {HOSTILE}", is_running=True)
+    return path
+
+
+def test_rows_of_a_study_are_points_and_no_text_is_injected(browser, study):
+    page, complaints = opened(browser, study, viewport={"width": 1400, "height": 900})
+    assert page.locator("h2").count() == 2
+    assert page.locator("#diagram-0 .points path.point").count() == 4
+    page.locator("#diagram-1 .points path.point").last.hover(force=True)
+    shown = page.locator("#diagram-1 .hoverlayer").text_content()
+    for text in ("bytes", "% removed", "loss +", "window.injected = 1"):
+        assert text in shown, text
+    assert page.get_by_text("not finished yet").count() == 2
+    assert page.evaluate("window.injected") is None
+    assert page.locator("img").count() == 0
+    assert [text for text in complaints if not text.startswith("data:")] == []
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_the_page_of_a_study_can_be_read(browser, study, scheme, width):
+    page, _ = opened(browser, study, viewport={"width": width, "height": 900}, color_scheme=scheme)
     ratio, text = page.evaluate(CONTRAST)
     assert ratio >= LEAST_CONTRAST, text
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -49,7 +49,9 @@ def test_page_and_values(runs):
             assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
             assert b"Finished rows" in answer.read()
         with urllib.request.urlopen(f"{address}data") as answer:
-            assert json.load(answer) == json.loads(json.dumps(live_values(runs)))
+            assert json.load(answer) == json.loads(json.dumps(live_values(runs) | {"study": False}))
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{address}study.html")
         with pytest.raises(urllib.error.HTTPError, match="404"):
             urllib.request.urlopen(f"{address}../runs")
     assert live_values(runs)["rows"] == [["digits-1", HOSTILE, "float32", "", 12, {"frame_error": 0.25}]]
