@@ -428,8 +428,9 @@ def run_study(
     def update(is_complete: bool = False) -> None:
         nonlocal shown
         rows = [row for table in tables(is_complete) for row in table]
-        for row in rows[shown:] if show else ():
-            show(row)
+        if show is not None:
+            for row in rows[shown:]:
+                show(row)
         shown = len(rows)
         if page is not None and (any(tables(True)) or not args.finished):
             page.show(study, parts[0][1], tables(True))
