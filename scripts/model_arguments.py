@@ -14,13 +14,13 @@ from chessrnn.scripts.cli import whole
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that choose a network in a model file and the size of its compressed weights."""
-    kinds = "state_dict (.pt, .pth, .bin, .ckpt, .safetensors), TorchScript, .onnx, .keras or .h5"
+    kinds = "state_dict (.pt, .pth, .bin, .ckpt, .safetensors, .npz), TorchScript, .pt2, .onnx, .keras, .h5 or .tflite"
     parser.add_argument("model", type=Path, metavar="MODEL", help=kinds)
     parser.add_argument(
         "--prefix",
         metavar="NAME",
         help="which network to use if the file holds several: a module name, an ONNX node name or its start, "
-        "or a Keras layer name",
+        "a Keras layer name, or the name of the output of a TFLite layer",
     )
     parser.add_argument(
         "--output-layer",

@@ -6,7 +6,8 @@ from pathlib import Path
 from chessrnn.model.errors import InvalidFileError
 
 # Beginning of a file, its format, and one way on.
-HDF5, KERAS = "a Keras or HDF5 file", "a Keras model"
+HDF5, KERAS, TFLITE = "a Keras or HDF5 file", "a Keras model", "a TensorFlow Lite model"
+EXPORTED, NPZ = "an archive of torch.export", "an .npz file of arrays"
 SIGNATURES = (
     (b"\x89HDF\r\n\x1a\n", HDF5, "call it .h5"),
     (b"GGUF", "a GGUF file", "use the PyTorch model that it was made from"),
@@ -19,14 +20,20 @@ SIGNATURES = (
 )
 # The first object in a file of torch.save before 1.6 is this integer.
 OLD_TORCH = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-PICKLE = ("a pickle of Python objects", "save its weights by their PyTorch names with safetensors.numpy.save_file")
+WAY_OF_OBJECTS = "save its weights by their PyTorch names with safetensors.numpy.save_file"
+PICKLE, MADMOM = ("a pickle of Python objects", WAY_OF_OBJECTS), ("a pickled network of madmom", WAY_OF_OBJECTS)
+# Pickles of the oldest protocol are plain text, and have nothing at their beginning that others do not.
+PICKLE_SUFFIXES = (".pkl", ".pickle")
+# Bytes at the beginning of a file that are looked at.
+START = 4096
 # Names in an archive, its format, and one way on.
 ARCHIVES = (
     ("model.weights.h5", KERAS, "call it .keras"),
     ("saved_model.pb", "a model of TensorFlow", "convert it with tf2onnx"),
-    ("archive_format", "an archive of torch.export", "save model.state_dict() of the module"),
+    ("archive_format", EXPORTED, "call it .pt2"),
+    ("serialized_exported_program.json", "an old archive of torch.export", "save model.state_dict() of the module"),
 )
-NUMPY = ("an .npz file of arrays", "save them by their PyTorch names with safetensors.numpy.save_file")
+NUMPY = (NPZ, "call it .npz, with arrays by their PyTorch names")
 
 
 def _archive_kind(path: Path) -> tuple[str, str] | None:
@@ -66,15 +73,17 @@ def check_kind(path: Path, readable: str, expected: str = "") -> None:
     """
     try:
         with path.open("rb") as file:
-            start = file.read(64)
+            start = file.read(START)
         if start[4:9] == b"\0\0\0\0{":
             # The length of a safetensors header may look like any of the signatures.
             return
         found = next(((kind, way) for magic, kind, way in SIGNATURES if start.startswith(magic)), None)
         if start[4:8] == b"TFL3":
-            found = "a TensorFlow Lite model", "convert the Keras model that it was made from with tf2onnx"
-        elif start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" and OLD_TORCH not in start:
-            found = PICKLE
+            found = TFLITE, "call it .tflite"
+        elif start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" and OLD_TORCH not in start[:64]:
+            found = MADMOM if b"madmom" in start else PICKLE
+        elif path.suffix.lower() in PICKLE_SUFFIXES:
+            found = MADMOM if b"madmom" in start else PICKLE
         elif zipfile.is_zipfile(path):
             found = _archive_kind(path)
     except (OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:

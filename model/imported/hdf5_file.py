@@ -11,6 +11,7 @@ import numpy as np
 
 from chessrnn.model.errors import InvalidFileError, UserError, shown
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
+from chessrnn.model.imported.tensor_file import largest_expansion
 
 # Filters that are part of HDF5 itself or of h5py: deflate, shuffle, checksum, LZF.  Others are plug-ins.
 FILTERS = {1, 2, 3, 32000}
@@ -88,6 +89,10 @@ class Hdf5File:
         filters = found.id.get_create_plist()
         if any(filters.get_filter(number)[0] not in FILTERS for number in range(filters.get_nfilters())):
             raise self._error(name, "stored plain or compressed with gzip or lzf")
+        size, stored = found.dtype.itemsize * prod(found.shape), found.id.get_storage_size()
+        if size > largest_expansion(stored):
+            # A few stored bytes could fill the memory, and a dataset of which nothing is stored reads as zeros.
+            raise self._error(name, f"stored in more than {stored} bytes for {size} bytes of numbers")
         values = np.asarray(found[()], dtype=np.float64)
         if not np.isfinite(values).all():
             raise self._error(name, f"made of finite numbers, not {values[~np.isfinite(values)][0]},")

@@ -1,4 +1,4 @@
-"""Values of graph inputs from an .npz file: weights that an ONNX model takes as inputs."""
+"""Arrays of an .npz file: weights that an ONNX model takes as inputs, or those of a whole state_dict."""
 
 import zipfile
 import zlib
@@ -8,7 +8,7 @@ import numpy as np
 
 from chessrnn.model.errors import InvalidFileError, shown
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
-from chessrnn.model.imported.tensor_file import check_size
+from chessrnn.model.imported.tensor_file import TensorFile, check_size
 
 MAX_ARRAYS = 1024
 # Largest element that a network uses, and room for the header of an array.
@@ -39,3 +39,17 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             raise InvalidFileError(f"{shown(name)} must be an array of numbers in {path}")
     return arrays
+
+
+def open_npz(path: Path) -> TensorFile:
+    """Open an .npz file whose arrays are called as in a state_dict.
+
+    Raises
+    ------
+    InvalidFileError
+        As of :func:`load_arrays`.
+    """
+    arrays = load_arrays(path)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    dtypes = {name: str(array.dtype) for name, array in arrays.items()}
+    return TensorFile(path, shapes, dtypes, arrays.__getitem__)

@@ -26,7 +26,7 @@ from chessrnn.model.imported.recurrent_network import (
     RecurrentLayer,
     RecurrentNetwork,
 )
-from chessrnn.model.imported.tensor_file import check_size
+from chessrnn.model.imported.tensor_file import check_size, largest_expansion
 from chessrnn.model.text_file import parse_json
 
 KIND = "a Keras model (.keras or .h5)"
@@ -39,9 +39,6 @@ PASSING = {
 }  # fmt: skip
 MAX_JSON = 1 << 24
 MAX_WEIGHTS = 1 << 32
-# Bytes that every compressed member may expand to, and how many times its size a larger one may: JSON becomes 20 times
-# smaller, trained weights hardly at all.
-MIN_EXPANSION, MAX_EXPANSION = 1 << 20, 50
 MAX_ALL_LAYERS = 2_000
 MAX_NESTING = 16
 # Rows of a GRU in Keras for the gates R, Z, N.
@@ -359,7 +356,7 @@ def _member(path: Path, archive: zipfile.ZipFile, name: str, limit: int) -> byte
         raise InvalidFileError(f"{path} must hold {name}, not only {listed(archive.namelist()[:5])}: {WAY}")
     entry = archive.getinfo(name)
     if entry.compress_type != zipfile.ZIP_STORED:
-        limit = min(limit, max(MIN_EXPANSION, MAX_EXPANSION * entry.compress_size))
+        limit = min(limit, largest_expansion(entry.compress_size))
     with archive.open(name) as file:
         content = file.read(limit + 1)
     if len(content) > limit:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from chessrnn.model.errors import InvalidFileError, MissingToolError, require, shown
 from chessrnn.model.files import require_file
-from chessrnn.model.imported.file_kind import HDF5, KERAS, check_kind
+from chessrnn.model.imported.file_kind import EXPORTED, HDF5, KERAS, NPZ, TFLITE, check_kind
 from chessrnn.model.imported.input_arrays import load_arrays
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.imported.state_dict import network_from_tensors, recurrent_groups
@@ -18,14 +18,18 @@ READERS = {
     **dict.fromkeys(TORCH_SUFFIXES, ("chessrnn.model.imported.torch_file", "open_torch")),
     ".safetensors": ("chessrnn.model.imported.safetensors_file", "open_safetensors"),
     **dict.fromkeys((".jit", ".ts"), ("chessrnn.model.imported.torchscript_file", "open_torchscript")),
+    ".pt2": ("chessrnn.model.imported.exported_file", "open_exported"),
+    ".npz": ("chessrnn.model.imported.input_arrays", "open_npz"),
 }
 # File name endings of Keras, with the format that files of that name have.
 KERAS_SUFFIXES = {".keras": KERAS, ".h5": HDF5, ".hdf5": HDF5}
-READABLE = "a state_dict (.pt or .safetensors), an ONNX or a Keras model"
+# Formats that are recognised by their content, and are read from files of these names alone.
+KINDS = {**KERAS_SUFFIXES, ".pt2": EXPORTED, ".npz": NPZ, ".tflite": TFLITE}
+READABLE = "a state_dict (.pt or .safetensors), an ONNX, Keras or TFLite model"
 
 
 def open_tensors(path: str | Path) -> TensorFile:
-    """Open a file of tensors: a state_dict of ``torch.save`` or ``.safetensors``, or a TorchScript archive.
+    """Open a file of tensors: a state_dict of ``torch.save``, ``.safetensors`` or ``.npz``, or an archive of a module.
 
     Raises
     ------
@@ -36,7 +40,7 @@ def open_tensors(path: str | Path) -> TensorFile:
     """
     path = Path(path)
     check_size(path, READABLE)
-    check_kind(path, READABLE)
+    check_kind(path, READABLE, KINDS.get(path.suffix.lower(), ""))
     module, function = READERS.get(path.suffix.lower(), READERS[".pt"])
     try:
         reader = import_module(module)
@@ -54,16 +58,17 @@ def load_network(
     inputs: str | Path | None = None,
     output_layer: str | None = None,
 ) -> RecurrentNetwork:
-    """Load the recurrent network of a state_dict, an ONNX or a Keras model.
+    """Load the recurrent network of a state_dict, an ONNX, Keras or TensorFlow Lite model.
 
     Parameters
     ----------
     path : path
         ``.onnx``, ``.safetensors``, a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``, ``.ckpt``), a TorchScript
-        archive (also ``.jit``, ``.ts``), or a Keras model (``.keras``, ``.h5``).
+        archive (also ``.jit``, ``.ts``), one of ``torch.export`` (``.pt2``), arrays by their PyTorch names (``.npz``),
+        a Keras model (``.keras``, ``.h5``), or one of TensorFlow Lite (``.tflite``).
     prefix : str, optional
         Chooses one network of several: by the module's name in a state_dict, by the beginning of the nodes' names in
-        ONNX, by the name of a layer in Keras.
+        ONNX, by the name of a layer in Keras, by the name of a layer's output in TensorFlow Lite.
     activation : str, optional
         ``"relu"`` or ``"tanh"`` for a ``torch.nn.RNN``, whose state_dict does not store it.
     inputs : path, optional
@@ -82,7 +87,7 @@ def load_network(
     suffix = path.suffix.lower()
     require_file(path, READABLE)
     if suffix in KERAS_SUFFIXES:
-        check_kind(path, READABLE, KERAS_SUFFIXES[suffix])
+        check_kind(path, READABLE, KINDS[suffix])
         require(inputs is None, "--inputs", "left out for files other than ONNX models", str(inputs))
         require(activation is None, "--activation", "left out for a Keras model, which stores it", activation)
         try:
@@ -90,12 +95,15 @@ def load_network(
         except ImportError:
             raise MissingToolError("h5py must be installed to read a Keras model: pip install h5py") from None
         return network_from_keras(path, prefix, output_layer)
-    check_kind(path, READABLE)
+    check_kind(path, READABLE, KINDS.get(suffix, ""))
+    if suffix == ".tflite":
+        require(inputs is None, "--inputs", "left out for files other than ONNX models", str(inputs))
+        require(activation is None, "--activation", "left out for a TFLite model, which stores it", activation)
+        return _tflite_reader().network_from_tflite(path, prefix, output_layer)
     if suffix != ".onnx":
         if suffix not in READERS:
-            raise InvalidFileError(
-                f"{path} must be a file {', '.join(('.onnx', *READERS, *KERAS_SUFFIXES))}, not {shown(suffix)}"
-            )
+            endings = ", ".join((".onnx", *READERS, *KERAS_SUFFIXES, ".tflite"))
+            raise InvalidFileError(f"{path} must be a file {endings}, not {shown(suffix)}")
         require(inputs is None, "--inputs", "left out for files other than ONNX models", str(inputs))
         return network_from_tensors(open_tensors(path), prefix, activation, output_layer)
     require(activation is None, "--activation", "left out for an ONNX model, which stores it", activation)
@@ -104,6 +112,14 @@ def load_network(
     except ImportError:
         raise MissingToolError("onnx must be installed to read an ONNX model: pip install onnx==1.23.2") from None
     return network_from_onnx(path, prefix, None if inputs is None else load_arrays(inputs), output_layer)
+
+
+def _tflite_reader():
+    """Import the reader of TensorFlow Lite models."""
+    try:
+        return import_module("chessrnn.model.imported.tflite_file")
+    except ImportError:
+        raise MissingToolError("tflite must be installed to read a TFLite model: pip install tflite") from None
 
 
 def network_names(path: str | Path, inputs: str | Path | None = None) -> list[str]:
@@ -120,7 +136,10 @@ def network_names(path: str | Path, inputs: str | Path | None = None) -> list[st
     suffix = path.suffix.lower()
     require_file(path, READABLE)
     # Where a reader is missing, or there is nothing to read, the message is that of reading one network.
-    if suffix in KERAS_SUFFIXES or suffix == ".onnx" or suffix not in READERS:
+    if suffix == ".tflite":
+        check_kind(path, READABLE, TFLITE)
+        names = _tflite_reader().tflite_networks(path)
+    elif suffix in KERAS_SUFFIXES or suffix == ".onnx" or suffix not in READERS:
         names = []
         try:
             if suffix == ".onnx":

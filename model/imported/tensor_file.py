@@ -13,6 +13,9 @@ from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 
 MAX_FILE_BYTES = 8 << 30
 FLOAT_TYPES = ("float16", "bfloat16", "float32", "float64")
+# Bytes that everything compressed may expand to, and how many times its size something larger may: JSON becomes 20
+# times smaller, trained weights hardly at all.
+MIN_EXPANSION, MAX_EXPANSION = 1 << 20, 50
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,11 @@ class TensorFile:
 def upper_halves(halves: np.ndarray) -> np.ndarray:
     """Convert bfloat16, a type that NumPy lacks, to float32: ``halves`` are its bits, the upper ones of a float32."""
     return (halves.astype(np.uint32) << 16).view(np.float32)
+
+
+def largest_expansion(stored: int) -> int:
+    """Return how many bytes a part of a file may have after it is decompressed from ``stored`` bytes."""
+    return max(MIN_EXPANSION, MAX_EXPANSION * stored)
 
 
 def check_size(path: Path, kind: str) -> None:

@@ -110,7 +110,26 @@ def _tensors(module: object) -> Iterator[tuple[str, _Tensor]]:
 
 def _read(path: Path, entry: str, name: str, tensor: _Tensor) -> np.ndarray:
     """Read one tensor; bfloat16 becomes float32."""
-    kind = np.dtype(STORAGES[tensor.storage.kind][1])
+    return read_stored(path, entry, name, *STORAGES[tensor.storage.kind], tensor.offset, tensor.shape, tensor.strides)
+
+
+def read_stored(
+    path: Path, entry: str, name: str, kind_name: str, code: str, offset: int, shape: tuple, strides: tuple
+) -> np.ndarray:
+    """Read a tensor whose raw data are an entry of an archive; bfloat16 becomes float32.
+
+    Parameters
+    ----------
+    path, entry : path and str
+        The archive, and the name of the entry.
+    name : str
+        Name of the tensor, for messages.
+    kind_name, code : str
+        Its type, as in ``STORAGES``.
+    offset, shape, strides : int and tuples of int
+        Where its elements are, counted in elements.
+    """
+    kind = np.dtype(code)
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(entry)
@@ -119,13 +138,13 @@ def _read(path: Path, entry: str, name: str, tensor: _Tensor) -> np.ndarray:
             data = np.frombuffer(archive.read(entry), dtype=kind)
     except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
         raise InvalidFileError(f"{name} must hold its data in {path}: {error}") from None
-    last = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=False))
-    inside = len(tensor.shape) == len(tensor.strides) and min((*tensor.strides, tensor.offset), default=0) >= 0
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=False))
+    inside = len(shape) == len(strides) and min((*strides, offset), default=0) >= 0
     if not inside or last >= len(data):
-        raise InvalidFileError(f"{name} must hold the data of its shape {list(tensor.shape)} in {path}")
-    strides = [stride * kind.itemsize for stride in tensor.strides]
-    view = np.lib.stride_tricks.as_strided(data[tensor.offset :], tensor.shape, strides, writeable=False)
-    return upper_halves(view.copy()) if tensor.storage.kind == "BFloat16Storage" else view.copy()
+        raise InvalidFileError(f"{name} must hold the data of its shape {list(shape)} in {path}")
+    steps = [stride * kind.itemsize for stride in strides]
+    view = np.lib.stride_tricks.as_strided(data[offset:], shape, steps, writeable=False)
+    return upper_halves(view.copy()) if kind_name == "bfloat16" else view.copy()
 
 
 def open_torchscript(path: Path) -> TensorFile:

@@ -412,7 +412,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys)
         ([one, "--steps", 4], "--steps must be left out without --sim, not 4"),
         (
             [tmp_path / "none.pt"],
-            "must be a state_dict (.pt or .safetensors), an ONNX or a Keras model, not a missing",
+            "must be a state_dict (.pt or .safetensors), an ONNX, Keras or TFLite model, not a missing",
         ),
     ):
         status, out, err = command(convert, [*arguments, "--output", tmp_path / "out"], capsys)

@@ -210,6 +210,84 @@ def test_tensors_outside_of_their_data(tmp_path):
     rejected(rewritten(), r"rnn\.weight_.* must hold its data in FILE: .*")
 
 
+# -- torch.export and .npz -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """An archive of torch.export, and its module."""
+    torch.manual_seed(6)
+    model = Model().eval()
+    path = tmp_path_factory.mktemp("exported") / "a.pt2"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(torch.export.export(model, (torch.zeros(3, 2, 4),)), path)
+    return path, model
+
+
+def rewritten(source, target, change):
+    """Copy an archive; ``change`` gets the name and the content of every entry, and returns the content or None."""
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as copy:
+        for name in archive.namelist():
+            content = change(name, archive.read(name))
+            if content is not None:
+                copy.writestr(name, content)
+    return target
+
+
+def test_archives_of_torch_export(exported, tmp_path):
+    path, model = exported
+    network = load_network(path)
+    assert_equal(network, model.rnn)
+    assert (network.linear.name, network.ignored) == ("fc", ())
+    # Nothing else of the archive is needed: neither the graph nor pickled inputs are looked at.
+    weights = rewritten(path, tmp_path / "a.pt2", lambda name, content: content if "weight" in name else b"no")
+    assert load_network(weights).layers[0].hidden_size == 5
+
+
+def test_damaged_archives_of_torch_export(exported, tmp_path, rng):
+    path, damaged = exported[0], tmp_path / "a.pt2"
+    config = "_weights_config.json"
+
+    def changed(edit):
+        return rewritten(path, damaged, lambda name, content: edit(content) if name.endswith(config) else content)
+
+    rejected(changed(lambda _: None), "FILE must hold weights, as an archive of torch.export.save does: save model.*")
+    rejected(changed(lambda _: b"{}"), "FILE must be a readable archive of torch.export: .*config.*")
+    rejected(changed(lambda text: text[:-9]), "FILE must hold valid JSON: .*")
+    rejected(changed(lambda _: b"[" * 90_000), "FILE must hold valid JSON: .*must not be nested so deeply")
+    rejected(changed(lambda _: b" " * (1 << 24) + b"{}"), ".* must have at most 16777216 bytes in FILE")
+    rejected(changed(lambda text: text.replace(b'"as_int": 20', b'"as_int": 1048576')), ".* must .*1048576.*")
+    rejected(changed(lambda text: text.replace(b'"as_int": 20', b'"as_int": -1')), "FILE must be a readable .*")
+    rejected(changed(lambda text: text.replace(b'"dtype": 7', b'"dtype": 1')), ".* must be of type .*")
+    gone = rewritten(path, damaged, lambda name, content: None if re.search(r"weight_\d+$", name) else content)
+    rejected(gone, ".* must hold its data in FILE: .*")
+    short = rewritten(path, damaged, lambda name, content: content[:-4] if re.search(r"weight_\d+$", name) else content)
+    rejected(short, ".* must hold .*data.* in FILE.*")
+    whole = path.read_bytes()
+    for cut in rng.integers(1, len(whole), size=10):
+        damaged.write_bytes(whole[:cut])
+        with pytest.raises(UserError):
+            load_network(damaged)
+
+
+def test_arrays_by_their_pytorch_names(tmp_path):
+    torch.manual_seed(7)
+    module, head = torch.nn.LSTM(4, 5, 2), torch.nn.Linear(5, 2)
+    arrays = {f"rnn.{name}": value.numpy() for name, value in module.state_dict().items()}
+    arrays |= {f"fc.{name}": value.numpy() for name, value in head.state_dict().items()}
+    np.savez(tmp_path / "a.npz", **arrays, steps=np.array(3))
+    network = load_network(tmp_path / "a.npz")
+    assert_equal(network, module)
+    assert (network.linear.name, network.ignored) == ("fc", ("steps []",))
+    np.savez(tmp_path / "b.npz", kernel=np.zeros((4, 5)))
+    rejected(tmp_path / "b.npz", "FILE must hold tensors called weight_ih_l0, weight_hh_l0, not none of them")
+    np.savez(tmp_path / "c.npz", weight_ih_l0=np.array([None]))
+    rejected(tmp_path / "c.npz", "FILE must be an .npz file of arrays: .*")
+    (tmp_path / "d.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:500])
+    rejected(tmp_path / "d.npz", "FILE must be an .npz file of arrays: .*")
+
+
 # -- quantized and other formats -------------------------------------------------------------------------------
 
 
@@ -242,12 +320,14 @@ KINDS = [
     (zipped("metadata.json", "config.json", "model.weights.h5"), "a Keras model: call it .keras"),
     (b"GGUF" + bytes(90), "a GGUF file: use the PyTorch model that it was made from"),
     (b"lmgg" + bytes(90), "a GGML file: use the PyTorch model that it was made from"),
-    (b"\x1c\0\0\0TFL3" + bytes(90), "a TensorFlow Lite model: convert the Keras model that it was made from .*tf2onnx"),
+    (b"\x1c\0\0\0TFL3" + bytes(90), "a TensorFlow Lite model: call it .tflite"),
     (pickle.dumps({"lstm": [1.0] * 9}, protocol=4), "a pickle of Python objects: save its weights by their PyTorch.*"),
-    (npz(), "an .npz file of arrays: save them by their PyTorch names with safetensors.numpy.save_file"),
+    (b"\x80\x02cmadmom.ml.nn\nNeuralNetwork\n" + bytes(90), "a pickled network of madmom: save its weights by .*"),
+    (npz(), "an .npz file of arrays: call it .npz, with arrays by their PyTorch names"),
     (gzip.compress(b"x" * 99), "a gzip archive: unpack it first"),
     (b"<?xml version='1.0'?><net/>", "an XML file, such as a model of OpenVINO: use the ONNX model .*"),
-    (zipped("a/archive_format", "a/models/model.json"), r"an archive of torch\.export: save model\.state_dict\(\) .*"),
+    (zipped("a/archive_format", "a/models/model.json"), r"an archive of torch\.export: call it .pt2"),
+    (zipped("serialized_exported_program.json", "version"), r"an old archive of torch\.export: save .*"),
 ]  # fmt: skip
 
 
@@ -257,8 +337,17 @@ def test_other_formats_are_recognised_by_their_content(content, message, tmp_pat
     other = "a.keras" if content.startswith(b"\x89HDF") else "a.h5"
     for name in ("a.bin", "a.pt", "a.onnx", other, "a.safetensors"):
         (tmp_path / name).write_bytes(content)
-        readable = r"a state_dict \(\.pt or \.safetensors\), an ONNX or a Keras model"
+        readable = r"a state_dict \(\.pt or \.safetensors\), an ONNX, Keras or TFLite model"
         rejected(tmp_path / name, f"FILE must be {readable}, not {message}")
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_pickles_of_every_protocol(protocol, tmp_path):
+    content = pickle.dumps({"lstm": [1.0] * 9}, protocol=protocol)
+    (tmp_path / "a.pkl").write_bytes(content)
+    rejected(tmp_path / "a.pkl", "FILE must be .*, not a pickle of Python objects: save its weights by .*")
+    (tmp_path / "a.pkl").write_bytes(b"(dp0\nVmadmom\np1\n")
+    rejected(tmp_path / "a.pkl", "FILE must be .*, not a pickled network of madmom: save its weights by .*")
 
 
 def test_no_header_of_safetensors_is_taken_for_another_format(tmp_path):

@@ -207,6 +207,21 @@ DAMAGES = [
         lambda f: replaced_kernel(f, lambda f, n: f.create_dataset(n, (3, 16), "f4", external=[("x", 0, 192)])),
         "stored in the file itself",
     ),
+    (
+        lambda f: replaced_kernel(f, lambda f, n: f.create_virtual_dataset(n, h5py.VirtualLayout((3, 16), "f4"))),
+        "stored in the file itself",
+    ),
+    # A few bytes that would fill the memory: nothing is stored, or zeros that compress to nothing.
+    (
+        lambda f: replaced_kernel(f, lambda f, n: f.create_dataset(n, (1 << 24, 16), "f4", chunks=(1024, 16))),
+        "stored in more than 0 bytes for 1073741824 bytes of numbers",
+    ),
+    (
+        lambda f: replaced_kernel(
+            f, lambda f, n: f.create_dataset(n, data=np.zeros((1 << 16, 16), "f4"), compression="gzip")
+        ),
+        r"stored in more than \d+ bytes for 4194304 bytes of numbers",
+    ),
     (lambda f: f["model_weights/lstm"].attrs.__delitem__("weight_names"), "must hold 3 arrays"),
     (lambda f: f.attrs.__delitem__("model_config"), "with its configuration, not weights alone: save the whole"),
     (lambda f: with_text(f, lambda text: text[:-5]), "model_config must be valid JSON"),

@@ -113,7 +113,7 @@ def test_code_in_a_pickle_never_runs(tmp_path):
         ("e.onnx", pickle.dumps(Harmful(target))),
     ):
         (tmp_path / name).write_bytes(content)
-        kinds = "must be a (readable state_dict:|state_dict .* or a Keras model, not a pickle of Python objects:)"
+        kinds = "must be a (readable state_dict:|state_dict .* or TFLite model, not a pickle of Python objects:)"
         refused(tmp_path / name, kinds)
         assert not target.exists()
     refused(tmp_path / "a.pt", "it needs the code of (posix|os).mkdir; save model.state_dict\\(\\) alone")
