@@ -47,7 +47,7 @@ def open_npz(path: Path) -> TensorFile:
     Raises
     ------
     InvalidFileError
-        As of :func:`load_arrays`.
+        The file is damaged, or holds no arrays of numbers; see :func:`load_arrays`.
     """
     arrays = load_arrays(path)
     shapes = {name: array.shape for name, array in arrays.items()}
