@@ -13,6 +13,7 @@ from chessrnn.hdl.framing import X_ERROR_BITS, Framing
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.loader import SequenceGate, connect_loader, is_loadable, loader_ports
 from chessrnn.hdl.matvec import MatVec
+from chessrnn.hdl.monitor import saturations_port
 from chessrnn.hdl.output_buffer import OutputBuffer
 from chessrnn.hdl.output_layer.largest import result_layout
 from chessrnn.hdl.output_layer.output_layer import OutputLayer
@@ -60,6 +61,8 @@ class Accelerator(wiring.Component):
         ``chessrnn.hdl.loader``; while ``load_hold`` is high no sequence begins.
     parity_error : Out(1), with ``architecture.parity = word``
         A word that was read and used has a wrong parity (``chessrnn.hdl.parity``).
+    saturations : Out, with ``architecture.monitor``
+        Number of values that were clipped to the range of their format (``chessrnn.hdl.monitor``).
 
     Latency, throughput: ``chessrnn.model.schedule.Schedule.timeline``, to the cycle · Numerics:
     ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
@@ -80,7 +83,7 @@ class Accelerator(wiring.Component):
             {
                 "x": In(block_stream(config, q.x, *flags)), "h": Out(block_stream(config, q.h)),
                 "x_error": Out(X_ERROR_BITS), "matvec_active": Out(1), **members, **loader_ports(config),
-                **parity_port(config),
+                **parity_port(config), **saturations_port(config),
             }
         )  # fmt: skip
 
@@ -178,6 +181,8 @@ class Accelerator(wiring.Component):
             connect_loader(m, platform, self, gate.quiet, loaded)
         if parity_port(config):
             m.d.comb += self.parity_error.eq(Cat(block.parity_error for block in (*loaded, vectors, output)).any())
+        if config.architecture.monitor:
+            m.d.comb += self.saturations.eq(cells.saturations)
         if config.architecture.state_ports:
             self._connect_state(m, platform, controller, vectors, cells, h_block)
         return m

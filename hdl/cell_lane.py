@@ -3,7 +3,7 @@
 There is one class per recurrence; all of them are placed between the drain and the vector memory.
 """
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,6 +14,7 @@ from chessrnn.hdl.arithmetic.multiplier import Multiplier
 from chessrnn.hdl.arithmetic.requantize import drop, half_lsb, requantize, resize, saturate
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import delay
+from chessrnn.hdl.monitor import number_of_ones, saturated_port
 from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
 from chessrnn.model.schedule import activation_latency, cell_cycles, cell_latency
@@ -47,6 +48,8 @@ class CellLane(wiring.Component):
         The unit's new state, ``write_latency`` cycles after ``sums``.
     h : Out(signed), codes of ``Config.cell_output``
         The unit's new h, ``latency`` cycles after ``sums``.
+    saturated : Out, with ``architecture.monitor``
+        With ``h``: number of values on its way that were clipped to the range of their format.
 
     Latency: see members · Throughput: 1 unit per cycle · Reference: ``chessrnn.model.reference.cell_update``
     """
@@ -74,7 +77,20 @@ class CellLane(wiring.Component):
             members["peephole"] = In(data.ArrayLayout(signed(q.peephole.width), len(cell.peepholes)))
         if cell.has_state:
             members |= {"c": In(signed(q.cell.width)), "c_next": Out(signed(q.cell.width))}
-        super().__init__({**members, "h": Out(signed(q.h.width))})
+        # Cycle after the sums → whether values that are rounded in it are clipped.
+        self.clipped: dict[int, list[Value]] = {}
+        super().__init__({**members, "h": Out(signed(q.h.width)), **saturated_port(config)})
+
+    def _seen(self, cycle: int) -> list[Value] | None:
+        """List of the values that are rounded some cycles after the sums and clipped; ``None`` without a monitor."""
+        return self.clipped.setdefault(cycle, []) if self.config.architecture.monitor else None
+
+    def _count_clipped(self, m: Module) -> None:
+        """Drive ``saturated``, if the design has a monitor."""
+        if self.config.architecture.monitor:
+            late = [delay(m, Cat(*flags), self.latency - cycle, f"clipped_{cycle}")
+                    for cycle, flags in self.clipped.items() if flags]  # fmt: skip
+            m.d.comb += self.saturated.eq(number_of_ones(Cat(*late)))
 
     def _total(self, m: Module, gate: int) -> Signal:
         """A register that holds the sum of a gate plus its bias."""
@@ -105,16 +121,16 @@ class CellLane(wiring.Component):
 
         Half an LSB is added together with the bias or in the product, so the rounding needs no adder of its own.
         """
-        name, fmt = self.config.gates[gate], self.config.quantization.preact
+        name, fmt, seen = self.config.gates[gate], self.config.quantization.preact, self._seen(self.rounding_delay)
         layer, fracs = self._scales(m, gate, self.rounding_delay)
         if self.config.has_row_scales:
             return self._preact(
-                m, gate, drop_by_layer(m, name, self._scaled(m, platform, gate, fmt), layer, fracs, fmt)
+                m, gate, drop_by_layer(m, name, self._scaled(m, platform, gate, fmt), layer, fracs, fmt, seen)
             )
         half = select(self.layer if layer is not None else None, [half_lsb(frac, fmt) for frac in fracs])
         total = Signal(signed(self.widths.rounded_sum[gate]), name=f"total_{name}")
         m.d.sync += total.eq(self.sums[gate] + self.bias[gate] + half)
-        return self._preact(m, gate, drop_by_layer(m, name, total, layer, fracs, fmt))
+        return self._preact(m, gate, drop_by_layer(m, name, total, layer, fracs, fmt, seen))
 
     def _scales(self, m: Module, gate: int, cycles: int) -> tuple[Value | None, list[int]]:
         """The layer of the sums of some cycles ago, and the fraction bits of a gate's sums for each layer.
@@ -126,12 +142,14 @@ class CellLane(wiring.Component):
             return None, fracs[:1]
         return delay(m, self.layer, cycles, f"layer_{self.config.gates[gate]}"), fracs
 
-    def _rounded_products(self, m: Module, platform, name: str, fmt, products, addend=None) -> Value:
+    def _rounded_products(self, m: Module, platform, name: str, fmt, products, cycle: int, addend=None) -> Value:
         """Σ a · b (+ addend) rounded to ``fmt``; products are registered, so ``addend`` comes one cycle after a, b.
 
         Parameters
         ----------
         products : list of (name, a, b, fraction bits of the product)
+        cycle : int
+            Cycles from the sums to the rounding.
         addend : (value, fraction bits), optional
         """
         terms = [(len(a) + len(b), bits) for _, a, b, bits in products]
@@ -148,7 +166,7 @@ class CellLane(wiring.Component):
                 m.d.comb += [multiplier.left.eq(a), multiplier.right.eq(b)]
                 terms.append((multiplier.product, bits))
             total, frac = aligned(*terms)
-            return requantize(total, frac, fmt)
+            return requantize(total, frac, fmt, self._seen(cycle))
         # Carries do not propagate in the products, only once in the final addition.
         width = proven.bits
         total = CarrySaveSum(m, (1 << width) - 1, name)
@@ -164,7 +182,7 @@ class CellLane(wiring.Component):
             value, bits = addend
             total.add(resize(value, width - (frac - bits)).as_unsigned(), frac - bits)
         save, carry = total.words()
-        return drop((save + carry + half)[:width].as_signed(), frac, fmt)
+        return drop((save + carry + half)[:width].as_signed(), frac, fmt, self._seen(cycle))
 
     def _activated(self, m: Module, platform, name: str, table, value):
         """The output of a new activation block that is fed with ``value``."""
@@ -210,10 +228,10 @@ def scale_layer_port(config: Config, direction) -> dict:
     return {"layer": direction(range(config.network.num_layers))} if layers > 1 else {}
 
 
-def drop_by_layer(m: Module, name: str, value, layer, fracs: list[int], fmt) -> Value:
+def drop_by_layer(m: Module, name: str, value, layer, fracs: list[int], fmt, seen: list[Value] | None = None) -> Value:
     """The value without the fraction bits that rounding drops in the selected layer: :func:`drop` for every layer."""
     if layer is None:
-        return drop(value, fracs[0], fmt)
+        return drop(value, fracs[0], fmt, seen)
     shifts = [frac - fmt.fraction_bits for frac in fracs]
     assert min(shifts) >= 0, "the configuration admits no other"
     shifted = Signal(signed(max(1, len(value) - min(shifts))), name=f"shifted_{name}")
@@ -221,7 +239,7 @@ def drop_by_layer(m: Module, name: str, value, layer, fracs: list[int], fmt) -> 
         for number, shift in enumerate(shifts):
             with m.Case(number):
                 m.d.comb += shifted.eq(value >> shift)
-    return saturate(shifted, fmt)
+    return saturate(shifted, fmt, seen)
 
 
 def align_by_layer(m: Module, name: str, value, layer, fracs: list[int]) -> tuple[Value, int]:
@@ -271,7 +289,9 @@ class LstmLane(CellLane):
                 weight = delay(m, peephole[gate], self.read_latency, f"peephole_{config.gates[gate]}")
                 totals[gate] = self._with_peephole(m, gate, weight, c, totals[gate])
             c = delay(m, c, self.activation + 2, "c")
-            preacts = [self._preact(m, gate, requantize(*totals[gate], q.preact)) for gate in range(3)]
+            preacts = [
+                self._preact(m, gate, requantize(*totals[gate], q.preact, self._seen(settled))) for gate in range(3)
+            ]
         else:
             preacts = [self._rounded(m, platform, gate) for gate in range(4)]
         for gate, preact in enumerate(preacts[:3]):
@@ -280,7 +300,8 @@ class LstmLane(CellLane):
 
         gate = q.gate.fraction_bits
         products = [("forget", f, c, gate + q.cell.fraction_bits), ("update", i, g, 2 * gate)]
-        m.d.sync += self.c_next.eq(self._rounded_products(m, platform, "state", q.cell, products))
+        state = self._rounded_products(m, platform, "state", q.cell, products, self.write_latency - 1)
+        m.d.sync += self.c_next.eq(state)
 
         name = config.gates[3]
         if config.cell.peepholes:
@@ -288,7 +309,7 @@ class LstmLane(CellLane):
             late = delay(m, sums[3], self.write_latency + 1 - settled, f"late_{name}")
             late = align_by_layer(m, name, late, *self._scales(m, 3, self.write_latency + 1))
             total, frac = self._with_peephole(m, 3, weight, self.c_next, late)
-            preacts.append(self._preact(m, 3, requantize(total, frac, q.preact)))
+            preacts.append(self._preact(m, 3, requantize(total, frac, q.preact, self._seen(self.write_latency + 1))))
         o = self._activated(m, platform, name, config.gate_table(3), preacts[3])
         tanh = self._activated(m, platform, "cell", config.cell_table, self.c_next)
         # The earlier of the two factors of h is delayed: without peepholes it is o, with them tanh(c').
@@ -296,8 +317,10 @@ class LstmLane(CellLane):
             tanh = delay(m, tanh, 2, "tanh")
         else:
             o = delay(m, o, 2 + self.activation, "o")
-        h = self._rounded_products(m, platform, "output", config.cell_output, [("h", o, tanh, 2 * gate)])
+        products = [("h", o, tanh, 2 * gate)]
+        h = self._rounded_products(m, platform, "output", config.cell_output, products, self.latency - 1)
         m.d.sync += self.h.eq(h)
+        self._count_clipped(m)
         return m
 
     def _with_peephole(self, m, gate: int, weight, state, total: tuple) -> tuple:
@@ -330,7 +353,9 @@ class GruLane(CellLane):
         )
         candidate = Signal(signed(q.preact.width))
         products = [("scaled", r, nh, preact + gate)]
-        m.d.sync += candidate.eq(self._rounded_products(m, platform, "sum", q.preact, products, (nx, preact)))
+        cycle = self.rounding_delay + self.activation + 2
+        total = self._rounded_products(m, platform, "sum", q.preact, products, cycle, (nx, preact))
+        m.d.sync += candidate.eq(total)
         n = self._activated(m, platform, "candidate", config.candidate_table, candidate)
 
         z = delay(m, z, self.activation + 2, "z")
@@ -338,10 +363,10 @@ class GruLane(CellLane):
             ("renewed", (1 << gate) - z, n, 2 * gate),
             ("kept", z, self.c, gate + q.cell.fraction_bits),
         ]
-        m.d.sync += [
-            self.c_next.eq(self._rounded_products(m, platform, "state", q.cell, products)),
-            self.h.eq(requantize(self.c_next, q.cell.fraction_bits, q.h)),
-        ]
+        state = self._rounded_products(m, platform, "state", q.cell, products, self.write_latency - 1)
+        seen = self._seen(self.latency - 1)
+        m.d.sync += [self.c_next.eq(state), self.h.eq(requantize(self.c_next, q.cell.fraction_bits, q.h, seen))]
+        self._count_clipped(m)
         return m
 
 
@@ -355,7 +380,8 @@ class RnnLane(CellLane):
         m = Module()
         config, q = self.config, self.config.quantization
         gate = self._activated(m, platform, config.gates[0], config.gate_table(0), self._rounded(m, platform, 0))
-        m.d.sync += self.h.eq(requantize(gate, q.gate.fraction_bits, q.h))
+        m.d.sync += self.h.eq(requantize(gate, q.gate.fraction_bits, q.h, self._seen(self.latency - 1)))
+        self._count_clipped(m)
         return m
 
 
@@ -371,7 +397,12 @@ class ReluLane(CellLane):
         total = self._scaled(m, platform, 0) if self.config.has_row_scales else self._total(m, 0)
         layer, fracs = self._scales(m, 0, self.rounding_delay)
         rounded = total + select(layer, [half_lsb(frac, fmt) for frac in fracs])
-        m.d.sync += self.h.eq(Mux(total[-1], 0, drop_by_layer(m, "H", rounded, layer, fracs, fmt)))
+        seen = None if self._seen(self.rounding_delay) is None else []
+        m.d.sync += self.h.eq(Mux(total[-1], 0, drop_by_layer(m, "H", rounded, layer, fracs, fmt, seen)))
+        # What becomes zero is not clipped, however negative it is.
+        for flag in seen or []:
+            self.clipped[self.rounding_delay].append(flag & ~total[-1])
+        self._count_clipped(m)
         return m
 
 

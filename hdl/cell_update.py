@@ -1,6 +1,6 @@
 """The cell update turns slices of matrix–vector sums into blocks of h."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,6 +9,7 @@ from chessrnn.hdl.drain import slice_layout, state_unit_port, unit_shape
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.loader import write_port
 from chessrnn.hdl.memory import Ram, delay
+from chessrnn.hdl.monitor import existing_only, saturations_port, total
 from chessrnn.hdl.parity import CheckedRam, Memories, parity_port
 from chessrnn.hdl.part_shapes import has_projection
 from chessrnn.hdl.projection import Projection
@@ -58,6 +59,8 @@ class CellUpdate(wiring.Component):
         Word that is written into a memory of parameters (``chessrnn.hdl.loader``).
     parity_error : Out(1), with ``architecture.parity = word``
         A word that was read has a wrong parity (``chessrnn.hdl.parity``).
+    saturations : Out, with ``architecture.monitor``
+        Number of values that were clipped; each is counted once, some cycles after it was rounded.
 
     Latency: ``Schedule.epilogue_latency`` less the drain and the write · Throughput: one slice per cycle ·
     Reference: ``chessrnn.model.reference.cell_update``
@@ -84,6 +87,7 @@ class CellUpdate(wiring.Component):
                 **inner_ports(config),
                 **write_port(config),
                 **parity_port(config),
+                **saturations_port(config),
                 **(self._access_ports() if config.architecture.state_ports and config.cell.has_state else {}),
             }
         )
@@ -123,6 +127,7 @@ class CellUpdate(wiring.Component):
         latency = 1 + cells[0].latency
         block_valid, block = self._gather(m, cells, delay(m, of_cell, latency, "h_valid", reset_less=False))
         last_step = delay(m, self.last_step, latency, "last_step")
+        clipped = self._clipped(m, cells, of_cell)
         if has_projection(config):
             projection = Projection(config)
             m.submodules.projection = shared(projection, platform)
@@ -142,9 +147,26 @@ class CellUpdate(wiring.Component):
                 block_valid |= projection.block_valid
                 block = Mux(projection.block_valid, projection.block, block)
                 last_step = Mux(projection.block_valid, projection.block_last_step, last_step)
+            clipped += [projection.saturations] if config.architecture.monitor else []
         m.d.comb += [self.block_valid.eq(block_valid), self.block.eq(block), self.block_last_step.eq(last_step)]
+        if config.architecture.monitor:
+            m.d.sync += self.saturations.eq(total(clipped))
         memories.report(self)
         return m
+
+    def _clipped(self, m, cells: list, of_cell) -> list[Value]:
+        """Numbers of values that every lane has clipped, for units that exist; none without a monitor."""
+        if not self.config.architecture.monitor:
+            return []
+        valid = delay(m, of_cell, 1 + cells[0].latency, "clipped_valid", reset_less=False)
+        # Slices follow each other block by block, the same in every layer and stage.
+        lanes, slices = self.schedule.cell_lanes, self.config.num_hidden_blocks * self.schedule.slices
+        place = Signal(range(max(2, slices)), name="clipped_slice")
+        with m.If(valid):
+            m.d.sync += place.eq(Mux(place == slices - 1, 0, place + 1))
+        units = [range(number * lanes, (number + 1) * lanes) for number in range(slices)]
+        counts = existing_only([cell.saturated for cell in cells], place, units, self.config.network.hidden_size)
+        return [Mux(valid, count, 0) for count in counts]
 
     def _parameters(self, m, memories: Memories, spec: MemorySpec, rows: int, width: int) -> data.View:
         """Parameters [row][lane] of the slice whose sums the lanes receive, read from the memory ``spec``."""

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.requantize import requantize
 from chessrnn.hdl.drain import slice_layout
+from chessrnn.hdl.monitor import existing_only, saturations_port, total
 from chessrnn.model.config import Config
 from chessrnn.model.parts import PROJECTION
 from chessrnn.model.schedule import PROJECTION_LATENCY, Schedule
@@ -29,6 +30,8 @@ class Projection(wiring.Component):
         With ``sums``: they are valid; their step is the last of its sequence.
     block_valid, block, block_last_step : Out
         A block of k elements of h.
+    saturations : Out, with ``architecture.monitor``
+        Number of elements of a slice that were clipped.
 
     Latency: ``PROJECTION_LATENCY`` + 1 from the last slice of a bundle to its first block · Throughput: one block per
     cycle · Numerics: one rounding, HALF_UP and saturating · Reference: ``chessrnn.model.reference.layer``
@@ -42,7 +45,7 @@ class Projection(wiring.Component):
             {
                 "sums": In(slice_layout(config)), "valid": In(1), "last_step": In(1),
                 "block_valid": Out(1), "block": Out(config.block_size * config.quantization.h.width),
-                "block_last_step": Out(1),
+                "block_last_step": Out(1), **saturations_port(config),
             }
         )  # fmt: skip
 
@@ -61,11 +64,14 @@ class Projection(wiring.Component):
         ]  # fmt: skip
         frac = points.projection_frac + config.cell_output.fraction_bits
         # For every block of the bundle, the elements that this slice contributes.
-        rounded = []
+        rounded, clipped = [], []
         for gate in range(gates):
             piece = Signal(len(self.sums) * points.h.width, name=f"piece_{gate}", reset_less=True)
-            m.d.sync += piece.eq(Cat(*(requantize(sums[lane][gate], frac, points.h) for lane in range(len(self.sums)))))
+            seen = [[] if config.architecture.monitor else None for _ in range(len(self.sums))]
+            elements = [requantize(sums[lane][gate], frac, points.h, flags) for lane, flags in enumerate(seen)]
+            m.d.sync += piece.eq(Cat(*elements))
             rounded.append(piece)
+            clipped.append(seen)
         assert PROJECTION_LATENCY == 2
 
         count = Signal(range(max(2, slices)))
@@ -73,6 +79,8 @@ class Projection(wiring.Component):
         m.d.comb += whole.eq(rounded_valid & (count == slices - 1))
         with m.If(rounded_valid):
             m.d.sync += count.eq(Mux(count == slices - 1, 0, count + 1))
+        if config.architecture.monitor:
+            self._count_clipped(m, clipped, count, whole, rounded_valid, made)
         blocks = []
         for gate, piece in enumerate(rounded):
             earlier = Signal(config.block_size * points.h.width - len(piece), name=f"earlier_{gate}", reset_less=True)
@@ -96,3 +104,24 @@ class Projection(wiring.Component):
                 self.block_last_step.eq(rounded_last_step),
             ]
         return m
+
+    def _count_clipped(self, m, clipped: list, count, whole, valid, made: int) -> None:
+        """Drive ``saturations`` from the flags [block of the bundle][lane] of a slice, for elements that exist."""
+        config, gates, lanes = self.config, len(clipped), len(self.sums)
+        slices, bundles = Schedule(config).slices, -(-made // len(clipped))
+        bundle = Signal(range(max(2, bundles)))
+        with m.If(whole):
+            m.d.sync += bundle.eq(Mux(bundle == bundles - 1, 0, bundle + 1))
+        counts = []
+        for gate, seen in enumerate(clipped):
+            # Elements of this block for every slice of every bundle.
+            first = [number * gates + gate for number in range(bundles)]
+            units = [
+                range(block * config.block_size + part * lanes, block * config.block_size + (part + 1) * lanes)
+                for block in first
+                for part in range(slices)
+            ]
+            flags = Signal(lanes, name=f"clipped_{gate}", reset_less=True)
+            m.d.sync += flags.eq(Cat(*(Cat(*found).any() for found in seen)))
+            counts += existing_only(list(flags), bundle * slices + count, units, config.output_size)
+        m.d.comb += self.saturations.eq(Mux(valid, total(counts), 0))

@@ -1,6 +1,6 @@
 """The cell update of the GRU that applies its reset gate before the matrix product: gates R, Z, N in three stages."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +10,7 @@ from chessrnn.hdl.cell_lane import aligned, scale_layer_port, scaled_sum
 from chessrnn.hdl.cell_update import CellUpdate, inner_ports
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import delay
+from chessrnn.hdl.monitor import number_of_ones, saturated_port, total
 from chessrnn.hdl.parity import Memories
 from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
@@ -46,6 +47,8 @@ class ResetFirstLane(wiring.Component):
         The unit's state, used for R and N; it must be valid ``read_latency`` cycles after ``sum``.
     held : In(signed), codes of the format of gate
         The unit's z, used for N; it must be valid together with ``c``.
+    saturated : Out, with ``architecture.monitor``
+        With ``h``: number of values of the stage that were clipped to the range of their format.
     gate : Out(signed), codes of the format of gate
         The activated gate, ``read_latency`` cycles after ``sum``.
     c_next : Out(signed)
@@ -73,6 +76,7 @@ class ResetFirstLane(wiring.Component):
                 **({"scale": In(q.scale_bits)} if config.has_row_scales else {}),
                 "c": In(signed(q.cell.width)), "held": In(signed(q.gate.width)),
                 "gate": Out(signed(q.gate.width)), "c_next": Out(signed(q.cell.width)), "h": Out(signed(q.h.width)),
+                **saturated_port(config),
             }
         )  # fmt: skip
 
@@ -90,7 +94,8 @@ class ResetFirstLane(wiring.Component):
             # The widest of all gates, as the gates share the product.
             gate_of_all = max(range(len(by_gate)), key=widths.scaled_sum.__getitem__)
             scaled = scaled_sum(m, platform, config, gate_of_all, total, scale, 0)
-        roundings = {frac: requantize(scaled, frac, q.preact) for fracs in by_gate for frac in fracs}
+        seen: dict[int, list[Value]] = {frac: [] for fracs in by_gate for frac in fracs}
+        roundings = {frac: requantize(scaled, frac, q.preact, seen[frac]) for frac in seen}
         layer = delay(m, self.layer, 1 + config.has_row_scales, "layer") if scale_layer_port(config, In) else None
         rounded = [
             roundings[fracs[0]] if len(set(fracs)) == 1 else select(layer, [roundings[frac] for frac in fracs])
@@ -120,9 +125,31 @@ class ResetFirstLane(wiring.Component):
         # R is delayed by one cycle, as N is rounded twice.
         scaled = Signal(signed(q.h.width))
         sum_n, frac = aligned((renewed, 2 * gate), (kept, gate + state))
-        m.d.sync += [scaled.eq(requantize(kept, gate + state, q.h)), self.c_next.eq(requantize(sum_n, frac, q.cell))]
+        of_scaled: list[Value] = []
+        of_state: list[Value] = []
+        of_h: list[Value] = []
+        m.d.sync += [
+            scaled.eq(requantize(kept, gate + state, q.h, of_scaled)),
+            self.c_next.eq(requantize(sum_n, frac, q.cell, of_state)),
+        ]
         was_reset = delay(m, is_reset, 2, "was_reset")
-        m.d.sync += self.h.eq(Mux(was_reset, scaled, requantize(self.c_next, state, q.h)))
+        m.d.sync += self.h.eq(Mux(was_reset, scaled, requantize(self.c_next, state, q.h, of_h)))
+        if config.architecture.monitor:
+            clips = [[Cat(*seen[frac]).any() for frac in fracs] for fracs in by_gate]
+            of_gates = [flags[0] if len(set(fracs)) == 1 else select(layer, flags)
+                        for flags, fracs in zip(clips, by_gate, strict=True)]  # fmt: skip
+            at_preact = Array(of_gates)[rounded_stage]
+            # What is rounded one and two cycles after the state is read.
+            reset_then = delay(m, is_reset, 1, "reset_then")
+            candidate_then = delay(m, stage == CANDIDATE, self.read_latency, "candidate_then")
+            candidate_last = delay(m, candidate_then, 1, "candidate_last")
+            late = Cat(*(flag & reset_then for flag in of_scaled), *(flag & candidate_then for flag in of_state))
+            flags = [
+                delay(m, Cat(at_preact), self.latency - 1 - config.has_row_scales, "clipped_preact"),
+                delay(m, late, self.latency - 1 - self.read_latency, "clipped_state"),
+                delay(m, Cat(*(flag & candidate_last for flag in of_h)), 1, "clipped_h"),
+            ]
+            m.d.comb += self.saturated.eq(number_of_ones(Cat(*flags)))
         return m
 
 
@@ -168,6 +195,8 @@ class StagedUpdate(CellUpdate):
             m.d.comb += [self.inner_valid.eq(block_valid & is_inner), self.inner.eq(block)]
             block_valid &= ~is_inner
         last_step = delay(m, self.last_step, latency, "last_step")
+        if self.config.architecture.monitor:
+            m.d.sync += self.saturations.eq(total(self._clipped(m, cells, self.slice_valid)))
         m.d.comb += [self.block_valid.eq(block_valid), self.block.eq(block), self.block_last_step.eq(last_step)]
         memories.report(self)
         return m

@@ -14,6 +14,7 @@ from chessrnn.hdl.framing import X_ERROR_BITS
 from chessrnn.hdl.hierarchy import VerilogPlatform, shared
 from chessrnn.hdl.loader import is_loadable, loader_ports
 from chessrnn.hdl.memory import RAM_VERILOG, ROM_VERILOG, WEIGHT_RAM_VERILOG
+from chessrnn.hdl.monitor import add_beat_check, monitor_ports
 from chessrnn.hdl.namespace import with_prefix
 from chessrnn.hdl.parity import parity_port
 from chessrnn.hdl.shell.axi_shell import AxiShell
@@ -58,7 +59,7 @@ def top_members(config: Config) -> dict:
             "y_valid": Out(1), "y_ready": In(1), "y_index": Out(plan.index_bits), "y_logit": Out(plan.logit_bits),
             "y_last": Out(1),
         }  # fmt: skip
-    return members | loader_ports(config) | parity_port(config)
+    return members | loader_ports(config) | parity_port(config) | monitor_ports(config)
 
 
 class Top(wiring.Component):
@@ -118,6 +119,14 @@ class Top(wiring.Component):
             parity_errors = Signal()
             m.d.sync += parity_errors.eq(parity_errors | core.parity_error)
             m.d.comb += self.parity_error.eq(parity_errors & runs)
+        if monitor_ports(self.config):
+            taken = self.x_valid & self.x_ready, self.h_valid & self.h_ready
+            beat_error, beat_errors = add_beat_check(m, platform, self.config, core, *taken), Signal()
+            m.d.sync += beat_errors.eq(beat_errors | beat_error)
+            m.d.comb += [
+                self.beat_error.eq(beat_errors & runs),
+                self.saturations.eq(core.saturations & runs.replicate(len(core.saturations))),
+            ]
         return m
 
 
@@ -183,6 +192,8 @@ def _port_meanings(config: Config) -> dict[str, str]:
         "y_logit": "Valid with y_valid: the largest logit in two's complement, in units of the output layer's biases.",
         "y_last": "Valid with y_valid: 1 on the result of the last step of a sequence.",
         "parity_error": "1 after a word with a wrong parity was read from any memory and used; kept until rst.",
+        "saturations": "Number of values that were clipped to the range of their format, each counted in one cycle.",
+        "beat_error": "1 after beats, steps or sequences of x and h that do not add up; kept until rst.",
         "load_hold": "1 lets no sequence begin, so that weights can be loaded once those under way have left.",
         "load_ready": "1 while load_data may be written to load_address: load_hold is 1, every beat of h and every "
         "result has left, and there is such an address.",

@@ -383,6 +383,9 @@ class ArchitectureConfig:
         ``"word"`` stores an even parity bit with every word of every memory and reports a word that is read with a
         wrong one.  ``"none"`` (the default) has neither.  The check costs a bit per word and a tree of XOR gates per
         memory, but no cycle.
+    monitor : bool
+        Whether the accelerator counts the values that it limits to the range of their format, and compares the beats,
+        steps and sequences of x with those of h.  False by default.  The bus shell has a counter and events for both.
     pipeline : PipelineConfig
         The places of the pipeline registers.
     """
@@ -400,6 +403,7 @@ class ArchitectureConfig:
     output_lanes: int | None = None
     weight_memory: str = "rom"
     parity: str = "none"
+    monitor: bool = False
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
 
     def validate(self):
@@ -1049,6 +1053,8 @@ class Config:
             del values["architecture"]["weight_memory"]
         if self.architecture.parity == "none":
             del values["architecture"]["parity"]
+        if not self.architecture.monitor:
+            del values["architecture"]["monitor"]
         if self.compression.output_block_size == 1:
             del values["compression"]["output_block_size"]
         return values

@@ -74,6 +74,8 @@ class Run(NamedTuple):
         Value of ``x_error`` in every cycle in which it was not zero.
     states : int
         Number of states that left through the state ports.
+    saturations : int
+        Number of values that a monitor has counted as clipped.
     """
 
     beats: list[tuple[int, int]]
@@ -83,6 +85,7 @@ class Run(NamedTuple):
     result_cycles: list[int]
     errors: list[int]
     states: int
+    saturations: int = 0
 
 
 def beats_of(sequences: list[np.ndarray], block_size: int, bits: int, padding: Callable | None = None):
@@ -132,12 +135,12 @@ def run_accelerator(
     dut: Any = accelerator(config, memory_words(weights))  # its ports exist at run time alone
     sim = Simulator(dut)
     sim.add_clock(CLOCK_PERIOD)
-    result, states = Run([], [], [], [], [], [], 0), 0
+    result, states, saturations = Run([], [], [], [], [], [], 0), 0, 0
     has_results = bool(config.architecture.output_layer)
     results = count // config.num_stream_blocks if has_results else 0
 
     async def bench(ctx):
-        nonlocal states
+        nonlocal states, saturations
         sent, cycle, start, idle, offered = 0, 0, None, 0, False
         if config.architecture.state_ports:
             ctx.set(dut.state_out.ready, 1)
@@ -175,6 +178,8 @@ def run_accelerator(
                 result.errors.append(ctx.get(dut.x_error))
             if config.architecture.state_ports:
                 states += ctx.get(dut.state_out.valid) & ctx.get(dut.state_out.payload.last)
+            if config.architecture.monitor:
+                saturations += ctx.get(dut.saturations)
             if ctx.get(dut.matvec_active):
                 result.issue_cycles.append(elapsed())
             if idle > DEADLOCK_CYCLES:
@@ -185,4 +190,4 @@ def run_accelerator(
 
     sim.add_testbench(bench)
     sim.run()
-    return result._replace(states=states)
+    return result._replace(states=states, saturations=saturations)

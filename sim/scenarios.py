@@ -536,11 +536,12 @@ def _with_projected_directions(design: dict) -> dict:
 
 
 def _with_loader(design: dict) -> dict:
-    """The design, in a third of all cases with weights that are loaded, and in another with parity bits.
+    """The design: a third with weights that are loaded, another with parity bits, and a quarter with a monitor.
 
     This too follows from what is drawn.
     """
     network, architecture = design["network"], design["architecture"]
     number = 2 * network["input_size"] + network["hidden_size"] + architecture["tile_rows"]
     memory, parity = "rom" if number % 3 else "ram", "none" if network["hidden_size"] % 3 else "word"
-    return design | {"architecture": architecture | {"weight_memory": memory, "parity": parity}}
+    options = {"weight_memory": memory, "parity": parity, "monitor": number % 4 == 0}
+    return design | {"architecture": architecture | options}

@@ -156,6 +156,8 @@ class Bench:
             cycle += 1
         if error is None and hasattr(dut, "parity_error") and str(dut.parity_error.value) != "0":
             error = f"parity_error is {dut.parity_error.value} without a fault"
+        if error is None and hasattr(dut, "beat_error") and str(dut.beat_error.value) != "0":
+            error = f"beat_error is {dut.beat_error.value} without a fault"
         return {
             "name": run["name"],
             "error": error,

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import settings
 
 from chessrnn.model import progress
+from chessrnn.model.fixed_point import requantize, shift_half_up
+from chessrnn.model.reference import cell_update, layer
 from chessrnn.scripts.set_up import PROGRAMS, TOOLS, all_required, install_command
 
 # Simulators and a loaded two-core machine make single examples slow: no deadline; the same examples every time, and
@@ -33,6 +35,21 @@ SLOW_COMMAND = "make test-slow"
 def rng(request) -> np.random.Generator:
     """Random numbers seeded by the test's own name: the same in every run, different between tests."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture
+def clipped(monkeypatch):
+    """Number of values that the reference has clipped so far in this test, by the format that they were clipped to."""
+    found = {}
+
+    def counting(values, fraction_bits, fmt):
+        exact = shift_half_up(values, fraction_bits - fmt.fraction_bits)
+        found[str(fmt)] = found.get(str(fmt), 0) + int(np.sum((exact > fmt.max) | (exact < fmt.min)))
+        return requantize(values, fraction_bits, fmt)
+
+    for module in (cell_update, layer):
+        monkeypatch.setattr(module, "requantize", counting)
+    return found
 
 
 def pytest_configure(config):

@@ -5,24 +5,29 @@ from amaranth.hdl import Cat, Mux, Value
 from chessrnn.model.qformat import QFormat
 
 
-def saturate(value: Value, fmt: QFormat) -> Value:
-    """Clip the signed ``value`` to the range of ``fmt``.  Reference: ``chessrnn.model.fixed_point.saturate``."""
+def saturate(value: Value, fmt: QFormat, seen: list[Value] | None = None) -> Value:
+    """Clip the signed ``value`` to the range of ``fmt``.  Reference: ``chessrnn.model.fixed_point.saturate``.
+
+    Whether it is clipped is appended to ``seen``, here and below, unless that is impossible.
+    """
     value = Value.cast(value)
     if len(value) <= fmt.width:
         return value.as_signed()
     # The value is in range exactly if every removed bit equals the sign of the result.
     upper = value[fmt.width - 1 :]
     sign = value[-1]
-    clipped = Cat((~sign).replicate(fmt.width - 1), sign)
-    return Mux(upper.all() | ~upper.any(), value[: fmt.width], clipped).as_signed()
+    clipped, fits = Cat((~sign).replicate(fmt.width - 1), sign), upper.all() | ~upper.any()
+    if seen is not None:
+        seen.append(~fits)
+    return Mux(fits, value[: fmt.width], clipped).as_signed()
 
 
-def requantize(value: Value, fraction_bits: int, fmt: QFormat) -> Value:
+def requantize(value: Value, fraction_bits: int, fmt: QFormat, seen: list[Value] | None = None) -> Value:
     """Convert a signed value with ``fraction_bits`` fraction bits to ``fmt``: one HALF_UP rounding, then saturation.
 
     Reference: ``chessrnn.model.fixed_point.requantize``.
     """
-    return drop(value + half_lsb(fraction_bits, fmt), fraction_bits, fmt)
+    return drop(value + half_lsb(fraction_bits, fmt), fraction_bits, fmt, seen)
 
 
 def half_lsb(fraction_bits: int, fmt: QFormat) -> int:
@@ -31,10 +36,10 @@ def half_lsb(fraction_bits: int, fmt: QFormat) -> int:
     return 1 << (shift - 1) if shift > 0 else 0
 
 
-def drop(value: Value, fraction_bits: int, fmt: QFormat) -> Value:
+def drop(value: Value, fraction_bits: int, fmt: QFormat, seen: list[Value] | None = None) -> Value:
     """Convert a signed value with ``fraction_bits`` fraction bits to ``fmt``: one FLOOR rounding, then saturation."""
     shift = fraction_bits - fmt.fraction_bits
-    return saturate(value >> shift if shift >= 0 else value << -shift, fmt)
+    return saturate(value >> shift if shift >= 0 else value << -shift, fmt, seen)
 
 
 def resize(value: Value, width: int) -> Value:

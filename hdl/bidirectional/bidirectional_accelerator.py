@@ -15,6 +15,7 @@ from chessrnn.hdl.framing import X_ERROR_BITS
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.loader import connect_loader, is_loadable, loader_ports
 from chessrnn.hdl.matvec import MatVec
+from chessrnn.hdl.monitor import saturations_port
 from chessrnn.hdl.parity import parity_port
 from chessrnn.hdl.part_shapes import has_projection
 from chessrnn.hdl.pass_address import PassAddress
@@ -56,6 +57,8 @@ class BidirectionalAccelerator(wiring.Component):
         ``chessrnn.hdl.loader``; while ``load_hold`` is high no sequence begins.
     parity_error : Out(1), with ``architecture.parity = word``
         A word that was read and used has a wrong parity (``chessrnn.hdl.parity``).
+    saturations : Out, with ``architecture.monitor``
+        Number of values that were clipped to the range of their format (``chessrnn.hdl.monitor``).
 
     Latency, throughput: ``chessrnn.model.schedule.Schedule.timeline``, to the cycle · Numerics:
     ``chessrnn.model.config`` · Reference: ``chessrnn.model.reference.network.NetworkReference``
@@ -74,6 +77,7 @@ class BidirectionalAccelerator(wiring.Component):
                 "matvec_active": Out(1),
                 **loader_ports(config),
                 **parity_port(config),
+                **saturations_port(config),
             }
         )
 
@@ -154,4 +158,6 @@ class BidirectionalAccelerator(wiring.Component):
         if parity_port(config):
             errors = Cat(block.parity_error for block in (sequencer, vectors, matvec, cells))
             m.d.comb += self.parity_error.eq(errors.any())
+        if config.architecture.monitor:
+            m.d.comb += self.saturations.eq(cells.saturations)
         return m

@@ -1,16 +1,17 @@
 """The bus shell: the accelerator with AXI4-Stream ports, an AXI4-Lite register file and an interrupt."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, ResetSignal, Shape, Signal
+from amaranth.hdl import Cat, ClockDomain, ClockSignal, DomainRenamer, Module, Mux, ResetSignal, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.framing import EARLY_LAST, TOO_LONG
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.loader import is_loadable
+from chessrnn.hdl.monitor import add_beat_check, monitor_ports
 from chessrnn.hdl.parity import parity_port
 from chessrnn.hdl.shell.register_file import RegisterFile, axi_lite_members
 from chessrnn.model.config import Config
-from chessrnn.model.shell.registers import COUNTERS, WORD_BITS, register_map
+from chessrnn.model.shell.registers import WORD_BITS, counters, register_map
 from chessrnn.model.shell.stream_beats import StreamBeat, shell_streams
 
 LITE = "s_axil"
@@ -93,6 +94,9 @@ class AxiShell(wiring.Component):
             events["load_refused"] = self._loader(m, registers, runs)
         if parity_port(config):
             events["parity"] = core.parity_error
+        if monitor_ports(config):
+            check = add_beat_check(m, platform, config, core, taken["x"], taken["h"], "core")
+            events |= {"beats": check, "saturation": core.saturations.any()}
         pending = []
         for name, event in events.items():
             # The accelerator is unknown in a simulation before its first reset, and so is what it reports.
@@ -156,7 +160,9 @@ class AxiShell(wiring.Component):
             "cycles": 1, "active_cycles": self.core.matvec_active & runs, "steps": step_ends,
             "sequences": h_taken & h_last, "x_stalls": x_stalls, "h_stalls": h_stalls,
         }  # fmt: skip
-        assert counted.keys() == COUNTERS.keys(), "every counter of the map is connected"
+        if monitor_ports(self.config):
+            counted["saturations"] = Mux(runs, self.core.saturations, 0)
+        assert counted.keys() == counters(self.config).keys(), "every counter of the map is connected"
         for name, event in counted.items():
             counter = Signal(WORD_BITS, name=name)
             with m.If(registers.control_clear):

@@ -46,7 +46,7 @@ class RegisterFile(wiring.Component):
     Parameters
     ----------
     registers : tuple of Register
-        The map; offsets are consecutive words from 0.
+        The map in the order of offsets, which are multiples of a word; what lies between them is beyond the map.
 
     Members
     -------
@@ -70,7 +70,8 @@ class RegisterFile(wiring.Component):
     module_name = "register_file"
 
     def __init__(self, registers: tuple[Register, ...]):
-        assert [register.offset for register in registers] == [WORD_BYTES * i for i in range(len(registers))]
+        offsets = [register.offset for register in registers]
+        assert offsets == sorted(set(offsets)) and not any(offset % WORD_BYTES for offset in offsets)
         self.registers = registers
         members = axi_lite_members()
         for register, field in self._fields():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from chessrnn.model.config import Config
 from chessrnn.model.load_layout import CHUNK_BYTES, FORMAT_VERSION, HEADER, MAGIC, load_layout
 from chessrnn.model.shell.register_texts import c_header, register_table, system_rdl
-from chessrnn.model.shell.registers import COUNTERS, Register, register_map
+from chessrnn.model.shell.registers import Register, counters, register_map
 from chessrnn.model.shell.stream_beats import shell_streams
 
 # Tokens in the templates, as braces belong to C: @p@ is the prefix, @P@ the same in capitals.
@@ -325,7 +325,7 @@ def _filled(template: str, values: dict[str, object]) -> str:
 
 def _values(registers: Sequence[Register], config: Config, prefix: str, label: str) -> dict[str, object]:
     x, h = shell_streams(config)[:2]
-    q, name = config.quantization, prefix.upper()
+    q, name, counted = config.quantization, prefix.upper(), counters(config)
     x_bytes, h_bytes = x.bus_bits // 8, h.bus_bits // 8
     loadable = config.architecture.weight_memory == "ram"
     loader = {
@@ -346,15 +346,15 @@ def _values(registers: Sequence[Register], config: Config, prefix: str, label: s
         "x_beats": config.num_input_blocks, "x_width": q.x.width, "h_width": q.h.width,
         "x_beat_bytes": x_bytes, "h_beat_bytes": h_bytes,
         "x_bytes": x_bytes * config.num_input_blocks, "h_bytes": h_bytes * config.num_stream_blocks,
-        "counters": "\n".join(f"  uint32_t {counter}; /* {text} */" for counter, text in COUNTERS.items()),
-        "reads": "\n".join(f"  counters->{c} = {name}_READ(base, {name}_{c.upper()});" for c in COUNTERS),
+        "counters": "\n".join(f"  uint32_t {counter}; /* {text} */" for counter, text in counted.items()),
+        "reads": "\n".join(f"  counters->{c} = {name}_READ(base, {name}_{c.upper()});" for c in counted),
         "registers": "\n".join(f'    "{r.name}": {r.offset:#05x},' for r in registers),
         "fields": "\n".join(
             f'    "{r.name}": {{{", ".join(f"{chr(34)}{f.name}{chr(34)}: ({f.low}, {f.width})" for f in r.fields)}}},'
             for r in registers
         ),
         "expected": "\n".join(f'    "{r.name}": {r.constant:#010x},' for r in registers if r.constant is not None),
-        "counter_names": ", ".join(f'"{counter}"' for counter in COUNTERS),
+        "counter_names": ", ".join(f'"{counter}"' for counter in counted),
     }  # fmt: skip
 
 

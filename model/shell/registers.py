@@ -17,8 +17,12 @@ ADDRESS_BITS = 12
 # "CRNN" in ASCII, and the version of the map: it changes when a register moves or changes its meaning.
 IDENTITY = 0x43524E4E
 MAP_VERSION = 0x0001_0000
-# Version of the map of a design whose weights are loaded at run time, or whose memories have parity bits.
+# Version of the map of a design whose weights are loaded at run time, or whose memories have parity bits; and of a
+# design with a monitor.
 LOADER_VERSION = 0x0001_0001
+MONITOR_VERSION = 0x0001_0002
+# Address of the counter of a monitor, whether or not there are registers of the loader below.
+SATURATIONS_OFFSET = 0x54
 
 # Values are passed on to the hardware with a pulse, and read from it: PASSED_ON.
 READ_ONLY, READ_WRITE, CLEAR_BY_ONE, COMMAND, PASSED_ON = "ro", "rw", "w1c", "w1p", "push"
@@ -106,6 +110,7 @@ def register_map(config: Config) -> tuple[Register, ...]:
     network, architecture, q = config.network, config.architecture, config.quantization
     loadable, checked = architecture.weight_memory == "ram", architecture.parity == "word"
     version = LOADER_VERSION if loadable or checked else MAP_VERSION
+    version = MONITOR_VERSION if architecture.monitor else version
     fingerprint = int(config.fingerprint, 16)
     add("id", "what this is", constant("value", 0, 32, IDENTITY, "`CRNN` in ASCII"))
     add("version", "version of this map", constant("minor", 0, 16, version & 0xFFFF, "registers added since then"),
@@ -131,7 +136,9 @@ def register_map(config: Config) -> tuple[Register, ...]:
         constant("state_ports", 25, 1, architecture.state_ports, "streams of the state"),
         constant("output_layer", 26, 1, bool(architecture.output_layer), "a stream of results"),
         *([constant("weight_ram", 27, 1, 1, "weights can be loaded")] if loadable else []),
-        *([constant("parity", 28, 1, 1, "memories have parity bits")] if checked else []))  # fmt: skip
+        *([constant("parity", 28, 1, 1, "memories have parity bits")] if checked else []),
+        *([constant("monitor", 29, 1, 1, "saturations are counted, beats compared")]
+          if architecture.monitor else []))  # fmt: skip
     add("control", "what software decides",
         Field("reset", 0, 1, READ_WRITE, "while 1, the accelerator is in reset; registers keep their values"),
         Field("freeze", 1, 1, READ_WRITE, "while 1, counters stand still, so that they can be read together"),
@@ -155,6 +162,14 @@ def register_map(config: Config) -> tuple[Register, ...]:
             if checked
             else []
         ),
+        *(
+            [
+                (5, "beats", "beats, steps or sequences of x and h do not add up: reset"),
+                (6, "saturation", "a value was clipped to the range of its format"),
+            ]
+            if architecture.monitor
+            else []
+        ),
     ]
     add("events", "what has happened since the bit was cleared",
         *(Field(name, bit, 1, CLEAR_BY_ONE, meaning) for bit, name, meaning in events))  # fmt: skip
@@ -176,10 +191,14 @@ def register_map(config: Config) -> tuple[Register, ...]:
         )
         add("load_crc", "what was loaded", Field("value", 0, 32, READ_ONLY,
             "CRC-32 of what was written since address 0; 0 after a reset of the accelerator"))  # fmt: skip
+    if architecture.monitor:
+        count = Field("count", 0, 32, READ_ONLY, "modulo 2^32")
+        meaning = f"counter: {counters(config)[SATURATIONS]}"
+        registers.append(Register(SATURATIONS, SATURATIONS_OFFSET, meaning, (count,)))
     return tuple(registers)
 
 
-# Counters, each with what it counts.
+# Counters of every design, each with what it counts.
 COUNTERS = {
     "cycles": "clock cycles",
     "active_cycles": "cycles in which the tile works",
@@ -188,3 +207,9 @@ COUNTERS = {
     "x_stalls": "cycles in which a beat of x is offered and not taken",
     "h_stalls": "cycles in which a beat of h is offered and not taken",
 }
+SATURATIONS = "saturations"
+
+
+def counters(config: Config) -> dict[str, str]:
+    """All counters of a design, each with what it counts."""
+    return COUNTERS | ({SATURATIONS: "values that were clipped"} if config.architecture.monitor else {})

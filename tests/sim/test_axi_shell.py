@@ -32,16 +32,18 @@ DESIGNS = {
     "bidirectional": SMALL | {"network.bidirectional": True, "architecture.sequence_steps": 4},
     "loadable": SMALL | {"network.cell": "rnn", "quantization.weight_frac": 7, "compression.block_size": 2,
                          "architecture.tile_rows": 2, "architecture.weight_memory": "ram",
-                         "architecture.parity": "word"},
+                         "architecture.parity": "word", "architecture.monitor": True},
 }  # fmt: skip
 # Flags under which the C driver must compile without a warning.
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
 
 
-def job_of(scenario: Scenario, folder: Path, library: Path, rng) -> dict:
+def job_of(scenario: Scenario, folder: Path, library: Path, rng, clipped: dict) -> dict:
     """What the bench sends and expects: bytes on the streams, and integers for the C driver."""
     config = scenario.config
+    before = sum(clipped.values())
     sequences, integers = texts_of(scenario)
+    saturations = sum(clipped.values()) - before if config.architecture.monitor else None
     x, h = shell_streams(config)[:2]
     images, build = [], load_build(folder)
     for _ in range(3 if config.architecture.weight_memory == "ram" else 0):
@@ -52,7 +54,7 @@ def job_of(scenario: Scenario, folder: Path, library: Path, rng) -> dict:
     return {
         "sequences": sequences, "integers": integers, "steps": scenario.num_steps, "prefix": build.prefix,
         "issues": config.bank_words, "id": 0x43524E4E, "driver": str(folder / f"{build.prefix}_driver.py"),
-        "library": str(library), "images": images, "events": bits,
+        "library": str(library), "images": images, "events": bits, "saturations": saturations,
         "step_bytes": [x.bus_bits // 8 * config.num_input_blocks, h.bus_bits // 8 * config.num_stream_blocks],
     }  # fmt: skip
 
@@ -94,14 +96,14 @@ def compiled_driver(folder: Path, prefix: str, output: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.needs("icarus")
 @pytest.mark.parametrize("design", DESIGNS)
-def test_shell_with_independent_masters(design, tmp_path, rng, monkeypatch):
+def test_shell_with_independent_masters(design, tmp_path, rng, monkeypatch, clipped):
     config = preset("tiny").replace(DESIGNS[design])
     scenario = Scenario(random_weights(config, rng), random_sequences(config, rng, (3, 1, 2)))
     folder = tmp_path / "build"
     emit(scenario.weights, folder, "a test", shell="axi")
     build = load_build(folder)
     library = compiled_driver(folder, build.prefix, tmp_path)
-    (tmp_path / "job.json").write_text(json.dumps(job_of(scenario, folder, library, rng)))
+    (tmp_path / "job.json").write_text(json.dumps(job_of(scenario, folder, library, rng, clipped)))
     monkeypatch.syspath_prepend(Path(__file__).parent)
     runner = get_runner("icarus")
     runner.build(
@@ -155,10 +157,12 @@ def test_fields_of_a_register_do_not_overlap():
 def test_page_of_the_documentation_has_the_register_table():
     page = (Path(__file__).parents[2] / "docs" / "integrate" / "axi.md").read_text(encoding="utf-8")
     plain = register_table(register_map(preset("tiny")), with_values=False)
-    loadable = register_map(preset("tiny").replace({"architecture.weight_memory": "ram"}))
     assert plain in page
-    for row in register_table(loadable, with_values=False).splitlines():
-        assert row in plain or row in page
+    options = ("weight_memory", "ram"), ("parity", "word"), ("monitor", True)
+    for name, value in options:
+        more = register_map(preset("tiny").replace({f"architecture.{name}": value}))
+        for row in register_table(more, with_values=False).splitlines():
+            assert row in plain or row in page
 
 
 def test_without_a_shell_nothing_is_added(tmp_path, rng):

@@ -32,7 +32,10 @@ DESIGNS = {
         "tiny",
         {"architecture.contexts": 2, "architecture.state_ports": True, "architecture.arithmetic": "multiplier"},
     ),
-    "peephole": ("tiny", {"network.cell": "lstm_peephole", "architecture.output_layer": 7}),
+    "peephole": (
+        "tiny",
+        {"network.cell": "lstm_peephole", "architecture.output_layer": 7, "architecture.monitor": True},
+    ),
     "rnn": ("tiny", {"network.cell": "rnn", "quantization.weight_frac": 7, "architecture.tile_rows": 2}),
     "shift": ("tiny", {"activation.kind": "shift", "activation.segments": 4, "architecture.tile_cols": 5}),
 }
