@@ -42,7 +42,7 @@ DESIGNS = {
         "quantization.cell": "Q1.12",
     },
 }
-SLOW = {"carry save"}
+SLOW = {"carry save", "directions"}
 
 
 def beats(words: list[int], bits: int) -> list[tuple[int, int]]:
