@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 
 from chessrnn.model.errors import InvalidFileError, shown
-from chessrnn.model.imported import onnx_file, onnx_search
+from chessrnn.model.imported import onnx_file, onnx_loop, onnx_search
 from chessrnn.model.imported.linear_layer import NONE
 from chessrnn.model.imported.listing import listed
 from chessrnn.model.imported.onnx_linear import choose, linear_of
@@ -84,8 +84,8 @@ class _Reader:
         self.layers: list[RecurrentLayer] = []
         self.lengths: list[tuple] = []
         self.notes: list[str] = []
-        # Output of the node that was read last, and whether it is batch-first.
-        self.last = "", False
+        # Output of the node that was read last, with whether it is batch-first, and its last h.
+        self.last, self.final = ("", False), ""
         self.followed: set[int] = set()
         self.elements = 0
 
@@ -102,7 +102,9 @@ class _Reader:
         for index in sorted(needed):
             node = self.nodes[index]
             inputs = [self._value(name) if name else None for name in node.input]
-            if index in self.chosen:
+            if index in self.chosen and node.op_type in onnx_search.LOOPS:
+                self._read_loop(node, inputs)
+            elif index in self.chosen:
                 self._read_node(node, inputs)
             else:
                 self._follow(index, node, inputs)
@@ -141,8 +143,7 @@ class _Reader:
         size = self.layers[-1].output_size
         y = value.array.transpose(1, 0, 2, 3) if batch_first else value.array.transpose(0, 2, 1, 3)
         rows = [y.reshape(-1, size)]
-        last = self.nodes[self.chosen[-1]]
-        final = self.values.get(last.output[1]) if len(last.output) > 1 and last.output[1] else None
+        final = self.values.get(self.final)
         if isinstance(final, Value) and self.layers[-1].num_directions == 1:
             rows.append(final.array.reshape(-1, size))
         labels, found = np.concatenate(rows), []
@@ -179,7 +180,11 @@ class _Reader:
             index = todo.pop()
             if index not in needed:
                 needed.add(index)
-                todo += [maker[name] for name in self.nodes[index].input if name in maker]
+                node = self.nodes[index]
+                inner = (
+                    onnx_loop.outer_names(node) if index in self.chosen and node.op_type in onnx_search.LOOPS else []
+                )
+                todo += [maker[name] for name in (*node.input, *inner) if name in maker]
         return needed
 
     def _ignored(self) -> tuple[str, ...]:
@@ -424,6 +429,59 @@ class _Reader:
                 self._check_new(node, name)
                 self._label(name, size, np.float64, True)
         self.last = node.output[0] if node.output else "", batch_first
+        self.final = node.output[1] if len(node.output) > 1 else ""
+
+    def _read_loop(self, node: onnx.NodeProto, inputs: list[Known | None]) -> None:
+        """Read a Loop or Scan whose body is one plain cell."""
+
+        def refused(why: str) -> InvalidFileError:
+            rule = "one cell of W_x·x + W_h·h + b over all steps of x, or an operator RNN"
+            return InvalidFileError(f"{describe(node)} must be {rule}, in {self.path}: {why}")
+
+        known = {name: value for name, value in zip(node.input, inputs, strict=True) if value is not None}
+        known |= {name: self._value(name) for name in onnx_loop.outer_names(node)}
+        # The numbers of labels do not matter; x and the first h become any numbers.
+        rng, values, sequences = np.random.default_rng(len(self.layers)), {}, []
+        tensors: dict[str, Value] = {}
+        for name, value in known.items():
+            if not isinstance(value, Value):
+                raise refused(f"it reads {getattr(value, 'why', 'zeros of unknown shape')}")
+            floating, tensors[name] = np.issubdtype(value.array.dtype, np.floating), value
+            values[name] = value.array.astype(np.float64) if floating else value.array
+            if value.dynamic and not floating:
+                raise refused(f"it reads the integers {shown(name)}")
+            if value.dynamic:
+                values[name] = rng.normal(size=value.array.shape)
+                sequences += [name] if value.array.ndim == 3 else []
+        if len(sequences) != 1:
+            raise refused(f"it reads {len(sequences)} sequences (steps, batch, elements)")
+        (x,) = sequences
+        try:
+            cell = onnx_loop.read_cell(node, self.version, values, x, rng)
+        except onnx_loop.NotPlain as error:
+            raise refused(str(error)) from None
+        array, size = tensors[x].array, len(cell.bias)
+        if self.layers:
+            self._check_chain(node, tensors[x], array)
+        else:
+            self._note_input(node, array)
+        first = tensors[cell.state]
+        state = {"initial_h": first._replace(array=first.array.reshape(1, -1, size)), "W": first}
+        initial, source = self._state(node, state, "initial_h", False, (1, None, size))
+        weights = DirectionWeights(cell.w_x, cell.w_h, cell.bias, np.zeros(size),
+                                   initial_h=None if initial is None else initial[0])  # fmt: skip
+        label, sources = onnx_search.label(node), (source,) if source else ()
+        self.layers.append(RecurrentLayer(label, "rnn", (weights,), activation=cell.activation, state_inputs=sources))
+        self.lengths.append(("none",))
+        name = cell.sequence or f"{label}: every h"
+        self._label(name, (len(array), *cell.element_shape) if cell.sequence else (*array.shape[:2], size), float, True)
+        labels = self.sources[-1].labels
+        # The next node recognizes the labels of every h as those of an operator RNN: (steps, directions, batch, units).
+        self.last = f"{name}: (T, 1, B, H)", False
+        self.values[self.last[0]] = Value(labels.reshape(len(array), 1, -1, size), True)
+        self.final = cell.last
+        if cell.last:
+            self._label(cell.last, first.array.shape, float, True)
 
     # -- inputs of a node ----------------------------------------------------------------------------------
 
@@ -582,7 +640,7 @@ def network_from_onnx(
     """
     path = Path(path)
     model = onnx_search.without_functions(path, onnx_file.read_model(path))
-    found = onnx_search.find(path, model, prefix)
+    found = onnx_search.find(path, model, prefix, with_loops=True)
     return read_network(path, found, onnx_file.opset(model), given, output_layer)
 
 
@@ -593,5 +651,7 @@ def onnx_networks(path: str | Path, given: dict[str, np.ndarray] | None = None) 
     try:
         network_from_onnx(path, None, given)
     except InvalidFileError:
-        return [one.path for one in onnx_search.recurrent_nodes(onnx_search.scopes(path, model))]
+        everything = onnx_search.scopes(path, model)
+        found = onnx_search.recurrent_nodes(everything) or onnx_search.plain_loops(everything)
+        return [one.path for one in found]
     return [""]

@@ -14,6 +14,7 @@ from onnx import inliner
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.listing import listed
 from chessrnn.model.imported.onnx_file import MAX_NODES
+from chessrnn.model.imported.onnx_loop import is_plain
 from chessrnn.model.imported.onnx_probe import DEFAULT_DOMAINS, describe
 
 # Operators of one recurrent layer by domain and name, and their cell.
@@ -169,7 +170,17 @@ def recurrent_nodes(everything: list[Scope]) -> list[Found]:
     ]
 
 
-def find(path: Path, model: onnx.ModelProto, prefix: str | None) -> list[Found]:
+def plain_loops(everything: list[Scope]) -> list[Found]:
+    """List the nodes Loop and Scan whose body may be one plain cell."""
+    return [
+        Found(scope, sum(scope.places) + index, scope.path_of(node))
+        for scope in everything
+        for index, node in enumerate(scope.graphs[-1].node)
+        if is_plain(node)
+    ]
+
+
+def find(path: Path, model: onnx.ModelProto, prefix: str | None, with_loops: bool = False) -> list[Found]:
     """Find the recurrent nodes that are to be read, all in one graph.
 
     Parameters
@@ -180,6 +191,8 @@ def find(path: Path, model: onnx.ModelProto, prefix: str | None) -> list[Found]:
         Model without local functions.
     prefix : str, optional
         Path of a node, or else the beginning of the paths of the nodes; every recurrent node when left out.
+    with_loops : bool
+        Whether a Loop or Scan with the body of one plain cell counts where there is no recurrent node.
 
     Raises
     ------
@@ -187,7 +200,7 @@ def find(path: Path, model: onnx.ModelProto, prefix: str | None) -> list[Found]:
         There is no recurrent node, none begins with ``prefix``, or several graphs hold one.
     """
     everything = scopes(path, model)
-    found = recurrent_nodes(everything)
+    found = recurrent_nodes(everything) or (plain_loops(everything) if with_loops else [])
     if not found:
         raise InvalidFileError(f"{path} must hold an LSTM, GRU or RNN node, not {_instead(everything)}")
     # The name of a node may begin the name of another.

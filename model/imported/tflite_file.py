@@ -50,10 +50,7 @@ def _swaps(graph: Graph, op: Operator) -> bool:
     """Whether an operator exchanges steps and sequences."""
     if op.kind != "TRANSPOSE" or len(op.inputs) != 2 or not graph.is_constant(op.inputs[1]):
         return False
-    buffer = graph.tensors[op.inputs[1]].buffer
-    data = graph.model.Buffers(buffer)
-    assert data is not None  # it holds the constant
-    return data.DataAsNumpy().tobytes() == np.array(STEPS_AND_BATCH, dtype="<i4").tobytes()
+    return graph.data(op.inputs[1]).tobytes() == np.array(STEPS_AND_BATCH, dtype="<i4").tobytes()
 
 
 def _origin(graph: Graph, index: int) -> tuple[int, bool]:

@@ -1,6 +1,5 @@
 """Graphs of a TensorFlow Lite model, as they are stored: operators, tensors and their numbers; nothing is executed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -100,7 +99,7 @@ def _numbers(values: Any) -> np.ndarray:
 class Graph:
     """One graph of a model: its operators and tensors, and which operators write and read a tensor."""
 
-    def __init__(self, path: Path, model: Model, number: int, kinds: Sequence[str], unpacking: _Unpacking):
+    def __init__(self, path: Path, model: Model, number: int, kinds: list[str], unpacking: _Unpacking):
         self.path, self.model, self.unpacking = path, model, unpacking
         graph = model.Subgraphs(number)
         if graph is None or max(graph.TensorsLength(), graph.OperatorsLength()) > MAX_PARTS:
@@ -126,7 +125,7 @@ class Graph:
         kind, buffer, variable = tensor.Type(), tensor.Buffer(), tensor.IsVariable()
         return Tensor(name, shape, kind, buffer, variable, sparse, scales, zeros, axis)
 
-    def _operator(self, op: Any, kinds: Sequence[str]) -> Operator:
+    def _operator(self, op: Any, kinds: list[str]) -> Operator:
         inputs, outputs = map(self.unpacking.integers, (op.InputsAsNumpy(), op.OutputsAsNumpy()))
         wrong = [index for index in (*inputs, *outputs) if not LEFT_OUT <= index < len(self.tensors)]
         if wrong:
@@ -143,13 +142,14 @@ class Graph:
 
     def is_constant(self, index: int) -> bool:
         """Whether the file holds the numbers of a tensor."""
-        tensor = self.tensors[index]
-        return index not in self.makers and index not in self.inputs and bool(len(self._data(tensor.buffer)))
+        return index not in self.makers and index not in self.inputs and bool(len(self.data(index)))
 
-    def _data(self, buffer: int) -> np.ndarray:
-        if buffer >= self.model.BuffersLength():
+    def data(self, index: int) -> np.ndarray:
+        """Return the bytes of a tensor, none of one that is computed."""
+        buffer = self.tensors[index].buffer
+        found = self.model.Buffers(buffer) if buffer < self.model.BuffersLength() else None
+        if found is None:
             raise InvalidFileError(f"{self.path} must have tensors in its buffers, not in number {buffer}")
-        found = self.model.Buffers(buffer)
         if found.Offset() > 1:
             raise InvalidFileError(f"{self.path} must hold the data of its tensors in its flatbuffer, not behind it")
         return _numbers(found.DataAsNumpy())
@@ -188,7 +188,7 @@ class Graph:
         if code is None or tensor.is_sparse:
             kind = f"{'sparse ' * tensor.is_sparse}{TYPE_NAMES.get(tensor.type, tensor.type)}"
             raise InvalidFileError(f"{field} must be dense floats, int8, uint8, int16 or int32, not {kind}")
-        data = self._data(tensor.buffer)
+        data = self.data(index)
         if len(data) != prod(tensor.shape) * np.dtype(code).itemsize:
             raise InvalidFileError(f"{field} must hold the data of its shape {list(tensor.shape)} in {self.path}")
         values = data.view(code).reshape(tensor.shape).astype(np.float64)
