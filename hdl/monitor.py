@@ -37,7 +37,7 @@ def monitor_ports(config: Config) -> dict:
 
 
 def number_of_ones(bits: Value) -> Value:
-    """How many bits are 1, by a tree of adders."""
+    """The number of bits that are 1, by a tree of adders."""
     return total(list(bits))
 
 
@@ -56,7 +56,7 @@ def existing_only(counts: Sequence[Value], place, units: Sequence[Sequence[int]]
     Parameters
     ----------
     counts : sequence of Value
-        Of every lane.
+        The count of every lane.
     place : Value
         Number of the slice.
     units : sequence of sequence of int
