@@ -54,6 +54,7 @@ WEIGHT_MEMORIES = ("rom", "ram")
 WEIGHT_LEVELS = ("integer", "half")
 PARITIES = ("none", "word")
 BLOCK_SIZES = (1, 2, 4, 8, 16)
+WEIGHT_BITS = range(2, 9)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Limit for every quantization point: it keeps the exact sums of the model within 64 bits.
 MAX_FRACTION_BITS = 32
@@ -230,7 +231,8 @@ class QuantizationConfig:
     projection_frac: int = 7
 
     def validate(self):
-        require(2 <= self.weight_bits <= 8, "quantization.weight_bits", "from 2 to 8", self.weight_bits)
+        rule = f"from {WEIGHT_BITS[0]} to {WEIGHT_BITS[-1]}"
+        require(self.weight_bits in WEIGHT_BITS, "quantization.weight_bits", rule, self.weight_bits)
         for frac in itertools.chain(*_rows(self.weight_frac)):
             require(-8 <= frac <= 20, "quantization.weight_frac", "from -8 to 20 for every gate", frac)
         levels, rule = self.weight_levels, f"one of {', '.join(WEIGHT_LEVELS)}"

@@ -230,7 +230,7 @@ class Schedule:
 
     @property
     def _derived(self) -> tuple[int, int]:
-        return _derive(self.config)
+        return _derive(Timing(self.config))
 
     # -- order ---------------------------------------------------------------------------------------------
 
@@ -592,9 +592,32 @@ class _Trial(Schedule):
         self.__dict__.update(cell_lanes=cell_lanes, lookahead=lookahead)
 
 
+class Timing:
+    """A configuration as a key of cycles: equal to every other one whose schedule is the same by construction.
+
+    Formats change no cycle, but scales of block rows do, which need a product of their own.
+
+    Parameters
+    ----------
+    config : Config
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        parts = config.network, config.compression, config.activation, config.architecture
+        self._key = *parts, config.has_row_scales
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Timing) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+
 @lru_cache(maxsize=4096)
-def _derive(config: Config) -> tuple[int, int]:
+def _derive(timing: Timing) -> tuple[int, int]:
     """Cell lanes and lookahead: as given, or the least values that reach the least initiation interval."""
+    config = timing.config
     given = config.architecture
     if given.cell_lanes and given.lookahead:
         return given.cell_lanes, given.lookahead

@@ -1,14 +1,22 @@
 """Choose the cheapest tile for a latency, or draw the Pareto front of time and area."""
 
 import argparse
+import contextlib
 import json
 import shlex
 import sys
 from pathlib import Path
 
-from chessrnn.model.config import ENGINES, Config
+from chessrnn.model.config import BLOCK_SIZES, ENGINES, WEIGHT_BITS, Config
 from chessrnn.model.cost.area import PAPER, tera_operations
-from chessrnn.model.cost.explore import DesignPoint, choose, cycle_budget, engines, pareto
+from chessrnn.model.cost.explore import (
+    DesignPoint,
+    choose,
+    cycle_budget,
+    engines,
+    num_candidates,
+    pareto_of_widths,
+)
 from chessrnn.model.errors import InvalidValueError, MissingToolError, shown
 from chessrnn.model.files import make_folder, require_folder, require_regular_file, write_atomic
 from chessrnn.model.jobs import run_jobs
@@ -21,10 +29,13 @@ from chessrnn.sim.report_page.explore_page import write_explore_page
 EXAMPLES = """examples:
   chessrnn explore --config lm512 --latency-us 1.71 --clock-mhz 600
   chessrnn explore --config lm512 --sweep
-  chessrnn explore --config char128 --block-sizes 4,8,16 --weight-bits 4,8 --workers 4"""
+  chessrnn explore --config char128 --block-sizes 1,2,4,8,16 --workers 4
+  chessrnn explore --config char128 --block-sizes 8 --weight-bits 4,8 --accuracy build/accuracy/accuracy.json"""
 PAGE = "pareto.html"
 # What chessrnn accuracy writes unless it is told otherwise.
 ACCURACY_REPORT = Path("build/accuracy/accuracy.json")
+# A block size is explored without being asked for where it has at most so many tiles: smaller blocks have more of them.
+MAX_CANDIDATES = 700
 COLUMNS = {
     "engine": "engine",
     "tile": "tile",
@@ -54,17 +65,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--block-sizes", type=numbers, metavar="LIST",
-        help="block sizes k on the page of the Pareto fronts, such as 4,8,16; default that of the configuration",
+        help="block sizes k on the page of the Pareto fronts, such as 4,8,16; default that of the configuration, and "
+        f"those with at most {MAX_CANDIDATES} tiles to compare",
     )  # fmt: skip
     parser.add_argument(
         "--weight-bits", type=numbers, metavar="LIST",
-        help="weight widths on that page, such as 4,8; default that of the configuration",
+        help=f"weight widths on that page, such as 4,8; default {WEIGHT_BITS[0]} to {WEIGHT_BITS[-1]}",
     )  # fmt: skip
     parser.add_argument(
         "--accuracy", type=Path, metavar="FILE",
         help="report of chessrnn accuracy, whose losses the page shows; default build/accuracy/accuracy.json",
     )  # fmt: skip
-    add_worker_arguments(parser, "fronts of one block size, weight width and engine")
+    add_worker_arguments(parser, "searches of one block size and engine")
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="folder of the figures; default build/explore-<name>"
     )
@@ -166,56 +178,83 @@ def draw(config: Config, fronts: dict[str, list[DesignPoint]], clock_mhz: float,
     plt.close(figure)
 
 
-def front(config: Config, engine: str, shown: bool) -> list[DesignPoint]:
-    """Pareto front of one engine; this may run in a process of its own.  ``shown`` prints its progress on stderr."""
+def front(config: Config, engine: str, widths: list[int], shown: bool) -> dict[int, list[DesignPoint]]:
+    """Pareto fronts of one engine by weight width; this may run in a process of its own.
+
+    ``shown`` prints the progress on stderr.
+    """
     bar = None
 
     def progress(done: int, total: int) -> None:
         nonlocal bar
-        label = f"k = {config.block_size}, {config.quantization.weight_bits} bit, engine {engine}"
-        bar = bar or Progress(total, label=label, unit="design point")
+        bar = bar or Progress(total, label=f"k = {config.block_size}, engine {engine}", unit="design point")
         bar.show(done, "")
 
-    return pareto(config, [engine], progress) if shown else pareto(config, [engine])
+    return pareto_of_widths(config, engine, widths, progress) if shown else pareto_of_widths(config, engine, widths)
 
 
-def variants(config: Config, args: argparse.Namespace) -> list[Config]:
-    """The configuration with each block size and weight width of the page, its own first."""
-    own = (config.block_size, config.quantization.weight_bits)
-    sizes, widths = args.block_sizes or [own[0]], args.weight_bits or [own[1]]
-    others = [(k, bits) for k in sizes for bits in widths if (k, bits) != own]
+def of_block_size(config: Config, size: int) -> Config:
+    """The configuration with another block size, and the smallest tile of it."""
     smallest = {
         "architecture.engine": "direct", "architecture.tile_rows": 1, "architecture.tile_cols": 1,
         "architecture.cell_lanes": None, "architecture.lookahead": None,
     }  # fmt: skip
-    return [
-        config,
-        *(
-            config.replace({"compression.block_size": k, "quantization.weight_bits": bits, **smallest})
-            for k, bits in others
-        ),
-    ]
+    return config.replace({"compression.block_size": size, **smallest})
+
+
+def variants(config: Config, args: argparse.Namespace) -> dict[int, tuple[Config, list[int]]]:
+    """Configuration and weight widths of each block size on the page, those of the explored configuration first."""
+    own, bits = config.block_size, config.quantization.weight_bits
+    widths = args.weight_bits or fitting_widths(config)
+    sizes = args.block_sizes or quick_sizes(config)
+    found = {own: (config, [bits, *(width for width in widths if width != bits)])}
+    return found | {size: (of_block_size(config, size), widths) for size in sizes if size != own}
+
+
+def quick_sizes(config: Config) -> list[int]:
+    """Block sizes that the other fields of a configuration allow, and whose search takes seconds."""
+    sizes = []
+    for size in BLOCK_SIZES:
+        with contextlib.suppress(InvalidValueError):
+            if num_candidates(of_block_size(config, size)) <= MAX_CANDIDATES:
+                sizes.append(size)
+    return sizes
+
+
+def fitting_widths(config: Config) -> list[int]:
+    """Weight widths that the other fields of a configuration allow."""
+    widths = []
+    for bits in WEIGHT_BITS:
+        with contextlib.suppress(InvalidValueError):
+            config.replace({"quantization.weight_bits": bits})
+            widths.append(bits)
+    return widths
 
 
 def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> dict:
     """Carry out ``--sweep``: write the Pareto front of every engine as JSON, as figures and as a page."""
     alone = args.workers == 1 and args.scheduler is None
+    explored = variants(config, args)
     jobs = [
-        (variant, engine, alone)
-        for variant in variants(config, args)
+        (variant, engine, widths, alone)
+        for variant, widths in explored.values()
         for engine in names or engines(variant)
         if engine in engines(variant)
     ]
+    for variant, widths in explored.values():
+        for bits in widths:
+            variant.replace({"quantization.weight_bits": bits})  # rejects a wrong width before the long search
     bar, ended = Progress(len(jobs), unit="front"), 0
 
-    def finished(index: int, points: list[DesignPoint]) -> None:
+    def finished(index: int, by_width: dict[int, list[DesignPoint]]) -> None:
         nonlocal ended
         ended += 1
         if not alone:
-            bar.show(ended, f"{len(points)} design points")
+            bar.show(ended, f"{sum(map(len, by_width.values()))} design points")
 
     found = run_jobs(front, jobs, workers_from(args), finished)
-    fronts = {engine: points for (variant, engine, _), points in zip(jobs, found, strict=True) if variant is config}
+    own = config.quantization.weight_bits
+    fronts = {engine: fronts[own] for (one, engine, *_), fronts in zip(jobs, found, strict=True) if one is config}
     folder = args.out or Path("build") / f"explore-{config.name}"
     make_folder(folder)
     report = {
@@ -232,7 +271,7 @@ def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> 
             print_table(points, [""] * len(points))
         print(f"written: {folder}/pareto.json, pareto.svg, pareto.png")
     choice = ["--config", args.config, *(word for text in args.settings for word in ("--set", text))]
-    points = [point for points in found for point in points]
+    points = [point for by_width in found for points in by_width.values() for point in points]
     page, accuracy = folder / PAGE, args.accuracy or ACCURACY_REPORT
     try:
         write_explore_page(page, config, points, args.command, choice, args.clock_mhz, Path("build"), accuracy)

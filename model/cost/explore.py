@@ -1,13 +1,14 @@
 """Exploration of the design space of one network: the tile and engine of least area that meet a latency."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from chessrnn.model.config import FAST_BLOCK_SIZES, Config
 from chessrnn.model.cost.estimate import AreaEstimate, estimate
 from chessrnn.model.cost.resources import multipliers
 from chessrnn.model.errors import InvalidValueError, require
-from chessrnn.model.schedule import Schedule
+from chessrnn.model.schedule import Schedule, Timing
 
 # Up to this number of candidates, all are evaluated for the Pareto front.
 EXHAUSTIVE = 300
@@ -62,6 +63,12 @@ def engines(config: Config) -> list[str]:
     return ["direct", "fast"] if config.block_size in FAST_BLOCK_SIZES else ["direct"]
 
 
+def num_candidates(config: Config) -> int:
+    """Number of useful tiles, of all engines."""
+    tiles = len(useful_sizes(config.max_tile_rows)) * len(useful_sizes(config.max_tile_cols))
+    return tiles * len(engines(config))
+
+
 def candidates(config: Config, names: list[str] | None = None) -> Iterator[Config]:
     """Generate a configuration for every useful tile and engine, with derived lanes and lookahead."""
     outputs, rule = config.architecture.output_layer, "0 to be explored, as the estimate does not count it"
@@ -80,9 +87,15 @@ def candidates(config: Config, names: list[str] | None = None) -> Iterator[Confi
                 )
 
 
+@lru_cache(maxsize=1 << 14)
+def _cycles(timing: Timing) -> int:
+    """Sustained number of cycles per step."""
+    return Schedule(timing.config).initiation_interval
+
+
 def point(config: Config) -> DesignPoint:
     """Evaluate one configuration with its exact schedule."""
-    return DesignPoint(config, Schedule(config).initiation_interval, estimate(config))
+    return DesignPoint(config, _cycles(Timing(config)), estimate(config))
 
 
 def _rough_area(config: Config) -> float:
@@ -177,12 +190,14 @@ def pareto(
     Up to ``EXHAUSTIVE`` candidates are all evaluated; more are first reduced by ideal interval and rough area.
     ``progress`` is called with the numbers of finished and of all evaluations.
     """
-    rough = sorted(((c.bank_words, _rough_area(c), c) for c in candidates(config, names)), key=lambda t: t[:2])
-    kept, least = [], float("inf")
-    for _, area, candidate in rough:
-        if len(rough) <= EXHAUSTIVE or area <= (1 + SLACK) * least:
-            kept.append(candidate)
-            least = min(least, area)
+    kept = list(candidates(config, names))
+    if len(kept) > EXHAUSTIVE:
+        rough = sorted(((c.bank_words, _rough_area(c), c) for c in kept), key=lambda t: t[:2])
+        kept, least = [], float("inf")
+        for _, area, candidate in rough:
+            if area <= (1 + SLACK) * least:
+                kept.append(candidate)
+                least = min(least, area)
     points = []
     for done, candidate in enumerate(kept):
         progress(done, len(kept))
@@ -194,3 +209,21 @@ def pareto(
             front.append(candidate)
             least = candidate.area.total_mm2
     return front
+
+
+def pareto_of_widths(
+    config: Config,
+    engine: str,
+    widths: Sequence[int],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[int, list[DesignPoint]]:
+    """Find the Pareto front of one engine for each width of the weights.
+
+    Widths change areas and no cycle, so that the schedules, which take nearly all of the time, are those of the first
+    one; ``progress`` is called during that one.
+    """
+    fronts = {}
+    for bits in widths:
+        variant = config.replace({"quantization.weight_bits": bits})
+        fronts[bits] = pareto(variant, [engine], progress) if not fronts else pareto(variant, [engine])
+    return fronts

@@ -8,9 +8,9 @@
   let chosen = null;
 
   for (const name of FILTERS) {
-    for (const value of new Set(data.points.map((point) => String(point[name])))) {
-      field(name).append(new Option(value, value));
-    }
+    const values = [...new Set(data.points.map((point) => point[name]))];
+    for (const value of values.sort((a, b) => (a < b ? -1 : 1))) field(name).append(new Option(value, value));
+    field(name).value = field(name).dataset.begin ?? "";
   }
 
   const number = (value, digits) => value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
@@ -31,28 +31,34 @@
   const energyText = (point) => (point.energy_nj === null ? "no figure" : number(point.energy_nj, 2));
 
   const tileText = (point) => point.tile.join(" × ");
-  // Parts of the command that emits a design.
-  const command = (point) => [data.emit, `compression.block_size=${point.k}`, `quantization.weight_bits=${point.bits}`,
-    `architecture.engine=${point.engine}`, `architecture.tile_rows=${point.tile[0]}`,
+  // Parts of a command for a design: unless told otherwise, of the one that emits it.
+  const command = (point, begin = data.emit) => [begin, `compression.block_size=${point.k}`,
+    `quantization.weight_bits=${point.bits}`, `architecture.engine=${point.engine}`, `architecture.tile_rows=${point.tile[0]}`,
     `architecture.tile_cols=${point.tile[1]}`];
 
   const choose = (point) => {
     chosen = point;
     field("command").textContent = command(point).join(" --set ");
+    field("measure").textContent = command(point, data.measure).join(" --set ");
+    field("measure-line").hidden = point.energy_nj !== null;
     for (const row of body.rows) row.classList.toggle("chosen", row.dataset.fingerprint === point.fingerprint);
   };
 
   const show = () => {
-    const clock = Number(field("clock").value), most = Number(field("latency").value), board = field("board").value;
-    const name = field("upwards").value;
+    const limit = (name) => (field(name).value === "" ? Infinity : Number(field(name).value));
+    const clock = Number(field("clock").value), board = field("board").value, most = limit("latency") || Infinity;
+    const name = field("upwards").value, sideways = field("sideways").value;
     const time = (point) => point.cycles / clock;
+    const along = (point) => (sideways === "time" ? time(point) : point[sideways]);
     const value = (point) => (name === "loss" ? loss(point)?.loss : point[name]) ?? null;
     const left = clock > 0 ? data.points.filter((point) =>
-      (most <= 0 || time(point) <= most) && (!board || point.boards.includes(board)) &&
+      time(point) <= most && point.elements <= limit("elements") &&
+      (limit("most-loss") === Infinity || (loss(point)?.loss ?? Infinity) <= limit("most-loss")) &&
+      (!board || point.boards.includes(board)) &&
       FILTERS.every((filter) => !field(filter).value || String(point[filter]) === field(filter).value)) : [];
     const shown = left.filter((point) => value(point) !== null);
     const best = [];
-    for (const point of [...shown].sort((a, b) => a.cycles - b.cycles || value(a) - value(b) || a.area_mm2 - b.area_mm2)) {
+    for (const point of [...shown].sort((a, b) => along(a) - along(b) || value(a) - value(b) || a.area_mm2 - b.area_mm2)) {
       if (!best.length || value(point) < value(best[best.length - 1])) best.push(point);
     }
     field("count").textContent = `${left.length} of ${data.points.length} designs, ${best.length} of them best`;
@@ -67,17 +73,26 @@
     const [ink, line, box] = ["--ink", "--line", "--box"].map(colour);
     const groups = new Map();
     for (const point of shown) {
-      const key = `k = ${point.k}, ${point.bits} bit, ${point.engine}`;
+      const key = `k = ${point.k}, ${point.engine}`;
       if (!groups.has(key)) groups.set(key, []);
       groups.get(key).push(point);
     }
-    const kinds = [...new Set(data.points.map((point) => `${point.k}/${point.bits}`))];
-    const colours = ["--a-early", "--a-late", "--tile", "--wrong", "--done", "--b-early", "--b-late", "--predicted"].map(colour);
+    const sizes = [...new Set(data.points.map((point) => point.k))].sort((a, b) => a - b);
+    const colours = ["--a-early", "--tile", "--a-late", "--wrong", "--done"].map(colour);
+    const spread = (point, end) => {
+      const row = name === "loss" ? loss(point) : undefined;
+      return row && row.least < row.greatest ? Math.abs(row[end] - row.loss) : 0;
+    };
     const traces = [...groups].map(([key, points]) => ({
-      type: "scatter", mode: "markers", name: key, x: points.map(time), y: points.map(value), customdata: points,
+      type: "scatter", mode: "markers", name: key, x: points.map(along), y: points.map(value), customdata: points,
+      error_y: {
+        type: "data", symmetric: false, visible: points.some((point) => spread(point, "least") + spread(point, "greatest")),
+        array: points.map((point) => spread(point, "greatest")), arrayminus: points.map((point) => spread(point, "least")),
+        thickness: 1, width: 3,
+      },
       marker: {
-        size: 8, symbol: points[0].engine === "fast" ? "circle" : "diamond",
-        color: colours[kinds.indexOf(`${points[0].k}/${points[0].bits}`) % colours.length],
+        size: points.map((point) => 4 + point.bits), symbol: points[0].engine === "fast" ? "circle" : "diamond",
+        color: colours[sizes.indexOf(points[0].k) % colours.length], opacity: 0.8,
       },
       text: points.map((point) => [
         `k = ${point.k}, ${point.bits} bit, engine ${point.engine}, tile ${tileText(point)}`,
@@ -89,7 +104,7 @@
       hovertemplate: "%{text}<extra></extra>",
     }));
     traces.push({
-      type: "scatter", mode: "lines", name: "best", x: best.map(time), y: best.map(value), hoverinfo: "skip",
+      type: "scatter", mode: "lines", name: "best", x: best.map(along), y: best.map(value), hoverinfo: "skip",
       line: { color: ink, width: 1, shape: "hv" },
     });
     const narrow = diagram.clientWidth < 640;
@@ -100,7 +115,8 @@
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("--pale"), activecolor: ink },
       legend: { orientation: "h", y: -0.25, font: { size: narrow ? 11 : 13 } },
       hoverlabel: { bgcolor: box, bordercolor: ink, font: { color: ink, family: "monospace", size: 12 }, align: "left" },
-      xaxis: { ...axis, type: "log", title: { text: "µs per step" } },
+      xaxis: { ...axis, type: "log", title: { text: field("sideways").selectedOptions[0].textContent },
+        ...(["k", "bits"].includes(sideways) ? { tickvals: [1, 2, 3, 4, 5, 6, 7, 8, 16] } : {}) },
       yaxis: { ...axis, type: name === "loss" ? "linear" : "log",
         title: { text: field("upwards").selectedOptions[0].textContent } },
     }, { displaylogo: false, responsive: true, displayModeBar: !narrow });
@@ -126,6 +142,19 @@
     if (chosen) choose(chosen);
   };
 
+  // The slider goes through the times of all designs, the fastest at its left end.
+  const cycles = data.points.map((point) => point.cycles).sort((a, b) => a - b);
+  field("latency-slider").addEventListener("input", (event) => {
+    const share = Number(event.target.value) / 100;
+    const at = cycles[Math.floor(share * (cycles.length - 1))] / Number(field("clock").value);
+    // Rounded up, so that the design of this time stays.
+    field("latency").value = share < 1 ? Number((at * 1.00001).toPrecision(6)) : "";
+  });
+  field("latency").addEventListener("input", () => {
+    const most = Number(field("latency").value) * Number(field("clock").value);
+    const place = most > 0 ? cycles.filter((count) => count <= most).length / cycles.length : 1;
+    field("latency-slider").value = Math.round(100 * place);
+  });
   for (const control of document.querySelectorAll(".filters input, .filters select")) {
     control.addEventListener("input", show);
   }

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from chessrnn.model.boards import BOARDS, FpgaPart
-from chessrnn.model.config import Config
+from chessrnn.model.config import BLOCK_SIZES, WEIGHT_BITS, Config
 from chessrnn.model.cost.explore import DesignPoint
 from chessrnn.model.cost.fit import block_rams, multiplier_blocks
 from chessrnn.model.errors import InvalidFileError
@@ -64,9 +64,27 @@ def write_explore_page(
         "loss_note": loss_note,
         "boards": {name: f"{name} ({board.part.name})" for name, board in BOARDS.items()},
         "command": command,
+        "bits": config.quantization.weight_bits,
+        "left_out": left_out(points, choice),
         "emit": shlex.join(["chessrnn", "verilog", *choice]),
+        "measure": shlex.join(["chessrnn", "synth", "--power", "--liberty", "FILE", *choice]),
     }
     write_atomic(path, render_scripted("explore", values, plotly))
+
+
+def left_out(points: list[DesignPoint], choice: list[str]) -> tuple[str, str] | None:
+    """Block sizes and weight widths that were not explored, and the command that explores all; ``None`` if all were."""
+    groups = (
+        ("k", "--block-sizes", BLOCK_SIZES, {point.config.block_size for point in points}),
+        ("bits", "--weight-bits", WEIGHT_BITS, {point.config.quantization.weight_bits for point in points}),
+    )
+    texts, options = [], []
+    for name, option, every, there in groups:
+        others = [str(value) for value in every if value not in there]
+        if others:
+            texts.append(f"{name} = {', '.join(others)}")
+            options += [option, ",".join(map(str, every))]
+    return (" and ".join(texts), shlex.join(["chessrnn", "explore", *choice, *options])) if texts else None
 
 
 def point_values(point: DesignPoint, root: Path) -> dict:
@@ -78,6 +96,7 @@ def point_values(point: DesignPoint, root: Path) -> dict:
         "bits": config.quantization.weight_bits,
         "engine": arch.engine,
         "tile": [arch.tile_rows, arch.tile_cols],
+        "elements": arch.tile_rows * arch.tile_cols,
         "cycles": point.cycles,
         "multipliers": summary["multipliers"],
         "gates": summary["gate_equivalents"],

@@ -182,6 +182,10 @@ def test_filters_change_what_is_shown(browser, explored):
     page, complaints = opened(browser, path)
     area = attrgetter("area.total_mm2")
     count, rows = page.locator("#count"), page.locator("#front tbody tr")
+    # The page begins with the configuration's own weight width.
+    own = [point for point in points if point.config.quantization.weight_bits == 8]
+    assert count.inner_text() == f"{len(own)} of {len(points)} designs, {len(best_of(own, area))} of them best"
+    page.locator("#bits").select_option("")
     best = best_of(points, area)
     assert count.inner_text() == f"{len(points)} of {len(points)} designs, {len(best)} of them best"
     assert [int(text.replace(",", "")) for text in page.locator("#front td:nth-child(5)").all_inner_texts()] == [
@@ -196,6 +200,31 @@ def test_filters_change_what_is_shown(browser, explored):
     page.locator("#bits").select_option("4")
     left = [point for point in left if point.config.quantization.weight_bits == 4]
     assert count.inner_text() == f"{len(left)} of {len(points)} designs, {len(best_of(left, area))} of them best"
+    # The slider goes from the fastest design to any; here the number of PEs is limited as well.
+    page.locator("#latency-slider").fill("0")
+    fastest = min(point.cycles for point in points)
+    assert float(page.locator("#latency").input_value()) == pytest.approx(fastest / 100, rel=1e-4)
+    assert count.inner_text().startswith(f"{sum(point.cycles == fastest for point in left)} of {len(points)} designs")
+    page.locator("#latency-slider").fill("100")
+    page.locator("#elements").fill("2")
+    few = [
+        p
+        for p in points
+        if p.config.quantization.weight_bits == 4
+        and p.config.architecture.tile_rows * p.config.architecture.tile_cols <= 2
+    ]
+    assert count.inner_text().startswith(f"{len(few)} of {len(points)} designs")
+    page.locator("#elements").fill("")
+    page.locator("#latency").fill(str(most / 100))
+    assert 0 < int(page.locator("#latency-slider").input_value()) < 100
+    # Another axis: of each number of weight bits the best design.
+    page.locator("#bits").select_option("")
+    page.locator("#latency").fill("")
+    page.locator("#sideways").select_option("bits")
+    assert page.locator("#front td:nth-child(2)").all_inner_texts() == ["4"]
+    page.locator("#sideways").select_option("time")
+    page.locator("#latency").fill(str(most / 100))
+    page.locator("#bits").select_option("4")
     # Losses are of 8 bits alone: the others are counted as missing, and named so in the table.
     page.locator("#upwards").select_option("loss")
     assert f"{len(left)} of these designs have no such figure" in page.locator("#missing").inner_text()
@@ -203,11 +232,18 @@ def test_filters_change_what_is_shown(browser, explored):
     page.locator("#bits").select_option("8")
     assert rows.count() == 1
     assert rows.first.locator("td").last.inner_text().startswith("−1.25 points (−2.00 to −0.50)")
+    # A greatest loss leaves those that have one.
+    page.locator("#most-loss").fill("-2")
+    assert rows.count() == 0
+    page.locator("#most-loss").fill("-1")
+    assert rows.count() == 1
+    page.locator("#most-loss").fill("")
     # A row is chosen, and its command shown.
     page.locator("#front button").first.click()
     command = page.locator("#command").inner_text()
     assert "architecture.tile_rows=" in command
     assert HOSTILE in command.replace("'\"'\"'", "'")
+    assert page.locator("#measure").inner_text().startswith("chessrnn synth --power --liberty FILE --config")
     page.locator("#latency").fill("")
     page.locator("#upwards").select_option("area_mm2")
     page.locator("#bits").select_option("")

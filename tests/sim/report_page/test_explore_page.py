@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from chessrnn.model.boards import PARTS
-from chessrnn.model.cost.explore import engines, pareto
+from chessrnn.model.cost.explore import _cycles, engines, pareto, pareto_of_widths
 from chessrnn.model.presets import preset
+from chessrnn.model.schedule import _derive
 from chessrnn.scripts import explore
 from chessrnn.scripts.cli import run_command
-from chessrnn.sim.report_page.explore_page import energy_of, losses_of, may_fit, write_explore_page
+from chessrnn.sim.report_page.explore_page import energy_of, left_out, losses_of, may_fit, write_explore_page
 
 pytest.importorskip("plotly")
 
@@ -68,6 +69,39 @@ def test_losses_are_those_of_the_study_with_their_spread(page, tmp_path):
     for text in ("[]", "{}", '{"studies": [{}]}', "nothing"):
         (tmp_path / "damaged.json").write_text(text)
         assert "cannot be read" in losses_of(tmp_path / "damaged.json")[1], text
+
+
+def test_the_page_says_what_was_not_explored(points, page):
+    text, command = left_out(points, ["--config", "a b"])
+    assert text == "k = 1, 2, 8, 16 and bits = 2, 3, 4, 5, 6, 7"
+    wanted = "chessrnn explore --config 'a b' --block-sizes 1,2,4,8,16 --weight-bits 2,3,4,5,6,7,8"
+    assert command == wanted
+    assert f"Not explored: {text}." in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("engine", ["direct", "fast"])
+def test_fronts_of_several_widths_are_those_of_each(engine):
+    """Cycles, lanes and lookahead do not depend on the width of the weights, so they are searched for once."""
+    fronts = pareto_of_widths(CONFIG, engine, [8, 3])
+    for bits, found in fronts.items():
+        variant = CONFIG.replace({"quantization.weight_bits": bits})
+        _cycles.cache_clear()
+        _derive.cache_clear()
+        alone = pareto(variant, [engine])
+        assert [point.summary() for point in found] == [point.summary() for point in alone]
+        assert [point.config for point in found] == [point.config for point in alone]
+
+
+def test_block_sizes_and_widths_that_are_explored_unasked():
+    """All that fit the configuration, but for block sizes with too many tiles to compare."""
+    args = explore.parse(["--config", "tiny"])
+    assert {size: widths for size, (_, widths) in explore.variants(CONFIG, args).items()} == {
+        4: [8, 2, 3, 4, 5, 6, 7], **dict.fromkeys((1, 2, 8, 16), list(range(2, 9))),
+    }  # fmt: skip
+    assert list(explore.variants(preset("char128"), args)) == [8, 4, 16]
+    assert list(explore.variants(preset("lm512"), args)) == [8, 16]
+    args = explore.parse(["--config", "tiny", "--block-sizes", "2", "--weight-bits", "4"])
+    assert {size: widths for size, (_, widths) in explore.variants(CONFIG, args).items()} == {4: [8, 4], 2: [4]}
 
 
 def test_energy_is_that_of_the_very_same_configuration(tmp_path):
