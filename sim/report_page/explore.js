@@ -72,7 +72,7 @@
     const colour = (variable) => style.getPropertyValue(variable).trim();
     const [ink, line, box] = ["--ink", "--line", "--box"].map(colour);
     const groups = new Map();
-    for (const point of shown) {
+    for (const point of [...shown].sort((a, b) => a.k - b.k || (a.engine < b.engine ? -1 : 1))) {
       const key = `k = ${point.k}, ${point.engine}`;
       if (!groups.has(key)) groups.set(key, []);
       groups.get(key).push(point);

@@ -23,7 +23,7 @@
     const traces = [...groups].map(([key, some]) => ({
       type: "scatter", mode: "markers", name: plain(key), x: some.map(ratio), y: some.map((row) => row.loss),
       error_y: {
-        type: "data", symmetric: false, array: some.map((row) => row.greatest - row.loss),
+        type: "data", symmetric: false, visible: some.some((row) => row.least < row.greatest), array: some.map((row) => row.greatest - row.loss),
         arrayminus: some.map((row) => row.loss - row.least), thickness: 1, width: 3,
       },
       marker: { size: 10, symbol: SYMBOLS[some[0].bits] ?? "x", color: colours[sizes.indexOf(some[0].k) % colours.length] },
@@ -50,7 +50,7 @@
       hoverlabel: { bgcolor: box, bordercolor: ink, font: { color: ink, family: "monospace", size: 12 }, align: "left" },
       xaxis: {
         ...axis, type: "log", tickvals: powers, ticktext: powers.map((power) => `${(100 - 100 / power).toFixed(1)} %`),
-        title: { text: "weight memory removed from the dense float32 network" },
+        title: { text: narrow ? "weight memory removed" : "weight memory removed from the dense float32 network" },
       },
       yaxis: { ...axis, title: { text: study.axis } },
     }, { displaylogo: false, responsive: true, displayModeBar: false });

@@ -131,7 +131,8 @@ def works(config: Config, part: Excerpt) -> Iterator[Work]:
 class _Event(NamedTuple):
     """An event with the lane in which it is drawn, a kind that decides its colour, and a description.
 
-    Issues have the work that they belong to, their row group, and whether they complete its sums.
+    Issues have the work that they belong to, their row group, and whether they complete its sums, store them for later
+    or go on with stored ones.
     """
 
     lane: Any
@@ -140,6 +141,8 @@ class _Event(NamedTuple):
     work: Work | None = None
     row: int = 0
     complete: bool = False
+    park: bool = False
+    resume: bool = False
 
     @property
     def issued_work(self) -> Work:
@@ -211,7 +214,8 @@ def _issue_events(config: Config, schedule: Schedule, part: Excerpt) -> list[_Ev
             end = min((first + shared) * rows, source.row_blocks)
             title = f"{work.step}: {_row_groups(config, work.part, first)}, block rows {first * rows} to {end - 1}"
             lane = (work.part, work.direction, first)
-            events.append(_Event(lane, kind, title, work, issue.row, issue.complete))
+            flags = issue.complete, issue.park, issue.resume
+            events.append(_Event(lane, kind, title, work, issue.row, *flags))
     return events
 
 
@@ -285,10 +289,18 @@ def _append(bars: list[Bar], bar: Bar) -> None:
 def _inside(
     config: Config, schedule: Schedule, events: list[_Event], cycles: list[int], window: tuple[int, int]
 ) -> list[Lane]:
-    """Lanes of drain and cell update: they follow every completing issue by latencies of the schedule."""
+    """Lanes of what no port shows: it follows from the order of the issues and the latencies of the schedule.
+
+    Sums are stored, and stored ones resumed, in issues that the order names; drain and cell update follow every
+    completing issue.
+    """
+    stored = [Lane("sums stored (park)", inside=True), Lane("stored sums go on (resume)", inside=True)]
     lanes = [Lane("drain", inside=True), Lane("activations, cell update", inside=True)]
     rows = config.architecture.tile_rows
     for event, cycle in zip(events, cycles, strict=False):
+        for lane, happens in zip(stored, (event.park, event.resume), strict=True):
+            if happens and window[0] <= cycle < window[1]:
+                _append(lane.measured, Bar(cycle, cycle + 1, event.kind, event.title))
         if not event.complete:
             continue
         number = event.issued_work.part
@@ -302,7 +314,7 @@ def _inside(
             if first < window[1] and end > window[0]:
                 kind = event.issued_work.shown
                 _append(lane.measured, Bar(max(first, window[0]), min(end, window[1]), kind, SHOWN_NAMES[kind]))
-    return lanes
+    return [*(lane for lane in stored if lane.measured), *lanes]
 
 
 def _table(events: _Events, predicted: Trace, measured: Trace | None) -> list[Row]:

@@ -148,6 +148,24 @@ def test_everything_can_be_read(browser, design, scheme, width):
     page.close()
 
 
+def test_a_page_is_light_and_without_controls_in_print(browser, design):
+    page, _ = opened(browser, design[1], color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert [page.locator(name).first.is_visible() for name in ("nav", ".control", "svg.timeline")] == [
+        False,
+        False,
+        True,
+    ]
+    ratio, text = page.evaluate(CONTRAST)
+    assert ratio >= LEAST_CONTRAST, text
+    # Nothing is cut off at the right edge of a sheet.
+    page.set_viewport_size({"width": 720, "height": 1000})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
+    assert page.pdf(format="A4").startswith(b"%PDF")
+    page.close()
+
+
 # -- the page of an exploration --------------------------------------------------------------------------------
 
 

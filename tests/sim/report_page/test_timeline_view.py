@@ -64,6 +64,20 @@ def test_bars_cover_every_issue_of_the_shown_steps(changes):
     assert not any(row.differs for row in line.rows)
 
 
+def test_stored_and_resumed_sums_are_those_of_the_order():
+    config = preset("char128")
+    issues = Schedule(config).issues
+    line = timeline(config, excerpt(config, [4]), predicted(config, excerpt(config, [4]), []), None)
+    lanes = {lane.label: lane for lane in line.lanes if lane.inside}
+    assert list(lanes)[:2] == ["sums stored (park)", "stored sums go on (resume)"]
+    for lane, wanted in zip(lanes.values(), ("park", "resume"), strict=False):
+        shown = [bar for bar in lane.measured if bar.kind.startswith("A")]
+        assert len(shown) == sum(getattr(issue, wanted) for issue in issues) == Schedule(config).lookahead
+    without = preset("tiny").replace({"architecture.lookahead": 1})
+    line = timeline(without, excerpt(without, [4]), predicted(without, excerpt(without, [4]), []), None)
+    assert [lane.label for lane in line.lanes if lane.inside] == ["drain", "activations, cell update"]
+
+
 @pytest.mark.parametrize("kind", Trace._fields)
 def test_a_late_event_is_different(kind):
     config = preset("tiny")
