@@ -107,7 +107,7 @@ class _Queue:
     Parameters
     ----------
     after : sequence of sequence of int
-        Of each job, the indices of those that it waits for.
+        For each job, the indices of the jobs that it waits for.
     """
 
     def __init__(self, after: After):
