@@ -70,7 +70,7 @@ def rows_so_far(names: list[tuple[str, str]], studies: list[list[dict]]) -> list
     Returns
     -------
     list of dict
-        As of :func:`mean_rows`, with ``finished``, the number of test sets or seeds that a row is the mean of, and
+        The rows of :func:`mean_rows` with ``finished``, the number of test sets or seeds that a row is the mean of, and
         ``keys``, the hashes of what was measured.  A row of which nothing is finished has its name, its label and 0.
     """
     rows = []
