@@ -24,13 +24,15 @@ from chessrnn.model.showcase.hardware_figures import SMALLEST, hardware_figures
 from chessrnn.model.showcase.noises import HELD_OUT, TRAINING
 from chessrnn.model.showcase.recordings import recorded_voices
 from chessrnn.model.showcase.voices import Voice, espeak_voices, formant_voices
-from chessrnn.scripts.cli import command_parser, note, print_table, seed
+from chessrnn.scripts.cli import command_parser, note, print_table, seed, whole
 
 EXAMPLES = """examples:
   chessrnn showcase
   chessrnn showcase --quick
   chessrnn showcase --audio recordings/ --speaker '_([a-z]+)_'
   chessrnn showcase --designs 8:8 8:4
+  chessrnn showcase --seeds 3
+  chessrnn showcase --liberty nangate45_typ.lib.gz
 
 Without --audio, eSpeak NG speaks, or formants where it is not installed.  Every stage leaves a checkpoint in the folder
 of the output: after Ctrl-C the same command continues."""
@@ -64,6 +66,9 @@ class Effort(NamedTuple):
     integer_updates: dict[int, int]
 
 
+MAX_SEEDS = 100
+# Figures that differ between seeds.
+MEANS = ("agreement", "false_speech", "missed_speech", "speech_share", "agreement_untrained")
 FULL = Effort(144, 48, MAX_STREAM_SECONDS, {1: 0, 2: 500, 4: 1000, 8: 2000}, {8: 300, 4: 700})
 QUICK = Effort(24, 12, 4.0, {1: 0, 2: 20, 4: 40, 8: 60}, {8: 10, 4: 20})
 # First learning rates: of the float stage, of the integers behind it, and of integers that have lost little.
@@ -108,6 +113,19 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--quick", action="store_true", help="two minutes to see that it works; the figures mean little"
     )
     parser.add_argument("--seed", type=seed, default=0, help="of sounds and training; default 0")
+    parser.add_argument(
+        "--seeds",
+        type=whole,
+        default=1,
+        metavar="N",
+        help="how many seeds, the first --seed: other speakers apart, sounds and training; default 1",
+    )
+    parser.add_argument(
+        "--liberty",
+        type=Path,
+        metavar="FILE",
+        help="standard-cell library: synthesize the smallest design, and measure its energy on speech",
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/showcase"), metavar="FOLDER")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     return parser.parse_args(argv)
@@ -117,7 +135,9 @@ def main(argv: list[str] | None = None) -> int:
     """Make sounds, train every design, measure, and write the page."""
     args = parse(argv)
     require(args.speaker is None or args.audio is not None, "--speaker", "left out without --audio", args.speaker)
+    require(1 <= args.seeds <= MAX_SEEDS, "--seeds", f"from 1 to {MAX_SEEDS}", args.seeds)
     require_folder(args.output)
+    library = library_from(args.liberty)
     with contextlib.suppress(ImportError):
         import torch
 
@@ -128,36 +148,33 @@ def main(argv: list[str] | None = None) -> int:
         raise MissingToolError("torch and onnx must be installed: make showcase") from None
     path = detector_file()
     effort = QUICK if args.quick else FULL
-    voices, source = voices_from(args)
-    print(f"speech: {source}, {len({voice.name for voice in voices})} voices", file=sys.stderr)
-    folder = make_folder(args.output)
-    sounds = sounds_from(folder, voices, effort, args.seed, source, args.audio)
-    detector = Detector(path)
-    with elapsed("features"):
-        features = detector.features(sounds["trained"])
-    calls = calls_of(sounds["measured"])
-    rows: list[dict[str, Any]] = []
-    digest = hashlib.sha256(sounds["trained"].tobytes()).hexdigest()
-    outputs = {}
-    for one in sorted(args.designs):
-        before, after = trained(one, detector, features, folder, effort, digest, args.seed)
-        row, outputs[one.name] = measured(one, path, before, after, calls, folder)
-        rows.append(row)
-        print(f"{one.name}: {row['agreement']:.2f} % equal decisions", file=sys.stderr)
+    folder, detector = args.output, Detector(path)
+    seeds = [args.seed + number for number in range(args.seeds)]
+    # Files of the first seed are those of the folder; the others have folders of their own below it.
+    rounds = [
+        one_seed(args, value, folder / f"seed{value}" if number else folder, detector, path, effort)
+        for number, value in enumerate(seeds)
+    ]
+    first = rounds[0]
+    rows = [joined([one.rows[place] for one in rounds]) for place in range(len(first.rows))]
+    if library is not None:
+        smallest = min(rows, key=lambda row: row["weight_bytes"])
+        smallest["energy"] = energy_of(first.weights[smallest["name"]], first.features, library, folder)
     report = {
-        "speech": source,
-        "voices_measured": sorted(set(sounds["names"].tolist())),
+        "speech": first.source,
+        "voices_measured": sorted({name for one in rounds for name in one.sounds["names"].tolist()}),
         "noises_measured": list(HELD_OUT),
-        "frames_measured": int(calls.shape[0] * calls.shape[1]),
+        "frames_measured": sum(one.frames for one in rounds),
         "seconds_trained": effort.trained * effort.seconds,
         "quick": args.quick,
         "seed": args.seed,
+        "seeds": seeds,
         "designs": rows,
     }
     write_atomic(folder / "results.json", json.dumps(report, indent=2) + "\n")
     from chessrnn.scripts.showcase_page import write_page
 
-    page = write_page(folder, report, sounds["measured"], outputs)
+    page = write_page(folder, report, first.sounds["measured"], first.outputs)
     if args.json:
         print(json.dumps(report, indent=2))
     else:
@@ -166,12 +183,70 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+class Round(NamedTuple):
+    """What one seed gave.
+
+    Attributes
+    ----------
+    source : str
+        What the speech is.
+    sounds : dict
+        Streams of :func:`sounds_from`.
+    features : tensor (T, B, 128)
+        What the LSTM reads of the streams that are trained with.
+    frames : int
+        Number of decisions that were compared.
+    rows : list of dict
+        Figures of every design.
+    outputs, weights : dict
+        Outputs and integers of every design by its name.
+    """
+
+    source: str
+    sounds: dict[str, np.ndarray]
+    features: Any
+    frames: int
+    rows: list[dict[str, Any]]
+    outputs: dict[str, Any]
+    weights: dict[str, Any]
+
+
+def one_seed(args: argparse.Namespace, value: int, folder: Path, detector, path: Path, effort: Effort) -> Round:
+    """Make the sounds of a seed, and train and measure every design with them."""
+    voices, source = voices_from(args, value)
+    print(f"seed {value}, speech: {source}, {len({voice.name for voice in voices})} voices", file=sys.stderr)
+    sounds = sounds_from(make_folder(folder), voices, effort, value, source, args.audio)
+    with elapsed("features"):
+        features = detector.features(sounds["trained"])
+    calls = calls_of(sounds["measured"])
+    digest = hashlib.sha256(sounds["trained"].tobytes()).hexdigest()
+    rows, outputs, weights = [], {}, {}
+    for one in sorted(args.designs):
+        before, after = trained(one, detector, features, folder, effort, digest, value)
+        row, outputs[one.name] = measured(one, path, before, after, calls, folder)
+        rows.append(row)
+        weights[one.name] = after
+        print(f"{one.name}: {row['agreement']:.2f} % equal decisions", file=sys.stderr)
+    return Round(source, sounds, features, int(calls.shape[0] * calls.shape[1]), rows, outputs, weights)
+
+
+def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Join the rows of a design of all seeds: means, and the values of each where there are several."""
+    row = dict(rows[0])
+    for key in MEANS:
+        values = [one[key] for one in rows]
+        row[key] = sum(values) / len(values)
+        if len(rows) > 1:
+            row[f"{key}_by_seed"] = values
+    return row
+
+
 # -- sounds ------------------------------------------------------------------------------------------------------------
 
 
-def voices_from(args: argparse.Namespace) -> tuple[list[Voice], str]:
+def voices_from(args: argparse.Namespace, value: int) -> tuple[list[Voice], str]:
     """Speakers of a folder, of eSpeak NG, or made of formants; and what they are."""
-    rng = np.random.default_rng(args.seed)
+    rng = np.random.default_rng(value)
     if args.audio is not None:
         voices = recorded_voices(args.audio, args.speaker)
         return voices, f"recordings of {args.audio.resolve().name}"
@@ -312,12 +387,62 @@ def measured(one: Design, path: Path, before, after, calls: np.ndarray, folder: 
     return row, comparison
 
 
+# -- energy ------------------------------------------------------------------------------------------------------------
+
+
+def library_from(path: Path | None):
+    """Load the standard-cell library before anything is trained, so that a wrong file is named at once."""
+    if path is None:
+        return None
+    from chessrnn.sim.synthesis.job import tools
+    from chessrnn.sim.synthesis.library import load_libraries
+
+    tools()  # a missing one is named before training
+    return load_libraries([path])[0]
+
+
+def energy_of(weights, features, library, folder: Path) -> dict[str, Any]:
+    """Synthesize a design, and measure its energy on speech at the clock that just keeps up with it.
+
+    At that clock every second of audio takes a second, so that the energy contains the leakage of the whole time.
+    """
+    from chessrnn.hdl.verilog import TOP_MODULE, generate
+    from chessrnn.model.prediction import input_codes
+    from chessrnn.model.schedule import Schedule
+    from chessrnn.sim.synthesis.flow import TARGET_FO4
+    from chessrnn.sim.synthesis.job import run
+    from chessrnn.sim.synthesis.power import STEPS, measure
+
+    config, loudest = weights.config, int(features.abs().sum(dim=2).mean(dim=0).argmax())
+    middle = len(features) // 2
+    x = input_codes(weights, features[middle : middle + STEPS, loudest : loudest + 1].double().numpy())[:, 0]
+    clock_mhz = Schedule(config).initiation_interval * STEPS_PER_SECOND / 1e6
+
+    def progress(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    place = folder / "synthesis"
+    _, result = run(config, generate(config), TOP_MODULE, library, TARGET_FO4, place, True, progress)
+    found = measure(result, weights, x, "features of speech", clock_mhz)
+    return {
+        "library": library.name,
+        "voltage": found["voltage"],
+        "clock_mhz": clock_mhz,
+        "nj_per_step": found["nj_per_step"],
+        "uj_per_second": found["nj_per_step"] * STEPS_PER_SECOND / 1e3,
+        "how": found["activity"],
+    }
+
+
+# -- results -----------------------------------------------------------------------------------------------------------
+
+
 def print_rows(report: dict[str, Any]) -> None:
     """Print the table of all designs."""
     count, speech = report["frames_measured"], report["speech"]
     print(f"{count} frames of voices and noises that training did not hear; speech: {speech}")
     heads = ("k", "bits", "removed %", "equal %", "false %", "missed %", "untrained %", "bytes", "mm2 90nm", "cycles")
-    print("  ".join(heads), " smallest board")
+    print("  ".join(heads), " smallest board, smallest FPGA")
     for row in report["designs"]:
         values = (
             str(row["k"]), str(row["weight_bits"]), f"{row['removed_percent']:.1f}", f"{row['agreement']:.2f}",
@@ -325,6 +450,14 @@ def print_rows(report: dict[str, Any]) -> None:
             str(row["weight_bytes"]), f"{row['area_mm2_90nm']:.3f}", str(row["cycles"]),
         )  # fmt: skip
         shown = "  ".join(f"{value:>{len(head)}}" for head, value in zip(heads, values, strict=True))
-        print(shown, "", row["board"] or "none")
+        fpga = f"{row['fpga']['part']} ({row['fpga']['engine']} engine)" if row["fpga"] else "none"
+        print(f"{shown}  {row['board'] or 'none'}, {fpga}")
+    for row in report["designs"]:
+        values = row.get("agreement_by_seed", [])
+        if values:
+            print(f"{row['name']}: {min(values):.2f} to {max(values):.2f} % equal decisions, {len(values)} seeds")
+        if "energy" in row:
+            energy = row["energy"]
+            print(f"{row['name']}: {energy['uj_per_second']:.2f} uJ per second of audio in {energy['library']}")
     if report["quick"]:
         note("--quick trains for seconds: the figures say that everything runs, no more")

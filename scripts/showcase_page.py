@@ -86,6 +86,17 @@ def streams(samples: np.ndarray, found: Comparison, name: str) -> bytes:
     return picture
 
 
+def _agreement(row: dict[str, Any]) -> str:
+    """Equal decisions, with the least and the most of several seeds."""
+    values = row.get("agreement_by_seed", [])
+    return f"{row['agreement']:.2f} %" + (f" ({min(values):.2f} to {max(values):.2f})" if values else "")
+
+
+def _fpga(row: dict[str, Any]) -> str:
+    found = row["fpga"]
+    return f"{found['part']}, {found['engine']} engine, {found['luts']:,} LUTs" if found else "none of those known"
+
+
 def write_page(folder: Path, report: dict[str, Any], samples: np.ndarray, outputs: dict[str, Comparison]) -> Path:
     """Write index.html with its pictures, and return its path."""
     rows = report["designs"]
@@ -95,15 +106,17 @@ def write_page(folder: Path, report: dict[str, Any], samples: np.ndarray, output
     write_atomic(folder / "streams.svg", streams(samples, outputs[smallest], smallest))
     cells = [
         (
-            row["k"], row["weight_bits"], f"{row['removed_percent']:.1f} %", f"{row['agreement']:.2f} %",
+            row["k"], row["weight_bits"], f"{row['removed_percent']:.1f} %", _agreement(row),
             f"{row['false_speech']:.2f} %", f"{row['missed_speech']:.2f} %", f"{row['agreement_untrained']:.2f} %",
             f"{row['weight_bytes']:,}", f"{row['gate_equivalents']:,}", f"{row['area_mm2_90nm']:.3f}",
             f"{row['cycles']:,}", f"{row['least_clock_hz'] / 1e6:.2f}", row["board"] or "none of those known",
+            _fpga(row),
         )
         for row in rows
     ]  # fmt: skip
     heads = ("k", "bits", "memory removed", "equal decisions", "false speech", "missed speech", "equal, not trained",
-             "bytes", "gates", "mm² at 90 nm", "cycles a step", "least clock, MHz", "smallest board")  # fmt: skip
+             "bytes", "gates", "mm² at 90 nm", "cycles a step", "least clock, MHz", "smallest board",
+             "smallest FPGA")  # fmt: skip
     table = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in cells)
     warning = (
@@ -111,18 +124,28 @@ def write_page(folder: Path, report: dict[str, Any], samples: np.ndarray, output
         if report["quick"]
         else ""
     )
+    energies = "".join(
+        f"<p>{html.escape(row['name'])} takes {row['energy']['uj_per_second']:.2f} µJ for a second of audio, in "
+        f"{html.escape(row['energy']['library'])} at {row['energy']['voltage']:g} V and "
+        f"{row['energy']['clock_mhz']:.3f} MHz. {html.escape(row['energy']['how'])}</p>"
+        for row in rows
+        if "energy" in row
+    )
+    seeds = len(report["seeds"])
+    several = f", means of {seeds} seeds, each with other speakers apart" if seeds > 1 else ""
     share, speech = rows[0]["speech_share"], html.escape(report["speech"])
     noises = html.escape(", ".join(report["noises_measured"]))
     text = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Speech activity in few kilobytes</title>
 <style>{STYLE}</style><h1>Speech activity in few kilobytes</h1>{warning}
 <p>The LSTM of Silero VAD, 128 inputs and 128 units, as a circulant integer accelerator. Decisions at 0.5 of the
 package's own ONNX file with the accelerator's integers inside, against the same file as it is, on
-{report["frames_measured"]:,} frames ({share:.0f} % of them speech by the float model) of {speech}: speakers and kinds
-of noise ({noises}) that training did not hear. It heard {report["seconds_trained"] / 60:.0f} minutes of others, and no
-labels.</p>
+{report["frames_measured"]:,} frames{several} ({share:.0f} % of them speech by the float model) of {speech}:
+speakers and kinds of noise ({noises}) that training did not hear. It heard
+{report["seconds_trained"] / 60:.0f} minutes of others, and no labels.</p>
 <table><tr>{table}</tr>{body}</table>
 <p>Gates, area, cycles and board are estimates of one processing element; a step is due every 32 ms. False speech is the
-share of frames without speech, missed speech that of frames with speech, by the float model.</p>
+share of frames without speech, missed speech that of frames with speech, by the float model. The smallest FPGA is that
+with the fewest LUTs of the families of which a design was placed, with the engine that it needs.</p>{energies}
 <img src="memory.svg" alt="agreement against memory"><h2>{html.escape(smallest)}, some streams</h2>
 <img src="streams.svg" alt="probability of speech over time"></html>
 """

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from chessrnn.model.errors import UserError
 from chessrnn.model.presets import preset
-from chessrnn.model.showcase.hardware_figures import hardware_figures
+from chessrnn.model.showcase.hardware_figures import hardware_figures, smallest_part
 from chessrnn.model.training import detector_training
 from chessrnn.model.training.detector_training import Lesson, copied_weights, train
 from chessrnn.model.training.recurrent_modules import LSTM
@@ -163,7 +163,25 @@ def test_hardware_figures():
     assert found["removed_percent"] == pytest.approx(96.875)
     assert found["least_clock_hz"] == found["cycles"] * 31.25
     assert found["board"] == "ecpix5_45f"
-    assert hardware_figures(preset("lm512"), 1e7)["board"] is None
+    assert found["fpga"] == {"part": "LFE5U-12F", "engine": "fast", "luts": 9389}
+    huge = hardware_figures(preset("lm512"), 1e7)
+    assert (huge["board"], huge["fpga"]) == (None, None)
+
+
+def test_the_smallest_fpga_has_either_engine(rng):
+    dense = preset("char64").replace(showcase.SMALLEST | {"architecture.engine": "direct", "compression.block_size": 1})
+    # A dense network has no other engine, and 40 times the memory of the part above it in size.
+    assert smallest_part(dense, 1e3)["engine"] == "direct"
+    small = preset("char64").replace(showcase.SMALLEST)
+    by_engine = [smallest_part(small.replace({"architecture.engine": engine}), 1e3) for engine in ("fast", "direct")]
+    assert by_engine[0] == by_engine[1]
+
+
+def test_seeds_are_joined():
+    rows = [dict.fromkeys(showcase.MEANS, value) | {"name": "k8w4"} for value in (90.0, 92.0)]
+    found = showcase.joined(rows)
+    assert (found["agreement"], found["agreement_by_seed"], found["name"]) == (91.0, [90.0, 92.0], "k8w4")
+    assert showcase.joined(rows[:1]) == rows[0]
 
 
 @pytest.mark.parametrize(
@@ -172,6 +190,8 @@ def test_hardware_figures():
         (("--designs", "3:8"), "--designs must have K of 1, 2, 4, 8, 16 and 2 to 8 BITS, not 3:8"),
         (("--designs", "8"), "--designs must be of the form K:BITS, not '8'"),
         (("--speaker", "(a)"), "--speaker must be left out without --audio, not '(a)'"),
+        (("--seeds", "0"), "--seeds must be from 1 to 100, not 0"),
+        (("--liberty", "none.lib"), "none.lib must be"),
         (("--audio", "none"), "--audio must be a folder of WAV files, not 'none'"),
     ],
 )
@@ -209,3 +229,10 @@ def test_whole_showcase(path, tmp_path, monkeypatch, capsys):
     # A second run finds everything done.
     assert main(["showcase", "--quick", "--designs", "1:8", "8:4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == report
+    # So does one of more seeds, of the first.
+    assert main(["showcase", "--quick", "--designs", "8:4", "--seeds", "2", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    values = both["designs"][0]["agreement_by_seed"]
+    assert values[0] == report["designs"][1]["agreement"] and both["seeds"] == [0, 1]
+    assert both["designs"][0]["agreement"] == pytest.approx(sum(values) / 2)
+    assert f"({min(values):.2f} to {max(values):.2f})" in (folder / "index.html").read_text()

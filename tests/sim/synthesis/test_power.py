@@ -1,10 +1,13 @@
 """Energy from real activity: the dump, the energy of cells, a design whose energy can be counted by hand."""
 
 import pytest
+import torch
 
 from chessrnn.hdl.verilog import TOP_MODULE, generate
+from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import random_inputs, random_weights
-from chessrnn.sim.synthesis import opensta
+from chessrnn.scripts.showcase import STEPS_PER_SECOND, energy_of
+from chessrnn.sim.synthesis import job, opensta
 from chessrnn.sim.synthesis.flow import synthesize
 from chessrnn.sim.synthesis.liberty import Liberty
 from chessrnn.sim.synthesis.library import load_libraries
@@ -90,6 +93,13 @@ def test_power_of_a_design(smallest, library_file, tmp_path, rng, monkeypatch):
     clock = flip_flops * power["cycles"] / power["steps"] * (2e-15 + pin)
     logic = sum(row["pj_per_step"] for row in power["rows"] if not row["part"].startswith("memory"))
     assert clock < logic * 1e-12 < 5 * clock
+    # Speech at the clock that just keeps up: a second of it takes a second, and its leakage counts.
+    monkeypatch.setattr(job, "run", lambda *_: ({}, result))
+    features = torch.from_numpy(rng.uniform(0, 1, (2 * STEPS, 3, 2)))
+    energy = energy_of(weights, features, library, tmp_path)
+    assert energy["clock_mhz"] == Schedule(smallest).initiation_interval * STEPS_PER_SECOND / 1e6
+    assert energy["uj_per_second"] == pytest.approx(energy["nj_per_step"] * STEPS_PER_SECOND / 1000)
+    assert energy["nj_per_step"] > power["nj_per_step"]
     # Energy is per step: at half the clock only leakage takes longer.
     slow = measure(result, weights, x, "noise", 300.0)
     assert slow["total_mw"] < power["total_mw"] < 2 * slow["total_mw"]
