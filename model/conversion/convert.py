@@ -516,7 +516,11 @@ def convert(
             what = f"{layer.name} must be a layer that the accelerator runs"
             raise InvalidValueError(f"{what}, not with {', '.join(limits)}")
     unlike = differences(layers)
-    require(not unlike, "layers", "alike to share one engine", ", ".join(unlike))
+    if unlike:
+        way = "--layer N makes an accelerator of each, whose h feeds the next"
+        raise InvalidValueError(
+            f"layers must be alike to share one engine, not of different {', '.join(unlike)}: {way}"
+        )
     limits = direction_limits(layers)
     require(not limits, "layers", "ones that the accelerator runs together", ", ".join(limits))
     sizes = input_sizes(layers)

@@ -230,7 +230,9 @@ def test_both_directions_of_a_stack(k, rng):
 def test_directions_that_do_not_go_together_are_refused(rng):
     forward = lstm(rng, 5, 4)
     both = replace(lstm(rng, 4, 4), direction="bidirectional", weights=lstm(rng, 4, 4).weights * 2)
-    with pytest.raises(InvalidValueError, match="^layers must be alike to share one engine, not 'direction'$"):
+    with pytest.raises(
+        InvalidValueError, match="^layers must be alike to share one engine, not of different direction: --layer N"
+    ):
         convert([forward, both], 1, 8)
     text = "^layers must be ones that the accelerator runs together, not 'direction reverse'$"
     with pytest.raises(InvalidValueError, match=text):
