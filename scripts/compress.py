@@ -203,6 +203,26 @@ def make_stages(args: argparse.Namespace, config, task):
     return stage if args.at_once else through_wider_weights(stage)
 
 
+def stage_figures(last, task, folder: Path) -> list[dict]:
+    """Figures on the test split after each stage of a finished chain, the first stage first."""
+    from chessrnn.model.training.export import sequence_model
+    from chessrnn.model.training.pipeline import run_stage
+
+    figures, stage = [], last
+    while stage is not None:
+        network = run_stage(stage, task, folder)
+        bits, size = stage.config.quantization.weight_bits, stage.config.block_size
+        label = {
+            "float": "dense float" if size == 1 and stage.block_sizes is None else "circulant float",
+            "approximate": "with the hardware's activations",
+            "quantized": f"integer reference, {bits}-bit weights",
+        }[stage.kind]
+        found = task.measure(sequence_model(network) if stage.kind == "quantized" else network, "test")
+        figures.append({"stage": label, task.metric: round(found[task.metric], 4)})
+        stage = stage.parent
+    return figures[::-1]
+
+
 def baselines(task) -> dict[str, float]:
     """Bits per character of Markov models, for comparison."""
     corpus = task.corpus
@@ -272,7 +292,8 @@ def main(argv: list[str] | None = None) -> int:
         results["bits_per_character"] = figures["bits_per_symbol"]
     if args.export is not None:
         assert isinstance(task, CharacterTask)
-        metrics = {**results, "settings": dataclasses.asdict(stage.settings)}
+        after = stage_figures(stage, task, folder)
+        metrics = {**results, "stages": after, "settings": dataclasses.asdict(stage.settings)}
         # The network's configuration has the requested architecture, not the one of the dense stage.
         weight_image(network, task.symbols, text_sha256=task.corpus.sha256, metrics=metrics, command=command).save(
             args.export

@@ -197,6 +197,7 @@ def accuracy(source: str, build: Build) -> dict | None:
         return None
     return {
         "rows": _figures(image.metrics),
+        "training": _training(image.metrics),
         "stages": _stages(image.metrics),
         "origin": Origin(_text(image.command), build.config.model_fingerprint),
     }
@@ -226,6 +227,18 @@ def _figures(metrics: dict) -> list[tuple[str, str]]:
         for name, text in FIGURES.items()
         if isinstance(metrics.get(name), int | float | str)
     ]
+
+
+def _training(metrics: dict) -> dict | None:
+    """The figure on the test split after each stage of a training; ``None`` where the image has none."""
+    stages = metrics.get("stages")
+    found = []
+    for stage in stages if isinstance(stages, list) else []:
+        values = stage if isinstance(stage, dict) else {}
+        name = next((name for name, value in values.items() if isinstance(value, float)), "")
+        if name:
+            found.append((_text(values.get("stage", "")), _text(name).replace("_", " "), f"{values[name]:,.3f}"))
+    return {"metric": found[0][1], "rows": [(label, value) for label, _, value in found]} if found else None
 
 
 def _stages(metrics: dict) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -56,6 +56,10 @@ def test_compression_learns_exports_and_is_measured(text, tmp_path, capsys):
     assert list(loaded.config.quantization.weight_frac) == results["weight_frac"]
     assert loaded.text_sha256 == results["text_sha256"] == load_corpus(text).sha256
     assert loaded.metrics["settings"]["seed"] == 1
+    after = loaded.metrics["stages"]
+    labels = ["dense float", "circulant float", "with the hardware's activations", "integer reference, 8-bit weights"]
+    assert [stage["stage"] for stage in after] == labels
+    assert after[-1]["perplexity"] == results["perplexity"]
     assert loaded.command.startswith("chessrnn train --config tiny")
     # What the task measures on the integers is what the exported image scores, with as many streams.
     streams = CharacterTask(load_corpus(text)).streams

@@ -12,6 +12,7 @@ import pytest
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.presets import preset
 from chessrnn.model.schedule import Schedule
+from chessrnn.model.weight_image import WeightImage
 from chessrnn.model.weights import random_weights
 from chessrnn.sim.build import VERILOG_FILE, Build, emit, load_build
 from chessrnn.sim.manifest import file_digest
@@ -185,6 +186,55 @@ def test_damaged_reports_of_other_commands_are_named(folder):
     page = page_of(folder)
     assert f"{synthesis / 'report.json'} cannot be read" in page.text
     assert f"{board / 'report.json'} cannot be read" in page.text
+
+
+@pytest.mark.parametrize(
+    ("metrics", "shown", "missing"),
+    [
+        (
+            {
+                "perplexity": 4.25,
+                "updates": 2000,
+                "stages": [{"stage": "dense float", "perplexity": 3.5}, {"stage": HOSTILE, "perplexity": 4.25}],
+            },
+            (
+                "perplexity on the test text 4.25",
+                "training updates 2,000",
+                "stage perplexity dense float 3.500",
+                "{{ 7 * 7 }}",
+            ),
+            "no figures",
+        ),
+        (
+            {"perplexity": 4.25},
+            ("The weights carry no figures of the stages before", "--export FILE"),
+            "stage perplexity",
+        ),
+        (
+            {"layers": [{"layer": "l0", "output": {"projected": 0.125, "integers": 0.25}}]},
+            ("Error of h of l0", "projected onto circulant blocks 12.50 %", "computes 25.00 %"),
+            "no figures",
+        ),
+        (
+            {"perplexity": 4.25, "stages": [HOSTILE, {}, {"stage": 1}, 7]},
+            ("no figures of the stages",),
+            "stage perplexity",
+        ),
+        ({}, ("The weights carry no figures.", "chessrnn train"), "After each stage"),
+    ],
+)
+def test_accuracy_is_that_of_the_weights(metrics, shown, missing, folder):
+    image = folder.parent / "weights.safetensors"
+    weights = random_weights(CONFIG, np.random.default_rng(3))
+    WeightImage(weights, metrics=metrics, command="chessrnn train --export here").save(image)
+    build, report = load_build(folder), folder / "report.json"
+    report.write_text(json.dumps({"weights": {"source": str(image)}}))
+    page = Page(render(page_values(build, folder.parent)))
+    for text in shown:
+        assert text in page.text, text
+    assert missing not in page.text
+    assert ("measured when the weights were made, by chessrnn train --export here" in page.text) == bool(metrics)
+    assert "<img" not in page.source
 
 
 def test_utilisation_of_a_board(folder):
