@@ -111,12 +111,14 @@ def main(argv: list[str] | None = None) -> int:
     libraries = load_libraries(args.liberty) if args.liberty else [None]
     require(len(libraries) == 1, "liberty", "one standard-cell library", [str(path) for path in args.liberty])
     library = libraries[0]
-    verilog = generate(config)
-    tops = [TOP_MODULE] if args.unit is None else modules_of(args.unit, module_names(verilog))
-    folder = args.output or folder_of(BUILD, config, library)
     for name, wanted in (("--gate-level", args.gate_level), ("--power", args.power)):
         require(not wanted or library is not None, "--liberty", f"given with {name}", None)
         require(not wanted or args.unit is None, "--unit", f"left out with {name}", args.unit)
+    if args.power or args.gate_level:
+        weights_from(args, config)
+    verilog = generate(config)
+    tops = [TOP_MODULE] if args.unit is None else modules_of(args.unit, module_names(verilog))
+    folder = args.output or folder_of(BUILD, config, library)
     reports, status = [], 0
     for top in tops:
         place = folder if args.unit is None else folder / top

@@ -432,10 +432,10 @@ class _Reader:
         self.final = node.output[1] if len(node.output) > 1 else ""
 
     def _read_loop(self, node: onnx.NodeProto, inputs: list[Known | None]) -> None:
-        """Read a Loop or Scan whose body is one plain cell."""
+        """Read a Loop or Scan whose body is one cell."""
 
         def refused(why: str) -> InvalidFileError:
-            rule = "one cell of W_x·x + W_h·h + b over all steps of x, or an operator RNN"
+            rule = "one cell of RNN, LSTM or GRU over all steps of x, or an operator of these names"
             return InvalidFileError(f"{describe(node)} must be {rule}, in {self.path}: {why}")
 
         known = {name: value for name, value in zip(node.input, inputs, strict=True) if value is not None}
@@ -460,18 +460,25 @@ class _Reader:
             cell = onnx_loop.read_cell(node, self.version, values, x, rng)
         except onnx_loop.NotPlain as error:
             raise refused(str(error)) from None
-        array, size = tensors[x].array, len(cell.bias)
+        array, size = tensors[x].array, cell.w_h.shape[1]
         if self.layers:
             self._check_chain(node, tensors[x], array)
         else:
             self._note_input(node, array)
-        first = tensors[cell.state]
-        state = {"initial_h": first._replace(array=first.array.reshape(1, -1, size)), "W": first}
-        initial, source = self._state(node, state, "initial_h", False, (1, None, size))
-        weights = DirectionWeights(cell.w_x, cell.w_h, cell.bias, np.zeros(size),
-                                   initial_h=None if initial is None else initial[0])  # fmt: skip
-        label, sources = onnx_search.label(node), (source,) if source else ()
-        self.layers.append(RecurrentLayer(label, "rnn", (weights,), activation=cell.activation, state_inputs=sources))
+        initial: dict[str, np.ndarray | None] = {}
+        sources = []
+        for field, name in zip(("initial_h", "initial_c"), cell.states, strict=False):
+            state = tensors[name]
+            given = {field: state._replace(array=state.array.reshape(1, -1, size)), "W": state}
+            constant, source = self._state(node, given, field, False, (1, None, size))
+            initial[field] = None if constant is None else constant[0]
+            sources += [source] if source else []
+        weights = DirectionWeights(cell.w_x, cell.w_h, cell.bias, np.zeros(len(cell.bias)), **initial)
+        label = onnx_search.label(node)
+        # The reset gate of a GRU in a loop is before the product.
+        self.layers.append(
+            RecurrentLayer(label, cell.cell, (weights,), "forward", cell.cell != "gru", cell.activation, tuple(sources))
+        )
         self.lengths.append(("none",))
         name = cell.sequence or f"{label}: every h"
         self._label(name, (len(array), *cell.element_shape) if cell.sequence else (*array.shape[:2], size), float, True)
@@ -481,7 +488,7 @@ class _Reader:
         self.values[self.last[0]] = Value(labels.reshape(len(array), 1, -1, size), True)
         self.final = cell.last
         if cell.last:
-            self._label(cell.last, first.array.shape, float, True)
+            self._label(cell.last, tensors[cell.states[0]].array.shape, float, True)
 
     # -- inputs of a node ----------------------------------------------------------------------------------
 

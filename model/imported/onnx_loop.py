@@ -1,11 +1,15 @@
-"""A plain recurrence, h' = tanh or relu of W_x·x + W_h·h + b, that an exporter wrote as ``Loop`` or ``Scan``.
+"""A recurrence of one cell that an exporter wrote as ``Loop`` or ``Scan``: an RNN, an LSTM or a GRU.
 
-Exporters write the same cell in many ways: matrices added or joined, x gathered by a counter, counters beside h.  The
+Exporters write the same cell in many ways: matrices added or joined, gates in any order, x gathered by a counter.  The
 body is therefore not compared with patterns.  Its operators are run on numbers: on unit vectors, of which each gives a
-column of W_x or W_h, and then on random sequences, for which every h must be that of the cell that was found.
+column of W_x or W_h in front of every activation, and on a random sequence.  Of the cells that these matrices can make,
+with the gates in any order, the one is taken that computes every state of that sequence.
+
+A GRU must have its reset gate before the product with h; the other kind is an operator in all exporters.
 """
 
 from collections.abc import Iterator
+from itertools import permutations
 from math import prod
 from typing import Any, NamedTuple
 
@@ -14,13 +18,20 @@ import onnx
 from onnx import AttributeProto, TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from chessrnn.model.imported.float_evaluation import State, run_layer, sigmoid
 from chessrnn.model.imported.onnx_probe import DEFAULT_DOMAINS, MAX_OUTPUT_ELEMENTS, describe
+from chessrnn.model.imported.recurrent_network import DirectionWeights, RecurrentLayer
 
 LOOP, SCAN = "Loop", "Scan"
 ACTIVATIONS = {"Tanh": "tanh", "Relu": "relu"}
+SIGMOID = "Sigmoid"
+# Numbers of operators Sigmoid and of others in front of which the sums of a cell are: gates may share an operator.
+CELL_COUNTS = {(0, 1): "rnn", (1, 2): "lstm", (3, 2): "lstm", (1, 1): "gru", (2, 1): "gru"}
+NUM_GATES = {"rnn": 0, "lstm": 3, "gru": 2}
+NUM_STATES = {"rnn": 1, "lstm": 2, "gru": 1}
 # What a body may compute: sums and products, and moves of elements whose results are no larger than their inputs.
 ELEMENTWISE = ("Add", "Sub", "Mul", "Sum", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "And", "Or", "Not",
-               "Min", "Max", "Identity", "Cast", *ACTIVATIONS)  # fmt: skip
+               "Min", "Max", "Neg", "Identity", "Cast", SIGMOID, *ACTIVATIONS)  # fmt: skip
 PRODUCTS = ("MatMul", "Gemm")
 MOVES = ("Squeeze", "Unsqueeze", "Reshape", "Transpose", "Concat", "Slice", "Split", "Gather", "Constant", "Shape")
 MAX_BODY = 64
@@ -29,30 +40,34 @@ TOLERANCE = 1e-10
 
 
 class NotPlain(Exception):
-    """The body is not one plain cell; the text says why."""
+    """The body is not one cell; the text says why."""
 
 
-class PlainCell(NamedTuple):
+class LoopCell(NamedTuple):
     """A cell that was found.
 
     Attributes
     ----------
-    w_x, w_h, bias : arrays (H, X), (H, H), (H,)
+    cell : str
+        ``"rnn"``, ``"lstm"`` or ``"gru"``.
+    w_x, w_h, bias : arrays (G·H, X), (G·H, H), (G·H,)
+        Rows in the order of ``recurrent_network.CELL_GATES``.
     activation : str
         ``"tanh"`` or ``"relu"``.
-    state : str
-        Input of the node with the first h.
+    states : tuple of str
+        Inputs of the node with the first h and, of an LSTM, the first c.
     last, sequence : str
         Outputs of the node with the last h and with every h; empty where there is none.
     element_shape : tuple of int
         Shape of one element of ``sequence``.
     """
 
+    cell: str
     w_x: np.ndarray
     w_h: np.ndarray
     bias: np.ndarray
     activation: str
-    state: str
+    states: tuple[str, ...]
     last: str
     sequence: str
     element_shape: tuple[int, ...]
@@ -64,18 +79,20 @@ def body_of(node: onnx.NodeProto) -> onnx.GraphProto | None:
     return found[0] if len(found) == 1 else None
 
 
+def _counts(body: onnx.GraphProto) -> tuple[int, int]:
+    kinds = [one.op_type for one in body.node]
+    return kinds.count(SIGMOID), sum(kind in ACTIVATIONS for kind in kinds)
+
+
 def is_plain(node: onnx.NodeProto) -> bool:
-    """Whether a node may be the recurrence of one plain cell, by the operators of its body."""
+    """Whether a node may be the recurrence of one cell, by the operators of its body."""
     body = body_of(node) if node.op_type in (LOOP, SCAN) and node.domain in DEFAULT_DOMAINS else None
-    if body is None or len(body.node) > MAX_BODY:
+    if body is None or len(body.node) > MAX_BODY or _counts(body) not in CELL_COUNTS:
         return False
-    if any(
-        one.domain not in DEFAULT_DOMAINS or one.op_type not in (*ELEMENTWISE, *PRODUCTS, *MOVES) for one in body.node
-    ):
+    known = (*ELEMENTWISE, *PRODUCTS, *MOVES)
+    if any(one.domain not in DEFAULT_DOMAINS or one.op_type not in known for one in body.node):
         return False
-    return sum(one.op_type in ACTIVATIONS for one in body.node) == 1 and any(
-        one.op_type in PRODUCTS for one in body.node
-    )
+    return any(one.op_type in PRODUCTS for one in body.node)
 
 
 def outer_names(node: onnx.NodeProto) -> list[str]:
@@ -188,18 +205,38 @@ class _Recurrence:
         return bool(np.all(found[self.outputs[0]])) and (limit is None or number < int(limit.ravel()[0]))
 
 
-def _units(size: int, rows: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Iterate over the unit vectors in groups (rows, size), with the number of the first of each."""
+class _Rows(NamedTuple):
+    """Sums in front of an operator, as a function of x and h: w_x·x + w_h·h + bias."""
+
+    w_x: np.ndarray
+    w_h: np.ndarray
+    bias: np.ndarray
+
+    def part(self, number: int, size: int) -> "_Rows":
+        """Return the rows of one gate of several."""
+        return _Rows(*(rows[number * size : (number + 1) * size] for rows in self))
+
+    def negated(self) -> "_Rows":
+        """Return the rows of a gate that is written as 1 minus another."""
+        return _Rows(*(-rows for rows in self))
+
+
+def _stacked(rows: list[_Rows]) -> _Rows:
+    return _Rows(*(np.concatenate(parts) for parts in zip(*rows, strict=True)))
+
+
+def _units(size: int, rows: int) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Iterate over the unit vectors in groups (rows, size): number of the first, how many, and the group."""
     for first in range(0, size, rows):
         group = np.zeros((rows, size))
         count = min(rows, size - first)
         group[np.arange(count), first + np.arange(count)] = 1
-        yield first, group
+        yield first, count, group
 
 
 def read_cell(
     node: onnx.NodeProto, version: int, values: dict[str, np.ndarray], x: str, rng: np.random.Generator
-) -> PlainCell:
+) -> LoopCell:
     """Find the cell of a Loop or Scan, and prove it on numbers.
 
     Parameters
@@ -218,87 +255,152 @@ def read_cell(
     Raises
     ------
     NotPlain
-        The body is not one plain cell that reads x in order.
+        The body is not one cell that reads x in order.
     """
     try:
-        return _read_cell(_Recurrence(node, version, values, x), rng)
+        return _Search(_Recurrence(node, version, values, x), rng).cell()
     except NotPlain:
         raise
     except Exception as error:  # The reference raises whatever NumPy does.
         raise NotPlain(f"it fails: {' '.join(str(error).split())[:60] or type(error).__name__}") from None
 
 
-def _read_cell(loop: _Recurrence, rng: np.random.Generator) -> PlainCell:
-    steps, batch, width = loop.values[loop.x].shape
-    if loop.is_loop and loop.node.input[1] and not np.all(loop.values[loop.node.input[1]]):
-        raise NotPlain("it never runs")
-    if not 0 < steps <= MAX_STEPS:
-        raise NotPlain(f"it has {steps} steps, which is not from 1 to {MAX_STEPS}")
-    one = next(one for one in loop.body.node if one.op_type in ACTIVATIONS)
-    sums, activated = one.input[0], one.output[0]
-    zero = np.zeros((steps, batch, width))
-    # h is the state that becomes the result of the activation.
-    states = loop.start(zero)
-    found = loop.step(0, states, zero)
-    after, h = loop.next_states(found), found[activated]
-    numbers = [
-        number for number, (old, new) in enumerate(zip(states, after, strict=True))
-        if old.dtype.kind == "f" and old.shape == new.shape and np.array_equal(new.ravel(), h.ravel())
-        and loop.states[number] != loop.x
-    ]  # fmt: skip
-    # A counter in float could be equal by accident; the random sequences decide.
-    numbers = [number for number in numbers if states[number].size == h.size and h.size % batch == 0]
-    if len(numbers) != 1:
-        raise NotPlain(f"{len(numbers)} of its states are the result of {one.op_type}, not one")
-    (place,) = numbers
-    size = h.size // batch
-    shape = states[place].shape
+class _Search:
+    """Search for the cell of a recurrence."""
 
-    def sums_of(x: np.ndarray, h: np.ndarray) -> np.ndarray:
-        """Sum (B, H) in front of the activation for x (B, X) and h (B, H)."""
-        everything = zero.copy()
+    def __init__(self, loop: _Recurrence, rng: np.random.Generator):
+        self.loop = loop
+        self.steps, self.batch, self.width = loop.values[loop.x].shape
+        if loop.is_loop and loop.node.input[1] and not np.all(loop.values[loop.node.input[1]]):
+            raise NotPlain("it never runs")
+        if not 0 < self.steps <= MAX_STEPS:
+            raise NotPlain(f"it has {self.steps} steps, which is not from 1 to {MAX_STEPS}")
+        self.zero, self.x = np.zeros((self.steps, self.batch, self.width)), rng.normal(size=loop.values[loop.x].shape)
+        self.kind = CELL_COUNTS[_counts(loop.body)]
+        self.places = self._places()
+        self.shapes = [loop.start(self.zero)[place].shape for place in self.places]
+        self.size = prod(self.shapes[0]) // self.batch
+        self.first = [rng.normal(size=shape) for shape in self.shapes]
+        self.sequences = [loop.body.output[number].name
+                          for number in range(loop.first_output + len(loop.states), len(loop.body.output))]  # fmt: skip
+        self.history: list[list[np.ndarray]] = []
+        self.outputs: list[list[np.ndarray]] = []
+        self._run()
+
+    def _places(self) -> list[int]:
+        """Find the states in float that a step changes: h, and c of an LSTM."""
+        states = self.loop.start(self.x)
+        after = self.loop.next_states(self.loop.step(0, states, self.x))
+        places = [
+            number for number, (old, new) in enumerate(zip(states, after, strict=True))
+            if self.loop.states[number] != self.loop.x and old.dtype.kind == "f" and old.shape == new.shape
+            and old.size and old.size % self.batch == 0 and not np.array_equal(old, new)
+        ]  # fmt: skip
+        wanted = NUM_STATES[self.kind]
+        if len(places) != wanted or len({states[place].size for place in places}) != 1:
+            raise NotPlain(f"{len(places)} of its states are like h, not {wanted} as in a cell {self.kind}")
+        return places
+
+    def _run(self) -> None:
+        """Run the random sequence, and keep every state and every output."""
+        states = self.loop.start(self.x)
+        for place, value in zip(self.places, self.first, strict=True):
+            states[place] = value
+        for number in range(self.steps):
+            found = self.loop.step(number, states, self.x)
+            states = self.loop.next_states(found)
+            self.history.append([states[place].reshape(self.batch, self.size) for place in self.places])
+            self.outputs.append([found[name] for name in self.sequences])
+            if self.loop.is_loop and self.loop.goes_on(number + 1, found) != (number + 1 < self.steps):
+                raise NotPlain("it ends after another number of steps than x has")
+
+    def sums(self, name: str, x: np.ndarray, h: np.ndarray, place: int) -> np.ndarray:
+        """Compute a tensor (B, N) for x (B, X) and h (B, H), all other states being zero."""
+        everything = self.zero.copy()
         everything[0] = x
-        given = loop.start(everything)
-        given[place] = h.reshape(shape)
-        return loop.step(0, given, everything, sums)[sums].reshape(batch, size)
+        given = self.loop.start(everything)
+        for other, shape in zip(self.places, self.shapes, strict=True):
+            given[other] = h.reshape(shape) if other == place else np.zeros(shape)
+        return self.loop.step(0, given, everything, name)[name].reshape(self.batch, -1)
 
-    no_x, no_h = np.zeros((batch, width)), np.zeros((batch, size))
-    bias = sums_of(no_x, no_h)[0]
-    w_x, w_h = np.zeros((size, width)), np.zeros((size, size))
-    for first, group in _units(width, batch):
-        count = min(batch, width - first)
-        w_x[:, first : first + count] = (sums_of(group, no_h) - bias)[:count].T
-    for first, group in _units(size, batch):
-        count = min(batch, size - first)
-        w_h[:, first : first + count] = (sums_of(no_x, group) - bias)[:count].T
-    act = np.tanh if one.op_type == "Tanh" else lambda value: np.maximum(value, 0.0)
-    # Random sequences show whether that is all that the loop does.
-    x = rng.normal(size=zero.shape)
-    states = loop.start(x)
-    wanted = states[place].reshape(batch, size)
-    outputs = loop.outputs[loop.first_output + len(loop.states) :]
-    same = [True] * len(outputs)
-    for number in range(steps):
-        found = loop.step(number, states, x)
-        states = loop.next_states(found)
-        wanted = act(x[number] @ w_x.T + wanted @ w_h.T + bias)
-        if not np.allclose(states[place].reshape(batch, size), wanted, TOLERANCE, TOLERANCE):
-            raise NotPlain(f"h is not {ACTIVATIONS[one.op_type]} of sums of x and the h before")
-        same = [
-            so_far
-            and found[name].size == wanted.size
-            and np.allclose(found[name].ravel(), wanted.ravel(), TOLERANCE, TOLERANCE)
-            for so_far, name in zip(same, outputs, strict=True)
-        ]
-        if loop.goes_on(number + 1, found) != (number + 1 < steps) and loop.is_loop:
-            raise NotPlain("it ends after another number of steps than x has")
-    sequence = (
-        outputs.index(next(name for name, good in zip(outputs, same, strict=True) if good)) if any(same) else None
-    )
-    names = list(loop.node.output)
-    number = len(loop.states) + (sequence or 0)
-    return PlainCell(
-        w_x, w_h, bias, ACTIVATIONS[one.op_type], loop.states[place], names[place] if place < len(names) else "",
-        names[number] if sequence is not None and number < len(names) else "",
-        found[outputs[sequence]].shape if sequence is not None else (),
-    )  # fmt: skip
+    def rows(self, name: str, place: int) -> _Rows:
+        """Find the matrices of a tensor from its values for unit vectors."""
+        no_x, no_h = np.zeros((self.batch, self.width)), np.zeros((self.batch, self.size))
+        bias = self.sums(name, no_x, no_h, place)[0]
+        w_x, w_h = np.zeros((len(bias), self.width)), np.zeros((len(bias), self.size))
+        for first, count, group in _units(self.width, self.batch):
+            w_x[:, first : first + count] = (self.sums(name, group, no_h, place) - bias)[:count].T
+        for first, count, group in _units(self.size, self.batch):
+            w_h[:, first : first + count] = (self.sums(name, no_x, group, place) - bias)[:count].T
+        return _Rows(w_x, w_h, bias)
+
+    def candidates(self) -> Iterator[tuple[_Rows, str, list[int]]]:
+        """Iterate over what the cell may be: its rows, the activation of an RNN, and the places of h and c."""
+        nodes = self.loop.body.node
+        inner = [one for one in nodes if one.op_type in ACTIVATIONS]
+        for order in permutations(range(len(self.places))):
+            place = self.places[order[0]]
+            gates: list[_Rows] = []
+            for one in nodes:
+                if one.op_type == SIGMOID:
+                    found = self.rows(one.input[0], place)
+                    gates += [found.part(number, self.size) for number in range(len(found.bias) // self.size)]
+            if len(gates) != NUM_GATES[self.kind]:
+                raise NotPlain(f"it has {len(gates)} gates, not {NUM_GATES[self.kind]} as in a cell {self.kind}")
+            for one in inner:
+                found = self.rows(one.input[0], place)
+                if len(found.bias) != self.size:
+                    continue
+                if self.kind == "rnn":
+                    yield found, ACTIVATIONS[one.op_type], [0]
+                elif one.op_type == "Tanh":
+                    for chosen in permutations(gates):
+                        for stacked in self._gated(found, chosen):
+                            yield stacked, "tanh", list(order)
+
+    def _gated(self, found: _Rows, gates: tuple[_Rows, ...]) -> Iterator[_Rows]:
+        """Iterate over the rows of a cell with gates in some order."""
+        if self.kind == "lstm":
+            yield _stacked([gates[0], gates[1], found, gates[2]])
+            return
+        reset, update = gates
+        # W_h reads r·h: for the unit vector j, column j times r of unit j.
+        opening = sigmoid(reset.w_h.diagonal() + reset.bias)
+        candidate = found._replace(w_h=found.w_h / opening)
+        yield _stacked([reset, update, candidate])
+        yield _stacked([reset, update.negated(), candidate])
+
+    def layer(self, rows: _Rows, activation: str) -> RecurrentLayer:
+        """Make a layer of a candidate."""
+        weights = DirectionWeights(rows.w_x, rows.w_h, rows.bias, np.zeros(len(rows.bias)))
+        return RecurrentLayer("loop", self.kind, (weights,), linear_before_reset=False, activation=activation)
+
+    def is_proved(self, layer: RecurrentLayer, order: list[int]) -> bool:
+        """Whether a layer computes every state of the random sequence."""
+        first = [self.first[number].reshape(1, self.batch, self.size) for number in order]
+        state = State(first[0], first[1] if len(first) > 1 else None)
+        for x, wanted in zip(self.x, self.history, strict=True):
+            _, state = run_layer(layer, x[None], np.ones(self.batch, dtype=np.int64), state)
+            for found, number in zip((state.h, state.c), order, strict=False):
+                if found is None or not np.allclose(found[0], wanted[number], TOLERANCE, TOLERANCE):
+                    return False
+        return True
+
+    def cell(self) -> LoopCell:
+        """Return the cell that computes the same."""
+        for rows, activation, order in self.candidates():
+            if not self.is_proved(self.layer(rows, activation), order):
+                continue
+            place = self.places[order[0]]
+            same = [
+                number for number in range(len(self.sequences))
+                if all(out[number].size == one[order[0]].size
+                       and np.allclose(out[number].ravel(), one[order[0]].ravel(), TOLERANCE, TOLERANCE)
+                       for out, one in zip(self.outputs, self.history, strict=True))
+            ]  # fmt: skip
+            names = [*self.loop.node.output, *[""] * len(self.loop.outputs)]
+            states = tuple(self.loop.states[self.places[number]] for number in order)
+            sequence = names[len(self.loop.states) + same[0]] if same else ""
+            shape = self.outputs[0][same[0]].shape if same else ()
+            return LoopCell(self.kind, *rows, activation, states, names[place], sequence, shape)
+        raise NotPlain(f"its states are not those of a cell {self.kind} that reads x in order")

@@ -171,7 +171,7 @@ def recurrent_nodes(everything: list[Scope]) -> list[Found]:
 
 
 def plain_loops(everything: list[Scope]) -> list[Found]:
-    """List the nodes Loop and Scan whose body may be one plain cell."""
+    """List the nodes Loop and Scan whose body may be one cell."""
     return [
         Found(scope, sum(scope.places) + index, scope.path_of(node))
         for scope in everything
@@ -192,7 +192,7 @@ def find(path: Path, model: onnx.ModelProto, prefix: str | None, with_loops: boo
     prefix : str, optional
         Path of a node, or else the beginning of the paths of the nodes; every recurrent node when left out.
     with_loops : bool
-        Whether a Loop or Scan with the body of one plain cell counts where there is no recurrent node.
+        Whether a Loop or Scan with the body of one cell counts where there is no recurrent node.
 
     Raises
     ------

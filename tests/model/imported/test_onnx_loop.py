@@ -1,4 +1,4 @@
-"""Recurrences of one plain cell that an exporter wrote as Loop or Scan: equal to onnxruntime, or named."""
+"""Recurrences of one cell that an exporter wrote as Loop or Scan: equal to onnxruntime, or named."""
 
 import re
 
@@ -133,21 +133,88 @@ def test_a_chain_of_two(tmp_path, rng):
     assert load_network(path, "one").layers[0].input_size == 4
 
 
-RULE = r"must be one cell of W_x·x \+ W_h·h \+ b over all steps of x, or an operator RNN, in FILE: "
+# Gates in an order of their own, and joined in one product.
+LSTM = """{header}g (float[T, B, 4] x, float[B, 3] h0, float[B, 3] c0)
+    => (float[B, 3] h, float[B, 3] c, float[T, B, 3] y) {{
+  [scan] h, c, y = Scan <num_scan_inputs = 1,
+    body = b (float[B, 3] old, float[B, 3] cell, float[B, 4] now)
+        => (float[B, 3] new, float[B, 3] kept, float[B, 3] out) {{
+      p = MatMul(now, W4)
+      r = MatMul(old, R4)
+      s = Add(p, r)
+      a = Add(s, b4)
+      ao, ai, ag, af = Split <axis = 1> (a)
+      o = Sigmoid(ao)
+      i = Sigmoid(ai)
+      g = Tanh(ag)
+      f = Sigmoid(af)
+      left = Mul(f, cell)
+      added = Mul(g, i)
+      kept = Add(added, left)
+      t = Tanh(kept)
+      new = Mul(t, o)
+      out = Identity(new)
+  }}> (h0, c0, x)
+}}
+"""
+# As Keras computes a GRU with reset_after=False: z keeps the old h.
+GRU = """{header}g (float[T, B, 4] x, float[B, 3] h0) => (float[B, 3] h, float[T, B, 3] y) {{
+  one = Constant <value = float {{1.0}}> ()
+  [scan] h, y = Scan <num_scan_inputs = 1,
+    body = b (float[B, 3] old, float[B, 4] now) => (float[B, 3] new, float[B, 3] out) {{
+      both = Concat <axis = 1> (now, old)
+      a = Gemm(both, W2, b2)
+      gates = Sigmoid(a)
+      z, r = Split <axis = 1> (gates)
+      part = Mul(r, old)
+      next = Concat <axis = 1> (now, part)
+      n = Gemm(next, WR, bias)
+      candidate = Tanh(n)
+      rest = Sub(one, z)
+      first = Mul({keeps}, old)
+      second = Mul({takes}, candidate)
+      new = Add(first, second)
+      out = Identity(new)
+  }}> (h0, x)
+}}
+"""
+
+
+@pytest.mark.parametrize("text", [LSTM, GRU.replace("{keeps}", "z").replace("{takes}", "rest"),
+                                  GRU.replace("{keeps}", "rest").replace("{takes}", "z")],
+                         ids=["lstm", "gru", "gru_other_way"])  # fmt: skip
+def test_gates_of_a_scan(text, tmp_path, rng):
+    shapes = {"W4": (4, 12), "R4": (3, 12), "b4": (12,), "W2": (7, 6), "b2": (6,)}
+    path = saved(text.format(header=HEADER), tmp_path / "a.onnx", rng, **shapes)
+    network = load_network(path)
+    x = rng.normal(size=(7, 2, 4)).astype("f4")
+    feeds = {"x": x, **{name: np.zeros((2, 3), "f4") for name in ("h0", "c0") if name in text}}
+    results = run_by_onnxruntime(path, feeds)
+    found, (state,) = run(network, x)
+    np.testing.assert_allclose(found, results[-1], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(state.h[0], results[0], rtol=0, atol=2e-6)
+    (layer,) = network.layers
+    assert layer.cell == ("lstm" if text is LSTM else "gru")
+    assert layer.state_inputs == (("h0[0:1]", "c0[0:1]") if text is LSTM else ("h0[0:1]",))
+    assert layer.cell == "lstm" or not layer.linear_before_reset
+
+
+RULE = r"must be one cell of RNN, LSTM or GRU over all steps of x, or an operator of these names, in FILE: "
+OTHER = "its states are not those of a cell rnn that reads x in order"
 REFUSED = [
     # x from its end.
     (loop().replace("Gather <axis = 0> (x, t)", "Gather <axis = 0> (x, back)")
      .replace("row =", "far = Sub(steps, t)\n      minus = Constant <value = int64[1] {-1}> ()\n"
-              "      back = Add(far, minus)\n      row ="), r"\(node 'while'\) RULEh is not tanh of .*"),
+              "      back = Add(far, minus)\n      row ="), r"\(node 'while'\) RULEOTHER"),
     # A step less than x has.
     (loop().replace("Less(u, steps)", "Less(v1, steps)").replace("      d =", "      v1 = Add(u, one)\n      d ="),
      r"\(node 'while'\) RULEit ends after another number of steps than x has"),
     # The square of h.
     (loop(CELL.replace("MatMul(old, R)", "MatMul(old2, R)").replace("p =", "old2 = Mul(old, old)\n      p =", 1)),
-     r"\(node 'while'\) RULEh is not tanh of sums of .*"),
+     r"\(node 'while'\) RULEOTHER"),
     # A state that is half the new h.
     (loop(CELL.replace("new = {activation}(s)", "act = {activation}(s)\n      new = Add(act, act)")),
-     r"\(node 'while'\) RULE0 of its states are the result of Tanh, not one"),
+     r"\(node 'while'\) RULEOTHER"),
     (SCAN.format(header=HEADER).replace("num_scan_inputs = 1", "num_scan_inputs = 1, scan_input_directions = [1]"),
      r"\(node 'scan'\) RULEscan_input_directions of Scan \(node 'scan'\) is not 0"),
 ]  # fmt: skip
@@ -159,7 +226,9 @@ def test_other_recurrences_are_named(text, message, tmp_path, rng):
     with pytest.raises(UserError) as error:
         load_network(path)
     found = str(error.value)
-    assert re.fullmatch(f"(Loop|Scan) {message}".replace("RULE", RULE), found.replace(str(path), "FILE")), found
+    assert re.fullmatch(
+        f"(Loop|Scan) {message}".replace("RULE", RULE).replace("OTHER", OTHER), found.replace(str(path), "FILE")
+    ), found
     assert "\n" not in found and len(found) - len(str(path)) < 195
 
 

@@ -71,6 +71,14 @@ def test_wrong_input_is_one_line(tmp_path, capsys, options, message):
     assert not output.exists()
 
 
+def test_missing_weights_are_named_before_synthesis(tmp_path, library_file, capsys):
+    arguments = ["--config", "char128", "--set", "network.input_size=128", "--liberty", str(library_file), "--power"]
+    assert run([*arguments, "--output", str(tmp_path / "reports")]) == 2
+    error = capsys.readouterr().err
+    assert "--weights or --random-weights must be given for char128" in error and error.count("\n") == 1
+    assert not (tmp_path / "reports").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
