@@ -114,6 +114,7 @@ def shell_files(build: Build) -> list[tuple[str, object]]:
         (f"{p}_driver.c, .h, _registers.h", "C driver"),
         (f"{p}_driver.py", "Python driver"),
         (f"{p}_registers.md, .rdl", "the registers for people, and for SystemRDL tools"),
+        (f"{p}_litex.py", "module that puts the shell into a LiteX SoC"),
     ]
 
 

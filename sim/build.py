@@ -31,7 +31,7 @@ from chessrnn.model.progress import elapsed
 from chessrnn.model.shell.drivers import driver_files
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
-from chessrnn.sim import plain_testbench, project_files, scenarios
+from chessrnn.sim import litex_module, plain_testbench, project_files, scenarios
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.manifest import check_files, write_files
 from chessrnn.sim.project_files import TESTBENCH_FILE, VERILOG_FILE
@@ -111,7 +111,8 @@ def weights_digest(weights: NetworkWeights) -> str:
 
 def generator_sources() -> list[Path]:
     """Sources that decide what :func:`emit` writes: ``model`` without the trainer, ``hdl``, vectors and testbench."""
-    found = [Path(scenarios.__file__), Path(plain_testbench.__file__), Path(project_files.__file__), Path(__file__)]
+    own = (scenarios, plain_testbench, project_files, litex_module)
+    found = [*(Path(str(module.__file__)) for module in own), Path(__file__)]
     for package in (chessrnn.model, chessrnn.hdl):
         root = Path(package.__path__[0])
         trainer = root / "training"

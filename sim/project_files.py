@@ -1,4 +1,4 @@
-"""Files for other tools: a FuseSoC core, a Vivado script, a file list, constraints, waivers for Verilator."""
+"""Files for other tools: FuseSoC, Vivado, LiteX, a file list, constraints, waivers for Verilator."""
 
 import json
 from importlib.resources import files
@@ -7,6 +7,7 @@ from chessrnn.hdl.shell.axi_shell import shell_ports
 from chessrnn.hdl.verilog import ports, top_module
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import FINGERPRINT_LABEL
+from chessrnn.sim.litex_module import litex_module
 
 VERILOG_FILE = "accelerator.v"
 TESTBENCH_FILE = "testbench.v"
@@ -168,7 +169,7 @@ def project_files(config: Config, prefix: str, shell: str | None, memories: list
         )
 
     copied = "\n".join(f"      - {json.dumps(name)}: {{copyto: {json.dumps(name)}}}" for name in [*memories, *vectors])
-    return {
+    texts = {
         f"{stem}.core": CORE.format(**fields, memories=copied),
         f"{stem}.f": FILE_LIST.format(**fields),
         f"{stem}.sdc": SDC.format(**fields, inputs=names("input"), outputs=names("output")),
@@ -178,3 +179,7 @@ def project_files(config: Config, prefix: str, shell: str | None, memories: list
             **fields, memories="\n".join(f"  {name}" for name in memories), interfaces="\n".join(interfaces)
         ),
     }
+    if shell:
+        name, text = litex_module(config, prefix, top, VERILOG_FILE, fields["label"])
+        texts[name] = text
+    return texts
