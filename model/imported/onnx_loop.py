@@ -35,6 +35,9 @@ ELEMENTWISE = ("Add", "Sub", "Mul", "Sum", "Less", "LessOrEqual", "Greater", "Gr
 PRODUCTS = ("MatMul", "Gemm")
 MOVES = ("Squeeze", "Unsqueeze", "Reshape", "Transpose", "Concat", "Slice", "Split", "Gather", "Constant", "Shape")
 MAX_BODY = 64
+# Bounds of a step: elements of all results, and multiplications of one product.
+MAX_STEP_ELEMENTS = 1 << 26
+MAX_MULTIPLICATIONS = 1 << 30
 MAX_STEPS = 1024
 TOLERANCE = 1e-10
 
@@ -110,9 +113,12 @@ def _is_bounded(node: onnx.NodeProto, arrays: list[np.ndarray]) -> bool:
     if node.op_type == "MatMul" and all(array.ndim for array in arrays):
         a, b = arrays
         columns = b.shape[-1] if b.ndim > 1 else 1
-        return prod(a.shape[:-1]) * prod(b.shape[:-2]) * columns <= MAX_OUTPUT_ELEMENTS
+        results = prod(a.shape[:-1]) * prod(b.shape[:-2]) * columns
+        return results <= MAX_OUTPUT_ELEMENTS and results * a.shape[-1] <= MAX_MULTIPLICATIONS
     if node.op_type == "Gemm":
-        return prod(max(array.shape, default=1) for array in arrays[:2]) <= MAX_OUTPUT_ELEMENTS
+        # The three sizes of the product are among those of both matrices.
+        sizes = sorted(size for array in arrays[:2] for size in array.shape)
+        return prod(sizes[-2:]) <= MAX_OUTPUT_ELEMENTS and prod(sizes[1:]) <= MAX_MULTIPLICATIONS
     if node.op_type in ELEMENTWISE:
         return prod(np.broadcast_shapes(*(array.shape for array in arrays))) <= MAX_OUTPUT_ELEMENTS
     if node.op_type == "Gather":
@@ -170,14 +176,15 @@ class _Recurrence:
         """Return the first states; a Loop may hand x on from step to step."""
         return [x if name == self.x else self.values[name] for name in self.states]
 
-    def step(self, number: int, states: list[np.ndarray], x: np.ndarray, until: str | None = None) -> dict[str, Any]:
-        """Run the body once: all its tensors by name, as far as the one called ``until``."""
+    def step(self, number: int, states: list[np.ndarray], x: np.ndarray) -> dict[str, Any]:
+        """Run the body once; return all its tensors by name."""
         found = {**self.values, self.x: x, **self.constants}
         if self.is_loop:
             found |= {self.inputs[0]: np.array(number), self.inputs[1]: np.array(True)}
             found |= dict(zip(self.inputs[2:], states, strict=True))
         else:
             found |= dict(zip(self.inputs, [*states, x[number]], strict=True))
+        left = MAX_STEP_ELEMENTS
         for one, evaluator in self.nodes:
             feeds = {name: found[name] for name in one.input if name}
             if not _is_bounded(one, [found[name] for name in one.input if name]):
@@ -188,8 +195,9 @@ class _Recurrence:
             else:
                 results = [self._float(np.asarray(result)) for result in evaluator.run(None, feeds, attributes={})]
             found |= dict(zip(one.output, results, strict=False))
-            if until is not None and until in one.output:
-                break
+            left -= sum(result.size for result in results)
+            if left < 0:
+                raise NotPlain("the results of its operators are too large together")
         return found
 
     def next_states(self, found: dict[str, Any]) -> list[np.ndarray]:
@@ -314,48 +322,47 @@ class _Search:
             if self.loop.is_loop and self.loop.goes_on(number + 1, found) != (number + 1 < self.steps):
                 raise NotPlain("it ends after another number of steps than x has")
 
-    def sums(self, name: str, x: np.ndarray, h: np.ndarray, place: int) -> np.ndarray:
-        """Compute a tensor (B, N) for x (B, X) and h (B, H), all other states being zero."""
+    def sums(self, names: list[str], x: np.ndarray, h: np.ndarray, place: int) -> list[np.ndarray]:
+        """Compute tensors (B, N) for x (B, X) and h (B, H), all other states being zero."""
         everything = self.zero.copy()
         everything[0] = x
         given = self.loop.start(everything)
         for other, shape in zip(self.places, self.shapes, strict=True):
             given[other] = h.reshape(shape) if other == place else np.zeros(shape)
-        return self.loop.step(0, given, everything, name)[name].reshape(self.batch, -1)
+        found = self.loop.step(0, given, everything)
+        return [found[name].reshape(self.batch, -1) for name in names]
 
-    def rows(self, name: str, place: int) -> _Rows:
-        """Find the matrices of a tensor from its values for unit vectors."""
+    def rows(self, names: list[str], place: int) -> list[_Rows]:
+        """Find the matrices of some tensors from their values for unit vectors."""
         no_x, no_h = np.zeros((self.batch, self.width)), np.zeros((self.batch, self.size))
-        bias = self.sums(name, no_x, no_h, place)[0]
-        w_x, w_h = np.zeros((len(bias), self.width)), np.zeros((len(bias), self.size))
+        biases = [values[0] for values in self.sums(names, no_x, no_h, place)]
+        result = [_Rows(np.zeros((len(b), self.width)), np.zeros((len(b), self.size)), b) for b in biases]
         for first, count, group in _units(self.width, self.batch):
-            w_x[:, first : first + count] = (self.sums(name, group, no_h, place) - bias)[:count].T
+            for rows, values in zip(result, self.sums(names, group, no_h, place), strict=True):
+                rows.w_x[:, first : first + count] = (values - rows.bias)[:count].T
         for first, count, group in _units(self.size, self.batch):
-            w_h[:, first : first + count] = (self.sums(name, no_x, group, place) - bias)[:count].T
-        return _Rows(w_x, w_h, bias)
+            for rows, values in zip(result, self.sums(names, no_x, group, place), strict=True):
+                rows.w_h[:, first : first + count] = (values - rows.bias)[:count].T
+        return result
 
     def candidates(self) -> Iterator[tuple[_Rows, str, list[int]]]:
         """Iterate over what the cell may be: its rows, the activation of an RNN, and the places of h and c."""
-        nodes = self.loop.body.node
-        inner = [one for one in nodes if one.op_type in ACTIVATIONS]
+        gates = [one for one in self.loop.body.node if one.op_type == SIGMOID]
+        inner = [one for one in self.loop.body.node if one.op_type in ACTIVATIONS]
         for order in permutations(range(len(self.places))):
-            place = self.places[order[0]]
-            gates: list[_Rows] = []
-            for one in nodes:
-                if one.op_type == SIGMOID:
-                    found = self.rows(one.input[0], place)
-                    gates += [found.part(number, self.size) for number in range(len(found.bias) // self.size)]
-            if len(gates) != NUM_GATES[self.kind]:
-                raise NotPlain(f"it has {len(gates)} gates, not {NUM_GATES[self.kind]} as in a cell {self.kind}")
-            for one in inner:
-                found = self.rows(one.input[0], place)
-                if len(found.bias) != self.size:
+            found = self.rows([one.input[0] for one in (*gates, *inner)], self.places[order[0]])
+            parts = [rows.part(number, self.size) for rows in found[: len(gates)]
+                     for number in range(len(rows.bias) // self.size)]  # fmt: skip
+            if len(parts) != NUM_GATES[self.kind]:
+                raise NotPlain(f"it has {len(parts)} gates, not {NUM_GATES[self.kind]} as in a cell {self.kind}")
+            for one, rows in zip(inner, found[len(gates) :], strict=True):
+                if len(rows.bias) != self.size:
                     continue
                 if self.kind == "rnn":
-                    yield found, ACTIVATIONS[one.op_type], [0]
+                    yield rows, ACTIVATIONS[one.op_type], [0]
                 elif one.op_type == "Tanh":
-                    for chosen in permutations(gates):
-                        for stacked in self._gated(found, chosen):
+                    for chosen in permutations(parts):
+                        for stacked in self._gated(rows, chosen):
                             yield stacked, "tanh", list(order)
 
     def _gated(self, found: _Rows, gates: tuple[_Rows, ...]) -> Iterator[_Rows]:
