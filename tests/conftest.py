@@ -1,8 +1,11 @@
 """Fixtures of every test, what a test needs from the system, and lines of progress."""
 
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -50,6 +53,37 @@ def clipped(monkeypatch):
     for module in (cell_update, layer):
         monkeypatch.setattr(module, "requantize", counting)
     return found
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Address of a scheduler, and the two worker processes of its cluster."""
+    distributed = pytest.importorskip("distributed")
+    # Workers find modules of tests by their names.
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[__name__.count(".")]), "OMP_NUM_THREADS": "1"}
+    file, processes = tmp_path / "scheduler.json", []
+    common = ["--no-dashboard", "--scheduler-file", str(file)]
+
+    def start(kind, *options):
+        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, *common]
+        with (tmp_path / f"{kind}.log").open("a") as log:
+            processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=tmp_path))
+
+    try:
+        start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        deadline = time.monotonic() + 60
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for _ in range(2):
+            start("worker", "--nthreads", "1", "--no-nanny")
+        address = json.loads(file.read_text())["address"]
+        with distributed.Client(address, set_as_default=False) as client:
+            client.wait_for_workers(2, timeout=60)
+        yield address, processes[1:]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
 
 
 def pytest_configure(config):

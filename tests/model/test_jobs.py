@@ -1,12 +1,8 @@
 """Jobs by processes and by a cluster: order of results, exceptions, Ctrl-C, and workers that die."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -116,37 +112,6 @@ def test_ctrl_c_reaches_the_jobs_that_run(tmp_path):
 
 
 # -- a cluster -------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    """Address of a scheduler, and the two worker processes of its cluster."""
-    distributed = pytest.importorskip("distributed")
-    # Workers find this module by its name.
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[__name__.count(".")])}
-    file, processes = tmp_path / "scheduler.json", []
-    common = ["--no-dashboard", "--scheduler-file", str(file)]
-
-    def start(kind, *options):
-        command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options, *common]
-        with (tmp_path / f"{kind}.log").open("a") as log:
-            processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=tmp_path))
-
-    try:
-        start("scheduler", "--host", "127.0.0.1", "--port", "0")
-        deadline = time.monotonic() + 60
-        while not file.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        for _ in range(2):
-            start("worker", "--nthreads", "1", "--no-nanny")
-        address = json.loads(file.read_text())["address"]
-        with distributed.Client(address, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
-        yield address, processes[1:]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 def noted(value, folder):
