@@ -283,6 +283,8 @@ def _synthesis(values: dict, path: Path, commands: Commands, fingerprint: str) -
     rows.append(("memories", f"{int(values['memory']['bits']):,} bits"))
     if values["comparison"]:
         rows.append(("area as in 90 nm", f"{float(values['comparison']['area_mm2']):.2f} mm², memories included"))
+    if values.get("power"):
+        rows.append(("energy", f"{float(values['power']['nj_per_step']):.2f} nJ per step"))
     paths = []
     if timing:
         rows.append(("clock", f"{float(timing['max_clock_mhz']):.0f} MHz"))

@@ -237,6 +237,45 @@ def test_accuracy_is_that_of_the_weights(metrics, shown, missing, folder):
     assert "<img" not in page.source
 
 
+def test_area_and_paths_of_a_synthesis(folder):
+    synthesis = folder_of(folder.parent, CONFIG, None)
+    synthesis.mkdir(parents=True)
+    module = {"module": "top", "children": {"row": 2}, "own_sequential_gates": 1e5, "own_combinational_gates": 1e5}
+    values = {
+        "configuration": CONFIG.fingerprint,
+        "library": {"name": "cells"},
+        "logic": {"gates": 12345.6, "flip_flops": 789, "area_mm2": 0.0125},
+        "memory": {"bits": 4321, "rows": [
+            {"count": 8, "name": "weights_r0_c0 and others", "words": 18, "width": 32, "area_90nm_mm2": 0.25},
+        ]},
+        "comparison": {"area_mm2": 1.5},
+        "power": {"nj_per_step": 0.456},
+        "timing": {"max_clock_mhz": 612.4, "paths": [
+            {"fo4": 39.5, "ps": 1632.0, "from": ["row", "sum"], "to": ["drain", HOSTILE]},
+        ]},
+        "timing_note": "",
+        "top": "top",
+        "modules": [module, module | {"module": "row", "children": {}}],
+    }  # fmt: skip
+    (synthesis / "report.json").write_text(json.dumps(values))
+    page = page_of(folder)
+    figures = ["12,346 NAND2", "789 flip-flops", "0.0125 mm²", "4,321 bits", "1.50 mm²", "612 MHz", "0.46 nJ per step"]
+    for text in (*figures, "39.5 1632 row.sum", "2 x row", "8 x weights_r0_c0 (18 x 32)", "chessrnn synth --config"):
+        assert text in page.text, text
+    assert "<img" not in page.source
+
+
+def test_every_section_names_its_command(folder):
+    recorded(folder)
+    source = page_of(folder).source
+    sections = re.findall(r"<section id=\"(\w[\w-]*)\".*?</section>", source, re.DOTALL)
+    names = ["network", "chessboard", "schedule", "memories", "ports", "accuracy", "area", "fpga-builds"]
+    assert sections == names
+    for text in re.findall(r"<section .*?</section>", source, re.DOTALL):
+        made = re.search(r"made by <code>chessrnn .*?</code>, fingerprint <code>\w{16}</code>", text)
+        assert made or re.search(r'<p class="missing">.*?<code>chessrnn ', text, re.DOTALL)
+
+
 def test_utilisation_of_a_board(folder):
     board = folder.parent / "tiny-icebreaker"
     board.mkdir()
