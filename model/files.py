@@ -223,8 +223,8 @@ def temporary_folder(parent: Path) -> Path:
 
 
 @cache
-def provide_cache_folder() -> None:
-    """Set ``XDG_CACHE_HOME`` to a temporary folder if the user's own cache cannot be written.
+def provide_cache_folder() -> Path:
+    """Return the user's cache, and set ``XDG_CACHE_HOME`` to a temporary folder if it cannot be written.
 
     Yosys and nextpnr come as WebAssembly, whose runtime refuses to start without a cache.
 
@@ -237,10 +237,11 @@ def provide_cache_folder() -> None:
     with contextlib.suppress(OSError):
         given.mkdir(parents=True, exist_ok=True)
         if given.is_absolute() and os.access(given, os.W_OK | os.X_OK):
-            return
+            return given
     folder = temporary_folder(Path(tempfile.gettempdir()))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ["XDG_CACHE_HOME"] = str(folder)
+    return folder
 
 
 def remove_leftovers(parent: Path) -> None:

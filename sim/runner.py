@@ -28,6 +28,7 @@ from chessrnn.sim.recorded_run import RecordedRun, write_record
 from chessrnn.sim.scenarios import Scenario
 from chessrnn.sim.stalls import NONE, StallPattern
 from chessrnn.sim.tool_versions import check_version
+from chessrnn.sim.verilator_runtime import keep_objects, kept_objects, runtime_folder
 
 SIMULATORS = ("verilator", "icarus")
 BENCH = "chessrnn.sim.tb_accelerator"
@@ -48,6 +49,7 @@ MAKE_VARIABLES = {
     "OPT_FAST": "-O1",
     "OPT_GLOBAL": "-O1",
 }
+RUNTIME_OPTIONS = [COMPILE_OPTIONS["verilator"], MAKE_VARIABLES]
 # Only the ports are accessible to the bench.  cocotb would make every signal accessible, which keeps Verilator from
 # simplifying anything.
 PORTS_FILE = """\
@@ -424,13 +426,16 @@ def _runner(simulator: str):
     from cocotb_tools import config, runner
 
     class PortsOnlyVerilator(runner.Verilator):
-        """Verilator that makes only the ports accessible."""
+        """Verilator that makes only the ports accessible, and takes its runtime from the cache."""
 
         def _build_command(self):
             translate, compile_ = super()._build_command()
             translate.remove("--public-flat-rw")
+            # make compiles no object that is newer than the makefile, which is written between the two commands.
+            objects = [plain_path(path) for path in kept_objects(runtime_folder(RUNTIME_OPTIONS))]
+            copy = [["cp", *map(str, objects), "."]] if objects else []
             folders = {str(folder): str(plain_path(folder)) for folder in (config.libs_dir, config.share_dir)}
-            return [[_replaced(word, folders) for word in command] for command in (translate, compile_)]
+            return [[_replaced(word, folders) for word in command] for command in (translate, *copy, compile_)]
 
         def _set_env_test(self):
             super()._set_env_test()
@@ -484,6 +489,8 @@ def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
             )
         except (Exception, SystemExit) as error:
             raise SimulationError(f"{simulator} must compile {source.name}", log_file, error) from None
+    if simulator == "verilator" and not kept_objects(runtime := runtime_folder(RUNTIME_OPTIONS)):
+        keep_objects(place, runtime)
     if place != compiled:
         shutil.copy2(place / top, compiled / top)
     products = {name: file_digest(compiled / name) for name in ("sim.vvp", top) if (compiled / name).is_file()}

@@ -49,6 +49,14 @@ def interrupted(folder, value, command):
         raise
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt here, also where a shell that runs the tests in its background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("workers", [Workers(), LOCAL, Workers(8)])
 def test_results_have_the_order_of_the_jobs(workers):
     ended = []
@@ -101,7 +109,7 @@ def test_a_job_that_kills_its_processes_is_named():
         run_jobs(die, [(value,) for value in range(4)], LOCAL)
 
 
-def test_ctrl_c_reaches_the_jobs_that_run(tmp_path):
+def test_ctrl_c_reaches_the_jobs_that_run(tmp_path, interruptible):
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_jobs(interrupted, [(tmp_path, value, os.getpid()) for value in range(4)], LOCAL)

@@ -80,7 +80,8 @@ def test_icarus_works_in_a_folder_with_a_blank(tmp_path, rng):
 @pytest.mark.slow
 @pytest.mark.needs("verilator")
 def test_verilator_works_in_a_folder_with_a_blank(tmp_path, rng):
-    weights = random_weights(preset("tiny").replace({"architecture.arithmetic": "multiplier"}), rng)
+    sizes = {"network.input_size": 2, "network.hidden_size": 2, "compression.block_size": 2}
+    weights = random_weights(preset("tiny").replace({**sizes, "architecture.arithmetic": "multiplier"}), rng)
     emit(weights, tmp_path / "a b" / "c d", "a test")
     scenario = Scenario(weights, random_sequences(weights.config, rng, (1,)))
     for _ in range(2):  # compiled, and compiled before

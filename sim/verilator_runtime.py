@@ -1,0 +1,68 @@
+"""Compiled objects of Verilator's own runtime, which are the same in every design and take as long as a small design.
+
+They are kept in the user's cache, in one folder for each version of Verilator and of the compiler and each set of
+options, with their digests.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.files import provide_cache_folder, replaced_directory
+from chessrnn.model.text_file import read_json
+from chessrnn.sim.manifest import file_digest
+
+OBJECTS = ("verilated.o", "verilated_dpi.o", "verilated_threads.o", "verilated_vpi.o")
+DIGESTS = "objects.json"
+
+
+def runtime_folder(options: object, parent: Path | None = None) -> Path:
+    """Folder of the objects that this machine's Verilator and compiler make with some options; it need not exist.
+
+    Parameters
+    ----------
+    options : object
+        Everything that the caller passes to Verilator and ``make``, as JSON can hold it.
+    parent : Path, optional
+        Folder for the folders of all versions; by default one in the user's cache.
+    """
+    variables = {name: os.environ.get(name, "") for name in ("CXX", "CXXFLAGS", "CPPFLAGS", "CPATH")}
+    made_by = [importlib.metadata.version("verilator"), _compiler(), platform.machine(), variables, options]
+    name = sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
+    return (parent or provide_cache_folder() / "chessrnn" / "verilator") / name
+
+
+def kept_objects(folder: Path) -> list[Path]:
+    """Paths of the kept objects, or none where one is missing or is not as it was kept."""
+    try:
+        digests = read_json(folder / DIGESTS)
+        if all(digests[name] == file_digest(folder / name) for name in OBJECTS):
+            return [folder / name for name in OBJECTS]
+    except (InvalidFileError, KeyError, TypeError):
+        pass
+    return []
+
+
+def keep_objects(compiled: Path, folder: Path) -> None:
+    """Keep the objects of a folder in which a design was compiled; a cache that cannot be written stays as it is."""
+    try:
+        with replaced_directory(folder, DIGESTS) as new:
+            for name in OBJECTS:
+                shutil.copy2(compiled / name, new / name)
+            digests = {name: file_digest(new / name) for name in OBJECTS}
+            (new / DIGESTS).write_text(json.dumps(digests) + "\n", encoding="ascii")
+    except (InvalidFileError, OSError):
+        return
+
+
+@cache
+def _compiler() -> str:
+    done = subprocess.run(["c++", "--version"], capture_output=True, text=True, check=False)
+    return done.stdout
