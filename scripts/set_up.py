@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_USER_ERROR = 2
+# Most modules of large packages are never imported: Python compiles the others when they are.
+PIP_INSTALL = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile")
 # Seconds between lines that show that a step is still running, in a log file and on a terminal.
 LOG_INTERVAL, TERMINAL_INTERVAL = 15.0, 1.0
 
@@ -181,17 +183,16 @@ def set_up_programs(tools, may_install, optional):
 
 def set_up_packages(extras):
     """Install the project, editable, with the packages of extras in the versions of ``requirements.lock``."""
-    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--constraint", "requirements.lock"]
     os.chdir(str(ROOT))
     label = f"installing Python packages: {', '.join(extras) or 'base'}"
-    return 0 if run_with_clock(label, [*pip, "--editable", f".[{','.join(extras)}]" if extras else "."]) else 1
+    project = f".[{','.join(extras)}]" if extras else "."
+    return 0 if run_with_clock(label, [*PIP_INSTALL, "--constraint", "requirements.lock", "--editable", project]) else 1
 
 
 def set_up_alone(purpose):
     """Install the packages of a purpose without what they require."""
-    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-deps"]
     results = [
-        run_with_clock(f"installing {requirement}", [*pip, requirement]) or is_optional
+        run_with_clock(f"installing {requirement}", [*PIP_INSTALL, "--no-deps", requirement]) or is_optional
         for requirement, is_optional in ALONE[purpose]
     ]
     return 0 if all(results) else 1

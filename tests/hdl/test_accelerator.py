@@ -75,7 +75,7 @@ def architecture(**fields):
 
 
 # Amaranth's simulator is slow with many processing elements.
-SLOW_ARCHITECTURES = {3, 4, 6}
+SLOW_ARCHITECTURES = {1, 2, 3, 4, 6}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,12 @@ def test_every_cell(cell, engine, arithmetic, rows, cols, rng):
         pytest.param(4, "rnn", {"engine": "fast", "tile_rows": 3, "tile_cols": 5}, marks=pytest.mark.slow),
         pytest.param(2, "lstm", {"engine": "direct", "tile_rows": 12, "tile_cols": 3}, marks=pytest.mark.slow),
         (2, "gru_reset_first", {"engine": "fast", "tile_rows": 2, "tile_cols": 2}),
-        (3, "gru_reset_first", {"engine": "direct", "tile_rows": 3, "tile_cols": 1, "cell_lanes": 2, "lookahead": 1}),
+        pytest.param(
+            3,
+            "gru_reset_first",
+            {"engine": "direct", "tile_rows": 3, "tile_cols": 1, "cell_lanes": 2, "lookahead": 1},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_layers(layers, cell, settings, rng):
@@ -255,7 +260,9 @@ def test_a_gate_that_waits_waits_long_enough(settings, rng):
         pytest.param(
             2, 2, {"engine": "direct", "tile_rows": 3, "tile_cols": 3, "lookahead": 1}, marks=pytest.mark.slow
         ),
-        (2, 2, {"engine": "fast", "tile_rows": 5, "tile_cols": 1, "projection_size": 6}),
+        pytest.param(
+            2, 2, {"engine": "fast", "tile_rows": 5, "tile_cols": 1, "projection_size": 6}, marks=pytest.mark.slow
+        ),
         pytest.param(
             3,
             2,

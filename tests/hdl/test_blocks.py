@@ -125,7 +125,9 @@ def test_every_rounding_of_a_cell_lane_that_drops_one_bit(cell, arithmetic, rng)
     check_lane(config, rng)
 
 
-@pytest.mark.parametrize(("arithmetic", "scale_bits"), [("carry_save", 4), ("multiplier", 8)])
+@pytest.mark.parametrize(
+    ("arithmetic", "scale_bits"), [pytest.param("carry_save", 4, marks=pytest.mark.slow), ("multiplier", 8)]
+)
 @pytest.mark.parametrize("cell", LANES)
 def test_cell_lane_with_row_scales(cell, arithmetic, scale_bits, rng):
     settings = {"network.cell": cell, "quantization.weight_scale": "row", "quantization.scale_bits": scale_bits}

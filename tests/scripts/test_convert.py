@@ -237,10 +237,12 @@ def test_a_gru_from_its_file_through_the_verilog(cell, tmp_path, capsys, monkeyp
 @pytest.mark.parametrize(
     "make",
     [
-        pytest.param(lambda: torch.nn.GRU(6, 8, num_layers=2), marks=pytest.mark.slow),
+        lambda: torch.nn.GRU(6, 8, num_layers=2),
         pytest.param(lambda: torch.nn.LSTM(6, 8, num_layers=2, proj_size=5), marks=pytest.mark.slow),
         pytest.param(lambda: torch.nn.LSTM(6, 5, num_layers=2, bidirectional=True), marks=pytest.mark.slow),
-        lambda: torch.nn.LSTM(6, 7, num_layers=2, bidirectional=True, proj_size=5),
+        pytest.param(
+            lambda: torch.nn.LSTM(6, 7, num_layers=2, bidirectional=True, proj_size=5), marks=pytest.mark.slow
+        ),
     ],
     ids=["gru", "projected_lstm", "bidirectional_lstm", "projected_bidirectional_lstm"],
 )

@@ -318,7 +318,7 @@ DESIGNS = {
 }
 # Designs that are not left to the slow tests: one of each kind.
 QUICK = {
-    "icarus-tiny", "icarus-k2-fast", "icarus-k16-fast", "icarus-one-element", "icarus-peephole", "icarus-gru",
+    "icarus-tiny", "icarus-k2-fast", "icarus-one-element", "icarus-peephole", "icarus-gru",
     "icarus-rnn-relu", "icarus-reset-first-stack", "icarus-contexts-state-ports", "icarus-output-layer",
     "icarus-both-directions", "icarus-4-bit",
 }  # fmt: skip

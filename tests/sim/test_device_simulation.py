@@ -17,6 +17,8 @@ from chessrnn.sim.device_simulation import DEVICE_FILE, emit_device, simulated_d
 from chessrnn.sim.fpga_build import NETLIST_FILE, emit_netlist
 
 STEPS, FRAMES = 3, 20
+# Icarus takes half a minute for a step of the netlist, and the second is the first that reads h of another.
+NETLIST_STEPS = 2
 
 
 @pytest.fixture(scope="module")
@@ -26,20 +28,20 @@ def weights():
     return random_weights(config, np.random.default_rng(0))
 
 
-def converse(directory, source, weights, rng, frames):
+def converse(directory, source, weights, rng, frames, steps=STEPS):
     """Steps, then damaged frames, all checked; Icarus starts at once where Verilator would compile for a minute."""
     checker = host.Checker(weights)
     with simulated_device(directory, "icarus", source) as terminal, host.open_line(terminal.path, 115200) as line:
         client = DeviceClient(line, weights.config, terminal.timeouts)
         client.expect(weights_digest(weights))
         client.reset()
-        for x in random_inputs(weights.config, rng, STEPS):
+        for x in random_inputs(weights.config, rng, steps):
             checker.step(x, client.step(x))
         if frames:
             host.fuzz(client, weights.config, Namespace(seed=int(rng.integers(2**31)), fuzz=frames), checker)
         counters = client.counters()
     assert checker.wrong == 0
-    assert checker.steps == counters.steps == STEPS + frames
+    assert checker.steps == counters.steps == steps + frames
     return counters
 
 
@@ -70,4 +72,4 @@ def test_netlist_of_ecp5_cells_is_the_same_device(weights, tmp_path, rng):
     # The models have taken the place of every cell.
     modules = re.findall(r"^module (\w+)", (directory / NETLIST_FILE).read_text(encoding="utf-8"), re.MULTILINE)
     assert modules == [FPGA_MODULE, "netlist"]
-    converse(directory, NETLIST_FILE, weights, rng, 0)
+    converse(directory, NETLIST_FILE, weights, rng, 0, NETLIST_STEPS)

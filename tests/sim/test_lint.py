@@ -44,7 +44,7 @@ DESIGNS = {
 # Designs that are checked with their bus shell.
 SHELL = {"multipliers": "axi", "states of contexts": "axi", "peephole": "axi"}
 # Slow: designs whose modules are about those of another.
-SLOW = {"default", "multipliers", "states of stages", "states of contexts", "peephole", "rnn", "shift"}
+SLOW = DESIGNS.keys() - {"rnn"}
 
 
 @pytest.mark.needs("verilator")

@@ -154,7 +154,7 @@ def test_projections(cell, layers, projection, settings, rng):
         # that delays issues; several groups of rows and columns.
         (1, (4, 4), {"cell_lanes": 4}),
         (1, (2, 3), {"engine": "fast", "tile_cols": 2}),
-        (2, (30, 5), {"tile_cols": 3, "tile_rows": 2}),
+        pytest.param(2, (30, 5), {"tile_cols": 3, "tile_rows": 2}, marks=pytest.mark.slow),
         pytest.param(
             2, (6, 9), {"engine": "fast", "tile_rows": 3, "tile_cols": 3, "cell_lanes": 1}, marks=pytest.mark.slow
         ),
@@ -171,7 +171,7 @@ def test_reset_gate_first(layers, sizes, settings, rng):
     check(design(**{"network.cell": "gru_reset_first", **network}, **settings), rng)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("layers", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_sequence_too_long_is_cut(layers, steps, rng):
     settings = {"network.num_layers": layers, "network.hidden_size": 5, "engine": "fast", "sequence_steps": steps}

@@ -159,7 +159,7 @@ def retraining_of(x, folder, updates=60):
      pytest.param("lstm", 2, 2, 4, 8, marks=pytest.mark.slow),
      pytest.param("lstm_projected", 2, 2, 4, 4, marks=pytest.mark.slow),
      pytest.param("gru_reset_first", 2, 2, 4, 8, marks=pytest.mark.slow),
-     ("lstm_peephole", 1, 1, 2, 4), ("rnn", 1, 1, 1, 2), ("rnn_relu", 2, 1, 4, 6)],
+     pytest.param("lstm_peephole", 1, 1, 2, 4, marks=pytest.mark.slow), ("rnn", 1, 1, 1, 2), ("rnn_relu", 2, 1, 4, 6)],
 )  # fmt: skip
 def test_retraining_loses_less(name, layers, directions, block_size, bits, rng, tmp_path):
     """Retraining lowers the error of every cell, measured in integers on held-out inputs."""

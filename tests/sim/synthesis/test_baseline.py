@@ -4,10 +4,12 @@ import pytest
 
 from chessrnn.sim.synthesis.baseline import DESIGNS, baseline_file, measure, name, read_baseline, regressions
 
+QUICK = ("direct", "multiplier")
+
 
 @pytest.mark.parametrize(
     ("engine", "arithmetic"),
-    [pytest.param(*design, marks=[pytest.mark.slow] if design[1] == "carry_save" else []) for design in DESIGNS],
+    [pytest.param(*design, marks=[] if design == QUICK else [pytest.mark.slow]) for design in DESIGNS],
 )
 def test_no_regression(engine, arithmetic):
     path = baseline_file()
