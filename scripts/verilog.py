@@ -78,6 +78,8 @@ def files_of(build: Build) -> list[tuple[str, object]]:
         ("ports.json", "every port: direction, width, meaning"),
         ("report.json", "cycles, memories, multipliers, compression"),
         ("config.json", "the configuration and the digests that tie the files together"),
+        (MANIFEST_FILE, "SHA-256 of every file, checked before it is used"),
+        ("report.html", "a page that shows the design"),
     ]
 
 

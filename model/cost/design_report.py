@@ -120,6 +120,7 @@ def table(report: dict) -> list[tuple[str, str]]:
         ("configuration", f"{report['name']} {report['configuration']}"),
         ("cycles per step", f"{cycles['initiation_interval']} predicted = {tiles} + {cycles['overhead']} overhead"),
         ("first-step latency", f"{cycles['first_step_latency']} cycles"),
+        ("latency", _latency_text(cycles["latency"])),
         *_sequence_rows(cycles),
         *(
             [("output layer", f"{cycles['output_latency']} cycles from a step's last beat of h to its result")]
@@ -153,6 +154,12 @@ def table(report: dict) -> list[tuple[str, str]]:
         ),
     ]
     return rows
+
+
+def _latency_text(latency: dict[str, int]) -> str:
+    """The four latencies of beats in one line."""
+    first, last = (f"{latency[f'{x}_x_to_first_h']} and {latency[f'{x}_x_to_last_h']}" for x in ("first", "last"))
+    return f"{first} cycles from the first beat of x to the first and last of h, {last} from the last beat of x"
 
 
 def _sequence_rows(cycles: dict) -> list[tuple[str, str]]:

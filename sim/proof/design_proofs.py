@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In
 from chessrnn.hdl.framing import X_ERROR_BITS
 from chessrnn.hdl.verilog import generate, top_members, top_module
 from chessrnn.model.config import Config
+from chessrnn.model.cost.design_report import beat_latency
 from chessrnn.model.errors import require
 from chessrnn.model.memory_image import initialised_memories, mem_text, memory_words
 from chessrnn.model.presets import preset
@@ -136,19 +137,21 @@ class StreamChecker(Checker):
         Claim("h_after_its_step", "no beat of h is offered before the last beat of its step of x was taken", BOUNDED),
         Claim("h_last_in_place", "h_last is 1 on the last beat of a step whose beats of x ended with x_last, and on no "
               "other, also after a framing error", BOUNDED),
+        Claim("h_comes", "while h is taken and a step of x is complete, h_valid is 0 for at most {latency} cycles in a row: "
+              "no step is lost", BOUNDED),
         Claim("x_ready_returns", "while h is taken, x_ready is 0 for at most {bound} cycles in a row, also after a "
               "framing error", BOUNDED),
     )  # fmt: skip
 
     def __init__(self, config: Config):
-        self.config, self.bound = config, recovery_cycles(config)
+        self.config, self.bound, self.latency = config, recovery_cycles(config), answer_cycles(config)
         super().__init__(free_inputs(config), self.claims_of(config), restarts=False)
 
     @classmethod
     def claims_of(cls, config: Config) -> tuple[Claim, ...]:
         """The claims with the bound of a design."""
-        bound = str(recovery_cycles(config))
-        return tuple(Claim(c.name, c.statement.replace("{bound}", bound), c.method) for c in cls.CLAIMS)
+        values = {"bound": recovery_cycles(config), "latency": answer_cycles(config)}
+        return tuple(Claim(c.name, c.statement.format(**values), c.method) for c in cls.CLAIMS)
 
     def watch(self, m: Module, reset, platform) -> dict[str, Value]:
         config = self.config
@@ -181,10 +184,16 @@ class StreamChecker(Checker):
             m.d.sync += blocked.eq(0)
         with m.Elif(blocked <= self.bound):
             m.d.sync += blocked.eq(blocked + 1)
+        silent = Signal(range(self.latency + 2))
+        with m.If(h_valid | (steps == 0) | ~self.h_ready):
+            m.d.sync += silent.eq(0)
+        with m.Elif(silent <= self.latency):
+            m.d.sync += silent.eq(silent + 1)
         return {
             "h_last_stable": waited & h_valid & (h_last != before),
             "h_after_its_step": h_valid & (steps == 0),
             "h_last_in_place": h_valid & (h_last != (ends[0] & (place == h_blocks - 1))),
+            "h_comes": silent > self.latency,
             "x_ready_returns": blocked > self.bound,
         }
 
@@ -192,6 +201,11 @@ class StreamChecker(Checker):
 def recovery_cycles(config: Config) -> int:
     """Cycles for which x may have to wait while every beat of h is taken: those in which one step makes room."""
     return Schedule(config).initiation_interval
+
+
+def answer_cycles(config: Config) -> int:
+    """Cycles for which h may be silent although a step of x is complete, or cut off at its first beat by x_last."""
+    return beat_latency(Schedule(config))["first_x_to_first_h"]
 
 
 class TwinChecker(Checker):

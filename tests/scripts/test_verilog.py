@@ -1,6 +1,7 @@
 """`make verilog` as its user: what is written, and every kind of wrong input in one line, exit 2, nothing written."""
 
 import json
+from fnmatch import fnmatch
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ def test_default_preset(tmp_path, capsys):
     assert build.config == preset("char128")
     rows = (
         "cycles per step",
+        "55 and 127 cycles from the first beat of x to the first and last of h, 48 and 120 from the last beat of x",
         "products per cycle",
         "weight bank",
         "96.88 % removed",
@@ -47,6 +49,21 @@ def test_default_preset(tmp_path, capsys):
         (folder / "build" / "char128_weights_r0_c0.mem").read_text() for folder in (tmp_path, tmp_path / "other")
     ]
     assert memories[0] != memories[1]
+
+
+@pytest.mark.parametrize("options", [[], ["--shell", "axi", "--set", "architecture.weight_memory=ram"]])
+def test_every_file_is_listed_with_its_purpose(options, tmp_path, capsys):
+    status, out, _ = run(
+        ["--config", "tiny", "--set", "architecture.arithmetic=multiplier", *options], tmp_path, capsys
+    )
+    assert status == 0
+    # Names and endings, separated from their purpose by two spaces.
+    rows = [line.split("  ")[0] for line in out.split("\n\n")[-1].splitlines()]
+    listed = [name for row in rows for name in row.split(", ") if name]
+    stems = ("tiny", "tiny_driver", "tiny_registers")
+    for path in (tmp_path / "build").iterdir():
+        endings = {stem + name for stem in stems for name in listed if name[0] in "._"}
+        assert path.name in endings or any(fnmatch(path.name, name) for name in listed), path.name
 
 
 def test_json(tmp_path, capsys):

@@ -11,6 +11,7 @@ from cocotb_tools.runner import get_runner
 from systemrdl import RDLCompiler
 from systemrdl.node import FieldNode, RegNode
 
+from chessrnn.hdl.verilog import generate
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.load_layout import weight_file
 from chessrnn.model.presets import preset
@@ -177,6 +178,16 @@ def test_without_a_shell_nothing_is_added(tmp_path, rng):
     assert names[1] - names[0] == {"tiny_axi", "tiny_register_file"}
     assert load_build(tmp_path / "plain").shell_top is None
     assert not [path.name for path in (tmp_path / "plain").iterdir() if path.suffix in (".c", ".h", ".rdl", ".py")]
+
+
+@pytest.mark.slow
+def test_the_shell_leaves_lm512_as_it_is():
+    """Every module of the accelerator is the same to the letter, so that area and cycles are."""
+    plain, shell = (generate(preset("lm512"), "lm512", kind) for kind in (None, "axi"))
+    end = plain.index("// Read-only memory")
+    assert shell.startswith(plain[:end].rstrip()) and shell.endswith(plain[end:])
+    added = shell[len(plain[:end].rstrip()) : -len(plain[end:])]
+    assert set(re.findall(r"^module (\w+)", added, re.MULTILINE)) == {"lm512_axi", "lm512_register_file"}
 
 
 def test_a_size_that_fits_no_register_is_refused():

@@ -121,6 +121,7 @@ DESIGN_ERRORS = {
     ),
     "h_after_its_step": (accelerator, "OutputBuffer", output_buffer, *PART_ERRORS["output_buffer", "written_before"]),
     "h_last_in_place": (accelerator, "Framing", framing, *PART_ERRORS["framing", "one_end_each"]),
+    "h_comes": (accelerator, "OutputBuffer", output_buffer, "(level != 0)", "(level > 2)"),
     "x_ready_returns": (accelerator, "Framing", framing, *PART_ERRORS["framing", "recovers"]),
     "idle_inputs_ignored": (accelerator, "Framing", framing, "(x.valid | self.filling) & room", "x.valid & room"),
 }  # fmt: skip
