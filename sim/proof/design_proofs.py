@@ -137,8 +137,8 @@ class StreamChecker(Checker):
         Claim("h_after_its_step", "no beat of h is offered before the last beat of its step of x was taken", BOUNDED),
         Claim("h_last_in_place", "h_last is 1 on the last beat of a step whose beats of x ended with x_last, and on no "
               "other, also after a framing error", BOUNDED),
-        Claim("h_comes", "while h is taken and a step of x is complete, h_valid is 0 for at most {latency} cycles in a row: "
-              "no step is lost", BOUNDED),
+        Claim("h_comes", "while h is taken and a step of x is complete, h_valid is 0 for at most {latency} cycles in a "
+              "row: no step is lost", BOUNDED),
         Claim("x_ready_returns", "while h is taken, x_ready is 0 for at most {bound} cycles in a row, also after a "
               "framing error", BOUNDED),
     )  # fmt: skip
