@@ -77,8 +77,9 @@
       if (!groups.has(key)) groups.set(key, []);
       groups.get(key).push(point);
     }
-    const sizes = [...new Set(data.points.map((point) => point.k))].sort((a, b) => a - b);
-    const colours = ["--a-early", "--tile", "--a-late", "--wrong", "--done"].map(colour);
+    // A block size has the same colour in every exploration.
+    const colours = Object.fromEntries(
+      [[1, "--done"], [2, "--wrong"], [4, "--a-late"], [8, "--a-early"], [16, "--tile"]].map(([k, name]) => [k, colour(name)]));
     const spread = (point, end) => {
       const row = name === "loss" ? loss(point) : undefined;
       return row && row.least < row.greatest ? Math.abs(row[end] - row.loss) : 0;
@@ -92,7 +93,7 @@
       },
       marker: {
         size: points.map((point) => 4 + point.bits), symbol: points[0].engine === "fast" ? "circle" : "diamond",
-        color: colours[sizes.indexOf(points[0].k) % colours.length], opacity: 0.8,
+        color: colours[points[0].k], opacity: 0.8,
       },
       text: points.map((point) => [
         `k = ${point.k}, ${point.bits} bit, engine ${point.engine}, tile ${tileText(point)}`,

@@ -359,7 +359,7 @@ def test_the_live_page_shows_points_and_rows_as_they_come(browser, tmp_path, wid
     curve = curve_file(tmp_path / "run" / "dense.pt")
     curve.parent.mkdir()
     add_point(curve, 10, 2.0, "perplexity", 9.5)
-    with live_page(tmp_path, 0) as address:
+    with live_page(tmp_path, 0, study=tmp_path / STUDY_PAGE) as address:
         page, complaints = browser.new_page(viewport={"width": width, "height": 900}), []
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -372,9 +372,16 @@ def test_the_live_page_shows_points_and_rows_as_they_come(browser, tmp_path, wid
         page.locator("#state", has_text="1 stages, 1 finished rows").wait_for()
         assert page.locator("#loss .point").count() == page.locator("#validation .point").count() == 2
         assert page.locator("#rows td").nth(1).inner_text() == HOSTILE
+        for element in page.locator("[role=img], [role=group]").all():
+            assert element.get_attribute("aria-label")
+        assert not page.locator("#study").is_visible()
+        (tmp_path / STUDY_PAGE).write_text("<title>a study</title>")
+        page.locator("#study").wait_for()
         assert page.evaluate("window.injected") is None
         ratio, text = page.evaluate(CONTRAST)
         assert ratio >= LEAST_CONTRAST, text
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert complaints == []
+        page.locator("#study a").click()
+        assert page.title() == "a study"
         page.close()
