@@ -244,11 +244,18 @@ class Order:
 
 
 class OrderPlugin:
-    """Plugin of pytest that sorts the tests, and writes the time of each that passes into a file."""
+    """Plugin of pytest that sorts the tests, stops at failures, and writes the time of each that passes into a file."""
 
     def __init__(self, order: Order, file: str, times: Path):
         self.order, self.file, self.times = order, file, times
         self.seconds: dict[str, float] = {}
+
+    def pytest_sessionstart(self) -> None:
+        """Let hypothesis stop at its first failing example: to shrink it takes minutes, and nobody reads it."""
+        from hypothesis import Phase, settings
+
+        settings.register_profile("mutants", phases=(Phase.explicit, Phase.generate))
+        settings.load_profile("mutants")
 
     def pytest_collection_modifyitems(self, items) -> None:
         """Sort the tests; those that would take as long keep their places."""
