@@ -82,10 +82,10 @@ def check_kind(path: Path, readable: str, expected: str = "") -> None:
             found = TFLITE, "call it .tflite"
         elif start[:1] == b"\x80" and start[1:2] in b"\x02\x03\x04\x05" and OLD_TORCH not in start[:64]:
             found = MADMOM if b"madmom" in start else PICKLE
-        elif path.suffix.lower() in PICKLE_SUFFIXES:
-            found = MADMOM if b"madmom" in start else PICKLE
         elif zipfile.is_zipfile(path):
             found = _archive_kind(path)
+        elif found is None and path.suffix.lower() in PICKLE_SUFFIXES and OLD_TORCH not in start[:64]:
+            found = MADMOM if b"madmom" in start else PICKLE
     except (OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
         raise InvalidFileError(f"{path} must be {readable}: {error}") from None
     if found is not None and found[0] != expected:

@@ -11,7 +11,8 @@ from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.imported.state_dict import network_from_tensors, recurrent_groups
 from chessrnn.model.imported.tensor_file import TensorFile, check_size
 
-TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+# torch.save makes the same file whatever its name; .pth.tar and .pkl are names that training scripts give.
+TORCH_SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".tar", ".pkl")
 # File name ending → module of this package and the function in it that opens a file of tensors.  A new format is a row
 # here and a module; it is imported when a file of its kind is opened, so that only then its package must be installed.
 READERS = {
@@ -63,9 +64,9 @@ def load_network(
     Parameters
     ----------
     path : path
-        ``.onnx``, ``.safetensors``, a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``, ``.ckpt``), a TorchScript
-        archive (also ``.jit``, ``.ts``), one of ``torch.export`` (``.pt2``), arrays by their PyTorch names (``.npz``),
-        a Keras model (``.keras``, ``.h5``), or one of TensorFlow Lite (``.tflite``).
+        ``.onnx``, ``.safetensors``, a file of ``torch.save`` (``.pt``, ``.pth``, ``.bin``, ``.ckpt``, ``.tar``,
+        ``.pkl``), a TorchScript archive (also ``.jit``, ``.ts``), one of ``torch.export`` (``.pt2``), arrays by their
+        PyTorch names (``.npz``), a Keras model (``.keras``, ``.h5``), or one of TensorFlow Lite (``.tflite``).
     prefix : str, optional
         Chooses one network of several: by the module's name in a state_dict, by the beginning of the nodes' names in
         ONNX, by the name of a layer in Keras, by the name of a layer's output in TensorFlow Lite.

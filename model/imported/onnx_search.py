@@ -229,4 +229,7 @@ def _instead(everything: list[Scope]) -> str:
     if product and count["Sigmoid"] and count["Tanh"]:
         way = "export nn.LSTM instead of nn.LSTMCell, or Keras layers with unroll=False"
         return f"a cell written as {product}, Sigmoid and Tanh: {way}"
+    if product and count["Tanh"] > 1:
+        way = "export nn.RNN instead of nn.RNNCell, or Keras layers with unroll=False"
+        return f"{product} and Tanh, as of a cell that is written out: {way}"
     return f"only {', '.join(op for op, _ in count.most_common(4))}"

@@ -350,6 +350,15 @@ def test_pickles_of_every_protocol(protocol, tmp_path):
     rejected(tmp_path / "a.pkl", "FILE must be .*, not a pickled network of madmom: save its weights by .*")
 
 
+@pytest.mark.parametrize("name", ["a.pkl", "a.pth.tar", "a.ckpt"])
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_state_dicts_of_other_names(name, is_zip, tmp_path):
+    torch.manual_seed(8)
+    module = torch.nn.GRU(4, 5)
+    torch.save({"epoch": 3, "net": module.state_dict()}, tmp_path / name, _use_new_zipfile_serialization=is_zip)
+    assert_equal(load_network(tmp_path / name), module)
+
+
 def test_no_header_of_safetensors_is_taken_for_another_format(tmp_path):
     """Its first bytes are a length, which may be anything."""
     module = torch.nn.RNN(2, 3)

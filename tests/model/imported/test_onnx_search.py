@@ -199,23 +199,37 @@ def test_a_recurrent_node_in_the_body_of_a_loop_is_read(tmp_path, rng):
     assert load_network(tmp_path / "a.onnx", "repeat/body/rnn").layers[0].input_size == 4
 
 
-def test_cells_that_an_exporter_wrote_out(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            torch.nn.LSTMCell,
+            "a cell written as Gemm, Sigmoid and Tanh: export nn.LSTM instead of nn.LSTMCell, or Keras.*",
+        ),
+        (torch.nn.GRUCell, "a cell written as Gemm, Sigmoid and Tanh: .* unroll=False"),
+        (
+            torch.nn.RNNCell,
+            "Gemm and Tanh, as of a cell that is written out: export nn.RNN instead of nn.RNNCell, or .*",
+        ),
+    ],
+)
+def test_cells_that_an_exporter_wrote_out(kind, message, tmp_path):
     class Unrolled(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.cell = torch.nn.LSTMCell(4, 3)
+            self.cell = kind(4, 3)
 
         def forward(self, x):
-            h = c = torch.zeros(x.shape[1], 3)
+            state = torch.zeros(x.shape[1], 3)
+            state = (state, state) if kind is torch.nn.LSTMCell else state
             for step in x:
-                h, c = self.cell(step, (h, c))
-            return h
+                state = self.cell(step, state)
+            return state
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(Unrolled(), (torch.zeros(3, 2, 4),), tmp_path / "a.onnx", dynamo=False)
-    way = "export nn.LSTM instead of nn.LSTMCell, or Keras layers with unroll=False"
-    rejected(tmp_path / "a.onnx", f"FILE .*, not a cell written as Gemm, Sigmoid and Tanh: {way}")
+    rejected(tmp_path / "a.onnx", f"FILE must hold an LSTM, GRU or RNN node, not {message}")
 
 
 def test_operators_of_other_domains_are_named(tmp_path):
