@@ -33,6 +33,9 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
             raise InvalidFileError(f"{path} must hold {rule}, not {len(sizes)} of {sum(sizes)}")
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
+    except MemoryError as error:
+        # The header of an array may claim any size, whatever the file holds.
+        raise InvalidFileError(f"{path} must hold arrays that fit into memory: {error}") from None
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise InvalidFileError(f"{path} must be an .npz file of arrays: {error}") from None
     for name, array in arrays.items():

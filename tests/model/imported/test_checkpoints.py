@@ -284,6 +284,15 @@ def test_arrays_by_their_pytorch_names(tmp_path):
     rejected(tmp_path / "b.npz", "FILE must hold tensors called weight_ih_l0, weight_hh_l0, not none of them")
     np.savez(tmp_path / "c.npz", weight_ih_l0=np.array([None]))
     rejected(tmp_path / "c.npz", "FILE must be an .npz file of arrays: .*")
+    for shape, message in (
+        ((1 << 50,), "hold arrays that fit into memory"),
+        ((1 << 62, 4), "be an .npz file of arrays"),
+    ):
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        with zipfile.ZipFile(tmp_path / "e.npz", "w") as file:
+            file.writestr("weight_ih_l0.npy", header.getvalue() + bytes(64))
+        rejected(tmp_path / "e.npz", f"FILE must {message}: .*")
     (tmp_path / "d.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:500])
     rejected(tmp_path / "d.npz", "FILE must be an .npz file of arrays: .*")
 
