@@ -32,7 +32,7 @@ find_python = for python in $(PYTHONS); do \
     done; \
     if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
-READER   = $(if $(filter %.onnx %.keras %.h5 %.hdf5,$(MODEL)),.venv/.import,$(if $(filter %.safetensors,$(MODEL)),.venv/.base,.venv/.train))
+READER   = $(if $(filter %.onnx %.keras %.h5 %.hdf5 %.tflite,$(MODEL)),.venv/.import,$(if $(filter %.safetensors %.npz %.pt2,$(MODEL)),.venv/.base,.venv/.train))
 TEST_EXTRAS = sim train import hybrid synth plot cluster tensorboard docs dev
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
 PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
