@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+import chessrnn
 from chessrnn.hdl.namespace import prefix_of
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.presets import preset
@@ -44,6 +45,7 @@ def bench(folders: Sequence) -> str:
   reg [{k * q.x.width}:0] x{number}[0:{x - 1}];
   reg [{k * q.h.width}:0] h{number}[0:{h - 1}];
   integer i{number} = 0, o{number} = 0;
+  wire finished{number} = o{number} == {h};
   wire x_ready{number}, h_valid{number}, h_last{number};
   wire [{k * q.h.width - 1}:0] h_data{number};
   {build.top} #(.MEM_DIR("{folder}")) dut{number} (
@@ -62,36 +64,107 @@ def bench(folders: Sequence) -> str:
     end
   end""")
     return f"""
-module bench;
-  reg clk = 0, rst = 1;
-  always #5 clk = !clk;
-  initial begin repeat (3) @(posedge clk); #1 rst = 0; repeat ({CYCLES}) @(posedge clk); $finish; end
+module bench(input clk);
+  reg rst = 1;
+  integer cycle = 0;
+  always @(posedge clk) begin
+    cycle <= cycle + 1;
+    if (cycle == 3) rst <= 0;
+    if (cycle == {CYCLES} || {" && ".join(f"finished{number}" for number in range(len(folders)))}) $finish;
+  end
 {"".join(parts)}
 endmodule
 """
 
 
+# What drives the bench in Icarus, and in Verilator.
+CLOCK = "module clocked; reg clk = 0; always #5 clk = !clk; bench bench(.clk(clk)); endmodule\n"
+MAIN = """
+#include "Vbench.h"
+#include "verilated.h"
+int main() {
+  Vbench bench;
+  while (!Verilated::gotFinish()) {
+    bench.clk = 0; bench.eval();
+    bench.clk = 1; bench.eval();
+  }
+  bench.final();
+}
+"""
+
+
+def run_in_icarus(text: str, folders: Sequence, scratch) -> str:
+    """What a bench prints, run from a folder without memory files: they are found through MEM_DIR."""
+    (scratch / "bench.v").write_text(text + CLOCK)
+    sources = [scratch / "bench.v", *(folder / VERILOG_FILE for folder in dict.fromkeys(folders))]
+    subprocess.run(["iverilog", "-g2005", "-s", "clocked", "-o", scratch / "bench.vvp", *sources], check=True)
+    done = subprocess.run(["vvp", "-n", scratch / "bench.vvp"], cwd=scratch, capture_output=True, text=True)
+    return done.stdout
+
+
+def run_in_verilator(text: str, folders: Sequence, scratch) -> str:
+    """The same in Verilator."""
+    (scratch / "bench.v").write_text(text)
+    (scratch / "main.cpp").write_text(MAIN)
+    sources = ["main.cpp", "bench.v", *(str(folder / VERILOG_FILE) for folder in dict.fromkeys(folders))]
+    options = ["--cc", "--exe", "--build", "-Wno-lint", "-Wno-fatal", "--top-module", "bench", "-Mdir", "obj"]
+    with environment("verilator"):
+        done = subprocess.run(["verilator", *options, *sources], cwd=scratch, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return subprocess.run(["obj/Vbench"], cwd=scratch, capture_output=True, text=True, timeout=300).stdout
+
+
+def outcomes(printed: str) -> list[str]:
+    """What the designs report, sorted."""
+    return sorted(re.findall(r"^(?:done|mismatch).*", printed, re.MULTILINE))
+
+
 @pytest.mark.needs("icarus")
 def test_two_designs_run_in_one_icarus_simulation(two_builds, tmp_path):
-    (tmp_path / "bench.v").write_text(bench(two_builds))
-    sources = [tmp_path / "bench.v", *(folder / VERILOG_FILE for folder in two_builds)]
-    program = tmp_path / "bench.vvp"
-    subprocess.run(["iverilog", "-g2005", "-s", "bench", "-o", program, *sources], check=True)
-    # From a folder without memory files: they are found through MEM_DIR.
-    printed = subprocess.run(["vvp", "-n", program], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    assert sorted(re.findall(r"^(?:done|mismatch).*", printed, re.MULTILINE)) == ["done 0", "done 1"]
+    assert outcomes(run_in_icarus(bench(two_builds), two_builds, tmp_path)) == ["done 0", "done 1"]
+
+
+@pytest.mark.needs("icarus")
+def test_two_instances_of_one_design_run_in_one_simulation(two_builds, tmp_path):
+    folders = two_builds[:1] * 2
+    assert outcomes(run_in_icarus(bench(folders), folders, tmp_path)) == ["done 0", "done 1"]
+
+
+@pytest.mark.slow
+@pytest.mark.needs("verilator")
+def test_two_designs_run_in_one_verilator_simulation(two_builds, tmp_path):
+    assert outcomes(run_in_verilator(bench(two_builds), two_builds, tmp_path)) == ["done 0", "done 1"]
+
+
+@pytest.mark.slow
+@pytest.mark.needs("icarus", "verilator")
+def test_char128_runs_beside_a_gru(two_builds, tmp_path):
+    """The trained preset, with multipliers as Icarus needs minutes for compressor trees, and a GRU."""
+    config = preset("char128").replace({"architecture.arithmetic": "multiplier"})
+    emit(chessrnn.load_weights("char128", config), tmp_path / "char128", "test")
+    folders = [tmp_path / "char128", two_builds[1]]
+    text = bench(folders)
+    assert outcomes(run_in_icarus(text, folders, tmp_path)) == ["done 0", "done 1"]
+    assert verilator_errors(text, folders, tmp_path) == []
+    assert yosys_problems(folders, tmp_path) == []
+
+
+def verilator_errors(text: str, folders: Sequence, scratch) -> list[str]:
+    """Errors, and warnings about modules of one name, of Verilator's linter about a bench with its designs."""
+    (scratch / "bench.v").write_text(text)
+    sources = ["bench.v", *(str(folder / VERILOG_FILE) for folder in folders)]
+    with environment("verilator"):
+        done = subprocess.run(
+            ["verilator", "--lint-only", "--top-module", "bench", *sources], cwd=scratch, capture_output=True, text=True
+        )
+    errors = [line for line in done.stderr.splitlines() if "MODDUP" in line or line.startswith("%Error")]
+    return [line for line in errors if "Exiting due to" not in line]
 
 
 @pytest.mark.needs("verilator")
 def test_two_designs_lint_together_in_verilator(two_builds, tmp_path):
-    (tmp_path / "bench.v").write_text(bench(two_builds))
-    sources = [str(tmp_path / "bench.v"), *(str(folder / VERILOG_FILE) for folder in two_builds)]
-    with environment("verilator"):
-        done = subprocess.run(
-            ["verilator", "--lint-only", "--timing", "--top-module", "bench", *sources], capture_output=True, text=True
-        )
-    errors = [line for line in done.stderr.splitlines() if "MODDUP" in line or line.startswith("%Error")]
-    assert [line for line in errors if "Exiting due to" not in line] == []
+    assert verilator_errors(bench(two_builds), two_builds, tmp_path) == []
+    assert verilator_errors(bench(two_builds[:1] * 2), two_builds[:1] * 2, tmp_path) != []
 
 
 def yosys_problems(folders: Sequence, folder) -> list[str]:
@@ -128,11 +201,7 @@ def test_no_module_of_two_designs_has_the_same_name(two_builds):
 @pytest.mark.needs("icarus")
 def test_missing_memory_file_ends_the_simulation(two_builds, tmp_path):
     text = bench(two_builds[:1]).replace(f'.MEM_DIR("{two_builds[0]}")', '.MEM_DIR("nowhere")')
-    (tmp_path / "bench.v").write_text(text)
-    program = tmp_path / "bench.vvp"
-    sources = [tmp_path / "bench.v", two_builds[0] / VERILOG_FILE]
-    subprocess.run(["iverilog", "-g2005", "-s", "bench", "-o", program, *sources], check=True)
-    printed = subprocess.run(["vvp", "-n", program], cwd=tmp_path, capture_output=True, text=True).stdout
+    printed = run_in_icarus(text, two_builds[:1], tmp_path)
     assert "error: memory file nowhere/tiny_bias.mem must exist" in printed
     assert "done" not in printed
 
