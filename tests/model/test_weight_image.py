@@ -147,6 +147,27 @@ def test_narrowest_types_and_no_leftovers(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["image.safetensors"]
 
 
+def test_scales_of_seven_bits_take_a_byte(tmp_path):
+    fields = {"quantization.weight_scale": "row", "quantization.scale_bits": 7}
+    make_image(preset("tiny").replace(fields), with_text=False).save(tmp_path / "image.safetensors")
+    assert parts(tmp_path / "image.safetensors")[0]["lstm.scale"].dtype == np.int8
+
+
+def test_a_text_of_one_character(tmp_path):
+    config, path = preset("tiny"), tmp_path / "image.safetensors"
+    image = make_image(config)
+    head = TextLayers(config, image.text_layers.weight[:1], image.text_layers.bias[:1], 6, "a")
+    WeightImage(image.weights, head).save(path)
+    assert WeightImage.load(path).text_layers.symbols == "a"
+
+
+def test_an_output_layer_that_is_not_in_the_file(tmp_path):
+    image, path = make_image(with_text=False), tmp_path / "image.safetensors"
+    image.save(path)
+    with pytest.raises(InvalidFileError, match="architecture.output_layer must be 0, the outputs in the file, not 7"):
+        WeightImage.load(path, image.config.replace({"architecture.output_layer": 7}))
+
+
 def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "image.safetensors"
     make_image().save(path)
