@@ -430,6 +430,7 @@ def energy_of(weights, features, library, folder: Path) -> dict[str, Any]:
         "clock_mhz": clock_mhz,
         "nj_per_step": found["nj_per_step"],
         "uj_per_second": found["nj_per_step"] * STEPS_PER_SECOND / 1e3,
+        "leakage_uj_per_second": found["leakage_mw"] * 1e3,
         "how": found["activity"],
     }
 
@@ -458,6 +459,9 @@ def print_rows(report: dict[str, Any]) -> None:
             print(f"{row['name']}: {min(values):.2f} to {max(values):.2f} % equal decisions, {len(values)} seeds")
         if "energy" in row:
             energy = row["energy"]
-            print(f"{row['name']}: {energy['uj_per_second']:.2f} uJ per second of audio in {energy['library']}")
+            leakage = f"{energy['leakage_uj_per_second']:.2f} of them leakage"
+            print(
+                f"{row['name']}: {energy['uj_per_second']:.2f} uJ per second of audio in {energy['library']}, {leakage}"
+            )
     if report["quick"]:
         note("--quick trains for seconds: the figures say that everything runs, no more")

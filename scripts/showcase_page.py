@@ -125,7 +125,8 @@ def write_page(folder: Path, report: dict[str, Any], samples: np.ndarray, output
         else ""
     )
     energies = "".join(
-        f"<p>{html.escape(row['name'])} takes {row['energy']['uj_per_second']:.2f} µJ for a second of audio, in "
+        f"<p>{html.escape(row['name'])} takes {row['energy']['uj_per_second']:.2f} µJ for a second of audio, "
+        f"{row['energy']['leakage_uj_per_second']:.2f} of them leakage of logic that is never switched off, in "
         f"{html.escape(row['energy']['library'])} at {row['energy']['voltage']:g} V and "
         f"{row['energy']['clock_mhz']:.3f} MHz. {html.escape(row['energy']['how'])}</p>"
         for row in rows

@@ -80,7 +80,9 @@ class Found:
 
 def label(node: onnx.NodeProto) -> str:
     """Name a node: by its name, else by its first output, else by its operator."""
-    return node.name or next(iter(node.output), "") or node.op_type
+    name = node.name or next(iter(node.output), "") or node.op_type
+    # protobuf gives a text as bytes that is not UTF-8.
+    return name.decode(errors="replace") if isinstance(name, bytes) else name
 
 
 def cell_of(node: onnx.NodeProto) -> str | None:

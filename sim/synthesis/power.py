@@ -148,6 +148,7 @@ def measure(result: Synthesis, weights: NetworkWeights, x: np.ndarray, source: s
             for part, energy, how in rows
         ],
         "total_mw": joule / seconds * 1e3,
+        "leakage_mw": sum(energy.leakage_watt for energy in activity.parts.values()) * 1e3,
         "nj_per_step": joule * 1e9,
         "fj_per_operation": joule / operations * 1e15,
         "tops_per_watt": operations / joule / 1e12,

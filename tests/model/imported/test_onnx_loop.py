@@ -262,3 +262,20 @@ def test_convert(tmp_path, rng, capsys, monkeypatch):
     np.savez("a.npz", a=np.zeros((1, 2, 7, 4), "f4"))
     assert main(["evaluate-model", str(path), "--weights", "a.safetensors", "--inputs", "a.npz"]) == 2
     assert "the recurrence in Loop 'while'" in capsys.readouterr().err
+
+
+def test_damaged_bytes_are_refused_or_read(tmp_path, rng):
+    path = saved(LSTM.format(header=HEADER), tmp_path / "a.onnx", rng, W4=(4, 12), R4=(3, 12), b4=(12,))
+    content = path.read_bytes()
+    # A name that is not UTF-8 is none that a message could not show.
+    path.write_bytes(content.replace(b"\x1a\x04scan", b"\x1a\x04sc\xffn"))
+    assert load_network(path).layers[0].name == "sc\ufffdn"
+    for _ in range(100):
+        damaged = bytearray(content)
+        for place in rng.integers(len(content), size=1 + rng.integers(3)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load_network(path)
+        except UserError:
+            pass

@@ -100,6 +100,10 @@ def test_power_of_a_design(smallest, library_file, tmp_path, rng, monkeypatch):
     assert energy["clock_mhz"] == Schedule(smallest).initiation_interval * STEPS_PER_SECOND / 1e6
     assert energy["uj_per_second"] == pytest.approx(energy["nj_per_step"] * STEPS_PER_SECOND / 1000)
     assert energy["nj_per_step"] > power["nj_per_step"]
+    # What is left without leakage is the work, whatever the clock; it differs by the data.
+    work = energy["uj_per_second"] - energy["leakage_uj_per_second"]
+    seconds = power["nj_per_step"] / power["total_mw"] / 1e6
+    assert 0.5 < work / STEPS_PER_SECOND * 1e3 / (power["nj_per_step"] - power["leakage_mw"] * 1e6 * seconds) < 2
     # Energy is per step: at half the clock only leakage takes longer.
     slow = measure(result, weights, x, "noise", 300.0)
     assert slow["total_mw"] < power["total_mw"] < 2 * slow["total_mw"]
