@@ -11,13 +11,14 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from chessrnn.model.errors import UserError
+from chessrnn.model.hybrid.evaluation import Comparison
 from chessrnn.model.presets import preset
 from chessrnn.model.showcase.hardware_figures import hardware_figures, smallest_part
 from chessrnn.model.training import detector_training
 from chessrnn.model.training.detector_training import Lesson, copied_weights, train
 from chessrnn.model.training.recurrent_modules import LSTM
 from chessrnn.model.training.speech_activity import Detector, detector_file
-from chessrnn.scripts import showcase
+from chessrnn.scripts import showcase, showcase_page
 from chessrnn.scripts.main import main
 
 SIZE, BINS = 128, 129
@@ -206,6 +207,26 @@ def test_refusals(options, message, capsys, monkeypatch, path, tmp_path):
     assert status == 2 and captured.out == ""
     assert message in captured.err and captured.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_energy_and_seeds_are_on_the_page(tmp_path, monkeypatch, capsys):
+    for picture in ("curve", "streams"):
+        monkeypatch.setattr(showcase_page, picture, lambda *_: b"<svg/>")
+    rows = [dict.fromkeys(showcase.MEANS, value) for value in (90.0, 92.0)]
+    row = {"name": "k8w4", "k": 8, "weight_bits": 4, **showcase.joined(rows)}
+    row |= hardware_figures(preset("char64").replace(showcase.SMALLEST), 31.25)
+    row["energy"] = {"library": "cells", "voltage": 1.1, "clock_mhz": 0.064, "nj_per_step": 46000.0,
+                     "uj_per_second": 1437.5, "leakage_uj_per_second": 1430.0, "how": "Activity: none"}  # fmt: skip
+    report = {"speech": "formants", "noises_measured": ["rain"], "frames_measured": 6, "seconds_trained": 60.0,
+              "quick": False, "seeds": [0, 1], "designs": [row]}  # fmt: skip
+    outputs = {"k8w4": Comparison(np.zeros((3, 2, 1)), np.ones((3, 2, 1)), "output", 3)}
+    text = showcase_page.write_page(tmp_path, report, np.zeros((2, 3 * 512)), outputs).read_text()
+    assert "k8w4 takes 1437.50 µJ for a second of audio, 1430.00 of them leakage" in text
+    assert "91.00 % (90.00 to 92.00)" in text and "means of 2 seeds" in text
+    showcase.print_rows(report)
+    out = capsys.readouterr().out
+    assert "k8w4: 90.00 to 92.00 % equal decisions, 2 seeds" in out
+    assert "k8w4: 1437.50 uJ per second of audio in cells, 1430.00 of them leakage" in out
 
 
 @pytest.mark.slow
