@@ -114,8 +114,9 @@ class BeatCheck(wiring.Component):
         most = output_buffer_steps(config) + OTHER_STEPS
         if config.network.bidirectional:
             most = SEQUENCES * config.sequence_steps
-        beat, place = Signal(range(max(2, x_blocks))), Signal(range(max(2, h_blocks)))
-        steps, sequences = Signal(range(most + 1)), Signal(range(most + 1))
+        beat = Signal(range(max(2, x_blocks)), name="beat")
+        place = Signal(range(max(2, h_blocks)), name="place")
+        steps, sequences = (Signal(range(most + 1), name=name) for name in ("steps", "sequences"))
         is_last, is_end = Signal(), Signal()
         step_in, step_out, early = Signal(), Signal(), Signal()
         m.d.comb += [
