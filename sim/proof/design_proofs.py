@@ -143,6 +143,8 @@ class StreamChecker(Checker):
               "framing error", BOUNDED),
     )  # fmt: skip
 
+    MONITORED = Claim("no_false_alarm", "beat_error stays 0, whatever the framing of x is", BOUNDED)
+
     def __init__(self, config: Config):
         self.config, self.bound, self.latency = config, recovery_cycles(config), answer_cycles(config)
         super().__init__(free_inputs(config), self.claims_of(config), restarts=False)
@@ -151,7 +153,8 @@ class StreamChecker(Checker):
     def claims_of(cls, config: Config) -> tuple[Claim, ...]:
         """The claims with the bound of a design."""
         values = {"bound": recovery_cycles(config), "latency": answer_cycles(config)}
-        return tuple(Claim(c.name, c.statement.format(**values), c.method) for c in cls.CLAIMS)
+        claims = [*cls.CLAIMS, *([cls.MONITORED] if config.architecture.monitor else [])]
+        return tuple(Claim(c.name, c.statement.format(**values), c.method) for c in claims)
 
     def watch(self, m: Module, reset, platform) -> dict[str, Value]:
         config = self.config
@@ -195,6 +198,7 @@ class StreamChecker(Checker):
             "h_last_in_place": h_valid & (h_last != (ends[0] & (place == h_blocks - 1))),
             "h_comes": silent > self.latency,
             "x_ready_returns": blocked > self.bound,
+            **({"no_false_alarm": outputs["beat_error"]} if config.architecture.monitor else {}),
         }
 
 

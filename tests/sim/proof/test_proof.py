@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from chessrnn.hdl import accelerator, framing, output_buffer, verilog
+from chessrnn.hdl import accelerator, framing, monitor, output_buffer, verilog
 from chessrnn.hdl.output_layer import result_queue
 from chessrnn.hdl.shell import register_file
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.presets import preset
 from chessrnn.sim.proof import design_proofs, part_proofs
-from chessrnn.sim.proof.model_checker import BROKEN, UNBOUNDED, check
+from chessrnn.sim.proof.model_checker import BROKEN, HOLDS, UNBOUNDED, check
 
 PARTS = {proof.name: proof for proof in part_proofs.part_proofs()}
 WHOLE = {proof.name: proof for proof in design_proofs.design_proofs(design_proofs.SMALL)}
@@ -141,6 +141,23 @@ def test_an_error_in_a_design_breaks_its_claim(claim, monkeypatch):
     proof = next(p for p in proofs if claim in [c.name for c in p.claims])
     (verdict,) = check(proof, DEPTH, only=(claim,))
     assert verdict.status == BROKEN
+
+
+MONITORED = {
+    "intact": None,
+    "no place for an early last": ("self.x_last | is_last", "is_last"),
+    "steps counted by beats": ("steps + step_in - step_out", "steps + step_in - self.h_taken"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", MONITORED)
+def test_the_check_of_beats_gives_no_false_alarm(error, monkeypatch):
+    _, proof = design_proofs.design_proofs(design_proofs.SMALL.replace({"architecture.monitor": True}))
+    if MONITORED[error] is not None:
+        monkeypatch.setattr(verilog, "add_beat_check", changed(monitor, *MONITORED[error]).add_beat_check)
+    (verdict,) = check(proof, DEPTH, only=("no_false_alarm",))
+    assert verdict.status == (HOLDS if error == "intact" else BROKEN)
 
 
 def test_a_counterexample_names_the_inputs(monkeypatch):
