@@ -19,7 +19,9 @@ from chessrnn.model.memory_image import (
     peephole_spec,
     read_mem,
     scale_spec,
+    state_memories,
     stored_spec,
+    vector_stores,
     weight_bank_name,
 )
 from chessrnn.model.output_layer import first_columns
@@ -128,6 +130,72 @@ def test_output_weights_are_stored_group_after_group(of_output, rng):
             assert np.array_equal(found[row, col], columns[place] if inside else np.zeros(of_output))
     bias = [value for word in words[OUTPUT_BIAS] for value in unpack(word, plan.lanes, BIAS_BITS)]
     assert bias == [*weights.output.bias.tolist(), 0]
+
+
+# Settings of a network of 10 inputs and 12 hidden units in blocks of 4, on a tile of one element with two cell lanes:
+# depth and width of every memory without initial contents.
+SIZES = [
+    (
+        {"network.cell": "gru_reset_first", "network.num_layers": 2, "network.bidirectional": True},
+        {
+            # Two halves and two directions of three blocks; two halves of three blocks; two directions.
+            "h_c0": (12, 32), "input_c0": (12, 32), "inner_c0": (6, 32),
+            # Three blocks of two slices, in both directions of the layer that is running.
+            "cell_state": (12, 26), "held_gate": (12, 20),
+            "sequence_x": (64 * 3, 32), "sequence_h0": (64 * 6, 32), "sequence_h1": (64 * 6, 32),
+        },
+    ),
+    (
+        {"network.cell": "gru_reset_first", "network.num_layers": 2, "architecture.contexts": 2},
+        {
+            # Those of the step before are kept for every context.
+            "x_c0": (6, 32), "h_c0": (12, 32), "layer0_scaled_c0": (6, 32), "layer1_early_c0": (12, 32),
+            "layer1_late_c0": (6, 32), "layer1_below_c0": (6, 32), "layer1_scaled_c0": (6, 32),
+            "cell_state": (24, 26), "held_gate": (6, 20), "output_buffer": (12, 32),
+        },
+    ),
+    (
+        {"architecture.output_layer": 5},
+        {
+            "x_c0": (6, 32), "h_c0": (6, 32), "cell_state": (6, 26), "output_buffer": (6, 32), "output_h": (6, 32),
+        },
+    ),
+    (
+        {"network.projection_size": 4, "network.num_layers": 2, "architecture.contexts": 2},
+        {
+            "x_c0": (6, 32), "h_c0": (4, 32), "layer0_unprojected_c0": (6, 32), "layer1_early_c0": (4, 32),
+            "layer1_late_c0": (2, 32), "layer1_unprojected_c0": (6, 32),
+            # A projection counts as a block of two slices without state.
+            "cell_state": (2 * 2 * (3 + 1) * 2, 26), "output_buffer": (4, 32),
+        },
+    ),
+]  # fmt: skip
+SIZED = {
+    "architecture.tile_rows": 1,
+    "architecture.tile_cols": 1,
+    "architecture.cell_lanes": 2,
+    "quantization.weight_frac": 7,
+    "quantization.x": "Q1.7",
+    "quantization.h": "Q2.6",
+    "quantization.gate": "Q2.8",
+    "quantization.cell": "Q4.9",
+}
+
+
+@pytest.mark.parametrize(("settings", "sizes"), SIZES)
+def test_sizes_of_memories(settings, sizes):
+    specs = state_memories(preset("tiny").replace(SIZED | settings))
+    assert {spec.name: (spec.depth, spec.width) for spec in specs} == sizes
+
+
+def test_formats_of_vectors():
+    """What is projected has the format of a cell's output, which differs from that of h."""
+    config = preset("tiny").replace(SIZED | {"network.projection_size": 4, "network.num_layers": 2})
+    names = ("x", "h", "layer0_unprojected", "layer1_early", "layer1_late", "layer1_unprojected")
+    formats = ("Q1.7", "Q2.6", "Q1.7", "Q2.6", "Q2.6", "Q1.7")
+    assert [(store.name, str(store.format)) for store in vector_stores(config)] == list(
+        zip(names, formats, strict=True)
+    )
 
 
 SPEC = MemorySpec("bank", 3, 10)

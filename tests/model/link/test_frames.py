@@ -83,6 +83,32 @@ def test_numbers_of_reasons_on_the_line():
     assert {reason.name: int(reason) for reason in Reason} == {name: number for number, name in enumerate(names)}
 
 
+def test_numbers_of_requests_on_the_line():
+    assert {kind.name: int(kind) for kind in Kind} == {"IDENTIFY": 1, "STEP": 2, "COUNTERS": 3, "RESET": 4}
+
+
+def test_a_missing_stop_bit_damages_the_whole_frame():
+    decoder, frame = FrameDecoder(MAX), Frame(1, 2, b"abc")
+    begun, *rest, end = frame.encode()
+    decoder.byte(begun)
+    for number, value in enumerate(rest):
+        assert decoder.byte(value, error=number == 0) is None
+    assert decoder.byte(end) is Reason.LINE
+    assert decoder.feed(frame.encode()) == [frame]
+
+
+def test_timing_of_a_line():
+    link, layout = LinkConfig.from_baud(25e6, 115_200), LinkLayout(preset("tiny"))
+    assert (link.divisor, link.silence_cycles) == (217, 2_500_000)
+    for baud in (0, 300_000):
+        with pytest.raises(InvalidValueError, match="^baud must be "):
+            LinkConfig.from_baud(1e6, baud)
+    # Flags, header and checksum of a request and its answer, and ten bits for each byte.
+    frames = [Frame(Kind.STEP, 1, bytes(count)).encode() for count in (layout.step_bytes, layout.answer_bytes)]
+    assert not any(ESCAPE in frame for frame in frames)
+    assert round(link.step_seconds(layout) * 25e6) == sum(map(len, frames)) * 10 * 217
+
+
 def test_silence_ends_a_frame_and_not_the_line():
     decoder = FrameDecoder(MAX)
     assert decoder.silence() is None
