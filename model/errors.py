@@ -75,6 +75,15 @@ def shown(value: object) -> str:
         return f"<{type(value).__name__} nested too deeply>"
 
 
+def reason(error: Exception) -> str:
+    """Return the text of another package's exception in one short line, or the exception's type where it has none.
+
+    The text may quote a damaged file, so that characters that a terminal would obey are replaced.
+    """
+    text = "".join(character if character.isprintable() else "?" for character in " ".join(str(error).split()))
+    return shortened(text) or type(error).__name__
+
+
 def require(condition: bool, field: str, rule: str, value: object) -> None:
     """Raise :class:`InvalidValueError` in the common grammar unless ``condition`` holds."""
     if not condition:

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chessrnn.model.errors import InvalidFileError, InvalidValueError, shown
+from chessrnn.model.errors import InvalidFileError, InvalidValueError, reason, shown
 from chessrnn.model.imported.tensor_file import TensorFile
 from chessrnn.model.imported.torchscript_file import STORAGES, read_stored
 from chessrnn.model.text_file import parse_json
 
 CONFIG = re.compile(r"(?P<folder>[^/]*/data/weights/)(?P<model>[^/]*)_weights_config\.json")
+# Bytes of the descriptions of all models: compressed, each takes little of the archive.
 MAX_JSON = 1 << 24
 # Numbers of types in torch's schema, and the storages of the same types.
 TYPES = {6: "HalfStorage", 7: "FloatStorage", 8: "DoubleStorage", 13: "BFloat16Storage"}
@@ -69,11 +70,13 @@ def open_exported(path: Path) -> TensorFile:
     try:
         with zipfile.ZipFile(path) as archive:
             configs = [match for match in map(CONFIG.fullmatch, archive.namelist()) if match]
+            left = MAX_JSON
             for match in configs:
                 with archive.open(match[0]) as file:
-                    text = file.read(MAX_JSON + 1)
-                if len(text) > MAX_JSON:
-                    raise InvalidFileError(f"{shown(match[0])} must have at most {MAX_JSON} bytes in {path}")
+                    text = file.read(left + 1)
+                left -= len(text)
+                if left < 0:
+                    raise InvalidFileError(f"{path} must have at most {MAX_JSON} bytes of weights_config.json in all")
                 content = parse_json(text.decode("utf-8"), shown(match[0]))
                 found |= _weights(content, match["folder"], f"{match['model']}." if len(configs) > 1 else "")
     except InvalidFileError:
@@ -81,8 +84,7 @@ def open_exported(path: Path) -> TensorFile:
     except (json.JSONDecodeError, InvalidValueError) as error:
         raise InvalidFileError(f"{path} must hold valid JSON: {error}") from None
     except Exception as error:  # What is damaged in an archive or in its JSON shows in a dozen kinds of exception.
-        reason = shown(" ".join(str(error).split())) if str(error) else type(error).__name__
-        raise InvalidFileError(f"{path} must be a readable archive of torch.export: {reason}") from None
+        raise InvalidFileError(f"{path} must be a readable archive of torch.export: {reason(error)}") from None
     if not found:
         raise InvalidFileError(f"{path} must hold weights, as an archive of torch.export.save does: {WAY}")
 

@@ -1,12 +1,11 @@
 """Arrays of an .npz file: weights that an ONNX model takes as inputs, or those of a whole state_dict."""
 
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from chessrnn.model.errors import InvalidFileError, shown
+from chessrnn.model.errors import InvalidFileError, reason, shown
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 from chessrnn.model.imported.tensor_file import TensorFile, check_size
 
@@ -36,8 +35,10 @@ def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
     except MemoryError as error:
         # The header of an array may claim any size, whatever the file holds.
         raise InvalidFileError(f"{path} must hold arrays that fit into memory: {error}") from None
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise InvalidFileError(f"{path} must be an .npz file of arrays: {error}") from None
+    except InvalidFileError:
+        raise
+    except Exception as error:  # Every method of compression has an exception of its own, and so has encryption.
+        raise InvalidFileError(f"{path} must be an .npz file of arrays: {reason(error)}") from None
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
             raise InvalidFileError(f"{shown(name)} must be an array of numbers in {path}")

@@ -15,7 +15,7 @@ import numpy as np
 from tflite.FullyConnectedOptions import FullyConnectedOptions
 from tflite.UnidirectionalSequenceLSTMOptions import UnidirectionalSequenceLSTMOptions
 
-from chessrnn.model.errors import InvalidFileError, UserError, require, shown
+from chessrnn.model.errors import InvalidFileError, UserError, reason, require, shown
 from chessrnn.model.imported.linear_layer import NONE
 from chessrnn.model.imported.listing import listed
 from chessrnn.model.imported.recurrent_network import (
@@ -263,8 +263,7 @@ def _opened(path: Path) -> Iterator[list[tuple[Graph, list[Operator]]]]:
     except UserError:
         raise
     except Exception as error:  # A damaged flatbuffer ends in a dozen kinds of exception.
-        reason = shown(" ".join(str(error).split())) if str(error) else type(error).__name__
-        raise InvalidFileError(f"{path} must be a whole TensorFlow Lite model: {reason}") from None
+        raise InvalidFileError(f"{path} must be a whole TensorFlow Lite model: {reason(error)}") from None
 
 
 def _instead(graphs: list[Graph]) -> str:

@@ -10,7 +10,7 @@ from tflite.BuiltinOperator import BuiltinOperator
 from tflite.Model import Model
 from tflite.TensorType import TensorType
 
-from chessrnn.model.errors import InvalidFileError, UserError, shown
+from chessrnn.model.errors import InvalidFileError, shown
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 from chessrnn.model.imported.tensor_file import check_size
 
@@ -174,6 +174,8 @@ class Graph:
         maker = self.makers.get(index)
         if maker is not None and maker.kind == "DEQUANTIZE":
             (index,) = maker.inputs
+            if index == LEFT_OUT:
+                raise InvalidFileError(f"{field} must be a constant, not DEQUANTIZE without an input in {self.path}")
         tensor = self.tensors[index]
         if not self.is_constant(index):
             maker = self.makers.get(index)
@@ -216,10 +218,12 @@ class Graph:
 def read_graphs(path: Path) -> list[Graph]:
     """Read the graphs of a model.
 
+    A damaged flatbuffer ends in exceptions of a dozen kinds, here or later, which the caller turns into one.
+
     Raises
     ------
     InvalidFileError
-        The file is missing, damaged or too large.
+        The file is missing, too large, or no such model.
     """
     check_size(path, KIND)
     size = path.stat().st_size
@@ -228,23 +232,17 @@ def read_graphs(path: Path) -> list[Graph]:
     content = path.read_bytes()
     if content[4:8] != b"TFL3":
         raise InvalidFileError(f"{path} must be {KIND}, which has TFL3 after its first four bytes")
-    try:
-        model = Model.GetRootAs(content, 0)
-        counts = model.OperatorCodesLength(), model.SubgraphsLength(), model.BuffersLength()
-        if counts[1] > MAX_GRAPHS or max(counts) > MAX_PARTS:
-            rule = f"at most {MAX_GRAPHS} graphs, and {MAX_PARTS} kinds of operators and buffers"
-            raise InvalidFileError(f"{path} must have {rule}, not {counts}")
-        kinds, unpacking = [], _Unpacking(path)
-        for number in range(counts[0]):
-            code = model.OperatorCodes(number)
-            assert code is not None  # counted just now
-            # Numbers that fitted into a byte are in the field of older files.
-            kind = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
-            name = unpacking.text(code.CustomCode()) if kind == BuiltinOperator.CUSTOM else NAMES.get(kind, "")
-            kinds.append(name or f"operator {kind}")
-        return [Graph(path, model, number, kinds, unpacking) for number in range(counts[1])]
-    except UserError:
-        raise
-    except Exception as error:  # A damaged flatbuffer ends in a dozen kinds of exception.
-        reason = shown(" ".join(str(error).split())) if str(error) else type(error).__name__
-        raise InvalidFileError(f"{path} must be a whole TensorFlow Lite model: {reason}") from None
+    model = Model.GetRootAs(content, 0)
+    counts = model.OperatorCodesLength(), model.SubgraphsLength(), model.BuffersLength()
+    if counts[1] > MAX_GRAPHS or max(counts) > MAX_PARTS:
+        rule = f"at most {MAX_GRAPHS} graphs, and {MAX_PARTS} kinds of operators and buffers"
+        raise InvalidFileError(f"{path} must have {rule}, not {counts}")
+    kinds, unpacking = [], _Unpacking(path)
+    for number in range(counts[0]):
+        code = model.OperatorCodes(number)
+        assert code is not None  # counted just now
+        # Numbers that fitted into a byte are in the field of older files.
+        kind = max(code.DeprecatedBuiltinCode(), code.BuiltinCode())
+        name = unpacking.text(code.CustomCode()) if kind == BuiltinOperator.CUSTOM else NAMES.get(kind, "")
+        kinds.append(name or f"operator {kind}")
+    return [Graph(path, model, number, kinds, unpacking) for number in range(counts[1])]

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from chessrnn.model.errors import InvalidFileError, shown
+from chessrnn.model.errors import InvalidFileError, reason, shown
 from chessrnn.model.imported.recurrent_network import MAX_ELEMENTS
 from chessrnn.model.imported.tensor_file import TensorFile, upper_halves
 
@@ -136,8 +136,8 @@ def read_stored(
             if info.compress_type != zipfile.ZIP_STORED or info.file_size > kind.itemsize * MAX_ELEMENTS:
                 raise InvalidFileError(f"{path} must hold stored entries of a sensible size, not {shown(entry)}")
             data = np.frombuffer(archive.read(entry), dtype=kind)
-    except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-        raise InvalidFileError(f"{name} must hold its data in {path}: {error}") from None
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile, EOFError, RuntimeError) as error:  # the last: encrypted
+        raise InvalidFileError(f"{name} must hold its data in {path}: {reason(error)}") from None
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=False))
     inside = len(shape) == len(strides) and min((*strides, offset), default=0) >= 0
     if not inside or last >= len(data):
@@ -168,8 +168,7 @@ def open_torchscript(path: Path) -> TensorFile:
     except InvalidFileError:
         raise
     except Exception as error:  # A damaged pickle or archive ends in a dozen kinds of exception.
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise InvalidFileError(f"{path} must be a readable TorchScript archive: {reason}") from None
+        raise InvalidFileError(f"{path} must be a readable TorchScript archive: {reason(error)}") from None
     found = dict(_tensors(content)) if isinstance(content, _Module) else {}
     if not found:
         way = "save state_dict() of the module before torch.jit.freeze"

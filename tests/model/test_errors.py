@@ -9,6 +9,7 @@ from chessrnn.model.errors import (
     MAX_SHOWN,
     InvalidTypeError,
     InvalidValueError,
+    reason,
     require,
     require_type,
     shortened,
@@ -58,3 +59,17 @@ def test_small_values_are_shown_whole(value):
 def test_shortened_keeps_both_ends():
     assert shortened("abcdefghij", 10) == "abcdefghij"
     assert shortened("abcdefghijk", 10) == "abcd...ijk"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ValueError("one\n  two"), "one two"),
+        (ValueError("\x1b[2Jred\x07"), "?[2Jred?"),
+        (ValueError(), "ValueError"),
+        (ValueError("\n "), "ValueError"),
+    ],
+)
+def test_reasons_of_other_packages_are_one_plain_line(error, text):
+    assert reason(error) == text
+    assert len(reason(ValueError("a" * 10**6))) == MAX_SHOWN

@@ -235,6 +235,19 @@ def rewritten(source, target, change):
     return target
 
 
+def encrypted(path):
+    """Mark every entry of an archive as encrypted, which its readers refuse before they look at the data."""
+    with zipfile.ZipFile(path) as archive:
+        places = [entry.header_offset + 6 for entry in archive.infolist()]
+        first = archive.start_dir
+    content = bytearray(path.read_bytes())
+    places += [first + 8 + match.start() for match in re.finditer(rb"PK\x01\x02", content[first:])]
+    for place in places:
+        content[place] |= 1
+    path.write_bytes(content)
+    return path
+
+
 def test_archives_of_torch_export(exported, tmp_path):
     path, model = exported
     network = load_network(path)
@@ -252,16 +265,32 @@ def test_damaged_archives_of_torch_export(exported, tmp_path, rng):
     def changed(edit):
         return rewritten(path, damaged, lambda name, content: edit(content) if name.endswith(config) else content)
 
+    too_large = "FILE must have at most 16777216 bytes of weights_config.json in all"
     rejected(changed(lambda _: None), "FILE must hold weights, as an archive of torch.export.save does: save model.*")
     rejected(changed(lambda _: b"{}"), "FILE must be a readable archive of torch.export: .*config.*")
     rejected(changed(lambda text: text[:-9]), "FILE must hold valid JSON: .*")
     rejected(changed(lambda _: b"[" * 90_000), "FILE must hold valid JSON: .*must not be nested so deeply")
-    rejected(changed(lambda _: b" " * (1 << 24) + b"{}"), ".* must have at most 16777216 bytes in FILE")
+    rejected(changed(lambda _: b" " * (1 << 24) + b"{}"), too_large)
     rejected(changed(lambda text: text.replace(b'"as_int": 20', b'"as_int": 1048576')), ".* must .*1048576.*")
     rejected(changed(lambda text: text.replace(b'"as_int": 20', b'"as_int": -1')), "FILE must be a readable .*")
     rejected(changed(lambda text: text.replace(b'"dtype": 7', b'"dtype": 1')), ".* must be of type .*")
     gone = rewritten(path, damaged, lambda name, content: None if re.search(r"weight_\d+$", name) else content)
     rejected(gone, ".* must hold its data in FILE: .*")
+    # Every description is small enough, all of them together are not.
+    many = rewritten(path, damaged, lambda name, content: content)
+    with zipfile.ZipFile(many, "a", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            archive.writestr(f"a/data/weights/{number}{config}", b'{"config": {}}' + b" " * (1 << 23))
+    rejected(many, too_large)
+    # The description cannot be encrypted: a weight is, which is read later.
+    hidden = rewritten(path, damaged, lambda name, content: content)
+    with zipfile.ZipFile(hidden) as archive:
+        weight = next(entry for entry in archive.infolist() if re.search(r"weight_\d+$", entry.filename))
+    content = bytearray(hidden.read_bytes())
+    content[weight.header_offset + 6] |= 1
+    content[content.rindex(weight.filename.encode()) - 46 + 8] |= 1
+    hidden.write_bytes(content)
+    rejected(hidden, ".* must hold its data in FILE: File '.*' is encrypted, .*")
     short = rewritten(path, damaged, lambda name, content: content[:-4] if re.search(r"weight_\d+$", name) else content)
     rejected(short, ".* must hold .*data.* in FILE.*")
     whole = path.read_bytes()
@@ -271,7 +300,7 @@ def test_damaged_archives_of_torch_export(exported, tmp_path, rng):
             load_network(damaged)
 
 
-def test_arrays_by_their_pytorch_names(tmp_path):
+def test_arrays_by_their_pytorch_names(tmp_path, rng):
     torch.manual_seed(7)
     module, head = torch.nn.LSTM(4, 5, 2), torch.nn.Linear(5, 2)
     arrays = {f"rnn.{name}": value.numpy() for name, value in module.state_dict().items()}
@@ -295,6 +324,15 @@ def test_arrays_by_their_pytorch_names(tmp_path):
         rejected(tmp_path / "e.npz", f"FILE must {message}: .*")
     (tmp_path / "d.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:500])
     rejected(tmp_path / "d.npz", "FILE must be an .npz file of arrays: .*")
+    rejected(encrypted(tmp_path / "a.npz"), "FILE must be an .npz file of arrays: File '.*' is encrypted, .*")
+    with zipfile.ZipFile(tmp_path / "f.npz", "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("weight_ih_l0.npy", rng.bytes(999))
+    content = bytearray((tmp_path / "f.npz").read_bytes())
+    # Behind the header, the name, and the properties of LZMA.
+    begin = 30 + len("weight_ih_l0.npy") + 9
+    content[begin : begin + 20] = b"\xff" * 20
+    (tmp_path / "f.npz").write_bytes(content)
+    rejected(tmp_path / "f.npz", "FILE must be an .npz file of arrays: .*")
 
 
 # -- quantized and other formats -------------------------------------------------------------------------------

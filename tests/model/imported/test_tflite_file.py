@@ -336,6 +336,8 @@ REFUSED = [
     (lambda: one_layer(change={2: lambda writer, _: writer.tensor("w", (1 << 30, 1 << 30))}),
      r"'lstm' must have at most \d+ weights in FILE"),
     (lambda: one_layer(change={2: lambda writer, _: writer.tensor("w", (-5, 4))}), r".* must .*-5.*"),
+    (lambda: one_layer(change={3: lambda writer, _: writer.operator("DEQUANTIZE", [-1], writer.tensor("w", (5, 4)))}),
+     "W_x of the cell gate of 'lstm' must be a constant, not DEQUANTIZE without an input in FILE"),
     (lambda: one_layer(change={3: 99}), "FILE must have operators on its tensors, not on number 99"),
     (lambda: one_operator("WHILE"), "FILE must hold .*LSTM, not WHILE 'y': use the Keras model that it was made from"),
     (lambda: one_operator("BIDIRECTIONAL_SEQUENCE_LSTM"), "FILE must hold .*, not BIDIRECTIONAL_SEQUENCE_LSTM 'y': .*"),
