@@ -256,6 +256,8 @@ def test_a_gate_that_waits_waits_long_enough(settings, rng):
     ("contexts", "layers", "settings"),
     [
         (2, 1, {"engine": "fast", "tile_rows": 4, "tile_cols": 2}),
+        # A slice of the last layer is followed at once by one of the first, which has another scale.
+        (3, 2, {"cell": "rnn", "weight_frac": [[7], [5]], "hidden_size": 4, "input_size": 4, "tile_cols": 2}),
         pytest.param(3, 1, {"engine": "direct", "tile_rows": 12, "tile_cols": 5}, marks=pytest.mark.slow),
         pytest.param(
             2, 2, {"engine": "direct", "tile_rows": 3, "tile_cols": 3, "lookahead": 1}, marks=pytest.mark.slow
@@ -276,7 +278,9 @@ def test_contexts_take_turns(contexts, layers, settings, rng):
     fixed = {"network.num_layers": layers, "architecture.contexts": contexts, "architecture.arithmetic": "multiplier"}
     settings = dict(settings)
     fixed["network.projection_size"] = settings.pop("projection_size", 0)
-    fixed |= {"network.cell": settings.pop("cell", "lstm"), "architecture.tile_rows": 1, "quantization.weight_frac": 7}
+    fixed |= {"network.cell": settings.pop("cell", "lstm"), "architecture.tile_rows": 1}
+    fixed["quantization.weight_frac"] = settings.pop("weight_frac", 7)
+    fixed |= {f"network.{size}": settings.pop(size) for size in settings.keys() & {"hidden_size", "input_size"}}
     config = preset("tiny").replace(fixed)
     config = config.replace({f"architecture.{name}": value for name, value in settings.items()})
     weights, q, k = random_weights(config, rng), config.quantization, config.block_size

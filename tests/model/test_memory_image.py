@@ -188,6 +188,21 @@ def test_sizes_of_memories(settings, sizes):
     assert {spec.name: (spec.depth, spec.width) for spec in specs} == sizes
 
 
+def test_every_memory_has_all_its_words(rng):
+    """The slices of a projection have words of zeros, so that those of the layer above follow in their places."""
+    settings = {"network.cell": "lstm_peephole", "network.projection_size": 4, "network.num_layers": 2}
+    weights = random_weights(preset("tiny").replace(SIZED | settings), rng)
+    words = memory_words(weights)
+    assert {name: len(contents) for name, contents in words.items()} == {
+        spec.name: spec.depth for spec in initialised_memories(weights.config)
+    }
+    # Six slices of the lower layer, two of its projection, and the units of the layer above, two at a time.
+    bits = weights.config.quantization.peephole.width
+    assert words["peephole"][6:8] == [0, 0]
+    upper = weights.layers[1].peephole
+    assert unpack(words["peephole"][8], 6, bits) == upper[:, :2].reshape(-1).tolist()
+
+
 def test_formats_of_vectors():
     """What is projected has the format of a cell's output, which differs from that of h."""
     config = preset("tiny").replace(SIZED | {"network.projection_size": 4, "network.num_layers": 2})

@@ -14,6 +14,8 @@ from chessrnn.model.schedule import (
     dot_product_latency,
     ends_sequence,
     interleave,
+    inverse_transform_latency,
+    transform_stages,
 )
 from chessrnn.model.sequence_schedule import split_sequences
 from chessrnn.sim.scenarios import random_config
@@ -198,3 +200,15 @@ def test_the_other_direction_hides_the_latency():
     """If a step takes longer than the latency of the datapath, nothing waits in either direction."""
     config = preset("char128").replace({"network.bidirectional": True, "architecture.lookahead": None})
     assert (Schedule(config).lookahead, Schedule(config).overhead) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("depth", "levels", "registers"), [(1, 2, 0), (2, 2, 0), (3, 2, 1), (5, 2, 2), (4, 1, 3), (4, 0, 0)]
+)
+def test_registers_of_a_transform(depth, levels, registers):
+    assert transform_stages(depth, levels) == registers
+
+
+@pytest.mark.parametrize(("block_size", "registers"), [(2, 0), (4, 2), (8, 4), (16, 6)])
+def test_registers_of_an_inverse_transform(block_size, registers):
+    assert inverse_transform_latency(block_size, 1) == registers
