@@ -10,6 +10,8 @@ from chessrnn.model.presets import preset
 from chessrnn.model.schedule import (
     OUTPUT_BUFFER_LATENCY,
     Schedule,
+    SequenceTimeline,
+    Timeline,
     adder_tree_latency,
     dot_product_latency,
     ends_sequence,
@@ -212,3 +214,10 @@ def test_registers_of_a_transform(depth, levels, registers):
 @pytest.mark.parametrize(("block_size", "registers"), [(2, 0), (4, 2), (8, 4), (16, 6)])
 def test_registers_of_an_inverse_transform(block_size, registers):
     assert inverse_transform_latency(block_size, 1) == registers
+
+
+def test_intervals_of_timelines():
+    assert Timeline([0, 10, 16], [5, 11, 17], [9, 15, 23], []).interval == 6
+    assert Timeline([0], [5], [9], []).interval is None
+    # From the first beat of x on, as every step waits for a whole sequence.
+    assert SequenceTimeline([0, 10, 16], [5, 11, 17], [9, 15, 23], []).interval == 8
