@@ -158,6 +158,11 @@ class CompressionConfig:
         require(size >= 1 and self.block_size % size == 0, "compression.output_block_size", rule, size)
 
 
+def require_weight_bits(bits: int, field: str) -> None:
+    """Check that weights may have a number of bits; ``field`` names it in the message."""
+    require(bits in WEIGHT_BITS, field, f"from {WEIGHT_BITS[0]} to {WEIGHT_BITS[-1]}", bits)
+
+
 @dataclass(frozen=True)
 class QuantizationConfig:
     """The fixed-point format of every quantization point, by name.
@@ -231,8 +236,7 @@ class QuantizationConfig:
     projection_frac: int = 7
 
     def validate(self):
-        rule = f"from {WEIGHT_BITS[0]} to {WEIGHT_BITS[-1]}"
-        require(self.weight_bits in WEIGHT_BITS, "quantization.weight_bits", rule, self.weight_bits)
+        require_weight_bits(self.weight_bits, "quantization.weight_bits")
         for frac in itertools.chain(*_rows(self.weight_frac)):
             require(-8 <= frac <= 20, "quantization.weight_frac", "from -8 to 20 for every gate", frac)
         levels, rule = self.weight_levels, f"one of {', '.join(WEIGHT_LEVELS)}"

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from chessrnn.model.config import BLOCK_SIZES
+from chessrnn.model.config import BLOCK_SIZES, require_weight_bits
 from chessrnn.model.errors import require
 from chessrnn.model.imported.load import load_network
 from chessrnn.model.imported.recurrent_network import ACTIVATIONS, RecurrentLayer, RecurrentNetwork
@@ -53,7 +53,7 @@ def network_from(args: argparse.Namespace, prefix: str | None) -> RecurrentNetwo
         The package that reads files of this kind is not installed.
     """
     require(args.k is None or args.k in BLOCK_SIZES, "--k", f"one of {', '.join(map(str, BLOCK_SIZES))}", args.k)
-    require(2 <= args.weight_bits <= 8, "--weight-bits", "from 2 to 8", args.weight_bits)
+    require_weight_bits(args.weight_bits, "--weight-bits")
     return load_network(args.model, prefix, args.activation, args.inputs, args.output_layer)
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from chessrnn.model.errors import InvalidFileError
+from chessrnn.model.errors import InvalidFileError, UserError
 from chessrnn.model.files import provide_cache_folder, replaced_directory
 from chessrnn.model.text_file import read_json
 from chessrnn.sim.manifest import file_digest
@@ -58,7 +58,7 @@ def keep_objects(compiled: Path, folder: Path) -> None:
                 shutil.copy2(compiled / name, new / name)
             digests = {name: file_digest(new / name) for name in OBJECTS}
             (new / DIGESTS).write_text(json.dumps(digests) + "\n", encoding="ascii")
-    except (InvalidFileError, OSError):
+    except (UserError, OSError):  # a folder of somebody else, or a full disk
         return
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from chessrnn.model.config import BLOCK_SIZES
+from chessrnn.model.config import BLOCK_SIZES, require_weight_bits
 from chessrnn.model.errors import InvalidTypeError, InvalidValueError, UserError, require, require_type
 from chessrnn.model.files import require_folder, write_atomic
 from chessrnn.model.training.layers import STAGES
@@ -81,7 +81,7 @@ def compress(
     require_type(model, nn.Module, "model", "a torch.nn.Module")
     require(k in BLOCK_SIZES, "k", f"one of {', '.join(map(str, BLOCK_SIZES))}", k)
     require_type(weight_bits, int, "weight_bits", "an integer")
-    require(2 <= weight_bits <= 8, "weight_bits", "from 2 to 8", weight_bits)
+    require_weight_bits(weight_bits, "weight_bits")
     found, left = {}, {}
     for name, module in model.named_modules():
         if isinstance(module, RECURRENT):
@@ -219,7 +219,7 @@ class StageSchedule:
             for value in (updates, bits):
                 require_type(value, int, "weight_bits", "widths by numbers of updates")
             require(updates >= 0, "weight_bits", "widths by numbers of updates from 0", updates)
-            require(2 <= bits <= 8, "weight_bits", "from 2 to 8", bits)
+            require_weight_bits(bits, "weight_bits")
         self.weight_bits = dict(sorted((weight_bits or {}).items()))
         for name, updates in begin.items():
             require(name in STAGES, "stage", f"one of {', '.join(STAGES)}", name)

@@ -39,6 +39,11 @@ def test_other_options_and_compilers_have_other_objects(tmp_path, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_written_is_left_alone(compiled, tmp_path):
+    folder = runtime_folder({}, tmp_path / "other")
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("not ours")
+    keep_objects(compiled, folder)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
     (tmp_path / "cache").write_text("a file in its place")
     folder = runtime_folder({}, tmp_path / "cache")
     keep_objects(compiled, folder)
