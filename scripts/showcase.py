@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from chessrnn.model.config import BLOCK_SIZES
+from chessrnn.model.config import BLOCK_SIZES, WEIGHT_BITS
 from chessrnn.model.errors import MissingToolError, require
 from chessrnn.model.files import make_folder, require_folder, write_atomic
 from chessrnn.model.progress import Progress, elapsed
@@ -93,10 +93,9 @@ def design(text: str) -> Design:
         k, bits = map(int, text.split(":"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be of the form K:BITS, not {text!r}") from None
-    if k not in BLOCK_SIZES or not 2 <= bits <= 8:
-        raise argparse.ArgumentTypeError(
-            f"must have K of {', '.join(map(str, BLOCK_SIZES))} and 2 to 8 BITS, not {text}"
-        )
+    if k not in BLOCK_SIZES or bits not in WEIGHT_BITS:
+        sizes, widths = ", ".join(map(str, BLOCK_SIZES)), f"{WEIGHT_BITS[0]} to {WEIGHT_BITS[-1]}"
+        raise argparse.ArgumentTypeError(f"must have K of {sizes} and {widths} BITS, not {text}")
     return Design(k, bits)
 
 
@@ -112,13 +111,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="two minutes to see that it works; the figures mean little"
     )
-    parser.add_argument("--seed", type=seed, default=0, help="of sounds and training; default 0")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of speakers, sounds and training; default 0")
     parser.add_argument(
         "--seeds",
         type=whole,
         default=1,
         metavar="N",
-        help="how many seeds, the first --seed: other speakers apart, sounds and training; default 1",
+        help="number of runs, each with its own seed counted from --seed, whose mean and spread are shown; default 1",
     )
     parser.add_argument(
         "--liberty",
@@ -151,18 +150,16 @@ def main(argv: list[str] | None = None) -> int:
     folder, detector = args.output, Detector(path)
     seeds = [args.seed + number for number in range(args.seeds)]
     # Files of the first seed are those of the folder; the others have folders of their own below it.
-    rounds = [
-        one_seed(args, value, folder / f"seed{value}" if number else folder, detector, path, effort)
-        for number, value in enumerate(seeds)
-    ]
-    first = rounds[0]
+    first = one_seed(args, seeds[0], folder, detector, path, effort)
+    others = (one_seed(args, value, folder / f"seed{value}", detector, path, effort) for value in seeds[1:])
+    rounds = [first, *(one.figures_only() for one in others)]
     rows = [joined([one.rows[place] for one in rounds]) for place in range(len(first.rows))]
     if library is not None:
         smallest = min(rows, key=lambda row: row["weight_bytes"])
         smallest["energy"] = energy_of(first.weights[smallest["name"]], first.features, library, folder)
     report = {
         "speech": first.source,
-        "voices_measured": sorted({name for one in rounds for name in one.sounds["names"].tolist()}),
+        "voices_measured": sorted({name for one in rounds for name in one.voices}),
         "noises_measured": list(HELD_OUT),
         "frames_measured": sum(one.frames for one in rounds),
         "seconds_trained": effort.trained * effort.seconds,
@@ -174,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     write_atomic(folder / "results.json", json.dumps(report, indent=2) + "\n")
     from chessrnn.scripts.showcase_page import write_page
 
-    page = write_page(folder, report, first.sounds["measured"], first.outputs)
+    page = write_page(folder, report, first.measured, first.outputs)
     if args.json:
         print(json.dumps(report, indent=2))
     else:
@@ -184,31 +181,38 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class Round(NamedTuple):
-    """What one seed gave.
+    """Everything that was made and measured with one seed.
 
     Attributes
     ----------
     source : str
-        What the speech is.
-    sounds : dict
-        Streams of :func:`sounds_from`.
-    features : tensor (T, B, 128)
-        What the LSTM reads of the streams that are trained with.
+        Origin of the speech, for the report.
+    voices : list of str
+        Names of the speakers that were measured with.
     frames : int
         Number of decisions that were compared.
     rows : list of dict
         Figures of every design.
+    measured : array
+        Samples of the streams that were measured with.
+    features : tensor (T, B, 128)
+        Inputs of the LSTM for the streams that are trained with.
     outputs, weights : dict
         Outputs and integers of every design by its name.
     """
 
     source: str
-    sounds: dict[str, np.ndarray]
-    features: Any
+    voices: list[str]
     frames: int
     rows: list[dict[str, Any]]
+    measured: np.ndarray
+    features: Any
     outputs: dict[str, Any]
     weights: dict[str, Any]
+
+    def figures_only(self) -> "Round":
+        """Return the round without sounds and weights, which would fill the memory for many seeds."""
+        return self._replace(measured=np.zeros(0), features=None, outputs={}, weights={})
 
 
 def one_seed(args: argparse.Namespace, value: int, folder: Path, detector, path: Path, effort: Effort) -> Round:
@@ -227,7 +231,8 @@ def one_seed(args: argparse.Namespace, value: int, folder: Path, detector, path:
         rows.append(row)
         weights[one.name] = after
         print(f"{one.name}: {row['agreement']:.2f} % equal decisions", file=sys.stderr)
-    return Round(source, sounds, features, int(calls.shape[0] * calls.shape[1]), rows, outputs, weights)
+    frames, names = int(calls.shape[0] * calls.shape[1]), sounds["names"].tolist()
+    return Round(source, names, frames, rows, sounds["measured"], features, outputs, weights)
 
 
 def joined(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def write_page(folder: Path, report: dict[str, Any], samples: np.ndarray, output
         if "energy" in row
     )
     seeds = len(report["seeds"])
-    several = f", means of {seeds} seeds, each with other speakers apart" if seeds > 1 else ""
+    several = f", means of {seeds} seeds, each of which holds out other speakers" if seeds > 1 else ""
     share, speech = rows[0]["speech_share"], html.escape(report["speech"])
     noises = html.escape(", ".join(report["noises_measured"]))
     text = f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>Speech activity in few kilobytes</title>
