@@ -218,6 +218,7 @@ def test_registers_of_an_inverse_transform(block_size, registers):
 
 def test_intervals_of_timelines():
     assert Timeline([0, 10, 16], [5, 11, 17], [9, 15, 23], []).interval == 6
+    assert Timeline([0, 10], [5, 11], [9, 15], []).interval == 6
     assert Timeline([0], [5], [9], []).interval is None
     # From the first beat of x on, as every step waits for a whole sequence.
     assert SequenceTimeline([0, 10, 16], [5, 11, 17], [9, 15, 23], []).interval == 8
