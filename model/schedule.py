@@ -230,7 +230,7 @@ class Schedule:
 
     @property
     def _derived(self) -> tuple[int, int]:
-        return _derive(Timing(self.config))
+        return _derive(ScheduleKey(self.config))
 
     # -- order ---------------------------------------------------------------------------------------------
 
@@ -592,10 +592,11 @@ class _Trial(Schedule):
         self.__dict__.update(cell_lanes=cell_lanes, lookahead=lookahead)
 
 
-class Timing:
-    """A configuration as a key of cycles: equal to every other one whose schedule is the same by construction.
+class ScheduleKey:
+    """Key by which the cycles of a configuration are remembered: configurations with equal keys have the same schedule.
 
-    Formats change no cycle, but scales of block rows do, which need a product of their own.
+    The key leaves out the formats of numbers, which change no cycle.  Scales of block rows are part of it, as they
+    need a multiplication.
 
     Parameters
     ----------
@@ -608,16 +609,16 @@ class Timing:
         self._key = *parts, config.has_row_scales
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Timing) and self._key == other._key
+        return isinstance(other, ScheduleKey) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
 
 
 @lru_cache(maxsize=4096)
-def _derive(timing: Timing) -> tuple[int, int]:
+def _derive(key: ScheduleKey) -> tuple[int, int]:
     """Cell lanes and lookahead: as given, or the least values that reach the least initiation interval."""
-    config = timing.config
+    config = key.config
     given = config.architecture
     if given.cell_lanes and given.lookahead:
         return given.cell_lanes, given.lookahead

@@ -34,7 +34,7 @@ EXAMPLES = """examples:
 PAGE = "pareto.html"
 # What chessrnn accuracy writes unless it is told otherwise.
 ACCURACY_REPORT = Path("build/accuracy/accuracy.json")
-# A block size is explored without being asked for where it has at most so many tiles: smaller blocks have more of them.
+# Other block sizes with more tiles than this, mostly small ones, are only explored on request: they take minutes.
 MAX_CANDIDATES = 700
 COLUMNS = {
     "engine": "engine",
@@ -66,7 +66,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--block-sizes", type=numbers, metavar="LIST",
         help="block sizes k on the page of the Pareto fronts, such as 4,8,16; default that of the configuration, and "
-        f"those with at most {MAX_CANDIDATES} tiles to compare",
+        f"those with at most {MAX_CANDIDATES} designs to compare",
     )  # fmt: skip
     parser.add_argument(
         "--weight-bits", type=numbers, metavar="LIST",

@@ -8,7 +8,8 @@ from chessrnn.model.qformat import QFormat
 def saturate(value: Value, fmt: QFormat, seen: list[Value] | None = None) -> Value:
     """Clip the signed ``value`` to the range of ``fmt``.  Reference: ``chessrnn.model.fixed_point.saturate``.
 
-    Whether it is clipped is appended to ``seen``, here and below, unless that is impossible.
+    A bit that is 1 while the value is clipped is appended to ``seen``, as in the functions below, unless every value
+    fits.
     """
     value = Value.cast(value)
     if len(value) <= fmt.width:

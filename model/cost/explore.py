@@ -8,7 +8,7 @@ from chessrnn.model.config import FAST_BLOCK_SIZES, Config
 from chessrnn.model.cost.estimate import AreaEstimate, estimate
 from chessrnn.model.cost.resources import multipliers
 from chessrnn.model.errors import InvalidValueError, require
-from chessrnn.model.schedule import Schedule, Timing
+from chessrnn.model.schedule import Schedule, ScheduleKey
 
 # Up to this number of candidates, all are evaluated for the Pareto front.
 EXHAUSTIVE = 300
@@ -64,7 +64,7 @@ def engines(config: Config) -> list[str]:
 
 
 def num_candidates(config: Config) -> int:
-    """Number of useful tiles, of all engines."""
+    """Count the design points that an exhaustive search evaluates: useful tiles, for every engine."""
     tiles = len(useful_sizes(config.max_tile_rows)) * len(useful_sizes(config.max_tile_cols))
     return tiles * len(engines(config))
 
@@ -88,14 +88,14 @@ def candidates(config: Config, names: list[str] | None = None) -> Iterator[Confi
 
 
 @lru_cache(maxsize=1 << 14)
-def _cycles(timing: Timing) -> int:
-    """Sustained number of cycles per step."""
-    return Schedule(timing.config).initiation_interval
+def _cycles(key: ScheduleKey) -> int:
+    """Return the cycles per step of every configuration with a key, in a long run."""
+    return Schedule(key.config).initiation_interval
 
 
 def point(config: Config) -> DesignPoint:
     """Evaluate one configuration with its exact schedule."""
-    return DesignPoint(config, _cycles(Timing(config)), estimate(config))
+    return DesignPoint(config, _cycles(ScheduleKey(config)), estimate(config))
 
 
 def _rough_area(config: Config) -> float:

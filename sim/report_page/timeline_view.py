@@ -289,10 +289,10 @@ def _append(bars: list[Bar], bar: Bar) -> None:
 def _inside(
     config: Config, schedule: Schedule, events: list[_Event], cycles: list[int], window: tuple[int, int]
 ) -> list[Lane]:
-    """Lanes of what no port shows: it follows from the order of the issues and the latencies of the schedule.
+    """Return the lanes of work that no port shows, computed from the order of issues and the schedule's latencies.
 
-    Sums are stored, and stored ones resumed, in issues that the order names; drain and cell update follow every
-    completing issue.
+    Partial sums are stored or resumed in the issues that the order marks; drain and cell update follow every issue that
+    completes sums.
     """
     stored = [Lane("sums stored (park)", inside=True), Lane("stored sums go on (resume)", inside=True)]
     lanes = [Lane("drain", inside=True), Lane("activations, cell update", inside=True)]
