@@ -4,14 +4,17 @@ Whoever runs the jobs, their results are the same and have the order of the jobs
 """
 
 import logging
+import multiprocessing
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib import metadata
+from multiprocessing.connection import wait as wait_for
 from typing import Any
 
 from chessrnn.model.errors import InvalidValueError, MissingToolError, UserError, require, shortened
@@ -162,6 +165,15 @@ def _begin_process() -> None:
     """Leave the terminal's group: Ctrl-C reaches the command, which passes it on."""
     os.setpgrp()
     signal.signal(signal.SIGINT, _note_interrupt)
+    threading.Thread(target=_end_with_the_command, daemon=True).start()
+
+
+def _end_with_the_command() -> None:
+    """End this process and the programs that it runs when the command is killed, whose signals do not reach them."""
+    command = multiprocessing.parent_process()
+    assert command is not None
+    wait_for([command.sentinel])
+    os.killpg(os.getpid(), signal.SIGKILL)
 
 
 def _note_interrupt(number: int, frame: object) -> None:

@@ -2,7 +2,11 @@
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -117,6 +121,42 @@ def test_ctrl_c_reaches_the_jobs_that_run(tmp_path, interruptible):
     # The second job may end before it begins; the others never begin.
     names = {path.name for path in tmp_path.iterdir()}
     assert {"interrupted-0"} <= names <= {"interrupted-0", "interrupted-1"}
+
+
+def wait_long(folder, value):
+    """A job that runs a program for longer than its test, and says which two processes these are."""
+    with subprocess.Popen(["sleep", "60"]) as program:
+        (folder / f"{value}").write_text(f"{os.getpid()} {program.pid}")
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists that has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_nothing_runs_on_after_a_command_that_was_killed(tmp_path):
+    code = f"""
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_jobs import LOCAL, run_jobs, wait_long
+        run_jobs(wait_long, [(Path({str(tmp_path)!r}), value) for value in range(2)], LOCAL)
+    """
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)]) as command:
+        deadline = time.monotonic() + 60
+        pids = []
+        while len(pids) < 4 and time.monotonic() < deadline:
+            time.sleep(0.05)
+            pids = [int(pid) for path in tmp_path.iterdir() for pid in path.read_text().split()]
+        assert len(pids) == 4 and all(map(is_running, pids))
+        command.kill()
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, pids))
 
 
 # -- a cluster -------------------------------------------------------------------------------------------------
