@@ -1,20 +1,22 @@
 """Choose the cheapest tile for a latency, or draw the Pareto front of time and area."""
 
 import argparse
-import contextlib
 import json
 import shlex
 import sys
 from pathlib import Path
 
-from chessrnn.model.config import BLOCK_SIZES, ENGINES, WEIGHT_BITS, Config
+from chessrnn.model.config import ENGINES, WEIGHT_BITS, Config
 from chessrnn.model.cost.area import PAPER, tera_operations
 from chessrnn.model.cost.explore import (
     DesignPoint,
     choose,
     cycle_budget,
     engines,
+    fitting_sizes,
+    fitting_widths,
     num_candidates,
+    of_block_size,
     pareto_of_widths,
 )
 from chessrnn.model.errors import InvalidValueError, MissingToolError, shown
@@ -193,15 +195,6 @@ def front(config: Config, engine: str, widths: list[int], shown: bool) -> dict[i
     return pareto_of_widths(config, engine, widths, progress) if shown else pareto_of_widths(config, engine, widths)
 
 
-def of_block_size(config: Config, size: int) -> Config:
-    """The configuration with another block size, and the smallest tile of it."""
-    smallest = {
-        "architecture.engine": "direct", "architecture.tile_rows": 1, "architecture.tile_cols": 1,
-        "architecture.cell_lanes": None, "architecture.lookahead": None,
-    }  # fmt: skip
-    return config.replace({"compression.block_size": size, **smallest})
-
-
 def variants(config: Config, args: argparse.Namespace) -> dict[int, tuple[Config, list[int]]]:
     """Configuration and weight widths of each block size on the page, those of the explored configuration first."""
     own, bits = config.block_size, config.quantization.weight_bits
@@ -213,22 +206,8 @@ def variants(config: Config, args: argparse.Namespace) -> dict[int, tuple[Config
 
 def quick_sizes(config: Config) -> list[int]:
     """Block sizes that the other fields of a configuration allow, and whose search takes seconds."""
-    sizes = []
-    for size in BLOCK_SIZES:
-        with contextlib.suppress(InvalidValueError):
-            if num_candidates(of_block_size(config, size)) <= MAX_CANDIDATES:
-                sizes.append(size)
-    return sizes
-
-
-def fitting_widths(config: Config) -> list[int]:
-    """Weight widths that the other fields of a configuration allow."""
-    widths = []
-    for bits in WEIGHT_BITS:
-        with contextlib.suppress(InvalidValueError):
-            config.replace({"quantization.weight_bits": bits})
-            widths.append(bits)
-    return widths
+    sizes = fitting_sizes(config)
+    return [size for size in sizes if num_candidates(of_block_size(config, size)) <= MAX_CANDIDATES]
 
 
 def sweep(config: Config, args: argparse.Namespace, names: list[str] | None) -> dict:

@@ -1,10 +1,11 @@
 """Exploration of the design space of one network: the tile and engine of least area that meet a latency."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
-from chessrnn.model.config import FAST_BLOCK_SIZES, Config
+from chessrnn.model.config import BLOCK_SIZES, FAST_BLOCK_SIZES, WEIGHT_BITS, Config
 from chessrnn.model.cost.estimate import AreaEstimate, estimate
 from chessrnn.model.cost.resources import multipliers
 from chessrnn.model.errors import InvalidValueError, require
@@ -61,6 +62,35 @@ def useful_sizes(blocks: int) -> list[int]:
 def engines(config: Config) -> list[str]:
     """Names of the engines that the block size allows."""
     return ["direct", "fast"] if config.block_size in FAST_BLOCK_SIZES else ["direct"]
+
+
+def of_block_size(config: Config, size: int) -> Config:
+    """Return the configuration with another block size, and the smallest tile, which every block size has."""
+    smallest = {
+        "architecture.engine": "direct", "architecture.tile_rows": 1, "architecture.tile_cols": 1,
+        "architecture.cell_lanes": None, "architecture.lookahead": None,
+    }  # fmt: skip
+    return config.replace({"compression.block_size": size, **smallest})
+
+
+def fitting_sizes(config: Config) -> list[int]:
+    """List the block sizes that the other fields of a configuration allow."""
+    sizes = []
+    for size in BLOCK_SIZES:
+        with suppress(InvalidValueError):
+            of_block_size(config, size)
+            sizes.append(size)
+    return sizes
+
+
+def fitting_widths(config: Config) -> list[int]:
+    """List the weight widths that the other fields of a configuration allow."""
+    widths = []
+    for bits in WEIGHT_BITS:
+        with suppress(InvalidValueError):
+            config.replace({"quantization.weight_bits": bits})
+            widths.append(bits)
+    return widths
 
 
 def num_candidates(config: Config) -> int:

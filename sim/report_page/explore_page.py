@@ -4,8 +4,8 @@ import shlex
 from pathlib import Path
 
 from chessrnn.model.boards import BOARDS, FpgaPart
-from chessrnn.model.config import BLOCK_SIZES, WEIGHT_BITS, Config
-from chessrnn.model.cost.explore import DesignPoint
+from chessrnn.model.config import Config
+from chessrnn.model.cost.explore import DesignPoint, fitting_sizes, fitting_widths
 from chessrnn.model.cost.fit import block_rams, multiplier_blocks
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.files import write_atomic
@@ -65,18 +65,24 @@ def write_explore_page(
         "boards": {name: f"{name} ({board.part.name})" for name, board in BOARDS.items()},
         "command": command,
         "bits": config.quantization.weight_bits,
-        "left_out": left_out(points, choice),
+        "left_out": left_out(config, points, choice),
         "emit": shlex.join(["chessrnn", "verilog", *choice]),
         "measure": shlex.join(["chessrnn", "synth", "--power", "--liberty", "FILE", *choice]),
     }
     write_atomic(path, render_scripted("explore", values, plotly))
 
 
-def left_out(points: list[DesignPoint], choice: list[str]) -> tuple[str, str] | None:
-    """Block sizes and weight widths that were not explored, and the command that explores all; ``None`` if all were."""
+def left_out(config: Config, points: list[DesignPoint], choice: list[str]) -> tuple[str, str] | None:
+    """Name the block sizes and weight widths that a configuration allows and that were not explored.
+
+    Returns
+    -------
+    (str, str) or None
+        The sizes and widths, and the command that explores all; ``None`` if all were explored.
+    """
     groups = (
-        ("k", "--block-sizes", BLOCK_SIZES, {point.config.block_size for point in points}),
-        ("bits", "--weight-bits", WEIGHT_BITS, {point.config.quantization.weight_bits for point in points}),
+        ("k", "--block-sizes", fitting_sizes(config), {point.config.block_size for point in points}),
+        ("bits", "--weight-bits", fitting_widths(config), {point.config.quantization.weight_bits for point in points}),
     )
     texts, options = [], []
     for name, option, every, there in groups:

@@ -72,11 +72,16 @@ def test_losses_are_those_of_the_study_with_their_spread(page, tmp_path):
 
 
 def test_the_page_says_what_was_not_explored(points, page):
-    text, command = left_out(points, ["--config", "a b"])
+    text, command = left_out(CONFIG, points, ["--config", "a b"])
     assert text == "k = 1, 2, 8, 16 and bits = 2, 3, 4, 5, 6, 7"
     wanted = "chessrnn explore --config 'a b' --block-sizes 1,2,4,8,16 --weight-bits 2,3,4,5,6,7,8"
     assert command == wanted
     assert f"Not explored: {text}." in page.read_text(encoding="utf-8")
+    # Wider weights would need a wider accumulator than this one.
+    narrow = preset("char128").replace({"quantization.weight_bits": 4, "quantization.accumulator_bits": 22})
+    text, command = left_out(narrow, points, ["--config", "a b"])
+    assert text == "k = 1, 2, 8, 16 and bits = 2, 3, 4, 5, 6"
+    assert command.endswith("--block-sizes 1,2,4,8,16 --weight-bits 2,3,4,5,6")
 
 
 @pytest.mark.parametrize("engine", ["direct", "fast"])
