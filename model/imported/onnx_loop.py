@@ -39,6 +39,10 @@ MAX_BODY = 64
 MAX_STEP_ELEMENTS = 1 << 26
 MAX_MULTIPLICATIONS = 1 << 30
 MAX_STEPS = 1024
+# Bound of everything that is computed to find a cell, in multiplications: some minutes, where an LSTM of 1,024 elements
+# and 2,048 units takes half of it.  Making one element of a result takes as long as some multiplications of a product.
+MAX_WORK = 1 << 38
+WORK_OF_AN_ELEMENT = 32
 TOLERANCE = 1e-10
 
 
@@ -108,17 +112,28 @@ def outer_names(node: onnx.NodeProto) -> list[str]:
     return list(dict.fromkeys(name for name in read if name and name not in inside))
 
 
-def _is_bounded(node: onnx.NodeProto, arrays: list[np.ndarray]) -> bool:
-    """Whether the result of an operator is small enough to compute."""
+def _multiplications(node: onnx.NodeProto, arrays: list[np.ndarray]) -> int:
+    """Most multiplications of numbers that the matrix product of an operator can take; 0 for other operators."""
     if node.op_type == "MatMul" and all(array.ndim for array in arrays):
-        a, b = arrays
-        columns = b.shape[-1] if b.ndim > 1 else 1
-        results = prod(a.shape[:-1]) * prod(b.shape[:-2]) * columns
-        return results <= MAX_OUTPUT_ELEMENTS and results * a.shape[-1] <= MAX_MULTIPLICATIONS
+        return _results_of_product(*arrays) * arrays[0].shape[-1]
     if node.op_type == "Gemm":
         # The three sizes of the product are among those of both matrices.
-        sizes = sorted(size for array in arrays[:2] for size in array.shape)
-        return prod(sizes[-2:]) <= MAX_OUTPUT_ELEMENTS and prod(sizes[1:]) <= MAX_MULTIPLICATIONS
+        return prod(sorted(size for array in arrays[:2] for size in array.shape)[1:])
+    return 0
+
+
+def _results_of_product(a: np.ndarray, b: np.ndarray) -> int:
+    return prod(a.shape[:-1]) * prod(b.shape[:-2]) * (b.shape[-1] if b.ndim > 1 else 1)
+
+
+def _is_bounded(node: onnx.NodeProto, arrays: list[np.ndarray]) -> bool:
+    """Whether the result of an operator is small enough to compute."""
+    if _multiplications(node, arrays) > MAX_MULTIPLICATIONS:
+        return False
+    if node.op_type == "MatMul" and all(array.ndim for array in arrays):
+        return _results_of_product(*arrays) <= MAX_OUTPUT_ELEMENTS
+    if node.op_type == "Gemm":
+        return prod(sorted(size for array in arrays[:2] for size in array.shape)[-2:]) <= MAX_OUTPUT_ELEMENTS
     if node.op_type in ELEMENTWISE:
         return prod(np.broadcast_shapes(*(array.shape for array in arrays))) <= MAX_OUTPUT_ELEMENTS
     if node.op_type == "Gather":
@@ -153,6 +168,7 @@ class _Recurrence:
         self.first_output = extra_outputs
         self.constants = {tensor.name: self._float(onnx.numpy_helper.to_array(tensor)) for tensor in body.initializer}
         self.nodes = [(one, self._evaluator(one, version)) for one in body.node]
+        self.work = 0
 
     @staticmethod
     def _float(array: np.ndarray) -> np.ndarray:
@@ -187,17 +203,23 @@ class _Recurrence:
         left = MAX_STEP_ELEMENTS
         for one, evaluator in self.nodes:
             feeds = {name: found[name] for name in one.input if name}
-            if not _is_bounded(one, [found[name] for name in one.input if name]):
+            arrays = [found[name] for name in one.input if name]
+            if not _is_bounded(one, arrays):
                 raise NotPlain(f"the result of {describe(one)} is too large")
+            self.work += _multiplications(one, arrays)
             first = found[one.input[0]] if one.input and one.input[0] else None
             if one.op_type == "Cast" and first is not None and first.dtype.kind == "f" and self._keeps_floats(one):
                 results = [first]
             else:
                 results = [self._float(np.asarray(result)) for result in evaluator.run(None, feeds, attributes={})]
             found |= dict(zip(one.output, results, strict=False))
-            left -= sum(result.size for result in results)
+            elements = sum(result.size for result in results)
+            left -= elements
             if left < 0:
                 raise NotPlain("the results of its operators are too large together")
+            self.work += WORK_OF_AN_ELEMENT * elements
+            if self.work > MAX_WORK:
+                raise NotPlain(f"to find its matrices takes more than {MAX_WORK:.0e} multiplications")
         return found
 
     def next_states(self, found: dict[str, Any]) -> list[np.ndarray]:

@@ -251,6 +251,10 @@ def test_results_are_bounded(tmp_path, rng, monkeypatch):
     path = saved(loop(), tmp_path / "a.onnx", rng)
     with pytest.raises(UserError, match="the results of its operators are too large together"):
         load_network(path)
+    monkeypatch.undo()
+    monkeypatch.setattr("chessrnn.model.imported.onnx_loop.MAX_WORK", 10_000)
+    with pytest.raises(UserError, match="to find its matrices takes more than 1e\\+04 multiplications"):
+        load_network(path)
 
 
 def test_convert(tmp_path, rng, capsys, monkeypatch):
