@@ -433,33 +433,13 @@ class _Reader:
 
     def _read_loop(self, node: onnx.NodeProto, inputs: list[Known | None]) -> None:
         """Read a Loop or Scan whose body is one cell."""
-
-        def refused(why: str) -> InvalidFileError:
-            rule = "one cell of RNN, LSTM or GRU over all steps of x, or an operator of these names"
-            return InvalidFileError(f"{describe(node)} must be {rule}, in {self.path}: {why}")
-
-        known = {name: value for name, value in zip(node.input, inputs, strict=True) if value is not None}
-        known |= {name: self._value(name) for name in onnx_loop.outer_names(node)}
-        # The numbers of labels do not matter; x and the first h become any numbers.
-        rng, values, sequences = np.random.default_rng(len(self.layers)), {}, []
-        tensors: dict[str, Value] = {}
-        for name, value in known.items():
-            if not isinstance(value, Value):
-                raise refused(f"it reads {getattr(value, 'why', 'zeros of unknown shape')}")
-            floating, tensors[name] = np.issubdtype(value.array.dtype, np.floating), value
-            values[name] = value.array.astype(np.float64) if floating else value.array
-            if value.dynamic and not floating:
-                raise refused(f"it reads the integers {shown(name)}")
-            if value.dynamic:
-                values[name] = rng.normal(size=value.array.shape)
-                sequences += [name] if value.array.ndim == 3 else []
-        if len(sequences) != 1:
-            raise refused(f"it reads {len(sequences)} sequences (steps, batch, elements)")
-        (x,) = sequences
+        rng = np.random.default_rng(len(self.layers))
         try:
+            tensors, values, x = self._numbers_of_loop(node, inputs, rng)
             cell = onnx_loop.read_cell(node, self.version, values, x, rng)
         except onnx_loop.NotPlain as error:
-            raise refused(str(error)) from None
+            rule = "one cell of RNN, LSTM or GRU over all steps of x, or an operator of these names"
+            raise InvalidFileError(f"{describe(node)} must be {rule}, in {self.path}: {error}") from None
         array, size = tensors[x].array, cell.w_h.shape[1]
         if self.layers:
             self._check_chain(node, tensors[x], array)
@@ -480,15 +460,48 @@ class _Reader:
             RecurrentLayer(label, cell.cell, (weights,), "forward", cell.cell != "gru", cell.activation, tuple(sources))
         )
         self.lengths.append(("none",))
-        name = cell.sequence or f"{label}: every h"
-        self._label(name, (len(array), *cell.element_shape) if cell.sequence else (*array.shape[:2], size), float, True)
-        labels = self.sources[-1].labels
-        # The next node recognizes the labels of every h as those of an operator RNN: (steps, directions, batch, units).
-        self.last = f"{name}: (T, 1, B, H)", False
-        self.values[self.last[0]] = Value(labels.reshape(len(array), 1, -1, size), True)
-        self.final = cell.last
+        self._label_loop(cell, label, array, size)
         if cell.last:
             self._label(cell.last, tensors[cell.states[0]].array.shape, float, True)
+
+    def _numbers_of_loop(
+        self, node: onnx.NodeProto, inputs: list[Known | None], rng: np.random.Generator
+    ) -> tuple[dict[str, Value], dict[str, np.ndarray], str]:
+        """Collect the tensors that a Loop or Scan reads, the numbers to run it on, and the name of x.
+
+        Labels do not matter there: x and the first h become random numbers.
+
+        Raises
+        ------
+        onnx_loop.NotPlain
+            A tensor is not known, or not one of them is a sequence.
+        """
+        known = {name: value for name, value in zip(node.input, inputs, strict=True) if value is not None}
+        known |= {name: self._value(name) for name in onnx_loop.outer_names(node)}
+        tensors: dict[str, Value] = {}
+        values, sequences = {}, []
+        for name, value in known.items():
+            if not isinstance(value, Value):
+                raise onnx_loop.NotPlain(f"it reads {getattr(value, 'why', 'zeros of unknown shape')}")
+            floating, tensors[name] = np.issubdtype(value.array.dtype, np.floating), value
+            values[name] = value.array.astype(np.float64) if floating else value.array
+            if value.dynamic and not floating:
+                raise onnx_loop.NotPlain(f"it reads the integers {shown(name)}")
+            if value.dynamic:
+                values[name] = rng.normal(size=value.array.shape)
+                sequences += [name] if value.array.ndim == 3 else []
+        if len(sequences) != 1:
+            raise onnx_loop.NotPlain(f"it reads {len(sequences)} sequences (steps, batch, elements)")
+        return tensors, values, sequences[0]
+
+    def _label_loop(self, cell: onnx_loop.LoopCell, label: str, x: np.ndarray, size: int) -> None:
+        """Label every h of a Loop or Scan, also in the shape in which the next node recognizes an operator's."""
+        name = cell.sequence or f"{label}: every h"
+        self._label(name, (len(x), *cell.element_shape) if cell.sequence else (*x.shape[:2], size), float, True)
+        # An operator's output is (steps, directions, batch, units); no tensor of the file has this name.
+        self.last = f"{name}: (T, 1, B, H)", False
+        self.values[self.last[0]] = Value(self.sources[-1].labels.reshape(len(x), 1, -1, size), True)
+        self.final = cell.last
 
     # -- inputs of a node ----------------------------------------------------------------------------------
 
