@@ -99,7 +99,10 @@ def small_config(**architecture):
 
 
 @pytest.mark.parametrize("cell", LANES)
-@pytest.mark.parametrize(("kind", "segments", "arithmetic"), [("pwl", 8, "carry_save"), ("shift", 4, "multiplier")])
+@pytest.mark.parametrize(
+    ("kind", "segments", "arithmetic"),
+    [pytest.param("pwl", 8, "carry_save", marks=pytest.mark.slow), ("shift", 4, "multiplier")],
+)
 def test_cell_lane(kind, segments, arithmetic, cell, rng):
     settings = {
         "activation.kind": kind,

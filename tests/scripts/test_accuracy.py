@@ -129,6 +129,7 @@ def test_a_stage_is_trained_by_one_job_and_the_others_wait_for_it(study: Study):
                 assert trained.setdefault(name, index) in {index, *ready[index]}, (job, name)
 
 
+@pytest.mark.slow
 def test_word_task(text, capsys):
     # The smallest budget that there is, on the first rows of the table.
     assert accuracy.main(arguments(text, "--tasks", "words", "--json")) == 0

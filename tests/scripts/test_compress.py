@@ -120,7 +120,7 @@ def test_another_network_is_trained(settings, text, tmp_path, capsys):
     assert found == pytest.approx(results["bits_per_character"], abs=1e-4)
 
 
-@pytest.mark.parametrize("scale", ["gate", "row"])
+@pytest.mark.parametrize("scale", ["gate", pytest.param("row", marks=pytest.mark.slow)])
 def test_interrupted_run_resumes_to_the_same_result(scale, text, capsys, monkeypatch):
     def weights(name):
         path = text.parent / f"{name}.safetensors"

@@ -218,7 +218,7 @@ def test_the_default_block_size_pays(tmp_path, capsys):
 
 
 @pytest.mark.needs("icarus")
-@pytest.mark.parametrize("cell", ["gru", "gru_reset_first"])
+@pytest.mark.parametrize("cell", ["gru", pytest.param("gru_reset_first", marks=pytest.mark.slow)])
 def test_a_gru_from_its_file_through_the_verilog(cell, tmp_path, capsys, monkeypatch):
     path = saved_cell(cell, tmp_path)
     np.save(tmp_path / "inputs.npy", np.random.default_rng(12).normal(size=(9, 3, 6)))
@@ -237,7 +237,7 @@ def test_a_gru_from_its_file_through_the_verilog(cell, tmp_path, capsys, monkeyp
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: torch.nn.GRU(6, 8, num_layers=2),
+        pytest.param(lambda: torch.nn.GRU(6, 8, num_layers=2), marks=pytest.mark.slow),
         pytest.param(lambda: torch.nn.LSTM(6, 8, num_layers=2, proj_size=5), marks=pytest.mark.slow),
         pytest.param(lambda: torch.nn.LSTM(6, 5, num_layers=2, bidirectional=True), marks=pytest.mark.slow),
         pytest.param(
@@ -336,6 +336,7 @@ def test_a_layer_of_both_directions(saved, tmp_path, capsys):
     assert "are cut" not in command(convert, longer, capsys)[2]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("icarus")
 def test_retraining_from_the_file_survives_ctrl_c(saved, tmp_path, capsys, monkeypatch):
     """To the same integers as in one go, and through the simulator."""

@@ -319,7 +319,7 @@ DESIGNS = {
 # Designs that are not left to the slow tests: one of each kind.
 QUICK = {
     "icarus-tiny", "icarus-k2-fast", "icarus-one-element", "icarus-peephole", "icarus-gru",
-    "icarus-rnn-relu", "icarus-reset-first-stack", "icarus-contexts-state-ports", "icarus-output-layer",
+    "icarus-rnn-relu", "icarus-reset-first-stack", "icarus-contexts-state-ports",
     "icarus-both-directions", "icarus-4-bit",
 }  # fmt: skip
 # The one of them whose carry-save arithmetic is not left to the slow tests either: its words are short.
@@ -349,7 +349,7 @@ def cases():
         chosen = settings.get("architecture.arithmetic")
         for arithmetic in ("multiplier", "carry_save"):
             if arithmetic == chosen or chosen is None and (simulator, arithmetic) != ("verilator", "multiplier"):
-                slow = name not in QUICK or arithmetic == "carry_save" and name != QUICK_CARRY_SAVE
+                slow = name not in QUICK or (arithmetic == "carry_save") != (name == QUICK_CARRY_SAVE)
                 marks = [pytest.mark.needs(simulator), *([pytest.mark.slow] if slow else [])]
                 yield pytest.param(name, arithmetic, marks=marks, id=f"{name}-{arithmetic}")
 

@@ -99,6 +99,7 @@ def test_stdlib_text_is_deterministic_english(corpus):
     assert corpus.sha256 == hashlib.sha256(corpus.text.encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_no_paragraph_of_the_test_split_was_trained_on(corpus):
     normal = [{" ".join(p.split()) for p in part.split("\n\n")} for part in (corpus.train, corpus.test)]
     # The split may cut one paragraph in two.

@@ -103,6 +103,7 @@ def test_missing_yosys_is_one_line(tmp_path, monkeypatch, capsys):
     assert "pyosys must be installed to synthesize" in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_latch_is_named_and_nothing_is_reported(tmp_path, monkeypatch, capsys):
     latch = "reg bad; always @* if (rst) bad = x_valid;\n"
     whole = synthesize.generate
