@@ -28,8 +28,8 @@ from chessrnn.scripts.set_up import PROGRAMS, TOOLS, all_required, install_comma
 settings.register_profile("chessrnn", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("chessrnn")
 
-# A design consists of very many objects that live until it is emitted: looking for garbage among them after every 700 of
-# them takes a tenth of all processor time.
+# A design consists of very many objects that live until it is emitted: looking for garbage after every 700 of them
+# takes a tenth of all processor time.
 gc.set_threshold(100_000, 20, 50)
 
 # No step is long: what a command prints must not depend on the speed of the machine.
