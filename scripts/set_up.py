@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 EXIT_USER_ERROR = 2
-PIP_INSTALL = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-compile")
+PIP_INSTALL = (sys.executable, "-m", "pip", "install", "--disable-pip-version-check")
 # Seconds between lines that show that a step is still running, in a log file and on a terminal.
 LOG_INTERVAL, TERMINAL_INTERVAL = 15.0, 1.0
 
@@ -185,11 +185,7 @@ def set_up_packages(extras):
     os.chdir(str(ROOT))
     label = f"installing Python packages: {', '.join(extras) or 'base'}"
     project = f".[{','.join(extras)}]" if extras else "."
-    if not run_with_clock(label, [*PIP_INSTALL, "--constraint", "requirements.lock", "--editable", project]):
-        return 1
-    # pip would compile one module after the other.  Files of templates that are no modules stay as they are.
-    code = "import compileall, sysconfig as s; compileall.compile_dir(s.get_path('purelib'), quiet=2, workers=0)"
-    return 0 if run_with_clock("compiling Python packages", [sys.executable, "-c", code]) else 1
+    return 0 if run_with_clock(label, [*PIP_INSTALL, "--constraint", "requirements.lock", "--editable", project]) else 1
 
 
 def set_up_alone(purpose):
