@@ -34,6 +34,7 @@ find_python = for python in $(PYTHONS); do \
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
 READER   = $(if $(filter %.onnx %.keras %.h5 %.hdf5 %.tflite,$(MODEL)),.venv/.import,$(if $(filter %.safetensors %.npz %.pt2,$(MODEL)),.venv/.base,.venv/.train))
 TEST_EXTRAS = sim train import hybrid synth plot cluster tensorboard docs dev
+SLOW_EXTRAS = browser soc
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
 PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
 RUFF     = $(RUN) -m ruff check . && $(RUN) -m ruff format --check .
@@ -120,7 +121,7 @@ test: programs-of-quick-tests .venv/.tests ## linter, formatter, every test but 
 	@$(RUFF)
 	@$(PYTEST) -m 'not slow' $(ARGS)
 
-test-slow: programs-of-tests .venv/.tests ## the tests that `make test` leaves out: retraining, netlists, long simulations
+test-slow: programs-of-tests .venv/.slow-tests ## the tests that `make test` leaves out: retraining, netlists, long simulations
 	@$(PYTEST) -m slow $(ARGS)
 
 mutants: .venv/.tests ## plant errors in a copy of the sources and see whether tests notice: an hour and more (ARGS="--only hdl/row --sample 20")
@@ -132,7 +133,7 @@ docs: .venv/.docs ## documentation site in build/site/, warnings as errors; buil
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet $(ARGS)
 	@echo 'written to build/site/index.html'
 
-lint: .venv/.tests ## linter, formatter, type checker, nothing changed
+lint: .venv/.tests .venv/.types ## linter, formatter, type checker, nothing changed
 	@$(RUFF)
 	@$(RUN) scripts/set_up.py types
 	@$(RUN) -m pyright
@@ -160,7 +161,7 @@ distclean: clean ## remove .venv as well
 .venv/.base: .venv/.python pyproject.toml requirements.lock
 	@$(RUN) scripts/set_up.py packages; touch $@
 
-.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.cluster .venv/.tensorboard .venv/.docs .venv/.dev: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.cluster .venv/.tensorboard .venv/.docs .venv/.dev .venv/.types: .venv/.%: .venv/.base
 	@$(RUN) scripts/set_up.py packages $*; touch $@
 
 .venv/.showcase: .venv/.train .venv/.hybrid .venv/.plot # the detector's own requirements are gigabytes that nobody runs
@@ -168,6 +169,9 @@ distclean: clean ## remove .venv as well
 
 .venv/.tests: .venv/.base # one installation of all is quicker than one of each
 	@$(RUN) scripts/set_up.py packages $(TEST_EXTRAS); touch $@ $(TEST_EXTRAS:%=.venv/.%)
+
+.venv/.slow-tests: .venv/.tests
+	@$(RUN) scripts/set_up.py packages $(SLOW_EXTRAS); touch $@
 
 # Before anything slow: tests run without what cannot be installed, a simulation does not.
 .PHONY: programs-of-tests programs-of-quick-tests programs-of-verilator programs-of-icarus

@@ -138,6 +138,7 @@ def test_word_task(text, capsys):
     assert "15 symbols" in study["description"]
 
 
+@pytest.mark.slow
 def test_held_out_speakers_and_seeds_are_averaged(recordings, capsys):
     folder = recordings.parent
     arguments = ["--fsdd", str(recordings), "--tasks", "digits", "--splits", "speakers", "--rows", "k8-b8"]

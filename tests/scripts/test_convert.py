@@ -323,6 +323,7 @@ def test_one_of_several_layers(saved, tmp_path, capsys):
     assert report["output"]["integers"] < 0.05
 
 
+@pytest.mark.slow
 def test_a_layer_of_both_directions(saved, tmp_path, capsys):
     path = saved(layers=2, bidirectional=True)
     np.save(tmp_path / "inputs.npy", np.random.default_rng(8).normal(size=(70, 10)))

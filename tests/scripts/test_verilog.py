@@ -51,7 +51,9 @@ def test_default_preset(tmp_path, capsys):
     assert memories[0] != memories[1]
 
 
-@pytest.mark.parametrize("options", [[], ["--shell", "axi", "--set", "architecture.weight_memory=ram"]])
+@pytest.mark.parametrize(
+    "options", [[], pytest.param(["--shell", "axi", "--set", "architecture.weight_memory=ram"], marks=pytest.mark.slow)]
+)
 def test_every_file_is_listed_with_its_purpose(options, tmp_path, capsys):
     status, out, _ = run(
         ["--config", "tiny", "--set", "architecture.arithmetic=multiplier", *options], tmp_path, capsys
@@ -72,6 +74,7 @@ def test_json(tmp_path, capsys):
     assert json.loads(out)["name"] == "tiny"
 
 
+@pytest.mark.slow
 def test_files_in_both_languages(tmp_path, capsys):
     (tmp_path / "a.json").write_text(preset("tiny").to_json())
     (tmp_path / "a.toml").write_text(
@@ -88,6 +91,7 @@ def test_files_in_both_languages(tmp_path, capsys):
         assert err == f"verilog: error: {asked}\n"
 
 
+@pytest.mark.slow
 def test_renamed_preset_keeps_its_weights(tmp_path, capsys):
     status, out, err = run(["--set", "name=soc128", "--set", "architecture.tile_rows=8"], tmp_path, capsys)
     assert (status, err) == (0, f"page: {tmp_path / 'build' / 'report.html'}\n")

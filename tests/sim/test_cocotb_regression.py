@@ -316,11 +316,10 @@ DESIGNS = {
     "icarus-4-bit": ("icarus", "tiny", {"quantization.weight_bits": 4, "quantization.weight_frac": [3, 3, 4, 3]}),
     "icarus-char128": ("icarus", "char128", {"architecture.arithmetic": "multiplier", "architecture.tile_cols": 5}),
 }
-# Designs that are not left to the slow tests: one of each kind.
+# Designs that are not left to the slow tests: kinds of engine, cell, port and direction.
 QUICK = {
-    "icarus-tiny", "icarus-k2-fast", "icarus-one-element", "icarus-peephole", "icarus-gru",
-    "icarus-rnn-relu", "icarus-reset-first-stack", "icarus-contexts-state-ports",
-    "icarus-both-directions", "icarus-4-bit",
+    "icarus-tiny", "icarus-k2-fast", "icarus-one-element", "icarus-gru", "icarus-rnn-relu",
+    "icarus-contexts-state-ports", "icarus-both-directions", "icarus-4-bit",
 }  # fmt: skip
 # The one of them whose carry-save arithmetic is not left to the slow tests either: its words are short.
 QUICK_CARRY_SAVE = "icarus-4-bit"
@@ -402,7 +401,7 @@ def test_weights_of_another_network_are_refused(tmp_path, rng):
 
 
 @pytest.mark.needs("icarus")
-@pytest.mark.parametrize("contexts", [1, 2])
+@pytest.mark.parametrize("contexts", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_sequence_goes_on_where_another_ended(contexts, tmp_path, rng):
     """Cut in three, handed on through the state ports, the sequence of a context gives what it gives whole."""
     settings = {

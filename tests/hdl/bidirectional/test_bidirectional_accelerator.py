@@ -178,6 +178,7 @@ def test_a_sequence_too_long_is_cut(layers, steps, rng):
     check(design(**settings, tile_rows=4, tile_cols=2), rng, (2 * steps + 1, steps))
 
 
+@pytest.mark.slow
 def test_extreme_sums_do_not_overflow(rng):
     check(design(engine="fast", tile_rows=6, tile_cols=2), rng, make=extreme_weights, stalled=False)
     projected = {"network.projection_size": 5, "network.num_layers": 2}
