@@ -114,7 +114,8 @@ def test_trace_and_picture(files, capsys):
     assert status == 0
     assert "t.npz: 15 arrays, steps 2 to 5" in out
     assert "error in l0  x " in out
-    arrays = np.load("t.npz")
+    with np.load("t.npz") as archive:
+        arrays = dict(archive)
     assert arrays["l0.preact"].shape == arrays["l0.preact.float"].shape == (4, 4, 2, 4)
     np.testing.assert_array_equal(arrays["l0.h"], expected_h(*files)[2:6])
     with open("t.png", "rb") as file:
