@@ -28,6 +28,7 @@ from chessrnn.scripts.cli import (
     report_problems,
     settings_from,
 )
+from chessrnn.scripts.input_file import read_npy
 from chessrnn.scripts.weight_arguments import Chosen
 from chessrnn.whole_model import evaluate_model, hybrid, image_file
 
@@ -162,13 +163,7 @@ def number(text: str) -> float:
 
 def read_array(path: Path) -> np.ndarray:
     """Read the array of a .npy file of numbers."""
-    require_file(path, "a .npy file of numbers")
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidFileError(f"{path} must be a .npy file of numbers: {error}") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
-        raise InvalidFileError(f"{path} must be a .npy file of numbers, not of {getattr(values, 'dtype', 'archives')}")
+    values = read_npy(path, "fiub")
     if not values.size or (values.dtype.kind == "f" and not np.isfinite(values).all()):
         raise InvalidFileError(f"{path} must be made of finite numbers, and of at least one")
     return values

@@ -3,7 +3,7 @@
 import argparse
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,6 +22,27 @@ def add_batch_first(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-first", action="store_true", help="arrays of three axes are (batch, steps, elements)")
 
 
+def read_npy(path: Path, kinds: str, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    """Read the array of a .npy file, whose type has one of some NumPy kinds, or map it into memory.
+
+    Raises
+    ------
+    InvalidFileError
+        The file is missing, damaged, or holds something else.
+    """
+    require_file(path, "a .npy file of numbers")
+    try:
+        values = np.load(path, allow_pickle=False, mmap_mode=mmap_mode)
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidFileError(f"{path} must be a .npy file of numbers: {error}") from None
+    if not isinstance(values, np.ndarray):
+        values.close()
+        raise InvalidFileError(f"{path} must be a .npy file of numbers, not of archives")
+    if values.dtype.kind not in kinds:
+        raise InvalidFileError(f"{path} must be a .npy file of numbers, not of {values.dtype}")
+    return values
+
+
 def _read(path: Path) -> np.ndarray:
     """Read the array of a .npy file, or the rows of a .csv file after a heading of names, if it has one.
 
@@ -31,8 +52,8 @@ def _read(path: Path) -> np.ndarray:
         The file is missing, damaged, or holds something other than numbers.
     """
     is_table = path.suffix.lower() == ".csv"
-    require_file(path, "a table of numbers between commas" if is_table else "a .npy file of numbers")
     if is_table:
+        require_file(path, "a table of numbers between commas")
         try:
             if path.stat().st_size > MAX_CSV_BYTES:
                 raise InvalidFileError(f"{path} must be a table of at most {MAX_CSV_BYTES} bytes, not a larger one")
@@ -44,13 +65,7 @@ def _read(path: Path) -> np.ndarray:
             return np.loadtxt(path, delimiter=",", ndmin=2, skiprows=int(_is_heading(first)), encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InvalidFileError(f"{path} must be a table of numbers between commas: {error}") from None
-    try:
-        values = np.load(path, allow_pickle=False, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidFileError(f"{path} must be a .npy file of numbers: {error}") from None
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise InvalidFileError(f"{path} must be a .npy file of numbers, not of {getattr(values, 'dtype', 'archives')}")
-    return values
+    return read_npy(path, "fiu", "r")
 
 
 def _is_heading(line: str) -> bool:

@@ -137,7 +137,6 @@ def is_running(pid: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
 def test_nothing_runs_on_after_a_command_that_was_killed(tmp_path):
     code = f"""
         import sys
