@@ -23,6 +23,10 @@ PORT    ?=
 MODEL   ?=
 AUDIO   ?=
 
+# Packages are compiled when they are imported, which takes a fraction of compiling all of them while they are installed;
+# where the environment forbids it, every process would compile them again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Left empty, the first of these that is recent enough makes .venv.
 PYTHON  ?=
 PYTHONS := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13)
@@ -33,8 +37,9 @@ find_python = for python in $(PYTHONS); do \
     if [ -z "$${found:-}" ]; then echo 'make: error: Python 3.11 or newer must be installed (or named by PYTHON=...)' >&2; exit 2; fi
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
 READER   = $(if $(filter %.onnx %.keras %.h5 %.hdf5 %.tflite,$(MODEL)),.venv/.import,$(if $(filter %.safetensors %.npz %.pt2,$(MODEL)),.venv/.base,.venv/.train))
-TEST_EXTRAS = sim train import hybrid synth plot cluster tensorboard docs dev
-SLOW_EXTRAS = browser soc
+TEST_EXTRAS = sim train import hybrid synth plot dev
+SLOW_EXTRAS = cluster tensorboard docs browser soc
+LINT_EXTRAS = cluster types
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
 PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
 RUFF     = $(RUN) -m ruff check . && $(RUN) -m ruff format --check .
@@ -133,7 +138,7 @@ docs: .venv/.docs ## documentation site in build/site/, warnings as errors; buil
 	@NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet $(ARGS)
 	@echo 'written to build/site/index.html'
 
-lint: .venv/.tests .venv/.types ## linter, formatter, type checker, nothing changed
+lint: .venv/.lint ## linter, formatter, type checker, nothing changed
 	@$(RUFF)
 	@$(RUN) scripts/set_up.py types
 	@$(RUN) -m pyright
@@ -156,12 +161,12 @@ distclean: clean ## remove .venv as well
 	if ! "$$found" -c 'import venv, ensurepip' >/dev/null 2>&1; then \
 	    echo "make: error: $$found must have the modules venv and ensurepip (Debian: apt-get install python3-venv)" >&2; exit 2; \
 	fi; \
-	rm -rf .venv; "$$found" -m venv .venv; touch $@
+	rm -rf .venv; "$$found" -m venv .venv; $(RUN) scripts/set_up.py pip; touch $@
 
 .venv/.base: .venv/.python pyproject.toml requirements.lock
 	@$(RUN) scripts/set_up.py packages; touch $@
 
-.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.cluster .venv/.tensorboard .venv/.docs .venv/.dev .venv/.types: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.cluster .venv/.tensorboard .venv/.docs .venv/.dev: .venv/.%: .venv/.base
 	@$(RUN) scripts/set_up.py packages $*; touch $@
 
 .venv/.showcase: .venv/.train .venv/.hybrid .venv/.plot # the detector's own requirements are gigabytes that nobody runs
@@ -171,7 +176,10 @@ distclean: clean ## remove .venv as well
 	@$(RUN) scripts/set_up.py packages $(TEST_EXTRAS); touch $@ $(TEST_EXTRAS:%=.venv/.%)
 
 .venv/.slow-tests: .venv/.tests
-	@$(RUN) scripts/set_up.py packages $(SLOW_EXTRAS); touch $@
+	@$(RUN) scripts/set_up.py packages $(SLOW_EXTRAS); touch $@ $(SLOW_EXTRAS:%=.venv/.%)
+
+.venv/.lint: .venv/.tests # pyright looks for what is imported
+	@$(RUN) scripts/set_up.py packages $(LINT_EXTRAS); touch $@ $(LINT_EXTRAS:%=.venv/.%)
 
 # Before anything slow: tests run without what cannot be installed, a simulation does not.
 .PHONY: programs-of-tests programs-of-quick-tests programs-of-verilator programs-of-icarus

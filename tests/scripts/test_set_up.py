@@ -153,7 +153,9 @@ def test_who_may_install(machine, monkeypatch, user, programs, expected):
     assert set_up.privilege() == expected
 
 
-@pytest.mark.parametrize("arguments", [["programs", "sta"], ["programs", "--now"], ["packages", "--all"], ["all"]])
+@pytest.mark.parametrize(
+    "arguments", [["programs", "sta"], ["programs", "--now"], ["packages", "--all"], ["pip", "26"], ["all"]]
+)
 def test_usage(machine, arguments):
     done = run(machine(set()), *arguments)
     assert done.returncode == 2 and done.stderr.startswith("usage: set_up.py")
