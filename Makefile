@@ -41,7 +41,7 @@ TEST_EXTRAS = sim train import hybrid synth plot dev
 SLOW_EXTRAS = cluster tensorboard docs browser soc
 LINT_EXTRAS = cluster types
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
-PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
+PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal
 RUFF     = $(RUN) -m ruff check . && $(RUN) -m ruff format --check .
 # Who runs the jobs of a long command, where that is asked for.
 JOBS     = $(if $(SCHEDULER),--scheduler $(SCHEDULER),$(if $(filter file,$(origin WORKERS)),,--workers $(WORKERS)))

@@ -100,6 +100,11 @@ def pytest_configure(config):
         config.pluginmanager.register(Summary(config), "chessrnn-summary")
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with tests of minutes, ``slow(first=True)``: begun last, one would keep the other process waiting."""
+    items.sort(key=lambda item: not any(mark.kwargs.get("first") for mark in item.iter_markers("slow")))
+
+
 class Needs:
     """The marker ``needs``: a test whose programs are missing is skipped, and a test sees no program of other tools.
 

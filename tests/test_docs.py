@@ -126,7 +126,7 @@ def test_readme_shows_commands():
     assert len(commands()) >= 3
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 @pytest.mark.needs("verilator")
 @pytest.mark.parametrize(("command", "output"), commands(), ids=[command.split()[1] for command, _ in commands()])
 def test_readme_command(command, output):
@@ -164,7 +164,7 @@ def test_site(tmp_path):
         assert not fetched.search(page.read_text(encoding="utf-8")), page
 
 
-@pytest.mark.slow
+@pytest.mark.slow(first=True)
 def test_pictures_are_those_of_the_generator():
     path = ROOT / "docs" / "tools" / "pictures.py"
     spec = importlib.util.spec_from_file_location("pictures", path)
