@@ -102,6 +102,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--row-scales", action="store_true", help="give every block row of the integer weights a scale of its own"
     )
+    parser.add_argument(
+        "--half-levels", action="store_true",
+        help="make the integer weights odd (±1, ±3 for 2 bits), so that no code is lost",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="smoke test of some minutes with a tenth of the updates")
     parser.add_argument(
         "--ablations", action="store_true",
@@ -233,7 +237,7 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
             study = replace(study, budget=replace(study.budget, learning_rate=args.learning_rate))
         if args.distillation is not None:
             study = replace(study, budget=replace(study.budget, distillation=args.distillation))
-        recipe = {"learned_scales": args.learned_scales, "row_scales": args.row_scales}
+        recipe = {name: getattr(args, name) for name in ("learned_scales", "row_scales", "half_levels")}
         study = replace(study, budget=replace(study.budget, progressive=not args.at_once, **recipe))
         limit = study.budget.cell_limit if args.cell_limit is None else args.cell_limit
         every = study.budget.reset_every if args.reset_every is None else args.reset_every

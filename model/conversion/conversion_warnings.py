@@ -7,6 +7,7 @@ import numpy as np
 from chessrnn.model.config import Config
 from chessrnn.model.conversion.formats import best_fraction_bits, squared_error
 from chessrnn.model.conversion.hardware_rows import defining_vectors, directions, hardware_rows
+from chessrnn.model.conversion.row_scales import nearest_weights
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
 from chessrnn.model.imported.summary import input_sizes
 
@@ -60,10 +61,10 @@ def calibration_warnings(config: Config, x: np.ndarray) -> list[str]:
     return found
 
 
-def _loss(values: np.ndarray, frac: int, bits: int) -> float:
-    """Compute the share that rounding loses of some values."""
-    total = float((values**2).sum())
-    return float(np.sqrt(squared_error(values, frac, bits) / total)) if total else 0.0
+def _loss(values: np.ndarray, frac: int, config: Config) -> float:
+    """Compute the share that rounding loses of some weights."""
+    total, bits = float((values**2).sum()), config.quantization.weight_bits
+    return float(np.sqrt(squared_error(values, frac, bits, config.has_half_levels) / total)) if total else 0.0
 
 
 def scale_warnings(config: Config, layers: Layers, x: np.ndarray | None, is_folded: bool) -> list[str]:
@@ -90,12 +91,12 @@ def scale_warnings(config: Config, layers: Layers, x: np.ndarray | None, is_fold
             ):
                 vectors = defining_vectors(matrix, config.block_size, split)
                 for gate, values, frac in zip(config.gates, vectors, fracs, strict=True):
-                    loss = _loss(values, frac, bits)
-                    own = _loss(values, best_fraction_bits([(values, 0)], bits, range(-16, 33)), bits)
+                    loss = _loss(values, frac, config)
+                    best = best_fraction_bits([(values, 0)], bits, range(-16, 33), config.has_half_levels)
+                    own = _loss(values, best, config)
                     if loss > max(ROUNDING_BOUND, SCALE_LOSS * own, worst):
-                        half = 1 << (bits - 1)
-                        codes = np.floor(values * 2.0**frac + 0.5)
-                        saturated = int(((codes < -half) | (codes >= half)).sum())
+                        codes = nearest_weights(values * 2.0**frac, -np.inf, np.inf, config.has_half_levels)
+                        saturated = int(((codes < config.weight_min) | (codes > config.weight_max)).sum())
                         worst = loss
                         text = (
                             f"rounding loses {100 * loss:.0f} % of {name} of gate {gate} in {part.name}, "

@@ -184,7 +184,14 @@ def base_config(
             "state_ports": begins_elsewhere(layers),
         },
     }
-    return Config.from_dict(values).replace(settings)
+    if settings.get("quantization.weight_levels") != "half" or "architecture.tile_cols" in settings:
+        return Config.from_dict(values).replace(settings)
+    # Half levels have no zeros to fill the last columns of a tile with.
+    values["architecture"]["tile_cols"] = 1
+    config = Config.from_dict(values).replace(settings)
+    counts = [part.blocks for part in config.parts]
+    tile_cols = max(size for size in range(1, 5) if all(count % size == 0 for count in counts))
+    return config.replace({"architecture.tile_cols": tile_cols})
 
 
 def integer_weights(

@@ -6,7 +6,7 @@ import numpy as np
 
 from chessrnn.model.config import Config
 from chessrnn.model.conversion.hardware_rows import Blocks, GateRows, defining_vectors, directions, hardware_rows
-from chessrnn.model.conversion.row_scales import choose_scales
+from chessrnn.model.conversion.row_scales import choose_scales, nearest_weights
 from chessrnn.model.imported.float_evaluation import run_layer, run_layers
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
 from chessrnn.model.imported.summary import input_sizes
@@ -21,31 +21,63 @@ ELEMENT_CANDIDATES = range(4, -17, -1)
 PROJECTION_CANDIDATES = range(13)
 
 
-def squared_error(values: np.ndarray, frac: int, bits: int) -> float:
-    """Sum the squared errors of rounding (HALF_UP) and saturating values to codes of ``bits`` bits."""
+def squared_error(values: np.ndarray, frac: int, bits: int, is_odd: bool = False) -> float:
+    """Sum the squared errors of rounding (HALF_UP) and saturating values to integers of ``bits`` bits.
+
+    With ``is_odd`` the integers are the 2^bits odd ones around 0: see ``quantization.weight_levels``.
+    """
     half = 1 << (bits - 1)
-    codes = np.clip(np.floor(values * 2.0**frac + 0.5), -half, half - 1)
-    return float(((codes * 2.0**-frac - values) ** 2).sum())
+    limits = (1 - 2 * half, 2 * half - 1) if is_odd else (-half, half - 1)
+    return float(((nearest_weights(values * 2.0**frac, *limits, is_odd) * 2.0**-frac - values) ** 2).sum())
 
 
-def best_fraction_bits(groups: list[tuple[np.ndarray, int]], bits: int, candidates: Sequence[int] = CANDIDATES) -> int:
+def best_fraction_bits(
+    groups: list[tuple[np.ndarray, int]], bits: int, candidates: Sequence[int] = CANDIDATES, is_odd: bool = False
+) -> int:
     """Find the fraction bits with the least squared error of rounding and saturation, the first among equals.
 
     Parameters
     ----------
     groups : list of (float64 array, int)
-        Real values, and how many fraction bits more than the answer their codes have.
+        Real values, and how many fraction bits more than the answer their integers have.
     bits : int
         Width of a code.
+    is_odd : bool
+        Whether the integers are odd: see :func:`squared_error`.
     """
-    return min(candidates, key=lambda frac: sum(squared_error(values, frac + more, bits) for values, more in groups))
+
+    def error(frac: int) -> float:
+        return sum(squared_error(values, frac + more, bits, is_odd) for values, more in groups)
+
+    return min(candidates, key=error)
 
 
 def weight_candidates(config: Config) -> list[int]:
     """List the values allowed for ``weight_frac``: a sum must have at least the fraction bits of its rounded result."""
     points = config.quantization
     least = getattr(points, config.cell.sum_format).fraction_bits - points.h.fraction_bits
-    return [frac for frac in CANDIDATES if frac >= least] or [least]
+    # Half levels are as far apart as integers of one fraction bit less.
+    candidates = range(CANDIDATES.start, CANDIDATES.stop + config.has_half_levels)
+    return [frac for frac in candidates if frac >= least] or [least]
+
+
+def weight_fraction_bits(config: Config, groups: Sequence[list[tuple[np.ndarray, int]]]) -> list[int]:
+    """Choose ``weight_frac`` of gates by the squared error of their weights.
+
+    Parameters
+    ----------
+    groups : sequence of list of (float64 array, int)
+        For each gate its weights, and how many fraction bits more than ``weight_frac`` their integers have.
+    """
+    bits, allowed = config.quantization.weight_bits, weight_candidates(config)
+    return [best_fraction_bits(group, bits, allowed, config.has_half_levels) for group in groups]
+
+
+def projection_fraction_bits(config: Config, matrices: Sequence[np.ndarray]) -> int:
+    """Choose ``projection_frac`` by the squared error of the defining vectors of every layer's projection."""
+    candidates = range(PROJECTION_CANDIDATES.stop + config.has_half_levels)
+    groups = [(matrix, 0) for matrix in matrices]
+    return best_fraction_bits(groups, config.quantization.weight_bits, candidates, config.has_half_levels)
 
 
 def with_fraction_bits(fmt: QFormat, fraction_bits: int) -> QFormat:
@@ -112,16 +144,14 @@ def choose_config(
         config = config.replace({"quantization.h": str(covering_format(config.quantization.h, largest))})
     if config.network.projection_size and "quantization.projection_frac" not in settings:
         matrices = [w.projection for layer in layers for w in layer.weights if w.projection is not None]
-        groups = [(defining_vectors(matrix[None], config.block_size), 0) for matrix in matrices]
-        fraction_bits = best_fraction_bits(groups, config.quantization.weight_bits, PROJECTION_CANDIDATES)
-        config = config.replace({"quantization.projection_frac": fraction_bits + config.has_half_levels})
+        vectors = [defining_vectors(matrix[None], config.block_size) for matrix in matrices]
+        config = config.replace({"quantization.projection_frac": projection_fraction_bits(config, vectors)})
     rows = [hardware_rows(one) for layer in layers for one in directions(layer)]
     if config.cell.peepholes and "quantization.peephole" not in settings:
         weights = np.stack([part.peephole for part in rows if part.peephole is not None])
         config = config.replace({"quantization.peephole": str(closest_format(points.peephole, weights))})
     if "quantization.weight_frac" not in settings:
-        allowed = weight_candidates(config)
-        config = config.replace({"quantization.weight_frac": _weight_fracs(config, layers, rows, allowed, by_layer)})
+        config = config.replace({"quantization.weight_frac": _weight_fracs(config, layers, rows, by_layer)})
     if "quantization.bias_bits" not in settings:
         scales = [2.0 ** np.array(fracs)[:, None] for fracs in config.layer_accumulator_fracs]
         largest = max(np.abs(part.bias * scales[number // config.directions]).max() for number, part in enumerate(rows))
@@ -131,14 +161,13 @@ def choose_config(
     return config
 
 
-def _weight_fracs(
-    config: Config, layers: Layers, rows: list[GateRows], allowed: list[int], by_layer: bool
-) -> list[int] | list[list[int]]:
+def _weight_fracs(config: Config, layers: Layers, rows: list[GateRows], by_layer: bool) -> list[int] | list[list[int]]:
     """Choose the fraction bits of W_h of every gate, in all layers or in each, by the squared error of the weights."""
     points = config.quantization
     sizes = [size for size in input_sizes(layers) for _ in range(config.directions)]
     count = len(layers) if by_layer else 1
     if config.has_row_scales:
+        allowed = weight_candidates(config)
         errors = np.zeros((count, config.num_gates, len(allowed)))
         for number, (part, split) in enumerate(zip(rows, sizes, strict=True)):
             layer = number // config.directions
@@ -163,7 +192,5 @@ def _weight_fracs(
             here = groups[number // config.directions if by_layer else 0]
             for group, defining in zip(here, defining_vectors(matrix, config.block_size, parts), strict=True):
                 group.append((defining, extra))
-    # Odd integers are as far apart as integers of one fraction bit less.
-    more = int(config.has_half_levels)
-    fracs = [[best_fraction_bits(group, points.weight_bits, allowed) + more for group in layer] for layer in groups]
+    fracs = [weight_fraction_bits(config, layer) for layer in groups]
     return fracs if count > 1 else fracs[0]

@@ -11,7 +11,7 @@ from chessrnn.model.conversion.hardware_rows import Blocks
 SHARES = 2.0 ** -np.arange(0, 5, 0.125)
 
 
-def nearest_weights(scaled: np.ndarray, least: int, greatest: int, is_odd: bool) -> np.ndarray:
+def nearest_weights(scaled: np.ndarray, least: float, greatest: float, is_odd: bool) -> np.ndarray:
     """Round to the nearest integers, HALF_UP, or to the nearest odd ones, within a range."""
     rounded = 2 * np.floor(scaled / 2) + 1 if is_odd else np.floor(scaled + 0.5)
     return np.clip(rounded, least, greatest)

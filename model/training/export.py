@@ -1,13 +1,12 @@
 """Conversion of a trained network to integers: the choice of exponents, and the weight image."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from chessrnn.model.config import Config
 from chessrnn.model.conversion import formats
-from chessrnn.model.conversion.formats import CANDIDATES, PROJECTION_CANDIDATES
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.output_layer import OutputLayer
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
@@ -19,36 +18,29 @@ from chessrnn.model.weight_image import TextLayers, WeightImage
 from chessrnn.model.weights import LayerWeights, NetworkWeights, StackWeights
 
 
-def best_fraction_bits(
-    groups: list[tuple[torch.Tensor, int]], bits: int, candidates: Sequence[int] = CANDIDATES
-) -> int:
-    """Find the best fraction bits of tensors: see :func:`chessrnn.model.conversion.formats.best_fraction_bits`."""
-    arrays = [(values.detach().double().numpy(), more) for values, more in groups]
-    return formats.best_fraction_bits(arrays, bits, candidates)
+def _reals(values: torch.Tensor) -> np.ndarray:
+    return values.detach().double().numpy()
 
 
 def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
     """Choose formats for the weights: the configuration, and the fraction bits of the output layer's weights."""
     layers, config = network.layer.layers, network.config
-    bits, points = config.quantization.weight_bits, config.quantization
+    points = config.quantization
     more = points.h.fraction_bits - points.x.fraction_bits
     groups = [[] for _ in config.gates]
     for number, layer in enumerate(layers):
         for group, w_x, w_h in zip(groups, layer.weight_x, layer.weight_h, strict=True):
             # The x of all layers but the first is an h.
-            group += [(w_x.defining, 0 if number else more), (w_h.defining, 0)]
-    allowed = formats.weight_candidates(config)
-    chosen: dict[str, object] = {}
-    chosen["quantization.weight_frac"] = [best_fraction_bits(group, bits, allowed) for group in groups]
+            group += [(_reals(w_x.defining), 0 if number else more), (_reals(w_h.defining), 0)]
+    chosen: dict[str, object] = {"quantization.weight_frac": formats.weight_fraction_bits(config, groups)}
     peepholes: list[torch.Tensor] = [layer.peephole for layer in layers if layer.peephole is not None]
     if peepholes:
-        weights = torch.stack(peepholes).detach().double().numpy()
+        weights = _reals(torch.stack(peepholes))
         chosen["quantization.peephole"] = str(formats.closest_format(points.peephole, weights))
-    projections: list[tuple[torch.Tensor, int]]
-    projections = [(layer.projection.defining, 0) for layer in layers if layer.projection is not None]
+    projections = [_reals(layer.projection.defining) for layer in layers if layer.projection is not None]
     if projections:
-        chosen["quantization.projection_frac"] = best_fraction_bits(projections, bits, PROJECTION_CANDIDATES)
-    output_frac = best_fraction_bits([(network.dense_output_weight(), 0)], WEIGHT_BITS)
+        chosen["quantization.projection_frac"] = formats.projection_fraction_bits(config, projections)
+    output_frac = formats.best_fraction_bits([(_reals(network.dense_output_weight()), 0)], WEIGHT_BITS)
     return config.replace(chosen), output_frac
 
 
@@ -100,25 +92,28 @@ def layer_weights(layer) -> LayerWeights:
     if layer.block_sizes != (layer.config.block_size,) * 2:
         layer = _expanded(layer)
     config = layer.config
-    low, high = config.weight_min, config.weight_max
+
+    def codes(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        return codes_of(values, scale, config.weight_min, config.weight_max, config.has_half_levels)
+
     gates = []
     scales = layer.scales(config.input_weight_fracs), layer.scales(config.weight_fracs)
     for w_x, w_h, scale_x, scale_h in zip(layer.weight_x, layer.weight_h, *scales, strict=True):
         parts = (w_x.defining, scale_x), (w_h.defining, scale_h)
-        gates.append(torch.cat([codes_of(values, scale[:, None, None], low, high) for values, scale in parts], dim=1))
+        gates.append(torch.cat([codes(values, scale[:, None, None]) for values, scale in parts], dim=1))
     defining = torch.stack(gates).long().numpy()
     bias = np.zeros((len(gates), config.num_hidden_blocks * config.block_size), dtype=np.int64)
-    codes = codes_of(layer.bias, layer.bias_scales(), *config.bias_format_min_max)
-    bias[:, : config.network.hidden_size] = codes.long().numpy()
+    bias_codes = codes_of(layer.bias, layer.bias_scales(), *config.bias_format_min_max)
+    bias[:, : config.network.hidden_size] = bias_codes.long().numpy()
     peephole = projection = None
     if layer.peephole is not None:
         fmt = config.quantization.peephole
         peephole = np.zeros((len(config.cell.peepholes), bias.shape[1]), dtype=np.int64)
-        codes = quantize(layer.peephole, fmt.fraction_bits, fmt.min, fmt.max)
-        peephole[:, : config.network.hidden_size] = codes.long().numpy()
+        peephole_codes = quantize(layer.peephole, fmt.fraction_bits, fmt.min, fmt.max)
+        peephole[:, : config.network.hidden_size] = peephole_codes.long().numpy()
     if layer.projection is not None:
-        codes = quantize(layer.projection.defining, config.quantization.projection_frac, low, high)
-        projection = codes.long().numpy()
+        lsb = torch.tensor(2.0**-config.quantization.projection_frac, dtype=torch.float64)
+        projection = codes(layer.projection.defining, lsb).long().numpy()
     scale = layer.row_scales()
     scale = None if scale is None else scale.long().numpy()
     return LayerWeights(config, defining, bias, peephole, projection, scale=scale)

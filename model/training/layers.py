@@ -164,6 +164,13 @@ class ForwardPlan(NamedTuple):
     dtype: torch.dtype
 
 
+def quantized_weights(
+    config: Config, reals: torch.Tensor, scale: torch.Tensor, log2_scale: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Round weights to the levels that the configuration has: see :func:`.quantizers.scaled_quantize`."""
+    return scaled_quantize(reals, scale, config.weight_min, config.weight_max, log2_scale, config.has_half_levels)
+
+
 class QuantLayer(nn.Module):
     """Block-circulant recurrent layer, float or quantized, with the parameters of any cell.
 
@@ -197,8 +204,6 @@ class QuantLayer(nn.Module):
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
         super().__init__()
-        levels = config.quantization.weight_levels
-        require(levels == "integer", "quantization.weight_levels", "integer for training", levels)
         self.config = config
         self.log2_scale: nn.Parameter | None = None
         self.stage = "float"
@@ -306,7 +311,7 @@ class QuantLayer(nn.Module):
             for values, finer_scale in zip(
                 stacks, (scale[:, :, None, None] / ratio, scale[:, :, None, None]), strict=True
             ):
-                rounded = scaled_quantize(values, finer_scale, config.weight_min, config.weight_max)
+                rounded = quantized_weights(config, values, finer_scale)
                 error += (rounded - values).square().sum(dim=(2, 3))
             best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
         return best.log2().to(self.bias.dtype)
@@ -381,7 +386,7 @@ class QuantLayer(nn.Module):
                 if log2_scale is not None:
                     log2_scale = log2_scale.view(len(stacked), -1, 1, 1)
                 scales = self.scales(fracs)[:, :, None, None]
-                stacked = scaled_quantize(stacked, scales, config.weight_min, config.weight_max, log2_scale)
+                stacked = quantized_weights(config, stacked, scales, log2_scale)
             elif self.log2_scale is not None and self.log2_scale.requires_grad:
                 # Several processes wait for the gradient of every parameter, even where it is zero.
                 stacked = stacked + 0 * self.log2_scale.view(len(stacked), -1, 1, 1)

@@ -31,9 +31,15 @@ def quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: int, h
     return torch.floor(reals.double() * scale + 0.5).clamp_(low, high)
 
 
-def codes_of(reals: torch.Tensor, scale: torch.Tensor, low: int, high: int) -> torch.Tensor:
-    """Quantize real numbers to integer codes of a scale that may be no power of two: see :func:`quantize`."""
-    return torch.floor(reals.double() / scale + 0.5).clamp_(low, high)
+def codes_of(reals: torch.Tensor, scale: torch.Tensor, low: int, high: int, is_odd: bool = False) -> torch.Tensor:
+    """Quantize real numbers to integers of a scale that may be no power of two: see :func:`quantize`.
+
+    With ``is_odd`` they are the nearest odd integers, between limits that are odd; the twin of both roundings in NumPy
+    is ``chessrnn.model.conversion.row_scales.nearest_weights``.
+    """
+    exact = reals.double() / scale
+    rounded = 2 * torch.floor(exact / 2) + 1 if is_odd else torch.floor(exact + 0.5)
+    return rounded.clamp_(low, high)
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -56,16 +62,18 @@ def fake_quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: i
 
 class _ScaledQuantize(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, reals, scale, low, high, log2_scale):
-        exact, codes = reals.double() / scale, codes_of(reals, scale, low, high)
-        inside = (exact >= low - 0.5) & (exact < high + 0.5)
+    def forward(ctx, reals, scale, low, high, log2_scale, is_odd):
+        exact, codes = reals.double() / scale, codes_of(reals, scale, low, high, is_odd)
+        # Odd integers are two apart, others one.
+        step = 2 if is_odd else 1
+        inside = (exact >= low - step / 2) & (exact < high + step / 2)
         ctx.has_scale = log2_scale is not None
         if ctx.has_scale:
             # How the rounded value follows its scale: by the rounding error inside the range, by the limit outside.
             slope = torch.where(inside, codes - exact, codes) * scale
             ctx.shape, ctx.kind = log2_scale.shape, log2_scale.dtype
             # Without this factor the gradient would grow with the number of weights, and fill the norm of all of them.
-            ctx.factor = math.log(2) / math.sqrt(max(1, high) * reals.numel() / log2_scale.numel())
+            ctx.factor = math.log(2) / math.sqrt(max(1, high / step) * reals.numel() / log2_scale.numel())
             ctx.save_for_backward(inside, slope.to(reals.dtype))
         else:
             ctx.save_for_backward(inside)
@@ -75,11 +83,16 @@ class _ScaledQuantize(torch.autograd.Function):
     def backward(ctx, grad):
         inside, *slope = ctx.saved_tensors
         of_scale = (grad * slope[0]).sum_to_size(ctx.shape).to(ctx.kind) * ctx.factor if slope else None
-        return grad * inside, None, None, None, of_scale
+        return grad * inside, None, None, None, of_scale, None
 
 
 def scaled_quantize(
-    reals: torch.Tensor, scale: torch.Tensor, low: int, high: int, log2_scale: torch.Tensor | None = None
+    reals: torch.Tensor,
+    scale: torch.Tensor,
+    low: int,
+    high: int,
+    log2_scale: torch.Tensor | None = None,
+    is_odd: bool = False,
 ) -> torch.Tensor:
     """Round to whole multiples of a scale, like :func:`fake_quantize`, whose scales are powers of two.
 
@@ -92,8 +105,10 @@ def scaled_quantize(
     log2_scale : tensor of the shape of ``scale``, optional
         Logarithm of the scale before it was rounded to one that the accelerator has.  It receives the gradient of a
         learned step size (Esser et al. 2020) or, for powers of two, of a learned threshold (Jain et al. 2020).
+    is_odd : bool
+        Whether the codes are odd, as weights with half levels are; ``low`` and ``high`` are odd then.
     """
-    return _ScaledQuantize.apply(reals, scale, low, high, log2_scale)
+    return _ScaledQuantize.apply(reals, scale, low, high, log2_scale, is_odd)
 
 
 def fake_quantize_to(reals: torch.Tensor, fmt: QFormat) -> torch.Tensor:

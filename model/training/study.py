@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from chessrnn.model.cells import CELLS
 from chessrnn.model.circulant import num_blocks
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidFileError, require
@@ -33,8 +34,13 @@ LEVERS = {
     "learned scales only": {"learned_scales": True},
     "scales of block rows only": {"row_scales": True},
     "learned scales of block rows only": {"learned_scales": True, "row_scales": True},
+    "half levels only": {"half_levels": True},
     "distilled, progressive, learned scales of block rows": {
         "distillation": DISTILLATION, "progressive": True, "learned_scales": True, "row_scales": True,
+    },
+    "distilled, progressive, learned scales of block rows, half levels": {
+        "distillation": DISTILLATION, "progressive": True, "learned_scales": True, "row_scales": True,
+        "half_levels": True,
     },
 }  # fmt: skip
 # Name of the plain script's row, and how much worse than it the dense baseline may be, in percent or points.
@@ -70,6 +76,8 @@ class Budget:
         Whether quantized stages train the scales of the weights as well.
     row_scales : bool
         Whether every block row of a quantized stage has a scale of its own (``quantization.weight_scale``).
+    half_levels : bool
+        Whether the weights of a quantized stage are odd integers (``quantization.weight_levels``).
     seed : int
     """
 
@@ -89,6 +97,7 @@ class Budget:
     progressive: bool = True
     learned_scales: bool = False
     row_scales: bool = False
+    half_levels: bool = False
     seed: int = 1
 
     def scaled(self, factor: float) -> "Budget":
@@ -164,6 +173,11 @@ class RowBuilder:
                 "architecture": {"tile_rows": 1, "tile_cols": 1},
             }
         )
+
+    @property
+    def has_half_levels(self) -> bool:
+        """Whether weights may have half levels: the cell has no gate that leaves x or h out."""
+        return all(gate.reads_x and gate.reads_h for gate in CELLS[self.cell].gates)
 
     def dense(self) -> Stage:
         """Build the stage of the dense float network that the others start from."""
@@ -251,7 +265,7 @@ class RowBuilder:
 
     def quantized(self, parent: Row, bits: int, activation: str = "pwl", distillation: float | None = None,
                   factor: float = 1.0, *, progressive: bool | None = None, learned_scales: bool | None = None,
-                  row_scales: bool | None = None) -> Row:  # fmt: skip
+                  row_scales: bool | None = None, half_levels: bool | None = None) -> Row:  # fmt: skip
         """Build the row of a network with approximated activations, then few-bit integers.
 
         Parameters
@@ -259,7 +273,7 @@ class RowBuilder:
         parent : Row
         bits : int
         activation : str
-        distillation, progressive, learned_scales, row_scales : optional
+        distillation, progressive, learned_scales, row_scales, half_levels : optional
             Recipe of the stages; what is left out is the budget's.
         factor : float
             Factor on the number of updates of the integer stages.
@@ -276,14 +290,17 @@ class RowBuilder:
             more += "-learned" if learned_scales else "-fixed"
         if row_scales is not None:
             more += "-rows" if row_scales else "-gates"
+        if half_levels is not None:
+            more += "-half" if half_levels else "-whole"
         scale = "row" if (budget.row_scales if row_scales is None else row_scales) else "gate"
+        levels = "half" if (budget.half_levels if half_levels is None else half_levels) else "integer"
         kind = "" if activation == "pwl" else f"-{activation}"
 
         def following(name: str, kind: str, bits: int, settings: StageSettings, parent: Stage) -> Stage:
             settings = replace(settings, learning_rate=budget.retraining_rate or settings.learning_rate)
             config = self.config(old.block_size, bits, activation, old.network.hidden_size)
             if kind == "quantized":
-                config = config.replace({"quantization.weight_scale": scale})
+                config = config.replace({"quantization.weight_scale": scale, "quantization.weight_levels": levels})
             return Stage(name, kind, config, settings, stage.block_sizes, parent, teacher=teacher)
 
         approximate = following(f"{stage.name}{kind}-approximate{distilled}", "approximate", 8,
@@ -342,8 +359,8 @@ def tried_rows(rows: RowBuilder) -> list[Row]:
         ("distilled", [distilled, *(rows.quantized(distilled, bits, distillation=DISTILLATION) for bits in (8, 4))]),
         ("distilled, from scratch", [*taught, *(rows.quantized(row, 4, distillation=DISTILLATION) for row in taught),
                                      *(rows.quantized(taught[1], bits, distillation=DISTILLATION) for bits in (8, 2))]),
-        *((name, [rows.quantized(rows.circulant(4), bits, **(LEVERS_OFF | one)) for bits in (4, 2)])
-          for name, one in LEVERS.items()),
+        *((name, [rows.quantized(rows.circulant(4), bits, **(LEVERS_OFF | one)) for bits in lever_bits(one)])
+          for name, one in LEVERS.items() if rows.has_half_levels or not one.get("half_levels")),
         ("pulled to its projection", [pulled, rows.quantized(pulled, 4)]),
         *((f"wider at the bytes of k = {k}", [row, rows.quantized(row, 4)]) for k, row in wide.items()),
         ("block sizes apart", [rows.quantized(row, bits) for row in apart for bits in (8, 4)]),
@@ -351,6 +368,13 @@ def tried_rows(rows: RowBuilder) -> list[Row]:
         ("retrained twice as long", [rows.quantized(rows.circulant(8, factor=2), 8)]),
     ]  # fmt: skip
     return [rows.warm_restarts(), *(replace(row, note=note) for note, some in notes for row in some)]
+
+
+def lever_bits(lever: dict) -> tuple[int, ...]:
+    """Choose the widths of the weights that show what a lever does; half levels gain most at the narrowest."""
+    if lever.get("half_levels"):
+        return 3, 2
+    return (4, 3, 2) if lever.get("distillation") and lever.get("row_scales") else (4, 2)
 
 
 def equal_bytes(rows: RowBuilder, block_size: int, like: int) -> int:

@@ -8,8 +8,15 @@ from torch import nn
 from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.errors import require
-from chessrnn.model.training.layers import ForwardPlan, QuantLayer, QuantLstm, exact_arithmetic, module_list
-from chessrnn.model.training.quantizers import activation, fake_quantize, fake_quantize_to
+from chessrnn.model.training.layers import (
+    ForwardPlan,
+    QuantLayer,
+    QuantLstm,
+    exact_arithmetic,
+    module_list,
+    quantized_weights,
+)
+from chessrnn.model.training.quantizers import activation, fake_quantize_to
 
 # The step functions below compute in float where ``config`` is None.  Otherwise they compute the accelerator's
 # integers, and their twins are the functions of the same names in ``chessrnn.model.reference.cell_update``.
@@ -178,7 +185,8 @@ class QuantCell(QuantLayer):
             peephole = (fake_quantize_to(peephole, points.peephole) if self.quantized else peephole).to(kind)
         if projection is not None:
             if self.quantized:
-                projection = fake_quantize(projection, points.projection_frac, config.weight_min, config.weight_max)
+                lsb = torch.tensor(2.0**-points.projection_frac, dtype=torch.float64)
+                projection = quantized_weights(config, projection, lsb)
             projection = expanded(projection[None], config.output_size, config.network.hidden_size).to(kind)
         return peephole, projection
 

@@ -256,6 +256,27 @@ def test_tries_are_trained(text, capsys):
     assert {row["name"] for row in study["rows"]} == {"dense", *names}
 
 
+def test_half_levels_are_a_recipe_of_all_rows_or_of_one(text):
+    """The option changes the rows of the table, and a row that is named for them needs no option."""
+    ((_, ((_, table, _),)),) = accuracy.studies(accuracy.parse(arguments(text, "--half-levels", "--rows", "k4-b2")))
+    stages = {row.stage.name: row.stage for row in table}
+    assert list(stages) == ["dense", "k4-b2"] and stages["k4-b2"].config.has_half_levels
+    rows = RowBuilder(16, 32, Budget(4, 4, 2, 2, half_levels=True))
+    fixed, half, whole = (
+        rows.quantized(rows.circulant(4), 2, half_levels=levels).stage for levels in (None, True, False)
+    )
+    assert [stage.config.has_half_levels for stage in (fixed, half, whole)] == [True, True, False]
+    assert [stage.parent.config.has_half_levels for stage in (fixed, half, whole)] == [False] * 3
+    assert (half.name, whole.name) == ("k4-b2-half", "k4-b2-whole")
+    assert weight_bytes(half) == weight_bytes(whole)
+    every = {row.stage.name for row in tried_rows(RowBuilder(16, 32, Budget(4, 4, 2, 2)))}
+    assert every >= {f"k4-b{bits}-undistilled-at-once-fixed-half" for bits in (3, 2)}
+    assert every >= {f"k4-b{bits}-d-progressive-learned-rows{more}" for bits in (3, 2) for more in ("", "-half")}
+    # The cell gru has gates with zero weights, so that it has no such rows.
+    names = {row.stage.name for row in tried_rows(RowBuilder(16, 32, Budget(4, 4, 2, 2), "gru"))}
+    assert names and not any(name.endswith("half") for name in names)
+
+
 def test_pulled_weights_are_circulant_in_the_end():
     torch.manual_seed(1)
     layer = QuantLstm(RowBuilder(16, 32, Budget(1, 1, 1, 1)).config())

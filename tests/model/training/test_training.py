@@ -10,7 +10,8 @@ import torch
 from chessrnn.model import circulant, fixed_point
 from chessrnn.model.activation_tables import activation_table
 from chessrnn.model.config import Config
-from chessrnn.model.conversion.formats import weight_candidates
+from chessrnn.model.conversion.formats import best_fraction_bits, weight_candidates
+from chessrnn.model.conversion.row_scales import nearest_weights
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.presets import preset
 from chessrnn.model.qformat import QFormat
@@ -20,7 +21,6 @@ from chessrnn.model.text.char_model import CharModel
 from chessrnn.model.text.corpus import SYMBOLS
 from chessrnn.model.training.data import TextStreams
 from chessrnn.model.training.export import (
-    best_fraction_bits,
     choose_formats,
     layer_weights,
     refine_formats,
@@ -41,6 +41,10 @@ from chessrnn.model.training.sequence_network import SequenceNetwork
 from chessrnn.model.training.trainable_cells import make_layer
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+HALF = {"quantization__weight_levels": "half"}
+ROWS = {"quantization__weight_scale": "row", "quantization__weight_frac": 5}
 
 
 def make_config(size_x, size_h, block_size, **settings):
@@ -107,6 +111,29 @@ def test_a_scale_gets_the_gradient_of_the_rounded_values():
     torch.testing.assert_close(log2_scale.grad, of_scale / (3 * 4) ** 0.5)
     assert torch.equal(reals.grad, mix * inside)
     assert inside.any() and not inside.all()
+
+
+def test_half_levels_are_odd_and_pass_the_gradient_to_half_a_step_beyond_the_last():
+    values = torch.tensor([-2.1, -1.9, -0.9, -0.01, 0.0, 0.99, 1.0, 1.9, 2.0], requires_grad=True)
+    scale, log2_scale = torch.tensor(0.5, dtype=torch.float64), torch.tensor([-1.0], requires_grad=True)
+    found = scaled_quantize(values, scale, -3, 3, log2_scale, is_odd=True)
+    assert found.tolist() == [-1.5, -1.5, -0.5, -0.5, 0.5, 0.5, 1.5, 1.5, 1.5]
+    found.sum().backward()
+    assert values.grad.tolist() == [0.0, *[1.0] * 7, 0.0]
+    # The rounding error inside, the limit outside; the greatest level is one and a half steps from zero.
+    wanted = (found - values)[1:-1].sum().item()
+    assert log2_scale.grad.item() == pytest.approx(np.log(2) * wanted / (1.5 * 9) ** 0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_nearest_half_levels_in_numpy_and_torch(bits, rng):
+    scaled, greatest = np.concatenate([np.arange(-300, 300) / 4, rng.normal(size=500) * 9]), (1 << bits) - 1
+    found = scaled_quantize(
+        torch.from_numpy(scaled), torch.ones(1, dtype=torch.float64), -greatest, greatest, None, True
+    )
+    np.testing.assert_array_equal(found.numpy(), nearest_weights(scaled, -greatest, greatest, True))
+    levels = np.arange(-greatest, greatest + 1, 2)
+    assert np.abs(found.numpy() - scaled).tolist() == np.abs(levels[:, None] - scaled).min(axis=0).tolist()
 
 
 def test_fraction_bits_broadcast_per_row():
@@ -249,6 +276,12 @@ CASES = [
     make_config(10, 13, 4, network__cell="gru_reset_first", quantization__weight_frac=[5, 6, 4]),
     make_config(17, 20, 8, network__cell="gru_reset_first", quantization__x="Q1.15", quantization__h="Q1.15",
                 quantization__bias_bits=32, quantization__weight_frac=6),
+    make_config(16, 32, 8, quantization__weight_bits=2, **HALF),
+    make_config(10, 13, 1, quantization__weight_bits=8, **HALF),
+    make_config(10, 13, 4, network__cell="gru_reset_first", quantization__weight_bits=3,
+                quantization__weight_frac=[5, 6, 4], **HALF),
+    make_config(9, 17, 8, network__cell="lstm_peephole", network__projection_size=11, quantization__h="Q3.5",
+                quantization__projection_frac=4, quantization__weight_bits=3, quantization__weight_frac=3, **HALF),
 ]  # fmt: skip
 
 
@@ -301,9 +334,6 @@ def test_integers_with_learned_scales_equal_the_reference(cell):
     np.testing.assert_array_equal(logits.double().numpy(), found)
 
 
-ROWS = {"quantization__weight_scale": "row", "quantization__weight_frac": 5}
-
-
 @pytest.mark.parametrize(
     "config",
     [
@@ -314,8 +344,10 @@ ROWS = {"quantization__weight_scale": "row", "quantization__weight_frac": 5}
         make_config(10, 13, 4, network__cell="lstm_peephole", network__projection_size=6, **ROWS),
         make_config(10, 13, 4, network__cell="gru_reset_first", **ROWS),
         make_config(10, 13, 4, network__cell="rnn_relu", quantization__h="Q3.5", **ROWS),
+        make_config(16, 32, 8, quantization__weight_bits=2, network__num_layers=2, **ROWS, **HALF),
+        make_config(10, 13, 4, network__projection_size=6, quantization__weight_bits=3, **ROWS, **HALF),
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_integers_with_scales_of_rows_equal_the_reference(config):
     """0 LSB with fitted scales and after they moved apart, beyond the range of the multipliers too."""
@@ -466,14 +498,16 @@ def test_true_derivative():
 
 def test_fraction_bits_have_the_least_squared_error():
     # Among exact ones the coarsest, which leaves room for retraining.
-    assert best_fraction_bits([(torch.tensor([0.25, -0.75]), 0)], 8) == 2
-    assert best_fraction_bits([(torch.tensor([0.3, -0.7]), 0)], 8) == 6
-    assert best_fraction_bits([(torch.tensor([3.0, -4.0]), 0)], 3) == 0
+    assert best_fraction_bits([(np.array([0.25, -0.75]), 0)], 8) == 2
+    assert best_fraction_bits([(np.array([0.3, -0.7]), 0)], 8) == 6
+    assert best_fraction_bits([(np.array([3.0, -4.0]), 0)], 3) == 0
     # One huge weight among many small ones is saturated rather than coarsening all.
     values = torch.cat([torch.randn(10000, generator=torch.Generator().manual_seed(1)) * 0.1, torch.tensor([1.1])])
-    assert best_fraction_bits([(values, 0)], 4) == 5
+    assert best_fraction_bits([(values.double().numpy(), 0)], 4) == 5
+    # Odd integers fit what lies halfway between others.
+    assert best_fraction_bits([(np.array([0.5, -1.5, -0.5, 1.5]), 0)], 2, is_odd=True) == 1
     # W_x of coarser x has more fraction bits than W_h.
-    assert best_fraction_bits([(torch.tensor([0.3, -0.7]), 2)], 8) == 4
+    assert best_fraction_bits([(np.array([0.3, -0.7]), 2)], 8) == 4
 
 
 def test_chosen_formats_keep_the_accumulator_finer_than_preact():
