@@ -82,6 +82,9 @@ explore: .venv/.plot $(CLUSTER) ## Pareto front of latency and area, or the chea
 pearea: .venv/.synth ## gate equivalents of one processing element, every engine (ARGS="--liberty FILE")
 	@$(RUN) -m chessrnn pearea $(ARGS)
 
+sidebyside: .venv/.synth ## the engines beside a datapath by FFT, per multiply-accumulate (ARGS="--liberty FILE --block-size 8")
+	@$(RUN) tests/baselines/side_by_side.py $(ARGS)
+
 synth: .venv/.synth $(if $(findstring --gate-level,$(ARGS)),.venv/.sim) ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=row)
 	@$(RUN) -m chessrnn synth $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(UNIT),--unit $(UNIT)) $(OPTIONS)
 

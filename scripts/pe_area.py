@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from chessrnn.hdl.verilog import generate
-from chessrnn.model.config import ARITHMETICS, ENGINES, FAST_BLOCK_SIZES, Config
+from chessrnn.model.config import ARITHMETICS, ENGINES, FAST_BLOCK_SIZES, WEIGHT_LEVELS, Config
 from chessrnn.model.cost.area import NAND2_AREA_90NM, SRAM_90NM, UTILISATION
 from chessrnn.model.errors import require
 from chessrnn.model.files import make_folder, scratch_folder, write_atomic
@@ -22,7 +22,9 @@ from chessrnn.sim.synthesis.yosys import map_generic, prepare
 EXAMPLES = """examples:
   chessrnn pearea
   chessrnn pearea --liberty nangate45_typ.lib.gz --block-size 8 --weight-bits 4 8"""
-BLOCK_SIZES, WEIGHT_BITS = (4, 8, 16), (4, 6, 8)
+BLOCK_SIZES, WEIGHT_BITS = (4, 8, 16), (2, 3, 4, 6, 8)
+# Half levels lose no code at these widths; with more bits they gain nothing, so that they are not measured.
+HALF_LEVEL_BITS = (2, 3)
 # The columns of lm512's tile.  One row is synthesized, as all rows are equal.
 TILE_COLS = 4
 # Delay target that no path misses, so that ABC maps for area.
@@ -41,7 +43,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--block-size", type=count, nargs="+", default=list(BLOCK_SIZES), help="block sizes; default 4 8 16"
     )
     parser.add_argument(
-        "--weight-bits", type=count, nargs="+", default=list(WEIGHT_BITS), help="weight widths; default 4 6 8"
+        "--weight-bits", type=count, nargs="+", default=list(WEIGHT_BITS), help="weight widths; default 2 3 4 6 8"
+    )
+    parser.add_argument(
+        "--weight-levels",
+        nargs="+",
+        choices=WEIGHT_LEVELS,
+        default=list(WEIGHT_LEVELS),
+        help="levels of the weights; default integer half, of which half is measured with 2 and 3 bits only",
     )
     parser.add_argument(
         "--tile-cols", type=count, default=TILE_COLS, help=f"columns of the tile row; default {TILE_COLS}"
@@ -51,12 +60,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def config_of(k: int, bits: int, engine: str, arithmetic: str, tile_cols: int) -> Config:
+def config_of(k: int, bits: int, engine: str, arithmetic: str, tile_cols: int, levels: str = "integer") -> Config:
     """Configuration of one row of processing elements of the 512 × 512 network, without parked sums."""
     return preset("lm512").replace(
         {
             "compression.block_size": k,
             "quantization.weight_bits": bits,
+            "quantization.weight_levels": levels,
             "architecture.engine": engine,
             "architecture.arithmetic": arithmetic,
             "architecture.tile_rows": 1,
@@ -90,12 +100,13 @@ def measure(config: Config, library: Library | None) -> dict:
     return {
         "block_size": k,
         "weight_bits": bits,
+        "weight_levels": config.quantization.weight_levels,
         "engine": arch.engine,
         "arithmetic": arch.arithmetic,
         "gates": round(element + row),
         "gates_before_row": round(element),
         "gates_of_row_share": round(row),
-        "forward_transform": round(modules.get(f"forward_transform_k{k}_w{bits}", 0.0)),
+        "forward_transform": round(modules.get(f"forward_transform_k{k}_w{config.weight_value_bits}", 0.0)),
     }
 
 
@@ -106,7 +117,7 @@ def stored_transformed(rows: list[dict]) -> list[dict]:
     """
     found = []
     for row in rows:
-        if row["engine"] == "fast" and row["arithmetic"] == "carry_save":
+        if (row["engine"], row["arithmetic"], row["weight_levels"]) == ("fast", "carry_save", "integer"):
             widths = hardware_widths(config_of(row["block_size"], row["weight_bits"], "fast", "carry_save", 1))
             more = sum(widths.weight) - row["block_size"] * row["weight_bits"]
             saved = row["forward_transform"] * NAND2_AREA_90NM / UTILISATION
@@ -122,25 +133,30 @@ def stored_transformed(rows: list[dict]) -> list[dict]:
     return found
 
 
+def _weights(row: dict) -> tuple[int, int, str]:
+    """Block size, width and levels of the weights of a measured design."""
+    return row["block_size"], row["weight_bits"], row["weight_levels"]
+
+
 def markdown(rows: list[dict], stored: list[dict], unit: str, tile_cols: int) -> str:
     """Markdown of both tables."""
     kinds = [(engine, arithmetic) for arithmetic in reversed(ARITHMETICS) for engine in ENGINES]
-    gates = {(r["block_size"], r["weight_bits"], r["engine"], r["arithmetic"]): r["gates"] for r in rows}
+    gates = {(*_weights(r), r["engine"], r["arithmetic"]): r["gates"] for r in rows}
     lines = [
         f"Gates of one processing element ({unit}): its operand registers and products, and its share of the sums",
         f"and accumulators of a tile row of {tile_cols}. Logic that a whole column or tile shares is excluded: the",
         "transform and recoding of x, and the inverse transform (`make synth` shows them).",
         "",
-        "| k | bit | " + " | ".join(f"{engine}, {arithmetic}" for engine, arithmetic in kinds)
+        "| k | bit | levels | " + " | ".join(f"{engine}, {arithmetic}" for engine, arithmetic in kinds)
         + " | direct / fast, multiplier | direct / fast, carry_save | conventional / best |",
-        "|" + " --- |" * (len(kinds) + 5),
+        "|" + " --- |" * (len(kinds) + 6),
     ]  # fmt: skip
-    for k, bits in sorted({(r["block_size"], r["weight_bits"]) for r in rows}):
-        values = {kind: gates[k, bits, *kind] for kind in kinds}
+    for k, bits, levels in sorted({_weights(r) for r in rows}):
+        values = {kind: gates[k, bits, levels, *kind] for kind in kinds}
         ratios = [values["direct", a] / values["fast", a] for a in reversed(ARITHMETICS)]
         ratios.append(values[BASELINE] / min(values.values()))
         cells = [f"{value:,}" for value in values.values()] + [f"{ratio:.2f} x" for ratio in ratios]
-        lines.append(f"| {k} | {bits} | " + " | ".join(cells) + " |")
+        lines.append(f"| {k} | {bits} | {levels} | " + " | ".join(cells) + " |")
     lines += [
         "",
         "Storing M·w instead of w would save the forward transform of the weights and lengthen every word. It saves",
@@ -162,18 +178,21 @@ def main(argv: list[str] | None = None) -> int:
         require(k in FAST_BLOCK_SIZES, "--block-size", rule, k)
     library = load_libraries([args.liberty])[0] if args.liberty else None
     points = [
-        (k, bits, engine, arithmetic)
+        (k, bits, engine, arithmetic, args.tile_cols, levels)
         for k in args.block_size
         for bits in args.weight_bits
+        for levels in dict.fromkeys(args.weight_levels)
+        if levels == "integer" or bits in HALF_LEVEL_BITS
         for engine in ENGINES
         for arithmetic in ARITHMETICS
     ]
     # All are checked before the first is synthesized.
-    configs = [config_of(k, bits, engine, arithmetic, args.tile_cols) for k, bits, engine, arithmetic in points]
+    require(bool(points), "--weight-bits", "2 or 3 where --weight-levels is half alone", args.weight_bits)
+    configs = [config_of(*point) for point in points]
     folder = make_folder(args.output or BUILD / "pe-area")
     rows, progress = [], Progress(len(points), unit="design")
-    for number, (k, bits, engine, arithmetic) in enumerate(points):
-        progress.show(number, f"k = {k}, {bits} bit, {engine}, {arithmetic}", always=True)
+    for number, (k, bits, engine, arithmetic, _, levels) in enumerate(points):
+        progress.show(number, f"k = {k}, {bits} bit, {levels} levels, {engine}, {arithmetic}", always=True)
         rows.append(measure(configs[number], library))
     stored = stored_transformed(rows)
     unit = f"NAND2 equivalents of {library.name}, mapped for area" if library else "generic gates"

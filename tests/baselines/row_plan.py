@@ -1,0 +1,178 @@
+"""A row of processing elements that is described by its factors and sums, for datapaths that are no configuration.
+
+The arithmetic is that of the rows in ``chessrnn.hdl.row``, with the registers of ``PipelineConfig``'s defaults.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from amaranth.hdl import Module, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from chessrnn.hdl.arithmetic.adder_tree import AdderTree
+from chessrnn.hdl.arithmetic.dot_product import CarrySaveJoin, DotProduct
+from chessrnn.hdl.arithmetic.multiplier import Multiplier
+from chessrnn.hdl.arithmetic.packing import join, split
+from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.memory import delay
+from chessrnn.hdl.row import Accumulator
+from chessrnn.model.config import PipelineConfig
+from chessrnn.model.schedule import adder_tree_latency, dot_product_latency, joined_sums
+from chessrnn.model.widths.sums import DIGIT_BITS, num_digits
+
+PIPELINE = PipelineConfig()
+# Factors that arrive as Booth digits; with "none", products are written as such.
+Recoded = Literal["operand", "weight", "none"]
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum that a row accumulates: Σ weight factor · operand factor, both given by number, over all columns."""
+
+    width: int
+    products: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Factors and sums of a row.
+
+    Parameters
+    ----------
+    operand, weight : tuple of int
+        Widths of the factors made of a block of x, of a block of weights.
+    sums : tuple of Sum
+        What the row accumulates.
+    recoded : str
+        Factors that arrive as Booth digits: ``"operand"``, ``"weight"``, or ``"none"``, which has multipliers.
+    """
+
+    operand: tuple[int, ...]
+    weight: tuple[int, ...]
+    sums: tuple[Sum, ...]
+    recoded: Recoded
+
+    @property
+    def operand_bits(self) -> list[int]:
+        """Bits of every operand factor as it enters the row."""
+        return [_digit_bits(width) if self.recoded == "operand" else width for width in self.operand]
+
+    @property
+    def weight_bits(self) -> list[int]:
+        """Bits of every weight factor as it enters the row."""
+        return [_digit_bits(width) if self.recoded == "weight" else width for width in self.weight]
+
+
+def _digit_bits(width: int) -> int:
+    return DIGIT_BITS * num_digits(width)
+
+
+class PlannedRow(wiring.Component):
+    """Multiplies the factors of C blocks, and accumulates the products.
+
+    Parameters
+    ----------
+    plan : Plan
+    tile_cols : int
+        C, the number of columns.
+    issues : int
+        Cycles of a sum.
+    module_name : str
+        Name of the emitted module.
+
+    Members
+    -------
+    blocks, operands : In
+        Factors of C blocks of weights, of x, column 0 in the lowest bits.
+    valid, first : In(1)
+        The products count; they start a sum.  ``latency - 1`` cycles after the factors.
+    sums : Out
+        The sums, ``latency`` cycles after the factors.
+
+    Latency: products and their sums over the columns · Throughput: 1 per cycle · Numerics: exact modulo 2^width
+    """
+
+    reset_less = True
+
+    def __init__(self, plan: Plan, tile_cols: int, issues: int, module_name: str):
+        self.plan, self.tile_cols, self.issues, self.module_name = plan, tile_cols, issues, module_name
+        terms = tile_cols * max(len(value.products) for value in plan.sums)
+        if plan.recoded == "none":
+            self.latency = PIPELINE.multiplier_stages + adder_tree_latency(terms, PIPELINE.adder_levels)
+        else:
+            self.latency = dot_product_latency(terms, PIPELINE.compressor_terms)
+        super().__init__(
+            {
+                "blocks": In(tile_cols * sum(plan.weight_bits)),
+                "operands": In(tile_cols * sum(plan.operand_bits)),
+                "valid": In(1),
+                "first": In(1),
+                "sums": Out(sum(value.width for value in plan.sums)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        weights = split(self.blocks, self.plan.weight_bits * self.tile_cols)
+        operands = split(self.operands, self.plan.operand_bits * self.tile_cols)
+        make = self._trees if self.plan.recoded == "none" else self._compressors
+        totals = []
+        for index, value in enumerate(self.plan.sums):
+            terms = [
+                (weights[col * len(self.plan.weight) + w], operands[col * len(self.plan.operand) + x])
+                for col in range(self.tile_cols)
+                for w, x in value.products
+            ]
+            words, offset = make(m, index, value, terms, platform)
+            shapes = [word.shape() for word in words]
+            accumulator = Accumulator(value.width, shapes, [-offset * self.issues], 0, tag_register=True)
+            m.submodules[f"accumulator_{index}"] = shared(accumulator, platform)
+            m.d.comb += [accumulator.valid.eq(self.valid), accumulator.first.eq(self.first)]
+            m.d.comb += [accumulator.words[f"w{number}"].eq(word) for number, word in enumerate(words)]
+            totals.append(accumulator.total)
+        m.d.comb += self.sums.eq(join(totals))
+        return m
+
+    def _trees(self, m, index: int, value: Sum, terms, platform) -> tuple[list[Value], int]:
+        """The sum of the products as one word, and the constant by which it is too large."""
+        products = []
+        for number, (weight, operand) in enumerate(terms):
+            multiplier = Multiplier(len(weight), len(operand), PIPELINE.multiplier_stages)
+            m.submodules[f"multiplier_{index}_{number}"] = shared(multiplier, platform)
+            m.d.comb += [multiplier.left.eq(weight), multiplier.right.eq(operand)]
+            products.append(multiplier.product)
+        tree = AdderTree(len(products), len(products[0]), value.width, PIPELINE.adder_levels)
+        m.submodules[f"tree_{index}"] = shared(tree, platform)
+        m.d.comb += [tree.operands[number].eq(product) for number, product in enumerate(products)]
+        late = self.latency - PIPELINE.multiplier_stages - tree.latency
+        return [delay(m, tree.total, late, f"total_{index}")], 0
+
+    def _compressors(self, m, index: int, value: Sum, terms, platform) -> tuple[list[Value], int]:
+        """The sum of the products as two words, and the constant by which it is too large."""
+        weight, operand = value.products[0]
+        widths = self.plan.weight[weight], self.plan.operand[operand]
+        if self.plan.recoded == "weight":
+            widths, terms = widths[::-1], [pair[::-1] for pair in terms]
+        level: list[tuple[Value, Value, int, int]] = []
+        for start in range(0, len(terms), PIPELINE.compressor_terms):
+            part = terms[start : start + PIPELINE.compressor_terms]
+            dot = DotProduct(len(part), *widths)
+            m.submodules[f"dot_{index}_{start}"] = shared(dot, platform)
+            for term, (factor, digits) in enumerate(part):
+                m.d.comb += [dot.weights[term].eq(factor), dot.digits[term].as_value().eq(digits)]
+            level.append((dot.save, dot.carry, dot.largest, dot.offset))
+        depth, most = 0, joined_sums(PIPELINE.compressor_terms)
+        while len(level) > 1:
+            depth, joined = depth + 1, []
+            for start in range(0, len(level), most):
+                part = level[start : start + most]
+                largest, offset = sum(p[2] for p in part), sum(p[3] for p in part)
+                node = CarrySaveJoin(len(part), max(len(p[0]) for p in part), largest)
+                m.submodules[f"join_{index}_{depth}_{start}"] = shared(node, platform)
+                words = [word for p in part for word in p[:2]]
+                m.d.comb += [node.operands[place].eq(word) for place, word in enumerate(words)]
+                joined.append((node.save, node.carry, largest, offset))
+            level = joined
+        save, carry, _, offset = level[0]
+        return [save, carry], offset
