@@ -35,7 +35,7 @@ from chessrnn.model.conversion.hardware_rows import (
     project_layer,
 )
 from chessrnn.model.conversion.output_rounding import round_output
-from chessrnn.model.conversion.row_scales import choose_scales
+from chessrnn.model.conversion.row_scales import Scales, choose_scales
 from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.float_evaluation import relative_error, run_layers
@@ -195,7 +195,7 @@ def base_config(
 
 
 def integer_weights(
-    layer: RecurrentLayer, config: Config, sizes: tuple[int, ...] | None = None
+    layer: RecurrentLayer, config: Config, sizes: tuple[int, ...] | None = None, scale: np.ndarray | None = None
 ) -> tuple[LayerWeights, int]:
     """Round the weights (HALF_UP, saturating) of a projected layer of one direction, and count those that saturate.
 
@@ -203,6 +203,9 @@ def integer_weights(
     ----------
     sizes : tuple of int, optional
         Parts of the layer's input that are padded separately, see :func:`input_sizes`.
+    scale : int64 array (G, H/k), optional
+        Scales of the block rows that the weights were trained for; left out, they are chosen where the configuration
+        has them.
     """
     blocks, points = blocks_of_layer(layer, config.block_size, sizes), config.quantization
     padded = config.num_hidden_blocks * config.block_size
@@ -225,9 +228,10 @@ def integer_weights(
         one = 2.0 ** -np.array(fracs, dtype=np.float64).reshape(-1, *[1] * (values.ndim - 1))
         return 2 * codes(values - one, np.array(fracs) - 1, least // 2, greatest // 2) + 1
 
-    scale, w_x, w_h, bias = None, blocks.w_x, blocks.w_h, blocks.bias
-    if config.has_row_scales:
-        scale, _ = choose_scales(blocks, config, config.weight_fracs)
+    w_x, w_h, bias = blocks.w_x, blocks.w_h, blocks.bias
+    if config.has_row_scales and scale is None:
+        scale, _ = choose_scales(w_x, w_h, config, config.weight_fracs)
+    if scale is not None:
         of_blocks = scale * 2.0**-config.scale_frac
         w_x, w_h = (part / of_blocks[:, :, None, None] for part in (w_x, w_h))
         bias = bias / of_blocks.repeat(config.block_size, axis=1)[:, : bias.shape[1]]
@@ -281,11 +285,14 @@ def _integer_outputs(weights: NetworkWeights, x: np.ndarray, state: list | None)
 
 
 def _round(
-    layers: Layers, config: Config, sizes: list[tuple[int, ...]]
+    layers: Layers, config: Config, sizes: list[tuple[int, ...]], scales: Scales | None = None
 ) -> tuple[NetworkWeights, list[list[LayerWeights]], list[int]]:
     """Round all layers: the network, the parts of each layer by direction, and how many values of it saturate."""
     rounded = [
-        [integer_weights(one, config.layer(number), sizes[number]) for one in directions(layer)]
+        [
+            integer_weights(one, config.layer(number), sizes[number], scales and scales[number][way])
+            for way, one in enumerate(directions(layer))
+        ]
         for number, layer in enumerate(layers)
     ]
     parts = [[weights for weights, _ in layer] for layer in rounded]
@@ -453,8 +460,8 @@ class Retraining(Protocol):
         """Retrain the projected float layers before formats are chosen."""
         ...
 
-    def for_integers(self, layers: Layers, circulant: Layers, config: Config) -> list[RecurrentLayer]:
-        """Retrain the circulant layers for rounding to the formats of ``config``."""
+    def for_integers(self, layers: Layers, circulant: Layers, config: Config) -> tuple[list[RecurrentLayer], Scales]:
+        """Retrain the circulant layers for rounding to the formats of ``config``, and to scales of their block rows."""
         ...
 
 
@@ -543,7 +550,7 @@ def convert(
         if retraining is not None:
             retraining = retraining.folded(scale)
     floats = {"projected": [project_layer(one, block_size, size) for one, size in zip(layers, sizes, strict=True)]}
-    final = floats["projected"]
+    final, scales = floats["projected"], None
     if retraining is not None:
         final = retraining.circulant(layers, final, config)
         if block_size > 1:
@@ -554,8 +561,8 @@ def convert(
         assert calibration is not None
         config = _searched(config, final, calibration, settings, retraining is None)
     if retraining is not None:
-        final = retraining.for_integers(layers, final, config)
-    weights, parts, saturated = _round(final, config, sizes)
+        final, scales = retraining.for_integers(layers, final, config)
+    weights, parts, saturated = _round(final, config, sizes, scales)
     if is_full and retraining is None:
         assert calibration is not None
         start = first_states(config, layers, calibration.shape[1])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from chessrnn.model.config import Config
-from chessrnn.model.conversion.hardware_rows import Blocks, GateRows, defining_vectors, directions, hardware_rows
+from chessrnn.model.conversion.hardware_rows import GateRows, defining_vectors, directions, hardware_rows
 from chessrnn.model.conversion.row_scales import choose_scales, nearest_weights
 from chessrnn.model.imported.float_evaluation import run_layer, run_layers
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
@@ -172,15 +172,10 @@ def _weight_fracs(config: Config, layers: Layers, rows: list[GateRows], by_layer
         for number, (part, split) in enumerate(zip(rows, sizes, strict=True)):
             layer = number // config.directions
             here = config.layer(layer)
-            blocks = Blocks(
-                defining_vectors(part.w_x, config.block_size, split),
-                defining_vectors(part.w_h, config.block_size),
-                part.bias,
-                None,
-                None,
-            )
+            w_x = defining_vectors(part.w_x, config.block_size, split)
+            w_h = defining_vectors(part.w_h, config.block_size)
             for index, frac in enumerate(allowed):
-                found = choose_scales(blocks, here, [frac] * config.num_gates)[1]
+                found = choose_scales(w_x, w_h, here, [frac] * config.num_gates)[1]
                 errors[layer if by_layer else 0, :, index] += found
         fracs = [[allowed[index] for index in layer] for layer in errors.argmin(axis=2)]
         return fracs if by_layer and count > 1 else fracs[0]

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from chessrnn.model.config import Config
-from chessrnn.model.conversion.hardware_rows import Blocks
 
+# Scales (G, H/k) of the block rows of every layer and direction; ``None`` for a network without them.
+Scales = Sequence[Sequence[np.ndarray | None]]
 # Scales that are tried, as shares of the greatest; below the last one a scale is too coarse.
 SHARES = 2.0 ** -np.arange(0, 5, 0.125)
 
@@ -17,11 +18,16 @@ def nearest_weights(scaled: np.ndarray, least: float, greatest: float, is_odd: b
     return np.clip(rounded, least, greatest)
 
 
-def choose_scales(blocks: Blocks, config: Config, fracs: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+def choose_scales(
+    w_x: np.ndarray, w_h: np.ndarray, config: Config, fracs: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Choose the scale of every block row.
 
     Parameters
     ----------
+    w_x, w_h : float arrays (G, H/k, X/k, k) and (G, H/k, P/k or H/k, k)
+        Defining vectors.
+    config : Config
     fracs : sequence of int
         Fraction bits of W_h for each gate; W_x has those of h more and of x less.
 
@@ -33,7 +39,7 @@ def choose_scales(blocks: Blocks, config: Config, fracs: Sequence[int]) -> tuple
     """
     points = config.quantization
     parts = []
-    for values, more in ((blocks.w_x, points.h.fraction_bits - points.x.fraction_bits), (blocks.w_h, 0)):
+    for values, more in ((w_x, points.h.fraction_bits - points.x.fraction_bits), (w_h, 0)):
         steps = 2.0 ** (np.array(fracs, dtype=np.float64) + more)
         parts.append((values.reshape(*values.shape[:2], -1), steps[:, None, None]))
     least, greatest = config.scale_min_max

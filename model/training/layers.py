@@ -15,6 +15,7 @@ from chessrnn.model import bilinear, circulant
 from chessrnn.model.cells import LSTM_GATES
 from chessrnn.model.config import Config
 from chessrnn.model.conversion.formats import weight_candidates
+from chessrnn.model.conversion.row_scales import choose_scales
 from chessrnn.model.errors import require
 from chessrnn.model.reference.matvec import FLOAT32_EXACT
 from chessrnn.model.training.lstm_recurrence import LstmRecurrence
@@ -200,12 +201,15 @@ class QuantLayer(nn.Module):
     log2_scale : (G,), (G, P) with scales of block rows, or None
         Logarithms of the scales of W_h, once :meth:`learn_scales` was called.  Rounded, they are the negative of the
         configuration's ``weight_frac``; scales of block rows become the nearest ones that the accelerator has.
+    keeps_exponents : bool
+        Whether learned scales of block rows leave the configuration's ``weight_frac`` as it is.
     """
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
         super().__init__()
         self.config = config
         self.log2_scale: nn.Parameter | None = None
+        self.keeps_exponents = False
         self.stage = "float"
         self.cell_limit: float | None = None
         self.block_sizes = block_sizes or (config.block_size, config.block_size)
@@ -278,22 +282,37 @@ class QuantLayer(nn.Module):
                 matrix.pull_to_circulant(block_size, share)
 
     @torch.no_grad()
-    def learn_scales(self) -> None:
+    def learn_scales(self, keeps_exponents: bool = False) -> None:
         """Make the scales of the weights a parameter, which begins with those that fit the present weights.
 
         Every forward pass rounds them to scales of the accelerator: see :meth:`adopt_scales`.
+
+        Parameters
+        ----------
+        keeps_exponents : bool
+            Whether scales of block rows fit the exponents of the configuration, which then stay as they are.
         """
+        self.keeps_exponents = keeps_exponents
         if self.config.has_row_scales:
             sizes = self.block_sizes
             rule = "gate with block sizes of W_x and W_h apart"
             require(sizes[0] == sizes[1], "quantization.weight_scale", rule, self.config.quantization.weight_scale)
-            first = self._fitted_log2_scales()
+            first = self._log2_scales_of_exponents() if keeps_exponents else self._fitted_log2_scales()
         else:
             first = -torch.tensor(self.config.weight_fracs, dtype=self.bias.dtype)
         if self.log2_scale is None:
             self.log2_scale = nn.Parameter(first)
         else:
             self.log2_scale.copy_(first)
+
+    def _log2_scales_of_exponents(self) -> torch.Tensor:
+        """Choose the scales of block rows (G, P) as conversion does, for the exponents of the configuration."""
+        config = self.config
+        stacks = [torch.stack([matrix.defining for matrix in part]).double() for part in (self.weight_x, self.weight_h)]
+        w_x, w_h = (stacked.numpy() for stacked in stacks)
+        scales = torch.from_numpy(choose_scales(w_x, w_h, config, config.weight_fracs)[0]).double()
+        exponents = torch.tensor(config.weight_fracs)[:, None] + config.scale_frac
+        return (scales.log2() - exponents).to(self.bias.dtype)
 
     def _fitted_log2_scales(self) -> torch.Tensor:
         """Choose for every block row of W_x and W_h (G, P) the scale with the least squared error of the weights."""
@@ -322,6 +341,8 @@ class QuantLayer(nn.Module):
         if self.log2_scale is None or not self.quantized:
             return
         config, allowed = self.config, weight_candidates(self.config)
+        if config.has_row_scales and self.keeps_exponents:
+            return
         if config.has_row_scales:
             # The greatest multiplier of a gate is as large as it may be.
             room = math.log2(config.scale_min_max[1]) - config.scale_frac

@@ -268,7 +268,7 @@ class StageTrainer:
         self.best, self.best_state, self.seconds = math.inf, None, 0.0
         self.measured = math.nan
         if stage.kind == "quantized" and stage.has_formats:
-            self.network.start_quantization(stage.config)
+            self.network.start_quantization(stage.config, keeps_exponents=True)
         elif stage.kind == "quantized":
             self.network.start_quantization(*choose_formats(self.network))
             batch = task.batch(0, self.settings.batch)
@@ -421,7 +421,7 @@ class StageTrainer:
         """Create the network of this stage with the best parameters so far."""
         network = new_network(self.stage, self.task)
         if self._has_scales:
-            network.layer.learn_scales()
+            network.layer.learn_scales(self.stage.has_formats)
         network.load_state_dict(self.best_state or self.network.state_dict())
         network.layer.stage, network.layer.cell_limit = self.stage.kind, self.settings.cell_limit
         network.layer.config, network.output_frac = self.network.config, self.network.output_frac

@@ -16,6 +16,7 @@ import torch
 from chessrnn.model.circulant import num_blocks
 from chessrnn.model.config import Config
 from chessrnn.model.conversion.hardware_rows import Blocks, blocks_of_layer, directions, layer_of_blocks
+from chessrnn.model.conversion.row_scales import Scales
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.files import write_atomic
 from chessrnn.model.imported.float_evaluation import run_layer
@@ -82,25 +83,36 @@ class LayerwiseRetraining:
         if config.block_size == 1:
             return list(projected)
         updates = max(1, round(self.updates * CIRCULANT_SHARE))
-        return self._trained("float", layers, projected, config, updates, self.learning_rate)
+        return self._trained("float", layers, projected, config, updates, self.learning_rate)[0]
 
-    def for_integers(self, layers: Layers, circulant: Layers, config: Config) -> list[RecurrentLayer]:
-        """Train the circulant layers in integers of ``config``'s formats; the result is float, still to be rounded."""
+    def for_integers(self, layers: Layers, circulant: Layers, config: Config) -> tuple[list[RecurrentLayer], Scales]:
+        """Train the circulant layers in integers of ``config``'s formats.
+
+        Returns
+        -------
+        list of RecurrentLayer
+            Float layers, still to be rounded.
+        Scales
+            Scales of the block rows that they were trained for.
+        """
         used = 0 if config.block_size == 1 else max(1, round(self.updates * CIRCULANT_SHARE))
         updates = max(1, self.updates - used)
         return self._trained("quantized", layers, circulant, config, updates, self.quantized_rate)
 
     def _trained(
         self, kind: str, layers: Layers, start: Layers, config: Config, updates: int, rate: float
-    ) -> list[RecurrentLayer]:
+    ) -> tuple[list[RecurrentLayer], Scales]:
         self._claim_folder()
         settings = StageSettings(
             updates, self.batch, rate, warmup=min(50, -(-updates // 10)), seed=self.seed,
             evaluate_every=max(1, min(100, updates // 10)),
         )  # fmt: skip
-        flows, trained = [LayerInputs(values, values) for values in (self.inputs, self.held_out)], []
+        flows = [LayerInputs(values, values) for values in (self.inputs, self.held_out)]
+        trained: list[RecurrentLayer] = []
+        scales: list[list[np.ndarray | None]] = []
         for number, (layer, sizes) in enumerate(zip(layers, input_sizes(layers), strict=True)):
             trained_weights, direction_outputs = [], []
+            scales.append([])
             pairs = zip(directions(layer), directions(start[number]), strict=True)
             for index, (original, initial) in enumerate(pairs):
                 stage = Stage(
@@ -117,6 +129,8 @@ class LayerwiseRetraining:
                 task = ImitationTask(original, learnt, held_out, self.batch, self.segment)
                 network = run_stage(stage, task, self.folder)
                 (layer_of_direction,) = network.layer.layers
+                scale = layer_of_direction.row_scales()
+                scales[-1].append(None if scale is None else scale.long().numpy())
                 trained_weights.append(layer_of_blocks(original, blocks_of(layer_of_direction), sizes).weights[0])
                 direction_outputs.append(
                     [
@@ -129,7 +143,7 @@ class LayerwiseRetraining:
                 LayerInputs(run_layer(layer, flow.original, flow.lengths)[0], np.concatenate(parts, axis=2))
                 for flow, parts in zip(flows, zip(*direction_outputs, strict=True), strict=True)
             ]
-        return trained
+        return trained, scales
 
     def _claim_folder(self) -> None:
         """Record the arguments that the checkpoints belong to; reject a folder of others by the first that differs."""

@@ -131,11 +131,16 @@ class SequenceNetwork(nn.Module):
         """Whether the forward pass computes integers."""
         return self.layer.quantized
 
-    def start_quantization(self, config: Config, output_frac: int = WEIGHT_BITS - 1) -> None:
-        """Switch the forward pass to integers with the formats of ``config``."""
+    def start_quantization(
+        self, config: Config, output_frac: int = WEIGHT_BITS - 1, keeps_exponents: bool = False
+    ) -> None:
+        """Switch the forward pass to integers with the formats of ``config``.
+
+        Scales of block rows are chosen for its exponents with ``keeps_exponents``, otherwise together with exponents.
+        """
         self.layer.config, self.layer.quantized, self.output_frac = config, True, output_frac
         if config.has_row_scales:
-            self.layer.learn_scales()
+            self.layer.learn_scales(keeps_exponents)
         self.clamp_parameters()
 
     @torch.no_grad()

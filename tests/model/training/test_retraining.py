@@ -12,6 +12,7 @@ from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.float_evaluation import run_layer
 from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer
 from chessrnn.model.imported.summary import input_sizes
+from chessrnn.model.training import retraining
 from chessrnn.model.training.export import layer_weights
 from chessrnn.model.training.retraining import LayerwiseRetraining, blocks_of, padded, parameters_of
 from chessrnn.model.training.sequence_network import SequenceNetwork
@@ -180,6 +181,44 @@ def test_retraining_loses_less(name, layers, directions, block_size, bits, rng, 
     # A second run only reads the checkpoints.
     again = convert(stack, block_size, bits, calibration=x[:, :-2], retraining=retraining_of(x, tmp_path))
     assert again.report == found.report
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "directions", "settings"),
+    [
+        ("rnn", 1, 1, {"quantization.weight_scale": "row"}),
+        pytest.param("lstm_projected", 2, 1, {"quantization.weight_scale": "row"}, marks=pytest.mark.slow),
+        pytest.param("lstm", 1, 2, {"quantization.weight_scale": "row", "quantization.scale_bits": 5},
+                     marks=pytest.mark.slow),
+        ("gru_reset_first", 1, 1, {"quantization.weight_levels": "half"}),
+        pytest.param("lstm_peephole", 1, 2,
+                     {"quantization.weight_scale": "row", "quantization.weight_levels": "half"},
+                     marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_what_was_retrained_is_what_is_stored(name, layers, directions, settings, rng, tmp_path, monkeypatch):
+    """Scales of block rows, exponents and integers are those that the last stage computed with."""
+    networks, run_stage = [], retraining.run_stage
+
+    def recorded(stage, task, folder):
+        networks.append(run_stage(stage, task, folder))
+        return networks[-1]
+
+    monkeypatch.setattr(retraining, "run_stage", recorded)
+    width = CELLS[name].get("projection", 10)
+    stack = [make_layer(rng, name, 9 if n == 0 else directions * width, 10, directions) for n in range(layers)]
+    x = rng.normal(size=(30, 10, 9))
+    found = convert(
+        stack, 2, 3, settings=settings, calibration=x[:, :-2], retraining=retraining_of(x, tmp_path, 10), effort="quick"
+    )
+    trained = [layer_weights(network.layer) for network in networks if network.quantized]
+    assert len(trained) == len(found.weights.layers) == layers * directions
+    for stored, wanted in zip(found.weights.layers, trained, strict=True):
+        assert stored.config.weight_fracs == wanted.config.weight_fracs
+        for part in ("defining", "bias", "scale", "peephole", "projection"):
+            assert np.array_equal(getattr(stored, part), getattr(wanted, part)), part
+        if "quantization.weight_scale" in settings:
+            assert len(np.unique(stored.scale)) > 1
 
 
 def test_circulant_layers_stay_what_they_are(rng, tmp_path):
