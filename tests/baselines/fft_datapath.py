@@ -52,7 +52,7 @@ def plan(fmt: FftFormat) -> Plan:
             # The sums may wrap: only their differences must fit.
             width = max(width, fmt.sum_widths[place + 1])
             sums += [Sum(width, ((w + number, x + number),)) for number in range(3)]
-    return Plan(tuple(operand), tuple(weight), tuple(sums), "none" if fmt.uniform else "operand")
+    return Plan(tuple(operand), tuple(weight), tuple(sums), recoded=not fmt.uniform)
 
 
 def _name(kind: str, fmt: FftFormat, more: str = "") -> str:

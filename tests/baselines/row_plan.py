@@ -4,7 +4,6 @@ The arithmetic is that of the rows in ``chessrnn.hdl.row``, with the registers o
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from amaranth.hdl import Module, Value
 from amaranth.lib import wiring
@@ -22,8 +21,6 @@ from chessrnn.model.schedule import adder_tree_latency, dot_product_latency, joi
 from chessrnn.model.widths.sums import DIGIT_BITS, num_digits
 
 PIPELINE = PipelineConfig()
-# Factors that arrive as Booth digits; with "none", products are written as such.
-Recoded = Literal["operand", "weight", "none"]
 
 
 @dataclass(frozen=True)
@@ -44,28 +41,19 @@ class Plan:
         Widths of the factors made of a block of x, of a block of weights.
     sums : tuple of Sum
         What the row accumulates.
-    recoded : str
-        Factors that arrive as Booth digits: ``"operand"``, ``"weight"``, or ``"none"``, which has multipliers.
+    recoded : bool
+        Whether operand factors arrive as Booth digits, for carry-save arithmetic; otherwise products are multipliers.
     """
 
     operand: tuple[int, ...]
     weight: tuple[int, ...]
     sums: tuple[Sum, ...]
-    recoded: Recoded
+    recoded: bool
 
     @property
     def operand_bits(self) -> list[int]:
         """Bits of every operand factor as it enters the row."""
-        return [_digit_bits(width) if self.recoded == "operand" else width for width in self.operand]
-
-    @property
-    def weight_bits(self) -> list[int]:
-        """Bits of every weight factor as it enters the row."""
-        return [_digit_bits(width) if self.recoded == "weight" else width for width in self.weight]
-
-
-def _digit_bits(width: int) -> int:
-    return DIGIT_BITS * num_digits(width)
+        return [DIGIT_BITS * num_digits(width) if self.recoded else width for width in self.operand]
 
 
 class PlannedRow(wiring.Component):
@@ -98,13 +86,13 @@ class PlannedRow(wiring.Component):
     def __init__(self, plan: Plan, tile_cols: int, issues: int, module_name: str):
         self.plan, self.tile_cols, self.issues, self.module_name = plan, tile_cols, issues, module_name
         terms = tile_cols * max(len(value.products) for value in plan.sums)
-        if plan.recoded == "none":
-            self.latency = PIPELINE.multiplier_stages + adder_tree_latency(terms, PIPELINE.adder_levels)
-        else:
+        if plan.recoded:
             self.latency = dot_product_latency(terms, PIPELINE.compressor_terms)
+        else:
+            self.latency = PIPELINE.multiplier_stages + adder_tree_latency(terms, PIPELINE.adder_levels)
         super().__init__(
             {
-                "blocks": In(tile_cols * sum(plan.weight_bits)),
+                "blocks": In(tile_cols * sum(plan.weight)),
                 "operands": In(tile_cols * sum(plan.operand_bits)),
                 "valid": In(1),
                 "first": In(1),
@@ -114,9 +102,9 @@ class PlannedRow(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        weights = split(self.blocks, self.plan.weight_bits * self.tile_cols)
+        weights = split(self.blocks, self.plan.weight * self.tile_cols)
         operands = split(self.operands, self.plan.operand_bits * self.tile_cols)
-        make = self._trees if self.plan.recoded == "none" else self._compressors
+        make = self._compressors if self.plan.recoded else self._trees
         totals = []
         for index, value in enumerate(self.plan.sums):
             terms = [
@@ -152,8 +140,6 @@ class PlannedRow(wiring.Component):
         """The sum of the products as two words, and the constant by which it is too large."""
         weight, operand = value.products[0]
         widths = self.plan.weight[weight], self.plan.operand[operand]
-        if self.plan.recoded == "weight":
-            widths, terms = widths[::-1], [pair[::-1] for pair in terms]
         level: list[tuple[Value, Value, int, int]] = []
         for start in range(0, len(terms), PIPELINE.compressor_terms):
             part = terms[start : start + PIPELINE.compressor_terms]

@@ -46,6 +46,8 @@ from chessrnn.sim.synthesis.yosys import map_generic, module_names, prepare
 BLOCK_SIZES, WEIGHT_BITS, WORD_BITS = (4, 8, 16), (2, 3, 4, 8), (12, 16)
 # Published datapaths by FFT have words of 12 bits and more, so that fewer bits of the weights save nothing in them.
 FFT_WEIGHT_BITS = (4, 8)
+# Words that hold the integers of every block size, and whose sums fit into the model's 64 bits.
+WORD_RANGE = range(12, 21)
 # The tile of lm512, and its inverse transforms: one for each gate.
 TILE_ROWS, TILE_COLS, INVERSES = 8, 4, 4
 EFFORTS = ("dense", "small")
@@ -113,6 +115,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--word-bits", type=count, nargs="*", default=list(WORD_BITS), help="words of the FFT at 8 bit; default 12 16"
     )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="only designs whose names contain this text, as fast"
+    )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder to write; default build/side-by-side")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     return parser.parse_args(argv)
@@ -137,8 +142,8 @@ def fft_designs(k: int, bits: int, word_bits: list[int]) -> Iterator[Design]:
     seen = set()
     for uniform in (True, False):
         for word in word_bits:
+            require(word in WORD_RANGE, "--word-bits", f"from {WORD_RANGE[0]} to {WORD_RANGE[-1]}", word)
             fraction = word - config.element_bits - (k.bit_length() - 1)
-            require(0 <= fraction <= 16, "--word-bits", "from 12 to 24", word)
             fmt = FftFormat(k, fraction, weight, config.num_col_blocks, uniform=uniform)
             key = tuple(fmt.widths(fmt.x_ranges))
             if key not in seen:
@@ -148,7 +153,7 @@ def fft_designs(k: int, bits: int, word_bits: list[int]) -> Iterator[Design]:
                 yield Design(name, config, fmt)
 
 
-def measure(design: Design, library: Library | None, folder: Path, fo4: float | None) -> dict:
+def measure(design: Design, library: Library | None, fo4: float | None) -> dict:
     """Area by part in gate equivalents, the longest path in FO4, stored bits and rounding error of a design."""
     areas: dict[str, float] = {}
     paths = []
@@ -240,27 +245,30 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     for k in args.block_size:
         require(k in FAST_BLOCK_SIZES and k > 2, "--block-size", "one of 4, 8, 16", k)
-    todo = list(designs(args.block_size, args.weight_bits, args.word_bits))
+    everything = list(designs(args.block_size, args.weight_bits, args.word_bits))
+    todo = [design for design in everything if args.only in design.name]
+    require(bool(todo), "--only", "part of the name of a design", args.only)
     library = load_libraries([args.liberty])[0] if args.liberty else None
     folder = make_folder(args.output or BUILD / "side-by-side")
     fo4 = None
     if library and opensta.available():
         with scratch_folder() as scratch:
             fo4 = opensta.measure_fo4(library.liberty, scratch)
-    rows, progress = [], Progress(len(todo), unit="design")
+    unit = f"NAND2 equivalents of {library.name}, mapped for area" if library else "generic gates"
+    rows: list[dict] = []
+    values = {"unit": unit, "tile": [TILE_ROWS, TILE_COLS], "designs": rows}
+    progress = Progress(len(todo), unit="design")
     for number, design in enumerate(todo):
         config = design.config
         weights = f"{config.quantization.weight_bits} bit, {config.quantization.weight_levels} levels"
         progress.show(number, f"k = {config.block_size}, {weights}, {design.name}", always=True)
-        rows.append(measure(design, library, folder, fo4))
-    unit = f"NAND2 equivalents of {library.name}, mapped for area" if library else "generic gates"
+        rows.append(measure(design, library, fo4))
+        # An interrupted run leaves what it has measured.
+        write_atomic(folder / "side-by-side.json", json.dumps(values, indent=1) + "\n")
     text = markdown(rows, unit)
-    values = {"unit": unit, "tile": [TILE_ROWS, TILE_COLS], "designs": rows}
-    write_atomic(folder / "side-by-side.json", json.dumps(values, indent=1) + "\n")
     write_atomic(folder / "side-by-side.md", text)
-    print(
-        json.dumps(values, indent=1) if args.json else text + f"\nwritten: {folder}/side-by-side.json, side-by-side.md"
-    )
+    written = f"\nwritten: {folder}/side-by-side.json, side-by-side.md"
+    print(json.dumps(values, indent=1) if args.json else text + written)
     return 0
 
 
