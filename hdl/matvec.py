@@ -1,6 +1,9 @@
-"""The matrix–vector engine: a tile of R × C processing elements with its weight banks and accumulators."""
+"""The matrix–vector engine: a tile of R × C processing elements with its weight banks and accumulators.
 
-from amaranth.hdl import Cat, Module, Signal
+All banks are read at the same address, so a memory may hold those of several processing elements side by side.
+"""
+
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +17,7 @@ from chessrnn.hdl.pass_address import PassAddress, layer_port
 from chessrnn.hdl.pe import ProcessingElement
 from chessrnn.hdl.row import row
 from chessrnn.model.config import Config
-from chessrnn.model.memory_image import MemorySpec, weight_bank_name
+from chessrnn.model.memory_image import weight_memories
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.widths.hardware import hardware_widths
 
@@ -43,7 +46,7 @@ class MatVec(wiring.Component):
     ----------
     config : Config
     contents : dict of str to list of int, optional
-        Words of the weight banks, for Amaranth's simulator.
+        Words of the memories of weights, for Amaranth's simulator.
 
     Members
     -------
@@ -120,19 +123,24 @@ class MatVec(wiring.Component):
         m.d.comb += self.sum_tags.as_value().eq(delay(m, early, registered, "sum_tags", reset_less=False))
         early = data.View(issue_tags(config), early)
         carry_save = arch.arithmetic == "carry_save"
+        first_places = {held.places[0]: held for held in weight_memories(config)}
+        words: dict[tuple[int, int], Value] = {}
         for row_index, sums in enumerate(rows):
             blocks = []
             for col in range(arch.tile_cols):
-                spec = MemorySpec(weight_bank_name(row_index, col), config.bank_words, config.weight_word_bits)
-                contents = self.contents[spec.name] if self.contents else None
-                bank = memories.parameters(spec, contents, self)
+                place = row_index, col
+                # A memory is added with the first of its processing elements, and read for all of them.
+                if place in first_places:
+                    held = first_places[place]
+                    bank = memories.parameters(
+                        held.spec, self.contents[held.spec.name] if self.contents else None, self
+                    )
+                    m.d.comb += [bank.en.eq(self.issue), bank.addr.eq(address.address)]
+                    word = delay(m, bank.data, memory_register, f"word_r{row_index}_c{col}")
+                    words |= zip(held.places, _parts(word, len(held.places)), strict=True)
                 element = WeightStage(config) if carry_save else ProcessingElement(config)
                 m.submodules[f"pe_r{row_index}_c{col}"] = shared(element, platform)
-                m.d.comb += [
-                    bank.en.eq(self.issue),
-                    bank.addr.eq(address.address),
-                    element.word.eq(delay(m, bank.data, memory_register, f"word_r{row_index}_c{col}")),
-                ]
+                m.d.comb += element.word.eq(words[place])
                 if carry_save:
                     blocks.append(element.weight)
                 else:
@@ -153,6 +161,14 @@ class MatVec(wiring.Component):
                 m.d.comb += sums.operands.eq(Cat(*operands))
         memories.report(self)
         return m
+
+
+def _parts(word: Value, count: int) -> list[Value]:
+    """A word cut into parts of equal width, the lowest bits first."""
+    if count == 1:
+        return [word]
+    width = len(word) // count
+    return [word[start : start + width] for start in range(0, len(word), width)]
 
 
 class WeightAddress(wiring.Component):

@@ -68,6 +68,8 @@ MAX_MEMORY = 16 * 10**9
 MAX_NAME = 128
 # Sequence length that the memories of a bidirectional network are sized for unless the configuration gives one.
 DEFAULT_SEQUENCE_STEPS = 64
+# Widths of a memory's word that ``architecture.memory_width`` may name.
+MEMORY_WIDTHS = range(8, 513)
 # Fields of a build folder's config.json: the fingerprint, and the configuration itself.
 BUILD_FIELDS = {"configuration", "config"}
 
@@ -385,6 +387,11 @@ class ArchitectureConfig:
         ``"rom"`` (the default) fixes the weights, biases and the output layer's parameters in memories without a write
         port.  ``"ram"`` adds a port through which another network of the same configuration is loaded between two
         sequences; it costs the loader's gates, but no cycle of a step.
+    memory_width : int or None
+        Greatest width in bits, from 8 to 512, of a memory that the weight banks of several PEs share, parity bit
+        included: all banks are read at the same address, so as many as fit stand side by side in one memory.  A bank
+        that is wider, or that no second one fits beside, has a memory of its own, as has every bank with ``None`` (the
+        default).  Fewer and wider memories take less area as macros, and change no cycle.
     parity : str
         ``"word"`` stores an even parity bit with every word of every memory and reports a word that is read with a
         wrong one.  ``"none"`` (the default) has neither.  The check costs a bit per word and a tree of XOR gates per
@@ -408,6 +415,7 @@ class ArchitectureConfig:
     output_layer: int = 0
     output_lanes: int | None = None
     weight_memory: str = "rom"
+    memory_width: int | None = None
     parity: str = "none"
     monitor: bool = False
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
@@ -428,6 +436,8 @@ class ArchitectureConfig:
         require(lanes is None or outputs > 0, "architecture.output_lanes", rule, lanes)
         kinds = WEIGHT_MEMORIES
         require(self.weight_memory in kinds, "architecture.weight_memory", " or ".join(kinds), self.weight_memory)
+        width, rule = self.memory_width, f"from {MEMORY_WIDTHS[0]} to {MEMORY_WIDTHS[-1]}, or left out (null)"
+        require(width is None or width in MEMORY_WIDTHS, "architecture.memory_width", rule, width)
         require(self.parity in PARITIES, "architecture.parity", " or ".join(PARITIES), self.parity)
         self.pipeline.validate()
 
@@ -773,6 +783,18 @@ class Config:
         return self.architecture.tile_rows * self.architecture.tile_cols
 
     @property
+    def banks_per_memory(self) -> int:
+        """Number of weight banks that share a memory; the last memory may hold fewer."""
+        width = self.architecture.memory_width or 0
+        fitting = (width - (self.architecture.parity == "word")) // self.weight_word_bits
+        return max(1, min(fitting, self.num_banks))
+
+    @property
+    def num_weight_memories(self) -> int:
+        """Number of memories that hold the weight banks."""
+        return -(-self.num_banks // self.banks_per_memory)
+
+    @property
     def bank_words(self) -> int:
         """Number of words of a weight bank, one block each: ⌈p/R⌉ · ⌈q/C⌉, summed over the parts and directions."""
         return self.directions * sum(part.words for part in self.parts)
@@ -1057,6 +1079,8 @@ class Config:
             del values["architecture"]["output_layer"], values["architecture"]["output_lanes"]
         if self.architecture.weight_memory == "rom":
             del values["architecture"]["weight_memory"]
+        if self.banks_per_memory == 1:
+            del values["architecture"]["memory_width"]
         if self.architecture.parity == "none":
             del values["architecture"]["parity"]
         if not self.architecture.monitor:

@@ -1,7 +1,8 @@
 """The memories of the accelerator: their sizes, their contents word by word, and the files that initialise them.
 
 A word is an integer whose lowest bits hold the first entry.  The words of a weight bank are in the order of
-``Schedule.issues``: each bank is read at consecutive addresses, every word once per step.
+``Schedule.issues``: each bank is read at consecutive addresses, every word once per step.  All banks are read at the
+same address, so several can share a memory, whose word holds theirs side by side.
 """
 
 import re
@@ -51,6 +52,35 @@ class MemorySpec:
 def weight_bank_name(row: int, col: int) -> str:
     """Name of the weight bank of the processing element at (row, col) of the tile."""
     return f"weights_r{row}_c{col}"
+
+
+@dataclass(frozen=True)
+class WeightMemory:
+    """A memory of weights and the banks that it holds.
+
+    Attributes
+    ----------
+    spec : MemorySpec
+        The memory, with the width of its data alone; it is named after its first bank.
+    places : tuple of (int, int)
+        Row and column of the processing element of every bank, the lowest bits of a word first.
+    """
+
+    spec: MemorySpec
+    places: tuple[tuple[int, int], ...]
+
+
+def weight_memories(config: Config) -> list[WeightMemory]:
+    """All memories of weights: each holds the banks of neighbours, counted row after row through the tile."""
+    arch, size = config.architecture, config.banks_per_memory
+    places = [(row, col) for row in range(arch.tile_rows) for col in range(arch.tile_cols)]
+    groups = [tuple(places[start : start + size]) for start in range(0, len(places), size)]
+    return [
+        WeightMemory(
+            MemorySpec(weight_bank_name(*group[0]), config.bank_words, len(group) * config.weight_word_bits), group
+        )
+        for group in groups
+    ]
 
 
 BIAS_NAME = "bias"
@@ -161,19 +191,14 @@ def stored_spec(config: Config, spec: MemorySpec) -> MemorySpec:
 
 
 def initialised_memories(config: Config) -> list[MemorySpec]:
-    """All memories that are initialised from files, weight banks first, as they are built."""
+    """All memories that are initialised from files, those of weights first, as they are built."""
     return [stored_spec(config, spec) for spec in data_memories(config)]
 
 
 def data_memories(config: Config) -> list[MemorySpec]:
     """The same memories with the width of their data alone."""
-    arch = config.architecture
-    banks = [
-        MemorySpec(weight_bank_name(row, col), config.bank_words, config.weight_word_bits)
-        for row in range(arch.tile_rows)
-        for col in range(arch.tile_cols)
-    ]
-    return [*banks, *parameter_memories(config), *output_layer_memories(config)]
+    weights = [memory.spec for memory in weight_memories(config)]
+    return [*weights, *parameter_memories(config), *output_layer_memories(config)]
 
 
 def state_memories(config: Config) -> list[MemorySpec]:
@@ -350,7 +375,7 @@ def data_words(weights: NetworkWeights) -> dict[str, list[int]]:
         grids.append(grid)
         orders.append(schedule.part_issues(config.parts.index(part)))
 
-    def bank(row: int, col: int) -> list[int]:
+    def bank(row: int, col: int) -> np.ndarray:
         blocks = [
             grid[issue.row * rows + row, issue.col * cols + col]
             for grid, order in zip(grids, orders, strict=True)
@@ -358,9 +383,14 @@ def data_words(weights: NetworkWeights) -> dict[str, list[int]]:
         ]
         # With half levels the code of a weight 2·q + 1 is q.  Blocks that only fill the tile are code 0: no result of
         # theirs is read.
-        return pack(np.stack(blocks) >> config.has_half_levels, config.quantization.weight_bits)
+        return np.stack(blocks) >> config.has_half_levels
 
-    words = {weight_bank_name(r, c): bank(r, c) for r in range(rows) for c in range(cols)}
+    words = {
+        memory.spec.name: pack(
+            np.concatenate([bank(*place) for place in memory.places], axis=1), config.quantization.weight_bits
+        )
+        for memory in weight_memories(config)
+    }
     words[BIAS_NAME], words[PEEPHOLE_NAME], words[SCALE_NAME] = [], [], []
     for part, layer in pairs:
         used = part.kind == CELL

@@ -92,19 +92,27 @@ def numbers(text: str) -> list[int]:
     return list(dict.fromkeys(count(part) for part in text.split(",")))
 
 
-def row(point: DesignPoint) -> list[str]:
+def columns_of(points: list[DesignPoint]) -> dict[str, str]:
+    """Columns of the table; macros are counted in place of banks where several banks share one."""
+    if all(point.config.banks_per_memory == 1 for point in points):
+        return COLUMNS
+    return {"macros" if key == "weight_banks" else key: title for key, title in COLUMNS.items()} | {"macros": "macros"}
+
+
+def row(point: DesignPoint, columns: dict[str, str]) -> list[str]:
     """Cells of a design point in the table."""
     values = point.summary()
     values["tile"] = f"{values['tile_rows']} x {values['tile_cols']}"
     values["gate_equivalents"] = f"{values['gate_equivalents'] / 1000:.0f}"
     values["total_mm2_90nm"] = f"{values['total_mm2_90nm']:.2f}"
-    return [str(values[key]) for key in COLUMNS]
+    return [str(values[key]) for key in columns]
 
 
 def print_table(points: list[DesignPoint], marks: list[str]) -> None:
     """Print design points in aligned columns, with a mark in front of each."""
-    rows = [list(COLUMNS.values()), *(row(point) for point in points)]
-    widths = [max(len(line[i]) for line in rows) for i in range(len(COLUMNS))]
+    columns = columns_of(points)
+    rows = [list(columns.values()), *(row(point, columns) for point in points)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for mark, line in zip(["", *marks], rows, strict=True):
         cells = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
         print(f"{mark:>7}  " + "  ".join(cells))

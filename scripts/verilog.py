@@ -59,11 +59,15 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def files_of(build: Build) -> list[tuple[str, object]]:
     """Table of the written files with their purposes; files of one kind share a row."""
-    p, banks = build.prefix, build.config.num_banks
+    p, config = build.prefix, build.config
+    kind = "weight banks" if config.banks_per_memory == 1 else "memories of weights"
     return [
         (VERILOG_FILE, f"the design, top module {build.top}; add it to your sources"),
         *(shell_files(build) if build.shell else []),
-        (f"{p}_*.mem", f"$readmemh files: {banks} weight banks, biases; expected vectors_x and vectors_h"),
+        (
+            f"{p}_*.mem",
+            f"$readmemh files: {config.num_weight_memories} {kind}, biases; expected vectors_x and vectors_h",
+        ),
         *(
             [(weight_file_name(p), "the weights in the form in which they are loaded at run time")]
             if build.config.architecture.weight_memory == "ram"

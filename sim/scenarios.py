@@ -309,7 +309,7 @@ def random_config(rng: np.random.Generator, max_products: int = MAX_PRODUCTS) ->
         except UserError:
             continue  # Config rejects impossible combinations, so that its relations need no copy here.
         if matvec_multipliers(config) <= max_products:
-            return _with_half_levels(_with_row_scales(_with_scales_of_layers(config)))
+            return _with_shared_memories(_with_half_levels(_with_row_scales(_with_scales_of_layers(config))))
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
 
 
@@ -350,6 +350,21 @@ def _with_half_levels(config: Config) -> Config:
     cols = math.gcd(config.architecture.tile_cols, *(part.blocks for part in config.parts))
     try:
         return config.replace({"quantization.weight_levels": "half", "architecture.tile_cols": cols})
+    except UserError:
+        return config
+
+
+def _with_shared_memories(config: Config) -> Config:
+    """The design, in half of the tiles of several PEs with memories that up to four of these share.
+
+    This too follows from what is drawn; a few bits of a memory may be left over.
+    """
+    arch, sizes = config.architecture, config.network.hidden_size + config.num_input_blocks
+    if config.num_banks == 1 or (sizes + arch.tile_cols) % 2:
+        return config
+    width = (2 + sizes % 3) * config.weight_word_bits + sizes % 4 + (arch.parity == "word")
+    try:
+        return config.replace({"architecture.memory_width": width})
     except UserError:
         return config
 

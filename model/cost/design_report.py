@@ -14,7 +14,7 @@ def design_report(config: Config) -> dict:
     """
     schedule, arch, q = Schedule(config), config.architecture, config.quantization
     weights, state = initialised_memories(config), state_memories(config)
-    parameters = {spec.name: spec.bits for spec in weights[config.num_banks :]}
+    parameters = {spec.name: spec.bits for spec in weights[config.num_weight_memories :]}
     return {
         "name": config.name,
         "configuration": config.fingerprint,
@@ -67,11 +67,12 @@ def design_report(config: Config) -> dict:
             for spec in (*weights, *state)
         ],
         "memory_bits": {
-            "weights": sum(spec.bits for spec in weights[: config.num_banks]),
+            "weights": sum(spec.bits for spec in weights[: config.num_weight_memories]),
             **parameters,
             "state": sum(spec.bits for spec in state),
             "total": sum(spec.bits for spec in (*weights, *state)),
         },
+        **({"banks_per_memory": config.banks_per_memory} if config.banks_per_memory > 1 else {}),
         **(
             {"parity": {"bits": sum(spec.depth for spec in (*weights, *state)), "gates": round(parity_gates(config))}}
             if arch.parity == "word"
@@ -110,7 +111,6 @@ def table(report: dict) -> list[tuple[str, str]]:
     """Rows (name, value) of the table with the main figures of a report."""
     cycles, division, parallel = report["cycles"], report["division"], report["parallelism"]
     bits, compression = report["memory_bits"], report["compression"]
-    bank = report["memories"][0]
     kinds = " + ".join(f"{size} {kind}" for kind, size in bits.items() if kind != "total")
     tiles = f"{division['num_row_groups']} row groups x {division['num_col_groups']} column groups"
     if division["num_row_groups"] * division["num_col_groups"] != cycles["ideal_interval"]:
@@ -137,7 +137,7 @@ def table(report: dict) -> list[tuple[str, str]]:
         ("multiply-accumulates", f"{parallel['macs_per_cycle']} per cycle, counted on the uncompressed network"),
         ("cell lanes", str(parallel["cell_lanes"])),
         ("lookahead", f"{parallel['lookahead']} row groups"),
-        ("weight bank", f"{bank['words']} words x {bank['bits_per_word']} bits = {bank['bits']} bits"),
+        _weight_memory_row(report),
         (
             "memory",
             f"{bits['total']} bits = {kinds}, buffers",
@@ -154,6 +154,17 @@ def table(report: dict) -> list[tuple[str, str]]:
         ),
     ]
     return rows
+
+
+def _weight_memory_row(report: dict) -> tuple[str, str]:
+    """Row of a weight bank or, where several share a memory, of such a memory."""
+    memory = report["memories"][0]
+    size = f"{memory['words']} words x {memory['bits_per_word']} bits = {memory['bits']} bits"
+    if "banks_per_memory" not in report:
+        return "weight bank", size
+    banks = report["division"]["tile_rows"] * report["division"]["tile_cols"]
+    held = report["banks_per_memory"]
+    return "weight memory", f"{size}, of {held} banks; {-(-banks // held)} memories for {banks} banks"
 
 
 def _latency_text(latency: dict[str, int]) -> str:

@@ -9,7 +9,7 @@ follow the model of ``chessrnn.model.cost.area``, whose fixed area per macro mak
 from dataclasses import dataclass
 
 from chessrnn.model.config import Config
-from chessrnn.model.cost.area import logic_area_90nm, memory_area_90nm
+from chessrnn.model.cost.area import logic_area_90nm, macro_word_bits, memory_area_90nm
 from chessrnn.model.load_layout import CHUNK_BITS, load_layout
 from chessrnn.model.memory_image import (
     initialised_memories,
@@ -196,14 +196,15 @@ def estimate(config: Config) -> AreaEstimate:
         lane += config.bundle_rows * (scaled + 2 * widths.scaled_sum[0] * GE_REGISTER)
     per_bit = 10 * GE_MULTIPLIER if config.activation.kind == "pwl" else 20
     tables = config.cell.num_activations * q.gate.width * per_bit
-    # All weight banks have the same size, so one is computed and multiplied by their number.
-    memory = (
-        config.num_banks
-        * memory_area_90nm(config.weight_word_bits + parity_bits(config), config.bank_words, two_port=False)[0]
-    )
+    # All memories of weights have the same size, except the last one, so one is computed and multiplied.
+    widest, memory = macro_word_bits(config), 0.0
+    full, rest = divmod(config.num_banks, config.banks_per_memory)
+    for count, banks in ((full, config.banks_per_memory), (int(rest > 0), rest)):
+        width = banks * config.weight_word_bits + parity_bits(config)
+        memory += count * memory_area_90nm(width, config.bank_words, two_port=False, word_bits=widest)[0]
     parameters = [stored_spec(config, spec) for spec in parameter_memories(config)]
-    memory += sum(memory_area_90nm(spec.width, spec.depth, two_port=False)[0] for spec in parameters)
-    memory += sum(memory_area_90nm(spec.width, spec.depth, two_port=True)[0] for spec in state_memories(config))
+    for specs, two_port in ((parameters, False), (state_memories(config), True)):
+        memory += sum(memory_area_90nm(spec.width, spec.depth, two_port, widest)[0] for spec in specs)
     return AreaEstimate(
         processing_elements=rows * cols * element,
         transforms=cols * stage + inverse,

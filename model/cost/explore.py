@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from chessrnn.model.config import BLOCK_SIZES, FAST_BLOCK_SIZES, WEIGHT_BITS, Config
+from chessrnn.model.cost.area import num_macros
 from chessrnn.model.cost.estimate import AreaEstimate, estimate
 from chessrnn.model.cost.resources import multipliers
 from chessrnn.model.errors import InvalidValueError, require
@@ -48,6 +49,8 @@ class DesignPoint:
             "ideal_cycles": schedule.ideal_interval,
             "multipliers": multipliers(self.config),
             "weight_banks": self.config.num_banks,
+            "weight_memories": self.config.num_weight_memories,
+            "macros": num_macros(self.config),
             "gate_equivalents": round(self.area.gate_equivalents),
             "memory_mm2_90nm": round(self.area.memory_um2 / 1e6, 3),
             "total_mm2_90nm": round(self.area.total_mm2, 3),

@@ -94,11 +94,11 @@ def _path(stage: Stage, fo4: float) -> dict:
     return {"from": list(stage.start), "to": list(stage.end), "ps": period * 1e12, "fo4": period / fo4}
 
 
-def memory_values(result: Synthesis) -> dict:
-    """Memories as macros, with their sizes and their area in the library's process and in 90 nm."""
+def memory_values(result: Synthesis, word_bits: int) -> dict:
+    """Memories as macros of words of up to ``word_bits``, with their area in the library's process and in 90 nm."""
     rows = []
     for macro, count, names in result.netlist.memories():
-        area_90nm, kind = silicon.memory_area_90nm(macro.width, macro.depth, macro.two_port)
+        area_90nm, kind = silicon.memory_area_90nm(macro.width, macro.depth, macro.two_port, word_bits)
         row = {
             "name": names[0] if count == 1 else f"{names[0]} and {count - 1} alike",
             "count": count,
@@ -111,7 +111,7 @@ def memory_values(result: Synthesis) -> dict:
         }
         if result.memory:
             layout = result.liberty.nand2.area / silicon.UTILISATION
-            area, kind = result.memory.sram.area(macro.width, macro.depth, macro.two_port, layout)
+            area, kind = result.memory.sram.area(macro.width, macro.depth, macro.two_port, layout, word_bits)
             row |= {"area_mm2": area * count / 1e6, "built_as": kind}
         rows.append(row)
     return {
@@ -119,8 +119,8 @@ def memory_values(result: Synthesis) -> dict:
         "bits": sum(row["bits"] for row in rows),
         "area_90nm_mm2": sum(row["area_90nm_mm2"] for row in rows),
         "area_mm2": sum(row["area_mm2"] for row in rows) if result.memory else None,
-        "model_90nm": silicon.SRAM_90NM.describe(),
-        "model": result.memory.sram.describe() if result.memory else None,
+        "model_90nm": silicon.SRAM_90NM.describe(word_bits),
+        "model": result.memory.sram.describe(word_bits) if result.memory else None,
         "timing": result.memory.timing_text() if result.memory else None,
     }
 
@@ -174,7 +174,7 @@ def report_values(result: Synthesis, config: Config, target_fo4: float, whole: b
     netlist, unit = result.netlist, nand2_area(result)
     top = result.areas[netlist.top]
     timing = timing_values(result, target_fo4)
-    memory = memory_values(result)
+    memory = memory_values(result, silicon.macro_word_bits(config))
     gates = top.total / unit
     library = result.library
     return {

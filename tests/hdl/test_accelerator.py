@@ -67,6 +67,8 @@ ARCHITECTURES = [
     {"engine": "fast", "tile_rows": 12, "tile_cols": 6},
     {"engine": "direct", "tile_rows": 2, "tile_cols": 5, "cell_lanes": 1},
     {"engine": "fast", "tile_rows": 6, "tile_cols": 1, "lookahead": 2},
+    # Four memories of two banks of 32 bits, of one row or of two, and one of a single bank.
+    {"engine": "fast", "tile_rows": 3, "tile_cols": 3, "memory_width": 70},
 ]
 
 
@@ -75,7 +77,7 @@ def architecture(**fields):
 
 
 # Amaranth's simulator is slow with many processing elements.
-SLOW_ARCHITECTURES = {1, 2, 3, 4, 6}
+SLOW_ARCHITECTURES = {1, 2, 3, 4, 6, 7}
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,12 @@ SLOW_ARCHITECTURES = {1, 2, 3, 4, 6}
 )
 def test_architecture_changes_no_bit(index, rng):
     check(architecture(**ARCHITECTURES[index]), rng)
+
+
+def test_two_banks_share_a_memory(rng):
+    """Neighbours of two rows read one memory; the last one has a memory of its own."""
+    network = {"network.cell": "rnn", "network.input_size": 5, "network.hidden_size": 12, "quantization.weight_frac": 5}
+    check(architecture(engine="fast", tile_rows=3, tile_cols=1, memory_width=64).replace(network), rng)
 
 
 PIPELINES = [

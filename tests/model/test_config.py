@@ -103,6 +103,11 @@ WRONG = [
         "architecture.weight_memory must be rom or ram, not 'flash'",
     ),
     ("architecture.parity=odd", InvalidValueError, "architecture.parity must be none or word, not 'odd'"),
+    (
+        "architecture.memory_width=4",
+        InvalidValueError,
+        "architecture.memory_width must be from 8 to 512, or left out (null), not 4",
+    ),
     ("quantization.scale_bits=9", InvalidValueError, "quantization.scale_bits must be from 4 to 8, not 9"),
     (
         "quantization.weight_frac=[[7],[6]]",
@@ -219,6 +224,16 @@ WRONG_DIRECTIONS = [
 def test_what_two_directions_exclude(settings, text):
     with pytest.raises(InvalidValueError, match=f"{re.escape(text)}$"):
         preset("char128").replace(settings)
+
+
+def test_memory_width_matters_where_banks_share_memories():
+    alone = preset("tiny")
+    bits = alone.weight_word_bits
+    assert alone.replace({"architecture.memory_width": 2 * bits - 1}).fingerprint == alone.fingerprint
+    shared = alone.replace({"architecture.memory_width": 2 * bits})
+    assert (shared.banks_per_memory, shared.num_weight_memories) == (2, alone.num_banks // 2)
+    assert shared.fingerprint != alone.fingerprint
+    assert shared.model_fingerprint == alone.model_fingerprint
 
 
 def test_fingerprints_of_both_directions():

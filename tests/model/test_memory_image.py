@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -22,7 +23,7 @@ from chessrnn.model.memory_image import (
     state_memories,
     stored_spec,
     vector_stores,
-    weight_bank_name,
+    weight_memories,
 )
 from chessrnn.model.output_layer import first_columns
 from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
@@ -56,6 +57,13 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
         assert len(words[name]) == spec.depth
         assert max(words[name]).bit_length() <= spec.width
     arch, k, bits = config.architecture, config.block_size, config.quantization.weight_bits
+    # The bank of every processing element: its share of the words of the memory that holds it.
+    banks = {
+        place: [word >> (position * k * bits) for word in words[memory.spec.name]]
+        for memory in weight_memories(config)
+        for position, place in enumerate(memory.places)
+    }
+    assert sorted(banks) == [(row, col) for row in range(arch.tile_rows) for col in range(arch.tile_cols)]
     # Every part, once per direction.
     parts = [part for part in config.parts for _ in range(config.directions)]
     layers = [weights.layers[config.directions * part.layer + way] for part in config.parts
@@ -67,7 +75,7 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
             assert config.parts[issue.part] is part
             for r in range(arch.tile_rows):
                 for c in range(arch.tile_cols):
-                    values = unpack(words[weight_bank_name(r, c)][address], k, bits)
+                    values = unpack(banks[r, c][address], k, bits)
                     row, col = issue.row * arch.tile_rows + r, issue.col * arch.tile_cols + c
                     if row < part.row_blocks and col < part.blocks:
                         found[row, col] = [2 * value + 1 for value in values] if config.has_half_levels else values
@@ -201,6 +209,40 @@ def test_every_memory_has_all_its_words(rng):
     assert words["peephole"][6:8] == [0, 0]
     upper = weights.layers[1].peephole
     assert unpack(words["peephole"][8], 6, bits) == upper[:, :2].reshape(-1).tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "memories"),
+    [
+        ({}, {"weights_r0_c0": 32, "weights_r0_c1": 32, "weights_r1_c0": 32, "weights_r1_c1": 32,
+              "weights_r2_c0": 32, "weights_r2_c1": 32}),
+        ({"architecture.memory_width": 64}, {"weights_r0_c0": 64, "weights_r1_c0": 64, "weights_r2_c0": 64}),
+        # Neighbours of two rows share a memory, and the last memory holds fewer.
+        ({"architecture.memory_width": 130}, {"weights_r0_c0": 128, "weights_r2_c0": 64}),
+        # The parity bit takes part of the width, and is stored once per word of a memory.
+        ({"architecture.memory_width": 64, "architecture.parity": "word"},
+         {f"weights_r{row}_c{col}": 33 for row in range(3) for col in range(2)}),
+        ({"architecture.memory_width": 65, "architecture.parity": "word"},
+         {"weights_r0_c0": 65, "weights_r1_c0": 65, "weights_r2_c0": 65}),
+    ],
+)  # fmt: skip
+def test_banks_share_memories(settings, memories):
+    tile = {"architecture.tile_rows": 3, "architecture.tile_cols": 2}
+    config = preset("tiny").replace(tile | settings)
+    specs = initialised_memories(config)[: config.num_weight_memories]
+    assert {spec.name: spec.width for spec in specs} == memories
+    assert {spec.depth for spec in specs} == {config.bank_words}
+
+
+def test_words_of_a_shared_memory(rng):
+    """The lowest bits are the word of the first bank; the weights of all banks are those of banks alone."""
+    alone = random_weights(preset("tiny").replace({"architecture.tile_rows": 3, "architecture.tile_cols": 1}), rng)
+    shared = replace(alone, config=alone.config.replace({"architecture.memory_width": 64}))
+    found, banks = memory_words(shared), memory_words(alone)
+    pairs = zip(banks["weights_r0_c0"], banks["weights_r1_c0"], strict=True)
+    assert found["weights_r0_c0"] == [low | high << 32 for low, high in pairs]
+    assert found["weights_r2_c0"] == banks["weights_r2_c0"]
+    assert found["bias"] == banks["bias"]
 
 
 def test_formats_of_vectors():

@@ -16,7 +16,8 @@ SMALL = {
     "quantization.weight_frac": 4, "activation.segments": 4, "architecture.parity": "word",
 }  # fmt: skip
 DESIGNS = {
-    "rnn": {"network.cell": "rnn", "architecture.weight_memory": "ram"},
+    # Two banks of six bits and their parity bit share a memory.
+    "rnn": {"network.cell": "rnn", "architecture.weight_memory": "ram", "architecture.memory_width": 13},
     "lstm": {"architecture.tile_cols": 1},
     "staged": {"network.cell": "gru_reset_first", "architecture.tile_rows": 1},
     "bidirectional": {"network.cell": "rnn", "network.bidirectional": True, "architecture.sequence_steps": 4,

@@ -1,6 +1,7 @@
 import pytest
 
 from chessrnn.model.cost import resources
+from chessrnn.model.cost.area import SRAM_90NM, num_macros
 from chessrnn.model.cost.design_report import design_report, table
 from chessrnn.model.cost.estimate import estimate
 from chessrnn.model.memory_image import initialised_memories, state_memories
@@ -52,3 +53,30 @@ def test_report_adds_up():
     assert report["compression"]["removed_percent"] == 96.88
     assert report["cycles"]["initiation_interval"] == 16 * 6 + report["cycles"]["overhead"]
     assert all(isinstance(value, str) for _, value in table(report))
+
+
+def test_shared_memories_are_counted():
+    """The weights are as many bits in fewer memories; only the fixed area of macros becomes less."""
+    alone = preset("lm512_quarter").replace({"quantization.weight_bits": 4})
+    shared = {width: alone.replace({"architecture.memory_width": width}) for width in (64, 128, 256)}
+    assert {width: config.num_weight_memories for width, config in shared.items()} == {64: 112, 128: 56, 256: 28}
+    assert num_macros(alone) - num_macros(shared[64]) == 112
+    report, parts = design_report(shared[64]), estimate(alone)
+    assert report["memory_bits"] == design_report(alone)["memory_bits"]
+    assert report["cycles"] == design_report(alone)["cycles"]
+    assert dict(table(report))["weight memory"].endswith("of 2 banks; 112 memories for 224 banks")
+    found = estimate(shared[64])
+    assert found.gate_equivalents == parts.gate_equivalents
+    assert parts.memory_um2 - found.memory_um2 == pytest.approx(112 * SRAM_90NM.fixed)
+    areas = [estimate(shared[width]).memory_um2 for width in (64, 128, 256)]
+    assert areas == sorted(areas, reverse=True)
+
+
+def test_area_of_wide_macros():
+    narrow, wide = SRAM_90NM.macro_area(64, 148), SRAM_90NM.macro_area(128, 148, word_bits=128)
+    assert SRAM_90NM.macro_area(128, 148) == 2 * narrow
+    # The decoder and the control are there once.
+    assert wide == pytest.approx(narrow * (128 + 4.25) / (64 + 4.25))
+    # Cut into macros of equal width.
+    assert SRAM_90NM.macro_area(192, 148, word_bits=128) == pytest.approx(2 * narrow * (96 + 4.25) / (64 + 4.25))
+    assert SRAM_90NM.macro_area(48, 148, word_bits=128) == SRAM_90NM.macro_area(48, 148)
