@@ -221,16 +221,23 @@ class QuantLayer(nn.Module):
             for matrix, is_read in ((w_x, gate.reads_x), (w_h, gate.reads_h)):
                 if not is_read:
                     nn.init.zeros_(matrix.defining).requires_grad_(False)
-        self.bias = nn.Parameter(torch.zeros(config.num_gates, size_h))
-        if "F" in config.gates:
-            # An open forget gate at the start lets gradients reach back (Jozefowicz et al. 2015).
-            self.bias.data[config.gates.index("F")] = 1.0
+        self.bias = nn.Parameter(torch.empty(config.num_gates, size_h))
         self.peephole: nn.Parameter | None = None
         self.projection: BlockCirculant | None = None
         if config.cell.peepholes:
             self.peephole = nn.Parameter(torch.zeros(len(config.cell.peepholes), size_h))
         if config.network.projection_size:
             self.projection = BlockCirculant(size_out, size_h, self.block_sizes[1])
+        self._draw_parameters()
+
+    @torch.no_grad()
+    def _draw_parameters(self) -> None:
+        """Draw weights and biases as ``torch.nn`` does: uniform within ±1/√H, the bias as the sum of its two."""
+        bound = self.config.network.hidden_size**-0.5
+        for matrix in (*self.weight_x, *self.weight_h):
+            if matrix.defining.requires_grad:
+                matrix.defining.uniform_(-bound, bound)
+        self.bias.uniform_(-bound, bound).add_(torch.empty_like(self.bias).uniform_(-bound, bound))
 
     @property
     def layers(self) -> Sequence["QuantLayer"]:

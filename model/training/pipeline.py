@@ -280,14 +280,29 @@ class StageTrainer:
             for layer in self.network.layer.layers:
                 assert layer.log2_scale is not None
                 layer.log2_scale.requires_grad_(self.settings.learned_scales)
-        self.optimizer = torch.optim.Adam(self.network.parameters(), lr=self.settings.learning_rate, betas=(0.9, 0.99))
+        self.optimizer = self._new_optimizer()
         if self.path.is_file():
             self._resume()
 
+    def _new_optimizer(self) -> torch.optim.Adam:
+        """Create Adam with a group of parameters for every factor of the learning rate."""
+        factors, groups = self.network.rate_factors(), {}
+        for name, value in self.network.named_parameters():
+            groups.setdefault(factors.get(name, 1.0), []).append(value)
+        described = [{"params": values, "rate_factor": factor} for factor, values in groups.items()]
+        return torch.optim.Adam(described, lr=self.settings.learning_rate, betas=(0.9, 0.99))
+
     @torch.no_grad()
     def _set_initial(self, values: dict[str, torch.Tensor]) -> None:
-        """Set initial parameters: dense ones are projected to circulant blocks, the others copied."""
+        """Set initial parameters: dense ones are projected to circulant blocks, the others copied.
+
+        An embedding is scaled to the format of x, and W_x of the first layer the other way, as random ones are.
+        """
         values = dict(values)
+        if self.network.embedding is not None and "weight_x" in values:
+            values["weight_x"] = values["weight_x"] * self.network.embedding_scale
+        if "embedding" in values:
+            values["embedding"] = values["embedding"] / self.network.embedding_scale
         for number, layer in enumerate(self.network.layer.layers):
             place = f".{number}" if number else ""
             if f"weight_x{place}" in values:
@@ -358,7 +373,7 @@ class StageTrainer:
         """Do one update and return its loss, averaged over the processes."""
         batch = self.task.batch(self.step, self.settings.batch, self.rank, self.world)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate(self.step)
+            group["lr"] = self.settings.rate(self.step) * group["rate_factor"]
         logits, state = model(batch.inputs, self._carried(self.state, batch), self._dropout())
         loss = self.task.loss(logits, batch)
         if self.teacher is not None:
@@ -432,7 +447,10 @@ class StageTrainer:
     # -- checkpoints ---------------------------------------------------------------------------------------
 
     def _description(self) -> dict:
-        return {"task": self.task.name, "data": self.task.fingerprint, **self.stage.description()}
+        described = {"task": self.task.name, "data": self.task.fingerprint, **self.stage.description()}
+        # A checkpoint from before embeddings were scaled was trained with another recipe.
+        scaled = self.network.embedding is not None
+        return described | ({"embedding_scale": self.network.embedding_scale} if scaled else {})
 
     def save(self, gather: bool = True) -> None:
         """Write the checkpoint atomically; all processes must call this, and only the main one writes."""

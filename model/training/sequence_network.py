@@ -13,6 +13,8 @@ from chessrnn.model.training.products import Expanded
 from chessrnn.model.training.quantizers import fake_quantize
 from chessrnn.model.training.trainable_cells import make_layer
 
+# Range of the elements of an embedding that ``torch.nn`` draws with deviation 1, a power of two.
+EMBEDDING_RANGE = 4.0
 # Names of the output layer's parameters in a checkpoint.
 STORED_NAMES = {"output_weight": "head_weight", "output_bias": "head_bias"}
 
@@ -81,7 +83,12 @@ class SequenceNetwork(nn.Module):
         super().__init__()
         self.layer = make_layer(config, block_sizes)
         size_x, size_h = config.network.input_size, config.output_size
-        self.embedding = None if num_symbols is None else nn.Parameter(torch.randn(num_symbols, size_x) * 0.3)
+        self.embedding: nn.Parameter | None = None
+        if num_symbols is not None:
+            self.embedding = nn.Parameter(torch.randn(num_symbols, size_x) / self.embedding_scale)
+            with torch.no_grad():
+                for matrix in self.layer.layers[0].weight_x:
+                    matrix.defining.mul_(self.embedding_scale)
         self.output_weight: nn.Parameter | None = None
         self.output_bias: nn.Parameter | None = None
         if num_outputs is not None:
@@ -98,6 +105,28 @@ class SequenceNetwork(nn.Module):
     def config(self) -> Config:
         """Configuration of the layers."""
         return self.layer.config
+
+    @property
+    def embedding_scale(self) -> float:
+        """Factor that an embedding is divided by, to fit the format of x; W_x of the first layer has it instead.
+
+        The products are those of an embedding as ``torch.nn`` has it, but the elements of x are within ±1 by default.
+        """
+        x = self.config.quantization.x
+        return EMBEDDING_RANGE / (-x.min * x.lsb)
+
+    def rate_factors(self) -> dict[str, float]:
+        """Factors of the learning rates of parameters that a scale makes larger or smaller than in ``torch.nn``.
+
+        Adam moves every parameter by about its learning rate, whatever the gradient, so the scale must be in the rate.
+        """
+        if self.embedding is None:
+            return {}
+        factors = {"embedding": 1 / self.embedding_scale}
+        first = {id(matrix.defining) for matrix in self.layer.layers[0].weight_x}
+        return factors | {
+            name: self.embedding_scale for name, value in self.named_parameters() if id(value) in first
+        }
 
     @property
     def output_block_size(self) -> int:

@@ -245,7 +245,7 @@ def test_a_state_dict_is_brought_in(text, tmp_path, capsys):
     torch.manual_seed(1)
     theirs = TheirModel()
     with torch.no_grad():
-        theirs.embedding.weight.clamp_(-0.9, 0.9)
+        theirs.embedding.weight.clamp_(-3.9, 3.9)
     path = tmp_path / "theirs.pt"
     torch.save(theirs.state_dict(), path)
     task = character_task(text)
@@ -296,7 +296,7 @@ def test_a_state_dict_of_another_network_is_brought_in(cell, module, more, text,
     torch.manual_seed(2)
     theirs = TheirModel(cell=module, **more)
     with torch.no_grad():
-        theirs.embedding.weight.clamp_(-0.9, 0.9)
+        theirs.embedding.weight.clamp_(-3.9, 3.9)
     path, task = tmp_path / "theirs.pt", character_task(text)
     torch.save(theirs.state_dict(), path)
     settings = {"compression.block_size": 1, "network.cell": cell, "architecture.tile_rows": 1}
