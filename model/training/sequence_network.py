@@ -124,9 +124,7 @@ class SequenceNetwork(nn.Module):
             return {}
         factors = {"embedding": 1 / self.embedding_scale}
         first = {id(matrix.defining) for matrix in self.layer.layers[0].weight_x}
-        return factors | {
-            name: self.embedding_scale for name, value in self.named_parameters() if id(value) in first
-        }
+        return factors | {name: self.embedding_scale for name, value in self.named_parameters() if id(value) in first}
 
     @property
     def output_block_size(self) -> int:
