@@ -12,7 +12,7 @@ from chessrnn.hdl.memory import Ram, delay
 from chessrnn.hdl.monitor import existing_only, saturations_port, total
 from chessrnn.hdl.parity import CheckedRam, Memories, parity_port
 from chessrnn.hdl.part_shapes import has_projection
-from chessrnn.hdl.projection import Projection
+from chessrnn.hdl.projection import Projection, projection_layer_port
 from chessrnn.hdl.state_access import state_access
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import MemorySpec, bias_spec, cell_state_spec, num_slices, peephole_spec, scale_spec
@@ -110,7 +110,8 @@ class CellUpdate(wiring.Component):
                 cell.sums.eq(sums[index]),
                 *(cell.bias[gate].eq(biases[gate][index].as_signed()) for gate in range(config.num_gates)),
             ]
-        self._select_layer(m, cells)
+        if scale_layer_port(config, In):
+            self._select_layer(m, cells)
         if config.has_row_scales:
             scales = self._row_scales(m, memories)
             m.d.comb += [cell.scale[gate].eq(scales[gate]) for cell in cells for gate in range(config.num_gates)]
@@ -136,6 +137,8 @@ class CellUpdate(wiring.Component):
                 projection.valid.eq(delay(m, self.slice_valid & self.projected, 1, "projected", reset_less=False)),
                 projection.last_step.eq(delay(m, self.last_step, 1, "projected_last_step")),
             ]
+            if projection_layer_port(config, In):
+                self._select_layer(m, [projection], "projected_layer")
             if inner_ports(config):
                 # One direction's projection and the other's cell may deliver blocks in the same cycle.
                 m.d.comb += [self.inner_valid.eq(block_valid), self.inner.eq(block)]
@@ -184,21 +187,19 @@ class CellUpdate(wiring.Component):
         layout = data.ArrayLayout(self.config.quantization.scale_bits, self.config.bundle_rows)
         return data.View(layout, delay(m, rom.data, 1, spec.name))
 
-    def _select_layer(self, m, cells: list) -> None:
-        """Give the lanes the layer of their sums, where layers have scales of their own.
+    def _select_layer(self, m, cells: list, name: str = "layer") -> None:
+        """Give the lanes, or the projection, the layer of their sums, where layers have scales of their own.
 
         The slices of a layer follow each other, and so do their numbers.
         """
-        if not scale_layer_port(self.config, In):
-            return
         layers = self.config.network.num_layers
         slices = num_slices(self.config, self.schedule) // layers
-        layer = Signal(range(layers))
+        layer = Signal(range(layers), name=name)
         for number in range(1, layers):
             with m.If(self.unit >= number * slices):
                 m.d.comb += layer.eq(number)
         # As the parameters: a cycle for their memory, one for its register.
-        layer = delay(m, layer, 2, "layer")
+        layer = delay(m, layer, 2, name)
         m.d.comb += [cell.layer.eq(layer) for cell in cells]
 
     def _state(self, m, memories: Memories, cells: list, slice_valid) -> None:

@@ -5,11 +5,19 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.requantize import requantize
+from chessrnn.hdl.cell_lane import align_by_layer
 from chessrnn.hdl.drain import slice_layout
+from chessrnn.hdl.memory import delay
 from chessrnn.hdl.monitor import existing_only, saturations_port, total
 from chessrnn.model.config import Config
 from chessrnn.model.parts import PROJECTION
 from chessrnn.model.schedule import PROJECTION_LATENCY, Schedule
+
+
+def projection_layer_port(config: Config, direction) -> dict:
+    """The member ``layer`` of a projection whose layers have scales of their own; else none."""
+    is_by_layer = len(set(config.layer_projection_fracs)) > 1
+    return {"layer": direction(range(config.network.num_layers))} if is_by_layer else {}
 
 
 class Projection(wiring.Component):
@@ -28,6 +36,8 @@ class Projection(wiring.Component):
         Sums of a slice: [element of the block][block of the bundle].
     valid, last_step : In(1)
         With ``sums``: they are valid; their step is the last of its sequence.
+    layer : In, where layers have scales of their own
+        With ``sums``: the layer that they belong to.
     block_valid, block, block_last_step : Out
         A block of k elements of h.
     saturations : Out, with ``architecture.monitor``
@@ -45,7 +55,7 @@ class Projection(wiring.Component):
             {
                 "sums": In(slice_layout(config)), "valid": In(1), "last_step": In(1),
                 "block_valid": Out(1), "block": Out(config.block_size * config.quantization.h.width),
-                "block_last_step": Out(1), **saturations_port(config),
+                "block_last_step": Out(1), **saturations_port(config), **projection_layer_port(config, In),
             }
         )  # fmt: skip
 
@@ -62,13 +72,17 @@ class Projection(wiring.Component):
             sums.eq(self.sums), valid.eq(self.valid), rounded_valid.eq(valid),
             last_step.eq(self.last_step), rounded_last_step.eq(last_step),
         ]  # fmt: skip
-        frac = points.projection_frac + config.cell_output.fraction_bits
+        fracs = [frac + config.cell_output.fraction_bits for frac in config.layer_projection_fracs]
+        layer = delay(m, self.layer, 1, "layer") if projection_layer_port(config, In) else None
         # For every block of the bundle, the elements that this slice contributes.
         rounded, clipped = [], []
         for gate in range(gates):
             piece = Signal(len(self.sums) * points.h.width, name=f"piece_{gate}", reset_less=True)
             seen = [[] if config.architecture.monitor else None for _ in range(len(self.sums))]
-            elements = [requantize(sums[lane][gate], frac, points.h, flags) for lane, flags in enumerate(seen)]
+            values = [
+                align_by_layer(m, f"{gate}_{lane}", sums[lane][gate], layer, fracs) for lane in range(len(self.sums))
+            ]
+            elements = [requantize(*value, points.h, flags) for value, flags in zip(values, seen, strict=True)]
             m.d.sync += piece.eq(Cat(*elements))
             rounded.append(piece)
             clipped.append(seen)

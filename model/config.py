@@ -76,6 +76,8 @@ BUILD_FIELDS = {"configuration", "config"}
 
 # Fraction bits of the weights: an integer per gate, or a tuple of these for each layer.
 GateFractions = tuple[int, ...] | tuple[tuple[int, ...], ...]
+# Fraction bits of the weights of a projection: an integer for all layers, or a tuple with one for each layer.
+LayerFractions = int | tuple[int, ...]
 
 
 def _format(text: str):
@@ -218,8 +220,9 @@ class QuantizationConfig:
         bit, Q4.12 by default.
     peephole : QFormat
         Format of the peephole weights of a cell that has them, from 2 to 16 bits wide, Q2.6 by default.
-    projection_frac : int
-        Number of fraction bits of the weights of a projection, from 0 to 20, 7 by default.
+    projection_frac : int, or tuple of int
+        Number of fraction bits of the weights of a projection, from 0 to 20, 7 by default: one for all layers, or one
+        for each layer, ``[7, 6]``; a multiplexer then selects the rounding of the layer at work.
     """
 
     x: QFormat = _format("Q1.7")
@@ -235,7 +238,7 @@ class QuantizationConfig:
     gate: QFormat = _format("Q2.10")
     cell: QFormat = _format("Q4.12")
     peephole: QFormat = _format("Q2.6")
-    projection_frac: int = 7
+    projection_frac: LayerFractions = 7
 
     def validate(self):
         require_weight_bits(self.weight_bits, "quantization.weight_bits")
@@ -246,8 +249,8 @@ class QuantizationConfig:
         scale, rule = self.weight_scale, f"one of {', '.join(WEIGHT_SCALES)}"
         require(scale in WEIGHT_SCALES, "quantization.weight_scale", rule, scale)
         require(4 <= self.scale_bits <= 8, "quantization.scale_bits", "from 4 to 8", self.scale_bits)
-        frac = self.projection_frac
-        require(0 <= frac <= 20, "quantization.projection_frac", "from 0 to 20", frac)
+        for frac in self.projection_frac if isinstance(self.projection_frac, tuple) else (self.projection_frac,):
+            require(0 <= frac <= 20, "quantization.projection_frac", "from 0 to 20", frac)
         require(8 <= self.bias_bits <= 32, "quantization.bias_bits", "from 8 to 32", self.bias_bits)
         widths = {"x": (2, 16), "h": (2, 16), "preact": (4, 16), "gate": (4, 16), "cell": (4, 24), "peephole": (2, 16)}
         for name, (low, high) in widths.items():
@@ -473,6 +476,7 @@ class Config:
         for part in ("network", "compression", "quantization", "activation", "architecture"):
             getattr(self, part).validate()
         self._spread_weight_frac()
+        self._join_projection_frac()
         self._validate_relations()
 
     def _spread_weight_frac(self):
@@ -491,6 +495,17 @@ class Config:
         if spread != given:
             spread_points = dataclasses.replace(self.quantization, weight_frac=spread)
             object.__setattr__(self, "quantization", spread_points)
+
+    def _join_projection_frac(self):
+        """Write one ``projection_frac`` for all layers where the given ones are equal."""
+        given, layers = self.quantization.projection_frac, self.network.num_layers
+        if isinstance(given, int):
+            return
+        rule = f"one integer or {layers}, one for each layer" if layers > 1 else "one integer, as there is one layer"
+        require(len(given) == layers, "quantization.projection_frac", rule, list(given))
+        if len(set(given)) == 1:
+            joined = dataclasses.replace(self.quantization, projection_frac=given[0])
+            object.__setattr__(self, "quantization", joined)
 
     def _validate_relations(self):
         needed = self.min_accumulator_bits
@@ -722,6 +737,7 @@ class Config:
             "network.bidirectional": False,
             "architecture": _to_plain(ArchitectureConfig(1, 1)),
             "quantization.weight_frac": list(self.layer_weight_fracs[number]),
+            "quantization.projection_frac": self.layer_projection_fracs[number],
         }
         if number:
             settings |= {"network.input_size": self._inner_input_size, "quantization.x": str(self.quantization.h)}
@@ -858,6 +874,19 @@ class Config:
         """Fraction bits of W_h for each layer and gate."""
         rows = _rows(self.quantization.weight_frac)
         return rows if len(rows) > 1 else rows * self.network.num_layers
+
+    @property
+    def layer_projection_fracs(self) -> tuple[int, ...]:
+        """Fraction bits of the weights of the projection of each layer; without meaning for other networks."""
+        given = self.quantization.projection_frac
+        return (given,) * self.network.num_layers if isinstance(given, int) else given
+
+    @property
+    def projection_frac(self) -> int:
+        """Fraction bits of the weights of the projection of a layer, or of layers that share them."""
+        given = self.quantization.projection_frac
+        assert isinstance(given, int), "the layers have projections of their own scales"
+        return given
 
     @property
     def layer_accumulator_fracs(self) -> tuple[tuple[int, ...], ...]:
@@ -1139,6 +1168,10 @@ def _convert(kind, value, name: str):
             raise type(error)(f"{name}: {error}") from None
     if kind == GateFractions:
         return _gate_fractions(value, name)
+    if kind == LayerFractions:
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            require_type(item, int, name, "an integer or an integer per layer")
+        return tuple(value) if isinstance(value, (list, tuple)) else value
     if isinstance(kind, types.UnionType):
         if value is None:
             return None

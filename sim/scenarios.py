@@ -326,8 +326,12 @@ def _with_scales_of_layers(config: Config) -> Config:
     rows = [fracs[number % len(fracs) :] + fracs[: number % len(fracs)] for number in range(layers)]
     if len(fracs) == 1:
         rows = [[fracs[0] + step * number] for number in range(layers)]
+    fields: dict[str, object] = {"quantization.weight_frac": rows}
+    if config.network.projection_size:
+        projected = [max(0, config.projection_frac - number) for number in range(layers)]
+        fields["quantization.projection_frac"] = projected
     try:
-        return config.replace({"quantization.weight_frac": rows})
+        return config.replace(fields)
     except UserError:
         return config
 

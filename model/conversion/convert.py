@@ -242,7 +242,7 @@ def integer_weights(
         fmt = points.peephole
         peephole = per_unit(codes(peephole, [fmt.fraction_bits] * 3, fmt.min, fmt.max))
     if projection is not None:
-        projection = weight_codes(projection, [points.projection_frac])
+        projection = weight_codes(projection, [config.projection_frac])
     arrays = np.concatenate(defining, axis=2), per_unit(bias), peephole, projection
     return LayerWeights(config, *arrays, scale=scale), saturated
 
@@ -272,7 +272,7 @@ def restored_layer(
         reals(weights.defining[:, :, start:] * of_blocks, config.weight_fracs),
         reals(weights.bias[:, :size_h] * of_units, config.accumulator_fracs),
         None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], points.peephole),
-        None if weights.projection is None else weights.projection * 2.0**-points.projection_frac,
+        None if weights.projection is None else weights.projection * 2.0**-config.projection_frac,
     )
     return layer_of_blocks(layer, blocks, sizes)
 

@@ -76,8 +76,9 @@ def _moves(config: Config, settings: dict) -> Iterator[Move]:
             for change in STEPS:
                 yield lambda values, change=change, layer=layer, gate=gate: _shift_weights(values, change, layer, gate)
     if "projection_frac" in free and config.network.projection_size:
-        for change in STEPS:
-            yield lambda values, change=change: values.update(projection_frac=values["projection_frac"] + change)
+        for layer in [None, *(layers if len(layers) > 1 else [])]:
+            for change in STEPS:
+                yield lambda values, change=change, layer=layer: _shift_projection(values, change, layer)
 
 
 def _shift(values: dict, names: tuple[str, ...], change: int) -> None:
@@ -89,11 +90,18 @@ def _shift(values: dict, names: tuple[str, ...], change: int) -> None:
             _shift_format(values, name, change)
 
 
+def _shift_projection(values: dict, change: int, layer: int | None) -> None:
+    """Give the projection of a layer, or of all, more fraction bits."""
+    fracs = enumerate(values["projection_frac"])
+    values["projection_frac"] = [frac + change * (layer in (None, number)) for number, frac in fracs]
+
+
 def _changed(config: Config, move: Move) -> Config | None:
     """Apply a move; ``None`` where the result is no possible design."""
     values = config.to_dict()
     points = values["quantization"]
     points["weight_frac"] = [list(fracs) for fracs in config.layer_weight_fracs]
+    points["projection_frac"] = list(config.layer_projection_fracs)
     move(points)
     try:
         return Config.from_dict(values)

@@ -61,23 +61,46 @@ def weight_candidates(config: Config) -> list[int]:
     return [frac for frac in candidates if frac >= least] or [least]
 
 
-def weight_fraction_bits(config: Config, groups: Sequence[list[tuple[np.ndarray, int]]]) -> list[int]:
-    """Choose ``weight_frac`` of gates by the squared error of their weights.
+def weight_fraction_bits(
+    config: Config, matrices: Sequence[tuple[np.ndarray, np.ndarray]], by_layer: bool = False
+) -> list[list[int]]:
+    """Choose ``weight_frac`` of every gate by the squared error of its weights: one list for all layers, or for each.
 
     Parameters
     ----------
-    groups : sequence of list of (float64 array, int)
-        For each gate its weights, and how many fraction bits more than ``weight_frac`` their integers have.
+    matrices : sequence of (w_x, w_h)
+        Defining vectors (G, …) of every layer, or of both directions of every layer.
+    by_layer : bool
+        Whether every layer has a list of its own.
     """
     bits, allowed = config.quantization.weight_bits, weight_candidates(config)
-    return [best_fraction_bits(group, bits, allowed, config.has_half_levels) for group in groups]
+    more = config.quantization.h.fraction_bits - config.quantization.x.fraction_bits
+    # A group per gate with the weights of a layer, or of all, and the fraction bits that their integers have besides.
+    groups: list[list[list[tuple[np.ndarray, int]]]]
+    groups = [[[] for _ in config.gates] for _ in range(config.network.num_layers if by_layer else 1)]
+    for number, pair in enumerate(matrices):
+        layer = number // config.directions
+        # Layers above the first read the h below them as x.
+        for matrix, extra in zip(pair, (0 if layer else more, 0), strict=True):
+            for group, values in zip(groups[layer if by_layer else 0], matrix, strict=True):
+                group.append((values, extra))
+    return [[best_fraction_bits(group, bits, allowed, config.has_half_levels) for group in layer] for layer in groups]
 
 
-def projection_fraction_bits(config: Config, matrices: Sequence[np.ndarray]) -> int:
-    """Choose ``projection_frac`` by the squared error of the defining vectors of every layer's projection."""
+def projection_fraction_bits(config: Config, matrices: Sequence[np.ndarray]) -> list[int]:
+    """Choose ``projection_frac`` of every layer by the squared error of the weights.
+
+    Parameters
+    ----------
+    matrices : sequence of array
+        Defining vectors of the projection of every layer, or of both directions of every layer.
+    """
     candidates = range(PROJECTION_CANDIDATES.stop + config.has_half_levels)
-    groups = [(matrix, 0) for matrix in matrices]
-    return best_fraction_bits(groups, config.quantization.weight_bits, candidates, config.has_half_levels)
+    groups = [[] for _ in range(config.network.num_layers)]
+    for number, matrix in enumerate(matrices):
+        groups[number // config.directions].append((matrix, 0))
+    bits, is_odd = config.quantization.weight_bits, config.has_half_levels
+    return [best_fraction_bits(group, bits, candidates, is_odd) for group in groups]
 
 
 def with_fraction_bits(fmt: QFormat, fraction_bits: int) -> QFormat:
@@ -163,29 +186,21 @@ def choose_config(
 
 def _weight_fracs(config: Config, layers: Layers, rows: list[GateRows], by_layer: bool) -> list[int] | list[list[int]]:
     """Choose the fraction bits of W_h of every gate, in all layers or in each, by the squared error of the weights."""
-    points = config.quantization
     sizes = [size for size in input_sizes(layers) for _ in range(config.directions)]
-    count = len(layers) if by_layer else 1
-    if config.has_row_scales:
-        allowed = weight_candidates(config)
-        errors = np.zeros((count, config.num_gates, len(allowed)))
-        for number, (part, split) in enumerate(zip(rows, sizes, strict=True)):
-            layer = number // config.directions
-            here = config.layer(layer)
-            w_x = defining_vectors(part.w_x, config.block_size, split)
-            w_h = defining_vectors(part.w_h, config.block_size)
-            for index, frac in enumerate(allowed):
-                found = choose_scales(w_x, w_h, here, [frac] * config.num_gates)[1]
-                errors[layer if by_layer else 0, :, index] += found
-        fracs = [[allowed[index] for index in layer] for layer in errors.argmin(axis=2)]
-        return fracs if by_layer and count > 1 else fracs[0]
-    # One group per gate with the matrices of a layer or of all.  Layers above the first read the h below them as x.
-    groups = [[[] for _ in config.gates] for _ in range(count)]
-    for number, part in enumerate(rows):
-        more = points.h.fraction_bits - points.x.fraction_bits if number < config.directions else 0
-        for matrix, extra, parts in ((part.w_x, more, sizes[number]), (part.w_h, 0, None)):
-            here = groups[number // config.directions if by_layer else 0]
-            for group, defining in zip(here, defining_vectors(matrix, config.block_size, parts), strict=True):
-                group.append((defining, extra))
-    fracs = [weight_fraction_bits(config, layer) for layer in groups]
-    return fracs if count > 1 else fracs[0]
+    k, by_layer = config.block_size, by_layer and len(layers) > 1
+    matrices = [
+        (defining_vectors(part.w_x, k, split), defining_vectors(part.w_h, k))
+        for part, split in zip(rows, sizes, strict=True)
+    ]
+    if not config.has_row_scales:
+        fracs = weight_fraction_bits(config, matrices, by_layer)
+        return fracs if by_layer else fracs[0]
+    allowed = weight_candidates(config)
+    errors = np.zeros((len(layers) if by_layer else 1, config.num_gates, len(allowed)))
+    for number, (w_x, w_h) in enumerate(matrices):
+        layer = number // config.directions
+        for index, frac in enumerate(allowed):
+            found = choose_scales(w_x, w_h, config.layer(layer), [frac] * config.num_gates)[1]
+            errors[layer if by_layer else 0, :, index] += found
+    fracs = [[allowed[index] for index in layer] for layer in errors.argmin(axis=2)]
+    return fracs if by_layer else fracs[0]

@@ -80,7 +80,7 @@ class LayerReference:
             return trace
         points = self.config.quantization
         products = self._projection(trace.h).astype(np.int64)
-        frac = points.projection_frac + self.config.cell_output.fraction_bits
+        frac = self.config.projection_frac + self.config.cell_output.fraction_bits
         return trace._replace(h=requantize(products, frac, points.h))
 
     def _staged_step(self, partial: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:

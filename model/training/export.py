@@ -26,13 +26,15 @@ def choose_formats(network: SequenceNetwork) -> tuple[Config, int]:
     """Choose formats for the weights: the configuration, and the fraction bits of the output layer's weights."""
     layers, config = network.layer.layers, network.config
     points = config.quantization
-    more = points.h.fraction_bits - points.x.fraction_bits
-    groups = [[] for _ in config.gates]
-    for number, layer in enumerate(layers):
-        for group, w_x, w_h in zip(groups, layer.weight_x, layer.weight_h, strict=True):
-            # The x of all layers but the first is an h.
-            group += [(_reals(w_x.defining), 0 if number else more), (_reals(w_h.defining), 0)]
-    chosen: dict[str, object] = {"quantization.weight_frac": formats.weight_fraction_bits(config, groups)}
+    matrices = [
+        (
+            np.stack([_reals(matrix.defining) for matrix in layer.weight_x]),
+            np.stack([_reals(matrix.defining) for matrix in layer.weight_h]),
+        )
+        for layer in layers
+    ]
+    (fracs,) = formats.weight_fraction_bits(config, matrices)
+    chosen: dict[str, object] = {"quantization.weight_frac": fracs}
     peepholes: list[torch.Tensor] = [layer.peephole for layer in layers if layer.peephole is not None]
     if peepholes:
         weights = _reals(torch.stack(peepholes))
@@ -112,7 +114,7 @@ def layer_weights(layer) -> LayerWeights:
         peephole_codes = quantize(layer.peephole, fmt.fraction_bits, fmt.min, fmt.max)
         peephole[:, : config.network.hidden_size] = peephole_codes.long().numpy()
     if layer.projection is not None:
-        lsb = torch.tensor(2.0**-config.quantization.projection_frac, dtype=torch.float64)
+        lsb = torch.tensor(2.0**-config.projection_frac, dtype=torch.float64)
         projection = codes(layer.projection.defining, lsb).long().numpy()
     scale = layer.row_scales()
     scale = None if scale is None else scale.long().numpy()

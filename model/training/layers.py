@@ -396,7 +396,7 @@ class QuantLayer(nn.Module):
                 scale = scale.to(matrix.defining.dtype)[:, None, None]
                 matrix.defining.clamp_(config.weight_min * scale, config.weight_max * scale)
         if self.projection is not None:
-            lsb = 2.0**-points.projection_frac
+            lsb = 2.0**-config.projection_frac
             self.projection.defining.clamp_(config.weight_min * lsb, config.weight_max * lsb)
         if self.peephole is not None:
             self.peephole.clamp_(points.peephole.min * points.peephole.lsb, points.peephole.max * points.peephole.lsb)

@@ -185,7 +185,7 @@ class QuantCell(QuantLayer):
             peephole = (fake_quantize_to(peephole, points.peephole) if self.quantized else peephole).to(kind)
         if projection is not None:
             if self.quantized:
-                lsb = torch.tensor(2.0**-points.projection_frac, dtype=torch.float64)
+                lsb = torch.tensor(2.0**-config.projection_frac, dtype=torch.float64)
                 projection = quantized_weights(config, projection, lsb)
             projection = expanded(projection[None], config.output_size, config.network.hidden_size).to(kind)
         return peephole, projection

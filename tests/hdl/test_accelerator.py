@@ -219,6 +219,23 @@ def test_row_scales(cell, settings, rng):
 
 
 @pytest.mark.parametrize(
+    ("fracs", "settings"),
+    [
+        ([3, 6], {"architecture.monitor": True}),
+        pytest.param([9, 0, 4], {"architecture.engine": "fast"}, marks=pytest.mark.slow),
+    ],
+)
+def test_projections_of_layers_have_scales_of_their_own(fracs, settings, rng):
+    fields = {"network.num_layers": len(fracs), "network.projection_size": 3, "network.hidden_size": 4}
+    fields |= {"network.input_size": 3, "quantization.projection_frac": fracs, "quantization.h": "Q2.6"}
+    fields |= {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.arithmetic": "multiplier"}
+    config = preset("tiny").replace(fields | settings)
+    assert [config.layer(number).projection_frac for number in range(len(fracs))] == fracs
+    weights, x_beats, expected = scenario(config, rng)
+    assert run_accelerator(weights, x_beats, len(expected)).beats == expected
+
+
+@pytest.mark.parametrize(
     ("layers", "projection", "settings"),
     [
         (1, 5, {"engine": "direct", "tile_rows": 1, "tile_cols": 1}),

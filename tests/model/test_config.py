@@ -342,6 +342,24 @@ def test_scales_of_layers():
     assert own.layer_preact_shifts == ((6,) * 4, (5, 4, 5, 3), (6,) * 4)
 
 
+def test_projections_of_layers_may_have_scales_of_their_own():
+    plain = preset("tiny").replace({"network.num_layers": 2, "network.projection_size": 3})
+    equal = plain.replace({"quantization.projection_frac": [7, 7]})
+    assert equal == plain and equal.fingerprint == plain.fingerprint and plain.layer_projection_fracs == (7, 7)
+    apart = plain.replace({"quantization.projection_frac": [7, 5]})
+    assert apart.fingerprint != plain.fingerprint and Config.from_dict(apart.to_dict()) == apart
+    assert [apart.layer(number).projection_frac for number in range(2)] == [7, 5]
+    for fracs, rule, kind in (
+        ([7], "be one integer or 2, one for each layer, not [7]", InvalidValueError),
+        ([7, 21], "be from 0 to 20, not 21", InvalidValueError),
+        ([7, 1.5], "be an integer or an integer per layer, not 1.5", InvalidTypeError),
+    ):
+        with pytest.raises(kind, match=f"^quantization.projection_frac must {re.escape(rule)}$"):
+            plain.replace({"quantization.projection_frac": fracs})
+    with pytest.raises(InvalidValueError, match="must be one integer, as there is one layer, not "):
+        plain.replace({"network.num_layers": 1, "quantization.projection_frac": [7, 6]})
+
+
 def test_row_scales_are_weights_to_store():
     plain = preset("tiny")
     rows = plain.replace({"quantization.weight_scale": "row", "quantization.scale_bits": 6})

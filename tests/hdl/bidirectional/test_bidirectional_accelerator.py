@@ -85,7 +85,11 @@ def test_layers_with_scales_of_their_own_and_of_rows(cell, projection, rng):
     fields = {"network.num_layers": 2, "network.projection_size": projection, "network.hidden_size": 4}
     fields |= {"quantization.weight_scale": "row", "quantization.scale_bits": 5}
     config = design(**{"network.cell": cell, "network.input_size": 3, **fields})
-    check(config.replace({"quantization.weight_frac": [[7, 6, 5, 7][: config.num_gates], [4]]}), rng, lengths=(2, 1))
+    fracs = {
+        "quantization.weight_frac": [[7, 6, 5, 7][: config.num_gates], [4]],
+        "quantization.projection_frac": [7, 5],
+    }
+    check(config.replace(fracs), rng, lengths=(2, 1))
 
 
 @pytest.mark.parametrize(
