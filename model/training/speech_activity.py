@@ -5,15 +5,15 @@ an LSTM of 128 units, and a convolution that gives the probability of speech.  I
 ``silero-vad`` (MIT licence, https://github.com/snakers4/silero-vad), of which nothing is copied here.
 """
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from chessrnn.model.errors import InvalidFileError, MissingToolError
+from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.onnx_file import constant, read_model
+from chessrnn.model.showcase.package_files import package_file
 
 PACKAGE, MODEL, REQUIREMENT = "silero_vad", "silero_vad_16k_op15.onnx", "silero-vad==6.2.1"
 RATE, CHUNK, CONTEXT, SIZE = 16000, 512, 64, 128
@@ -22,21 +22,14 @@ PADDING, BINS = 64, 129
 
 
 def detector_file() -> Path:
-    """Find the package's ONNX file without importing the package, whose code wants more packages.
+    """Find the package's ONNX file.
 
     Raises
     ------
     MissingToolError
         The package is not installed, or has other files.
     """
-    spec = importlib.util.find_spec(PACKAGE)
-    how = f"pip install --no-deps {REQUIREMENT}"
-    if spec is None or spec.origin is None:
-        raise MissingToolError(f"silero-vad must be installed: make showcase, or {how}")
-    path = Path(spec.origin).parent / "data" / MODEL
-    if not path.is_file():
-        raise MissingToolError(f"{MODEL} must be in the package silero-vad: {how}")
-    return path
+    return package_file(PACKAGE, f"data/{MODEL}", REQUIREMENT)
 
 
 class Detector(nn.Module):
@@ -75,6 +68,11 @@ class Detector(nn.Module):
             state[name] = torch.from_numpy(constant(path, tensors[source], source).copy())
         self.load_state_dict(state)
         self.requires_grad_(False).eval()
+
+    @property
+    def recurrent(self) -> nn.Module:
+        """The LSTM."""
+        return self.lstm
 
     @torch.no_grad()
     def features(self, samples: np.ndarray) -> torch.Tensor:

@@ -13,13 +13,15 @@ from onnx import TensorProto, helper, numpy_helper
 from chessrnn.model.errors import UserError
 from chessrnn.model.hybrid.evaluation import Comparison
 from chessrnn.model.presets import preset
-from chessrnn.model.showcase.hardware_figures import hardware_figures, smallest_part
-from chessrnn.model.training import detector_training
-from chessrnn.model.training.detector_training import Lesson, copied_weights, train
+from chessrnn.model.showcase.hardware_figures import SMALLEST, hardware_figures, smallest_part
+from chessrnn.model.training import frozen_training
+from chessrnn.model.training.frozen_training import Lesson, copied_weights, train
 from chessrnn.model.training.recurrent_modules import LSTM
 from chessrnn.model.training.speech_activity import Detector, detector_file
-from chessrnn.scripts import showcase, showcase_page
 from chessrnn.scripts.main import main
+from chessrnn.scripts.showcases import sounds, speech_page
+from chessrnn.scripts.showcases.designs import Effort
+from chessrnn.scripts.showcases.speech_task import SpeechActivity, calls_of
 
 SIZE, BINS = 128, 129
 
@@ -97,7 +99,7 @@ def test_float_twin_equals_the_file(path, rng):
     with torch.no_grad():
         found = torch.sigmoid(detector(detector.features(samples)))
     session, state = onnxruntime.InferenceSession(path.read_bytes()), np.zeros((2, 3, SIZE), dtype=np.float32)
-    for call, wanted in zip(showcase.calls_of(samples), found, strict=True):
+    for call, wanted in zip(calls_of(samples), found, strict=True):
         feeds = {"input": call, "state": state, "sr": np.array(16000)}
         output, state = session.run(["output", "stateN"], feeds)
         np.testing.assert_allclose(output[:, 0], wanted, atol=1e-5)
@@ -124,7 +126,7 @@ def test_missing_package_is_named(monkeypatch, tmp_path):
 
 def test_training_continues_where_it_was_stopped(path, rng, tmp_path, monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(detector_training, "CHECKPOINT_ROUNDS", 1)
+    monkeypatch.setattr(frozen_training, "CHECKPOINT_ROUNDS", 1)
     detector = Detector(path)
     features = torch.from_numpy(rng.uniform(0, 1, (2, 2, SIZE))).float()
     lesson = Lesson("float", 4, 1e-2, batch=2, segment=1)
@@ -146,7 +148,7 @@ def test_training_continues_where_it_was_stopped(path, rng, tmp_path, monkeypatc
         np.testing.assert_array_equal(one.defining, other.defining)
     # Another training does not take the checkpoint.
     other = lesson._replace(seed=1)
-    assert detector_training._resume(tmp_path / "whole.pt", json.dumps(other._asdict()), None, None, None) == (0, 0)
+    assert frozen_training._resume(tmp_path / "whole.pt", json.dumps(other._asdict()), None, None, None) == (0, 0)
 
 
 def test_weights_of_another_width_keep_their_formats(path, rng):
@@ -160,7 +162,7 @@ def test_weights_of_another_width_keep_their_formats(path, rng):
 
 
 def test_hardware_figures():
-    found = hardware_figures(preset("char128").replace(showcase.SMALLEST), 31.25)
+    found = hardware_figures(preset("char128").replace(SMALLEST), 31.25)
     assert found["removed_percent"] == pytest.approx(96.875)
     assert found["least_clock_hz"] == found["cycles"] * 31.25
     assert found["board"] == "ecpix5_45f"
@@ -170,19 +172,19 @@ def test_hardware_figures():
 
 
 def test_the_smallest_fpga_has_either_engine(rng):
-    dense = preset("char64").replace(showcase.SMALLEST | {"architecture.engine": "direct", "compression.block_size": 1})
+    dense = preset("char64").replace(SMALLEST | {"architecture.engine": "direct", "compression.block_size": 1})
     # A dense network has no other engine, and 40 times the memory of the part above it in size.
     assert smallest_part(dense, 1e3)["engine"] == "direct"
-    small = preset("char64").replace(showcase.SMALLEST)
+    small = preset("char64").replace(SMALLEST)
     by_engine = [smallest_part(small.replace({"architecture.engine": engine}), 1e3) for engine in ("fast", "direct")]
     assert by_engine[0] == by_engine[1]
 
 
 def test_seeds_are_joined():
-    rows = [dict.fromkeys(showcase.MEANS, value) | {"name": "k8w4"} for value in (90.0, 92.0)]
-    found = showcase.joined(rows)
+    rows = [dict.fromkeys(SpeechActivity.figures, value) | {"name": "k8w4"} for value in (90.0, 92.0)]
+    found = SpeechActivity().joined(rows)
     assert (found["agreement"], found["agreement_by_seed"], found["name"]) == (91.0, [90.0, 92.0], "k8w4")
-    assert showcase.joined(rows[:1]) == rows[0]
+    assert SpeechActivity().joined(rows[:1]) == rows[0]
 
 
 @pytest.mark.parametrize(
@@ -191,6 +193,7 @@ def test_seeds_are_joined():
         (("--designs", "3:8"), "--designs must have K of 1, 2, 4, 8, 16 and 2 to 8 BITS, not 3:8"),
         (("--designs", "8"), "--designs must be of the form K:BITS, not '8'"),
         (("--speaker", "(a)"), "--speaker must be left out without --audio, not '(a)'"),
+        (("--task", "song"), "--task must be one of speech, noise, not 'song'"),
         (("--seeds", "0"), "--seeds must be from 1 to 100, not 0"),
         (("--liberty", "none.lib"), "none.lib must be"),
         (("--audio", "none"), "--audio must be a folder of WAV files, not 'none'"),
@@ -211,19 +214,19 @@ def test_refusals(options, message, capsys, monkeypatch, path, tmp_path):
 
 def test_energy_and_seeds_are_on_the_page(tmp_path, monkeypatch, capsys):
     for picture in ("curve", "streams"):
-        monkeypatch.setattr(showcase_page, picture, lambda *_: b"<svg/>")
-    rows = [dict.fromkeys(showcase.MEANS, value) for value in (90.0, 92.0)]
-    row = {"name": "k8w4", "k": 8, "weight_bits": 4, **showcase.joined(rows)}
-    row |= hardware_figures(preset("char64").replace(showcase.SMALLEST), 31.25)
+        monkeypatch.setattr(speech_page, picture, lambda *_: b"<svg/>")
+    rows = [dict.fromkeys(SpeechActivity.figures, value) for value in (90.0, 92.0)]
+    row = {"name": "k8w4", "k": 8, "weight_bits": 4, **SpeechActivity().joined(rows)}
+    row |= hardware_figures(preset("char64").replace(SMALLEST), 31.25)
     row["energy"] = {"library": "cells", "voltage": 1.1, "clock_mhz": 0.064, "nj_per_step": 46000.0,
                      "uj_per_second": 1437.5, "leakage_uj_per_second": 1430.0, "how": "Activity: none"}  # fmt: skip
     report = {"speech": "formants", "noises_measured": ["rain"], "frames_measured": 6, "seconds_trained": 60.0,
               "quick": False, "seeds": [0, 1], "designs": [row]}  # fmt: skip
     outputs = {"k8w4": Comparison(np.zeros((3, 2, 1)), np.ones((3, 2, 1)), "output", 3)}
-    text = showcase_page.write_page(tmp_path, report, np.zeros((2, 3 * 512)), outputs).read_text()
+    text = speech_page.write_page(tmp_path, report, np.zeros((2, 3 * 512)), outputs).read_text()
     assert "k8w4 takes 1437.50 µJ for a second of audio, 1430.00 of them leakage" in text
     assert "91.00 % (90.00 to 92.00)" in text and "means of 2 seeds" in text
-    showcase.print_rows(report)
+    SpeechActivity().print_rows(report)
     out = capsys.readouterr().out
     assert "k8w4: 90.00 to 92.00 % equal decisions, 2 seeds" in out
     assert "k8w4: 1437.50 uJ per second of audio in cells, 1430.00 of them leakage" in out
@@ -233,8 +236,8 @@ def test_energy_and_seeds_are_on_the_page(tmp_path, monkeypatch, capsys):
 def test_whole_showcase(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("chessrnn.model.training.speech_activity.detector_file", lambda: path)
-    monkeypatch.setattr(showcase, "espeak_voices", lambda rng: (_ for _ in ()).throw(OSError("eSpeak NG is missing")))
-    monkeypatch.setattr(showcase, "QUICK", showcase.Effort(6, 6, 1.0, {1: 0, 8: 2}, {8: 1, 4: 1}))
+    monkeypatch.setattr(sounds, "espeak_voices", lambda rng: (_ for _ in ()).throw(OSError("eSpeak NG is missing")))
+    monkeypatch.setattr(SpeechActivity, "quick", Effort(6, 6, 1.0, {1: 0, 8: 2}, {8: 1, 4: 1}))
     assert main(["showcase", "--quick", "--designs", "1:8", "8:4", "--json"]) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)

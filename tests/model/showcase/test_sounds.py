@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chessrnn.model.errors import UserError
-from chessrnn.model.showcase.audio_streams import stream
+from chessrnn.model.showcase.audio_streams import Mixture, stream
 from chessrnn.model.showcase.noises import HELD_OUT, TRAINING, noise
 from chessrnn.model.showcase.recordings import read_wav, recorded_voices
 from chessrnn.model.showcase.voices import RATE, formant_voices, resampled
@@ -39,8 +39,16 @@ def test_formants_are_the_same_for_the_same_sentence(rng):
 def test_stream_is_within_range(rng):
     voice = formant_voices(rng, 1)[0]
     for _ in range(5):
-        samples = stream(voice.speak, TRAINING, 1.0, rng)
-        assert samples.shape == (RATE,) and np.abs(samples).max() <= 0.99
+        samples, speech = stream(voice.speak, TRAINING, 1.0, rng)
+        assert samples.shape == speech.shape == (RATE,) and np.abs(samples).max() <= 0.99
+
+
+def test_stream_has_the_ratio_of_its_mixture(rng):
+    mixture = Mixture(ratios=(5.0, 5.0), silent_share=0.0)
+    mixed, speech = stream(lambda _: rng.normal(size=RATE), ["white"], 4.0, rng, mixture)
+    noise = (mixed - speech)[np.abs(mixed) < 0.99]
+    loud = speech[np.abs(speech) > 0.05 * np.abs(speech).max()]
+    assert 10 * np.log10(np.mean(loud**2) / np.mean(noise**2)) == pytest.approx(5, abs=0.3)
 
 
 def write_wav(path, values, width, rate=RATE, channels=1):

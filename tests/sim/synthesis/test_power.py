@@ -6,7 +6,7 @@ import torch
 from chessrnn.hdl.verilog import TOP_MODULE, generate
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import random_inputs, random_weights
-from chessrnn.scripts.showcase import STEPS_PER_SECOND, energy_of
+from chessrnn.scripts.showcases.energy import energy_of
 from chessrnn.sim.synthesis import job, opensta
 from chessrnn.sim.synthesis.flow import synthesize
 from chessrnn.sim.synthesis.liberty import Liberty
@@ -96,14 +96,14 @@ def test_power_of_a_design(smallest, library_file, tmp_path, rng, monkeypatch):
     # Speech at the clock that just keeps up: a second of it takes a second, and its leakage counts.
     monkeypatch.setattr(job, "run", lambda *_: ({}, result))
     features = torch.from_numpy(rng.uniform(0, 1, (2 * STEPS, 3, 2)))
-    energy = energy_of(weights, features, library, tmp_path)
-    assert energy["clock_mhz"] == Schedule(smallest).initiation_interval * STEPS_PER_SECOND / 1e6
-    assert energy["uj_per_second"] == pytest.approx(energy["nj_per_step"] * STEPS_PER_SECOND / 1000)
+    energy = energy_of(weights, features, library, tmp_path, 31.25)
+    assert energy["clock_mhz"] == Schedule(smallest).initiation_interval * 31.25 / 1e6
+    assert energy["uj_per_second"] == pytest.approx(energy["nj_per_step"] * 31.25 / 1000)
     assert energy["nj_per_step"] > power["nj_per_step"]
     # What is left without leakage is the work, whatever the clock; it differs by the data.
     work = energy["uj_per_second"] - energy["leakage_uj_per_second"]
     seconds = power["nj_per_step"] / power["total_mw"] / 1e6
-    assert 0.5 < work / STEPS_PER_SECOND * 1e3 / (power["nj_per_step"] - power["leakage_mw"] * 1e6 * seconds) < 2
+    assert 0.5 < work / 31.25 * 1e3 / (power["nj_per_step"] - power["leakage_mw"] * 1e6 * seconds) < 2
     # Energy is per step: at half the clock only leakage takes longer.
     slow = measure(result, weights, x, "noise", 300.0)
     assert slow["total_mw"] < power["total_mw"] < 2 * slow["total_mw"]

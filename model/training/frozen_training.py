@@ -1,4 +1,4 @@
-"""Training of a detector's compressed LSTM through the frozen layers around it: the float model teaches, no labels.
+"""Training of compressed recurrent layers through the frozen layers around them: the float model teaches, no labels.
 
 Everything that is drawn depends on the seed and on the number of the round alone, and a checkpoint is written between
 rounds, so that a run that was stopped continues with the same numbers.
@@ -7,23 +7,40 @@ rounds, so that a run that was stopped continues with the same numbers.
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.training.checkpoint import load_checkpoint, save_checkpoint
-from chessrnn.model.training.recurrent_modules import LSTM
-from chessrnn.model.training.speech_activity import Detector
+from chessrnn.model.training.recurrent_modules import Recurrent
 
-# Weight of the error of h beside the cross entropy of the decision: h guides a layer that has lost everything.
+# Weight of the error of h beside the cross entropy of the output: h guides a layer that has lost everything.
 GUIDANCE = 0.3
 # Last learning rate as a share of the first; largest norm of a gradient; rounds between two checkpoints.
 FINAL_RATE, MAX_GRADIENT, CHECKPOINT_ROUNDS = 0.02, 1.0, 4
 # Standard deviation of the level of features, in powers of two.
 LEVEL_SPREAD = 0.4
 EXTRA = "_extra_state"
+
+
+class FrozenModel(Protocol):
+    """A float model that is cut at its recurrent layers, whose outputs are probabilities or shares."""
+
+    @property
+    def recurrent(self) -> nn.Module:
+        """Float layers, which read features (T, B, X)."""
+        ...
+
+    def features(self, samples: np.ndarray) -> torch.Tensor:
+        """Compute what the recurrent layers read from samples (B, N)."""
+        ...
+
+    def logits(self, h: torch.Tensor) -> torch.Tensor:
+        """Compute the outputs before the logistic function from h (T, B, H)."""
+        ...
 
 
 class Lesson(NamedTuple):
@@ -51,7 +68,7 @@ class Lesson(NamedTuple):
 
 @torch.no_grad()
 def varied(features: torch.Tensor, batch: int, draw: torch.Generator) -> torch.Tensor:
-    """Choose streams (T, B, 128), half of them mixed with another one, all at other levels.
+    """Choose streams (T, B, X), half of them mixed with another one, all at other levels.
 
     The float model answers whatever it hears, so that such mixtures teach as much as sounds do.
     """
@@ -64,24 +81,24 @@ def varied(features: torch.Tensor, batch: int, draw: torch.Generator) -> torch.T
 
 
 def train(
-    lstm: LSTM,
-    detector: Detector,
+    compressed: Recurrent,
+    model: FrozenModel,
     features: torch.Tensor,
     lesson: Lesson,
     path: Path,
     identity: dict[str, object],
     show: Callable[[int, float], None],
 ) -> None:
-    """Train a compressed LSTM in one stage, in place; continue from a checkpoint where there is one.
+    """Train compressed layers in one stage, in place; continue from a checkpoint where there is one.
 
     Parameters
     ----------
-    lstm : LSTM
+    compressed : Recurrent
         Calibrated module.
-    detector : Detector
+    model : FrozenModel
         The float model, which teaches, and whose last layers the gradient passes.
-    features : float tensor (T, B, 128)
-        What the LSTM reads from the streams to train with.
+    features : float tensor (T, B, X)
+        What the recurrent layers read from the streams to train with.
     lesson : Lesson
     path : Path
         The checkpoint.
@@ -96,29 +113,28 @@ def train(
         The checkpoint is damaged.
     """
     steps = len(features)
-    lstm.stage(lesson.stage)
-    parameters = [parameter for parameter in lstm.parameters()]
-    for parameter in parameters:
-        parameter.requires_grad_(True)
+    compressed.stage(lesson.stage)
+    # Matrices that a gate does not read are zero, and stay so.
+    parameters = [parameter for parameter in compressed.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(parameters, lesson.rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda update: FINAL_RATE + (1 - FINAL_RATE) * (1 + _cosine(update / lesson.updates)) / 2
     )
     text = json.dumps(identity | lesson._asdict(), sort_keys=True)
-    rounds, updates = _resume(path, text, lstm, optimizer, schedule)
-    lstm.train()
+    rounds, updates = _resume(path, text, compressed, optimizer, schedule)
+    compressed.train()
     while updates < lesson.updates:
         draw = torch.Generator().manual_seed(lesson.seed * 1_000_003 + rounds)
         x = varied(features, lesson.batch, draw)
         with torch.no_grad():
-            taught = detector.lstm(x)[0]
-            wanted = torch.sigmoid(detector.logits(taught))
+            taught = model.recurrent(x)[0]
+            wanted = torch.sigmoid(model.logits(taught))
         state = None
         for first in range(0, steps, lesson.segment):
             part = slice(first, first + lesson.segment)
-            h, state = lstm(x[part], state)
-            state = tuple(one.detach() for one in state)
-            loss = nn.functional.binary_cross_entropy_with_logits(detector.logits(h), wanted[part])
+            h, state = compressed(x[part], state)
+            state = tuple(one.detach() for one in state) if isinstance(state, tuple) else state.detach()
+            loss = nn.functional.binary_cross_entropy_with_logits(model.logits(h), wanted[part])
             loss = loss + GUIDANCE * (h - taught[part]).pow(2).mean() / taught.pow(2).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -131,17 +147,17 @@ def train(
                 break
         rounds += 1
         if rounds % CHECKPOINT_ROUNDS == 0 or updates >= lesson.updates:
-            content = {"identity": text, "rounds": rounds, "updates": updates, "lstm": dict(lstm.state_dict()),
+            content = {"identity": text, "rounds": rounds, "updates": updates, "lstm": dict(compressed.state_dict()),
                        "optimizer": optimizer.state_dict(), "schedule": schedule.last_epoch}  # fmt: skip
             save_checkpoint(path, content)
-    lstm.eval()
+    compressed.eval()
 
 
 def _cosine(share: float) -> float:
     return float(torch.cos(torch.tensor(torch.pi * min(1.0, share))))
 
 
-def _resume(path: Path, text: str, lstm: LSTM, optimizer, schedule) -> tuple[int, int]:
+def _resume(path: Path, text: str, compressed: Recurrent, optimizer, schedule) -> tuple[int, int]:
     """Load the checkpoint of the same training; return its rounds and updates, zeros where there is none."""
     if not path.exists():
         return 0, 0
@@ -150,7 +166,7 @@ def _resume(path: Path, text: str, lstm: LSTM, optimizer, schedule) -> tuple[int
     if content["identity"] != text:
         return 0, 0
     try:
-        lstm.load_state_dict(content["lstm"])
+        compressed.load_state_dict(content["lstm"])
         optimizer.load_state_dict(content["optimizer"])
     except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:100]
@@ -161,7 +177,7 @@ def _resume(path: Path, text: str, lstm: LSTM, optimizer, schedule) -> tuple[int
     return content["rounds"], content["updates"]
 
 
-def copied_weights(source: LSTM, target: LSTM) -> LSTM:
+def copied_weights(source: Recurrent, target: Recurrent) -> Recurrent:
     """Give the parameters of a module to one of another width of weights, whose formats stay its own; return it."""
     own = target.state_dict()
     target.load_state_dict({name: own[name] if name.endswith(EXTRA) else value

@@ -1,0 +1,1 @@
+"""Tasks of ``chessrnn showcase``: public networks, compressed, trained through their frozen layers, and measured."""

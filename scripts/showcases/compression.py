@@ -1,0 +1,59 @@
+"""Compression and training of a public model's recurrent layers, the same for every task of the showcase."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from chessrnn.model.progress import Progress
+from chessrnn.scripts.showcases.designs import Design, Effort
+
+# First learning rates of integers behind a float stage, and of integers that have lost little.
+INTEGER_RATE, DENSE_RATE = 2e-3, 2e-4
+
+
+def trained(
+    one: Design, model, features, folder: Path, effort: Effort, digest: str, seed: int, settings: Mapping[str, Any]
+):
+    """Compress and train the recurrent layers of a model; return the integers before and after.
+
+    Parameters
+    ----------
+    model : FrozenModel
+    features : float tensor (T, B, X)
+        What the recurrent layers read from the sounds to train with.
+    digest : str
+        Which sounds these are: a checkpoint of others is not continued.
+    settings : mapping
+        Fields of the configuration by dotted name.
+    """
+    from torch import nn
+
+    from chessrnn.model.training.frozen_training import Lesson, copied_weights, train
+    from chessrnn.model.training.recurrent_modules import GRU, LSTM
+
+    k, bits = one
+    calibration = features[:, ::4]
+    kind = GRU if isinstance(model.recurrent, nn.GRU) else LSTM
+
+    def compressed(width: int) -> Any:
+        return kind.from_dense(model.recurrent, k=k, weight_bits=width, settings=settings).calibrate(calibration)
+
+    def teach(layers: Any, lesson: Lesson, label: str, path: Path) -> None:
+        progress = Progress(lesson.updates, label=label, unit="update")
+        train(layers, model, features, lesson, path, {"sounds": digest, "k": k},
+              lambda done, loss: progress.show(done, f"loss {loss:.3f}"))  # fmt: skip
+
+    layers = compressed(bits)
+    before = layers.stage("float").weights()
+    float_updates, integer_updates = effort.updates_of(one)
+    if not float_updates and not integer_updates:
+        return before, before
+    if float_updates:
+        # The float stage does not depend on the width of the weights, and is shared.
+        shared = compressed(8)
+        lesson = Lesson("float", float_updates, effort.float_rate, effort.batch, seed=seed)
+        teach(shared, lesson, f"k = {k}, float", folder / f"k{k}-float.pt")
+        layers = copied_weights(shared.stage("float"), layers)
+    lesson = Lesson("quantized", integer_updates, INTEGER_RATE if k > 1 else DENSE_RATE, effort.batch, seed=seed)
+    teach(layers, lesson, f"k = {k}, {bits} bit", folder / f"{one.name}-integers.pt")
+    return before, layers.weights()
