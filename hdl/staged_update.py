@@ -185,7 +185,8 @@ class StagedUpdate(CellUpdate):
                 cell.stage.eq(lane_stage),
             ]
         self._memories(m, memories, cells, stage, unit, state_unit)
-        self._select_layer(m, cells)
+        if scale_layer_port(config, In):
+            self._select_layer(m, cells)
 
         latency = 1 + cells[0].latency
         makes = self.slice_valid & (stage != UPDATE)

@@ -290,7 +290,7 @@ def _round(
     """Round all layers: the network, the parts of each layer by direction, and how many values of it saturate."""
     rounded = [
         [
-            integer_weights(one, config.layer(number), sizes[number], scales and scales[number][way])
+            integer_weights(one, config.layer(number), sizes[number], scales[number][way] if scales else None)
             for way, one in enumerate(directions(layer))
         ]
         for number, layer in enumerate(layers)

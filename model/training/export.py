@@ -105,7 +105,8 @@ def layer_weights(layer) -> LayerWeights:
         gates.append(torch.cat([codes(values, scale[:, None, None]) for values, scale in parts], dim=1))
     defining = torch.stack(gates).long().numpy()
     bias = np.zeros((len(gates), config.num_hidden_blocks * config.block_size), dtype=np.int64)
-    bias_codes = codes_of(layer.bias, layer.bias_scales(), *config.bias_format_min_max)
+    low, high = config.bias_format_min_max
+    bias_codes = codes_of(layer.bias, layer.bias_scales(), low, high)
     bias[:, : config.network.hidden_size] = bias_codes.long().numpy()
     peephole = projection = None
     if layer.peephole is not None:

@@ -43,9 +43,11 @@ class NoiseSuppression(Task):
 
     def measure(self, path: Path, weights: Any, sounds: dict[str, np.ndarray]) -> Measured:
         """See :meth:`Task.measure`."""
+        from chessrnn.model.hybrid.onnx_hybrid import OnnxHybrid
         from chessrnn.whole_model import evaluate_model, hybrid
 
         model, noisy = hybrid(path, weights), spectra(sounds["measured"])
+        assert isinstance(model, OnnxHybrid)
         _, compared = evaluate_model(model, [{model.inputs[0]: log_power(noisy)}], metric="mse")
         heard = {name: suppressed(noisy, getattr(compared, name)) for name in ("floats", "integers")}
         size = heard["floats"].shape[1]
