@@ -181,6 +181,7 @@ distclean: clean ## remove .venv as well
 
 .venv/.slow-tests: .venv/.tests
 	@$(RUN) scripts/set_up.py packages $(SLOW_EXTRAS); touch $@ $(SLOW_EXTRAS:%=.venv/.%)
+	@$(RUN) scripts/set_up.py alone showcase-noise
 
 .venv/.lint: .venv/.tests # pyright looks for what is imported
 	@$(RUN) scripts/set_up.py packages $(LINT_EXTRAS); touch $@ $(LINT_EXTRAS:%=.venv/.%)
