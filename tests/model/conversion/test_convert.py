@@ -264,7 +264,7 @@ def test_a_projection_is_one_of_the_matrices(rng):
 
 
 def test_projections_of_both_directions(rng):
-    """One format holds both, and a layer above reads both halves, of P elements each."""
+    """One format of a layer holds both, and a layer above reads both halves, of P elements each."""
 
     def both(size_x: int, scales: tuple[float, float]) -> RecurrentLayer:
         ways = [
@@ -278,8 +278,8 @@ def test_projections_of_both_directions(rng):
     result = convert(layers, 1, 8, calibration=x, effort="quick")
     network, points = result.config.network, result.config.quantization
     assert (network.bidirectional, network.projection_size, network.num_layers) == (True, 5, 2)
-    largest = max(np.abs(w.projection).max() for layer in layers for w in layer.weights)
-    assert largest * 2**points.projection_frac < 128 * 1.2
+    for layer, frac in zip(layers, result.config.layer_projection_fracs, strict=True):
+        assert max(np.abs(w.projection).max() for w in layer.weights) * 2**frac < 128 * 1.2
     assert points.h.integer_bits > 1
     assert [part.defining.shape[2] for part in result.weights.layers] == [9 + 5] * 2 + [10 + 5] * 2
     assert result.report["projection"] == {"w_x": 0, "w_h": 0, "w_hr": 0}
