@@ -321,7 +321,7 @@ def architecture() -> Drawing:
 def accuracy_rows() -> list[tuple[str, float, float, str]]:
     """Label, factor of compression, loss in per cent and note of every integer network of the character table."""
     text = (FOLDER.parent / "results" / "accuracy.md").read_text(encoding="utf-8")
-    table = text.split("## Characters", 1)[1].split("![", 1)[0]
+    table = text.split("## Characters\n", 1)[1].split("![", 1)[0]
     lines = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line] for line in lines]
     network, size, loss, note = (rows[0].index(name) for name in ("network", "W bytes", "loss", "note"))
