@@ -90,9 +90,15 @@ class SerialLine:
         self._port = port
 
     def write(self, data: bytes) -> None:
-        """Send all of ``data``."""
+        """Send all of ``data``; a device that reads nothing makes the port's buffer full, and is given up."""
+        import serial
+
         try:
             self._port.write(data)
+        except serial.SerialTimeoutException:
+            raise FrameError(
+                f"the device must read a request within {self._port.write_timeout:.3g} s, not leave it in the line"
+            ) from None
         except OSError as error:
             raise FrameError(f"the port must stay open, not fail with {error}") from None
 
@@ -105,14 +111,23 @@ class SerialLine:
 
 
 @contextlib.contextmanager
-def open_line(url: str, baud: int) -> Iterator[SerialLine]:
-    """Open a serial port, or anything else for which pyserial has a URL."""
+def open_line(url: str, baud: int, write_seconds: float | None = None) -> Iterator[SerialLine]:
+    """Open a serial port, or anything else for which pyserial has a URL.
+
+    Parameters
+    ----------
+    url : str
+    baud : int
+        Bits per second.
+    write_seconds : float, optional
+        Time after which a request that the device does not read is given up; a simulated device reads in the end.
+    """
     try:
         import serial
     except ImportError:
         raise MissingToolError("package pyserial must be installed (make host does)") from None
     try:
-        port = serial.serial_for_url(url, baudrate=baud, timeout=READ_SECONDS)
+        port = serial.serial_for_url(url, baudrate=baud, timeout=READ_SECONDS, write_timeout=write_seconds)
     except (serial.SerialException, ValueError, OSError) as error:
         raise InvalidValueError(
             f"--port must be a serial port that can be opened, not {shown(url)} ({error})"
@@ -129,7 +144,7 @@ def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Tim
         layout = LinkLayout(weights.config)
         frames = 2 * (layout.max_request_bytes + layout.max_answer_bytes)  # every byte escaped
         whole = TIMEOUTS.whole + frames * BITS_PER_BYTE / args.baud
-        with open_line(args.port, args.baud) as line:
+        with open_line(args.port, args.baud, whole) as line:
             yield line, replace(TIMEOUTS, whole=whole)
         return
     # Imported here, as a user with a board needs no simulator.

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import threading
+import tty
 
 import pytest
 
@@ -82,6 +83,22 @@ def test_what_does_not_fit_is_told_with_what_would():
     assert text.endswith("40 BRAM (8 more than iCE40HX8K has); no smaller tile, k or width fits")
 
 
+def test_a_device_that_reads_nothing_is_named(capsys, monkeypatch):
+    monkeypatch.setattr(host, "TIMEOUTS", Timeouts(answer=0.05, whole=0.05))
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    os.set_blocking(slave, False)
+    try:
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(slave, b"~" * 100)
+        error = complaint(host.main, ["--port", os.ttyname(slave), "--baud", "4000000"], capsys)
+        assert "the device must read a request within 0.0" in error
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 def test_cells_of_xilinx_parts_are_counted():
     modules = {
         "top": {"LUT6": 4, "RAM64M": 1, "FDRE": 1, "RAMB36E1": 1, "row": 2},
@@ -105,6 +122,8 @@ def test_a_device_that_says_nothing_is_named(capsys, monkeypatch):
 def test_a_device_that_sends_without_end_is_named(data, capsys, monkeypatch):
     monkeypatch.setattr(host, "TIMEOUTS", Timeouts(answer=0.05, whole=0.05))
     master, slave = pty.openpty()
+    # Without its echo, which would fill the other direction before the command opens the line.
+    tty.setraw(slave)
     os.set_blocking(master, False)
     done = threading.Event()
 
