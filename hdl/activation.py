@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.requantize import resize
+from chessrnn.hdl.memory import delay
 from chessrnn.model.activation_tables import SLOPE_FRACTION_BITS, ActivationTable
 from chessrnn.model.schedule import activation_latency
 
@@ -17,6 +18,8 @@ class Activation(wiring.Component):
     Parameters
     ----------
     table : ActivationTable
+    cell_register : bool
+        Whether a register follows the magnitude, and another the sum.
 
     Members
     -------
@@ -29,16 +32,16 @@ class Activation(wiring.Component):
 
     reset_less = True
 
-    def __init__(self, table: ActivationTable):
-        self.table = table
-        self.latency = activation_latency(table.kind)
+    def __init__(self, table: ActivationTable, cell_register: bool = False):
+        self.table, self.registers = table, int(cell_register)
+        self.latency = activation_latency(table.kind, cell_register)
         super().__init__({"x": In(signed(table.in_format.width)), "y": Out(signed(table.out_format.width))})
 
     @property
     def module_name(self) -> str:
         t = self.table
         formats = f"{t.in_format}_{t.out_format}".replace(".", "_").replace("-", "m").lower()
-        return f"{t.function}_{t.kind}{len(t.starts)}_{formats}"
+        return f"{t.function}_{t.kind}{len(t.starts)}_{formats}" + "_r" * self.registers
 
     def elaborate(self, platform):
         m = Module()
@@ -47,13 +50,15 @@ class Activation(wiring.Component):
         # The magnitude of the most negative code needs as many bits as the code itself.
         magnitude = Signal(unsigned(width))
         m.d.comb += magnitude.eq(Mux(self.x[-1], -self.x, self.x))
+        magnitude = delay(m, magnitude, self.registers, "magnitude")
+        sign = delay(m, self.x[-1], self.registers, "sign")
 
         # First cycle: select the segment's line, or saturation beyond the last segment.
         segments = len(t.starts)
         segment = Signal(range(segments))
         intercept = Signal(unsigned(max(1, max(t.intercepts).bit_length())))
         saturated, negative = Signal(), Signal()
-        m.d.sync += [negative.eq(self.x[-1]), saturated.eq(magnitude >= t.limit)]
+        m.d.sync += [negative.eq(sign), saturated.eq(magnitude >= t.limit)]
         constants = Array([Const(value, len(intercept)) for value in t.intercepts])
         if t.kind == "pwl":
             m.d.comb += segment.eq(magnitude[t.offset_bits :])
@@ -89,6 +94,8 @@ class Activation(wiring.Component):
         total = (intercept << (t.sum_frac - t.intercept_frac)) + aligned
         drop = t.sum_frac - t.out_format.fraction_bits
         positive = Mux(saturated, t.saturated, (total + (1 << (drop - 1))) >> drop)
+        positive, negative = (delay(m, value, self.registers, name) for value, name in
+                              ((positive, "positive"), (negative, "last_negative")))  # fmt: skip
         mirrored = -positive if t.function == "tanh" else t.one - positive
         m.d.sync += self.y.eq(resize(Mux(negative, mirrored, positive), t.out_format.width))
         return m

@@ -17,7 +17,7 @@ from chessrnn.hdl.memory import delay
 from chessrnn.hdl.monitor import number_of_ones, saturated_port
 from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
-from chessrnn.model.schedule import activation_latency, cell_cycles, cell_latency
+from chessrnn.model.schedule import activation_latency, cell_latency, state_read_latency, state_write_latency
 from chessrnn.model.widths.hardware import hardware_widths
 
 
@@ -60,9 +60,11 @@ class CellLane(wiring.Component):
     def __init__(self, config: Config, sum_width: int):
         self.config, self.sum_width, self.widths = config, sum_width, hardware_widths(config)
         cell, q = config.cell, config.quantization
-        self.activation = activation_latency(config.activation.kind)
-        self.read_latency = cell_cycles(config, *cell.state_read)
-        self.write_latency = cell_cycles(config, *cell.state_written)
+        # Registers between a sum of products and its rounding.
+        self.split = int(config.architecture.pipeline.cell_register)
+        self.activation = activation_latency(config.activation.kind, bool(self.split))
+        self.read_latency = state_read_latency(config)
+        self.write_latency = state_write_latency(config)
         self.latency = cell_latency(config)
         # Registers from the sums to where they are rounded.
         self.rounding_delay = 1 + config.has_row_scales
@@ -166,7 +168,7 @@ class CellLane(wiring.Component):
                 m.d.comb += [multiplier.left.eq(a), multiplier.right.eq(b)]
                 terms.append((multiplier.product, bits))
             total, frac = aligned(*terms)
-            return requantize(total, frac, fmt, self._seen(cycle))
+            return drop(self._settled(m, total + half_lsb(frac, fmt), name), frac, fmt, self._seen(cycle))
         # Carries do not propagate in the products, only once in the final addition.
         width = proven.bits
         total = CarrySaveSum(m, (1 << width) - 1, name)
@@ -182,11 +184,16 @@ class CellLane(wiring.Component):
             value, bits = addend
             total.add(resize(value, width - (frac - bits)).as_unsigned(), frac - bits)
         save, carry = total.words()
-        return drop((save + carry + half)[:width].as_signed(), frac, fmt, self._seen(cycle))
+        total = self._settled(m, (save + carry + half)[:width].as_signed(), name)
+        return drop(total, frac, fmt, self._seen(cycle))
+
+    def _settled(self, m: Module, total, name: str) -> Value:
+        """A sum of products that is to be rounded: behind a register, if the pipeline asks for it."""
+        return delay(m, total, self.split, f"sum_{name}")
 
     def _activated(self, m: Module, platform, name: str, table, value):
         """The output of a new activation block that is fed with ``value``."""
-        activation = Activation(table)
+        activation = Activation(table, bool(self.split))
         m.submodules[f"activation_{name}"] = shared(activation, platform)
         m.d.comb += activation.x.eq(value)
         return activation.y
@@ -316,7 +323,7 @@ class LstmLane(CellLane):
         if config.cell.peepholes:
             tanh = delay(m, tanh, 2, "tanh")
         else:
-            o = delay(m, o, 2 + self.activation, "o")
+            o = delay(m, o, 2 + self.split + self.activation, "o")
         products = [("h", o, tanh, 2 * gate)]
         h = self._rounded_products(m, platform, "output", config.cell_output, products, self.latency - 1)
         m.d.sync += self.h.eq(h)
@@ -353,12 +360,12 @@ class GruLane(CellLane):
         )
         candidate = Signal(signed(q.preact.width))
         products = [("scaled", r, nh, preact + gate)]
-        cycle = self.rounding_delay + self.activation + 2
+        cycle = self.rounding_delay + self.activation + 2 + self.split
         total = self._rounded_products(m, platform, "sum", q.preact, products, cycle, (nx, preact))
         m.d.sync += candidate.eq(total)
         n = self._activated(m, platform, "candidate", config.candidate_table, candidate)
 
-        z = delay(m, z, self.activation + 2, "z")
+        z = delay(m, z, self.activation + 2 + self.split, "z")
         products = [
             ("renewed", (1 << gate) - z, n, 2 * gate),
             ("kept", z, self.c, gate + q.cell.fraction_bits),

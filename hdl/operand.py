@@ -9,6 +9,7 @@ from chessrnn.hdl.arithmetic.packing import split
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.transform import ForwardTransform
 from chessrnn.model.config import Config
+from chessrnn.model.schedule import operand_latency
 from chessrnn.model.widths.hardware import hardware_widths
 
 
@@ -16,7 +17,7 @@ def _forms(m: Module, config: Config, block, width: int, platform):
     """The factors that the engine multiplies: the k elements of a block (``direct``), or their forms (``fast``)."""
     if config.architecture.engine != "fast":
         return block
-    transform = ForwardTransform(config.block_size, width)
+    transform = ForwardTransform(config.block_size, width, config.architecture.pipeline.forward_levels)
     m.submodules.transform = shared(transform, platform)
     m.d.comb += transform.elements.as_value().eq(block)
     return transform.forms.as_value()
@@ -43,7 +44,7 @@ class OperandStage(wiring.Component):
     operand : Out
         Packed values of widths ``hardware_widths(config).operand``, or the Booth digits of these values.
 
-    Latency: operand_register · Throughput: 1 block per cycle · Numerics: exact ·
+    Latency: ``chessrnn.model.schedule.operand_latency`` · Throughput: 1 block per cycle · Numerics: exact ·
     Reference: ``chessrnn.model.bilinear.forward_matrix``
     """
 
@@ -51,7 +52,7 @@ class OperandStage(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        self.latency = int(config.architecture.pipeline.operand_register)
+        self.latency = operand_latency(config)
         widths = hardware_widths(config)
         super().__init__({"elements": In(config.block_size * config.element_bits), "operand": Out(widths.operand_bits)})
 
@@ -66,7 +67,7 @@ class OperandStage(wiring.Component):
         operand = _forms(m, config, self.elements, config.element_bits, platform)
         if config.architecture.arithmetic == "carry_save":
             operand = Cat(*(recode(value) for value in split(operand, hardware_widths(config).operand)))
-        domain = m.d.sync if self.latency else m.d.comb
+        domain = m.d.sync if config.architecture.pipeline.operand_register else m.d.comb
         domain += self.operand.eq(operand)
         return m
 
@@ -87,7 +88,7 @@ class WeightStage(wiring.Component):
     weight : Out
         Packed values of widths ``hardware_widths(config).weight``.
 
-    Latency: operand_register · Throughput: 1 block per cycle · Numerics: exact ·
+    Latency: ``chessrnn.model.schedule.operand_latency`` · Throughput: 1 block per cycle · Numerics: exact ·
     Reference: ``chessrnn.model.bilinear.forward_matrix``
     """
 
@@ -95,7 +96,7 @@ class WeightStage(wiring.Component):
 
     def __init__(self, config: Config):
         self.config = config
-        self.latency = int(config.architecture.pipeline.operand_register)
+        self.latency = operand_latency(config)
         super().__init__({"word": In(config.weight_word_bits), "weight": Out(sum(hardware_widths(config).weight))})
 
     @property
@@ -105,7 +106,7 @@ class WeightStage(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        domain = m.d.sync if self.latency else m.d.comb
+        domain = m.d.sync if self.config.architecture.pipeline.operand_register else m.d.comb
         word, bits = self.word, self.config.quantization.weight_bits
         if self.config.has_half_levels:
             codes = (word[bits * place : bits * (place + 1)] for place in range(self.config.block_size))

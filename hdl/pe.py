@@ -12,7 +12,7 @@ from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.operand import WeightStage, levels_suffix
 from chessrnn.model.circulant import circulant_indices
 from chessrnn.model.config import Config
-from chessrnn.model.schedule import adder_tree_latency
+from chessrnn.model.schedule import adder_tree_latency, operand_latency
 from chessrnn.model.widths.hardware import hardware_widths
 
 
@@ -35,7 +35,7 @@ class ProcessingElement(wiring.Component):
     partial : Out
         Packed values of widths ``hardware_widths(config).partial``, ``latency`` cycles after ``word``.
 
-    Latency: operand_register + multiplier_stages + adder tree over k (direct) · Throughput: 1 block per cycle ·
+    Latency: operand_delay + multiplier_stages + adder tree over k (direct) · Throughput: 1 block per cycle ·
     Numerics: exact (modulo the proven width of the sum) · Reference: ``chessrnn.model.circulant.expand``,
     ``chessrnn.model.bilinear``
     """
@@ -46,7 +46,7 @@ class ProcessingElement(wiring.Component):
         self.config = config
         self.widths = hardware_widths(config)
         pipe = config.architecture.pipeline
-        self.operand_delay = int(pipe.operand_register)
+        self.operand_delay = operand_latency(config)
         terms = config.block_size if config.architecture.engine == "direct" else 1
         self.latency = self.operand_delay + pipe.multiplier_stages + adder_tree_latency(terms, pipe.adder_levels)
         super().__init__(

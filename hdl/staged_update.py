@@ -5,7 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.activation import Activation
-from chessrnn.hdl.arithmetic.requantize import requantize, resize
+from chessrnn.hdl.arithmetic.requantize import drop, half_lsb, requantize, resize
 from chessrnn.hdl.cell_lane import aligned, scale_layer_port, scaled_sum
 from chessrnn.hdl.cell_update import CellUpdate, inner_ports
 from chessrnn.hdl.hierarchy import shared
@@ -15,7 +15,7 @@ from chessrnn.hdl.parity import Memories
 from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import bias_spec, cell_state_spec, held_gate_spec
-from chessrnn.model.schedule import cell_cycles, cell_latency
+from chessrnn.model.schedule import cell_latency, state_read_latency, state_write_latency
 from chessrnn.model.widths.hardware import hardware_widths
 
 # Stages in the order of the gates.
@@ -65,9 +65,11 @@ class ResetFirstLane(wiring.Component):
 
     def __init__(self, config: Config, sum_width: int):
         self.config = config
-        cell, q = config.cell, config.quantization
-        self.read_latency = cell_cycles(config, *cell.state_read)
-        self.write_latency = cell_cycles(config, *cell.state_written)
+        q = config.quantization
+        # Registers between a sum of products and its rounding.
+        self.split = int(config.architecture.pipeline.cell_register)
+        self.read_latency = state_read_latency(config)
+        self.write_latency = state_write_latency(config)
         self.latency = cell_latency(config)
         super().__init__(
             {
@@ -108,7 +110,7 @@ class ResetFirstLane(wiring.Component):
         activated = []
         for number in (UPDATE, CANDIDATE):
             table = config.gate_table(number)
-            activation = Activation(table)
+            activation = Activation(table, bool(self.split))
             m.submodules[table.function] = shared(activation, platform)
             m.d.comb += activation.x.eq(preact)
             activated.append(activation.y)
@@ -125,28 +127,31 @@ class ResetFirstLane(wiring.Component):
         # R is delayed by one cycle, as N is rounded twice.
         scaled = Signal(signed(q.h.width))
         sum_n, frac = aligned((renewed, 2 * gate), (kept, gate + state))
+        half_n, half_r = half_lsb(frac, q.cell), half_lsb(gate + state, q.h)
+        sum_n, sum_r = (delay(m, value, self.split, name)
+                        for value, name in ((sum_n + half_n, "sum_n"), (kept + half_r, "sum_r")))  # fmt: skip
         of_scaled: list[Value] = []
         of_state: list[Value] = []
         of_h: list[Value] = []
         m.d.sync += [
-            scaled.eq(requantize(kept, gate + state, q.h, of_scaled)),
-            self.c_next.eq(requantize(sum_n, frac, q.cell, of_state)),
+            scaled.eq(drop(sum_r, gate + state, q.h, of_scaled)),
+            self.c_next.eq(drop(sum_n, frac, q.cell, of_state)),
         ]
-        was_reset = delay(m, is_reset, 2, "was_reset")
+        was_reset = delay(m, is_reset, 2 + self.split, "was_reset")
         m.d.sync += self.h.eq(Mux(was_reset, scaled, requantize(self.c_next, state, q.h, of_h)))
         if config.architecture.monitor:
             clips = [[Cat(*seen[frac]).any() for frac in fracs] for fracs in by_gate]
             of_gates = [flags[0] if len(set(fracs)) == 1 else select(layer, flags)
                         for flags, fracs in zip(clips, by_gate, strict=True)]  # fmt: skip
             at_preact = Array(of_gates)[rounded_stage]
-            # What is rounded one and two cycles after the state is read.
-            reset_then = delay(m, is_reset, 1, "reset_then")
-            candidate_then = delay(m, stage == CANDIDATE, self.read_latency, "candidate_then")
+            # What is rounded one and two cycles after the state is read, or one more.
+            reset_then = delay(m, is_reset, 1 + self.split, "reset_then")
+            candidate_then = delay(m, stage == CANDIDATE, self.read_latency + self.split, "candidate_then")
             candidate_last = delay(m, candidate_then, 1, "candidate_last")
             late = Cat(*(flag & reset_then for flag in of_scaled), *(flag & candidate_then for flag in of_state))
             flags = [
                 delay(m, Cat(at_preact), self.latency - 1 - config.has_row_scales, "clipped_preact"),
-                delay(m, late, self.latency - 1 - self.read_latency, "clipped_state"),
+                delay(m, late, self.latency - 1 - self.read_latency - self.split, "clipped_state"),
                 delay(m, Cat(*(flag & candidate_last for flag in of_h)), 1, "clipped_h"),
             ]
             m.d.comb += self.saturated.eq(number_of_ones(Cat(*flags)))

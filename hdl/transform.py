@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.requantize import resize
 from chessrnn.model import bilinear
-from chessrnn.model.schedule import inverse_transform_latency, transform_stages
+from chessrnn.model.schedule import forward_transform_latency, inverse_transform_latency, transform_stages
 from chessrnn.model.widths.forms import form_widths
 
 
@@ -164,6 +164,8 @@ class ForwardTransform(wiring.Component):
         Elements of a block, k.
     element_width : int
         Bits of an element.
+    levels : int
+        Adders between two registers; 0 for no register.
 
     Members
     -------
@@ -177,11 +179,15 @@ class ForwardTransform(wiring.Component):
     adder_count : int
         Number of two-input adders and subtractors.
 
-    Latency: 0 · Throughput: 1 block per cycle · Numerics: exact · Reference: ``chessrnn.model.bilinear.forward_matrix``
+    Latency: ``chessrnn.model.schedule.forward_transform_latency`` · Throughput: 1 block per cycle · Numerics: exact ·
+    Reference: ``chessrnn.model.bilinear.forward_matrix``
     """
 
-    def __init__(self, block_size: int, element_width: int):
-        self.block_size, self.element_width = block_size, element_width
+    reset_less = True
+
+    def __init__(self, block_size: int, element_width: int, levels: int = 0):
+        self.block_size, self.element_width, self.levels = block_size, element_width, levels
+        self.latency = forward_transform_latency(block_size, levels)
         self.form_widths = form_widths(block_size, element_width)
         super().__init__(
             {
@@ -190,11 +196,10 @@ class ForwardTransform(wiring.Component):
             }
         )
 
-    latency = 0
-
     @property
     def module_name(self) -> str:
-        return f"forward_transform_k{self.block_size}_w{self.element_width}"
+        registers = f"_l{self.levels}" if self.levels else ""
+        return f"forward_transform_k{self.block_size}_w{self.element_width}{registers}"
 
     @property
     def adder_count(self) -> int:
@@ -202,8 +207,10 @@ class ForwardTransform(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        forms = _cyclic_forms(_Adders(), [self.elements[index] for index in range(self.block_size)])
-        for index, (form, width) in enumerate(zip(forms, self.form_widths, strict=True)):
+        adders = _StagedAdders(m, self.levels)
+        elements = [_Staged(self.elements[index], 0, 0) for index in range(self.block_size)]
+        for index, (item, width) in enumerate(zip(_cyclic_forms(adders, elements), self.form_widths, strict=True)):
+            form = adders.hold(item, self.latency)
             assert len(form) == width, "every adder grows by the one bit that the proof gives it"
             m.d.comb += self.forms[f"f{index}"].eq(form)
         return m

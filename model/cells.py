@@ -63,6 +63,9 @@ class Cell:
         Whether a projection may follow the cell.
     sum_format : str
         Name of the format that a sum is rounded to.
+    roundings : (int, int, int)
+        Number of rounded sums of products between the sums and the use of the state, the next state, and h, on the
+        longest path.  Each may take a cycle more (``architecture.pipeline.cell_register``).
     stages : int
         Number of matrix products that the gates are divided into, the same number of gates in each.  The products run
         one after the other; a cell has several if a gate reads what another gate computes.
@@ -80,6 +83,7 @@ class Cell:
     products: int
     may_be_projected: bool = False
     sum_format: str = "preact"
+    roundings: tuple[int, int, int] = (0, 0, 0)
     stages: int = 1
 
     @property
@@ -124,6 +128,7 @@ CELLS = {
             state_written=(4, 1),
             products=3,
             may_be_projected=True,
+            roundings=(0, 1, 2),
         ),
         # Gers and Schmidhuber 2000: I and F read the old cell state, O the new one (input P of ONNX's LSTM).
         Cell(
@@ -143,6 +148,7 @@ CELLS = {
             state_written=(5, 1),
             products=6,
             may_be_projected=True,
+            roundings=(0, 1, 2),
         ),
         # Cho et al. 2014 in the form of torch.nn.GRU (ONNX: linear_before_reset = 1): the reset gate scales
         # W_h·h + b, so the candidate has two separate sums.
@@ -162,6 +168,7 @@ CELLS = {
             state_read=(4, 2),
             state_written=(6, 2),
             products=3,
+            roundings=(1, 2, 2),
         ),
         # Cho et al. 2014 as published (ONNX: linear_before_reset = 0): the reset gate scales h, so the product of the
         # candidate waits for it.
@@ -176,6 +183,7 @@ CELLS = {
             state_read=(2, 1),
             state_written=(4, 1),
             products=2,
+            roundings=(0, 1, 1),
             stages=3,
         ),
         # Elman 1990, torch.nn.RNN with tanh.

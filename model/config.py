@@ -306,6 +306,9 @@ class PipelineConfig:
     operand_register : bool
         Whether the operands are registered right before the products, after the transforms of engine ``fast``.  True
         by default.
+    forward_levels : int
+        Engine ``fast`` only: levels of two-input adders between two registers of the transforms of the vectors' blocks
+        and of the weights, from 1 to 16.  0 (the default) places no register inside the transforms.
     inverse_levels : int
         Engine ``fast`` only: levels of two-input adders between two registers of the inverse transform, from 1 to 16,
         2 by default.  0 places no register inside the transform.
@@ -318,14 +321,20 @@ class PipelineConfig:
     adder_levels : int
         Arithmetic ``multiplier`` only: levels of two-input adders between two registers of an adder tree, from 1 to 16,
         2 by default.  0 places no register, not even behind the last level.
+    cell_register : bool
+        Whether the long steps of the cell update take two cycles each: the magnitude and the table of an activation,
+        its sum and its sign, and a sum of products and its rounding.  False by default.  An update takes six cycles
+        more in an LSTM; on an FPGA, where an addition is slow beside a multiplication, it allows a faster clock.
     """
 
     memory_register: bool = True
     operand_register: bool = True
+    forward_levels: int = 0
     inverse_levels: int = 2
     compressor_terms: int = 2
     multiplier_stages: int = 1
     adder_levels: int = 2
+    cell_register: bool = False
 
     def validate(self):
         require(
@@ -335,8 +344,9 @@ class PipelineConfig:
             self.multiplier_stages,
         )
         require(0 <= self.adder_levels <= 16, "architecture.pipeline.adder_levels", "from 0 to 16", self.adder_levels)
-        levels = self.inverse_levels
-        require(0 <= levels <= 16, "architecture.pipeline.inverse_levels", "from 0 to 16", levels)
+        for name in ("forward_levels", "inverse_levels"):
+            levels = getattr(self, name)
+            require(0 <= levels <= 16, f"architecture.pipeline.{name}", "from 0 to 16", levels)
         terms = self.compressor_terms
         require(2 <= terms <= 64, "architecture.pipeline.compressor_terms", "from 2 to 64", terms)
 
@@ -1114,6 +1124,9 @@ class Config:
             del values["architecture"]["parity"]
         if not self.architecture.monitor:
             del values["architecture"]["monitor"]
+        for name in ("forward_levels", "cell_register"):
+            if not values["architecture"]["pipeline"][name]:
+                del values["architecture"]["pipeline"][name]
         if self.compression.output_block_size == 1:
             del values["compression"]["output_block_size"]
         return values

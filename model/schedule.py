@@ -124,22 +124,55 @@ def inverse_transform_latency(block_size: int, levels_per_register: int) -> int:
     return transform_stages(depth, levels_per_register)
 
 
-def activation_latency(kind: str) -> int:
-    """Cycles of an activation: table look-up, product (kind ``pwl`` only), sum with rounding and sign."""
-    return {"pwl": 3, "shift": 2}[kind]
+def forward_transform_latency(block_size: int, levels_per_register: int) -> int:
+    """Number of registers inside the forward transform of a block, which has an adder per halving of the block."""
+    return transform_stages(block_size.bit_length() - 1, levels_per_register)
 
 
-def cell_cycles(config: Config, registers: int, activations: int) -> int:
-    """Cycles of a lane of the cell update from sums and biases to a point behind so many registers and activations.
+def operand_latency(config: Config) -> int:
+    """Cycles from a block of the vector, or of weights, to the operands of the products."""
+    pipe, latency = config.architecture.pipeline, 0
+    if config.architecture.engine == "fast":
+        latency = forward_transform_latency(config.block_size, pipe.forward_levels)
+    return latency + pipe.operand_register
+
+
+def activation_latency(kind: str, cell_register: bool = False) -> int:
+    """Cycles of an activation: table look-up, product (kind ``pwl`` only), sum with rounding and sign.
+
+    ``cell_register`` adds one between the magnitude and the table, and one between the sum and the sign.
+    """
+    return {"pwl": 3, "shift": 2}[kind] + 2 * cell_register
+
+
+def cell_cycles(config: Config, registers: int, activations: int, roundings: int) -> int:
+    """Cycles of a lane of the cell update from sums and biases to a point behind what is counted.
 
     A scale of the block row adds the register of a product.
+
+    Parameters
+    ----------
+    registers, activations, roundings : int
+        Numbers of registers, activations, and rounded sums of products before the point (``chessrnn.model.cells``).
     """
-    return config.has_row_scales + registers + activations * activation_latency(config.activation.kind)
+    split = config.architecture.pipeline.cell_register
+    cycles = registers + activations * activation_latency(config.activation.kind, split)
+    return config.has_row_scales + cycles + split * roundings
+
+
+def state_read_latency(config: Config) -> int:
+    """Cycles of a lane of the cell update from sums and biases to the use of the state."""
+    return cell_cycles(config, *config.cell.state_read, config.cell.roundings[0])
+
+
+def state_write_latency(config: Config) -> int:
+    """Cycles of a lane of the cell update from sums and biases to the next state."""
+    return cell_cycles(config, *config.cell.state_written, config.cell.roundings[1])
 
 
 def cell_latency(config: Config) -> int:
     """Cycles of a lane of the cell update from sums and biases to h."""
-    return cell_cycles(config, config.cell.registers, config.cell.activations)
+    return cell_cycles(config, config.cell.registers, config.cell.activations, config.cell.roundings[2])
 
 
 @dataclass(frozen=True)
@@ -276,7 +309,7 @@ class Schedule:
         else:
             trees = adder_tree_latency(terms, pipe.adder_levels) + adder_tree_latency(cols, pipe.adder_levels)
             products = pipe.multiplier_stages + trees
-        return 1 + pipe.memory_register + pipe.operand_register + products + 1
+        return 1 + pipe.memory_register + operand_latency(c) + products + 1
 
     def epilogue_latency(self, part: Part | None = None) -> int:
         """Cycles from the one in which the drain holds a bundle to the first in which the resulting block can be read.

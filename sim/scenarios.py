@@ -433,7 +433,7 @@ def _draw(rng: np.random.Generator) -> dict:
             **_draw_architecture(dice, network, k, groups),
         },
     }
-    return _with_loader(_with_projected_directions(design))
+    return _with_more_registers(_with_loader(_with_projected_directions(design)))
 
 
 def _draw_network(dice: _Dice) -> tuple[dict, str, int]:
@@ -552,6 +552,14 @@ def _with_projected_directions(design: dict) -> dict:
     fixed = {"contexts": 1, "state_ports": False, "lookahead": None, "output_layer": 0}
     architecture = design["architecture"] | fixed | {"sequence_steps": 1 + input_size % 5}
     return design | {"network": network | {"bidirectional": True}, "architecture": architecture}
+
+
+def _with_more_registers(design: dict) -> dict:
+    """The design: some with registers in the forward transforms, some with those in the cell update; it follows too."""
+    pipeline = design["architecture"]["pipeline"]
+    terms, levels = pipeline["compressor_terms"], pipeline["inverse_levels"]
+    more = {"forward_levels": (terms + levels) % 3, "cell_register": (terms + 2 * levels) % 4 == 0}
+    return design | {"architecture": design["architecture"] | {"pipeline": pipeline | more}}
 
 
 def _with_loader(design: dict) -> dict:

@@ -18,7 +18,13 @@ from chessrnn.model.memory_image import (
     state_memories,
     stored_spec,
 )
-from chessrnn.model.schedule import Schedule, adder_tree_latency, inverse_transform_latency, joined_sums
+from chessrnn.model.schedule import (
+    Schedule,
+    adder_tree_latency,
+    forward_transform_latency,
+    inverse_transform_latency,
+    joined_sums,
+)
 from chessrnn.model.widths.hardware import hardware_widths
 from chessrnn.model.widths.sums import num_digits
 
@@ -107,7 +113,13 @@ def _weight_stage(config: Config) -> float:
     area += pipe.operand_register * sum(hardware_widths(config).weight) * GE_REGISTER
     if config.architecture.engine == "fast":
         area += transform_adders(config.block_size, False) * (bits + 2) * GE_ADDER
+        area += _forward_registers(config) * sum(hardware_widths(config).weight) * GE_REGISTER
     return area
+
+
+def _forward_registers(config: Config) -> int:
+    """Registers inside a forward transform; each holds about as many bits as the forms."""
+    return forward_transform_latency(config.block_size, config.architecture.pipeline.forward_levels)
 
 
 def _multiplier_products(config: Config) -> tuple[float, float]:
@@ -174,6 +186,7 @@ def estimate(config: Config) -> AreaEstimate:
     inverse = 0.0
     if fast:
         stage += transform_adders(k, False) * (config.element_bits + 2) * GE_ADDER
+        stage += _forward_registers(config) * sum(widths.operand) * GE_REGISTER
         per_block = transform_adders(k, True) * (config.product_sum_bits + 2) * GE_ADDER
         held = 1 + inverse_transform_latency(k, pipe.inverse_levels)
         inverse = config.bundle_rows * (per_block + held * k * config.product_sum_bits * GE_ENABLED_REGISTER)
@@ -190,6 +203,9 @@ def estimate(config: Config) -> AreaEstimate:
     others = config.cell.products - 1
     products = q.gate.width * (q.cell.width + others * q.gate.width) if config.cell.products else 0
     lane = products * GE_MULTIPLIER + 8 * config.product_sum_bits * GE_ADDER + 12 * q.cell.width * GE_REGISTER
+    if pipe.cell_register:
+        activated = config.cell.num_activations * (q.preact.width + q.gate.width)
+        lane += (activated + config.cell.roundings[2] * (q.gate.width + q.cell.width)) * GE_REGISTER
     if config.has_row_scales:
         # The product of a sum and its scale, in carry-save form, and the register in front of it.
         scaled = config.accumulator_bits * q.scale_bits * GE_MULTIPLIER

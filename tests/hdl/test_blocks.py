@@ -23,6 +23,7 @@ from chessrnn.model.memory_image import MemorySpec, pack
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.activation import activate
 from chessrnn.model.reference.cell_update import STAGED_UPDATES, UPDATES
+from chessrnn.model.schedule import activation_latency
 from chessrnn.model.weights import to_levels
 from chessrnn.model.widths.hardware import hardware_widths
 from chessrnn.sim.pysim import pump
@@ -78,9 +79,24 @@ def test_adder_tree(terms, levels, out_width, rng):
 @pytest.mark.parametrize(("kind", "segments"), [("pwl", 8), ("pwl", 16), ("shift", 3), ("shift", 5)])
 @pytest.mark.parametrize(("in_format", "out_format"), [("Q4.6", "Q2.10"), ("Q3.5", "Q2.4"), ("Q4.8", "Q3.6")])
 def test_activation_every_code(function, kind, segments, in_format, out_format):
-    table = activation_table(function, kind, segments, QFormat.parse(in_format), QFormat.parse(out_format))
+    check_activation(
+        Activation(activation_table(function, kind, segments, *map(QFormat.parse, (in_format, out_format))))
+    )
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "tanh"])
+@pytest.mark.parametrize(("kind", "segments"), [("pwl", 8), ("shift", 5)])
+def test_activation_whose_steps_take_two_cycles(function, kind, segments):
+    table = activation_table(function, kind, segments, QFormat.parse("Q3.5"), QFormat.parse("Q2.4"))
+    block = Activation(table, cell_register=True)
+    assert block.latency == activation_latency(kind) + 2
+    check_activation(block)
+
+
+def check_activation(block):
+    """Compare the outputs for all codes with the golden function."""
+    table = block.table
     codes = np.arange(table.in_format.min, table.in_format.max + 1)
-    block = Activation(table)
     got = pump(block, [{"x": value} for value in ints(codes)], ("y",), block.latency)
     np.testing.assert_array_equal([g["y"] for g in got], activate(codes, table))
 
@@ -235,6 +251,23 @@ def test_reset_first_lane_of_layers_with_scales_of_their_own(scale, rng):
     check_reset_first_lane(config, rng)
 
 
+@pytest.mark.parametrize("cell", [*LANES, "gru_reset_first"])
+@pytest.mark.parametrize(
+    ("kind", "arithmetic"), [("pwl", "multiplier"), pytest.param("shift", "carry_save", marks=pytest.mark.slow)]
+)
+def test_cell_lane_whose_steps_take_two_cycles(kind, arithmetic, cell, rng):
+    settings = {
+        "activation.kind": kind,
+        "activation.segments": 8,
+        "network.cell": cell,
+        "quantization.weight_frac": 4,
+        "architecture.arithmetic": arithmetic,
+        "architecture.pipeline.cell_register": True,
+    }
+    check = check_reset_first_lane if cell == "gru_reset_first" else check_lane
+    check(small_config().replace(settings), rng)
+
+
 @pytest.mark.parametrize(("weight_frac", "h"), [(4, "Q7.1"), (3, "Q6.2")])
 def test_every_rounding_of_a_reset_first_lane_that_drops_one_bit(weight_frac, h, rng):
     # With the first h the state is rounded by one bit, with the second one the product of reset gate and state.
@@ -287,6 +320,7 @@ PIPELINES = [
     {"operand_register": False, "multiplier_stages": 0, "adder_levels": 0},
     {"operand_register": True, "multiplier_stages": 1, "adder_levels": 1},
     {"operand_register": True, "multiplier_stages": 2, "adder_levels": 2},
+    {"operand_register": False, "multiplier_stages": 1, "adder_levels": 2, "forward_levels": 1},
 ]
 
 

@@ -57,6 +57,15 @@ def test_forward(k, bits):
     np.testing.assert_array_equal(forms, vectors @ bilinear.forward_matrix(k).T)
 
 
+@pytest.mark.parametrize(("k", "levels", "latency"), [(2, 1, 0), (4, 1, 1), (8, 1, 2), (8, 2, 1), (16, 3, 1)])
+def test_forward_with_registers(k, levels, latency):
+    transform = ForwardTransform(k, 3, levels)
+    assert transform.latency == latency
+    vectors = element_vectors(k, 3, 20)
+    forms = evaluate(transform, vectors, "elements", "forms")
+    np.testing.assert_array_equal(forms, vectors @ bilinear.forward_matrix(k).T)
+
+
 def test_forward_of_every_operand():
     vectors = np.array(list(itertools.product(range(-2, 2), repeat=4)))
     forms = evaluate(ForwardTransform(4, 2), vectors, "elements", "forms")
