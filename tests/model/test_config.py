@@ -248,11 +248,11 @@ def test_fingerprints_of_both_directions():
 def test_peepholes_keep_sums_exact():
     """The scale of the product may be finer than that of the sum, as long as the exact sum fits 64 bits."""
     config = preset("tiny").replace({"network.cell": "lstm_peephole", "quantization.cell": "Q-8.32"})
-    config.replace({"quantization.peephole": "Q-14.22"})
+    config.replace({"quantization.peephole": "Q-16.24"})
     rule = "such that the sum of a gate with its peephole product has at most 63 bits (gate I)"
-    text = f"quantization.peephole must be {rule}, not 'Q-24.32'"
+    text = f"quantization.peephole must be {rule}, not 'Q-17.25'"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
-        config.replace({"quantization.peephole": "Q-24.32"})
+        config.replace({"quantization.peephole": "Q-17.25"})
 
 
 def test_engine_fast_needs_blocks():
