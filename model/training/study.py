@@ -347,7 +347,7 @@ def speech_rows(rows: RowBuilder) -> list[Row]:
 def tried_rows(rows: RowBuilder) -> list[Row]:
     """Build additional rows: what users ask for and what the literature proposes, at the budget of the other rows."""
     k8 = rows.circulant(8)
-    scratch = {k: rows.circulant(k, scratch=True) for k in (4, 8)}
+    scratch = {k: rows.circulant(k, scratch=True) for k in (2, 4, 8)}
     distilled = rows.circulant(8, distillation=DISTILLATION)
     taught = [rows.circulant(k, distillation=DISTILLATION, scratch=True) for k in (8, 4)]
     pulled = rows.circulant(8, pulled=True)
@@ -355,7 +355,8 @@ def tried_rows(rows: RowBuilder) -> list[Row]:
     apart = [rows.circulant(0, sizes=sizes) for sizes in ((4, 8), (8, 4), (1, 8), (8, 16), (4, 16))]
     notes = [
         ("from scratch", [scratch[8], *(rows.quantized(scratch[8], bits) for bits in (8, 4)), scratch[4],
-                          rows.quantized(scratch[4], 4)]),
+                          *(rows.quantized(scratch[4], bits) for bits in (4, 2)), scratch[2],
+                          rows.quantized(scratch[2], 2)]),
         ("distilled", [distilled, *(rows.quantized(distilled, bits, distillation=DISTILLATION) for bits in (8, 4))]),
         ("distilled, from scratch", [*taught, *(rows.quantized(row, 4, distillation=DISTILLATION) for row in taught),
                                      *(rows.quantized(taught[1], bits, distillation=DISTILLATION) for bits in (8, 2))]),
