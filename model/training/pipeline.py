@@ -337,7 +337,8 @@ class StageTrainer:
         settings, label = self.settings, self.stage.name
         model = nn.parallel.DistributedDataParallel(self.network) if self.world > 1 else self.network
         progress = Progress(settings.updates, self.step, label)
-        shown = f"{self.task.metric} {self.best:.4g}"
+        # Nothing before the first validation.
+        shown = f"{self.task.metric} {self.best:.4g}" if math.isfinite(self.best) else ""
         losses: list[float] = []
         curve = curve_file(self.path)
         if self.step == 0 and self.rank == 0:
@@ -363,7 +364,7 @@ class StageTrainer:
                         progress.show(self.step, f"validation {shown}", always=True)
                     losses.clear()
                 elif self.rank == 0:
-                    progress.show(self.step, f"loss {loss:.3f}, validation {shown}")
+                    progress.show(self.step, f"loss {loss:.3f}" + (f", validation {shown}" if shown else ""))
         except KeyboardInterrupt:
             # The other processes may be at any point, so the states of their streams are not collected.
             self.save(gather=self.world == 1)
