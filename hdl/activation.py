@@ -4,7 +4,9 @@ from amaranth.hdl import Array, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from chessrnn.hdl.arithmetic.multiplier import Multiplier
 from chessrnn.hdl.arithmetic.requantize import resize
+from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import delay
 from chessrnn.model.activation_tables import SLOPE_FRACTION_BITS, ActivationTable
 from chessrnn.model.schedule import activation_latency
@@ -20,6 +22,8 @@ class Activation(wiring.Component):
     table : ActivationTable
     cell_register : bool
         Whether a register follows the magnitude, and another the sum.
+    multiplier_register : bool
+        Whether slope and offset are registered in the multiplier, a module of its own, rather than before it.
 
     Members
     -------
@@ -32,8 +36,9 @@ class Activation(wiring.Component):
 
     reset_less = True
 
-    def __init__(self, table: ActivationTable, cell_register: bool = False):
+    def __init__(self, table: ActivationTable, cell_register: bool = False, multiplier_register: bool = False):
         self.table, self.registers = table, int(cell_register)
+        self.multiplier_register = multiplier_register and table.kind == "pwl"
         self.latency = activation_latency(table.kind, cell_register)
         super().__init__({"x": In(signed(table.in_format.width)), "y": Out(signed(table.out_format.width))})
 
@@ -41,7 +46,9 @@ class Activation(wiring.Component):
     def module_name(self) -> str:
         t = self.table
         formats = f"{t.in_format}_{t.out_format}".replace(".", "_").replace("-", "m").lower()
-        return f"{t.function}_{t.kind}{len(t.starts)}_{formats}" + "_r" * self.registers
+        return (
+            f"{t.function}_{t.kind}{len(t.starts)}_{formats}" + "_r" * self.registers + "_m" * self.multiplier_register
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -64,16 +71,23 @@ class Activation(wiring.Component):
             m.d.comb += segment.eq(magnitude[t.offset_bits :])
             slope = Signal(unsigned(max(1, max(t.slopes).bit_length())))
             offset = Signal(unsigned(max(1, t.offset_bits)))
-            m.d.sync += [
-                intercept.eq(constants[segment]),
+            factors = m.d.comb if self.multiplier_register else m.d.sync
+            m.d.sync += intercept.eq(constants[segment])
+            factors += [
                 slope.eq(Array([Const(value, len(slope)) for value in t.slopes])[segment]),
                 offset.eq(magnitude[: t.offset_bits]),
             ]
             # Second cycle: the product.
             line = Signal(unsigned(len(slope) + len(offset)))
             held_intercept, held_saturated, held_negative = (Signal.like(s) for s in (intercept, saturated, negative))
+            if self.multiplier_register:
+                # The factors are not negative: their sign is a zero more.
+                multiplier = Multiplier(len(slope) + 1, len(offset) + 1, 1, operand_register=True)
+                m.submodules.multiplier = shared(multiplier, platform)
+                m.d.comb += [multiplier.left.eq(slope), multiplier.right.eq(offset), line.eq(multiplier.product)]
+            else:
+                m.d.sync += line.eq(slope * offset)
             m.d.sync += [
-                line.eq(slope * offset),
                 held_intercept.eq(intercept), held_saturated.eq(saturated), held_negative.eq(negative),
             ]  # fmt: skip
             intercept, saturated, negative = held_intercept, held_saturated, held_negative

@@ -17,7 +17,14 @@ from chessrnn.hdl.memory import delay
 from chessrnn.hdl.monitor import number_of_ones, saturated_port
 from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
-from chessrnn.model.schedule import activation_latency, cell_latency, state_read_latency, state_write_latency
+from chessrnn.model.schedule import (
+    activation_latency,
+    cell_latency,
+    operand_registers,
+    rounding_registers,
+    state_read_latency,
+    state_write_latency,
+)
 from chessrnn.model.widths.hardware import hardware_widths
 
 
@@ -60,8 +67,8 @@ class CellLane(wiring.Component):
     def __init__(self, config: Config, sum_width: int):
         self.config, self.sum_width, self.widths = config, sum_width, hardware_widths(config)
         cell, q = config.cell, config.quantization
-        # Registers between a sum of products and its rounding.
-        self.split = int(config.architecture.pipeline.cell_register)
+        # Registers between a sum of products and its rounding, and all that are added to such a sum.
+        self.split, self.added = int(config.architecture.pipeline.cell_register), rounding_registers(config)
         self.activation = activation_latency(config.activation.kind, bool(self.split))
         self.read_latency = state_read_latency(config)
         self.write_latency = state_write_latency(config)
@@ -145,7 +152,7 @@ class CellLane(wiring.Component):
         return delay(m, self.layer, cycles, f"layer_{self.config.gates[gate]}"), fracs
 
     def _rounded_products(self, m: Module, platform, name: str, fmt, products, cycle: int, addend=None) -> Value:
-        """Σ a · b (+ addend) rounded to ``fmt``; products are registered, so ``addend`` comes one cycle after a, b.
+        """Σ a · b (+ addend) rounded to ``fmt``; products are registered, and ``addend`` comes together with them.
 
         Parameters
         ----------
@@ -163,7 +170,7 @@ class CellLane(wiring.Component):
         if self.config.architecture.arithmetic == "multiplier":
             terms = [addend] if addend else []
             for part, a, b, bits in products:
-                multiplier = Multiplier(len(a), len(b), 1)
+                multiplier = Multiplier(len(a), len(b), 1, bool(operand_registers(self.config)))
                 m.submodules[f"product_{part}"] = shared(multiplier, platform)
                 m.d.comb += [multiplier.left.eq(a), multiplier.right.eq(b)]
                 terms.append((multiplier.product, bits))
@@ -193,7 +200,7 @@ class CellLane(wiring.Component):
 
     def _activated(self, m: Module, platform, name: str, table, value):
         """The output of a new activation block that is fed with ``value``."""
-        activation = Activation(table, bool(self.split))
+        activation = Activation(table, bool(self.split), bool(operand_registers(self.config)))
         m.submodules[f"activation_{name}"] = shared(activation, platform)
         m.d.comb += activation.x.eq(value)
         return activation.y
@@ -323,7 +330,7 @@ class LstmLane(CellLane):
         if config.cell.peepholes:
             tanh = delay(m, tanh, 2, "tanh")
         else:
-            o = delay(m, o, 2 + self.split + self.activation, "o")
+            o = delay(m, o, 2 + self.added + self.activation, "o")
         products = [("h", o, tanh, 2 * gate)]
         h = self._rounded_products(m, platform, "output", config.cell_output, products, self.latency - 1)
         m.d.sync += self.h.eq(h)
@@ -356,16 +363,16 @@ class GruLane(CellLane):
         preact, gate = q.preact.fraction_bits, q.gate.fraction_bits
         nx, nh = (
             delay(m, preacts[number], cycles, f"late_{config.gates[number]}")
-            for number, cycles in ((2, self.activation + 1), (3, self.activation))
+            for number, cycles in ((2, self.activation + 1 + operand_registers(config)), (3, self.activation))
         )
         candidate = Signal(signed(q.preact.width))
         products = [("scaled", r, nh, preact + gate)]
-        cycle = self.rounding_delay + self.activation + 2 + self.split
+        cycle = self.rounding_delay + self.activation + 2 + self.added
         total = self._rounded_products(m, platform, "sum", q.preact, products, cycle, (nx, preact))
         m.d.sync += candidate.eq(total)
         n = self._activated(m, platform, "candidate", config.candidate_table, candidate)
 
-        z = delay(m, z, self.activation + 2 + self.split, "z")
+        z = delay(m, z, self.activation + 2 + self.added, "z")
         products = [
             ("renewed", (1 << gate) - z, n, 2 * gate),
             ("kept", z, self.c, gate + q.cell.fraction_bits),

@@ -8,6 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.kept_register import keep
 from chessrnn.hdl.loader import write_port
 from chessrnn.hdl.memory import address_width, delay
 from chessrnn.hdl.operand import OperandStage, WeightStage
@@ -18,7 +19,7 @@ from chessrnn.hdl.pe import ProcessingElement
 from chessrnn.hdl.row import row
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import weight_memories
-from chessrnn.model.schedule import Schedule
+from chessrnn.model.schedule import Schedule, operand_registers
 from chessrnn.model.widths.hardware import hardware_widths
 
 
@@ -125,8 +126,17 @@ class MatVec(wiring.Component):
         carry_save = arch.arithmetic == "carry_save"
         first_places = {held.places[0]: held for held in weight_memories(config)}
         words: dict[tuple[int, int], Value] = {}
+        # On an FPGA wires are slow, so that every row has a copy of the tags beside it, if there is a cycle for that.
+        copies = min(operand_registers(config), self.latency - 1 - registered)
+        if copies:
+            cycles = self.latency - 1 - registered - copies
+            latest = delay(m, self.tags.as_value(), cycles, "copied_tags", reset_less=False)
         for row_index, sums in enumerate(rows):
             blocks = []
+            row_tags = early
+            if copies:
+                copy = keep(m, {"tags": latest}, platform, f"tags_{row_index}")["tags"]
+                row_tags = data.View(issue_tags(config), copy)
             for col in range(arch.tile_cols):
                 place = row_index, col
                 # A memory is added with the first of its processing elements, and read for all of them.
@@ -149,14 +159,14 @@ class MatVec(wiring.Component):
             m.submodules[f"row_{row_index}"] = shared(sums, platform)
             m.d.comb += [
                 sums.blocks.eq(Cat(*blocks)),
-                sums.valid.eq(early.valid),
-                sums.first.eq(early.first),
-                sums.resume.eq(early.resume),
-                sums.park.eq(early.park),
+                sums.valid.eq(row_tags.valid),
+                sums.first.eq(row_tags.first),
+                sums.resume.eq(row_tags.resume),
+                sums.park.eq(row_tags.park),
                 self.sums[row_index].eq(sums.sums),
             ]
             if shape_bits(config):
-                m.d.comb += sums.part_shape.eq(early.part_shape)
+                m.d.comb += sums.part_shape.eq(row_tags.part_shape)
             if carry_save:
                 m.d.comb += sums.operands.eq(Cat(*operands))
         memories.report(self)

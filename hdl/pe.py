@@ -12,7 +12,7 @@ from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.operand import WeightStage, levels_suffix
 from chessrnn.model.circulant import circulant_indices
 from chessrnn.model.config import Config
-from chessrnn.model.schedule import adder_tree_latency, operand_latency
+from chessrnn.model.schedule import adder_tree_latency, operand_latency, operand_registers
 from chessrnn.model.widths.hardware import hardware_widths
 
 
@@ -35,7 +35,7 @@ class ProcessingElement(wiring.Component):
     partial : Out
         Packed values of widths ``hardware_widths(config).partial``, ``latency`` cycles after ``word``.
 
-    Latency: operand_delay + multiplier_stages + adder tree over k (direct) · Throughput: 1 block per cycle ·
+    Latency: operand_delay + multiplier_latency + adder tree over k (direct) · Throughput: 1 block per cycle ·
     Numerics: exact (modulo the proven width of the sum) · Reference: ``chessrnn.model.circulant.expand``,
     ``chessrnn.model.bilinear``
     """
@@ -48,7 +48,8 @@ class ProcessingElement(wiring.Component):
         pipe = config.architecture.pipeline
         self.operand_delay = operand_latency(config)
         terms = config.block_size if config.architecture.engine == "direct" else 1
-        self.latency = self.operand_delay + pipe.multiplier_stages + adder_tree_latency(terms, pipe.adder_levels)
+        self.multiplier_latency = operand_registers(config) + pipe.multiplier_stages
+        self.latency = self.operand_delay + self.multiplier_latency + adder_tree_latency(terms, pipe.adder_levels)
         super().__init__(
             {
                 "word": In(config.weight_word_bits),
@@ -75,7 +76,8 @@ class ProcessingElement(wiring.Component):
         return m
 
     def _multiply(self, m, a, b, name: str, platform):
-        multiplier = Multiplier(len(a), len(b), self.config.architecture.pipeline.multiplier_stages)
+        pipe = self.config.architecture.pipeline
+        multiplier = Multiplier(len(a), len(b), pipe.multiplier_stages, pipe.multiplier_register)
         m.submodules[name] = shared(multiplier, platform)
         m.d.comb += [multiplier.left.eq(a), multiplier.right.eq(b)]
         return multiplier.product

@@ -14,11 +14,12 @@ from chessrnn.hdl.arithmetic.dot_product import CarrySaveJoin, DotProduct
 from chessrnn.hdl.arithmetic.packing import join, split
 from chessrnn.hdl.arithmetic.requantize import resize
 from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.kept_register import keep
 from chessrnn.hdl.memory import delay
 from chessrnn.hdl.part_shapes import select, shape_bits, shapes
 from chessrnn.model.circulant import circulant_indices
 from chessrnn.model.config import Config
-from chessrnn.model.schedule import adder_tree_latency, dot_product_latency, joined_sums
+from chessrnn.model.schedule import adder_tree_latency, dot_product_latency, joined_sums, operand_registers
 from chessrnn.model.widths.hardware import hardware_widths
 from chessrnn.model.widths.sums import DIGIT_BITS, num_digits
 
@@ -41,6 +42,8 @@ class Accumulator(wiring.Component):
         Number of partial sums that can be parked; the oldest is resumed first.
     tag_register : bool
         Whether the tags come one cycle before the words.
+    kept : bool
+        Whether the registers of the tags are not to be merged with those of other values.
 
     Members
     -------
@@ -56,9 +59,17 @@ class Accumulator(wiring.Component):
 
     reset_less = True
 
-    def __init__(self, width: int, words: Sequence[Shape], offsets: Sequence[int], parked: int, tag_register: bool):
+    def __init__(
+        self,
+        width: int,
+        words: Sequence[Shape],
+        offsets: Sequence[int],
+        parked: int,
+        tag_register: bool,
+        kept: bool = False,
+    ):
         self.width, self.word_shapes, self.offsets, self.parked = width, tuple(words), tuple(offsets), parked
-        self.tag_register = tag_register
+        self.tag_register, self.kept = tag_register, kept and tag_register
         self.tags = {name: 1 for name in ("valid", "first", *(("resume", "park") if parked else ()))}
         if len(set(offsets)) > 1:
             self.tags["part_shape"] = (len(offsets) - 1).bit_length()
@@ -74,12 +85,17 @@ class Accumulator(wiring.Component):
     def module_name(self) -> str:
         words = "_".join(f"{'s' if shape.signed else 'u'}{shape.width}" for shape in self.word_shapes)
         digest = zlib.crc32(repr(self.offsets).encode())
-        return f"accumulator_w{self.width}_{words}_p{self.parked}_t{int(self.tag_register)}_{digest:08x}"
+        kept = "_k" if self.kept else ""
+        return f"accumulator_w{self.width}_{words}_p{self.parked}_t{int(self.tag_register)}{kept}_{digest:08x}"
 
     def elaborate(self, platform):
         m = Module()
         width, total = self.width, self.total
-        tags = {name: delay(m, getattr(self, name), int(self.tag_register), name) for name in self.tags}
+        tags = {name: getattr(self, name) for name in self.tags}
+        if self.kept:
+            tags = keep(m, tags, platform)
+        else:
+            tags = {name: delay(m, tag, int(self.tag_register), name) for name, tag in tags.items()}
         words = [self.words[f"w{number}"] for number in range(len(self.word_shapes))]
         accumulator, start = Signal(signed(width)), Signal(signed(width))
         m.d.comb += start.eq(select(tags.get("part_shape"), [offset % (1 << width) for offset in self.offsets]))
@@ -137,7 +153,8 @@ class Row(wiring.Component):
         self.config, self.lookahead = config, lookahead
         self.widths = hardware_widths(config)
         self.tile_cols = config.architecture.tile_cols
-        self.tag_register = min(1, self.latency)
+        # With registers of their own the multipliers precede the sums by a cycle, even where no adder tree follows.
+        self.tag_register = min(1, self.latency + operand_registers(config))
         members = members | {name: In(bits) for name, bits in shape_bits(config).items()}
         super().__init__(
             members
@@ -158,7 +175,8 @@ class Row(wiring.Component):
         for index, width in enumerate(self.widths.sum):
             words, offset = self.addends(m, index, width, platform)
             kinds, offsets = [word.shape() for word in words], [-offset * count for count in counts]
-            value = Accumulator(width, kinds, offsets, parked, bool(self.tag_register))
+            kept = bool(operand_registers(self.config))
+            value = Accumulator(width, kinds, offsets, parked, bool(self.tag_register), kept)
             m.submodules[f"accumulator_{index}"] = shared(value, platform)
             m.d.comb += [getattr(value, name).eq(getattr(self, name)) for name in value.tags]
             m.d.comb += [value.words[f"w{number}"].eq(word) for number, word in enumerate(words)]

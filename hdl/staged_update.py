@@ -15,7 +15,13 @@ from chessrnn.hdl.parity import Memories
 from chessrnn.hdl.part_shapes import select
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import bias_spec, cell_state_spec, held_gate_spec
-from chessrnn.model.schedule import cell_latency, state_read_latency, state_write_latency
+from chessrnn.model.schedule import (
+    cell_latency,
+    operand_registers,
+    rounding_registers,
+    state_read_latency,
+    state_write_latency,
+)
 from chessrnn.model.widths.hardware import hardware_widths
 
 # Stages in the order of the gates.
@@ -66,8 +72,8 @@ class ResetFirstLane(wiring.Component):
     def __init__(self, config: Config, sum_width: int):
         self.config = config
         q = config.quantization
-        # Registers between a sum of products and its rounding.
-        self.split = int(config.architecture.pipeline.cell_register)
+        # Registers between a sum of products and its rounding, and all that are added to such a sum.
+        self.split, self.added = int(config.architecture.pipeline.cell_register), rounding_registers(config)
         self.read_latency = state_read_latency(config)
         self.write_latency = state_write_latency(config)
         self.latency = cell_latency(config)
@@ -110,7 +116,7 @@ class ResetFirstLane(wiring.Component):
         activated = []
         for number in (UPDATE, CANDIDATE):
             table = config.gate_table(number)
-            activation = Activation(table, bool(self.split))
+            activation = Activation(table, bool(self.split), bool(operand_registers(config)))
             m.submodules[table.function] = shared(activation, platform)
             m.d.comb += activation.x.eq(preact)
             activated.append(activation.y)
@@ -123,7 +129,10 @@ class ResetFirstLane(wiring.Component):
             for name, term in zip(("renewed", "kept"), widths.cell_sums["state"].terms, strict=True)
         )
         m.d.comb += [self.gate.eq(sigmoid), scale.eq(Mux(is_reset, sigmoid, self.held))]
-        m.d.sync += [renewed.eq(((1 << gate) - self.held) * n), kept.eq(scale * self.c)]
+        factors = {"rest": (1 << gate) - self.held, "scale": scale, "n": n, "c": self.c}
+        registers = operand_registers(config)
+        rest, scale, n, c = (delay(m, value, registers, name) for name, value in factors.items())
+        m.d.sync += [renewed.eq(rest * n), kept.eq(scale * c)]
         # R is delayed by one cycle, as N is rounded twice.
         scaled = Signal(signed(q.h.width))
         sum_n, frac = aligned((renewed, 2 * gate), (kept, gate + state))
@@ -137,21 +146,21 @@ class ResetFirstLane(wiring.Component):
             scaled.eq(drop(sum_r, gate + state, q.h, of_scaled)),
             self.c_next.eq(drop(sum_n, frac, q.cell, of_state)),
         ]
-        was_reset = delay(m, is_reset, 2 + self.split, "was_reset")
+        was_reset = delay(m, is_reset, 2 + self.added, "was_reset")
         m.d.sync += self.h.eq(Mux(was_reset, scaled, requantize(self.c_next, state, q.h, of_h)))
         if config.architecture.monitor:
             clips = [[Cat(*seen[frac]).any() for frac in fracs] for fracs in by_gate]
             of_gates = [flags[0] if len(set(fracs)) == 1 else select(layer, flags)
                         for flags, fracs in zip(clips, by_gate, strict=True)]  # fmt: skip
             at_preact = Array(of_gates)[rounded_stage]
-            # What is rounded one and two cycles after the state is read, or one more.
-            reset_then = delay(m, is_reset, 1 + self.split, "reset_then")
-            candidate_then = delay(m, stage == CANDIDATE, self.read_latency + self.split, "candidate_then")
+            # What is rounded one and two cycles after the state is read, or some more.
+            reset_then = delay(m, is_reset, 1 + self.added, "reset_then")
+            candidate_then = delay(m, stage == CANDIDATE, self.read_latency + self.added, "candidate_then")
             candidate_last = delay(m, candidate_then, 1, "candidate_last")
             late = Cat(*(flag & reset_then for flag in of_scaled), *(flag & candidate_then for flag in of_state))
             flags = [
                 delay(m, Cat(at_preact), self.latency - 1 - config.has_row_scales, "clipped_preact"),
-                delay(m, late, self.latency - 1 - self.read_latency - self.split, "clipped_state"),
+                delay(m, late, self.latency - 1 - self.read_latency - self.added, "clipped_state"),
                 delay(m, Cat(*(flag & candidate_last for flag in of_h)), 1, "clipped_h"),
             ]
             m.d.comb += self.saturated.eq(number_of_ones(Cat(*flags)))

@@ -65,7 +65,7 @@ class Cell:
         Name of the format that a sum is rounded to.
     roundings : (int, int, int)
         Number of rounded sums of products between the sums and the use of the state, the next state, and h, on the
-        longest path.  Each may take a cycle more (``architecture.pipeline.cell_register``).
+        longest path.  Each may take some cycles more (``chessrnn.model.schedule.rounding_registers``).
     stages : int
         Number of matrix products that the gates are divided into, the same number of gates in each.  The products run
         one after the other; a cell has several if a gate reads what another gate computes.

@@ -318,6 +318,9 @@ class PipelineConfig:
     multiplier_stages : int
         Arithmetic ``multiplier`` only: registers of a multiplier.  0 is combinational, 1 (the default) registers the
         product, 2 adds a register inside.
+    multiplier_register : bool
+        Arithmetic ``multiplier`` only: whether each multiplier of the products and of the cell update has registers of
+        its own for its operands.  False by default.  In the DSP blocks of an FPGA these registers cost nothing.
     adder_levels : int
         Arithmetic ``multiplier`` only: levels of two-input adders between two registers of an adder tree, from 1 to 16,
         2 by default.  0 places no register, not even behind the last level.
@@ -333,6 +336,7 @@ class PipelineConfig:
     inverse_levels: int = 2
     compressor_terms: int = 2
     multiplier_stages: int = 1
+    multiplier_register: bool = False
     adder_levels: int = 2
     cell_register: bool = False
 
@@ -1124,7 +1128,7 @@ class Config:
             del values["architecture"]["parity"]
         if not self.architecture.monitor:
             del values["architecture"]["monitor"]
-        for name in ("forward_levels", "cell_register"):
+        for name in ("forward_levels", "multiplier_register", "cell_register"):
             if not values["architecture"]["pipeline"][name]:
                 del values["architecture"]["pipeline"][name]
         if self.compression.output_block_size == 1:

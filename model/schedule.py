@@ -155,9 +155,19 @@ def cell_cycles(config: Config, registers: int, activations: int, roundings: int
     registers, activations, roundings : int
         Numbers of registers, activations, and rounded sums of products before the point (``chessrnn.model.cells``).
     """
-    split = config.architecture.pipeline.cell_register
-    cycles = registers + activations * activation_latency(config.activation.kind, split)
-    return config.has_row_scales + cycles + split * roundings
+    activation = activation_latency(config.activation.kind, config.architecture.pipeline.cell_register)
+    return config.has_row_scales + registers + activations * activation + roundings * rounding_registers(config)
+
+
+def rounding_registers(config: Config) -> int:
+    """Registers that the pipeline adds to a rounded sum of products: before the products, and before the rounding."""
+    return operand_registers(config) + config.architecture.pipeline.cell_register
+
+
+def operand_registers(config: Config) -> int:
+    """Registers of a multiplier's own in front of its product."""
+    arch = config.architecture
+    return int(arch.pipeline.multiplier_register and arch.arithmetic == "multiplier")
 
 
 def state_read_latency(config: Config) -> int:
@@ -308,7 +318,7 @@ class Schedule:
             products = dot_product_latency(terms * cols, pipe.compressor_terms)
         else:
             trees = adder_tree_latency(terms, pipe.adder_levels) + adder_tree_latency(cols, pipe.adder_levels)
-            products = pipe.multiplier_stages + trees
+            products = operand_registers(c) + pipe.multiplier_stages + trees
         return 1 + pipe.memory_register + operand_latency(c) + products + 1
 
     def epilogue_latency(self, part: Part | None = None) -> int:

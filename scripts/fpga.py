@@ -31,6 +31,7 @@ from chessrnn.scripts.design_page import show_page_of
 from chessrnn.scripts.verilog import BUILD, possible_folders
 from chessrnn.scripts.weight_arguments import add_weight_arguments, note_random, weights_from
 from chessrnn.sim.build import weights_digest
+from chessrnn.sim.critical_path import critical_path
 from chessrnn.sim.device_simulation import emit_device
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.fpga_build import (
@@ -38,7 +39,7 @@ from chessrnn.sim.fpga_build import (
     RESOURCE_NAMES,
     BoardBuild,
     Utilisation,
-    device_clock,
+    device_domain,
     emit_netlist,
 )
 
@@ -264,7 +265,8 @@ def fit_row(config: Config, measured: Measured, clock_hz: float) -> dict:
 def report_of(build: BoardBuild, config: Config, placed: dict, bitstream: Path, source: str) -> dict:
     """Content of ``report.json``."""
     target, link, schedule, layout = build.board, build.link, Schedule(config), LinkLayout(config)
-    maximum = round(device_clock(placed, link.clock_hz), 2)
+    domain = device_domain(placed, link.clock_hz)
+    maximum = round(placed["fmax"][domain]["achieved"], 2)
     interval = schedule.initiation_interval
     used = Utilisation(build.family.placed(placed), target.part)
     return {
@@ -274,6 +276,7 @@ def report_of(build: BoardBuild, config: Config, placed: dict, bitstream: Path, 
         "weights": {"source": source, "sha256": weights_digest(build.weights)},
         "utilisation": used.to_dict(),
         "clock": {"mhz": link.clock_hz / 1e6, "max_mhz": maximum},
+        "critical_path": critical_path(placed, domain),
         "steps_per_second": {
             "at_clock": round(link.clock_hz / interval),
             "at_max_clock": round(maximum * 1e6 / interval),
@@ -304,6 +307,14 @@ def complaint(config: Config, used: Utilisation) -> str:
     return f"the design must fit {used.part.name}, not take {' and '.join(parts)}{hint}"
 
 
+def path_text(path: dict) -> str:
+    """The longest path in words: its length, and what it takes in every block on the way."""
+    if not path:
+        return "not reported"
+    blocks = ", ".join(f"{block['block']} {block['ns']:g}" for block in path["blocks"])
+    return f"{path['ns']:g} ns, {path['routing_ns']:g} of them wires: {blocks}"
+
+
 def _print(report: dict, folder: Path) -> None:
     rows = [
         ("board", f"{report['board']} ({report['part']})"),
@@ -315,6 +326,7 @@ def _print(report: dict, folder: Path) -> None:
     speed, clock = report["steps_per_second"], report["clock"]
     rows += [
         ("clock", f"{clock['mhz']:g} MHz, at most {clock['max_mhz']:g} MHz"),
+        ("longest path", path_text(report["critical_path"])),
         ("cycles per step", report["design"]["cycles"]["initiation_interval"]),
         (
             "steps per second",

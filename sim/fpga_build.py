@@ -29,12 +29,14 @@ from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim.build import CONFIG_FILE
 from chessrnn.sim.device_simulation import DEVICE_FILE, device_texts
+from chessrnn.sim.fpga_cells import fpga_cells
 from chessrnn.sim.fpga_families import FAMILIES
 from chessrnn.sim.manifest import file_digest
 
 TOP = "top"
 REPORT_FILE = "report.json"
 NETLIST_FILE = "netlist.v"
+CELLS_FILE = "fpga_cells.v"
 POLL_SECONDS = 1.0
 # Yosys runs in a process of its own, because it prints to file descriptor 1 and must be interruptible.
 YOSYS_DRIVER = """\
@@ -188,11 +190,16 @@ class BoardBuild:
         platform = platform_of(self.board)
         texts = device_texts(self.weights, self.link)
         platform.add_file(DEVICE_FILE, texts[DEVICE_FILE])
+        cells = fpga_cells(texts[DEVICE_FILE], self.board.part.family)
+        if cells:
+            texts[CELLS_FILE] = cells
+            platform.add_file(CELLS_FILE, cells)
         plan = platform.prepare(
             BoardTop(self.board, self.link.clock_hz),
             TOP,
             emit_src=False,
-            read_verilog_opts="-defer",
+            # Modules of the second file replace those of the first.
+            read_verilog_opts="-defer -overwrite" if cells else "-defer",
             synth_opts=self.family.synthesis_options if self.board.part.dsps else "",
             nextpnr_opts=f"--seed {self.seed} --router router2 --report {TOP}.placed.json --timing-allow-fail",
         )
@@ -289,14 +296,15 @@ class BoardBuild:
         self.progress(f"{name}: {seconds:.0f} s")
 
 
-def device_clock(report: dict, clock_hz: float) -> float:
-    """Highest clock in MHz of the device's own domain."""
+def device_domain(report: dict, clock_hz: float) -> str:
+    """Name of the device's own clock in nextpnr's report, a key of its ``fmax``."""
     # The board's clock before a PLL drives no logic; the device's domain is the one with its clock as the target.
-    clocks = report["fmax"].values()
-    require(bool(clocks), "nextpnr's report", "with the highest clock", report["fmax"])
+    clocks = report["fmax"]
+    require(bool(clocks), "nextpnr's report", "with the highest clock", clocks)
     target = clock_hz / 1e6
-    closest = min(abs(clock["constraint"] - target) for clock in clocks)
-    return min(clock["achieved"] for clock in clocks if abs(clock["constraint"] - target) <= closest + 1e-6)
+    closest = min(abs(clock["constraint"] - target) for clock in clocks.values())
+    candidates = [name for name, clock in clocks.items() if abs(clock["constraint"] - target) <= closest + 1e-6]
+    return min(candidates, key=lambda name: clocks[name]["achieved"])
 
 
 # Block RAMs are mapped to logic, as Yosys has no simulation model of them.

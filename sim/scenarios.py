@@ -558,7 +558,11 @@ def _with_more_registers(design: dict) -> dict:
     """The design: some with registers in the forward transforms, some with those in the cell update; it follows too."""
     pipeline = design["architecture"]["pipeline"]
     terms, levels = pipeline["compressor_terms"], pipeline["inverse_levels"]
-    more = {"forward_levels": (terms + levels) % 3, "cell_register": (terms + 2 * levels) % 4 == 0}
+    more = {
+        "forward_levels": (terms + levels) % 3,
+        "multiplier_register": (terms + levels) % 2 == 0,
+        "cell_register": (terms + 2 * levels) % 4 == 0,
+    }
     return design | {"architecture": design["architecture"] | {"pipeline": pipeline | more}}
 
 

@@ -24,6 +24,8 @@ from chessrnn.model.schedule import (
     forward_transform_latency,
     inverse_transform_latency,
     joined_sums,
+    operand_registers,
+    rounding_registers,
 )
 from chessrnn.model.widths.hardware import hardware_widths
 from chessrnn.model.widths.sums import num_digits
@@ -128,7 +130,7 @@ def _multiplier_products(config: Config) -> tuple[float, float]:
     per_value = list(zip(widths.weight, widths.operand, strict=True))
     pairs = per_value * widths.terms
     products = sum(a * b for a, b in pairs) * GE_MULTIPLIER
-    products += pipe.multiplier_stages * sum(a + b for a, b in pairs) * GE_REGISTER
+    products += (pipe.multiplier_stages + operand_registers(config)) * sum(a + b for a, b in pairs) * GE_REGISTER
     if widths.terms > 1:
         products += sum(_tree(widths.terms, a + b, pipe.adder_levels) for a, b in per_value)
     return products, sum(_tree(arch.tile_cols, width, pipe.adder_levels) for width in widths.partial)
@@ -203,9 +205,9 @@ def estimate(config: Config) -> AreaEstimate:
     others = config.cell.products - 1
     products = q.gate.width * (q.cell.width + others * q.gate.width) if config.cell.products else 0
     lane = products * GE_MULTIPLIER + 8 * config.product_sum_bits * GE_ADDER + 12 * q.cell.width * GE_REGISTER
-    if pipe.cell_register:
-        activated = config.cell.num_activations * (q.preact.width + q.gate.width)
-        lane += (activated + config.cell.roundings[2] * (q.gate.width + q.cell.width)) * GE_REGISTER
+    activated = pipe.cell_register * config.cell.num_activations * (q.preact.width + q.gate.width)
+    settled = rounding_registers(config) * config.cell.roundings[2] * (q.gate.width + q.cell.width)
+    lane += (activated + settled) * GE_REGISTER
     if config.has_row_scales:
         # The product of a sum and its scale, in carry-save form, and the register in front of it.
         scaled = config.accumulator_bits * q.scale_bits * GE_MULTIPLIER

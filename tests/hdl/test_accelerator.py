@@ -102,10 +102,11 @@ PIPELINES = [
     {"memory_register": True, "operand_register": False, "multiplier_stages": 2, "adder_levels": 1},
     {"memory_register": False, "operand_register": True, "inverse_levels": 0, "adder_levels": 3},
     {"forward_levels": 1, "cell_register": True},
+    {"multiplier_register": True},
 ]
 
 
-@pytest.mark.parametrize("index", [0, 3, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
+@pytest.mark.parametrize("index", [0, 3, 4, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
 def test_pipeline_changes_no_bit(index, rng):
     pipeline = {f"pipeline.{name}": value for name, value in PIPELINES[index].items()}
     check(architecture(engine="fast", **pipeline), rng)

@@ -88,7 +88,7 @@ def test_activation_every_code(function, kind, segments, in_format, out_format):
 @pytest.mark.parametrize(("kind", "segments"), [("pwl", 8), ("shift", 5)])
 def test_activation_whose_steps_take_two_cycles(function, kind, segments):
     table = activation_table(function, kind, segments, QFormat.parse("Q3.5"), QFormat.parse("Q2.4"))
-    block = Activation(table, cell_register=True)
+    block = Activation(table, cell_register=True, multiplier_register=True)
     assert block.latency == activation_latency(kind) + 2
     check_activation(block)
 
@@ -263,6 +263,7 @@ def test_cell_lane_whose_steps_take_two_cycles(kind, arithmetic, cell, rng):
         "quantization.weight_frac": 4,
         "architecture.arithmetic": arithmetic,
         "architecture.pipeline.cell_register": True,
+        "architecture.pipeline.multiplier_register": True,
     }
     check = check_reset_first_lane if cell == "gru_reset_first" else check_lane
     check(small_config().replace(settings), rng)
@@ -320,7 +321,7 @@ PIPELINES = [
     {"operand_register": False, "multiplier_stages": 0, "adder_levels": 0},
     {"operand_register": True, "multiplier_stages": 1, "adder_levels": 1},
     {"operand_register": True, "multiplier_stages": 2, "adder_levels": 2},
-    {"operand_register": False, "multiplier_stages": 1, "adder_levels": 2, "forward_levels": 1},
+    {"operand_register": False, "multiplier_register": True, "adder_levels": 2, "forward_levels": 1},
 ]
 
 

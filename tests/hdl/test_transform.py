@@ -104,28 +104,28 @@ def test_adder_count(k, forward, inverse):
 
 
 @pytest.mark.parametrize(("a", "b"), [(8, 8), (9, 5), (3, 11), (2, 2), (10, 10)])
-@pytest.mark.parametrize("stages", [0, 1, 2])
-def test_multiplier(a, b, stages):
+@pytest.mark.parametrize(("stages", "registered"), [(0, False), (0, True), (1, False), (1, True), (2, False)])
+def test_multiplier(a, b, stages, registered):
     ranges = [signed_interval(width) for width in (a, b)]
     rng = np.random.default_rng(0)
     random = np.stack([rng.integers(r.low, r.high + 1, 60) for r in ranges], axis=1)
     pairs = [*itertools.product(*ranges), *random.tolist()]
-    dut = Multiplier(a, b, stages)
-    assert dut.latency == stages
+    dut, latency = Multiplier(a, b, stages, registered), stages + registered
+    assert dut.latency == latency
 
     async def testbench(ctx):
-        for cycle in range(len(pairs) + stages):
+        for cycle in range(len(pairs) + latency):
             if cycle < len(pairs):
                 ctx.set(dut.left, pairs[cycle][0])
                 ctx.set(dut.right, pairs[cycle][1])
-            if cycle >= stages:
-                left, right = pairs[cycle - stages]
+            if cycle >= latency:
+                left, right = pairs[cycle - latency]
                 assert ctx.get(dut.product) == left * right
-            if stages:
+            if latency:
                 await ctx.tick()
 
     simulator = Simulator(dut)
-    if stages:
+    if latency:
         simulator.add_clock(1e-6)
     simulator.add_testbench(testbench)
     simulator.run()
