@@ -72,17 +72,20 @@ class Ecp5Pll:
 
 @dataclass(frozen=True)
 class Ice40Pll:
-    """The dividers of an iCE40's PLL (SB_PLL40_PAD) with its own feedback.
+    """The dividers of an iCE40's PLL with its own feedback.
 
     output = input · (feedback + 1) / (reference + 1) / 2^post; the oscillator runs at output · 2^post (Lattice
-    FPGA-TN-02052).  The PLL takes the pin of the oscillator itself, which must be the one beside it.
+    FPGA-TN-02052).  The only PLL of a part (SB_PLL40_PAD) takes the pin of the oscillator itself, which must be the one
+    beside it.  Of two PLLs the placer picks one whose own pin is free (SB_PLL40_CORE), and the oscillator may have any.
     """
 
     reference: int
     feedback: int
     post: int
     filter_range: int
+    takes_pin: bool
 
+    ONE_PLL: ClassVar = ("iCE40HX1K", "iCE40UP5K")
     PHASE_HZ: ClassVar = (10e6, 133e6)
     OSCILLATOR_HZ: ClassVar = (533e6, 1066e6)
     OUTPUT_HZ: ClassVar = (16e6, 275e6)
@@ -104,15 +107,16 @@ class Ice40Pll:
                 feedback = round(output_hz * 2**post / phase) - 1
                 exact = abs(phase * (feedback + 1) / 2**post - output_hz) < TOLERANCE_HZ
                 if exact and 0 <= feedback < 64 and _within(output_hz * 2**post, cls.OSCILLATOR_HZ):
-                    found.append(cls(reference, feedback, post, setting))
+                    found.append(cls(reference, feedback, post, setting, part in cls.ONE_PLL))
         return sorted(found, key=lambda pll: pll.reference)
 
     def connect(self, m, port, clock, locked):
+        source = {"io_PACKAGEPIN": port.io} if self.takes_pin else {"i_REFERENCECLK": clock_input(m, port)}
         m.submodules.pll = Instance(
-            "SB_PLL40_PAD",
+            "SB_PLL40_PAD" if self.takes_pin else "SB_PLL40_CORE",
             p_FEEDBACK_PATH="SIMPLE", p_DIVR=self.reference, p_DIVF=self.feedback, p_DIVQ=self.post,
             p_FILTER_RANGE=self.filter_range,
-            io_PACKAGEPIN=port.io, i_RESETB=1, i_BYPASS=0, o_PLLOUTGLOBAL=clock, o_LOCK=locked,
+            **source, i_RESETB=1, i_BYPASS=0, o_PLLOUTGLOBAL=clock, o_LOCK=locked,
         )  # fmt: skip
 
 

@@ -75,7 +75,12 @@ def test_a_family_without_a_pll_runs_at_its_oscillator():
 
 @pytest.mark.parametrize(
     ("board", "mhz", "primitive"),
-    [("ulx3s_85f", 50, "EHXPLLL"), ("icebreaker", 24, "SB_PLL40_PAD"), ("tang_nano_9k", 54, "rPLL")],
+    [
+        ("ulx3s_85f", 50, "EHXPLLL"),
+        ("icebreaker", 24, "SB_PLL40_PAD"),
+        ("ice40_hx8k_b_evn", 48, "SB_PLL40_CORE"),
+        ("tang_nano_9k", 54, "rPLL"),
+    ],
 )
 def test_the_primitive_is_in_the_top_level(board, mhz, primitive):
     board = BOARDS[board]
