@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from chessrnn.hdl.arithmetic.booth import digits_layout
 from chessrnn.model.errors import UserError
 from chessrnn.model.presets import preset
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.widths.interval import signed_bits
-from chessrnn.model.widths.sums import half, rounded_sum_bits, rounded_terms_bits
+from chessrnn.model.widths.sums import DIGIT_BITS, half, num_digits, rounded_sum_bits, rounded_terms_bits
 from chessrnn.sim.boundary_values import extreme_weights
 from chessrnn.sim.pysim import beats_of, run_accelerator
 from chessrnn.sim.scenarios import FORMAT_WIDTHS, FRACTION_BITS, MIN_INTEGER_BITS
@@ -49,6 +50,11 @@ def equal_to_reference(config, rng, steps=3) -> bool:
 def test_coarse_roundings(formats, arithmetic, rng):
     config = preset("tiny").replace({**SMALL, **formats, "architecture.arithmetic": arithmetic})
     assert equal_to_reference(config, rng)
+
+
+@pytest.mark.parametrize("width", range(1, 20))
+def test_digits_have_the_width_that_is_counted(width):
+    assert digits_layout(width).size == DIGIT_BITS * num_digits(width)
 
 
 @pytest.mark.parametrize(("sum_bits", "shift"), list(itertools.product((2, 5, 17, 48), (0, 1, 2, 16, 31))))
