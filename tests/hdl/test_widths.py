@@ -74,6 +74,8 @@ def test_the_width_of_rounded_terms_holds_their_extremes(terms, shift):
     low, high = -sum(1 << (bits - 1) for bits in terms), sum((1 << (bits - 1)) for bits in terms) + half(shift)
     assert -(1 << (width - 1)) <= low
     assert high <= (1 << (width - 1)) - 1
+    # One bit less would not do, or is the second of those that any three terms get.
+    assert width == max(max(terms) + 2, signed_bits(low, high))
 
 
 def test_signed_bits():
