@@ -55,8 +55,14 @@ class FrameSender(wiring.Component):
         m.submodules.crc = crc
         chosen, raw = Signal(DATA_BITS), Signal(DATA_BITS)
         escaped, special = Signal(), Signal()
-        # The CRC covers every byte as it is before escaping.
-        m.d.comb += [special.eq(((raw == FLAG) | (raw == ESCAPE)) & ~escaped), self.busy.eq(1), crc.data.eq(chosen)]
+        # The CRC covers every byte as it is before escaping.  It takes the byte from its register, a cycle after the
+        # byte is selected: both in one cycle would be the longest path of a board's design.
+        fresh = Signal()
+        m.d.sync += fresh.eq(0)
+        m.d.comb += [
+            special.eq(((raw == FLAG) | (raw == ESCAPE)) & ~escaped), self.busy.eq(1), crc.data.eq(raw),
+            crc.valid.eq(fresh),
+        ]  # fmt: skip
 
         def emit(byte):
             m.d.comb += [self.bytes.valid.eq(1), self.bytes.payload.eq(byte)]
@@ -76,7 +82,7 @@ class FrameSender(wiring.Component):
                 m.next = "FETCH"
             with m.State("FETCH"):  # wait for the memory's byte and for the CRC
                 m.next = "LOAD"
-            with m.State("LOAD"):  # select the byte and add it to the CRC
+            with m.State("LOAD"):  # select the byte
                 with m.Switch(part):
                     for number, choices in ((0, header), (2, crc_bytes)):
                         with m.Case(number), m.Switch(self.index[:2]):
@@ -85,10 +91,9 @@ class FrameSender(wiring.Component):
                                     m.d.comb += chosen.eq(byte)
                     with m.Default():
                         m.d.comb += chosen.eq(self.payload)
-                m.d.comb += crc.valid.eq(part != 2)
-                m.d.sync += raw.eq(chosen)
+                m.d.sync += [raw.eq(chosen), fresh.eq(part != 2)]
                 m.next = "SEND"
-            with m.State("SEND"):  # the byte, or the escape and then the byte
+            with m.State("SEND"):  # add the byte to the CRC, and send it, or the escape and then the byte
                 with m.If(special):
                     with emit(ESCAPE):
                         m.d.sync += [escaped.eq(1), raw.eq(raw ^ FLIP)]

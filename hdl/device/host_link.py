@@ -107,7 +107,7 @@ class HostLink(wiring.Component):
             values = Cat(*counters.values())
             for position in range(Counters.BYTES):
                 with m.Case(position):
-                    m.d.comb += counted.eq(values.word_select(position, 8))
+                    m.d.sync += counted.eq(values.word_select(position, 8))
         with m.Switch(kind):
             with m.Case(Kind.STEP | REPLY):
                 m.d.comb += [sender.payload.eq(answer.read_data), sender.length.eq(layout.answer_bytes)]
