@@ -167,3 +167,5 @@ def test_activated_gates_are_in_their_interval(function, kind):
             assert interval.low <= results.min()
             assert results.max() <= interval.high
             assert format_interval(gate).low <= interval.low
+            # All codes that are below 2 in magnitude.
+            assert interval == Interval(1 - (2 << gate.fraction_bits), (2 << gate.fraction_bits) - 1)
