@@ -198,6 +198,45 @@ def test_adder_tree_latency(terms, levels, registers):
     assert adder_tree_latency(terms, levels) == registers
 
 
+# Four block rows by four block columns of x and h each, in blocks of four.
+SQUARE = {
+    "network.input_size": 16, "network.hidden_size": 16, "compression.block_size": 4, "architecture.tile_cols": 3,
+}  # fmt: skip
+
+
+def test_matvec_latency_by_hand():
+    """A row of 3 blocks of 4 products: pairs are compressed, 6 sums joined to 2, these to 1: three registers.
+
+    The word of the memory, its register, the operand and the accumulator take a cycle each.
+    """
+    config = preset("tiny").replace({**SQUARE, "architecture.tile_rows": 4})
+    assert (config.architecture.engine, config.architecture.arithmetic) == ("direct", "carry_save")
+    assert config.architecture.pipeline.compressor_terms == 2
+    assert Schedule(config).matvec_latency == 4 + 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "lanes", "cycles"), [(4, 4, 1), (6, 4, 2), (12, 4, 3), (4, 2, 2), (12, 2, 6), (12, 1, 12)]
+)
+def test_drain_cycles_by_hand(rows, lanes, cycles):
+    """A bundle is the four gates of a hidden block; each takes the cycles in which the lanes compute its elements."""
+    config = preset("tiny").replace({**SQUARE, "architecture.tile_rows": rows, "architecture.cell_lanes": lanes})
+    assert Schedule(config).drain_cycles(config.parts[0]) == cycles
+
+
+@pytest.mark.parametrize(("lookahead", "ahead"), [(1, 0), (2, 2), (3, 3)])
+def test_row_groups_whose_early_columns_go_first(lookahead, ahead):
+    config = preset("tiny").replace({**SQUARE, "architecture.tile_rows": 4, "architecture.lookahead": lookahead})
+    assert Schedule(config).part_lookahead(0) == ahead
+
+
+@pytest.mark.parametrize(("cell", "beats"), [("lstm", 4 + 4), ("gru", 4 + 4), ("rnn", 4)])
+def test_beats_of_a_state_by_hand(cell, beats):
+    """Four blocks of h, and as many of the state of the cell where there is one besides h."""
+    config = preset("tiny").replace({**SQUARE, "network.cell": cell, "quantization.weight_frac": 7})
+    assert Schedule(config).state_beats == beats
+
+
 def test_the_other_direction_hides_the_latency():
     """If a step takes longer than the latency of the datapath, nothing waits in either direction."""
     config = preset("char128").replace({"network.bidirectional": True, "architecture.lookahead": None})
