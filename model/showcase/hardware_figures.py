@@ -17,6 +17,9 @@ PLACED = {
     "ecpix5_45f": {"luts": 15051, "ffs": 10428, "brams": 8, "dsps": 60},
     "ulx3s_85f": {"luts": 17102, "ffs": 12042, "brams": 8, "dsps": 88},
 }
+# The settings and the greatest clock of a placed design, where the board has others by now.
+PLACED_WITH = {"ulx3s_85f": {"architecture.tile_rows": 4, "architecture.tile_cols": 1}}
+PLACED_HZ = 50e6
 MULTIPLIERS = {"architecture.arithmetic": "multiplier"}
 # One processing element: at a few steps a second, the smallest design is fast enough.
 SMALLEST = {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.cell_lanes": 1}
@@ -25,14 +28,20 @@ SMALLEST = {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architect
 def _measured(name: str) -> Measured:
     """Return what a board's own design used."""
     board = BOARDS[name]
-    return Measured(preset(board.config).replace(board.settings | MULTIPLIERS), PLACED[name], board.part)
+    settings = PLACED_WITH.get(name, board.settings) | MULTIPLIERS
+    return Measured(preset(board.config).replace(settings), PLACED[name], board.part)
+
+
+def _clock_hz(name: str) -> float:
+    """Return the clock of a board's placed design."""
+    return min(BOARDS[name].clock_hz, PLACED_HZ)
 
 
 def smallest_board(config: Config, cycles_per_second: float) -> str | None:
     """Name the first board that holds a design by the estimate and is fast enough; ``None`` where none does."""
     design = config.replace(MULTIPLIERS)
     for name in PLACED:
-        if cycles_per_second <= BOARDS[name].clock_hz and _measured(name).fits(design):
+        if cycles_per_second <= _clock_hz(name) and _measured(name).fits(design):
             return name
     return None
 
@@ -54,7 +63,7 @@ def smallest_part(config: Config, cycles_per_second: float) -> dict[str, object]
             designs.append(config.replace(MULTIPLIERS | {"architecture.engine": engine}))
         except UserError:  # k = 1 has no fast engine
             continue
-    boards = [(BOARDS[name], _measured(name)) for name in PLACED if cycles_per_second <= BOARDS[name].clock_hz]
+    boards = [(BOARDS[name], _measured(name)) for name in PLACED if cycles_per_second <= _clock_hz(name)]
     for part in sorted(PARTS.values(), key=lambda part: (part.luts, part.brams, part.name)):
         found = []
         for board, measured in boards:
