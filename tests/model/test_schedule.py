@@ -160,6 +160,9 @@ def test_states_go_out_and_in_while_no_step_is_under_way(settings):
             # The last h is written before the state leaves, and no step begins meanwhile.
             assert out - schedule.state_beats >= one.last_beat[place] - OUTPUT_BUFFER_LATENCY
             assert all(later > out for later in one.first_issue[place + 1 :])
+    # Where no state is asked for, a sequence begins as it would without these ports.
+    without = Schedule(config.replace({"architecture.state_ports": False})).timeline(lengths)
+    assert line.first_issue[:2] == without.first_issue[:2]
     # Everything under way is finished before the state comes in.
     before = max(line.last_state[0], line.last_beat[1] - OUTPUT_BUFFER_LATENCY)
     assert loaded.first_issue[2] > before + schedule.state_beats
