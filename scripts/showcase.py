@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   chessrnn showcase --audio recordings/ --speaker '_([a-z]+)_'
   chessrnn showcase --designs 8:8 8:4
   chessrnn showcase --seeds 3
+  chessrnn showcase --longer 3 --designs 4:4
   chessrnn showcase --liberty nangate45_typ.lib.gz
 
 Without --audio, eSpeak NG speaks, or formants where it is not installed.  Every stage leaves a checkpoint in the folder
@@ -35,6 +36,7 @@ TASKS = {
     "noise": ("noise_task", "NoiseSuppression", "runs/noise-suppression"),
 }
 MAX_SEEDS = 100
+MAX_LONGER = 100
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -48,6 +50,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--quick", action="store_true", help="two minutes to see that it works; the figures mean little"
     )
     parser.add_argument("--untrained", action="store_true", help="compress and measure, without training")
+    parser.add_argument(
+        "--longer",
+        type=whole,
+        default=1,
+        metavar="N",
+        help="train N times as long, with N times the sounds, for those who can wait; default 1",
+    )
     parser.add_argument("--seed", type=seed, default=0, help="seed of speakers, sounds and training; default 0")
     parser.add_argument(
         "--seeds",
@@ -72,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     require(args.speaker is None or args.audio is not None, "--speaker", "left out without --audio", args.speaker)
     require(1 <= args.seeds <= MAX_SEEDS, "--seeds", f"from 1 to {MAX_SEEDS}", args.seeds)
+    require(1 <= args.longer <= MAX_LONGER, "--longer", f"from 1 to {MAX_LONGER}", args.longer)
+    require(args.longer == 1 or not args.untrained, "--longer", "left out with --untrained", args.longer)
     module, name, usual = TASKS[args.task]
     output = args.output or Path(usual)
     require_folder(output)
@@ -83,5 +94,5 @@ def main(argv: list[str] | None = None) -> int:
     designs = args.designs or [design(text) for text in task.designs]
     seeds = [args.seed + number for number in range(args.seeds)]
     how = args.quick, args.untrained, args.json
-    task.run(Request(args.audio, args.liberty, args.speaker, designs, *how, seeds, output))
+    task.run(Request(args.audio, args.liberty, args.speaker, designs, *how, args.longer, seeds, output))
     return 0

@@ -319,31 +319,32 @@ def architecture() -> Drawing:
 
 
 def accuracy_rows() -> list[tuple[str, float, float, str]]:
-    """Label, factor of compression, loss in per cent and note of every integer network of the character table."""
+    """Label, factor of compression, loss in per cent and note of every integer network beside the sound baseline."""
     text = (FOLDER.parent / "results" / "accuracy.md").read_text(encoding="utf-8")
-    table = text.split("## Characters\n", 1)[1].split("![", 1)[0]
+    table = text.split("## Characters, beside a sound baseline\n", 1)[1].split("![", 1)[0]
     lines = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line] for line in lines]
     network, size, loss, note = (rows[0].index(name) for name in ("network", "W bytes", "loss", "note"))
-    sizes = [int(row[size].replace(",", "")) for row in rows[2:]]
-    found = []
-    for row, count in zip(rows[2:], sizes, strict=True):
-        if "bits" in row[network]:
-            found.append((row[network], sizes[0] / count, float(row[loss].rstrip(" %")), row[note]))
-    return found
+    dense = int(rows[2][size].replace(",", ""))
+    return [
+        (row[network], dense / int(row[size].replace(",", "")), float(row[loss].rstrip(" %")), row[note])
+        for row in rows[2:]
+        if "bit" in row[network]
+    ]
 
 
 def tradeoff() -> Drawing:
     """Loss of perplexity against compression, as in the table of results."""
-    width, height, left, right, top, bottom = 760, 470, 230, 200, 56, 52
+    width, height, left, right, top, bottom = 760, 400, 190, 190, 56, 52
     drawing = Drawing(width, height, "Loss of perplexity against compression of the weights")
-    least, most, highest = 24, 80, 14
+    rows = accuracy_rows()
+    least, most, highest = 24, 80, 5 * math.ceil(max(loss for _, _, loss, _ in rows) / 5)
 
     def place(factor: float, loss: float) -> tuple[float, float]:
         x = left + (width - left - right) * math.log(factor / least) / math.log(most / least)
         return x, height - bottom - (height - top - bottom) * loss / highest
 
-    for loss in range(0, highest + 1, 2):
+    for loss in range(0, highest + 1, 5):
         (x0, y), (x1, _) = place(least, loss), place(most, loss)
         drawing.line([(x0, y), (x1, y)], colour="#e4e4e4", width=1)
         drawing.text((x0 + x1) / 2, y - 3, f"{loss} %", size=10, colour="#999999")
@@ -353,18 +354,15 @@ def tradeoff() -> Drawing:
         drawing.text(x, y0 + 16, name, size=12)
     drawing.text(left + (width - left - right) / 2, height - 12, "less weight memory than dense float32", size=12)
     drawing.text(left + (width - left - right) / 2, 14, "loss of perplexity (lower is better)", size=12)
-    kinds = (("distilled", "sum"), ("from scratch", "memory"), ("", "product"))
-    for number, (name, kind) in enumerate(kinds):
-        x = left - 70 + 130 * number
+    kinds = (("from scratch", "from random weights", "memory"), ("", "projected, retrained", "product"))
+    for number, (_, name, kind) in enumerate(kinds):
+        x = left + 10 + 190 * number
         drawing.add("circle", cx=x, cy=32, r=4, fill=COLOURS[kind][1])
-        drawing.text(x + 10, 36, name or "projected, retrained", size=11, anchor="start")
+        drawing.text(x + 10, 36, name, size=11, anchor="start")
     sides: dict[bool, list] = {False: [], True: []}
-    for label, factor, loss, note in accuracy_rows():
-        kind = next(kind for name, kind in kinds if name in note)
-        extra = note.replace("from scratch", "").replace("distilled", "").replace(",", "").strip()
-        # The label already says that a network is wider, or has two block sizes.
-        text = f"{label}, {extra}" if extra and not extra.startswith(("block sizes", "wider")) else label
-        sides[factor > 45].append((place(factor, loss), text, COLOURS[kind][1]))
+    for label, factor, loss, note in rows:
+        colour = next(COLOURS[kind][1] for words, _, kind in kinds if words in note)
+        sides[factor > 45].append((place(factor, loss), label, colour))
     for is_right, points in sides.items():
         level = height
         # Labels from the bottom up, none closer than a line to the one below.

@@ -71,3 +71,10 @@ class Effort(NamedTuple):
     def untrained(self) -> "Effort":
         """Return the same sounds without training."""
         return self._replace(updates={1: 0}, integer_updates={8: 0})
+
+    def longer(self, factor: int) -> "Effort":
+        """Return as many times the updates and the streams to train with; what is measured stays the same."""
+        updates, integer_updates = (
+            {key: factor * number for key, number in table.items()} for table in (self.updates, self.integer_updates)
+        )
+        return self._replace(trained=factor * self.trained, updates=updates, integer_updates=integer_updates)

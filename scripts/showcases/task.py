@@ -38,6 +38,8 @@ class Request(NamedTuple):
     designs : sequence of Design
     quick, untrained, json : bool
         Whether to train for seconds only, or not at all, and to print the report as JSON.
+    longer : int
+        Factor of the updates and of the streams to train with.
     seeds : sequence of int
     output : Path
     """
@@ -49,6 +51,7 @@ class Request(NamedTuple):
     quick: bool
     untrained: bool
     json: bool
+    longer: int
     seeds: Sequence[int]
     output: Path
 
@@ -174,7 +177,7 @@ class Task(ABC):
         except ImportError:
             raise MissingToolError("torch and onnx must be installed: make showcase") from None
         effort, folder = self.quick if request.quick else self.full, request.output
-        effort = effort.untrained() if request.untrained else effort
+        effort = effort.untrained() if request.untrained else effort.longer(request.longer)
         # Files of the first seed are those of the folder; the others have folders of their own below it.
         first = self._one_seed(request, request.seeds[0], folder, path, model, effort)
         others = (
@@ -195,6 +198,7 @@ class Task(ABC):
             "seconds_trained": 0.0 if request.untrained else effort.trained * effort.seconds,
             "quick": request.quick,
             "untrained": request.untrained,
+            "longer": request.longer,
             "seed": request.seeds[0],
             "seeds": list(request.seeds),
             "designs": rows,

@@ -20,7 +20,7 @@ from chessrnn.model.training.recurrent_modules import LSTM
 from chessrnn.model.training.speech_activity import Detector, detector_file
 from chessrnn.scripts.main import main
 from chessrnn.scripts.showcases import sounds, speech_page
-from chessrnn.scripts.showcases.designs import Effort
+from chessrnn.scripts.showcases.designs import Design, Effort
 from chessrnn.scripts.showcases.speech_task import SpeechActivity, calls_of
 
 SIZE, BINS = 128, 129
@@ -180,6 +180,13 @@ def test_the_smallest_fpga_has_either_engine(rng):
     assert by_engine[0] == by_engine[1]
 
 
+def test_longer_training_measures_the_same_sounds():
+    effort = SpeechActivity.quick
+    longer = effort.longer(3)
+    assert longer.updates_of(Design(4, 8)) == (120, 30)
+    assert (longer.trained, longer.measured, longer.seconds) == (72, effort.measured, effort.seconds)
+
+
 def test_seeds_are_joined():
     rows = [dict.fromkeys(SpeechActivity.figures, value) | {"name": "k8w4"} for value in (90.0, 92.0)]
     found = SpeechActivity().joined(rows)
@@ -195,6 +202,8 @@ def test_seeds_are_joined():
         (("--speaker", "(a)"), "--speaker must be left out without --audio, not '(a)'"),
         (("--task", "song"), "--task must be one of speech, noise, not 'song'"),
         (("--seeds", "0"), "--seeds must be from 1 to 100, not 0"),
+        (("--longer", "0"), "--longer must be from 1 to 100, not 0"),
+        (("--longer", "2", "--untrained"), "--longer must be left out with --untrained, not 2"),
         (("--liberty", "none.lib"), "none.lib must be"),
         (("--audio", "none"), "--audio must be a folder of WAV files, not 'none'"),
     ],
