@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
-from chessrnn.model.config import Config, parse_setting
+from chessrnn.model.config import Config
+from chessrnn.model.config_values import parse_setting
 from chessrnn.model.errors import UserError, shortened, shown
 from chessrnn.model.presets import PRESETS, resolve
 from chessrnn.model.progress import show_elapsed

@@ -8,7 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from chessrnn.model.config import BLOCK_SIZES
+from chessrnn.model.config_sections import BLOCK_SIZES
 from chessrnn.model.errors import Interrupted, InvalidFileError, MissingToolError, require
 from chessrnn.model.files import require_folder, require_regular_file, write_atomic
 from chessrnn.model.text.char_model import ngram_bits_per_character

@@ -6,7 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from chessrnn.model.config import ENGINES, WEIGHT_BITS, Config
+from chessrnn.model.config import Config
+from chessrnn.model.config_sections import ENGINES, WEIGHT_BITS
 from chessrnn.model.cost.area import PAPER, tera_operations
 from chessrnn.model.cost.explore import (
     DesignPoint,

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from chessrnn.model.config import BLOCK_SIZES, require_weight_bits
+from chessrnn.model.config_sections import BLOCK_SIZES, require_weight_bits
 from chessrnn.model.errors import require
 from chessrnn.model.imported.load import load_network
 from chessrnn.model.imported.recurrent_network import ACTIVATIONS, RecurrentLayer, RecurrentNetwork

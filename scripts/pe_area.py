@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 from chessrnn.hdl.verilog import generate
-from chessrnn.model.config import ARITHMETICS, ENGINES, FAST_BLOCK_SIZES, WEIGHT_LEVELS, Config
+from chessrnn.model.config import Config
+from chessrnn.model.config_sections import ARITHMETICS, ENGINES, FAST_BLOCK_SIZES, WEIGHT_LEVELS
 from chessrnn.model.cost.area import NAND2_AREA_90NM, SRAM_90NM, UTILISATION
 from chessrnn.model.errors import require
 from chessrnn.model.files import make_folder, scratch_folder, write_atomic

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from chessrnn.hdl.verilog import TOP_MODULE, generate
-from chessrnn.model.config import Config, parse_setting
+from chessrnn.model.config import Config
+from chessrnn.model.config_values import parse_setting
 from chessrnn.model.cost.area import CLOCK_HZ, NAND2_AREA_90NM, PAPER, TWO_PORT_FACTOR, UTILISATION
 from chessrnn.model.files import write_atomic
 from chessrnn.model.jobs import run_jobs

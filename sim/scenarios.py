@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from chessrnn.model.cells import CELLS, Cell
-from chessrnn.model.config import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES, Config
+from chessrnn.model.config import Config
+from chessrnn.model.config_sections import ACTIVATION_KINDS, ARITHMETICS, BLOCK_SIZES, FAST_BLOCK_SIZES
 from chessrnn.model.cost.resources import matvec_multipliers
 from chessrnn.model.errors import UserError, require
 from chessrnn.model.memory_image import pack

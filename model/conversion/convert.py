@@ -14,7 +14,8 @@ import numpy as np
 
 from chessrnn.model import circulant
 from chessrnn.model.cells import CELLS
-from chessrnn.model.config import FAST_BLOCK_SIZES, Config
+from chessrnn.model.config import Config
+from chessrnn.model.config_sections import FAST_BLOCK_SIZES
 from chessrnn.model.conversion.adaptive_rounding import adapted_weights
 from chessrnn.model.conversion.conversion_report import error_report, format_report
 from chessrnn.model.conversion.conversion_warnings import (

@@ -5,7 +5,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
-from chessrnn.model.config import BLOCK_SIZES, FAST_BLOCK_SIZES, WEIGHT_BITS, Config
+from chessrnn.model.config import Config
+from chessrnn.model.config_sections import BLOCK_SIZES, FAST_BLOCK_SIZES, WEIGHT_BITS
 from chessrnn.model.cost.area import num_macros
 from chessrnn.model.cost.estimate import AreaEstimate, estimate
 from chessrnn.model.cost.resources import multipliers

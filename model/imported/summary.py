@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from chessrnn.model.cells import CELLS
 from chessrnn.model.circulant import num_blocks
-from chessrnn.model.config import BLOCK_SIZES
+from chessrnn.model.config_sections import BLOCK_SIZES
 from chessrnn.model.imported.recurrent_network import CELL_GATES, RecurrentLayer, RecurrentNetwork
 
 FLOAT_BYTES = 4

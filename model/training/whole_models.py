@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
-from chessrnn.model.config import BLOCK_SIZES, require_weight_bits
+from chessrnn.model.config_sections import BLOCK_SIZES, require_weight_bits
 from chessrnn.model.errors import InvalidTypeError, InvalidValueError, UserError, require, require_type
 from chessrnn.model.files import require_folder, write_atomic
 from chessrnn.model.training.layers import STAGES

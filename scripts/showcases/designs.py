@@ -3,7 +3,7 @@
 import argparse
 from typing import NamedTuple
 
-from chessrnn.model.config import BLOCK_SIZES, WEIGHT_BITS
+from chessrnn.model.config_sections import BLOCK_SIZES, WEIGHT_BITS
 
 
 class Design(NamedTuple):

@@ -4,7 +4,7 @@ from itertools import product
 from pathlib import Path
 
 from chessrnn.hdl.verilog import TOP_MODULE, generate
-from chessrnn.model.config import ARITHMETICS, ENGINES
+from chessrnn.model.config_sections import ARITHMETICS, ENGINES
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.files import scratch_folder
 from chessrnn.model.presets import preset

@@ -23,7 +23,8 @@ from chessrnn.hdl.arithmetic.booth import digits_layout, recode
 from chessrnn.hdl.arithmetic.dot_product import DotProduct
 from chessrnn.hdl.hierarchy import VerilogPlatform, shared
 from chessrnn.hdl.verilog import to_verilog
-from chessrnn.model.config import FAST_BLOCK_SIZES, Config
+from chessrnn.model.config import Config
+from chessrnn.model.config_sections import FAST_BLOCK_SIZES
 from chessrnn.model.errors import require
 from chessrnn.model.files import scratch_folder
 from chessrnn.model.widths.hardware import hardware_widths

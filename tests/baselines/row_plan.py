@@ -16,7 +16,7 @@ from chessrnn.hdl.arithmetic.packing import join, split
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.memory import delay
 from chessrnn.hdl.row import Accumulator
-from chessrnn.model.config import PipelineConfig
+from chessrnn.model.config_sections import PipelineConfig
 from chessrnn.model.schedule import adder_tree_latency, dot_product_latency, joined_sums
 from chessrnn.model.widths.sums import DIGIT_BITS, num_digits
 

@@ -26,7 +26,8 @@ from fft_model import FftFormat
 
 from chessrnn.hdl.hierarchy import VerilogPlatform
 from chessrnn.hdl.verilog import generate, to_verilog
-from chessrnn.model.config import FAST_BLOCK_SIZES, Config
+from chessrnn.model.config import Config
+from chessrnn.model.config_sections import FAST_BLOCK_SIZES
 from chessrnn.model.errors import require
 from chessrnn.model.files import make_folder, scratch_folder, write_atomic
 from chessrnn.model.progress import Progress

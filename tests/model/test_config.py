@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chessrnn.model.config import Config, load_config, parse_setting
+from chessrnn.model.config import Config, load_config
+from chessrnn.model.config_values import parse_setting
 from chessrnn.model.errors import InvalidFileError, InvalidTypeError, InvalidValueError
 from chessrnn.model.presets import PRESETS, preset, resolve
 from chessrnn.sim.scenarios import random_config

@@ -8,7 +8,8 @@ from functools import partial
 
 import pytest
 
-from chessrnn.model.config import load_config, parse_setting
+from chessrnn.model.config import load_config
+from chessrnn.model.config_values import parse_setting
 from chessrnn.model.errors import InvalidFileError, InvalidValueError, UserError
 from chessrnn.model.presets import preset
 from chessrnn.model.text_file import MAX_CONFIG_BYTES, parse_json, read_bytes, read_json, read_text, read_toml

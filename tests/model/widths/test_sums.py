@@ -6,7 +6,7 @@ import pytest
 
 from chessrnn.model.activation_tables import FUNCTIONS, activation_table
 from chessrnn.model.cells import CELLS
-from chessrnn.model.config import ACTIVATION_KINDS
+from chessrnn.model.config_sections import ACTIVATION_KINDS
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.activation import lookup
 from chessrnn.model.widths.interval import Interval, product_interval, signed_interval
