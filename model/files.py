@@ -14,7 +14,7 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -143,8 +143,36 @@ def make_folder(path: str | Path) -> Path:
     return path
 
 
+def require_replaceable(path: str | Path, marker: str, is_ours: Callable[[Path], bool] | None = None) -> None:
+    """Check that a directory may be replaced, or created: nothing of somebody else is in it.
+
+    Parameters
+    ----------
+    path : str or Path
+    marker : str
+        Name of a file that every directory of this kind holds.
+    is_ours : callable, optional
+        Function that recognises a directory of this kind by its contents; left out, the marker is enough.
+
+    Raises
+    ------
+    InvalidValueError
+        It is something else than a directory, or one that is neither empty nor of this kind.
+    InvalidFileError
+        It cannot be read.
+    """
+    path = Path(path)
+    with _as_invalid_file(path):
+        if path.is_symlink() or path.exists():
+            good = path.is_dir() and not path.is_symlink()
+            require(good, "output", "a directory and no symbolic link", str(path))
+            found = is_ours(path) if is_ours is not None else (path / marker).exists()
+            rule = f"a new directory, an empty one or one that holds {marker}" + (" of this program" if is_ours else "")
+            require(found or not any(path.iterdir()), "output", rule, str(path))
+
+
 @contextlib.contextmanager
-def replaced_directory(path: str | Path, marker: str) -> Iterator[Path]:
+def replaced_directory(path: str | Path, marker: str, is_ours: Callable[[Path], bool] | None = None) -> Iterator[Path]:
     """Let the block fill a temporary directory, which replaces ``path`` when the block ends without an exception.
 
     Nothing of the old directory survives the swap, and nothing of the new one remains when the block fails.
@@ -154,8 +182,9 @@ def replaced_directory(path: str | Path, marker: str) -> Iterator[Path]:
     path : str or Path
         Directory to create or to replace.
     marker : str
-        Name of a file that every directory of this kind holds.  A directory that is not empty and lacks this file
-        belongs to somebody else and is rejected.
+        Name of a file that every directory of this kind holds.
+    is_ours : callable, optional
+        See :func:`require_replaceable`.  A directory of somebody else is rejected.
 
     Yields
     ------
@@ -170,12 +199,8 @@ def replaced_directory(path: str | Path, marker: str) -> Iterator[Path]:
         The directory cannot be created or filled, for example because the disk is full.
     """
     path = Path(path)
+    require_replaceable(path, marker, is_ours)
     with _as_invalid_file(path):
-        if path.is_symlink() or path.exists():
-            good = path.is_dir() and not path.is_symlink()
-            require(good, "output", "a directory and no symbolic link", str(path))
-            ours = (path / marker).exists() or not any(path.iterdir())
-            require(ours, "output", f"a new directory, an empty one or one that holds {marker}", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent)
         temporary = Path(tempfile.mkdtemp(prefix=_own_prefix(), dir=path.parent))

@@ -96,7 +96,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         type=count,
         default=8,
         metavar="N",
-        help="bits of x and h, 8 (default) to 16; more make every point but the weights finer",
+        help="bits of x and h, 8 (default) to 16; more give all other formats but the weights' more fraction bits",
     )
     parser.add_argument(
         "--retrain", type=count, metavar="N", help="retrain every layer for N updates; needs torch and --calibrate"

@@ -9,7 +9,8 @@ from chessrnn.model.config import Config
 from chessrnn.model.errors import UserError
 from chessrnn.scripts.cli import note
 from chessrnn.scripts.weight_arguments import weights_from
-from chessrnn.sim.build import CONFIG_FILE, load_build
+from chessrnn.sim.build import load_build
+from chessrnn.sim.manifest import CONFIG_FILE
 
 
 def build_of(folder: Path) -> Config | None:

@@ -15,7 +15,6 @@ from chessrnn.scripts.cli import add_config_arguments, command_parser, config_fr
 from chessrnn.scripts.design_page import write_design_page
 from chessrnn.scripts.weight_arguments import Chosen, add_weight_arguments, note_random, weights_from
 from chessrnn.sim.build import (
-    CONFIG_FILE,
     TESTBENCH_FILE,
     VERILOG_FILE,
     Build,
@@ -25,7 +24,7 @@ from chessrnn.sim.build import (
     why_not_current,
 )
 from chessrnn.sim.folder_lock import locked_folder
-from chessrnn.sim.manifest import MANIFEST_FILE
+from chessrnn.sim.manifest import CONFIG_FILE, MANIFEST_FILE
 
 BUILD = Path("build")
 

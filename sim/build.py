@@ -17,7 +17,7 @@ from chessrnn.hdl.verilog import SHELLS, generate, ports, top_module
 from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import design_report
 from chessrnn.model.errors import InvalidFileError, UserError, require
-from chessrnn.model.files import replaced_directory
+from chessrnn.model.files import replaced_directory, require_replaceable
 from chessrnn.model.load_layout import weight_file
 from chessrnn.model.memory_image import (
     FINGERPRINT_LABEL,
@@ -33,11 +33,10 @@ from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim import litex_module, plain_testbench, project_files, scenarios
 from chessrnn.sim.folder_lock import locked_folder
-from chessrnn.sim.manifest import check_files, write_files
+from chessrnn.sim.manifest import CONFIG_FILE, MANIFEST_FILE, check_files, is_generated, write_files
 from chessrnn.sim.project_files import TESTBENCH_FILE, VERILOG_FILE
 from chessrnn.sim.scenarios import Scenario, random_sequences
 
-CONFIG_FILE = "config.json"
 # Steps of the test sequences: they cover a state that is carried over, a single step, and resets in between.
 VECTOR_LENGTHS = (4, 1, 3)
 VECTOR_SEED = 0
@@ -159,6 +158,8 @@ def emit(
     require(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}|", prefix) is not None, "--prefix", rule, prefix)
     require(shell is None or shell in SHELLS, "--shell", f"one of {', '.join(SHELLS)}", shell)
     require(shell is None or prefix != "", "--prefix", "a name with --shell", prefix)
+    # Before the work, and again when the directory is replaced.
+    require_replaceable(path, MANIFEST_FILE, is_generated)
     scenario = Scenario(weights, random_sequences(config, np.random.default_rng(VECTOR_SEED), VECTOR_LENGTHS))
     digest = weights_digest(weights)
     report = design_report(config) | {"weights": {"source": source, "sha256": digest}}
@@ -198,7 +199,7 @@ def emit(
     memories = [mem_file(prefix, spec.name) for spec in initialised_memories(config)]
     vectors = [mem_file(prefix, name) for name in ("vectors_x", "vectors_h")]
     texts |= project_files.project_files(config, prefix, shell, memories, vectors)
-    with locked_folder(path), replaced_directory(path, CONFIG_FILE) as directory:
+    with locked_folder(path), replaced_directory(path, MANIFEST_FILE, is_generated) as directory:
         write_files(directory, texts)
     return report
 

@@ -27,11 +27,10 @@ from chessrnn.model.files import provide_cache_folder, write_atomic
 from chessrnn.model.link.frames import LinkConfig
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
-from chessrnn.sim.build import CONFIG_FILE
 from chessrnn.sim.device_simulation import DEVICE_FILE, device_texts
 from chessrnn.sim.fpga_cells import fpga_cells
 from chessrnn.sim.fpga_families import FAMILIES
-from chessrnn.sim.manifest import file_digest
+from chessrnn.sim.manifest import CONFIG_FILE, file_digest
 
 TOP = "top"
 REPORT_FILE = "report.json"

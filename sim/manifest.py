@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from chessrnn.model.files import require_file
 from chessrnn.model.text_file import read_json
 
 MANIFEST_FILE = "manifest.json"
+# The description of what was generated.
+CONFIG_FILE = "config.json"
 
 
 def file_digest(path: str | Path) -> str:
@@ -60,6 +63,22 @@ def read_manifest(directory: Path) -> dict[str, str]:
         if Path(name).name != name:
             raise InvalidFileError(f"{path} must name files beside it, not {shown(name)}")
     return files
+
+
+def is_generated(directory: Path) -> bool:
+    """Whether a directory holds what this program generated, however damaged: not only files of the same names.
+
+    Its manifest lists digests, or its ``config.json`` names the generator.
+    """
+    try:
+        return all(re.fullmatch("[0-9a-f]{64}", digest) for digest in read_manifest(directory).values())
+    except InvalidFileError:
+        pass
+    try:
+        values = read_json(directory / CONFIG_FILE)
+    except InvalidFileError:
+        return False
+    return isinstance(values, dict) and {"configuration", "generator"} <= values.keys()
 
 
 def check_files(directory: Path, needed: tuple[str, ...] = ()) -> list[str]:

@@ -158,6 +158,26 @@ def test_weights_of_another_network(tmp_path, capsys):
     check_refused(result, "char128.safetensors", tmp_path)
 
 
+def test_a_folder_of_another_program_is_kept(tmp_path, capsys):
+    """Files of the same names do not make a folder ours; a damaged build of ours is replaced."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "bert"}')
+    (other / "manifest.json").write_text('{"name": "a web page", "files": {"index": "index.html"}}')
+    command = ["--config", "tiny", "--random-weights", "1", "--output"]
+    assert run_command(lambda: verilog.main([*command, str(other)])) == 2
+    captured = capsys.readouterr()
+    rule = "a new directory, an empty one or one that holds manifest.json of this program"
+    assert captured.err.endswith(f"error: output must be {rule}, not {str(other)!r}\n")
+    assert "generating" not in captured.err
+    assert sorted(path.name for path in other.iterdir()) == ["config.json", "manifest.json"]
+    own = tmp_path / "own"
+    for name in ("", "manifest.json", "config.json"):
+        if name:
+            (own / name).write_text("{")
+        assert run_command(lambda: verilog.main([*command, str(own)])) == 0
+
+
 def test_a_failure_keeps_the_earlier_build(tmp_path, capsys):
     run(["--config", "tiny"], tmp_path, capsys)
     before = {path.name: path.read_bytes() for path in (tmp_path / "build").iterdir()}
