@@ -138,7 +138,7 @@ def open_line(url: str, baud: int, write_seconds: float | None = None) -> Iterat
 
 
 @contextlib.contextmanager
-def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Timeouts]]:
+def line_of(args: argparse.Namespace, weights, simulator: str = "verilator") -> Iterator[tuple[SerialLine, Timeouts]]:
     """Open the line that the arguments choose, with its timeouts, and start a simulator where one is requested."""
     if args.port is not None:
         layout = LinkLayout(weights.config)
@@ -160,7 +160,7 @@ def line_of(args: argparse.Namespace, weights) -> Iterator[tuple[SerialLine, Tim
         print(f"compiling {folder}/{source}", file=sys.stderr)
         if args.netlist is None:
             emit_device(weights, folder)
-        with simulated_device(folder, source=source) as terminal:
+        with simulated_device(folder, simulator, source) as terminal:
             print(f"the simulated device listens at {terminal.path}", file=sys.stderr)
             with open_line(terminal.path, 115200) as line:
                 yield line, terminal.timeouts

@@ -23,6 +23,7 @@ COMMANDS = {
     "synth": ("synthesize", "synthesize a design: area, timing and power"),
     "fpga": ("fpga", "build a bitstream for a board"),
     "host": ("host", "talk to an accelerator on a board or in a simulator"),
+    "listen": ("listen", "draw where somebody speaks, by a detector whose LSTM is on a board"),
     "check": ("lint", "lint the emitted Verilog with Verilator and Yosys"),
     "prove": ("prove", "prove properties of the streams for every input"),
     "fuzz": ("fuzz", "compare random designs with the reference"),

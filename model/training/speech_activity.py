@@ -13,23 +13,11 @@ from torch import nn
 
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.onnx_file import constant, read_model
-from chessrnn.model.showcase.package_files import package_file
+from chessrnn.model.showcase.speech_frames import CHUNK, CONTEXT
 
-PACKAGE, MODEL, REQUIREMENT = "silero_vad", "silero_vad_16k_op15.onnx", "silero-vad==6.2.1"
-RATE, CHUNK, CONTEXT, SIZE = 16000, 512, 64, 128
+SIZE = 128
 # Reflected samples at the end of a chunk; frequencies of the spectrum.
 PADDING, BINS = 64, 129
-
-
-def detector_file() -> Path:
-    """Find the package's ONNX file.
-
-    Raises
-    ------
-    MissingToolError
-        The package is not installed, or has other files.
-    """
-    return package_file(PACKAGE, f"data/{MODEL}", REQUIREMENT)
 
 
 class Detector(nn.Module):
@@ -38,7 +26,7 @@ class Detector(nn.Module):
     Parameters
     ----------
     path : path
-        The package's ONNX file, see :func:`detector_file`.
+        The package's ONNX file, see :func:`chessrnn.model.showcase.speech_frames.detector_file`.
 
     Members
     -------

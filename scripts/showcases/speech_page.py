@@ -8,6 +8,7 @@ import numpy as np
 
 from chessrnn.model.files import write_atomic
 from chessrnn.model.hybrid.evaluation import Comparison
+from chessrnn.model.showcase.speech_frames import CHUNK, RATE
 from chessrnn.scripts.showcases.page_parts import (
     FLOAT,
     INTEGERS,
@@ -22,7 +23,6 @@ from chessrnn.scripts.showcases.page_parts import (
     write_html,
 )
 
-RATE, CHUNK = 16000, 512
 SHOWN_STREAMS = 3
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from chessrnn.model.showcase.speech_frames import CHUNK, CONTEXT, RATE, detector_file
 from chessrnn.scripts.showcases.designs import Effort
 from chessrnn.scripts.showcases.speech_page import write_page
 from chessrnn.scripts.showcases.task import Measured, Round, Task
@@ -13,8 +14,6 @@ from chessrnn.scripts.showcases.task import Measured, Round, Task
 
 def calls_of(samples: np.ndarray) -> np.ndarray:
     """Cut streams (B, N) into the calls of the detector (T, B, 576): 512 samples with the 64 before them."""
-    from chessrnn.model.training.speech_activity import CHUNK, CONTEXT
-
     chunks = samples.shape[1] // CHUNK
     padded = np.pad(samples[:, : chunks * CHUNK], ((0, 0), (CONTEXT, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, CONTEXT + CHUNK, axis=1)[:, ::CHUNK]
@@ -27,7 +26,7 @@ class SpeechActivity(Task):
     designs = ("1:8", "2:8", "4:8", "8:8", "4:4", "8:4")
     full = Effort(144, 48, 8.0, {1: 0, 2: 500, 4: 1000, 8: 2000}, {8: 300, 4: 700})
     quick = Effort(24, 12, 4.0, {1: 0, 2: 20, 4: 40, 8: 60}, {8: 10, 4: 20})
-    steps_per_second = 16000 / 512
+    steps_per_second = RATE / CHUNK
     figures = ("agreement", "false_speech", "missed_speech", "speech_share", "agreement_untrained")
     lead, lead_unit = "agreement", "% equal decisions"
 
@@ -35,7 +34,7 @@ class SpeechActivity(Task):
         """See :meth:`Task.load`."""
         from chessrnn.model.training import speech_activity
 
-        path = speech_activity.detector_file()
+        path = detector_file()
         return path, speech_activity.Detector(path)
 
     def measure(self, path: Path, weights: Any, sounds: dict[str, np.ndarray]) -> Measured:

@@ -51,6 +51,12 @@ MORE |= {
     ("evaluate-model", "--target"): ["{x}", "--weights", "{model}", "--inputs", "{x}", "--metric", "accuracy"],
     ("evaluate-model", "--plot"): ["{x}", "--weights", "{model}", "--inputs", "{x}"],
 }
+MORE |= {
+    ("listen", ""): ["--weights", "{model}"],
+    ("listen", "--weights"): ["-"],
+    ("listen", "--config"): ["-", "--weights", "{model}"],
+    ("listen", "--model"): ["-", "--weights", "{model}"],
+}
 IMAGE = SHIPPED / "char64.safetensors"
 SUFFIXES = {"--config": ".json", "": ".pt", "--output": ".npy", "--state-out": ".npz", "--trace": ".npz"}
 SUFFIXES |= {"--plot": ".png"}

@@ -8,89 +8,27 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
 
 from chessrnn.model.errors import UserError
 from chessrnn.model.hybrid.evaluation import Comparison
 from chessrnn.model.presets import preset
 from chessrnn.model.showcase.hardware_figures import SMALLEST, hardware_figures, smallest_part
+from chessrnn.model.showcase.speech_frames import detector_file
 from chessrnn.model.training import frozen_training
 from chessrnn.model.training.frozen_training import Lesson, copied_weights, train
 from chessrnn.model.training.recurrent_modules import LSTM
-from chessrnn.model.training.speech_activity import Detector, detector_file
+from chessrnn.model.training.speech_activity import Detector
 from chessrnn.scripts.main import main
 from chessrnn.scripts.showcases import sounds, speech_page
 from chessrnn.scripts.showcases.designs import Design, Effort
 from chessrnn.scripts.showcases.speech_task import SpeechActivity, calls_of
 
-SIZE, BINS = 128, 129
-
-
-def write_detector(path, rng):
-    """Write the file: input (B, 576), state (2, B, 128) and sr to output (B, 1) and stateN."""
-    constants, nodes = [], []
-
-    def constant(name, values, kind=np.float32):
-        constants.append(numpy_helper.from_array(np.asarray(values, dtype=kind), name))
-        return name
-
-    def draw(name, *shape):
-        return constant(name, rng.normal(size=shape) / np.sqrt(np.prod(shape[1:]) or 1))
-
-    def node(op, inputs, output, **attributes):
-        nodes.append(helper.make_node(op, inputs, [output], **attributes))
-        return output
-
-    x = node("Pad", ["input", constant("pads", [0, 0, 0, 64], np.int64)], "padded", mode="reflect")
-    x = node("Unsqueeze", [x, constant("one", [1], np.int64)], "channel")
-    x = node("Conv", [x, draw("model.stft.forward_basis_buffer", 2 * BINS, 1, 256)], "spectrum", strides=[128])
-    halves = []
-    for number, (first, last) in enumerate(((0, BINS), (BINS, 2 * BINS))):
-        bounds = [constant(f"{name}{number}", [value], np.int64) for name, value in (("first", first), ("last", last))]
-        half = node("Slice", [x, *bounds, "one"], f"half{number}")
-        halves.append(node("Mul", [half, half], f"square{number}"))
-    x = node("Sqrt", [node("Add", halves, "power")], "magnitude")
-    shapes = ((SIZE, BINS, 1), (64, SIZE, 2), (64, 64, 2), (SIZE, 64, 1))
-    for number, (outputs, inputs, stride) in enumerate(shapes):
-        names = [draw(f"model.encoder.{number}.reparam_conv.weight", outputs, inputs, 3),
-                 draw(f"model.encoder.{number}.reparam_conv.bias", outputs)]  # fmt: skip
-        x = node("Conv", [x, *names], f"conv{number}", pads=[1, 1], strides=[stride])
-        x = node("Relu", [x], f"relu{number}")
-    x = node("Transpose", [x], "features", perm=[2, 0, 1])
-    matrices = {name: rng.uniform(-0.2, 0.2, (4 * SIZE, SIZE)) for name in ("weight_ih", "weight_hh")}
-    matrices |= {name: rng.uniform(-0.2, 0.2, 4 * SIZE) for name in ("bias_ih", "bias_hh")}
-    ours = {}
-    for name, values in matrices.items():
-        constant(f"model.decoder.rnn.{name}", values)
-        # torch has the gates I, F, G, O and ONNX I, O, F, C.
-        i, f, g, o = np.split(values, 4)
-        ours[name] = np.concatenate([i, o, f, g])
-    constant("W", ours["weight_ih"][None])
-    constant("R", ours["weight_hh"][None])
-    constant("B", np.concatenate([ours["bias_ih"], ours["bias_hh"]])[None])
-    axis = constant("zero", [0], np.int64)
-    two = constant("two", [2], np.int64)
-    states = [node("Slice", ["state", *part, axis], name)
-              for name, part in (("h0", (axis, "one")), ("c0", ("one", two)))]  # fmt: skip
-    nodes.append(helper.make_node("LSTM", [x, "W", "R", "B", "", *states], ["Y", "h1", "c1"], hidden_size=SIZE))
-    node("Concat", ["h1", "c1"], "stateN", axis=0)
-    x = node("Transpose", [node("Relu", ["h1"], "positive")], "last", perm=[1, 2, 0])
-    draw("model.decoder.decoder.2.weight", 1, SIZE, 1)
-    constant("model.decoder.decoder.2.bias", [0.1])
-    x = node("Conv", [x, "model.decoder.decoder.2.weight", "model.decoder.decoder.2.bias"], "odds")
-    node("Squeeze", [node("Sigmoid", [x], "probability"), two], "output")
-    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-             for name, shape in (("input", ["B", 576]), ("state", [2, "B", SIZE]))]  # fmt: skip
-    infos.append(helper.make_tensor_value_info("sr", TensorProto.INT64, []))
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("output", "stateN")]
-    graph = helper.make_graph(nodes, "detector", infos, outputs, constants)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
+SIZE = 128
 
 
 @pytest.fixture
-def path(tmp_path, rng):
-    return write_detector(tmp_path / "detector.onnx", rng)
+def path(detector_path):
+    return detector_path
 
 
 def test_float_twin_equals_the_file(path, rng):
@@ -210,7 +148,7 @@ def test_seeds_are_joined():
 )
 def test_refusals(options, message, capsys, monkeypatch, path, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("chessrnn.model.training.speech_activity.detector_file", lambda: path)
+    monkeypatch.setattr("chessrnn.scripts.showcases.speech_task.detector_file", lambda: path)
     try:
         status = main(["showcase", *options])
     except SystemExit as error:
@@ -244,7 +182,7 @@ def test_energy_and_seeds_are_on_the_page(tmp_path, monkeypatch, capsys):
 @pytest.mark.slow
 def test_whole_showcase(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("chessrnn.model.training.speech_activity.detector_file", lambda: path)
+    monkeypatch.setattr("chessrnn.scripts.showcases.speech_task.detector_file", lambda: path)
     monkeypatch.setattr(sounds, "espeak_voices", lambda rng: (_ for _ in ()).throw(OSError("eSpeak NG is missing")))
     monkeypatch.setattr(SpeechActivity, "quick", Effort(6, 6, 1.0, {1: 0, 8: 2}, {8: 1, 4: 1}))
     assert main(["showcase", "--quick", "--designs", "1:8", "8:4", "--json"]) == 0
