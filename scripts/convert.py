@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from chessrnn.model.config import Config
-from chessrnn.model.conversion.convert import EFFORTS, FOLDS, Conversion, convert
+from chessrnn.model.conversion.convert import EFFORTS, Conversion, convert
 from chessrnn.model.conversion.first_state import begins_elsewhere
+from chessrnn.model.conversion.fold_decision import FOLDS
 from chessrnn.model.conversion.hardware_rows import one_direction
 from chessrnn.model.errors import Interrupted, InvalidFileError, InvalidValueError, MissingToolError, require
 from chessrnn.model.files import require_folder, write_atomic

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from chessrnn.model.config import Config
-from chessrnn.model.conversion.convert import restored_layer
 from chessrnn.model.conversion.float_points import FloatCell, Points
 from chessrnn.model.conversion.fold_choice import fold_layer
 from chessrnn.model.conversion.hardware_rows import directions
+from chessrnn.model.conversion.integer_rounding import restored_layer
 from chessrnn.model.errors import require
 from chessrnn.model.fixed_point import dequantize
 from chessrnn.model.imported.float_evaluation import relative_error

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from chessrnn.model.config import Config
-from chessrnn.model.conversion.convert import base_config
+from chessrnn.model.conversion.base_config import base_config
 from chessrnn.model.conversion.formats import choose_config
 from chessrnn.model.conversion.hardware_rows import blocks_of_layer, directions, layer_of_blocks
 from chessrnn.model.errors import InvalidTypeError, require, require_type, shown

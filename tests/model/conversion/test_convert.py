@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chessrnn.model import circulant
-from chessrnn.model.conversion.convert import base_config, convert, integer_weights
+from chessrnn.model.conversion.base_config import base_config
+from chessrnn.model.conversion.convert import convert
 from chessrnn.model.conversion.formats import best_fraction_bits, closest_format, covering_format
 from chessrnn.model.conversion.hardware_rows import (
     blocks_of_layer,
@@ -19,6 +20,7 @@ from chessrnn.model.conversion.hardware_rows import (
     one_direction,
     project_layer,
 )
+from chessrnn.model.conversion.integer_rounding import integer_weights
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.float_evaluation import run_layer

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from chessrnn.model.conversion.convert import base_config, convert, integer_weights
+from chessrnn.model.conversion.base_config import base_config
+from chessrnn.model.conversion.convert import convert
 from chessrnn.model.conversion.hardware_rows import blocks_of_layer, layer_of_blocks, one_direction, project_layer
+from chessrnn.model.conversion.integer_rounding import integer_weights
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.imported.float_evaluation import run_layer
 from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer

@@ -1,0 +1,111 @@
+"""The configuration that a conversion begins with: the sizes of the layers, defaults, and the user's settings."""
+
+from collections.abc import Sequence
+
+from chessrnn.model import circulant
+from chessrnn.model.cells import CELLS
+from chessrnn.model.config import Config
+from chessrnn.model.config_sections import FAST_BLOCK_SIZES
+from chessrnn.model.conversion.first_state import begins_elsewhere
+from chessrnn.model.errors import require
+from chessrnn.model.imported.recurrent_network import LinearLayer, RecurrentLayer
+from chessrnn.model.imported.summary import hardware_cell
+
+Layers = Sequence[RecurrentLayer]
+# Bits of x and h, and the segments of the activations up to a number of these bits.
+ELEMENT_BITS = range(8, 17)
+ELEMENT_SEGMENTS = {8: 16, 10: 32, 16: 64}
+
+
+def wider_formats(element_bits: int) -> dict[str, dict]:
+    """Fields of a configuration whose x and h have so many bits, and whose other points are as much finer."""
+    sums, state = min(element_bits + 4, 16), min(element_bits + 8, 24)
+    segments = next(number for bits, number in ELEMENT_SEGMENTS.items() if element_bits <= bits)
+    return {
+        "quantization": {
+            **dict.fromkeys(("x", "h"), f"Q1.{element_bits - 1}"),
+            **{"preact": f"Q4.{sums - 4}", "gate": f"Q2.{sums - 2}", "cell": f"Q4.{state - 4}"},
+        },
+        "activation": {"segments": segments},
+    }
+
+
+def base_config(
+    layers: Layers,
+    block_size: int,
+    weight_bits: int,
+    name: str,
+    settings: dict,
+    linear: LinearLayer | None = None,
+    element_bits: int = 8,
+) -> Config:
+    """Create the default configuration for the layers' sizes, with the user's settings.
+
+    Parameters
+    ----------
+    element_bits : int
+        Bits of x and h, from 8 to 16; see :func:`wider_formats`.
+
+    Raises
+    ------
+    InvalidValueError
+        A setting that contradicts the layers, the block size or the width of the weights.
+    """
+    require(element_bits in ELEMENT_BITS, "--element-bits", "from 8 to 16", element_bits)
+    wide = wider_formats(element_bits)
+    layer = layers[0]
+    sizes = layer.input_size, layer.hidden_size, layer.state_size
+    input_blocks, blocks, state_blocks = (circulant.num_blocks(size, block_size) for size in sizes)
+    cell = CELLS[hardware_cell(layer)]
+    rows = len(cell.stage_gates[0]) * blocks
+    below_blocks = layer.num_directions * state_blocks
+    columns = state_blocks + (min(input_blocks, below_blocks) if len(layers) > 1 else input_blocks)
+    if layer.projection_size:
+        columns = min(columns, blocks)
+    network = {
+        "input_size": layer.input_size,
+        "hidden_size": layer.hidden_size,
+        "cell": hardware_cell(layer),
+        "num_layers": len(layers),
+        "projection_size": layer.projection_size or 0,
+        "bidirectional": layer.num_directions == 2,
+    }
+    fixed = {
+        **{f"network.{field}": value for field, value in network.items()},
+        "compression.block_size": block_size,
+        "quantization.weight_bits": weight_bits,
+        "compression.output_block_size": 1,
+    }
+    if linear is None:
+        fixed["architecture.output_layer"] = 0
+    else:
+        outputs, given = len(linear.weight), settings.get("architecture.output_layer", 0)
+        rule = f"0 or {outputs}, the outputs of {linear.name}"
+        require(given in (0, outputs), "architecture.output_layer", rule, given)
+    if begins_elsewhere(layers):
+        # The accelerator receives the first state of the file through its state ports.
+        fixed["architecture.state_ports"] = True
+    for path, value in fixed.items():
+        if path in settings:
+            require(settings[path] == value, path, f"{value!r} as in the model and the arguments", settings[path])
+    values = {
+        "name": name,
+        "network": network,
+        "compression": {"block_size": block_size},
+        "quantization": {"weight_bits": weight_bits, **wide["quantization"]},
+        "activation": wide["activation"],
+        "architecture": {
+            "engine": "fast" if block_size in FAST_BLOCK_SIZES else "direct",
+            "tile_rows": min(4, rows),
+            "tile_cols": min(4, columns),
+            "state_ports": begins_elsewhere(layers),
+        },
+    }
+    if settings.get("quantization.weight_levels") != "half" or "architecture.tile_cols" in settings:
+        return Config.from_dict(values).replace(settings)
+    # Half levels have no zeros to fill the last columns of a tile with.
+    values["architecture"]["tile_cols"] = 1
+    config = Config.from_dict(values).replace(settings)
+    counts = [part.blocks for part in config.parts]
+    tile_cols = max(size for size in range(1, 5) if all(count % size == 0 for count in counts))
+    return config.replace({"architecture.tile_cols": tile_cols})
