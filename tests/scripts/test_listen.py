@@ -188,3 +188,17 @@ def test_a_device_equals_the_reference(detector_path, image, sound, monkeypatch,
     summary = summary["summary"]
     assert (summary["checked"], summary["mismatches"], summary["worst_lsb"]) == (5, 0, 0)
     assert (summary["cycles_per_step"], summary["real_time_factor"]) == (2000, 400)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("verilator")
+def test_the_simulated_device_equals_the_reference(detector_path, image, sound, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert listen_to(detector_path, image, sound, "--json") == 0
+    *wanted, _ = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert listen_to(detector_path, image, sound, "--json", "--simulate", "--check") == 0
+    *found, summary = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert found == wanted
+    summary = summary["summary"]
+    assert (summary["checked"], summary["mismatches"], summary["worst_lsb"]) == (5, 0, 0)
+    assert summary["cycles_per_step"] > 1000
