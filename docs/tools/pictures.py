@@ -354,9 +354,13 @@ def tradeoff() -> Drawing:
         drawing.text(x, y0 + 16, name, size=12)
     drawing.text(left + (width - left - right) / 2, height - 12, "less weight memory than dense float32", size=12)
     drawing.text(left + (width - left - right) / 2, 14, "loss of perplexity (lower is better)", size=12)
-    kinds = (("from scratch", "from random weights", "memory"), ("", "projected, retrained", "product"))
+    kinds = (
+        ("early", "integers early", "sum"),
+        ("from scratch", "from random weights", "memory"),
+        ("", "projected, retrained", "product"),
+    )
     for number, (_, name, kind) in enumerate(kinds):
-        x = left + 10 + 190 * number
+        x = left - 40 + 160 * number
         drawing.add("circle", cx=x, cy=32, r=4, fill=COLOURS[kind][1])
         drawing.text(x + 10, 36, name, size=11, anchor="start")
     sides: dict[bool, list] = {False: [], True: []}
