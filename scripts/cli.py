@@ -181,7 +181,7 @@ def seed(text: str) -> int:
 def positive(text: str) -> float:
     """``argparse`` type of a finite number above 0."""
     value = _number(text, float, "a number")
-    return _checked(value, 0 < value < float("inf"), "more than 0", text)
+    return _checked(value, 0 < value < float("inf"), "a finite number more than 0", text)
 
 
 def share(text: str) -> float:
@@ -193,7 +193,7 @@ def share(text: str) -> float:
 def not_negative(text: str) -> float:
     """``argparse`` type of a finite number from 0."""
     value = _number(text, float, "a number")
-    return _checked(value, 0 <= value < float("inf"), "0 or more", text)
+    return _checked(value, 0 <= value < float("inf"), "a finite number of 0 or more", text)
 
 
 def _number(text: str, kind: Callable[[str], Number], what: str) -> Number:

@@ -152,7 +152,8 @@ def choose_layers(args: argparse.Namespace, network: RecurrentNetwork) -> tuple[
         require(found in ({"forward"}, {"bidirectional"}), "--layer", rule, None)
         return 0, count, None if found == {"bidirectional"} else 0
     number = args.layer or 0
-    require(0 <= number < count, "--layer", f"from 0 to {count - 1}", number)
+    rule = f"from 0 to {count - 1}" if count > 1 else "0, the only layer of the file"
+    require(0 <= number < count, "--layer", rule, number)
     direction = network.layers[number].direction
     if direction == "bidirectional":
         return number, 1, None if args.direction is None else int(args.direction == "reverse")

@@ -128,7 +128,10 @@ def open_line(url: str, baud: int, write_seconds: float | None = None) -> Iterat
         raise MissingToolError("package pyserial must be installed (make host does)") from None
     try:
         port = serial.serial_for_url(url, baudrate=baud, timeout=READ_SECONDS, write_timeout=write_seconds)
-    except (serial.SerialException, ValueError, OSError) as error:
+    except (serial.SerialException, ValueError, TypeError, OSError) as error:
+        # pyserial states some wrong URLs by the error of the Python call that failed.
+        if isinstance(error.__context__, (TypeError, LookupError)):
+            raise InvalidValueError(f"--port must be a serial port that can be opened, not {shown(url)}") from None
         raise InvalidValueError(
             f"--port must be a serial port that can be opened, not {shown(url)} ({error})"
         ) from None

@@ -9,7 +9,7 @@ from chessrnn.model.conversion.first_state import begins_elsewhere, first_states
 from chessrnn.model.conversion.fold_choice import choose_fold, fold_layer
 from chessrnn.model.conversion.formats import choose_config
 from chessrnn.model.conversion.integer_rounding import integer_outputs, round_layers
-from chessrnn.model.errors import require
+from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.imported.float_evaluation import relative_error, run_layers
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
 from chessrnn.model.imported.summary import input_sizes
@@ -42,7 +42,8 @@ def input_fold(
 ) -> InputFold | None:
     """Choose the scale per input element, or ``None``; with ``auto`` both are tried, and the error of h decides."""
     require(mode in FOLDS, "--fold", f"one of {', '.join(FOLDS)}", mode)
-    require(mode != "on" or x is not None, "--calibrate", "given with --fold on", None)
+    if mode == "on" and x is None:
+        raise InvalidValueError("--calibrate must be given with --fold on, not left out")
     # Who sets these formats has scaled the inputs to them.
     chosen_by_user = {"quantization.x", "quantization.weight_frac"} & settings.keys()
     if mode == "off" or x is None or (mode == "auto" and chosen_by_user):

@@ -242,7 +242,9 @@ def load_corpus(path: Path | None = None, min_chars: int = 1000, test_share: flo
     require(0 < test_share <= 0.5, "test share", "more than 0 and at most 0.5", test_share)
     corpus = replace(stdlib_corpus() if path is None else file_corpus(path), test_share=test_share)
     rule = f"of at least {min_chars} characters of {corpus.name!r} after cleaning"
-    if len(corpus.text) < min_chars:
-        raise InvalidValueError(f"text must be {rule}, not {len(corpus.text)}")
+    # The line feed at the end is added by cleaning.
+    num_chars = len(corpus.text.removesuffix("\n"))
+    if num_chars < min_chars:
+        raise InvalidValueError(f"--text must be {rule}, not {num_chars}")
     require(set(corpus.text) <= set(SYMBOLS), "text", "made of SYMBOLS only", corpus.name)
     return corpus

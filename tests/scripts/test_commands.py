@@ -44,7 +44,7 @@ SHORT = f"'{'x' * 36}...{'x' * 36}'"
         (["train", "--dropout", "1"], "chessrnn train: error: --dropout must be from 0 to below 1, not 1"),
         (
             ["accuracy", "--learning-rate", "nan"],
-            "chessrnn accuracy: error: --learning-rate must be more than 0, not nan",
+            "chessrnn accuracy: error: --learning-rate must be a finite number more than 0, not nan",
         ),
     ],
 )

@@ -423,7 +423,7 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
             compress.main(arguments(text, "--name", "x", *more))
     empty = tmp_path / "empty.txt"
     empty.write_text("")
-    with pytest.raises(InvalidValueError, match="text must be of at least 1000 characters"):
+    with pytest.raises(InvalidValueError, match="--text must be of at least 1000 characters of 'empty.txt'"):
         compress.main(arguments(empty))
     with pytest.raises(InvalidFileError, match="must be a readable UTF-8 text file"):
         compress.main(arguments(tmp_path / "none.txt"))
@@ -544,7 +544,7 @@ def test_a_rate_must_be_above_zero(text, capsys):
             with pytest.raises(SystemExit) as ended:
                 compress.main(arguments(text, option, value))
             assert ended.value.code == 2
-            assert f"{option} must be more than 0, not {value}" in capsys.readouterr().err
+            assert f"{option} must be a finite number more than 0, not {value}" in capsys.readouterr().err
 
 
 def test_schedule_of_the_learning_rate():

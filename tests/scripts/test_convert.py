@@ -392,6 +392,7 @@ def test_wrong_input_is_one_line_and_nothing_is_written(saved, tmp_path, capsys)
         ([two, "--direction", "reverse"], "--layer must be given, from 0 to 1: --direction is of one layer, not None"),
         ([two, "--layer", 2], "--layer must be from 0 to 1, not 2"),
         ([two, "--set", "architecture.contexts=2"], "architecture.contexts must be 1 when network.bidirectional"),
+        ([one, "--layer", 7], "--layer must be 0, the only layer of the file, not 7"),
         ([one, "--direction", "reverse"], "--direction must be forward as in the model, not 'reverse'"),
         ([one, "--k", 3], "--k must be one of 1, 2, 4, 8, 16, not 3"),
         ([one, "--weight-bits", 9], "--weight-bits must be from 2 to 8, not 9"),

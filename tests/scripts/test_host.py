@@ -16,6 +16,7 @@ from chessrnn.scripts.cli import run_command
 from chessrnn.sim.fpga_build import Utilisation
 
 BAD_HOST = [
+    (["--port", "socket://nonsense"], "--port must be a serial port that can be opened, not 'socket://nonsense'"),
     (["--port", "/dev/null/none"], "--port must be a serial port that can be opened, not '/dev/null/none'"),
     (["--simulate", "--prompt", "\u00e9"], "text must be made of the model's symbols only, not 'é'"),
     (["--simulate", "--prompt", ""], "--prompt must be at least one character, not ''"),
@@ -33,9 +34,9 @@ BAD_FPGA = [
 ]
 
 BAD_NUMBERS = [
-    ("host", ["--simulate", "--temperature", "-1"], "--temperature must be 0 or more, not -1"),
+    ("host", ["--simulate", "--temperature", "-1"], "--temperature must be a finite number of 0 or more, not -1"),
     ("host", ["--simulate", "--temperature", "hot"], "--temperature must be a number, not 'hot'"),
-    ("fpga", ["--board", "ulx3s_85f", "--clock-mhz", "0"], "--clock-mhz must be more than 0, not 0"),
+    ("fpga", ["--board", "ulx3s_85f", "--clock-mhz", "0"], "--clock-mhz must be a finite number more than 0, not 0"),
     ("host", ["--simulate", "--length", "1.5"], "--length must be a whole number, not '1.5'"),
 ]
 

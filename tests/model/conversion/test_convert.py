@@ -365,7 +365,7 @@ def test_inputs_that_need_no_scale_have_none(rng):
     assert convert([layer], 1, 8, calibration=x, effort="quick").weights.input_fold is None
     with pytest.raises(InvalidValueError, match="--fold must be one of auto, on, off, not 'of'"):
         convert([layer], 1, 8, calibration=x, fold="of")
-    with pytest.raises(InvalidValueError, match="--calibrate must be given with --fold on"):
+    with pytest.raises(InvalidValueError, match="--calibrate must be given with --fold on, not left out"):
         convert([layer], 1, 8, fold="on")
 
 

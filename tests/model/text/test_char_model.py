@@ -115,7 +115,7 @@ def test_text_files(tmp_path):
         load_corpus(path)
     path.write_text("short")
     with pytest.raises(
-        InvalidValueError, match="text must be of at least 1000 characters of 'a.txt' after cleaning, not 6"
+        InvalidValueError, match="--text must be of at least 1000 characters of 'a.txt' after cleaning, not 5"
     ):
         load_corpus(path)
     with pytest.raises(InvalidFileError, match="must be a readable UTF-8 text file"):
