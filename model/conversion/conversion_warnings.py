@@ -44,6 +44,15 @@ def error_warnings(report: dict, config: Config, retrained: bool) -> list[str]:
     return [f"{what}: {', and '.join(ways)}"]
 
 
+def zero_warnings(layers: Layers) -> list[str]:
+    """Warn about layers whose matrices are all zero: probably the file was saved before it was filled."""
+    return [
+        f"all weights of {layer.name} are zero, so that h does not depend on the inputs"
+        for layer in layers
+        if not any(matrix.any() for weights in layer.weights for matrix in (weights.w_x, weights.w_h))
+    ]
+
+
 def calibration_warnings(config: Config, x: np.ndarray) -> list[str]:
     """Warn where inputs (T, B, X) say too little about the formats: zeros, tiny values, or few steps."""
     fmt, found = config.quantization.x, []

@@ -21,6 +21,7 @@ from chessrnn.model.conversion.conversion_warnings import (
     calibration_warnings,
     error_warnings,
     scale_warnings,
+    zero_warnings,
 )
 from chessrnn.model.conversion.first_state import first_states
 from chessrnn.model.conversion.fold_choice import fold_layer
@@ -46,6 +47,8 @@ from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers
 
 Layers = Sequence[RecurrentLayer]
 EFFORTS = ("full", "quick")
+# Largest weight: more than any that was trained, and far less than formats and exact sums can follow.
+MAX_WEIGHT = 1e6
 # Times that weights are rounded anew by what the integer network computes.
 MAX_ROUNDS = 4
 # Networks of so many weights are rounded by their sums in every configuration that is tried, larger ones in few.
@@ -218,6 +221,9 @@ def _check_layers(layers: Layers, calibration: np.ndarray | None) -> None:
         if limits:
             what = f"{layer.name} must be a layer that the accelerator runs"
             raise InvalidValueError(f"{what}, not with {', '.join(limits)}")
+        for weights in layer.weights:
+            largest = max(float(np.abs(matrix).max()) for matrix in (weights.w_x, weights.w_h))
+            require(largest <= MAX_WEIGHT, f"weights of {layer.name}", f"at most {MAX_WEIGHT:g} in magnitude", largest)
     differing = differences(layers)
     if differing:
         remedy = "--layer N makes an accelerator of each, whose h feeds the next"
@@ -368,6 +374,7 @@ def convert(
         report["output_layer"] = _output_report(linear, integer_layer, config, run_layers(layers, x)[-1], integers[-1])
     is_accurate = report["output"]["integers"] <= ERROR_BOUND
     report["warnings"] = [
+        *zero_warnings(layers),
         *error_warnings(report, config, retraining is not None),
         *([] if calibration is None else calibration_warnings(config, calibration)),
         # A matrix that hardly matters may lose much.

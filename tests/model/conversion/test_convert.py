@@ -54,6 +54,20 @@ def test_projection_of_any_size_is_the_least_squares_solution(rows, cols, k, see
     np.testing.assert_allclose(defining.ravel(), wanted, atol=1e-12)
 
 
+def test_weights_that_are_all_zero_are_warned_about(rng):
+    layer = lstm(rng, 4, 4)
+    zero = lstm(rng, 4, 4, scale=0.0)
+    what = "all weights of l0 are zero, so that h does not depend on the inputs"
+    assert what in convert([zero], 1, 8).report["warnings"]
+    assert what not in convert([layer], 1, 8).report["warnings"]
+
+
+def test_weights_beyond_any_format_are_refused(rng):
+    layer = lstm(rng, 4, 4, w_h=np.full((16, 4), -1e38))
+    with pytest.raises(InvalidValueError, match=r"^weights of l0 must be at most 1e\+06 in magnitude, not 1e\+38$"):
+        convert([layer], 1, 8)
+
+
 def test_integers_are_those_of_the_trainers_export(rng):
     # Sizes that k divides: there both projections are the same.
     layer = lstm(rng, 16, 24)
