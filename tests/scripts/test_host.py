@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import threading
+import time
 import tty
 
 import pytest
@@ -90,9 +91,12 @@ def test_a_device_that_reads_nothing_is_named(capsys, monkeypatch):
     tty.setraw(slave)
     os.set_blocking(slave, False)
     try:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(slave, b"~" * 100)
+        # The line takes more once its first bytes have been moved on.
+        for _ in range(20):
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(slave, b"~" * 100)
+            time.sleep(0.01)
         error = complaint(host.main, ["--port", os.ttyname(slave), "--baud", "4000000"], capsys)
         assert "the device must read a request within 0.0" in error
     finally:
