@@ -17,7 +17,7 @@ import griffe
 from mkdocs.structure.files import File
 
 import chessrnn
-from chessrnn.model import config as configuration
+from chessrnn.model import config_sections as sections
 from chessrnn.model.presets import PRESETS, preset
 from chessrnn.scripts.main import COMMANDS, help_text
 
@@ -26,12 +26,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "build" / "docs" / "chessrnn"
 FOLDERS = ("constraints", "hdl", "model", "scripts", "sim")
 SECTIONS = (
-    ("network", configuration.NetworkConfig),
-    ("compression", configuration.CompressionConfig),
-    ("quantization", configuration.QuantizationConfig),
-    ("activation", configuration.ActivationConfig),
-    ("architecture", configuration.ArchitectureConfig),
-    ("architecture.pipeline", configuration.PipelineConfig),
+    ("network", sections.NetworkConfig),
+    ("compression", sections.CompressionConfig),
+    ("quantization", sections.QuantizationConfig),
+    ("activation", sections.ActivationConfig),
+    ("architecture", sections.ArchitectureConfig),
+    ("architecture.pipeline", sections.PipelineConfig),
 )
 # Functions in the order of their use come first; whatever else is public follows.
 API_ORDER = (

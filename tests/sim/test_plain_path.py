@@ -5,7 +5,6 @@ import re
 import stat
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -153,8 +152,9 @@ def test_a_failed_check_is_one_line(broken_tools, capsys, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.needs("icarus")
 def test_a_device_that_does_not_compile_is_one_line(broken_tools, capsys, monkeypatch):
+    simulated = device_simulation.simulated_device
     monkeypatch.setattr(
-        device_simulation, "simulated_device", partial(device_simulation.simulated_device, simulator="icarus")
+        device_simulation, "simulated_device", lambda folder, simulator, source: simulated(folder, "icarus", source)
     )
     message = one_line(host.main, ["--simulate", *MULTIPLIER, "--random-weights", "1"], capsys)
     assert message.startswith("icarus must compile chessrnn_fpga.v, not fail with 'error: out of luck' (log: ")
