@@ -16,6 +16,7 @@ import numpy as np
 
 from chessrnn.model.config import Config
 from chessrnn.model.errors import InvalidFileError, require
+from chessrnn.model.hybrid.onnx_hybrid import OnnxHybrid
 from chessrnn.model.link.client import DeviceClient
 from chessrnn.model.showcase.speech_frames import CHUNK, RATE, detector_file, frames_of, raw_chunks, wav_chunks
 from chessrnn.scripts.cli import (
@@ -165,6 +166,7 @@ def detector_model(args: argparse.Namespace, image: Any) -> Any:
     """Put the integers into the detector's ONNX file, and check that it is called as Silero VAD is."""
     path = args.model or detector_file()
     model = hybrid(path, image, keep_state=True)
+    assert isinstance(model, OnnxHybrid), "a path is that of an ONNX file"
     if not (INPUTS == set(model.inputs) and set(model.outputs) >= OUTPUTS):
         rule = f"a detector with inputs {', '.join(sorted(INPUTS))} and outputs {', '.join(sorted(OUTPUTS))}"
         raise InvalidFileError(f"{path} must be {rule}, not {', '.join([*model.inputs, *model.outputs])}")
