@@ -28,7 +28,7 @@ from chessrnn.model.link.frames import LinkConfig
 from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim.device_simulation import DEVICE_FILE, device_texts
-from chessrnn.sim.fpga_cells import fpga_cells
+from chessrnn.sim.fpga_cells import end_carries, fpga_cells
 from chessrnn.sim.fpga_families import FAMILIES
 from chessrnn.sim.manifest import CONFIG_FILE, file_digest
 
@@ -223,11 +223,16 @@ class BoardBuild:
             "synthesis",
             [product, stat],
             self._digest(self._sources),
-            lambda note: yosys(
-                [f"script {TOP}.ys", f"tee -q -o {stat.name} stat -json"], self.folder / f"{TOP}.rpt", self.folder, note
-            ),
+            self._synthesize,
         )
         return Utilisation(self.family.synthesized(cell_counts(stat)), self.board.part)
+
+    def _synthesize(self, note: Callable) -> float:
+        commands = [f"script {TOP}.ys", f"tee -q -o {TOP}.cells.json stat -json"]
+        seconds = yosys(commands, self.folder / f"{TOP}.rpt", self.folder, note)
+        if self.board.part.family == "ecp5":
+            end_carries(self.folder / self._netlist)
+        return seconds
 
     def place_and_route(self) -> dict:
         """Place and route with nextpnr, and return its report."""

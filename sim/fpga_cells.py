@@ -4,7 +4,12 @@ They are multipliers, as DSP blocks whose own registers Yosys does not use by it
 The build reads the replacements after the device, in place of the modules of the same names.
 """
 
+import json
 import re
+from collections import Counter
+from pathlib import Path
+
+from chessrnn.model.files import write_atomic
 
 # chessrnn.hdl.arithmetic.multiplier names its modules by widths, registers of the product, and registers of operands.
 MULTIPLIER = re.compile(r"^module (multiplier_(\d+)x(\d+)_s([01])(_r)?)\(", re.MULTILINE)
@@ -62,3 +67,24 @@ def _ecp5_register(name: str, width: int) -> str:
         for bit in range(width)
     )
     return f"module {name}(input clk, input [{width - 1}:0] early, output [{width - 1}:0] late);\n{cells}endmodule\n"
+
+
+def end_carries(netlist: Path) -> None:
+    """Disconnect the carry outputs of an ECP5 netlist that nothing reads, as nextpnr takes two LUTs for each of them.
+
+    Parameters
+    ----------
+    netlist : Path
+        Design in the JSON of Yosys, with one module that has cells of the FPGA; it is rewritten.
+    """
+    design = json.loads(netlist.read_text(encoding="utf-8"))
+    for module in design["modules"].values():
+        cells = module["cells"].values()
+        read = Counter(bit for port in module["ports"].values() for bit in port["bits"])
+        for cell in cells:
+            inputs = (port for port, way in cell["port_directions"].items() if way != "output")
+            read.update(bit for port in inputs for bit in cell["connections"].get(port, []))
+        for cell in cells:
+            if cell["type"] == "CCU2C" and not read[cell["connections"]["COUT"][0]]:
+                cell["connections"]["COUT"] = ["x"]
+    write_atomic(netlist, json.dumps(design))

@@ -1,5 +1,6 @@
 """The cells that a board's build puts in place of modules do what the modules do, by models of the cells."""
 
+import json
 import re
 import subprocess
 
@@ -9,7 +10,7 @@ from chessrnn.hdl.arithmetic.multiplier import Multiplier
 from chessrnn.hdl.hierarchy import VerilogPlatform
 from chessrnn.hdl.kept_register import KeptRegister
 from chessrnn.hdl.verilog import to_verilog
-from chessrnn.sim.fpga_cells import OPERAND_BITS, fpga_cells
+from chessrnn.sim.fpga_cells import OPERAND_BITS, end_carries, fpga_cells
 
 A, B = ([f"{port}{bit}" for bit in reversed(range(OPERAND_BITS))] for port in "AB")
 P = [f"P{bit}" for bit in reversed(range(2 * OPERAND_BITS))]
@@ -107,3 +108,17 @@ def test_what_is_not_replaced():
     registered = "module multiplier_9x9_s1(a);\nendmodule\nmodule kept_register_w3(a);\nendmodule\n"
     assert re.findall(r"module (\w+)", fpga_cells(registered, "ecp5")) == ["multiplier_9x9_s1", "kept_register_w3"]
     assert fpga_cells(registered, "ice40") == ""
+
+
+def test_carries_that_nothing_reads_are_disconnected(tmp_path):
+    """Of two carry cells in a row, the second one's carry is read by nothing."""
+    ways = {"CIN": "input", "COUT": "output"}
+    carries = [{"type": "CCU2C", "port_directions": ways, "connections": {"CIN": [n], "COUT": [n + 1]}} for n in (2, 3)]
+    other = {"type": "LUT4", "port_directions": {"Z": "output"}, "connections": {"Z": [5]}}
+    cells = {"first": carries[0], "second": carries[1], "other": other}
+    path = tmp_path / "top.json"
+    design = {"modules": {"top": {"ports": {"carry": {"direction": "input", "bits": [2]}}, "cells": cells}}}
+    path.write_text(json.dumps(design))
+    end_carries(path)
+    cells["second"]["connections"]["COUT"] = ["x"]
+    assert json.loads(path.read_text()) == design
