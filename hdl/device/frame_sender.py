@@ -30,11 +30,11 @@ class FrameSender(wiring.Component):
     index : Out
         Index of the payload byte that the sender needs.
     payload : In(8)
-        The byte at ``index``, at most one cycle later.
+        The byte at ``index``, at most two cycles later.
     bytes : Out(stream.Signature(8))
         Bytes of the frame for the line.
 
-    Latency: 1 cycle from ``start`` to the flag · Throughput: a byte in three cycles ·
+    Latency: 1 cycle from ``start`` to the flag · Throughput: a byte in four cycles ·
     Reference: ``chessrnn.model.link.frames.Frame.encode``
     """
 
@@ -81,6 +81,8 @@ class FrameSender(wiring.Component):
             with m.State("OPEN"), emit(FLAG):
                 m.next = "FETCH"
             with m.State("FETCH"):  # wait for the memory's byte and for the CRC
+                m.next = "CHOOSE"
+            with m.State("CHOOSE"):  # wait until the byte is chosen from those of the memories
                 m.next = "LOAD"
             with m.State("LOAD"):  # select the byte
                 with m.Switch(part):

@@ -102,24 +102,27 @@ class HostLink(wiring.Component):
             answer.read_en.eq(sender.busy), answer.read_addr.eq(sender.index),
             identity.en.eq(1), identity.addr.eq(sender.index),
         ]  # fmt: skip
-        counted = Signal(8)
-        with m.Switch(sender.index[: (Counters.BYTES - 1).bit_length()]):
-            values = Cat(*counters.values())
-            for position in range(Counters.BYTES):
+        # A byte of the payload takes two cycles: the memories and the counter are read, and one of them is chosen.
+        counted, place_counted, payload = Signal(COUNTER_BITS), Signal(2), Signal(DATA_BITS)
+        m.d.sync += place_counted.eq(sender.index[:2])
+        with m.Switch(sender.index[2 : (Counters.BYTES - 1).bit_length()]):
+            for position, counter in enumerate(counters.values()):
                 with m.Case(position):
-                    m.d.sync += counted.eq(values.word_select(position, 8))
+                    m.d.sync += counted.eq(counter)
+        m.d.comb += sender.payload.eq(payload)
         with m.Switch(kind):
             with m.Case(Kind.STEP | REPLY):
-                m.d.comb += [sender.payload.eq(answer.read_data), sender.length.eq(layout.answer_bytes)]
+                m.d.sync += payload.eq(answer.read_data)
+                m.d.comb += sender.length.eq(layout.answer_bytes)
             with m.Case(Kind.IDENTIFY | REPLY):
-                m.d.comb += [sender.payload.eq(identity.data), sender.length.eq(Identity.BYTES)]
+                m.d.sync += payload.eq(identity.data)
+                m.d.comb += sender.length.eq(Identity.BYTES)
             with m.Case(Kind.COUNTERS | REPLY):
-                m.d.comb += [sender.payload.eq(counted), sender.length.eq(Counters.BYTES)]
+                m.d.sync += payload.eq(counted.word_select(place_counted, DATA_BITS))
+                m.d.comb += sender.length.eq(Counters.BYTES)
             with m.Case(REFUSED):
-                m.d.comb += [
-                    sender.payload.eq(Mux(sender.index[0], expected, reason)),
-                    sender.length.eq(REFUSAL_BYTES),
-                ]
+                m.d.sync += payload.eq(Mux(place_counted[0], expected, reason))
+                m.d.comb += sender.length.eq(REFUSAL_BYTES)
 
         x_bits, h_bits = layout.x_beat_bytes * DATA_BITS, layout.h_beat_bytes * DATA_BITS
         shift = Signal(max(x_bits, h_bits))
@@ -135,9 +138,12 @@ class HostLink(wiring.Component):
             h_ends.eq(beat == config.num_output_blocks - 1),
             answer.write_data.eq(shift[:DATA_BITS]),
         ]
+        # A cycle late, as the accelerator decides late in its cycle; it works well after x and well before h.
+        active = Signal()
+        m.d.sync += active.eq(self.tile_active)
         with m.If(running):
             m.d.sync += step_cycles.eq(step_cycles + 1)
-            with m.If(self.tile_active):
+            with m.If(active):
                 m.d.sync += tile_cycles.eq(tile_cycles + 1)
 
         m.d.sync += self.core_reset.eq(0)
