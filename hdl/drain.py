@@ -8,9 +8,10 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.packing import split
 from chessrnn.hdl.hierarchy import shared
-from chessrnn.hdl.matvec import issue_tags
+from chessrnn.hdl.matvec import issue_tags, sums_layout
 from chessrnn.hdl.memory import delay
 from chessrnn.hdl.part_shapes import has_projection, select, shapes
+from chessrnn.hdl.row import held_sums
 from chessrnn.hdl.transform import InverseTransform
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import num_slices, slices_per_round
@@ -81,8 +82,9 @@ class Drain(wiring.Component):
     Members
     -------
     sums, tags : In
-        Sums of the matrix–vector engine, loaded when ``tags.complete & tags.valid``.  The controller keeps complete
-        row groups ``Schedule.drain_cycles`` apart, so there is always room.
+        Sums of the matrix–vector engine, loaded when ``tags.complete & tags.valid``; sums that the rows of the tile
+        hold (``chessrnn.hdl.row.held_sums``) come a cycle later, and stay there.  The controller keeps complete row
+        groups ``Schedule.drain_cycles`` apart, so there is always room.
     select : Out(1)
         A slice is being selected: the memories of parameters read word ``unit``.
     unit : Out
@@ -113,7 +115,7 @@ class Drain(wiring.Component):
         self.state_unit_port = state_unit_port(config, Out) if config.architecture.contexts > 1 else {}
         super().__init__(
             {
-                "sums": In(data.ArrayLayout(sum(self.widths), config.architecture.tile_rows)),
+                "sums": In(sums_layout(config)),
                 "tags": In(issue_tags(config)),
                 "select": Out(1),
                 "unit": Out(range(max(2, self.units))),
@@ -138,7 +140,11 @@ class Drain(wiring.Component):
         last_rows = select(shape, [kind.last_rows for kind in kinds])
         slices = self.schedule.slices
 
-        slots = [Signal(len(self.sums[0]), name=f"slot_{i}", reset_less=True) for i in range(places)]
+        held = held_sums(config)
+        if held:
+            slots = list(self.sums)
+        else:
+            slots = [Signal(len(self.sums[0]), name=f"slot_{i}", reset_less=True) for i in range(places)]
         level = Signal(range(places + 1))
         cycles = max(self.schedule.bundle_cycles(part) for part in config.parts)
         beat = Signal(range(max(2, cycles)))
@@ -157,17 +163,18 @@ class Drain(wiring.Component):
         rest = Signal.like(level)
         m.d.comb += rest.eq(Mux(pop, level - gates, level))
         m.d.sync += level.eq(rest + Mux(load, Mux(self.tags.final, last_rows, rows), 0))
-        kept = []
-        for i, slot in enumerate(slots):
-            following = slots[i + gates] if i + gates < places else slot
-            kept.append(Mux(pop, following, slot))
-        with m.If(pop):
-            m.d.sync += [slot.eq(value) for slot, value in zip(slots, kept, strict=True)]
-        with m.If(load), m.Switch(rest):
-            for offset in range(0, gates, step):
-                with m.Case(offset):
-                    m.d.sync += [slots[i].eq(kept[i]) for i in range(offset)]
-                    m.d.sync += [slots[offset + row].eq(self.sums[row]) for row in range(rows)]
+        if not held:
+            kept = []
+            for i, slot in enumerate(slots):
+                following = slots[i + gates] if i + gates < places else slot
+                kept.append(Mux(pop, following, slot))
+            with m.If(pop):
+                m.d.sync += [slot.eq(value) for slot, value in zip(slots, kept, strict=True)]
+            with m.If(load), m.Switch(rest):
+                for offset in range(0, gates, step):
+                    with m.Case(offset):
+                        m.d.sync += [slots[i].eq(kept[i]) for i in range(offset)]
+                        m.d.sync += [slots[offset + row].eq(self.sums[row]) for row in range(rows)]
         first_step, last_step = Signal(reset_less=True), Signal(reset_less=True)
         with m.If(load):
             m.d.sync += [first_step.eq(self.tags.first_step), last_step.eq(self.tags.last_step)]

@@ -16,7 +16,7 @@ from chessrnn.hdl.parity import Memories, parity_port
 from chessrnn.hdl.part_shapes import shape_bits
 from chessrnn.hdl.pass_address import PassAddress, layer_port
 from chessrnn.hdl.pe import ProcessingElement
-from chessrnn.hdl.row import row
+from chessrnn.hdl.row import held_sums, row
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import weight_memories
 from chessrnn.model.schedule import Schedule, operand_registers
@@ -40,6 +40,11 @@ def issue_tags(config: Config) -> data.StructLayout:
     )
 
 
+def sums_layout(config: Config) -> data.ArrayLayout:
+    """Layout of the packed sums of a row group, or of a bundle, if the rows hold their sums until it is complete."""
+    return data.ArrayLayout(sum(hardware_widths(config).sum), max(1, held_sums(config)) * config.architecture.tile_rows)
+
+
 class MatVec(wiring.Component):
     """Multiplies R × C blocks per cycle: the chessboard division of W · [x; h].
 
@@ -59,8 +64,8 @@ class MatVec(wiring.Component):
         Tags of the issue, together with ``elements``.
     elements : In(ArrayLayout(k · element_bits, C))
         A block of the vector for every tile column, one cycle after ``issue``.
-    sums : Out(ArrayLayout(…, R))
-        Packed sums of every tile row.
+    sums : Out(sums_layout)
+        Packed sums of every tile row, or those of a bundle, a cycle later, if the rows hold them.
     sum_tags : Out(issue_tags)
         Tags of ``sums``.
     load : In, with ``architecture.weight_memory = ram``
@@ -87,7 +92,7 @@ class MatVec(wiring.Component):
                 "issue": In(1),
                 "tags": In(issue_tags(config)),
                 "elements": In(data.ArrayLayout(config.block_size * config.element_bits, arch.tile_cols)),
-                "sums": Out(data.ArrayLayout(sum(hardware_widths(config).sum), arch.tile_rows)),
+                "sums": Out(sums_layout(config)),
                 "sum_tags": Out(issue_tags(config)),
                 **write_port(config),
                 **parity_port(config),
@@ -131,12 +136,20 @@ class MatVec(wiring.Component):
         if copies:
             cycles = self.latency - 1 - registered - copies
             latest = delay(m, self.tags.as_value(), cycles, "copied_tags", reset_less=False)
+            copied = {"tags": latest}
+        if held_sums(config):
+            # A reset clears the sums.
+            ends = Signal(init=1)
+            before = delay(m, self.tags.as_value(), cycles - 1, "ending_tags", reset_less=False)
+            before = data.View(issue_tags(config), before)
+            m.d.sync += ends.eq(before.valid & before.complete)
+            copied["ends"] = ends
         for row_index, sums in enumerate(rows):
             blocks = []
             row_tags = early
             if copies:
-                copy = keep(m, {"tags": latest}, platform, f"tags_{row_index}")["tags"]
-                row_tags = data.View(issue_tags(config), copy)
+                copy = keep(m, copied, platform, f"tags_{row_index}")
+                row_tags = data.View(issue_tags(config), copy["tags"])
             for col in range(arch.tile_cols):
                 place = row_index, col
                 # A memory is added with the first of its processing elements, and read for all of them.
@@ -160,11 +173,12 @@ class MatVec(wiring.Component):
             m.d.comb += [
                 sums.blocks.eq(Cat(*blocks)),
                 sums.valid.eq(row_tags.valid),
-                sums.first.eq(row_tags.first),
+                sums.ends.eq(copy["ends"]) if sums.held else sums.first.eq(row_tags.first),
                 sums.resume.eq(row_tags.resume),
                 sums.park.eq(row_tags.park),
-                self.sums[row_index].eq(sums.sums),
             ]
+            parts = _parts(sums.sums, max(1, sums.held))
+            m.d.comb += [self.sums[n * len(rows) + row_index].eq(part) for n, part in enumerate(parts)]
             if shape_bits(config):
                 m.d.comb += sums.part_shape.eq(row_tags.part_shape)
             if carry_save:

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 
-from amaranth.hdl import Module, Shape, Signal, signed
+from amaranth.hdl import Cat, Module, Shape, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,7 +19,13 @@ from chessrnn.hdl.memory import delay
 from chessrnn.hdl.part_shapes import select, shape_bits, shapes
 from chessrnn.model.circulant import circulant_indices
 from chessrnn.model.config import Config
-from chessrnn.model.schedule import adder_tree_latency, dot_product_latency, joined_sums, operand_registers
+from chessrnn.model.schedule import (
+    Schedule,
+    adder_tree_latency,
+    dot_product_latency,
+    joined_sums,
+    operand_registers,
+)
 from chessrnn.model.widths.hardware import hardware_widths
 from chessrnn.model.widths.sums import DIGIT_BITS, num_digits
 
@@ -44,15 +50,22 @@ class Accumulator(wiring.Component):
         Whether the tags come one cycle before the words.
     kept : bool
         Whether the registers of the tags are not to be merged with those of other values.
+    held : int
+        Number of complete sums that are held; 0 for none.  With it a sum is cleared when it ends, which needs no gate
+        in front of the adder, as ``first`` does.  Offsets must be 0.
 
     Members
     -------
     valid, first, resume, park, part_shape : In
         Tags as in :class:`Row`; ``resume`` and ``park`` exist if sums are parked, ``part_shape`` if offsets differ.
+    ends : In(1), in place of ``first``, if sums are held
+        The sum is complete, and the next one starts from zero.
     words : In(StructLayout)
         Words to add: fields w0, w1.
     total : Out(signed(width))
         The sum, including the words of this cycle.
+    held_totals : Out(ArrayLayout(signed(width), held)), if sums are held
+        The latest complete sums, from the cycle after the end of the last one; the oldest is the first.
 
     Latency: 0 · Throughput: 1 per cycle · Numerics: exact modulo 2^width
     """
@@ -67,10 +80,14 @@ class Accumulator(wiring.Component):
         parked: int,
         tag_register: bool,
         kept: bool = False,
+        held: int = 0,
     ):
         self.width, self.word_shapes, self.offsets, self.parked = width, tuple(words), tuple(offsets), parked
-        self.tag_register, self.kept = tag_register, kept and tag_register
-        self.tags = {name: 1 for name in ("valid", "first", *(("resume", "park") if parked else ()))}
+        self.tag_register, self.kept, self.held = tag_register, kept and tag_register, held
+        assert not (held and any(offsets)), "a sum that is cleared starts from zero"
+        self.tags = {
+            name: 1 for name in ("valid", "ends" if held else "first", *(("resume", "park") if parked else ()))
+        }
         if len(set(offsets)) > 1:
             self.tags["part_shape"] = (len(offsets) - 1).bit_length()
         super().__init__(
@@ -78,6 +95,7 @@ class Accumulator(wiring.Component):
                 **{name: In(bits) for name, bits in self.tags.items()},
                 "words": In(data.StructLayout({f"w{number}": shape for number, shape in enumerate(self.word_shapes)})),
                 "total": Out(signed(width)),
+                **({"held_totals": Out(data.ArrayLayout(signed(width), held))} if held else {}),
             }
         )
 
@@ -85,7 +103,7 @@ class Accumulator(wiring.Component):
     def module_name(self) -> str:
         words = "_".join(f"{'s' if shape.signed else 'u'}{shape.width}" for shape in self.word_shapes)
         digest = zlib.crc32(repr(self.offsets).encode())
-        kept = "_k" if self.kept else ""
+        kept = ("_k" if self.kept else "") + (f"_h{self.held}" if self.held else "")
         return f"accumulator_w{self.width}_{words}_p{self.parked}_t{int(self.tag_register)}{kept}_{digest:08x}"
 
     def elaborate(self, platform):
@@ -97,10 +115,14 @@ class Accumulator(wiring.Component):
         else:
             tags = {name: delay(m, tag, int(self.tag_register), name) for name, tag in tags.items()}
         words = [self.words[f"w{number}"] for number in range(len(self.word_shapes))]
-        accumulator, start = Signal(signed(width)), Signal(signed(width))
-        m.d.comb += start.eq(select(tags.get("part_shape"), [offset % (1 << width) for offset in self.offsets]))
-        with m.If(~tags["first"]):
+        # Held sums are cleared through their tags after a reset; the others start from their offset anyway.
+        accumulator, start = Signal(signed(width), reset_less=bool(self.held)), Signal(signed(width))
+        if self.held:
             m.d.comb += start.eq(accumulator)
+        else:
+            m.d.comb += start.eq(select(tags.get("part_shape"), [offset % (1 << width) for offset in self.offsets]))
+            with m.If(~tags["first"]):
+                m.d.comb += start.eq(accumulator)
         if self.parked:
             parked = [Signal.like(accumulator, name=f"parked_{number}") for number in range(self.parked)]
             with m.If(tags["resume"]):
@@ -113,7 +135,28 @@ class Accumulator(wiring.Component):
         m.d.comb += total.eq(resize(words[0] + words[1], width))
         with m.If(tags["valid"]):
             m.d.sync += accumulator.eq(total)
+        if self.held:
+            with m.If(tags["ends"]):
+                m.d.sync += [accumulator.eq(0), self.held_totals[-1].eq(total)]
+                m.d.sync += [self.held_totals[n].eq(self.held_totals[n + 1]) for n in range(self.held - 1)]
+            if self.parked:
+                with m.If(tags["valid"] & tags["park"]):
+                    m.d.sync += accumulator.eq(0)
         return m
+
+
+def held_sums(config: Config) -> int:
+    """Number of complete sums that every value of a tile row holds until their bundle is complete.
+
+    It is 0 where the drain holds them.  On an FPGA wires are slow, so that registers beside each value, with an enable
+    of their own, are faster than those of a drain, which share one.  A row can hold its sums if every row group is
+    whole and a bundle consists of whole row groups.
+    """
+    rows, bundle = config.architecture.tile_rows, config.bundle_rows
+    whole = bundle % rows == 0 and all(shape.last_rows == rows for shape in shapes(config))
+    # The end of a sum is known a cycle before the copies of the tags, which come a cycle before those of each value.
+    early = Schedule(config).matvec_latency - 1 > 1 + 2 * operand_registers(config)
+    return bundle // rows if operand_registers(config) and whole and early else 0
 
 
 class Row(wiring.Component):
@@ -133,10 +176,13 @@ class Row(wiring.Component):
     valid, first, resume, park : In(1)
         Tags of a sum, ``latency - tag_register`` cycles after the operands: it counts; it starts from zero; it starts
         from the oldest parked sum; it is to be parked.
+    ends : In(1), in place of ``first``, if sums are held
+        The sum is complete.
     part_shape : In, if parts differ in shape
         Number of the shape of the part that the sum belongs to (``chessrnn.hdl.part_shapes``).
     sums : Out
-        Packed values of widths ``hardware_widths(config).sum``, ``latency`` cycles after the operands.
+        Packed values of widths ``hardware_widths(config).sum``, ``latency`` cycles after the operands.  If sums are
+        held: those of the latest ``held_sums(config)`` complete sums, the oldest first, a cycle later.
 
     Attributes
     ----------
@@ -155,12 +201,13 @@ class Row(wiring.Component):
         self.tile_cols = config.architecture.tile_cols
         # With registers of their own the multipliers precede the sums by a cycle, even where no adder tree follows.
         self.tag_register = min(1, self.latency + operand_registers(config))
+        self.held = held_sums(config)
         members = members | {name: In(bits) for name, bits in shape_bits(config).items()}
         super().__init__(
             members
             | {
-                "valid": In(1), "first": In(1), "resume": In(1), "park": In(1),
-                "sums": Out(sum(self.widths.sum)),
+                "valid": In(1), "ends" if self.held else "first": In(1), "resume": In(1), "park": In(1),
+                "sums": Out(max(1, self.held) * sum(self.widths.sum)),
             }
         )  # fmt: skip
 
@@ -176,12 +223,15 @@ class Row(wiring.Component):
             words, offset = self.addends(m, index, width, platform)
             kinds, offsets = [word.shape() for word in words], [-offset * count for count in counts]
             kept = bool(operand_registers(self.config))
-            value = Accumulator(width, kinds, offsets, parked, bool(self.tag_register), kept)
+            value = Accumulator(width, kinds, offsets, parked, bool(self.tag_register), kept, self.held)
             m.submodules[f"accumulator_{index}"] = shared(value, platform)
             m.d.comb += [getattr(value, name).eq(getattr(self, name)) for name in value.tags]
             m.d.comb += [value.words[f"w{number}"].eq(word) for number, word in enumerate(words)]
-            sums.append(value.total)
-        m.d.comb += self.sums.eq(join(sums))
+            sums.append(value)
+        if self.held:
+            m.d.comb += self.sums.eq(Cat(join([value.held_totals[n] for value in sums]) for n in range(self.held)))
+        else:
+            m.d.comb += self.sums.eq(join([value.total for value in sums]))
         return m
 
 

@@ -4,14 +4,19 @@ import itertools
 
 import numpy as np
 import pytest
+from amaranth.hdl import ResetInserter, Signal
+from amaranth.sim import Simulator
 
+from chessrnn.hdl.row import held_sums
+from chessrnn.hdl.verilog import accelerator
 from chessrnn.model.cells import CELLS
+from chessrnn.model.memory_image import memory_words
 from chessrnn.model.presets import preset
 from chessrnn.model.reference.layer import LayerReference
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import random_inputs, random_weights
-from chessrnn.sim.pysim import beats_of, run_accelerator
+from chessrnn.sim.pysim import CLOCK_PERIOD, beats_of, run_accelerator
 
 LENGTHS = (3, 1, 1, 2)
 
@@ -110,6 +115,52 @@ PIPELINES = [
 def test_pipeline_changes_no_bit(index, rng):
     pipeline = {f"pipeline.{name}": value for name, value in PIPELINES[index].items()}
     check(architecture(engine="fast", **pipeline), rng)
+
+
+@pytest.mark.parametrize("settings", [
+    {"tile_rows": 4, "tile_cols": 1, "cell_lanes": 1, "lookahead": 1},
+    {"tile_rows": 2, "tile_cols": 2, "lookahead": 2},
+    {"tile_rows": 1, "tile_cols": 3, "engine": "direct"},
+])  # fmt: skip
+def test_rows_that_hold_their_sums(settings, rng):
+    config = architecture(**{"engine": "fast", "pipeline.multiplier_register": True, **settings})
+    assert held_sums(config) == config.bundle_rows // config.architecture.tile_rows
+    check(config, rng)
+
+
+def test_a_reset_clears_the_sums(rng):
+    """A row group that a reset interrupts leaves nothing behind in the sums of the next sequence."""
+    config = architecture(
+        **{"engine": "fast", "tile_rows": 2, "tile_cols": 1, "lookahead": 1, "pipeline.multiplier_register": True}
+    )
+    weights, x_beats, expected = scenario(config, rng)
+    dut, reset, beats = accelerator(config, memory_words(weights)), Signal(), []
+    sim = Simulator(ResetInserter(reset)(dut))
+    sim.add_clock(CLOCK_PERIOD)
+
+    async def bench(ctx):
+        # The first run is too short for a result, and long enough for sums that are not zero.
+        for cycles in (int(rng.integers(20, 40)), 60 * len(expected)):
+            ctx.set(reset, 1)
+            await ctx.tick()
+            ctx.set(reset, 0)
+            ctx.set(dut.h.ready, 1)
+            sent = 0
+            beats.clear()
+            for _ in range(cycles):
+                ctx.set(dut.x.valid, sent < len(x_beats))
+                if sent < len(x_beats):
+                    ctx.set(dut.x.payload.data, x_beats[sent][0])
+                    ctx.set(dut.x.payload.last, x_beats[sent][1])
+                    sent += ctx.get(dut.x.ready)
+                if ctx.get(dut.h.valid):
+                    beats.append((ctx.get(dut.h.payload.data), ctx.get(dut.h.payload.last)))
+                await ctx.tick()
+
+    sim.add_testbench(bench)
+    sim.run()
+    assert held_sums(config)
+    assert beats == expected
 
 
 @pytest.mark.parametrize("cell", CELLS)
