@@ -13,6 +13,7 @@ from chessrnn.hdl.framing import X_ERROR_BITS, Framing
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.loader import SequenceGate, connect_loader, is_loadable, loader_ports
 from chessrnn.hdl.matvec import MatVec
+from chessrnn.hdl.memory import delay
 from chessrnn.hdl.monitor import saturations_port
 from chessrnn.hdl.output_buffer import OutputBuffer
 from chessrnn.hdl.output_layer.largest import result_layout
@@ -104,11 +105,22 @@ class Accelerator(wiring.Component):
         output = OutputBuffer(config)
         m.submodules.output = shared(output, platform)
 
-        room = controller.x_room
+        issued = {name: getattr(controller, name) for name in ("issue", "group", "half", "first_step")}
+        if several_parts:
+            issued["part"] = controller.part
+        if several_contexts:
+            issued |= {"context": controller.context, "round_parity": controller.round_parity}
+        tags, room = controller.tags, controller.x_room
+        if config.architecture.pipeline.issue_register:
+            issued = {name: delay(m, value, 1, f"issued_{name}", name != "issue") for name, value in issued.items()}
+            tags = Signal.like(tags, name="issued_tags")
+            m.d.sync += tags.eq(controller.tags)
+            # The last issue of a step still reads the half of x that the controller has already left.
+            room = room & (controller.half == issued["half"])
         gate = SequenceGate(config) if is_loadable(config) else None
         if gate is not None:
             m.submodules.gate = shared(gate, platform)
-            room = controller.x_room & ~(self.load_hold & gate.between)
+            room = room & ~(self.load_hold & gate.between)
         framing = Framing(m, self.x, vectors.x_last, room, config.num_input_blocks)
         x_block = framing.block
         x_mask = padding_mask(config.network.input_size, config.block_size, config.quantization.x.width)
@@ -124,19 +136,19 @@ class Accelerator(wiring.Component):
         with m.If(vectors.x_last):
             m.d.comb += vectors.x_block.eq(x_block & x_mask)
         m.d.comb += [
-            vectors.read.eq(controller.issue),
-            *([vectors.part.eq(controller.part)] if several_parts else []),
+            vectors.read.eq(issued["issue"]),
+            *([vectors.part.eq(issued["part"])] if several_parts else []),
             *(
-                [vectors.context.eq(controller.context), vectors.round_parity.eq(controller.round_parity)]
+                [vectors.context.eq(issued["context"]), vectors.round_parity.eq(issued["round_parity"])]
                 if several_contexts
                 else []
             ),
             *([cells.state_unit.eq(drain.state_unit)] if drain.state_unit_port else []),
-            vectors.group.eq(controller.group),
-            vectors.half.eq(controller.half),
-            vectors.first_step.eq(controller.first_step),
-            matvec.issue.eq(controller.issue),
-            matvec.tags.eq(controller.tags),
+            vectors.group.eq(issued["group"]),
+            vectors.half.eq(issued["half"]),
+            vectors.first_step.eq(issued["first_step"]),
+            matvec.issue.eq(issued["issue"]),
+            matvec.tags.eq(tags),
             matvec.elements.eq(vectors.elements),
             drain.sums.eq(matvec.sums),
             drain.tags.eq(matvec.sum_tags),

@@ -113,13 +113,15 @@ class Controller(wiring.Component):
             part_ends.eq(complete & (row == rows - 1)),
             step_ends.eq(part_ends & (number == len(parts) - 1) if len(parts) > 1 else part_ends),
         ]
+        last_ahead = row == ahead - 1
+        # After these columns come those of a sum that is resumed.
+        resumes = ((phase == Phase.AHEAD) & last_ahead) | ((phase == Phase.RESUME) & ~last_ahead)
         with m.If(self.issue):
             m.d.sync += [col.eq(col + 1), reach.eq(reach + tile_cols)]
             with m.If(col_ends):
                 m.d.sync += [row.eq(row + 1), col.eq(0), reach.eq(tile_cols)]
                 resumed = [col.eq(early_groups), reach.eq((early_groups + 1) * tile_cols)]
                 if ahead:
-                    last_ahead = row == ahead - 1
                     with m.If((phase == Phase.AHEAD) & last_ahead):
                         m.d.sync += [phase.eq(Phase.RESUME), row.eq(0), *resumed]
                     with m.If(phase == Phase.RESUME):
@@ -164,6 +166,14 @@ class Controller(wiring.Component):
         missing = Signal(range(-max(made), buffered * sum(made) + 1))
         m.d.sync += missing.eq(missing + Mux(self.issue & part_ends, select(number, made), 0) - self.h_written)
 
+        reached = missing + reach
+        if config.architecture.pipeline.issue_register:
+            # For a fast decision, a register holds the sum.  At the end of the columns, ``reach`` is known.
+            reached = Signal(range(-max(made), buffered * sum(made) + (most_cols + 1) * tile_cols + 1), init=tile_cols)
+            ends, begins = (Mux(complete, cols, early_groups), Mux(resumes, early_groups, 0)) if ahead else (cols, 0)
+            step = Mux(col_ends, (begins + 1 - ends) * tile_cols, tile_cols) + Mux(part_ends, select(number, made), 0)
+            m.d.sync += reached.eq(reached + Mux(self.issue, step, 0) - self.h_written)
+
         # -- vectors: an issue needs all blocks up to the end of its column group, or the whole vector --------
         def is_ready(index: int):
             """Whether the blocks that the current issue of part ``index`` reads are written."""
@@ -176,7 +186,7 @@ class Controller(wiring.Component):
                 else:
                     # Blocks are written in order: the missing ones are the last of those from the vector's source on.
                     since = self.schedule.blocks_since(index, vector)
-                    there = (missing <= since - vector.blocks) | (missing + reach <= since + before)
+                    there = (missing <= since - vector.blocks) | (reached <= since + before)
                 if vector.is_previous:
                     there |= self.first_step
                 ready &= (reach <= before) | there if before else there

@@ -2,12 +2,13 @@
 
 import math
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.packing import split
 from chessrnn.hdl.hierarchy import shared
+from chessrnn.hdl.kept_register import keep
 from chessrnn.hdl.matvec import issue_tags, sums_layout
 from chessrnn.hdl.memory import delay
 from chessrnn.hdl.part_shapes import has_projection, select, shapes
@@ -15,7 +16,7 @@ from chessrnn.hdl.row import held_sums
 from chessrnn.hdl.transform import InverseTransform
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import num_slices, slices_per_round
-from chessrnn.model.schedule import Schedule
+from chessrnn.model.schedule import Schedule, operand_registers
 from chessrnn.model.widths.hardware import hardware_widths
 
 # Bits that accompany a bundle: two flags of its step, one of its part, then from this position the beat.
@@ -73,7 +74,8 @@ class Drain(wiring.Component):
     Block rows are interleaved (row G·u + g is gate g of hidden block u), so G neighbours make a *bundle*: all gates of
     one hidden block, or those of one stage in a cell of several stages.  R need not be a multiple of G: rows that do
     not fill a bundle are kept until the next row group completes it.  A bundle is cut into slices of ``cell_lanes``
-    units; with engine ``fast`` it first passes the inverse transform.
+    units; with engine ``fast`` it first passes the inverse transform, or its gates pass one after the other
+    (``pipeline.shared_inverse``).
 
     Parameters
     ----------
@@ -100,7 +102,8 @@ class Drain(wiring.Component):
         With ``slice``: it belongs to a projection.
 
     Latency: from loaded ``sums`` to their first ``select`` 1 cycle (direct), or 2 cycles plus the inverse transform
-    (fast) · Throughput: one slice per cycle · Numerics: the exact shift of the inverse transform
+    (fast), and with a shared one a cycle for every gate but the first · Throughput: one slice per cycle ·
+    Numerics: the exact shift of the inverse transform
     """
 
     module_name = "drain"
@@ -139,6 +142,9 @@ class Drain(wiring.Component):
         shape = self.tags.part_shape if len(kinds) > 1 else None
         last_rows = select(shape, [kind.last_rows for kind in kinds])
         slices = self.schedule.slices
+        # With one inverse transform the slices of a bundle begin when its last gate has passed.
+        wait = self.schedule.inverse_turns - 1
+        whole = wait + slices
 
         held = held_sums(config)
         if held:
@@ -151,14 +157,15 @@ class Drain(wiring.Component):
         has_bundle, pop, load = Signal(), Signal(), Signal()
         projected = Signal(reset_less=True)
         # A bundle of a projection may occupy the drain for more cycles than it has slices.
-        last_beat = Mux(projected, cycles - 1, slices - 1) if has_projection(config) else slices - 1
+        last_beat = Mux(projected, cycles - 1, whole - 1) if has_projection(config) else whole - 1
         m.d.comb += [
             has_bundle.eq(level >= gates),
             pop.eq(has_bundle & (beat == last_beat)),
             load.eq(self.tags.valid & self.tags.complete),
         ]
+        next_beat = Mux(pop, 0, beat + 1)
         with m.If(has_bundle):
-            m.d.sync += beat.eq(Mux(pop, 0, beat + 1))
+            m.d.sync += beat.eq(next_beat)
 
         rest = Signal.like(level)
         m.d.comb += rest.eq(Mux(pop, level - gates, level))
@@ -181,13 +188,19 @@ class Drain(wiring.Component):
             if has_projection(config):
                 m.d.sync += projected.eq(select(shape, [kind.is_projection for kind in kinds]))
 
-        has_slice = has_bundle & (beat < slices) if cycles > slices else has_bundle
-        marks = Cat(first_step, last_step, projected, beat)
-        if config.architecture.engine == "fast":
+        has_slice = has_bundle & (beat < whole) if cycles > whole else has_bundle
+        marks, beats = Cat(first_step, last_step, projected, beat), None
+        if wait:
+            turn = Mux(has_bundle, next_beat, beat)
+            starts = has_bundle & (beat == 0)
+            has_slice &= beat >= wait
+            marks = Cat(first_step, last_step, projected, (beat - wait)[: len(beat)])
+            bundle, has_slice, marks, beats = self._inverse_in_turn(m, slots, turn, starts, has_slice, marks, platform)
+        elif config.architecture.engine == "fast":
             bundle, has_slice, marks = self._inverse(m, slots, has_slice, marks, platform)
         else:
             bundle = [split(slots[gate], self.widths) for gate in range(gates)]
-        first_step, last_step, projected, beat = *marks[:BEAT_MARK], marks[BEAT_MARK:]
+        first_step, last_step, projected = marks[:BEAT_MARK]
 
         m.d.comb += self.select.eq(has_slice)
         m.d.sync += [
@@ -203,12 +216,13 @@ class Drain(wiring.Component):
             if self.state_unit_port:
                 last = self.state_unit == contexts * self.units - 1
                 m.d.sync += self.state_unit.eq(Mux(last, 0, self.state_unit + 1))
-        with m.Switch(beat):
-            for index in range(slices):
-                with m.Case(index):
-                    for lane in range(self.lanes):
-                        for gate in range(gates):
-                            m.d.sync += self.slice[lane][gate].eq(bundle[gate][index * self.lanes + lane])
+        for place, chosen in beats or [(marks[BEAT_MARK:], range(gates))]:
+            with m.Switch(place):
+                for index in range(slices):
+                    with m.Case(index):
+                        for lane in range(self.lanes):
+                            for gate in chosen:
+                                m.d.sync += self.slice[lane][gate].eq(bundle[gate][index * self.lanes + lane])
         return m
 
     def _inverse(self, m, slots, has_slice, marks, platform):
@@ -231,3 +245,44 @@ class Drain(wiring.Component):
             bundle.append(split(block, (width,) * k))
         has_slice = delay(m, has_slice, 1, "block_select", reset_less=False)
         return bundle, has_slice, delay(m, marks, 1, "block_marks")
+
+    def _inverse_in_turn(self, m, slots, turn, starts, has_slice, marks, platform):
+        """Pass the gates of the bundle through one inverse transform, one after the other, and register each result.
+
+        Parameters
+        ----------
+        turn : Value
+            Gate that passes in the next cycle; larger numbers are of none.
+        starts : Value
+            The first gate passes.
+
+        Returns
+        -------
+        bundle, has_slice, marks : as those of the direct engine, when they leave the transform
+        beats : list of (Value, list of int), optional
+            Copies of the beat in ``marks``, each with the gates that it serves.
+        """
+        width, k, gates = self.config.product_sum_bits, self.config.block_size, self.config.bundle_rows
+        inverse = InverseTransform(k, list(self.widths), width, self.config.architecture.pipeline.inverse_levels)
+        m.submodules.inverse = shared(inverse, platform)
+        # On an FPGA every form chooses its gate by a register of its own.
+        copied = operand_registers(self.config)
+        number = Signal(range(gates), name="turn")
+        m.d.sync += number.eq(turn)
+        forms = zip(*(split(slot, self.widths) for slot in slots[:gates]), strict=True)
+        for index, of_gates in enumerate(forms):
+            chosen = keep(m, {"turn": turn[: len(number)]}, platform, f"turn_{index}")["turn"] if copied else number
+            m.d.comb += inverse.forms[f"f{index}"].eq(Array(of_gates)[chosen])
+        passed = delay(m, starts, inverse.latency, "inverse_starts", reset_less=False)
+        bundle = []
+        for gate, name in enumerate(self.config.gates[:gates]):
+            block = Signal(k * width, name=f"block_{name}", reset_less=True)
+            with m.If(delay(m, passed, gate, f"passed_{name}")):
+                m.d.sync += block.eq(inverse.elements.as_value())
+            bundle.append(split(block, (width,) * k))
+        has_slice = delay(m, has_slice, inverse.latency + 1, "block_select", reset_less=False)
+        marks, beats = delay(m, marks, inverse.latency, "inverse_marks"), None
+        if copied:
+            beat = {"beat": marks[BEAT_MARK:]}
+            beats = [(keep(m, beat, platform, f"beat_{gate}")["beat"], [gate]) for gate in range(gates)]
+        return bundle, has_slice, delay(m, marks, 1, "block_marks"), beats

@@ -73,7 +73,8 @@ class MatVec(wiring.Component):
     parity_error : Out(1), with ``architecture.parity = word``
         A word that was read has a wrong parity (``chessrnn.hdl.parity``).
 
-    Latency: ``Schedule.matvec_latency`` - 1 from ``issue`` to ``sums`` · Throughput: one issue per cycle ·
+    Latency: ``Schedule.matvec_latency`` - 1, less the register of the issue, from ``issue`` to ``sums`` ·
+    Throughput: one issue per cycle ·
     Numerics: exact · Reference: ``chessrnn.model.reference.matvec``
     """
 
@@ -83,8 +84,8 @@ class MatVec(wiring.Component):
         self.config, self.contents = config, contents
         schedule = Schedule(config)
         self.schedule = schedule
-        self.latency = schedule.matvec_latency - 1
         arch = config.architecture
+        self.latency = schedule.matvec_latency - arch.pipeline.issue_register - 1
         both = config.network.bidirectional
         super().__init__(
             {
@@ -132,6 +133,7 @@ class MatVec(wiring.Component):
         first_places = {held.places[0]: held for held in weight_memories(config)}
         words: dict[tuple[int, int], Value] = {}
         # On an FPGA wires are slow, so that every row has a copy of the tags beside it, if there is a cycle for that.
+        copied: dict[str, Value] = {}
         copies = min(operand_registers(config), self.latency - 1 - registered)
         if copies:
             cycles = self.latency - 1 - registered - copies

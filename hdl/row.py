@@ -155,7 +155,8 @@ def held_sums(config: Config) -> int:
     rows, bundle = config.architecture.tile_rows, config.bundle_rows
     whole = bundle % rows == 0 and all(shape.last_rows == rows for shape in shapes(config))
     # The end of a sum is known a cycle before the copies of the tags, which come a cycle before those of each value.
-    early = Schedule(config).matvec_latency - 1 > 1 + 2 * operand_registers(config)
+    latency = Schedule(config).matvec_latency - config.architecture.pipeline.issue_register
+    early = latency - 1 > 1 + 2 * operand_registers(config)
     return bundle // rows if operand_registers(config) and whole and early else 0
 
 

@@ -145,8 +145,10 @@ DEFAULT_BAUD = 1_000_000
 ECP5_SETTINGS = {
     "architecture.cell_lanes": 1,
     "architecture.lookahead": 1,
+    "architecture.pipeline.issue_register": True,
     "architecture.pipeline.forward_levels": 2,
     "architecture.pipeline.inverse_levels": 1,
+    "architecture.pipeline.shared_inverse": True,
     "architecture.pipeline.multiplier_register": True,
     "architecture.pipeline.adder_levels": 1,
     "architecture.pipeline.cell_register": True,
@@ -155,7 +157,7 @@ BOARDS = {
     board.name: board
     for board in (
         Board(
-            "ulx3s_85f", PARTS["LFE5U-85F"], 25e6, 75e6, 1_000_000, "char128",
+            "ulx3s_85f", PARTS["LFE5U-85F"], 25e6, 112.5e6, 1_000_000, "char128",
             {"architecture.tile_rows": 4, "architecture.tile_cols": 1, **ECP5_SETTINGS}, "led", "bit",
             "amaranth_boards.ulx3s:ULX3S_85F_Platform",
         ),

@@ -226,6 +226,8 @@ class Config:
         require(arch.lookahead in (None, 1), "architecture.lookahead", rule, arch.lookahead)
         rule = "false when network.bidirectional is true, as the reverse direction begins at the end"
         require(not arch.state_ports, "architecture.state_ports", rule, arch.state_ports)
+        rule, register = "false when network.bidirectional is true", arch.pipeline.issue_register
+        require(not register, "architecture.pipeline.issue_register", rule, register)
         if self.network.num_layers > 1:
             rule = f"at most {MAX_SIZE // 2}, as the layers above read both directions"
             field_name = "projection_size" if self.network.projection_size else "hidden_size"
@@ -727,7 +729,7 @@ class Config:
             del values["architecture"]["parity"]
         if not self.architecture.monitor:
             del values["architecture"]["monitor"]
-        for name in ("forward_levels", "multiplier_register", "cell_register"):
+        for name in ("issue_register", "forward_levels", "shared_inverse", "multiplier_register", "cell_register"):
             if not values["architecture"]["pipeline"][name]:
                 del values["architecture"]["pipeline"][name]
         if self.compression.output_block_size == 1:

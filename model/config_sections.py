@@ -253,6 +253,9 @@ class PipelineConfig:
 
     Parameters
     ----------
+    issue_register : bool
+        Whether the decision that a tile is computed is registered before it reaches the memories.  False by default,
+        and required to be so in a bidirectional network.
     memory_register : bool
         Whether the words read from the weight and vector memories are registered before any logic.  True by default.
     operand_register : bool
@@ -264,6 +267,9 @@ class PipelineConfig:
     inverse_levels : int
         Engine ``fast`` only: levels of two-input adders between two registers of the inverse transform, from 1 to 16,
         2 by default.  0 places no register inside the transform.
+    shared_inverse : bool
+        Engine ``fast`` only: whether the gates of a hidden block pass one inverse transform after the other, in place
+        of one each.  False by default.  A block then takes as many cycles more as it has gates beside the first.
     compressor_terms : int
         Arithmetic ``carry_save`` only: number of products that are compressed between two registers, from 2 (the
         default) to 64.  Of the resulting partial sums twice as many are joined between two registers.
@@ -282,10 +288,12 @@ class PipelineConfig:
         more in an LSTM; on an FPGA, where an addition is slow beside a multiplication, it allows a faster clock.
     """
 
+    issue_register: bool = False
     memory_register: bool = True
     operand_register: bool = True
     forward_levels: int = 0
     inverse_levels: int = 2
+    shared_inverse: bool = False
     compressor_terms: int = 2
     multiplier_stages: int = 1
     multiplier_register: bool = False

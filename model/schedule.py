@@ -311,7 +311,10 @@ class Schedule:
 
     @property
     def matvec_latency(self) -> int:
-        """Cycles from an issue until the drain holds its sums: memory, operands, products, adder trees, accumulator."""
+        """Cycles from an issue until the drain holds its sums.
+
+        They are those of the issue, memory, operands, products, adder trees and accumulator.
+        """
         c, pipe = self.config, self.config.architecture.pipeline
         terms, cols = c.block_size if c.architecture.engine == "direct" else 1, c.architecture.tile_cols
         if c.architecture.arithmetic == "carry_save":
@@ -319,7 +322,7 @@ class Schedule:
         else:
             trees = adder_tree_latency(terms, pipe.adder_levels) + adder_tree_latency(cols, pipe.adder_levels)
             products = operand_registers(c) + pipe.multiplier_stages + trees
-        return 1 + pipe.memory_register + operand_latency(c) + products + 1
+        return pipe.issue_register + 1 + pipe.memory_register + operand_latency(c) + products + 1
 
     def epilogue_latency(self, part: Part | None = None) -> int:
         """Cycles from the one in which the drain holds a bundle to the first in which the resulting block can be read.
@@ -332,7 +335,8 @@ class Schedule:
         architecture = self.config.architecture
         inverse = 0
         if architecture.engine == "fast":
-            inverse = 1 + inverse_transform_latency(self.config.block_size, architecture.pipeline.inverse_levels)
+            inverse = inverse_transform_latency(self.config.block_size, architecture.pipeline.inverse_levels)
+            inverse += self.inverse_turns
         latency = cell_latency(self.config)
         if part is not None and part.kind == PROJECTION:
             latency = PROJECTION_LATENCY + 1
@@ -343,10 +347,19 @@ class Schedule:
         """Number of slices of ``cell_lanes`` hidden units that a bundle is cut into."""
         return self.config.block_size // self.cell_lanes
 
+    @property
+    def inverse_turns(self) -> int:
+        """Number of cycles in which the rows of a bundle pass the inverse transform: one each, if they share it."""
+        architecture = self.config.architecture
+        is_shared = architecture.engine == "fast" and architecture.pipeline.shared_inverse
+        return self.config.bundle_rows if is_shared else 1
+
     def bundle_cycles(self, part: Part) -> int:
         """Cycles that the drain takes for a bundle, the block rows of a hidden block that are finished together."""
         # A bundle of a projection gives as many blocks as it has rows, which are written one after the other.
-        return max(self.slices, self.config.bundle_rows) if part.kind == PROJECTION else self.slices
+        # The first slice leaves when the last row has passed the inverse transform.
+        cycles = self.inverse_turns - 1 + self.slices
+        return max(cycles, self.config.bundle_rows) if part.kind == PROJECTION else cycles
 
     def drain_cycles(self, part: Part) -> int:
         """Cycles from the completion of a row group of a part until the next row group may be completed."""
@@ -551,7 +564,9 @@ class _StepRun:
     def _take_x(self, step: int) -> None:
         """Take the beats of x of a step as soon as the half of the memory of x that they fill is free."""
         # A half is free again in the cycle after the last issue that read it, two steps before.
-        free = self.result.last_issue[step - 2] + 1 if step >= 2 else 0
+        free = 0
+        if step >= 2:
+            free = self.result.last_issue[step - 2] + 1 + self.config.architecture.pipeline.issue_register
         for _ in range(self.x_blocks):
             self.x_beat.append(max(self.x_beat[-1] + 1 if self.x_beat else 0, free))
 

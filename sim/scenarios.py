@@ -556,11 +556,16 @@ def _with_projected_directions(design: dict) -> dict:
 
 
 def _with_more_registers(design: dict) -> dict:
-    """The design: some with registers in the forward transforms, some with those in the cell update; it follows too."""
+    """The design: some with registers in the forward transforms, some with those in the cell update; it follows too.
+
+    Some have a register of the issue, and some one inverse transform for all gates.
+    """
     pipeline = design["architecture"]["pipeline"]
     terms, levels = pipeline["compressor_terms"], pipeline["inverse_levels"]
     more = {
         "forward_levels": (terms + levels) % 3,
+        "issue_register": not design["network"]["bidirectional"] and (2 * terms + levels) % 3 == 0,
+        "shared_inverse": terms % 3 == 0,
         "multiplier_register": (terms + levels) % 2 == 0,
         "cell_register": (terms + 2 * levels) % 4 == 0,
     }

@@ -191,7 +191,11 @@ def estimate(config: Config) -> AreaEstimate:
         stage += _forward_registers(config) * sum(widths.operand) * GE_REGISTER
         per_block = transform_adders(k, True) * (config.product_sum_bits + 2) * GE_ADDER
         held = 1 + inverse_transform_latency(k, pipe.inverse_levels)
-        inverse = config.bundle_rows * (per_block + held * k * config.product_sum_bits * GE_ENABLED_REGISTER)
+        kept = k * config.product_sum_bits * GE_ENABLED_REGISTER
+        inverse = config.bundle_rows * (per_block + held * kept)
+        if pipe.shared_inverse:
+            inverse = per_block + (config.bundle_rows + held - 1) * kept
+            inverse += (config.bundle_rows - 1) * sum(widths.sum) * GE_MULTIPLEXER
 
     parked = schedule.lookahead if schedule.lookahead > 1 else 0
     accumulator = row_sums

@@ -108,10 +108,11 @@ PIPELINES = [
     {"memory_register": False, "operand_register": True, "inverse_levels": 0, "adder_levels": 3},
     {"forward_levels": 1, "cell_register": True},
     {"multiplier_register": True},
+    {"issue_register": True, "shared_inverse": True},
 ]
 
 
-@pytest.mark.parametrize("index", [0, 3, 4, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
+@pytest.mark.parametrize("index", [0, 3, 4, 5, *(pytest.param(i, marks=pytest.mark.slow) for i in (1, 2))])
 def test_pipeline_changes_no_bit(index, rng):
     pipeline = {f"pipeline.{name}": value for name, value in PIPELINES[index].items()}
     check(architecture(engine="fast", **pipeline), rng)
@@ -119,7 +120,7 @@ def test_pipeline_changes_no_bit(index, rng):
 
 @pytest.mark.parametrize("settings", [
     {"tile_rows": 4, "tile_cols": 1, "cell_lanes": 1, "lookahead": 1},
-    {"tile_rows": 2, "tile_cols": 2, "lookahead": 2},
+    {"tile_rows": 2, "tile_cols": 2, "lookahead": 2, "pipeline.shared_inverse": True},
     {"tile_rows": 1, "tile_cols": 3, "engine": "direct"},
 ])  # fmt: skip
 def test_rows_that_hold_their_sums(settings, rng):

@@ -210,6 +210,7 @@ WRONG_DIRECTIONS = [
     ),
     (BOTH | {"architecture.state_ports": True}, "true, as the reverse direction begins at the end, not True"),
     (BOTH | {"compression.output_block_size": 2}, "1 when network.bidirectional is true, not 2"),
+    (BOTH | {"architecture.pipeline.issue_register": True}, "false when network.bidirectional is true, not True"),
     (
         BOTH | {"network.hidden_size": 40000, "network.num_layers": 2},
         "network.hidden_size must be at most 32768, as the layers above read both directions, not 40000",

@@ -87,6 +87,7 @@ def test_a_sequence_of_both_directions_passes_layer_by_layer(config: Config, len
     settings = {"network.bidirectional": True, "architecture.sequence_steps": longest}
     fixed = {"architecture.contexts": 1, "architecture.lookahead": None, "architecture.state_ports": False}
     fixed |= {"architecture.output_layer": 0, "compression.output_block_size": 1}
+    fixed |= {"architecture.pipeline.issue_register": False}
     config = config.replace(settings | fixed | {"architecture.tile_rows": 1, "architecture.tile_cols": 1})
     schedule, blocks = Schedule(config), config.num_stream_blocks
     line, layers, parts = schedule.timeline(lengths), config.network.num_layers, len(config.layer_parts[0])
@@ -225,6 +226,26 @@ def test_drain_cycles_by_hand(rows, lanes, cycles):
     """A bundle is the four gates of a hidden block; each takes the cycles in which the lanes compute its elements."""
     config = preset("tiny").replace({**SQUARE, "architecture.tile_rows": rows, "architecture.cell_lanes": lanes})
     assert Schedule(config).drain_cycles(config.parts[0]) == cycles
+
+
+def test_a_shared_inverse_transform_by_hand():
+    """Four gates pass it in four cycles, so that a bundle takes three cycles more, and so does its first result."""
+    config = preset("tiny").replace({**SQUARE, "architecture.engine": "fast", "architecture.cell_lanes": 2})
+    shared = config.replace({"architecture.pipeline.shared_inverse": True})
+    part = config.parts[0]
+    assert [Schedule(one).bundle_cycles(part) for one in (config, shared)] == [2, 5]
+    assert Schedule(shared).epilogue_latency() == Schedule(config).epilogue_latency() + 3
+
+
+def test_a_register_of_the_issue_by_hand():
+    """It delays the sums by a cycle, and the half of x is free a cycle later."""
+    config = preset("tiny").replace({**SQUARE, "architecture.lookahead": 1})
+    later = config.replace({"architecture.pipeline.issue_register": True})
+    assert Schedule(later).matvec_latency == Schedule(config).matvec_latency + 1
+    x_blocks = config.num_input_blocks
+    for one, free in ((config, 1), (later, 2)):
+        schedule = Schedule(one)
+        assert schedule.trace([3]).x_beats[2 * x_blocks] == schedule.timeline([3]).last_issue[0] + free
 
 
 @pytest.mark.parametrize(("lookahead", "ahead"), [(1, 0), (2, 2), (3, 3)])

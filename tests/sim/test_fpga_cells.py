@@ -111,7 +111,7 @@ def test_what_is_not_replaced():
 
 
 def test_carries_that_nothing_reads_are_disconnected(tmp_path):
-    """Of two carry cells in a row, the second one's carry is read by nothing."""
+    """A chain of two carry cells, whose last carry nothing reads."""
     ways = {"CIN": "input", "COUT": "output"}
     carries = [{"type": "CCU2C", "port_directions": ways, "connections": {"CIN": [n], "COUT": [n + 1]}} for n in (2, 3)]
     other = {"type": "LUT4", "port_directions": {"Z": "output"}, "connections": {"Z": [5]}}

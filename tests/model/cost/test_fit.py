@@ -7,6 +7,7 @@ from chessrnn.model.boards import BOARDS, PARTS
 from chessrnn.model.cost.fit import Measured, block_rams, largest, multiplier_blocks, remedies
 from chessrnn.model.cost.resources import multipliers
 from chessrnn.model.errors import InvalidValueError
+from chessrnn.model.link.frames import LinkConfig
 from chessrnn.model.presets import preset
 
 
@@ -15,7 +16,8 @@ def test_board_settings_are_valid_designs(name):
     target = board(name)
     config = preset(target.config).replace(target.settings) if target.settings else preset(target.config)
     assert block_rams(config, target.part) <= target.part.brams
-    assert target.clock_hz / target.baud == target.clock_hz // target.baud
+    # A receiver on the other side misses a bit of ten at 5 %.
+    assert abs(LinkConfig.from_baud(target.clock_hz, target.baud).baud / target.baud - 1) < 0.01
 
 
 def test_unknown_board():
@@ -51,7 +53,7 @@ SMALLEST = {"architecture.engine": "fast", "architecture.tile_rows": 1, "archite
 # LUTs and multipliers of ECP5 designs as mapped by Yosys 0.70; the others are estimated from the first.
 SYNTHESIZED = [
     ("char128", FOUR_ROWS, 15195, 88),
-    ("char128", BOARDS["ecpix5_45f"].settings, 13524, 60),
+    ("char128", {"architecture.tile_rows": 2, "architecture.tile_cols": 1}, 13524, 60),
     ("tiny", SMALLEST, 5583, 21),
     ("tiny", {}, 9623, 160),
 ]
