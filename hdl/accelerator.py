@@ -116,7 +116,7 @@ class Accelerator(wiring.Component):
             tags = Signal.like(tags, name="issued_tags")
             m.d.sync += tags.eq(controller.tags)
             # The last issue of a step still reads the half of x that the controller has already left.
-            room = room & (controller.half == issued["half"])
+            room = room & ((controller.half == issued["half"]) | (vectors.x_half != issued["half"]))
         gate = SequenceGate(config) if is_loadable(config) else None
         if gate is not None:
             m.submodules.gate = shared(gate, platform)
