@@ -33,6 +33,7 @@ EXAMPLES = """examples:
   chessrnn train --text FILE --set quantization.weight_bits=4 --name four
   chessrnn train --task digits --fsdd recordings --set network.input_size=80
   chessrnn train --state-dict lstm.pt --dense 0 --text FILE
+  chessrnn train --scratch --dense 0 --circulant 1000 --quantized 18500 --learned-scales --text FILE
   torchrun --nproc-per-node 2 -m chessrnn train --text FILE
 
 Every stage has a checkpoint in runs/<name>/, written at every validation and on Ctrl-C; the same command continues.
@@ -74,6 +75,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--circulant", type=count, default=8000, metavar="N", help="updates of the circulant stage; default 8000"
     )
+    parser.add_argument(
+        "--scratch", action="store_true",
+        help="start the circulant stage from random weights; the dense network then only teaches, or is left out with "
+        "--dense 0",
+    )  # fmt: skip
     parser.add_argument(
         "--approximate", type=count, default=500, metavar="N",
         help="updates of the stage with approximated activations; default 500",
@@ -147,7 +153,11 @@ def make_stages(args: argparse.Namespace, config, task):
     from chessrnn.model.training.pipeline import DISTILLATION, Stage, StageSettings
     from chessrnn.model.training.progressive import through_wider_weights
 
-    require(args.dense > 0 or args.state_dict is not None, "--dense", "at least 1 without --state-dict", args.dense)
+    starts_somewhere = args.dense > 0 or args.state_dict is not None or args.scratch
+    require(starts_somewhere, "--dense", "at least 1 without --state-dict or --scratch", args.dense)
+    require(
+        not args.scratch or args.state_dict is None, "--scratch", "left out with --state-dict", str(args.state_dict)
+    )
     require(args.dense > 0 or not args.distillation, "--dense", "at least 1 with --distillation", args.dense)
     distillation = args.distillation
     if distillation is None:
@@ -186,6 +196,9 @@ def make_stages(args: argparse.Namespace, config, task):
     if args.dense:
         stage = Stage("1-dense", "float", dense_config, settings(args.dense, args.learning_rate, 0.0), initial=initial)
         teacher, initial = stage if distillation else None, ()
+    if args.scratch:
+        require(sizes != (1, 1), "--scratch", "left out with a block size of 1", True)
+        stage = None
     if sizes != (1, 1):
         settings_now = settings(args.circulant, args.learning_rate)
         stage = Stage("2-circulant", "float", config, settings_now, block_sizes, stage, initial, teacher)

@@ -24,7 +24,7 @@ from chessrnn.model.text.corpus import SYMBOLS, load_corpus
 from chessrnn.model.training.checkpoint import load_checkpoint, save_checkpoint
 from chessrnn.model.training.export import sequence_model
 from chessrnn.model.training.initial_weights import load_initial
-from chessrnn.model.training.pipeline import DivergedError, Stage, StageSettings, StageTrainer, run_stage
+from chessrnn.model.training.pipeline import CHECKPOINT, DivergedError, Stage, StageSettings, StageTrainer, run_stage
 from chessrnn.model.training.tasks.language import CharacterTask
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.scripts import compress, evaluate
@@ -70,6 +70,23 @@ def test_compression_learns_exports_and_is_measured(text, tmp_path, capsys):
     assert evaluate.main([*common, "--json", "--sample", "the ", "--length", "20"]) == 0
     measured = json.loads(capsys.readouterr().out)
     assert measured["sample"] == CharModel(loaded).generate("the ", 20)
+
+
+def test_a_circulant_network_starts_from_random_weights(text, capsys):
+    """With ``--scratch`` the dense network, where there is one, teaches but gives no weights."""
+    folder = text.parent / "runs" / "alone"
+    assert compress.main(arguments(text, "--scratch", "--name", "alone", "--json", updates=(0, 8, 4, 10))) == 0
+    assert json.loads(capsys.readouterr().out)["updates"] == 22
+    assert sorted(path.stem for path in folder.glob("*.pt")) == ["2-circulant", "3-approximate", "4-quantized"]
+    alone = load_checkpoint(folder / "2-circulant.pt", CHECKPOINT)["stage"]
+    assert alone["parent"] is alone["teacher"] is None
+
+    assert compress.main(arguments(text, "--scratch", "--name", "taught", "--json", updates=(12, 8, 4, 10))) == 0
+    # The updates are those of the network itself, not of its teacher.
+    assert json.loads(capsys.readouterr().out)["updates"] == 22
+    taught = load_checkpoint(text.parent / "runs" / "taught" / "2-circulant.pt", CHECKPOINT)["stage"]
+    assert taught["parent"] is None
+    assert taught["teacher"]["settings"]["updates"] == 12
 
 
 def test_an_output_layer_of_circulant_blocks_is_trained(text, tmp_path, capsys):
@@ -416,7 +433,9 @@ def test_wrong_input_is_refused_and_no_checkpoint_is_lost(text, tmp_path):
         (["--block-size-x", "3"], "--block-size-x must be one of 1, 2, 4, 8, 16, not 3"),
         (["--name", "../x"], "name must be made of letters, digits, '_' and '-' only, not '../x'"),
         (["--batch", "100000"], "batch must be at most"),
-        (["--dense", "0"], "--dense must be at least 1 without --state-dict, not 0"),
+        (["--dense", "0"], "--dense must be at least 1 without --state-dict or --scratch, not 0"),
+        (["--scratch", "--state-dict", "x.pt"], "--scratch must be left out with --state-dict, not 'x.pt'"),
+        (["--scratch", "--set", "compression.block_size=1"], "--scratch must be left out with a block size of 1"),
         (["--task", "words", "--export", "x"], "--export must be left out but for the task characters"),
     ):
         with pytest.raises(InvalidValueError, match=message):
