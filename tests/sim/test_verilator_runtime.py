@@ -3,7 +3,7 @@
 import pytest
 
 from chessrnn.sim import verilator_runtime as module
-from chessrnn.sim.verilator_runtime import OBJECTS, keep_objects, kept_objects, runtime_folder
+from chessrnn.sim.verilator_runtime import OBJECTS, keep_objects, kept_objects, make_variables, runtime_folder
 
 pytestmark = pytest.mark.needs("verilator")
 
@@ -36,6 +36,14 @@ def test_other_options_and_compilers_have_other_objects(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_compiler", lambda: "another compiler 1.0")
     folders.add(runtime_folder({}, tmp_path))
     assert len(folders) == 4
+
+
+def test_options_of_gcc_are_left_out_for_other_compilers(monkeypatch):
+    uncached = make_variables.__wrapped__
+    monkeypatch.setattr(module, "_compiler", lambda: "clang version 19.1.0")
+    assert uncached()["OPT_FAST"] == "-O1"
+    monkeypatch.setattr(module, "_compiler", lambda: "c++ 12.2.0\nCopyright (C) 2022 Free Software Foundation, Inc.")
+    assert uncached()["OPT_FAST"] == "-O1 -fdisable-rtl-combine"
 
 
 def test_a_cache_that_cannot_be_written_is_left_alone(compiled, tmp_path):
