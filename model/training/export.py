@@ -99,10 +99,10 @@ def layer_weights(layer) -> LayerWeights:
         return codes_of(values, scale, config.weight_min, config.weight_max, config.has_half_levels)
 
     gates = []
-    scales = layer.scales(config.input_weight_fracs), layer.scales(config.weight_fracs)
-    for w_x, w_h, scale_x, scale_h in zip(layer.weight_x, layer.weight_h, *scales, strict=True):
-        parts = (w_x.defining, scale_x), (w_h.defining, scale_h)
-        gates.append(torch.cat([codes(values, scale[:, None, None]) for values, scale in parts], dim=1))
+    steps = layer.steps(config.input_weight_fracs), layer.steps(config.weight_fracs)
+    for w_x, w_h, step_x, step_h in zip(layer.weight_x, layer.weight_h, *steps, strict=True):
+        parts = (w_x.defining, step_x), (w_h.defining, step_h)
+        gates.append(torch.cat([codes(values, step[:, None, None]) for values, step in parts], dim=1))
     defining = torch.stack(gates).long().numpy()
     bias = np.zeros((len(gates), config.num_hidden_blocks * config.block_size), dtype=np.int64)
     low, high = config.bias_format_min_max

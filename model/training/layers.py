@@ -20,10 +20,13 @@ from chessrnn.model.errors import require
 from chessrnn.model.reference.matvec import FLOAT32_EXACT
 from chessrnn.model.training.lstm_recurrence import LstmRecurrence
 from chessrnn.model.training.products import ALGORITHMS, Expanded, from_lanes, product, to_lanes
-from chessrnn.model.training.quantizers import fake_quantize_to, scaled_quantize
+from chessrnn.model.training.quantizers import fake_quantize_to, level_distance, normalized_quantize, scaled_quantize
 
 # Candidates for the scale of a block row, from the greatest weight downwards.
 SCALE_CANDIDATES, SCALES_PER_OCTAVE = 24, 6
+# Bits of a weight → step of the uniform quantizer that rounds a normal distribution of deviation 1 with the least
+# squared error (Max 1960, "Quantizing for minimum distortion").
+NORMAL_STEPS = {2: 0.9957, 3: 0.5860, 4: 0.3352, 5: 0.1881, 6: 0.1041, 7: 0.0569, 8: 0.0308}
 STAGES = ("float", "approximate", "quantized")
 SomeModule = TypeVar("SomeModule", bound=nn.Module)
 
@@ -203,6 +206,12 @@ class QuantLayer(nn.Module):
         configuration's ``weight_frac``; scales of block rows become the nearest ones that the accelerator has.
     keeps_exponents : bool
         Whether learned scales of block rows leave the configuration's ``weight_frac`` as it is.
+
+    Notes
+    -----
+    While scales of block rows are trained, the weights of a block row are normalised: they are rounded relative to
+    their own root mean square, and the scale alone gives the row its length (Hou et al. 2019).  :meth:`settle` brings
+    the weights back to that length.
     """
 
     def __init__(self, config: Config, block_sizes: tuple[int, int] | None = None):
@@ -273,6 +282,7 @@ class QuantLayer(nn.Module):
     @torch.no_grad()
     def project(self, other: "QuantLayer") -> None:
         """Copy the parameters of a layer with other block sizes, projected to the blocks of this one."""
+        other.settle()
         self.set_dense(*other.dense())
         if self.peephole is not None:
             assert other.peephole is not None
@@ -289,7 +299,7 @@ class QuantLayer(nn.Module):
                 matrix.pull_to_circulant(block_size, share)
 
     @torch.no_grad()
-    def learn_scales(self, keeps_exponents: bool = False) -> None:
+    def learn_scales(self, keeps_exponents: bool = False, trains: bool = True) -> None:
         """Make the scales of the weights a parameter, which begins with those that fit the present weights.
 
         Every forward pass rounds them to scales of the accelerator: see :meth:`adopt_scales`.
@@ -298,19 +308,26 @@ class QuantLayer(nn.Module):
         ----------
         keeps_exponents : bool
             Whether scales of block rows fit the exponents of the configuration, which then stay as they are.
+        trains : bool
+            Whether a new parameter requires a gradient; one that exists stays as it is in this respect.
         """
         self.keeps_exponents = keeps_exponents
+        if self.log2_scale is None:
+            shape = (self.config.num_gates, self.config.num_hidden_blocks)[: 1 + self.config.has_row_scales]
+            self.log2_scale = nn.Parameter(torch.zeros(shape, dtype=self.bias.dtype), requires_grad=trains)
         if self.config.has_row_scales:
             sizes = self.block_sizes
             rule = "gate with block sizes of W_x and W_h apart"
             require(sizes[0] == sizes[1], "quantization.weight_scale", rule, self.config.quantization.weight_scale)
-            first = self._log2_scales_of_exponents() if keeps_exponents else self._fitted_log2_scales()
+            if keeps_exponents:
+                first = self._log2_scales_of_exponents()
+            elif self._normalizes:
+                first = self._normal_steps(self.config.weight_fracs).log2()
+            else:
+                first = self._fitted_log2_scales()
         else:
             first = -torch.tensor(self.config.weight_fracs, dtype=self.bias.dtype)
-        if self.log2_scale is None:
-            self.log2_scale = nn.Parameter(first)
-        else:
-            self.log2_scale.copy_(first)
+        self.log2_scale.copy_(first)
 
     def _log2_scales_of_exponents(self) -> torch.Tensor:
         """Choose the scales of block rows (G, P) as conversion does, for the exponents of the configuration."""
@@ -341,6 +358,51 @@ class QuantLayer(nn.Module):
                 error += (rounded - values).square().sum(dim=(2, 3))
             best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
         return best.log2().to(self.bias.dtype)
+
+    @property
+    def _normalizes(self) -> bool:
+        """Whether the weights of the quantized stage are normalised."""
+        learns = self.log2_scale is not None and self.log2_scale.requires_grad
+        return learns and self.config.has_row_scales and not self.keeps_exponents
+
+    @property
+    def is_normalized(self) -> bool:
+        """Whether the weights are normalised now: see the notes of the class."""
+        return self.quantized and self._normalizes
+
+    def steps(self, fracs: Sequence[int]) -> torch.Tensor:
+        """Compute the distances (G, 1) or (G, P) of weights that are rounded to integers with these fraction bits.
+
+        They are the scales of these integers, but for normalised weights, where they follow the weights.
+        """
+        return self._normal_steps(fracs) if self.is_normalized else self.scales(fracs)
+
+    def _normal_steps(self, fracs: Sequence[int]) -> torch.Tensor:
+        """Compute the steps (G, P) that round weights of a normal distribution best, by the size of each block row."""
+        config = self.config
+        squares, count = torch.zeros((), dtype=torch.float64), 0
+        for part, of_part in ((self.weight_x, config.input_weight_fracs), (self.weight_h, config.weight_fracs)):
+            # In units of the scale of these fraction bits, like those of the other part.
+            exponents = [own - frac for frac, own in zip(fracs, of_part, strict=True)]
+            ratio = torch.exp2(torch.tensor(exponents, dtype=torch.float64))[:, None]
+            stacked = torch.stack([matrix.defining for matrix in part])
+            squares = squares + stacked.double().square().sum(dim=(2, 3)) * ratio.square()
+            is_read = torch.tensor([matrix.defining.requires_grad for matrix in part])[:, None]
+            count = count + is_read * stacked[0, 0].numel()
+        # Half levels are two apart.
+        step = NORMAL_STEPS[config.quantization.weight_bits] / level_distance(config.has_half_levels)
+        return step * (squares / count).clamp_min(2.0**-60).sqrt()
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Bring normalised weights to the length that their scales give them; what they are rounded to stays."""
+        if not self.is_normalized:
+            return
+        # All before the first changes: the steps follow both matrices.
+        factors = self.scales(self.config.weight_fracs) / self.steps(self.config.weight_fracs)
+        for part in (self.weight_x, self.weight_h):
+            for matrix, factor in zip(part, factors, strict=True):
+                matrix.defining.mul_(factor.to(matrix.defining.dtype)[:, None, None])
 
     @torch.no_grad()
     def adopt_scales(self) -> None:
@@ -391,10 +453,14 @@ class QuantLayer(nn.Module):
     def clamp_parameters(self) -> None:
         """Bring the weights back into the range of their formats: beyond it they would receive no gradient."""
         config, points = self.config, self.config.quantization
-        for matrices, fracs in ((self.weight_x, config.input_weight_fracs), (self.weight_h, config.weight_fracs)):
+        # Weights just beyond the range tell a scale that is trained to grow; within it none would.
+        learns = self.log2_scale is not None and self.log2_scale.requires_grad
+        beyond = level_distance(config.has_half_levels) if learns else 0
+        parts = (self.weight_x, config.input_weight_fracs), (self.weight_h, config.weight_fracs)
+        for matrices, fracs in () if self.is_normalized else parts:
             for matrix, scale in zip(matrices, self.scales(fracs), strict=True):
                 scale = scale.to(matrix.defining.dtype)[:, None, None]
-                matrix.defining.clamp_(config.weight_min * scale, config.weight_max * scale)
+                matrix.defining.clamp_((config.weight_min - beyond) * scale, (config.weight_max + beyond) * scale)
         if self.projection is not None:
             lsb = 2.0**-config.projection_frac
             self.projection.defining.clamp_(config.weight_min * lsb, config.weight_max * lsb)
@@ -414,7 +480,12 @@ class QuantLayer(nn.Module):
                 if log2_scale is not None:
                     log2_scale = log2_scale.view(len(stacked), -1, 1, 1)
                 scales = self.scales(fracs)[:, :, None, None]
-                stacked = quantized_weights(config, stacked, scales, log2_scale)
+                if self.is_normalized:
+                    steps = self.steps(fracs)[:, :, None, None]
+                    limits = config.weight_min, config.weight_max, log2_scale, config.has_half_levels
+                    stacked = normalized_quantize(stacked, steps, scales, *limits)
+                else:
+                    stacked = quantized_weights(config, stacked, scales, log2_scale)
             elif self.log2_scale is not None and self.log2_scale.requires_grad:
                 # Several processes wait for the gradient of every parameter, even where it is zero.
                 stacked = stacked + 0 * self.log2_scale.view(len(stacked), -1, 1, 1)

@@ -209,6 +209,8 @@ def new_network(stage: Stage, task: Task) -> SequenceNetwork:
 
 def start_from(network: SequenceNetwork, parent: SequenceNetwork) -> None:
     """Copy a parent's parameters, projected where the block sizes differ."""
+    for layer in parent.layer.layers:
+        layer.settle()
     if network.layer.block_sizes == parent.layer.block_sizes:
         # Scales are chosen anew for the widths of this stage.
         values = {name: value for name, value in parent.layer.state_dict().items() if "log2_scale" not in name}
@@ -267,19 +269,16 @@ class StageTrainer:
         self.step, self.state, self.teacher_state = 0, None, None
         self.best, self.best_state, self.seconds = math.inf, None, 0.0
         self.measured = math.nan
+        learns = self.settings.learned_scales
         if stage.kind == "quantized" and stage.has_formats:
-            self.network.start_quantization(stage.config, keeps_exponents=True)
+            self.network.start_quantization(stage.config, keeps_exponents=True, trains_scales=learns)
         elif stage.kind == "quantized":
-            self.network.start_quantization(*choose_formats(self.network))
+            self.network.start_quantization(*choose_formats(self.network), trains_scales=learns)
             batch = task.batch(0, self.settings.batch)
             if not stage.config.has_row_scales:
                 refine_formats(self.network, lambda: float(task.loss(self.network(batch.inputs)[0], batch)))
-        if self._has_scales:
-            if not stage.config.has_row_scales:
-                self.network.layer.learn_scales()
-            for layer in self.network.layer.layers:
-                assert layer.log2_scale is not None
-                layer.log2_scale.requires_grad_(self.settings.learned_scales)
+        if self._has_scales and not stage.config.has_row_scales:
+            self.network.layer.learn_scales()
         self.optimizer = self._new_optimizer()
         if self.path.is_file():
             self._resume()
@@ -437,7 +436,7 @@ class StageTrainer:
         """Create the network of this stage with the best parameters so far."""
         network = new_network(self.stage, self.task)
         if self._has_scales:
-            network.layer.learn_scales(self.stage.has_formats)
+            network.layer.learn_scales(self.stage.has_formats, self.settings.learned_scales)
         network.load_state_dict(self.best_state or self.network.state_dict())
         network.layer.stage, network.layer.cell_limit = self.stage.kind, self.settings.cell_limit
         network.layer.config, network.output_frac = self.network.config, self.network.output_frac

@@ -60,30 +60,39 @@ def fake_quantize(reals: torch.Tensor, fraction_bits: int | torch.Tensor, low: i
     return _FakeQuantize.apply(reals, fraction_bits, low, high)
 
 
+def level_distance(is_odd: bool) -> int:
+    """Return the distance of two levels of a weight: odd integers are two apart, others one."""
+    return 2 if is_odd else 1
+
+
+def _moves(grad: torch.Tensor, below: torch.Tensor, above: torch.Tensor) -> torch.Tensor:
+    """Tell which weights a gradient moves: outside the range only back towards it, as nothing else would change."""
+    return ~(below | above) | (below & (grad < 0)) | (above & (grad > 0))
+
+
 class _ScaledQuantize(torch.autograd.Function):
     @staticmethod
     def forward(ctx, reals, scale, low, high, log2_scale, is_odd):
         exact, codes = reals.double() / scale, codes_of(reals, scale, low, high, is_odd)
-        # Odd integers are two apart, others one.
-        step = 2 if is_odd else 1
-        inside = (exact >= low - step / 2) & (exact < high + step / 2)
+        step = level_distance(is_odd)
+        below, above = exact < low - step / 2, exact >= high + step / 2
         ctx.has_scale = log2_scale is not None
         if ctx.has_scale:
             # How the rounded value follows its scale: by the rounding error inside the range, by the limit outside.
-            slope = torch.where(inside, codes - exact, codes) * scale
+            slope = torch.where(below | above, codes, codes - exact) * scale
             ctx.shape, ctx.kind = log2_scale.shape, log2_scale.dtype
             # Without this factor the gradient would grow with the number of weights, and fill the norm of all of them.
             ctx.factor = math.log(2) / math.sqrt(max(1, high / step) * reals.numel() / log2_scale.numel())
-            ctx.save_for_backward(inside, slope.to(reals.dtype))
+            ctx.save_for_backward(below, above, slope.to(reals.dtype))
         else:
-            ctx.save_for_backward(inside)
+            ctx.save_for_backward(below, above)
         return (codes * scale).to(reals.dtype)
 
     @staticmethod
     def backward(ctx, grad):
-        inside, *slope = ctx.saved_tensors
+        below, above, *slope = ctx.saved_tensors
         of_scale = (grad * slope[0]).sum_to_size(ctx.shape).to(ctx.kind) * ctx.factor if slope else None
-        return grad * inside, None, None, None, of_scale, None
+        return grad * _moves(grad, below, above), None, None, None, of_scale, None
 
 
 def scaled_quantize(
@@ -95,6 +104,8 @@ def scaled_quantize(
     is_odd: bool = False,
 ) -> torch.Tensor:
     """Round to whole multiples of a scale, like :func:`fake_quantize`, whose scales are powers of two.
+
+    The gradient is 1 inside the range.  Outside it is 1 where it leads back into the range, and 0 otherwise.
 
     Parameters
     ----------
@@ -109,6 +120,63 @@ def scaled_quantize(
         Whether the codes are odd, as weights with half levels are; ``low`` and ``high`` are odd then.
     """
     return _ScaledQuantize.apply(reals, scale, low, high, log2_scale, is_odd)
+
+
+class _OddOrWhole(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, exact, low, high, is_odd):
+        step = level_distance(is_odd)
+        ctx.save_for_backward(exact < low - step / 2, exact >= high + step / 2)
+        return codes_of(exact, torch.ones((), dtype=torch.float64), low, high, is_odd)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * _moves(grad, *ctx.saved_tensors), None, None, None
+
+
+class _Scale(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, log2_scale, scale):
+        ctx.save_for_backward(scale)
+        ctx.kind = log2_scale.dtype
+        return scale
+
+    @staticmethod
+    def backward(ctx, grad):
+        (scale,) = ctx.saved_tensors
+        return (grad * scale * math.log(2)).to(ctx.kind), None
+
+
+def normalized_quantize(
+    reals: torch.Tensor,
+    step: torch.Tensor,
+    scale: torch.Tensor,
+    low: int,
+    high: int,
+    log2_scale: torch.Tensor,
+    is_odd: bool = False,
+) -> torch.Tensor:
+    """Round to whole multiples of a step, and return the same multiples of a scale.
+
+    A step that follows the size of the weights, with a scale of its own, is weight normalisation: the weights decide
+    the direction of a block row alone, the scale its length.
+
+    Parameters
+    ----------
+    reals : tensor, any shape
+    step : float64 tensor that broadcasts to ``reals``
+        It may depend on them; the gradient follows it.
+    scale : float64 tensor of the shape of ``step``
+        The accelerator's.
+    low, high : int
+        Least and greatest code.
+    log2_scale : tensor of the shape of ``scale``
+        Logarithm of the scale before it was rounded, which receives its gradient.
+    is_odd : bool
+        See :func:`scaled_quantize`.
+    """
+    codes = _OddOrWhole.apply(reals.double() / step, low, high, is_odd)
+    return (codes * _Scale.apply(log2_scale, scale)).to(reals.dtype)
 
 
 def fake_quantize_to(reals: torch.Tensor, fmt: QFormat) -> torch.Tensor:

@@ -110,9 +110,7 @@ class Recurrent(nn.Module):
         self._learns = learned_scales
         if learned_scales or self.config.has_row_scales:
             for layer in self.layers:
-                layer.learn_scales()
-                assert layer.log2_scale is not None
-                layer.log2_scale.requires_grad_(learned_scales)
+                layer.learn_scales(trains=learned_scales)
         if not bias:
             for layer in self.layers:
                 nn.init.zeros_(layer.bias).requires_grad_(False)
@@ -178,6 +176,8 @@ class Recurrent(nn.Module):
 
     def _float_layers(self) -> list[RecurrentLayer]:
         """Read the circulant weights as float layers."""
+        for layer in self.layers:
+            layer.settle()
         layers, own = [], iter(self.layers)
         empty = self._empty_layers()
         for layer, sizes in zip(empty, input_sizes(empty), strict=True):
@@ -316,6 +316,9 @@ class Recurrent(nn.Module):
         """
         require(name in STAGES, "stage", f"one of {', '.join(STAGES)}", name)
         before = self.config.quantization.weight_bits
+        if name != "quantized":
+            for layer in self.layers:
+                layer.settle()
         if weight_bits is not None:
             require_type(weight_bits, int, "weight_bits", "an integer")
             self.config = self.config.replace({"quantization.weight_bits": weight_bits})

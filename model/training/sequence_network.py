@@ -15,6 +15,9 @@ from chessrnn.model.training.trainable_cells import make_layer
 
 # Range of the elements of an embedding that ``torch.nn`` draws with deviation 1, a power of two.
 EMBEDDING_RANGE = 4.0
+# Learning rate of the logarithm of a scale, relative to that of the weights: of a block row, and of a gate, whose scale
+# is a power of two and must not change at every update.
+ROW_SCALE_RATE, GATE_SCALE_RATE = 0.25, 0.05
 # Names of the output layer's parameters in a checkpoint.
 STORED_NAMES = {"output_weight": "head_weight", "output_bias": "head_bias"}
 
@@ -116,13 +119,16 @@ class SequenceNetwork(nn.Module):
         return EMBEDDING_RANGE / (-x.min * x.lsb)
 
     def rate_factors(self) -> dict[str, float]:
-        """Factors of the learning rates of parameters that a scale makes larger or smaller than in ``torch.nn``.
+        """Factors of the learning rates of scales, and of parameters that are larger or smaller than in ``torch.nn``.
 
         Adam moves every parameter by about its learning rate, whatever the gradient, so the scale must be in the rate.
         """
+        names = [name for name, _ in self.named_parameters()]
+        rate = ROW_SCALE_RATE if self.config.has_row_scales else GATE_SCALE_RATE
+        factors = {name: rate for name in names if name.endswith("log2_scale")}
         if self.embedding is None:
-            return {}
-        factors = {"embedding": 1 / self.embedding_scale}
+            return factors
+        factors["embedding"] = 1 / self.embedding_scale
         first = {id(matrix.defining) for matrix in self.layer.layers[0].weight_x}
         return factors | {name: self.embedding_scale for name, value in self.named_parameters() if id(value) in first}
 
@@ -159,15 +165,20 @@ class SequenceNetwork(nn.Module):
         return self.layer.quantized
 
     def start_quantization(
-        self, config: Config, output_frac: int = WEIGHT_BITS - 1, keeps_exponents: bool = False
+        self,
+        config: Config,
+        output_frac: int = WEIGHT_BITS - 1,
+        keeps_exponents: bool = False,
+        trains_scales: bool = True,
     ) -> None:
         """Switch the forward pass to integers with the formats of ``config``.
 
-        Scales of block rows are chosen for its exponents with ``keeps_exponents``, otherwise together with exponents.
+        Scales of block rows are chosen for its exponents with ``keeps_exponents``, otherwise together with exponents;
+        they are trained with ``trains_scales``.
         """
         self.layer.config, self.layer.quantized, self.output_frac = config, True, output_frac
         if config.has_row_scales:
-            self.layer.learn_scales(keeps_exponents)
+            self.layer.learn_scales(keeps_exponents, trains_scales)
         self.clamp_parameters()
 
     @torch.no_grad()

@@ -259,10 +259,10 @@ class QuantStack(nn.Module):
         for layer in self.layers:
             layer.cell_limit = value
 
-    def learn_scales(self, keeps_exponents: bool = False) -> None:
-        """Let the scales of every layer be trained: see :meth:`.layers.QuantLayer.learn_scales`."""
+    def learn_scales(self, keeps_exponents: bool = False, trains: bool = True) -> None:
+        """Make the scales of every layer a parameter: see :meth:`.layers.QuantLayer.learn_scales`."""
         for layer in self.layers:
-            layer.learn_scales(keeps_exponents)
+            layer.learn_scales(keeps_exponents, trains)
 
     def adopt_scales(self) -> None:
         """Round the learned scales of every layer to the exponents of the configuration."""

@@ -33,6 +33,7 @@ from chessrnn.model.training.quantizers import (
     activation,
     fake_quantize,
     fake_quantize_to,
+    normalized_quantize,
     quantize,
     scaled_quantize,
     true_derivative,
@@ -109,8 +110,33 @@ def test_a_scale_gets_the_gradient_of_the_rounded_values():
     wanted = torch.where(inside, scale * (ratio + (codes - ratio).detach()), scale * codes)
     (of_scale,) = torch.autograd.grad((wanted * mix).sum(), log2_scale)
     torch.testing.assert_close(log2_scale.grad, of_scale / (3 * 4) ** 0.5)
-    assert torch.equal(reals.grad, mix * inside)
-    assert inside.any() and not inside.all()
+    # Outside, a weight only moves back: one above the range with a positive gradient, one below with a negative.
+    moves = inside | ((ratio.detach() < -2.5) & (mix < 0)) | ((ratio.detach() >= 1.5) & (mix > 0))
+    assert torch.equal(reals.grad, mix * moves)
+    assert inside.any() and not inside.all() and (moves & ~inside).any() and not moves.all()
+
+
+def test_normalised_weights_move_across_their_direction_and_scales_along_it():
+    torch.manual_seed(6)
+    reals, mix = (torch.randn(2, 3, 4)).requires_grad_(), torch.randn(2, 3, 4)
+    log2_scale = torch.tensor([-1.3, 0.4])[:, None, None].requires_grad_()
+    scale = torch.exp2(log2_scale.detach().double())
+
+    def step_of(weights):
+        return 0.4 * weights.double().square().mean(dim=(1, 2), keepdim=True).sqrt()
+
+    found = normalized_quantize(reals, step_of(reals), scale, -8, 7, log2_scale)
+    codes = torch.floor(reals.detach().double() / step_of(reals.detach()) + 0.5)
+    assert codes.min() > -8 and codes.max() < 7
+    torch.testing.assert_close(found.double(), codes * scale, rtol=1e-6, atol=0)
+    (found * mix).sum().backward()
+    # The length of the weights has no influence, so that the gradient has no part along them.
+    along = (
+        (reals.grad * reals.detach()).sum(dim=(1, 2)) / reals.grad.norm(dim=(1, 2)) / reals.detach().norm(dim=(1, 2))
+    )
+    assert along.abs().max() < 1e-6
+    wanted = (mix * codes * scale * np.log(2)).sum(dim=(1, 2), keepdim=True)
+    torch.testing.assert_close(log2_scale.grad, wanted.float())
 
 
 def test_half_levels_are_odd_and_pass_the_gradient_to_half_a_step_beyond_the_last():
@@ -119,7 +145,8 @@ def test_half_levels_are_odd_and_pass_the_gradient_to_half_a_step_beyond_the_las
     found = scaled_quantize(values, scale, -3, 3, log2_scale, is_odd=True)
     assert found.tolist() == [-1.5, -1.5, -0.5, -0.5, 0.5, 0.5, 1.5, 1.5, 1.5]
     found.sum().backward()
-    assert values.grad.tolist() == [0.0, *[1.0] * 7, 0.0]
+    # A weight above the range moves back, one below would move away.
+    assert values.grad.tolist() == [0.0, *[1.0] * 8]
     # The rounding error inside, the limit outside; the greatest level is one and a half steps from zero.
     wanted = (found - values)[1:-1].sum().item()
     assert log2_scale.grad.item() == pytest.approx(np.log(2) * wanted / (1.5 * 9) ** 0.5, rel=1e-5)
@@ -349,8 +376,9 @@ def test_integers_with_learned_scales_equal_the_reference(cell):
     ],
     ids=range(9),
 )
-def test_integers_with_scales_of_rows_equal_the_reference(config):
-    """0 LSB with fitted scales and after they moved apart, beyond the range of the multipliers too."""
+@pytest.mark.parametrize("trains", [True, False], ids=["trained", "fitted"])
+def test_integers_with_scales_of_rows_equal_the_reference(config, trains):
+    """0 LSB with fitted and trained scales, and after they moved apart, beyond the range of the multipliers too."""
     torch.manual_seed(8)
     network = SequenceNetwork(config, 7)
     with torch.no_grad():
@@ -360,16 +388,22 @@ def test_integers_with_scales_of_rows_equal_the_reference(config):
                 wide = parameter.ndim == 3
                 spread = torch.exp2(torch.rand(len(parameter), 1, 1) * 3 - 2) if wide else 0.4
                 parameter.copy_(torch.randn_like(parameter) * spread)
-    network.start_quantization(*choose_formats(network))
+    network.start_quantization(*choose_formats(network), trains_scales=trains)
     size_x = config.network.input_size
     x = torch.randn(12, 3, size_x) * 0.7
     network(x)[0].square().mean().backward()
     layers = network.layer.layers
-    assert all(float(layer.log2_scale.grad.abs().max()) > 0 for layer in layers)
+    assert all(layer.is_normalized == trains for layer in layers)
+    assert all(
+        (float(layer.log2_scale.grad.abs().max()) > 0) if trains else layer.log2_scale.grad is None for layer in layers
+    )
     for moved in (0.0, 0.3, 4.0):
         with torch.no_grad():
             for layer in layers:
                 layer.log2_scale += moved * torch.randn_like(layer.log2_scale)
+                # The length of normalised weights does not count.
+                for matrix in layer.weight_h if trains else ():
+                    matrix.defining *= 1 + moved
         network.clamp_parameters()
         weights = [layer_weights(layer) for layer in layers]
         for part in weights:
@@ -379,6 +413,12 @@ def test_integers_with_scales_of_rows_equal_the_reference(config):
             logits, _ = network(x)
         found, _ = sequence_model(network).logits(x.numpy())
         np.testing.assert_array_equal(logits.double().numpy(), found)
+        for layer, part in zip(layers, weights, strict=True):
+            layer.settle()
+            changed = layer_weights(layer).defining != part.defining
+            # Settled weights round to the same integers, but for those between two of them.
+            assert changed.mean() < 1e-3
+            assert trains or not changed.any()
 
 
 def test_scales_of_rows_follow_their_weights():
@@ -392,7 +432,7 @@ def test_scales_of_rows_follow_their_weights():
             codes[:, 0] = torch.tensor([1, -1, 0, 1])
             matrix.defining.copy_(codes * steps[:, None, None])
         before = network.layer.dense()
-    network.start_quantization(*choose_formats(network))
+    network.start_quantization(*choose_formats(network), trains_scales=False)
     for found, wanted in zip(network.layer.defining(), before[:2], strict=True):
         dense = torch.cat([Expanded(16, found.shape[2] * 4, 4).prepare(part[None])[0].T for part in found])
         torch.testing.assert_close(dense, wanted, rtol=0, atol=0)
