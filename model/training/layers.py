@@ -481,9 +481,10 @@ class QuantLayer(nn.Module):
                     log2_scale = log2_scale.view(len(stacked), -1, 1, 1)
                 scales = self.scales(fracs)[:, :, None, None]
                 if self.is_normalized:
+                    assert log2_scale is not None
                     steps = self.steps(fracs)[:, :, None, None]
-                    limits = config.weight_min, config.weight_max, log2_scale, config.has_half_levels
-                    stacked = normalized_quantize(stacked, steps, scales, *limits)
+                    limits = config.weight_min, config.weight_max
+                    stacked = normalized_quantize(stacked, steps, scales, *limits, log2_scale, config.has_half_levels)
                 else:
                     stacked = quantized_weights(config, stacked, scales, log2_scale)
             elif self.log2_scale is not None and self.log2_scale.requires_grad:
