@@ -39,6 +39,8 @@ SPLITS = ("both", "official", "speakers")
 AUGMENTATIONS = ("noise", "warp")
 # Factor of the numbers of updates in a smoke test.
 QUICK = 0.1
+# Options that the study of every task decides where they are left out.
+SCALES = ("learned_scales", "row_scales")
 
 
 def names(text: str) -> list[str]:
@@ -98,10 +100,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--at-once", action="store_true", help="narrow the weights at once instead of from 8 over 4 to fewer bits"
     )
-    parser.add_argument("--learned-scales", action="store_true", help="train the scales of the integer weights as well")
     parser.add_argument(
-        "--row-scales", action="store_true", help="give every block row of the integer weights a scale of its own"
-    )
+        "--learned-scales", action=argparse.BooleanOptionalAction,
+        help="train the scales of the integer weights as well; default for texts",
+    )  # fmt: skip
+    parser.add_argument(
+        "--row-scales", action=argparse.BooleanOptionalAction,
+        help="give every block row of the integer weights a scale of its own; default for texts",
+    )  # fmt: skip
     parser.add_argument(
         "--half-levels", action="store_true",
         help="make the integer weights odd (±1, ±3 for 2 bits), so that no code is lost",
@@ -237,7 +243,8 @@ def studies(args: argparse.Namespace) -> Iterator[tuple[dict, list]]:
             study = replace(study, budget=replace(study.budget, learning_rate=args.learning_rate))
         if args.distillation is not None:
             study = replace(study, budget=replace(study.budget, distillation=args.distillation))
-        recipe = {name: getattr(args, name) for name in ("learned_scales", "row_scales", "half_levels")}
+        recipe = {"half_levels": args.half_levels}
+        recipe |= {name: getattr(args, name) for name in SCALES if getattr(args, name) is not None}
         study = replace(study, budget=replace(study.budget, progressive=not args.at_once, **recipe))
         limit = study.budget.cell_limit if args.cell_limit is None else args.cell_limit
         every = study.budget.reset_every if args.reset_every is None else args.reset_every

@@ -43,6 +43,10 @@ LEVERS = {
         "half_levels": True,
     },
 }  # fmt: skip
+# Block size → bits of the projected and retrained networks.
+PROJECTED_BITS = {4: (8, 4, 3, 2), 8: (8, 6, 4, 3), 16: (8, 4)}
+# Peak learning rate of quantized stages in which trained scales of block rows normalise the weights.
+NORMALIZED_RATE = 0.04
 # Name of the plain script's row, and how much worse than it the dense baseline may be, in percent or points.
 PLAIN, PLAIN_TOLERANCE = "plain", 1.0
 
@@ -61,7 +65,8 @@ class Budget:
     quantized_rate : float
         Peak learning rate of the other two stages.
     retraining_rate : float or None
-        Peak learning rate of the other two stages of compressed networks, where it differs from the baseline's.
+        Peak learning rate of the other two stages of compressed networks; ``None`` is :data:`NORMALIZED_RATE` for
+        weights that are normalised, and ``quantized_rate`` for others.
     cell_limit : float or None
         Limit of the cell state in float stages: see :class:`chessrnn.model.training.pipeline.StageSettings`.
     reset_every : int or None
@@ -292,12 +297,18 @@ class RowBuilder:
             more += "-rows" if row_scales else "-gates"
         if half_levels is not None:
             more += "-half" if half_levels else "-whole"
-        scale = "row" if (budget.row_scales if row_scales is None else row_scales) else "gate"
+        if row_scales is None:
+            # Scales of block rows need one block size.
+            row_scales = budget.row_scales and stage.block_sizes is None
+        scale = "row" if row_scales else "gate"
+        learns = budget.learned_scales if learned_scales is None else learned_scales
         levels = "half" if (budget.half_levels if half_levels is None else half_levels) else "integer"
         kind = "" if activation == "pwl" else f"-{activation}"
 
         def following(name: str, kind: str, bits: int, settings: StageSettings, parent: Stage) -> Stage:
-            settings = replace(settings, learning_rate=budget.retraining_rate or settings.learning_rate)
+            is_normalized = kind == "quantized" and learns and row_scales
+            usual = NORMALIZED_RATE if is_normalized else settings.learning_rate
+            settings = replace(settings, learning_rate=budget.retraining_rate or usual)
             config = self.config(old.block_size, bits, activation, old.network.hidden_size)
             if kind == "quantized":
                 config = config.replace({"quantization.weight_scale": scale, "quantization.weight_levels": levels})
@@ -306,7 +317,6 @@ class RowBuilder:
         approximate = following(f"{stage.name}{kind}-approximate{distilled}", "approximate", 8,
                                 budget.settings("approximate", share), stage)  # fmt: skip
         settings = budget.settings("quantized", share, factor)
-        learns = budget.learned_scales if learned_scales is None else learned_scales
         final = following(f"{stage.name}{kind}-b{bits}{distilled}{more}", "quantized", bits,
                           replace(settings, learned_scales=learns), approximate)  # fmt: skip
         goes_through = budget.progressive if progressive is None else progressive
@@ -326,8 +336,12 @@ def plain_rows(rows: RowBuilder) -> list[Row]:
 
 
 def language_rows(rows: RowBuilder) -> list[Row]:
-    """Build the rows of a language task, those that are asked for most first."""
-    k4, k8, k16 = (rows.circulant(k) for k in (4, 8, 16))
+    """Build the rows of a language task, those that are asked for most first.
+
+    Circulant networks start from random weights and spend nearly all updates in integers: with learnt scales of block
+    rows that is better than to project a dense network and to retrain it.
+    """
+    k4, k8, k16 = (rows.circulant(k, scratch=True) for k in (4, 8, 16))
     return [
         rows.baseline(), *plain_rows(rows), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
         rows.quantized(k4, 2), k16, rows.quantized(k16, 8), rows.quantized(k8, 6), rows.quantized(k8, 3),
@@ -369,6 +383,17 @@ def tried_rows(rows: RowBuilder) -> list[Row]:
         ("retrained twice as long", [rows.quantized(rows.circulant(8, factor=2), 8)]),
     ]  # fmt: skip
     return [rows.warm_restarts(), *(replace(row, note=note) for note, some in notes for row in some)]
+
+
+def tried_language_rows(rows: RowBuilder) -> list[Row]:
+    """Build the additional rows of a language task, among them those of projected networks."""
+    usual = {row.stage.name for row in language_rows(rows)}
+    projected = []
+    for k, widths in PROJECTED_BITS.items():
+        parent = rows.circulant(k)
+        projected += [parent, *(rows.quantized(parent, bits) for bits in widths)]
+    tried = [row for row in tried_rows(rows) if row.stage.name not in usual]
+    return [*(replace(row, note="projected and retrained") for row in projected), *tried]
 
 
 def lever_bits(lever: dict) -> tuple[int, ...]:
@@ -437,14 +462,15 @@ class Study:
 
 # The streams of a text never end.  Without a limit the cell state of float networks, and with it the gradient, grows so
 # far that they stop learning; without resets networks do not learn to begin from zero state.
-_TEXT = Budget(dense=800, circulant=1000, approximate=200, quantized=1000, cell_limit=8.0, reset_every=16)
+_TEXT = Budget(dense=300, circulant=400, approximate=100, quantized=2200, learned_scales=True, row_scales=True,
+               cell_limit=8.0, reset_every=16)  # fmt: skip
 _SPEECH = Budget(dense=600, circulant=600, approximate=100, quantized=300, batch=64, evaluate_every=100,
                  learning_rate=4e-3)  # fmt: skip
 # Learning the alignment of phones takes longer than learning digits.
 _ALIGNED = replace(_SPEECH, circulant=1200, approximate=50, quantized=250)
 STUDIES = (
-    Study("characters", "text", 64, _TEXT, language_rows),
-    Study("words", "text", 128, _TEXT, language_rows),
+    Study("characters", "text", 64, _TEXT, language_rows, tried_language_rows),
+    Study("words", "text", 128, _TEXT, language_rows, tried_language_rows),
     Study("digits", "official", fsdd.NUM_FEATURES, _SPEECH, speech_rows),
     # Every held-out speaker needs networks of its own; for digits, half the budget suffices.
     Study("digits", "speakers", fsdd.NUM_FEATURES, _SPEECH.scaled(0.5), speech_rows),
