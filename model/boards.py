@@ -121,6 +121,8 @@ class Board:
         Platform class of the board, as ``module:class`` in amaranth-boards; empty for a board given by its pins.
     pins : BoardPins or None
         Pins of a board that has no platform class.
+    router : str
+        Router of nextpnr: ``"router1"`` finds faster wires, and may not end in a dense design.
     """
 
     name: str
@@ -134,6 +136,7 @@ class Board:
     bitstream: str
     platform: str
     pins: BoardPins | None = None
+    router: str = "router2"
 
 
 # What is built for a board that says nothing else: the smallest network that is useful, which fits every part but the
@@ -159,7 +162,7 @@ BOARDS = {
         Board(
             "ulx3s_85f", PARTS["LFE5U-85F"], 25e6, 112.5e6, 1_000_000, "char128",
             {"architecture.tile_rows": 4, "architecture.tile_cols": 1, **ECP5_SETTINGS}, "led", "bit",
-            "amaranth_boards.ulx3s:ULX3S_85F_Platform",
+            "amaranth_boards.ulx3s:ULX3S_85F_Platform", router="router1",
         ),
         Board(
             "ecpix5_45f", PARTS["LFE5UM5G-45F"], 100e6, 50e6, 1_000_000, "char128",

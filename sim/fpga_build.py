@@ -200,7 +200,7 @@ class BoardBuild:
             # Modules of the second file replace those of the first.
             read_verilog_opts="-defer -overwrite" if cells else "-defer",
             synth_opts=self.family.synthesis_options if self.board.part.dsps else "",
-            nextpnr_opts=f"--seed {self.seed} --router {self.family.router} --report {TOP}.placed.json"
+            nextpnr_opts=f"--seed {self.seed} --router {self.board.router} --report {TOP}.placed.json"
             " --timing-allow-fail",
         )
         self._commands = [command for command in json.loads(plan.files[f"build_{TOP}.json"])["commands"]]

@@ -21,8 +21,6 @@ class FpgaFamily:
         Options of Yosys's synthesis command for a part with hard multipliers.
     packer : str
         Program that packs the bitstream.
-    router : str
-        Router of nextpnr: the first one is slower in dense designs, and finds faster wires.
     """
 
     synthesis_cells: dict[str, dict[str, int]]
@@ -32,7 +30,6 @@ class FpgaFamily:
     placed_suffix: str
     synthesis_options: str
     packer: str
-    router: str = "router2"
 
     def synthesized(self, cells: dict[str, int]) -> dict[str, int]:
         """Resources of a synthesized design; the placer needs a few more."""
@@ -87,7 +84,6 @@ FAMILIES = {
         "config",
         "",
         "yowasp-ecppack",
-        "router1",
     ),
     # A logic cell of the iCE40 holds a LUT and a flip-flop.
     "ice40": FpgaFamily(
