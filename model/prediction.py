@@ -1,18 +1,20 @@
 """Real numbers through the bit-accurate reference: x in, h out, and what the output layer makes of it."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from chessrnn.model.config import Config
-from chessrnn.model.errors import require
+from chessrnn.model.errors import InvalidTypeError, require, shown
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.input_fold import folded
 from chessrnn.model.output_layer import OutputLayer
 from chessrnn.model.reference.network import NetworkReference
 from chessrnn.model.weights import NetworkWeights
 
+# Largest magnitude of an input: no format of x holds more than a fraction of it.
+MAX_MAGNITUDE = 1e6
 # Integers (h, c) of every layer, (B, P or H) and (B, H).
 Codes = list[tuple[np.ndarray, np.ndarray]]
 
@@ -32,6 +34,25 @@ class Prediction(NamedTuple):
     state: Codes
 
 
+def checked_reals(values: Any, name: str) -> np.ndarray:
+    """Convert values to an array in float64, which must be real, finite, and not so large that sums overflow.
+
+    Raises
+    ------
+    InvalidTypeError, InvalidValueError
+        They are not; the message calls the values ``name``.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise InvalidTypeError(f"{name} must be an array of real numbers, not {shown(type(values).__name__)}")
+    array = array.astype(np.float64)
+    require(array.size > 0, name, "of at least one number", array.shape)
+    require(bool(np.isfinite(array).all()), name, "made of finite numbers", "one that is not")
+    largest = float(np.abs(array).max())
+    require(largest <= MAX_MAGNITUDE, name, f"made of numbers of at most {MAX_MAGNITUDE:g}", f"{largest:g}")
+    return array
+
+
 def input_codes(weights: NetworkWeights, x: np.ndarray) -> np.ndarray:
     """Scale x (T, B, X) where the weights ask for it, and round it to the format of x.
 
@@ -40,10 +61,9 @@ def input_codes(weights: NetworkWeights, x: np.ndarray) -> np.ndarray:
     InvalidValueError
         x has another shape, or holds a number that is not finite.
     """
-    config, x = weights.config, np.asarray(x, dtype=np.float64)
+    config, x = weights.config, checked_reals(x, "x")
     rule = f"of shape (steps, batch, {config.network.input_size})"
     require(x.ndim == 3 and x.shape[2] == config.network.input_size, "x", rule, x.shape)
-    require(bool(np.isfinite(x).all()), "x", "made of finite numbers", "one that is not")
     return quantize(folded(weights.input_fold, x), config.quantization.x)
 
 

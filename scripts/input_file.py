@@ -9,11 +9,10 @@ import numpy as np
 
 from chessrnn.model.errors import InvalidFileError
 from chessrnn.model.files import require_file
+from chessrnn.model.prediction import MAX_MAGNITUDE
 
 MAX_ELEMENTS = 1 << 27
 MAX_CSV_BYTES = 1 << 30
-# Far beyond the range of any format of x.
-MAX_MAGNITUDE = 1e6
 LAYOUTS = {False: "(steps, batch, elements)", True: "(batch, steps, elements)"}
 
 

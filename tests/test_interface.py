@@ -43,6 +43,19 @@ def test_weight_image_goes_through_a_file(rng, tmp_path):
         (lambda w, n: chessrnn.load_weights("lm512"), "source must be a file, or one of char128, char64, not 'lm512'"),
         (lambda w, n: chessrnn.predict(w, np.zeros((2, 5))), r"x must be of shape (steps, batch, 5), not (2, 5)"),
         (lambda w, n: chessrnn.predict(w, np.full((1, 1, 5), np.nan)), "x must be made of finite numbers"),
+        (lambda w, n: chessrnn.load_weights(None), "source must be a path or the name of a preset, not None"),
+        (lambda w, n: chessrnn.predict(w, "abc"), "x must be an array of real numbers, not 'str'"),
+        (lambda w, n: chessrnn.predict(w, np.full((1, 1, 5), 1j)), "x must be an array of real numbers, not 'ndarray'"),
+        (lambda w, n: chessrnn.predict(w, np.full((1, 1, 5), 1e308)), "x must be made of numbers of at most 1e+06"),
+        (lambda w, n: chessrnn.predict(w, np.zeros((0, 1, 5))), "x must be of at least one number, not (0, 1, 5)"),
+        (
+            lambda w, n: chessrnn.compress(n, block_size=1, calibration=np.full((4, 1, 5), np.nan)),
+            "calibration must be made of finite numbers",
+        ),
+        (
+            lambda w, n: chessrnn.compress(n, calibration="abc"),
+            "calibration must be an array of real numbers, not 'str'",
+        ),
         (lambda w, n: chessrnn.simulate(w, np.zeros((1, 1, 4)), "x"), "x must be of shape (steps, batch, 5)"),
         (lambda w, n: chessrnn.simulate(w, np.zeros((1, 1, 5)), "x", steps=0), "steps must be at least 1, not 0"),
         (

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
 from chessrnn.model.config import Config
+from chessrnn.model.config_sections import MAX_SIZE
 from chessrnn.model.conversion.base_config import base_config
 from chessrnn.model.conversion.formats import choose_config
 from chessrnn.model.conversion.hardware_rows import blocks_of_layer, directions, layer_of_blocks
@@ -90,6 +91,10 @@ class Recurrent(nn.Module):
             require_type(value, bool, name, "true or false")
         for name, value in sizes.items():
             require(value >= 1, name, "at least 1", value)
+            require(value <= MAX_SIZE, name, f"at most {MAX_SIZE}", value)
+        require_type(settings or {}, Mapping, "settings", "a mapping of fields to values")
+        for name in settings or {}:
+            require_type(name, str, "settings", "a mapping with the names of fields")
         require_type(dropout, (int, float), "dropout", "a number")
         require(0 <= dropout < 1, "dropout", "from 0 to below 1", dropout)
         good = self.cell == "lstm" or proj_size == 0
@@ -239,6 +244,8 @@ class Recurrent(nn.Module):
         """
         if self._stage != "quantized" and self.config.has_row_scales:
             return copy.deepcopy(self).stage("quantized").weights()
+        if self._stage == "quantized":
+            self._adopt()
         config = self.config if self._stage == "quantized" else self._chosen_config(None)
         before = [layer.config for layer in self.layers]
         try:
@@ -266,12 +273,16 @@ class Recurrent(nn.Module):
         if self._stage == "quantized":
             self._clamp()
 
-    def _clamp(self) -> None:
-        """Adopt the scales, and bring every weight into the range of its format."""
+    def _adopt(self) -> None:
+        """Round the scales to those of the accelerator, and store their exponents in the configuration."""
         if self.layers[0].log2_scale is not None:
             for place in range(0, len(self.layers), self.num_directions):
                 adopt_together(self.layers[place : place + self.num_directions])
             self.config = with_exponents_of(self.config, self.layers[:: self.num_directions])
+
+    def _clamp(self) -> None:
+        """Adopt the scales, and bring every weight into the range of its format."""
+        self._adopt()
         for layer in self.layers:
             layer.clamp_parameters()
 
@@ -392,7 +403,13 @@ class Recurrent(nn.Module):
         if self._stage == "quantized" and self.training:
             # A weight beyond the range of its format would receive no gradient.
             self._clamp()
+        elif self._stage == "quantized":
+            # The last update may have moved the scales.
+            self._adopt()
         data, batch_sizes, sorted_indices, unsorted_indices = self._flat(x)
+        if self._stage != "float":
+            # Integers have no way to carry what is not a number, as floats do.
+            require(bool(data.detach().isfinite().all()), "input", "made of finite numbers", "one that is not")
         batch, is_batched = int(batch_sizes[0]), isinstance(x, PackedSequence) or x.dim() == 3
         states = self._first_states(hx, batch, sorted_indices, is_batched)
         finals = []

@@ -215,6 +215,7 @@ class StageSchedule:
 
     def __init__(self, model: nn.Module, weight_bits: Mapping[int, int] | None = None, **begin: int):
         require(bool(compressed(model)), "model", "one with compressed layers", type(model).__name__)
+        require_type(weight_bits or {}, Mapping, "weight_bits", "widths by numbers of updates")
         for updates, bits in (weight_bits or {}).items():
             for value in (updates, bits):
                 require_type(value, int, "weight_bits", "widths by numbers of updates")
@@ -280,12 +281,21 @@ def export(model: nn.Module, folder: str | Path, settings: Mapping[str, Any] | N
     Raises
     ------
     UserError
-        The model has no compressed layer, a setting is wrong, or a file cannot be written.
+        The model has no compressed layer, one has no formats for its inputs yet, a setting is wrong, or a file cannot
+        be written.
     """
+    require_type(model, nn.Module, "model", "a torch.nn.Module")
+    require_type(folder, (str, Path), "folder", "a path")
     found = compressed(model)
     require(bool(found), "model", "one with compressed layers", type(model).__name__)
     for path in settings or {}:
         require(path.startswith("architecture."), "settings", "of fields of the architecture", path)
+    for name, module in found.items():
+        if not module.is_calibrated:
+            what = name or type(module).__name__
+            raise InvalidValueError(
+                f"{what} must have formats for its inputs: call calibrate, or run a batch quantized"
+            )
     folder = Path(folder)
     require_folder(folder)
     # Everything is rounded before anything is written.

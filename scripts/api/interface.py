@@ -11,13 +11,13 @@ from chessrnn.model.config import Config
 from chessrnn.model.conversion.convert import Conversion, convert
 from chessrnn.model.conversion.hardware_rows import one_direction
 from chessrnn.model.conversion.quantization_trace import QuantizationTrace, trace_network
-from chessrnn.model.errors import require
+from chessrnn.model.errors import require, require_type
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.load import load_network as load_network_file
 from chessrnn.model.imported.recurrent_network import RecurrentNetwork
 from chessrnn.model.imported.state_dict import network_from_arrays
 from chessrnn.model.input_fold import folded
-from chessrnn.model.prediction import output_values, predict_codes, state_codes, state_values
+from chessrnn.model.prediction import checked_reals, output_values, predict_codes, state_codes, state_values
 from chessrnn.model.presets import PRESETS
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.model.weights import NetworkWeights
@@ -133,6 +133,8 @@ def compress(
     require(
         both or found == {"forward"}, "network", "of layers that are all forward or all bidirectional", sorted(found)
     )
+    if calibration is not None:
+        calibration = checked_reals(calibration, "calibration")
     options = {"fold": fold, "linear": network.linear, "element_bits": element_bits, "effort": effort}
     return convert(layers, block_size, weight_bits, name, settings, calibration, **options)
 
@@ -153,6 +155,7 @@ def load_weights(source: str | Path, config: Config | None = None) -> NetworkWei
     NetworkWeights
         With ``config`` and ``layers``.
     """
+    require_type(source, (str, Path), "source", "a path or the name of a preset")
     path = Path(source)
     if str(source) in PRESETS:
         path = Path(str(files("chessrnn.model.pretrained") / f"{source}.safetensors"))
@@ -214,7 +217,7 @@ def predict(
 
 def _steps_first(config: Config, x: np.ndarray, batch_first: bool) -> np.ndarray:
     """Check the number of axes, and bring x into the order (steps, batch, X)."""
-    x = np.asarray(x, dtype=np.float64)
+    x = checked_reals(x, "x")
     require(x.ndim == 3, "x", f"of shape (steps, batch, {config.network.input_size})", x.shape)
     return x.swapaxes(0, 1) if batch_first else x
 

@@ -212,6 +212,51 @@ def test_learned_scales_move_and_are_stored(name, scale, both, seeded, tmp_path)
         torch.testing.assert_close(module.stage("quantized")(x)[0], output, atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("scale", ["gate", "row"])
+def test_scales_of_the_last_update_count_at_once(scale, seeded):
+    """After the last step of an optimizer every way to the integers gives the same ones."""
+    options = {"settings": {"quantization.weight_scale": scale}, "learned_scales": True}
+    module = chessrnn.torch.LSTM(6, 10, **options)
+    x = torch.randn(9, 4, 6)
+    optimizer = torch.optim.Adam(module.calibrate(x).stage("quantized").parameters(), lr=0.1)
+    for _ in range(12):
+        optimizer.zero_grad()
+        module(x)[0].square().mean().backward()
+        optimizer.step()
+        with torch.no_grad():
+            for layer in module.layers:
+                # Far enough for another exponent.
+                layer.log2_scale -= 0.3
+        codes = module.eval().integers(x).numpy()
+        weights = module.weights()
+        expected, _ = NetworkReference(weights).run(quantize(x.numpy(), module.config.quantization.x))
+        np.testing.assert_array_equal(codes, expected)
+        lsb = module.config.quantization.h.lsb
+        np.testing.assert_array_equal(module(x)[0].detach().double().numpy() / lsb, expected)
+        assert module.config == weights.config
+        module.train()
+
+
+def test_input_that_is_not_finite_is_refused_in_integers(seeded):
+    module = chessrnn.torch.LSTM(6, 10)
+    x = torch.randn(5, 2, 6)
+    assert module(x * torch.nan)[0].isnan().all()
+    module.calibrate(x).stage("quantized")
+    with pytest.raises(UserError, match=r"^input must be made of finite numbers, not 'one that is not'$"):
+        module(x * torch.nan)
+
+
+def test_sizes_are_bounded_before_anything_is_allocated():
+    with pytest.raises(UserError, match=r"^hidden_size must be at most 65536, not 1000000000000$"):
+        chessrnn.torch.LSTM(8, 10**12)
+
+
+@pytest.mark.parametrize(("settings", "message"), [([1], "a mapping of fields"), ({1: 1}, "the names of fields")])
+def test_settings_are_fields_by_name(settings, message):
+    with pytest.raises(UserError, match=message):
+        chessrnn.torch.LSTM(8, 8, settings=settings)
+
+
 def test_weights_get_narrow_step_by_step(seeded):
     _, module = pair("lstm", weight_bits=8)
     x = torch.randn(7, 4, 6)
