@@ -24,7 +24,7 @@ from chessrnn.hdl.staged_update import StagedUpdate
 from chessrnn.hdl.state_access import StateAccess
 from chessrnn.hdl.vector_memory import VectorMemory
 from chessrnn.model.config import Config
-from chessrnn.model.parts import CELL, PROJECTION
+from chessrnn.model.parts import PROJECTION
 from chessrnn.model.state_beats import state_bits
 
 
@@ -164,8 +164,9 @@ class Accelerator(wiring.Component):
 
         h_block, bits = Signal.like(cells.block), config.quantization.h.width
         number = vectors.h_part if several_parts else None
-        sizes = {CELL: config.network.hidden_size, PROJECTION: config.network.projection_size}
-        h_mask = select(number, [padding_mask(sizes[part.kind], config.block_size, bits) for part in config.parts])
+        sizes = [config.network.projection_size if part.kind == PROJECTION else config.network.hidden_sizes[part.layer]
+                 for part in config.parts]  # fmt: skip
+        h_mask = select(number, [padding_mask(size, config.block_size, bits) for size in sizes])
         m.d.comb += h_block.eq(cells.block)
         with m.If(vectors.h_last):
             m.d.comb += h_block.eq(cells.block & h_mask)
@@ -243,7 +244,9 @@ class Accelerator(wiring.Component):
             m.d.comb += [getattr(user.access, name).eq(getattr(state.access, name)) for name in names]
         with m.If(state.access.active):
             given = state.access.write_data[: len(h_block)]
-            mask = padding_mask(self.config.output_size, self.config.block_size, self.config.quantization.h.width)
+            k, bits = self.config.block_size, self.config.quantization.h.width
+            masks = [padding_mask(size, k, bits) for size in self.config.layer_output_sizes]
+            mask = select(state.access.layer, masks)
             m.d.comb += h_block.eq(Mux(state.access.last_block, given & mask, given))
         wiring.connect(m, wiring.flipped(self.state_in), state.state_in)
         wiring.connect(m, wiring.flipped(self.state_out), state.state_out)

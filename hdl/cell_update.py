@@ -14,8 +14,9 @@ from chessrnn.hdl.parity import CheckedRam, Memories, parity_port
 from chessrnn.hdl.part_shapes import has_projection
 from chessrnn.hdl.projection import Projection, projection_layer_port
 from chessrnn.hdl.state_access import state_access
+from chessrnn.model import circulant
 from chessrnn.model.config import Config
-from chessrnn.model.memory_image import MemorySpec, bias_spec, cell_state_spec, num_slices, peephole_spec, scale_spec
+from chessrnn.model.memory_image import MemorySpec, bias_spec, cell_state_spec, peephole_spec, scale_spec
 from chessrnn.model.schedule import PROJECTION_LATENCY, Schedule
 
 
@@ -162,13 +163,17 @@ class CellUpdate(wiring.Component):
         if not self.config.architecture.monitor:
             return []
         valid = delay(m, of_cell, 1 + cells[0].latency, "clipped_valid", reset_less=False)
-        # Slices follow each other block by block, the same in every layer and stage.
-        lanes, slices = self.schedule.cell_lanes, self.config.num_hidden_blocks * self.schedule.slices
+        # Slices follow each other block by block; where all layers have one size, the same in every layer and stage.
+        sizes, lanes, k = self.config.network.hidden_sizes, self.schedule.cell_lanes, self.config.block_size
+        if len(set(sizes)) == 1:
+            sizes = sizes[:1]
+        places = [(first, size) for size in sizes for first in range(0, circulant.num_blocks(size, k) * k, lanes)]
+        units, limits = [range(first, first + lanes) for first, _ in places], [size for _, size in places]
+        slices = len(units)
         place = Signal(range(max(2, slices)), name="clipped_slice")
         with m.If(valid):
             m.d.sync += place.eq(Mux(place == slices - 1, 0, place + 1))
-        units = [range(number * lanes, (number + 1) * lanes) for number in range(slices)]
-        counts = existing_only([cell.saturated for cell in cells], place, units, self.config.network.hidden_size)
+        counts = existing_only([cell.saturated for cell in cells], place, units, limits)
         return [Mux(valid, count, 0) for count in counts]
 
     def _parameters(self, m, memories: Memories, spec: MemorySpec, rows: int, width: int) -> data.View:
@@ -192,12 +197,14 @@ class CellUpdate(wiring.Component):
 
         The slices of a layer follow each other, and so do their numbers.
         """
-        layers = self.config.network.num_layers
-        slices = num_slices(self.config, self.schedule) // layers
+        layers, slices = self.config.network.num_layers, 0
         layer = Signal(range(layers), name=name)
-        for number in range(1, layers):
-            with m.If(self.unit >= number * slices):
-                m.d.comb += layer.eq(number)
+        for number, parts in enumerate(self.config.layer_parts):
+            if number:
+                with m.If(self.unit >= slices):
+                    m.d.comb += layer.eq(number)
+            rows = sum(part.row_blocks for part in parts)
+            slices += self.config.directions * rows // self.config.bundle_rows * self.schedule.slices
         # As the parameters: a cycle for their memory, one for its register.
         layer = delay(m, layer, 2, name)
         m.d.comb += [cell.layer.eq(layer) for cell in cells]

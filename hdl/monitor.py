@@ -50,7 +50,7 @@ def total(values: Sequence[Value]) -> Value:
     return values[0]
 
 
-def existing_only(counts: Sequence[Value], place, units: Sequence[Sequence[int]], size: int) -> list[Value]:
+def existing_only(counts: Sequence[Value], place, units: Sequence[Sequence[int]], sizes: Sequence[int]) -> list[Value]:
     """The counts of hidden units that exist, 0 for those that only pad the last block.
 
     Parameters
@@ -61,12 +61,13 @@ def existing_only(counts: Sequence[Value], place, units: Sequence[Sequence[int]]
         Number of the slice.
     units : sequence of sequence of int
         Number of the unit of every slice and lane.
-    size : int
-        Units that exist.
+    sizes : sequence of int
+        Units that exist in the layer of every slice.
     """
     kept = []
     for lane, count in enumerate(counts):
-        padding = [number for number, slice_units in enumerate(units) if slice_units[lane] >= size]
+        places = enumerate(zip(units, sizes, strict=True))
+        padding = [number for number, (slice_units, size) in places if slice_units[lane] >= size]
         is_padding = Cat(*(place == number for number in padding)).any() if padding else 0
         kept.append(Mux(is_padding, 0, count))
     return kept

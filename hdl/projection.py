@@ -137,5 +137,5 @@ class Projection(wiring.Component):
             ]
             flags = Signal(lanes, name=f"clipped_{gate}", reset_less=True)
             m.d.sync += flags.eq(Cat(*(Cat(*found).any() for found in seen)))
-            counts += existing_only(list(flags), bundle * slices + count, units, config.output_size)
+            counts += existing_only(list(flags), bundle * slices + count, units, [config.output_size] * len(units))
         m.d.comb += self.saturations.eq(Mux(valid, total(counts), 0))

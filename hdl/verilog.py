@@ -358,7 +358,7 @@ def _whole_text(config: Config, body: str, prefix: str) -> str:
     c, arch = config, config.architecture
     header = (
         f"// chessrnn accelerator {c.name}, {FINGERPRINT_LABEL} {c.fingerprint}\n"
-        f"// {c.network.cell} {c.network.input_size} -> {c.network.hidden_size}, block size {c.block_size}, "
+        f"// {c.network.cell} {c.network.input_size} -> {c.network.size_text}, block size {c.block_size}, "
         f"engine {arch.engine}, tile {arch.tile_rows} x {arch.tile_cols}\n"
         f"{OWNERSHIP}\n"
     )

@@ -86,11 +86,18 @@ class Config:
             "name", "made of letters, digits, '_' and '-' only", self.name,
         )  # fmt: skip
         require(len(self.name) <= MAX_NAME, "name", f"at most {MAX_NAME} characters long", self.name)
+        self._join_hidden_sizes()
         for part in ("network", "compression", "quantization", "activation", "architecture"):
             getattr(self, part).validate()
         self._spread_weight_frac()
         self._join_projection_frac()
         self._validate_relations()
+
+    def _join_hidden_sizes(self):
+        """Write one ``hidden_size`` for all layers where the given ones are equal."""
+        given = self.network.hidden_size
+        if isinstance(given, tuple) and len(given) == self.network.num_layers and len(set(given)) == 1:
+            object.__setattr__(self, "network", dataclasses.replace(self.network, hidden_size=given[0]))
 
     def _spread_weight_frac(self):
         """Repeat a single ``weight_frac`` for every gate, and write equal lists of all layers as one list."""
@@ -194,7 +201,7 @@ class Config:
         """Check that this program can hold the weights of the network, before it takes the memory."""
         need, k = self.memory_estimate, self.block_size
         sizes = {
-            "network.hidden_size": self.network.hidden_size,
+            "network.hidden_size": max(self.network.hidden_sizes),
             "network.input_size": self.network.input_size,
             "architecture.output_layer": self.architecture.output_layer,
         }
@@ -231,7 +238,7 @@ class Config:
         if self.network.num_layers > 1:
             rule = f"at most {MAX_SIZE // 2}, as the layers above read both directions"
             field_name = "projection_size" if self.network.projection_size else "hidden_size"
-            require(self._inner_input_size <= MAX_SIZE, f"network.{field_name}", rule, self.output_size)
+            require(self.input_sizes[1] <= MAX_SIZE, f"network.{field_name}", rule, self.output_size)
 
     # -- sizes ---------------------------------------------------------------------------------------------
 
@@ -291,9 +298,9 @@ class Config:
         """The matrix products of a step, in order; in a bidirectional network each one exists for both directions."""
         projected = circulant.num_blocks(self.network.projection_size, self.block_size)
         tile = self.architecture.tile_rows, self.architecture.tile_cols
-        layers, directions = self.network.num_layers, self.directions
-        sizes = self.num_input_blocks, self.num_hidden_blocks, projected
-        return parts_of(*sizes, self.cell.stage_gates, layers, tile, directions)
+        directions = self.directions
+        sizes = self.num_input_blocks, self.layer_hidden_blocks, projected
+        return parts_of(*sizes, self.cell.stage_gates, tile, directions)
 
     @property
     def layer_parts(self) -> tuple[tuple[Part, ...], ...]:
@@ -322,17 +329,23 @@ class Config:
         return self.architecture.sequence_steps or DEFAULT_SEQUENCE_STEPS
 
     @property
-    def _inner_input_size(self) -> int:
-        """Number of elements that every layer above the first reads: the h of the layer below.
+    def input_sizes(self) -> tuple[int, ...]:
+        """Number of elements that each layer reads: x, and above the first layer the h of the layer below.
 
-        With two directions it is both h, each padded to whole blocks.
+        With two directions that is both h, each padded to whole blocks.
         """
-        return 2 * self.num_output_blocks * self.block_size if self.network.bidirectional else self.output_size
+        below = self.layer_output_sizes[:-1]
+        if self.network.bidirectional:
+            below = (2 * self.num_output_blocks * self.block_size,) * len(below)
+        return self.network.input_size, *below
 
     @property
     def max_tile_rows(self) -> int:
-        """Number of block rows of the gates that are computed together: the limit of ``tile_rows``."""
-        return self.bundle_rows * self.num_hidden_blocks
+        """Number of block rows of the gates that are computed together, in the largest layer.
+
+        It is the limit of ``tile_rows``.
+        """
+        return self.bundle_rows * max(self.layer_hidden_blocks)
 
     @property
     def max_tile_cols(self) -> int:
@@ -349,13 +362,14 @@ class Config:
             return self
         settings = {
             "network.num_layers": 1,
+            "network.hidden_size": self.network.hidden_sizes[number],
             "network.bidirectional": False,
             "architecture": to_plain(ArchitectureConfig(1, 1)),
             "quantization.weight_frac": list(self.layer_weight_fracs[number]),
             "quantization.projection_frac": self.layer_projection_fracs[number],
         }
         if number:
-            settings |= {"network.input_size": self._inner_input_size, "quantization.x": str(self.quantization.h)}
+            settings |= {"network.input_size": self.input_sizes[number], "quantization.x": str(self.quantization.h)}
         return self.replace(settings)
 
     @property
@@ -365,17 +379,27 @@ class Config:
 
     @property
     def num_hidden_blocks(self) -> int:
-        """Number of blocks of hidden units: ⌈H/k⌉."""
-        return circulant.num_blocks(self.network.hidden_size, self.block_size)
+        """Number of blocks of hidden units of a layer, or of layers that share it: ⌈H/k⌉."""
+        return circulant.num_blocks(self.network.units, self.block_size)
+
+    @property
+    def layer_hidden_blocks(self) -> tuple[int, ...]:
+        """Number of blocks of hidden units of each layer: ⌈H/k⌉."""
+        return tuple(circulant.num_blocks(size, self.block_size) for size in self.network.hidden_sizes)
+
+    @property
+    def layer_output_sizes(self) -> tuple[int, ...]:
+        """Number of elements of h that each layer passes on in one direction: H, or P with a projection."""
+        return tuple(self.network.projection_size or size for size in self.network.hidden_sizes)
 
     @property
     def output_size(self) -> int:
-        """Number of elements of h that a layer passes on in one direction: H, or P with a projection."""
-        return self.network.projection_size or self.network.hidden_size
+        """Number of elements of h that the last layer passes on in one direction: H, or P with a projection."""
+        return self.layer_output_sizes[-1]
 
     @property
     def num_output_blocks(self) -> int:
-        """Number of blocks of h that a layer passes on in one direction: ⌈H/k⌉, or ⌈P/k⌉ with a projection."""
+        """Number of blocks of h that the last layer passes on in one direction: ⌈H/k⌉, or ⌈P/k⌉ with a projection."""
         return circulant.num_blocks(self.output_size, self.block_size)
 
     @property
@@ -390,18 +414,18 @@ class Config:
 
     @property
     def num_row_blocks(self) -> int:
-        """Number p of block rows of W = [W_x | W_h], one per gate and hidden block."""
-        return self.num_gates * self.num_hidden_blocks
+        """Number p of block rows of W = [W_x | W_h] in the largest layer, one per gate and hidden block."""
+        return self.num_gates * max(self.layer_hidden_blocks)
 
     @property
     def num_col_blocks(self) -> int:
         """Number q of block columns of the W of layer 0, those of x first."""
-        return self.num_input_blocks + self.num_output_blocks
+        return self.num_input_blocks + circulant.num_blocks(self.layer_output_sizes[0], self.block_size)
 
     @property
     def num_row_groups(self) -> int:
-        """Number of row groups of a stage of the cell: ⌈p/R⌉ with the p of that stage."""
-        return -(-self.max_tile_rows // self.architecture.tile_rows)
+        """Number of row groups of a stage of the cell, in the smallest layer: ⌈p/R⌉ with the p of that stage."""
+        return min(part.row_groups for part in self.parts if part.kind == CELL)
 
     @property
     def num_col_groups(self) -> int:
@@ -533,7 +557,7 @@ class Config:
     @property
     def scale_storage_bits(self) -> int:
         """Number of bits of the scales of all block rows; 0 for a network without them."""
-        rows = self.directions * self.network.num_layers * self.num_row_blocks
+        rows = self.directions * self.num_gates * sum(self.layer_hidden_blocks)
         return rows * self.quantization.scale_bits if self.has_row_scales else 0
 
     @property
@@ -575,11 +599,12 @@ class Config:
     def product_sum_interval(self) -> Interval:
         """Range of every row of a matrix product in any layer: of W_x·x + W_h·h, and of the projection."""
         network, x, h = self.network, format_interval(self.quantization.x), format_interval(self.quantization.h)
-        matrices = [[(network.input_size, x), (self.output_size, h)]]
-        if network.num_layers > 1:
-            matrices.append([(self._inner_input_size, h), (self.output_size, h)])
+        inputs, own = self.input_sizes, self.layer_output_sizes
+        matrices = [[(network.input_size, x), (own[0], h)]]
+        # Layers of equal sizes have equal ranges.
+        matrices += [[(below, h), (size, h)] for below, size in set(zip(inputs[1:], own[1:], strict=True))]
         if network.projection_size:
-            matrices.append([(network.hidden_size, format_interval(self.cell_output))])
+            matrices.append([(network.units, format_interval(self.cell_output))])
         weight = Interval(self.weight_min, self.weight_max)
         return union([products_interval(weight, columns) for columns in matrices])
 
@@ -662,12 +687,12 @@ class Config:
 
         A gate that reads only x or only h has no weights for the other.
         """
-        size, size_h, projected = self.network.hidden_size, self.output_size, self.network.projection_size
-        below = (self.network.input_size, *[self.stream_size] * (self.network.num_layers - 1))
-        return self.directions * (
-            sum(size * (gate.reads_x * size_x + gate.reads_h * size_h) for gate in self.cell.gates for size_x in below)
-            + self.network.num_layers * projected * size
-        )
+        below = (self.network.input_size, *(self.directions * size for size in self.layer_output_sizes[:-1]))
+        projected, total = self.network.projection_size, 0
+        for size, size_h, size_x in zip(self.network.hidden_sizes, self.layer_output_sizes, below, strict=True):
+            total += sum(size * (gate.reads_x * size_x + gate.reads_h * size_h) for gate in self.cell.gates)
+            total += projected * size
+        return self.directions * total
 
     # -- conversion ----------------------------------------------------------------------------------------
 

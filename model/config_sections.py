@@ -30,6 +30,8 @@ MEMORY_WIDTHS = range(8, 513)
 GateFractions = tuple[int, ...] | tuple[tuple[int, ...], ...]
 # Fraction bits of the weights of a projection: an integer for all layers, or a tuple with one for each layer.
 LayerFractions = int | tuple[int, ...]
+# The hidden units of every layer, or of each layer.
+HiddenSizes = int | tuple[int, ...]
 
 
 def _format(text: str):
@@ -51,9 +53,10 @@ class NetworkConfig:
     input_size : int
         X, the number of elements of x per step, from 1 to 65536.  The hardware pads x with zeros to a multiple of
         ``compression.block_size``.
-    hidden_size : int
-        H, the number of hidden units of every layer, from 1 to 65536, padded like ``input_size``.  A network whose
-        weights would need more than 16 GB of this program's memory is rejected.
+    hidden_size : int or list of int
+        H, the number of hidden units of every layer, from 1 to 65536, padded like ``input_size``; or a list with the
+        number of each layer, the first one first, as of an autoencoder.  A network whose weights would need more than
+        16 GB of this program's memory is rejected.
     cell : str
         The recurrence, a key of ``chessrnn.model.cells.CELLS``: ``"lstm"`` (the default), ``"lstm_peephole"``,
         ``"gru"``, ``"gru_reset_first"``, ``"rnn"`` or ``"rnn_relu"``.
@@ -70,7 +73,7 @@ class NetworkConfig:
     """
 
     input_size: int
-    hidden_size: int
+    hidden_size: HiddenSizes
     cell: str = "lstm"
     num_layers: int = 1
     projection_size: int = 0
@@ -79,15 +82,50 @@ class NetworkConfig:
     def validate(self):
         rule = f"from 1 to {MAX_SIZE}"
         require(1 <= self.input_size <= MAX_SIZE, "network.input_size", rule, self.input_size)
-        require(1 <= self.hidden_size <= MAX_SIZE, "network.hidden_size", rule, self.hidden_size)
+        for size in self.hidden_size if isinstance(self.hidden_size, tuple) else (self.hidden_size,):
+            require(1 <= size <= MAX_SIZE, "network.hidden_size", rule, size)
         require(1 <= self.num_layers <= 64, "network.num_layers", "from 1 to 64", self.num_layers)
         require(self.cell in CELLS, "network.cell", f"one of {', '.join(CELLS)}", self.cell)
+        if isinstance(self.hidden_size, tuple):
+            self._validate_sizes(self.hidden_size)
+            return
         rule = f"from 0 (none) to {self.hidden_size}, the hidden size"
         require(0 <= self.projection_size <= self.hidden_size, "network.projection_size", rule, self.projection_size)
         if self.projection_size:
             having = [name for name, cell in CELLS.items() if cell.may_be_projected]
             rule = f"one of {', '.join(having)} when network.projection_size is not 0"
             require(self.cell in having, "network.cell", rule, self.cell)
+
+    def _validate_sizes(self, sizes: tuple[int, ...]) -> None:
+        """Check a list of sizes, and that the network has nothing that needs layers of one size."""
+        count = self.num_layers
+        rule = f"one integer or {count}, one for each layer" if count > 1 else "one integer, as there is one layer"
+        require(len(sizes) == count, "network.hidden_size", rule, list(sizes))
+        if len(set(sizes)) == 1:
+            return
+        rule = "the same for every layer when network.bidirectional is true"
+        require(not self.bidirectional, "network.hidden_size", rule, list(sizes))
+        rule = "the same for every layer when network.projection_size is not 0"
+        require(not self.projection_size, "network.hidden_size", rule, list(sizes))
+        rule = f"the same for every layer of cell {self.cell}"
+        require(CELLS[self.cell].stages == 1, "network.hidden_size", rule, list(sizes))
+
+    @property
+    def hidden_sizes(self) -> tuple[int, ...]:
+        """Number of hidden units of each layer."""
+        sizes = self.hidden_size
+        return sizes if isinstance(sizes, tuple) else (sizes,) * self.num_layers
+
+    @property
+    def units(self) -> int:
+        """Number of hidden units of a layer, or of layers that share it; others are asked one by one."""
+        assert isinstance(self.hidden_size, int), "the layers have sizes of their own"
+        return self.hidden_size
+
+    @property
+    def size_text(self) -> str:
+        """The number of hidden units as text, with layers of different sizes one after the other: ``64-32-64``."""
+        return "-".join(map(str, self.hidden_size if isinstance(self.hidden_size, tuple) else (self.hidden_size,)))
 
 
 @dataclass(frozen=True)

@@ -370,7 +370,7 @@ def data_words(weights: NetworkWeights) -> dict[str, list[int]]:
         assert blocks is not None
         if part.kind == CELL and part.reads_input_last:
             # The columns of what the layer computes itself come before those of its input.
-            blocks = np.roll(blocks, config.num_output_blocks, axis=1)
+            blocks = np.roll(blocks, part.early.blocks, axis=1)
         grid[: blocks.shape[0], : blocks.shape[1]] = blocks
         grids.append(grid)
         orders.append(schedule.part_issues(config.parts.index(part)))

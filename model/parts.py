@@ -85,10 +85,9 @@ class Part(NamedTuple):
 
 def parts_of(
     input_blocks: int,
-    hidden_blocks: int,
+    hidden_blocks: tuple[int, ...],
     projection_blocks: int,
     stages: tuple[tuple[int, ...], ...],
-    layers: int,
     tile: tuple[int, int],
     directions: int = 1,
 ) -> tuple[Part, ...]:
@@ -109,14 +108,12 @@ def parts_of(
     ----------
     input_blocks : int
         Number of blocks of x.
-    hidden_blocks : int
-        Number of blocks of the output of a cell.
+    hidden_blocks : tuple of int
+        Number of blocks of the output of a cell, for every layer; equal ones where there are two directions.
     projection_blocks : int
         Number of blocks of the output of a projection; 0 for a network without projections.
     stages : tuple of tuple of int
         Gates of every stage of the cell (``Cell.stage_gates``).
-    layers : int
-        Number of layers.
     tile : (int, int)
         R and C.
     directions : int
@@ -124,7 +121,7 @@ def parts_of(
     """
     rows, cols = tile
     per_layer = len(stages) + (1 if projection_blocks else 0)
-    h_blocks, bundle_rows = projection_blocks or hidden_blocks, len(stages[0])
+    bundle_rows = len(stages[0])
 
     def part(
         kind: str, layer: int, gates: tuple[int, ...], row_blocks: int, output_blocks: int, columns: tuple
@@ -135,20 +132,21 @@ def parts_of(
         return Part(kind, layer, gates, row_blocks, output_blocks, early, late, *groups)
 
     parts = []
-    for layer in range(layers):
+    for layer, blocks in enumerate(hidden_blocks):
+        h_blocks, blocks_below = projection_blocks or blocks, projection_blocks or hidden_blocks[max(0, layer - 1)]
         first, maker = layer * per_layer, layer * per_layer + per_layer - 1
         own = Vector(h_blocks, maker, is_previous=True)
-        below = Vector(directions * h_blocks, maker - per_layer) if layer else Vector(input_blocks)
+        below = Vector(directions * blocks_below, maker - per_layer) if layer else Vector(input_blocks)
         for stage, gates in enumerate(stages):
             columns = (own, below) if layer or directions > 1 else (below, own)
             if stage and stage == len(stages) - 1:
-                scaled = Vector(hidden_blocks, first)
+                scaled = Vector(blocks, first)
                 columns = (scaled, below) if directions > 1 else (below, scaled)
-            output_blocks = hidden_blocks if stage in (0, len(stages) - 1) else 0
-            parts.append(part(CELL, layer, gates, len(gates) * hidden_blocks, output_blocks, columns))
+            output_blocks = blocks if stage in (0, len(stages) - 1) else 0
+            parts.append(part(CELL, layer, gates, len(gates) * blocks, output_blocks, columns))
         if projection_blocks:
             bundles = -(-projection_blocks // bundle_rows)
-            cell_output = Vector(hidden_blocks, first)
+            cell_output = Vector(blocks, first)
             columns = (cell_output, Vector(0)) if directions > 1 else (Vector(0), cell_output)
             parts.append(part(PROJECTION, layer, (), bundle_rows * bundles, projection_blocks, columns))
     return tuple(parts)

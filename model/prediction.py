@@ -91,9 +91,11 @@ def state_codes(config: Config, h: np.ndarray, c: np.ndarray | None, batch: int)
     """
     network, points = config.network, config.quantization
     require(not network.bidirectional, "state", "left out for a bidirectional network", "a state")
+    rule = "left out for a network whose layers have different sizes"
+    require(isinstance(network.hidden_size, int), "state", rule, "a state")
     needs_c = network.cell.startswith("lstm")
     require(c is not None or not needs_c, "state c", "given for an LSTM", None)
-    arrays = {"h": (h, config.output_size, points.h), "c": (h if c is None else c, network.hidden_size, points.cell)}
+    arrays = {"h": (h, config.output_size, points.h), "c": (h if c is None else c, network.units, points.cell)}
     if not config.cell.has_state:
         # Such a cell keeps h alone.
         arrays["c"] = (h, config.output_size, points.h)
@@ -107,7 +109,15 @@ def state_codes(config: Config, h: np.ndarray, c: np.ndarray | None, batch: int)
 
 
 def state_values(config: Config, state: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Convert a state in codes to real numbers: h (L, B, P or H) and c (L, B, H); of both directions (2·L, …)."""
+    """Convert a state in codes to real numbers: h (L, B, P or H) and c (L, B, H); of both directions (2·L, …).
+
+    Raises
+    ------
+    InvalidValueError
+        The layers have different sizes, so that their states do not form one array.
+    """
+    rule = "left out for a network whose layers have different sizes"
+    require(isinstance(config.network.hidden_size, int) or len(state) == 1, "final state", rule, "an array")
     points = config.quantization
     kept = points.cell if config.cell.has_state else points.h
     return {

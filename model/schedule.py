@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.parts import PROJECTION, Part, Vector
 from chessrnn.model.sequence_schedule import PartWork, SequenceSchedule, block_writes, split_sequences
@@ -369,8 +370,8 @@ class Schedule:
     def state_beats(self) -> int:
         """Number of beats of the state of all layers (``chessrnn.model.state_beats``)."""
         c = self.config
-        cells = c.num_hidden_blocks * self.slices if c.cell.has_state else 0
-        return c.network.num_layers * (c.num_output_blocks + cells)
+        cells = sum(c.layer_hidden_blocks) * self.slices if c.cell.has_state else 0
+        return sum(circulant.num_blocks(size, c.block_size) for size in c.layer_output_sizes) + cells
 
     def blocks_since(self, number: int, vector: Vector) -> int:
         """Number of blocks computed between the first block of ``vector`` and the beginning of part ``number``.

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import pack
 from chessrnn.model.parts import CELL
@@ -54,8 +55,9 @@ def state_segments(config: Config) -> list[Segment]:
         # In a cell of several stages, the first stage reads the layer's own h.
         if part.kind == CELL and part.gates == config.cell.stage_gates[0]:
             # The layer's own h of the step before is the late vector in the first layer and the early one in others.
+            h_blocks = circulant.num_blocks(config.layer_output_sizes[part.layer], k)
             first = 0 if part.layer else part.early.blocks % config.architecture.tile_cols
-            segments.append(Segment(part.layer, False, config.num_output_blocks, k, points.h.width, first))
+            segments.append(Segment(part.layer, False, h_blocks, k, points.h.width, first))
             count, lanes = part.output_blocks * schedule.slices, schedule.cell_lanes
             if config.cell.has_state:
                 first = slices // config.cell.stages
@@ -92,7 +94,7 @@ def state_text(config: Config, state: list[tuple[np.ndarray, np.ndarray]]) -> st
 
 def unpack_state(config: Config, words: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Inverse of :func:`pack_state`; a cell that keeps only h gets its h as c."""
-    sizes, start, state = (config.output_size, config.network.hidden_size), 0, []
+    start, state = 0, []
     for segment in state_segments(config):
         mask, half = (1 << segment.bits) - 1, 1 << (segment.bits - 1)
         values = [
@@ -100,7 +102,8 @@ def unpack_state(config: Config, words: list[int]) -> list[tuple[np.ndarray, np.
             for word in words[start : start + segment.beats]
             for position in range(segment.elements)
         ]
-        array = np.array(values, dtype=np.int64)[: sizes[segment.is_cell]]
+        sizes = config.network.hidden_sizes if segment.is_cell else config.layer_output_sizes
+        array = np.array(values, dtype=np.int64)[: sizes[segment.layer]]
         array -= (array >= half) * (2 * half)
         if segment.is_cell:
             state[-1] = (state[-1][0], array)

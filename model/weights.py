@@ -231,7 +231,7 @@ def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
         peephole = rng.integers(fmt.min, fmt.max + 1, size=shape)
     if config.network.projection_size:
         # The projected h keeps the magnitude of the output of the cell.
-        spread = 2.0**config.projection_frac / np.sqrt(config.network.hidden_size / 3)
+        spread = 2.0**config.projection_frac / np.sqrt(config.network.units / 3)
         projection = np.rint(rng.normal(size=(config.num_output_blocks, config.num_hidden_blocks, k)) * spread)
         projection = to_levels(config, np.clip(projection, config.weight_min, config.weight_max).astype(np.int64))
     scale = None

@@ -293,7 +293,7 @@ def main(argv: list[str] | None = None) -> int:
         **figures,
         **(baselines(task) if args.task == "characters" else {}),
         "weight_bytes": weight_bytes(stage),
-        "removed_percent": round(removed_percent(stage, config.network.hidden_size), 2),
+        "removed_percent": round(removed_percent(stage, config.network.units), 2),
         "weight_frac": fracs,
         "updates": stage.total_updates,
         "checkpoints": str(folder),

@@ -71,7 +71,7 @@ def print_conversion(report: dict, config: Config) -> None:
     both = " of both directions" if config.network.bidirectional else ""
     rows = [
         *_errors(report),
-        ("network", f"{config.network.cell}, {config.network.input_size} x {config.network.hidden_size}, "
+        ("network", f"{config.network.cell}, {config.network.input_size} x {config.network.size_text}, "
                     f"layers {config.network.num_layers}{both}, "
                     f"k = {config.block_size}, "
                     f"{config.quantization.weight_bits} bit"),

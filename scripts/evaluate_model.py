@@ -226,7 +226,7 @@ def rows_of(args, image: WeightImage, found, figures: dict[str, float], saturate
     removed = 100 * (1 - config.weight_bytes / config.dense_float_bytes)
     rows = [
         ("model", printable(str(args.model))),
-        ("integers", f"{config.network.cell}, {config.network.input_size} x {config.network.hidden_size}, "
+        ("integers", f"{config.network.cell}, {config.network.input_size} x {config.network.size_text}, "
                      f"k = {config.block_size}, {config.quantization.weight_bits} bit, {removed:.1f} % removed"),
         ("output", f"{printable(found.name)} {found.floats.shape}, {found.calls} call{'s' * (found.calls != 1)}"),
     ]  # fmt: skip

@@ -180,7 +180,7 @@ def draw(config: Config, fronts: dict[str, list[DesignPoint]], clock_mhz: float,
         axis.grid(True, which="both", alpha=0.3)
         axis.legend()
     figure.suptitle(
-        f"{config.name}: {network.input_size} × {network.hidden_size}, k = {config.block_size}, "
+        f"{config.name}: {network.input_size} × {network.size_text}, k = {config.block_size}, "
         f"{config.quantization.weight_bits}-bit weights (estimates)"
     )
     figure.tight_layout()

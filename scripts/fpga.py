@@ -9,6 +9,7 @@ from pathlib import Path
 from chessrnn.hdl.device.board_file import board
 from chessrnn.model.boards import BOARDS, PARTS
 from chessrnn.model.config import Config
+from chessrnn.model.config_values import to_plain
 from chessrnn.model.cost.design_report import design_report
 from chessrnn.model.cost.fit import FIT_BLOCK_SIZES, FIT_WEIGHT_BITS, Measured, largest, remedies
 from chessrnn.model.errors import InvalidFileError, InvalidValueError, require
@@ -254,7 +255,7 @@ def fit_row(config: Config, measured: Measured, clock_hz: float) -> dict:
         "block_size": config.block_size,
         "weight_bits": config.quantization.weight_bits,
         "input_size": config.network.input_size,
-        "hidden_size": config.network.hidden_size,
+        "hidden_size": to_plain(config.network.hidden_size),
         "tile": [config.architecture.tile_rows, config.architecture.tile_cols],
         "estimate": measured.estimate(config),
         "tile_cycles": config.bank_words,

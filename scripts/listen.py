@@ -84,7 +84,7 @@ class DeviceLayers:
 
     def __init__(self, client: DeviceClient, config: Config, checker: Checker | None):
         self._client, self._checker = client, checker
-        self._hidden_size = config.network.hidden_size
+        self._hidden_size = config.network.units
 
     def run_layers(self, codes: np.ndarray, state: Any) -> tuple[list[np.ndarray], list[tuple[np.ndarray, np.ndarray]]]:
         """Compute h (T, 1, H) of the next steps from x (T, 1, X); the state is not read, and c not known: zeros."""

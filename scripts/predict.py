@@ -84,6 +84,9 @@ def main(argv: list[str] | None = None) -> int:
     chosen = weights_from(args, config)
     x = load_sequences(args.inputs, config.network.input_size, args.batch_first)
     is_single = _is_single(args.inputs)
+    for option, path in (("--state-in", args.state_in), ("--state-out", args.state_out)):
+        rule = "left out for a network whose layers have different sizes"
+        require(path is None or isinstance(config.network.hidden_size, int), option, rule, str(path))
     state = load_state(args.state_in, config, x.shape[1])
     network = None if args.model is None else load_network(args.model, args.prefix)
     note_random(chosen)
@@ -96,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     if layer is not None:
         values = output_values(config, layer, result.codes)
     rows = [
-        ("network", f"{config.network.cell}, {config.network.input_size} x {config.network.hidden_size}, "
+        ("network", f"{config.network.cell}, {config.network.input_size} x {config.network.size_text}, "
                     f"layers {config.network.num_layers}, {config.name} {config.fingerprint}"),
         ("weights", printable(chosen.source)),
         ("output", what(config, layer)),

@@ -114,12 +114,13 @@ def _initial(config: Config, rng: np.random.Generator, count: int) -> tuple:
     """States at the ends of their formats, one for each of ``count`` sequences: h of a layer is all at one end."""
     if not config.architecture.state_ports:
         return ()
-    h, cell, size = config.quantization.h, config.quantization.cell, config.network.hidden_size
+    h, cell = config.quantization.h, config.quantization.cell
+    sizes = list(zip(config.layer_output_sizes, config.network.hidden_sizes, strict=True))
 
-    def of_layer() -> tuple[np.ndarray, np.ndarray]:
-        return np.full(config.output_size, rng.choice([h.min, h.max])), rng.choice([cell.min, cell.max], size=size)
+    def of_layer(size_h: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(size_h, rng.choice([h.min, h.max])), rng.choice([cell.min, cell.max], size=size)
 
-    return tuple([of_layer() for _ in range(config.network.num_layers)] for _ in range(count))
+    return tuple([of_layer(*of_h) for of_h in sizes] for _ in range(count))
 
 
 # -- bounds of sums --------------------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ def _whole_blocks(config: Config, h: np.ndarray) -> np.ndarray:
 
 def _steered(weights: LayerWeights, x: np.ndarray, rng: np.random.Generator) -> LayerWeights:
     """The layer with biases that bring the sums for ``x`` and a state of zero to chosen codes."""
-    config, size = weights.config, weights.config.network.hidden_size
+    config, size = weights.config, weights.config.network.units
     targets = _targets(config, size, rng)
     bias = weights.bias.copy()
     from_x = (weights.dense()[:, : len(x)] @ x).reshape(config.num_gates, -1)

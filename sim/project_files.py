@@ -151,7 +151,7 @@ def project_files(config: Config, prefix: str, shell: str | None, memories: list
     top = f"{prefix}_{shell}" if shell else top_module(prefix)
     listed = shell_ports(config) if shell else ports(config)
     clock = next(name for name in CLOCKS if any(port["name"] == name for port in listed))
-    description = f"{config.network.cell} {config.network.input_size} -> {config.network.hidden_size}"
+    description = f"{config.network.cell} {config.network.input_size} -> {config.network.size_text}"
     streams = sorted({port["name"].rpartition("_")[0] for port in listed if "axi" in port["name"]})
     interfaces = [f"ipx::associate_bus_interfaces -busif {stream} -clock {clock} $core" for stream in streams]
     fields = {

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import starmap
 
 import numpy as np
 
@@ -273,12 +274,11 @@ def continued(weights: NetworkWeights, sequences: Sequence[np.ndarray]) -> Scena
 def random_state(config: Config, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
     """Draw (h, c) of every layer, uniformly over their formats."""
     h, cell = config.quantization.h, config.quantization.cell
-    size_h, size = config.output_size, config.network.hidden_size
 
-    def of_layer() -> tuple[np.ndarray, np.ndarray]:
+    def of_layer(size_h: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         return rng.integers(h.min, h.max + 1, size_h), rng.integers(cell.min, cell.max + 1, size)
 
-    return [of_layer() for _ in range(config.network.num_layers)]
+    return list(starmap(of_layer, zip(config.layer_output_sizes, config.network.hidden_sizes, strict=True)))
 
 
 # What the validator accepts of each format: widths, fraction bits (those of x and h within what Q-formats are used for,
@@ -310,7 +310,8 @@ def random_config(rng: np.random.Generator, max_products: int = MAX_PRODUCTS) ->
         except UserError:
             continue  # Config rejects impossible combinations, so that its relations need no copy here.
         if matvec_multipliers(config) <= max_products:
-            return _with_shared_memories(_with_half_levels(_with_row_scales(_with_scales_of_layers(config))))
+            config = _with_shared_memories(_with_half_levels(_with_row_scales(_with_scales_of_layers(config))))
+            return _with_layer_sizes(config)
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
 
 
@@ -319,7 +320,7 @@ def _with_scales_of_layers(config: Config) -> Config:
 
     They follow from what is drawn, so that the other designs of a seed stay the same.
     """
-    layers, sizes = config.network.num_layers, config.network.input_size + config.network.hidden_size
+    layers, sizes = config.network.num_layers, config.network.input_size + config.network.units
     if layers == 1 or sizes % 3 == 0:
         return config
     # Every layer has those of the layer below, moved on by a gate; those of a single gate are one finer or coarser.
@@ -337,9 +338,29 @@ def _with_scales_of_layers(config: Config) -> Config:
         return config
 
 
+def _with_layer_sizes(config: Config) -> Config:
+    """The design, in most stacks that may have them with layers of different sizes; these follow from what is drawn.
+
+    A layer may be smaller or larger than the one below, by less than a block or by several.
+    """
+    network, sizes = config.network, []
+    if network.num_layers == 1 or (network.input_size + network.units) % 4 == 0:
+        return config
+    for number in range(network.num_layers):
+        sizes.append(1 + (network.units - 1 + number * (network.input_size + 1)) % (3 * config.block_size + 2))
+    for changed in (sizes, sizes[::-1]):
+        for cols in (config.architecture.tile_cols, 1):
+            fields = {"network.hidden_size": changed, "architecture.tile_cols": cols, "architecture.lookahead": None}
+            try:
+                return config.replace(fields)
+            except UserError:
+                continue
+    return config
+
+
 def _with_row_scales(config: Config) -> Config:
     """The design, in a quarter of the networks with scales of block rows, which follow from what is drawn as well."""
-    input_size, hidden_size = config.network.input_size, config.network.hidden_size
+    input_size, hidden_size = config.network.input_size, config.network.units
     if (input_size + 3 * hidden_size) % 4:
         return config
     try:
@@ -350,7 +371,7 @@ def _with_row_scales(config: Config) -> Config:
 
 def _with_half_levels(config: Config) -> Config:
     """The design, in a third of the networks with weights of half levels, on a tile that these need."""
-    if (config.network.input_size + 2 * config.network.hidden_size) % 3:
+    if (config.network.input_size + 2 * config.network.units) % 3:
         return config
     cols = math.gcd(config.architecture.tile_cols, *(part.blocks for part in config.parts))
     try:
@@ -364,7 +385,7 @@ def _with_shared_memories(config: Config) -> Config:
 
     This too follows from what is drawn; a few bits of a memory may be left over.
     """
-    arch, sizes = config.architecture, config.network.hidden_size + config.num_input_blocks
+    arch, sizes = config.architecture, config.network.units + config.num_input_blocks
     if config.num_banks == 1 or (sizes + arch.tile_cols) % 2:
         return config
     width = (2 + sizes % 3) * config.weight_word_bits + sizes % 4 + (arch.parity == "word")

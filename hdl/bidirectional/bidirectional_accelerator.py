@@ -108,7 +108,7 @@ class BidirectionalAccelerator(wiring.Component):
         h_block = Signal.like(cells.block)
         mask = padding_mask(config.output_size, config.block_size, config.quantization.h.width)
         if inner_ports(config):
-            inner_mask = padding_mask(config.network.hidden_size, config.block_size, config.quantization.h.width)
+            inner_mask = padding_mask(config.network.units, config.block_size, config.quantization.h.width)
             m.d.comb += [
                 vectors.part.eq(controller.part),
                 vectors.inner_write.eq(cells.inner_valid),

@@ -54,17 +54,21 @@ def base_config(
     require(element_bits in ELEMENT_BITS, "--element-bits", "from 8 to 16", element_bits)
     wide = wider_formats(element_bits)
     layer = layers[0]
-    sizes = layer.input_size, layer.hidden_size, layer.state_size
-    input_blocks, blocks, state_blocks = (circulant.num_blocks(size, block_size) for size in sizes)
+    input_blocks = circulant.num_blocks(layer.input_size, block_size)
+    blocks, state_blocks = (
+        [circulant.num_blocks(size, block_size) for size in sizes]
+        for sizes in ([each.hidden_size for each in layers], [each.state_size for each in layers])
+    )
     cell = CELLS[hardware_cell(layer)]
-    rows = len(cell.stage_gates[0]) * blocks
-    below_blocks = layer.num_directions * state_blocks
-    columns = state_blocks + (min(input_blocks, below_blocks) if len(layers) > 1 else input_blocks)
+    rows = len(cell.stage_gates[0]) * max(blocks)
+    below_blocks = [input_blocks, *(layer.num_directions * count for count in state_blocks[:-1])]
+    columns = min(own + below for own, below in zip(state_blocks, below_blocks, strict=True))
     if layer.projection_size:
-        columns = min(columns, blocks)
+        columns = min(columns, *blocks)
+    hidden_sizes = [each.hidden_size for each in layers]
     network = {
         "input_size": layer.input_size,
-        "hidden_size": layer.hidden_size,
+        "hidden_size": hidden_sizes if len(set(hidden_sizes)) > 1 else layer.hidden_size,
         "cell": hardware_cell(layer),
         "num_layers": len(layers),
         "projection_size": layer.projection_size or 0,

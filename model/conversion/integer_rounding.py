@@ -79,7 +79,7 @@ def restored_layer(
         Parts of the layer's input that are padded separately, see :func:`input_sizes`.
     """
     config, points = weights.config, weights.config.quantization
-    size_h, start = config.network.hidden_size, config.num_input_blocks
+    size_h, start = config.network.units, config.num_input_blocks
     scales = np.ones((config.num_gates, config.num_hidden_blocks))
     if weights.scale is not None:
         scales = weights.scale * 2.0**-config.scale_frac

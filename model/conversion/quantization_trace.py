@@ -101,7 +101,7 @@ def _empty_layer(config: Config, number: int, input_size: int) -> RecurrentLayer
     """Create a layer of zeros with the sizes of a configuration."""
     network = config.network
     cell = {"lstm_peephole": "lstm", "gru_reset_first": "gru", "rnn_relu": "rnn"}.get(network.cell, network.cell)
-    size, rows = network.hidden_size, network.hidden_size * len(CELL_GATES[cell])
+    size, rows = network.units, network.units * len(CELL_GATES[cell])
     projected = network.projection_size
     weights = DirectionWeights(
         np.zeros((rows, input_size)),
@@ -190,7 +190,7 @@ def trace_network(
     config, codes = weights.config, input_codes(weights, x)
     first, last = (0, len(codes)) if steps is None else steps
     require(0 <= first < last <= len(codes), "--steps", f"within 0:{len(codes)}", f"{first}:{last}")
-    per_step = sum(3 * (2 * layer.config.num_gates + 2) * config.network.hidden_size for layer in weights.layers)
+    per_step = sum(3 * (2 * layer.config.num_gates + 2) * layer.config.network.units for layer in weights.layers)
     count = per_step * codes.shape[1] * (len(codes) if config.network.bidirectional else last)
     require(count <= MAX_TRACED, "--steps", f"so few that at most {MAX_TRACED} values are kept", f"{count} values")
     real = folded(weights.input_fold, x)

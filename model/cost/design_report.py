@@ -1,6 +1,7 @@
 """The predicted figures of a design point: ``report.json``, and the table that commands print."""
 
 from chessrnn.model.config import Config
+from chessrnn.model.config_values import to_plain
 from chessrnn.model.cost import resources
 from chessrnn.model.cost.estimate import parity_gates
 from chessrnn.model.memory_image import initialised_memories, state_memories
@@ -22,7 +23,7 @@ def design_report(config: Config) -> dict:
         "network": {
             "cell": config.network.cell,
             "input_size": config.network.input_size,
-            "hidden_size": config.network.hidden_size,
+            "hidden_size": to_plain(config.network.hidden_size),
             "num_layers": config.network.num_layers,
             "projection_size": config.network.projection_size,
             "bidirectional": config.network.bidirectional,

@@ -106,7 +106,8 @@ def variants(config: Config) -> list[tuple[str, dict]]:
     ]
     found += [
         ("network.hidden_size", {"network.hidden_size": size, **one, **lanes})
-        for size in range(network.hidden_size - 8, 0, -8)
+        for size in range(max(network.hidden_sizes) - 8, 0, -8)
+        if len(set(network.hidden_sizes)) == 1
     ]
     found += [
         ("quantization.weight_bits", {"quantization.weight_bits": bits, **one, **lanes})

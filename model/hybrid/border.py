@@ -171,14 +171,14 @@ class Border:
         require(not self.config.network.bidirectional, "the first state", rule, "another state")
         if self._values is not None and self._codes is not None and _equal(state, self._values):
             return self._codes, True
-        points, sizes = self.config.quantization, (self.config.output_size, self.config.network.hidden_size)
+        points, layers = self.config.quantization, self.config.network.hidden_sizes
         kept = points.cell if self.config.cell.has_state else points.h
         codes = []
-        for h, c in state:
+        for (h, c), own, hidden in zip(state, self.config.layer_output_sizes, layers, strict=True):
             # The state of a GRU is its h with more fraction bits, from which h is rounded.
             parts = [h, h if c is None and not self.config.network.cell.startswith("lstm") else c]
             pair = []
-            for name, part, size, fmt in zip("hc", parts, sizes, (points.h, kept), strict=True):
+            for name, part, size, fmt in zip("hc", parts, (own, hidden), (points.h, kept), strict=True):
                 values = np.zeros((batch, size)) if part is None else np.asarray(part, dtype=np.float64)
                 require(values.shape == (batch, size), f"the first state {name}", f"of shape {(batch, size)}",
                         values.shape)  # fmt: skip

@@ -144,7 +144,8 @@ class OnnxHybrid:
         own, first = self.border.config.network, network.layers[0]
         directions = {layer.direction for layer in network.layers}
         require(len(directions) == 1, "recurrent nodes", "of one direction", sorted(directions))
-        sizes = {"num_layers": len(network.layers), "input_size": network.input_size, "hidden_size": first.hidden_size,
+        hidden = tuple(layer.hidden_size for layer in network.layers)
+        sizes = {"num_layers": len(network.layers), "input_size": network.input_size, "hidden_sizes": hidden,
                  "bidirectional": first.direction == "bidirectional"}  # fmt: skip
         for name, found in sizes.items():
             require(getattr(own, name) == found, f"{name} of the weights", f"{found} as in {self.path}",

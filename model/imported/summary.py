@@ -40,11 +40,22 @@ def differences(layers: Sequence[RecurrentLayer]) -> tuple[str, ...]:
     """List the properties that layers on one engine must have in common and do not."""
     traits = {
         "cell": {hardware_cell(layer) for layer in layers},
-        "hidden size": {layer.hidden_size for layer in layers},
+        "hidden size": set() if _may_differ(layers) else {layer.hidden_size for layer in layers},
         "direction": {layer.direction for layer in layers},
         "projection": {layer.projection_size for layer in layers},
     }
     return tuple(name for name, values in traits.items() if len(values) > 1)
+
+
+def _may_differ(layers: Sequence[RecurrentLayer]) -> bool:
+    """Whether the layers may have sizes of their own: in one direction, not projected, with one stage per step."""
+    return all(
+        layer.num_directions == 1
+        and not layer.projection_size
+        and hardware_cell(layer) in CELLS
+        and CELLS[hardware_cell(layer)].stages == 1
+        for layer in layers
+    )
 
 
 def network_limits(network: RecurrentNetwork) -> tuple[str, ...]:

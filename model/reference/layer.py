@@ -29,7 +29,7 @@ class LayerReference:
     def __init__(self, weights: LayerWeights):
         self.config = config = weights.config
         q = config.quantization
-        size_x, size_h, k = config.network.input_size, config.network.hidden_size, config.block_size
+        size_x, size_h, k = config.network.input_size, config.network.units, config.block_size
         size_out = config.output_size
         dense = weights.dense().reshape(config.num_gates, config.num_hidden_blocks * k, -1)[:, :size_h]
         start_h = config.num_input_blocks * k
@@ -53,7 +53,7 @@ class LayerReference:
 
     def initial_state(self, batch: int) -> tuple[np.ndarray, np.ndarray]:
         """Zero state (h, c), int64 arrays (B, H or P) and (B, H); c of a cell that keeps only h is h again."""
-        sizes = self.config.output_size, self.config.network.hidden_size
+        sizes = self.config.output_size, self.config.network.units
         h, c = (np.zeros((batch, size), dtype=np.int64) for size in sizes)
         return h, c
 
@@ -85,7 +85,7 @@ class LayerReference:
 
     def _staged_step(self, partial: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:
         """Compute a step of a cell of several stages; ``partial`` (B, G·H) are the sums without W_h·h."""
-        size = self.config.network.hidden_size
+        size = self.config.network.units
         first, last = partial[:, :-size], partial[:, -size:]
         sums = (first + self._w_h(h).astype(np.int64)).reshape(h.shape[0], -1, size).swapaxes(0, 1) * self._scale[:-1]
 

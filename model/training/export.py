@@ -107,13 +107,13 @@ def layer_weights(layer) -> LayerWeights:
     bias = np.zeros((len(gates), config.num_hidden_blocks * config.block_size), dtype=np.int64)
     low, high = config.bias_format_min_max
     bias_codes = codes_of(layer.bias, layer.bias_scales(), low, high)
-    bias[:, : config.network.hidden_size] = bias_codes.long().numpy()
+    bias[:, : config.network.units] = bias_codes.long().numpy()
     peephole = projection = None
     if layer.peephole is not None:
         fmt = config.quantization.peephole
         peephole = np.zeros((len(config.cell.peepholes), bias.shape[1]), dtype=np.int64)
         peephole_codes = quantize(layer.peephole, fmt.fraction_bits, fmt.min, fmt.max)
-        peephole[:, : config.network.hidden_size] = peephole_codes.long().numpy()
+        peephole[:, : config.network.units] = peephole_codes.long().numpy()
     if layer.projection is not None:
         lsb = torch.tensor(2.0**-config.projection_frac, dtype=torch.float64)
         projection = codes(layer.projection.defining, lsb).long().numpy()

@@ -63,7 +63,7 @@ def _layer_names(path: Path, tensors: dict[str, torch.Tensor], count: int) -> li
 def _load_layer(path: Path, names: dict[str, str], tensors: dict[str, torch.Tensor], config: Config):
     """Load the parameters of one layer by name and remove its tensors from ``tensors``; ``config`` is the layer's."""
     cell, _, activation = config.network.cell.partition("_")
-    size_x, size_h, size_out = config.network.input_size, config.network.hidden_size, config.output_size
+    size_x, size_h, size_out = config.network.input_size, config.network.units, config.output_size
     rows, size_p = len(CELL_GATES[cell]) * size_h, config.network.projection_size
     if (size_p > 0) != ("weight_hr" in names):
         rule = f"{'in' if size_p else 'left out of'} {path} where network.projection_size is {size_p}"

@@ -222,7 +222,7 @@ class QuantLayer(nn.Module):
         self.stage = "float"
         self.cell_limit: float | None = None
         self.block_sizes = block_sizes or (config.block_size, config.block_size)
-        size_x, size_h = config.network.input_size, config.network.hidden_size
+        size_x, size_h = config.network.input_size, config.network.units
         self.weight_x = module_list(BlockCirculant(size_h, size_x, self.block_sizes[0]) for _ in config.gates)
         size_out = config.output_size
         self.weight_h = module_list(BlockCirculant(size_h, size_out, self.block_sizes[1]) for _ in config.gates)
@@ -242,7 +242,7 @@ class QuantLayer(nn.Module):
     @torch.no_grad()
     def _draw_parameters(self) -> None:
         """Draw weights and biases as ``torch.nn`` does: uniform within ±1/√H, the bias as the sum of its two."""
-        bound = self.config.network.hidden_size**-0.5
+        bound = self.config.network.units**-0.5
         for matrix in (*self.weight_x, *self.weight_h):
             if matrix.defining.requires_grad:
                 matrix.defining.uniform_(-bound, bound)
@@ -447,7 +447,7 @@ class QuantLayer(nn.Module):
         scales = self.scales(self.config.accumulator_fracs)
         if scales.shape[1] == 1:
             return scales
-        return scales.repeat_interleave(self.config.block_size, dim=1)[:, : self.config.network.hidden_size]
+        return scales.repeat_interleave(self.config.block_size, dim=1)[:, : self.config.network.units]
 
     @torch.no_grad()
     def clamp_parameters(self) -> None:
@@ -553,7 +553,7 @@ class QuantLstm(QuantLayer):
             if self.quantized
             else ("fast", self.bias.dtype)
         )
-        rows = self.config.network.hidden_size
+        rows = self.config.network.units
         sizes = zip((self.config.network.input_size, rows), self.block_sizes, strict=True)
         if self.algorithm is None:
             of_x, of_h = (choose_algorithms(rows, size, k, name) for size, k in sizes)
@@ -592,7 +592,7 @@ class QuantLstm(QuantLayer):
         """
         assert plan.algorithms is not None
         dtype, points = plan.dtype, self.config.quantization
-        shape = (from_x.shape[1], self.config.network.hidden_size)
+        shape = (from_x.shape[1], self.config.network.units)
         h, c = (torch.zeros(shape), torch.zeros(shape)) if state is None else state
         if self.stage != "float":
             h, c = fake_quantize_to(h, points.h), fake_quantize_to(c.double(), points.cell)

@@ -309,7 +309,7 @@ class RowBuilder:
             is_normalized = kind == "quantized" and learns and row_scales
             usual = NORMALIZED_RATE if is_normalized else settings.learning_rate
             settings = replace(settings, learning_rate=budget.retraining_rate or usual)
-            config = self.config(old.block_size, bits, activation, old.network.hidden_size)
+            config = self.config(old.block_size, bits, activation, old.network.units)
             if kind == "quantized":
                 config = config.replace({"quantization.weight_scale": scale, "quantization.weight_levels": levels})
             return Stage(name, kind, config, settings, stage.block_sizes, parent, teacher=teacher)
@@ -323,7 +323,7 @@ class RowBuilder:
         return Row(f"{bits} bit, {self._sizes(final)}", through_wider_weights(final) if goes_through else final)
 
     def _sizes(self, stage: Stage) -> str:
-        hidden = stage.config.network.hidden_size
+        hidden = stage.config.network.units
         more = f", H = {hidden}" if hidden != self.hidden_size else ""
         if stage.block_sizes:
             return f"k = {stage.block_sizes[0]} in W_x, {stage.block_sizes[1]} in W_h{more}"
@@ -498,9 +498,9 @@ def weight_bytes(stage: Stage) -> int:
     total = 0
     for number in range(network.num_layers):
         inputs = config.layer(number).network.input_size
-        total += rows[0] * matrix(network.hidden_size, inputs, k_x)
-        total += rows[1] * matrix(network.hidden_size, config.output_size, k_h)
-        total += matrix(network.projection_size, network.hidden_size, k_h)
+        total += rows[0] * matrix(network.units, inputs, k_x)
+        total += rows[1] * matrix(network.units, config.output_size, k_h)
+        total += matrix(network.projection_size, network.units, k_h)
     return -(-(total * bits + stored * config.scale_storage_bits) // 8)
 
 
@@ -559,7 +559,7 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int) -> dict:
         "name": row.stage.name,
         "task": task.name,
         "block_sizes": list(stage.block_sizes or (stage.config.block_size,) * 2),
-        "hidden_size": stage.config.network.hidden_size,
+        "hidden_size": stage.config.network.units,
         "weight_bits": stage.config.quantization.weight_bits if stage.kind == "quantized" else 32,
         "weight_frac": list(quantized.config.quantization.weight_frac) if quantized else None,
         "activation": stage.config.activation.kind if stage.kind != "float" else "true",

@@ -132,7 +132,7 @@ class QuantCell(QuantLayer):
     def project_input(self, x: torch.Tensor, plan: ForwardPlan) -> torch.Tensor:
         """Compute W_x·x + bias, (..., X) → (..., G·H); no step has to wait for it."""
         network = self.config.network
-        weight = expanded(plan.defining[0], network.hidden_size, network.input_size).to(plan.dtype)
+        weight = expanded(plan.defining[0], network.units, network.input_size).to(plan.dtype)
         return nn.functional.linear(
             self.input_codes(x).to(plan.dtype), weight, self.bias_codes().reshape(-1).to(plan.dtype)
         )
@@ -141,7 +141,7 @@ class QuantCell(QuantLayer):
         self, from_x: torch.Tensor, plan: ForwardPlan, state=None
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Run the steps on the result of :meth:`project_input`: h (T, B, P or H), and the final (h, state)."""
-        size, width, points = self.config.network.hidden_size, self.config.output_size, self.config.quantization
+        size, width, points = self.config.network.units, self.config.output_size, self.config.quantization
         config, kind = (None, plan.dtype) if self.stage == "float" else (self.config, torch.float64)
         batch, cell = from_x.shape[1], self.config.cell
         h, c = (torch.zeros(batch, width), torch.zeros(batch, size)) if state is None else state
@@ -168,7 +168,7 @@ class QuantCell(QuantLayer):
 
     def _staged_step(self, config, now, h, c, weight, peephole):
         """Run one step of a cell whose last gate multiplies a result of another gate."""
-        size = self.config.network.hidden_size
+        size = self.config.network.units
         first = now[:, :-size] + nn.functional.linear(h.to(weight.dtype), weight[:-size])
 
         def candidate(scaled: torch.Tensor) -> torch.Tensor:
@@ -187,7 +187,7 @@ class QuantCell(QuantLayer):
             if self.quantized:
                 lsb = torch.tensor(2.0**-config.projection_frac, dtype=torch.float64)
                 projection = quantized_weights(config, projection, lsb)
-            projection = expanded(projection[None], config.output_size, config.network.hidden_size).to(kind)
+            projection = expanded(projection[None], config.output_size, config.network.units).to(kind)
         return peephole, projection
 
 
@@ -310,6 +310,8 @@ def require_trainable(config: Config) -> None:
     """Raise ``InvalidValueError`` that names the option of a configuration which cannot be trained."""
     both = config.network.bidirectional
     require(not both, "network.bidirectional", "false to be trained", both)
+    sizes = config.network.hidden_sizes
+    require(len(set(sizes)) == 1, "network.hidden_size", "one integer to be trained", list(sizes))
 
 
 def one_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> QuantLayer:

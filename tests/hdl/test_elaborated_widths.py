@@ -174,10 +174,10 @@ class Demand:
             self.weight = tuple(2 * code + 1 for code in self.weight)
         network = config.network
         # One entry per matrix: numbers of elements with their ranges.
-        out = network.projection_size or network.hidden_size
+        out = network.projection_size or network.units
         self.matrices = [[(network.input_size, self.x), (out, self.h)]]
         self.matrices += [[(out, self.h), (out, self.h)]] * (network.num_layers > 1)
-        self.matrices += [[(network.hidden_size, self.h)]] * (network.projection_size > 0)
+        self.matrices += [[(network.units, self.h)]] * (network.projection_size > 0)
         rows = [total(*(scaled(product(self.weight, v), n) for n, v in matrix)) for matrix in self.matrices]
         self.sum = widest(rows)
         self.biased = total(self.sum, codes(q.bias_bits))

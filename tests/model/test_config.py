@@ -27,7 +27,8 @@ def test_json_round_trip(seed):
 @given(seeds)
 def test_random_configs_are_sound(seed):
     config = random_config(np.random.default_rng(seed))
-    assert config.num_row_groups * config.architecture.tile_rows >= config.max_tile_rows
+    assert all(part.row_groups * config.architecture.tile_rows >= part.row_blocks for part in config.parts)
+    assert max(part.row_blocks for part in config.parts) >= config.max_tile_rows >= config.architecture.tile_rows
     assert config.num_col_groups * config.architecture.tile_cols >= config.num_col_blocks
     assert 1 << (config.accumulator_bits - 1) > config.product_sum_interval.high
 
@@ -56,7 +57,11 @@ WRONG = [
         "network.hidden_size must be small enough for 16 GB of memory (with blocks of 8 it needs 118 GB), not 65536",
     ),
     ("network.input_size=1.5", InvalidTypeError, "network.input_size must be an integer, not 1.5"),
-    ("network.hidden_size=true", InvalidTypeError, "network.hidden_size must be an integer, not True"),
+    (
+        "network.hidden_size=true",
+        InvalidTypeError,
+        "network.hidden_size must be an integer or an integer per layer, not True",
+    ),
     (
         "network.cell=hopfield",
         InvalidValueError,
@@ -226,6 +231,48 @@ WRONG_DIRECTIONS = [
 def test_what_two_directions_exclude(settings, text):
     with pytest.raises(InvalidValueError, match=f"{re.escape(text)}$"):
         preset("char128").replace(settings)
+
+
+# Settings of a stack of layers of different sizes, and the end of the error's text.
+SIZES: dict = {"network.num_layers": 3, "network.hidden_size": [64, 32, 64]}
+WRONG_SIZES = [
+    ({"network.hidden_size": [64, 32]}, "one integer, as there is one layer, not [64, 32]"),
+    (SIZES | {"network.num_layers": 2}, "one integer or 2, one for each layer, not [64, 32, 64]"),
+    (SIZES | {"network.hidden_size": [64, 0, 64]}, "network.hidden_size must be from 1 to 65536, not 0"),
+    (SIZES | {"network.hidden_size": []}, "one integer or 3, one for each layer, not []"),
+    (
+        SIZES | BOTH,
+        "network.hidden_size must be the same for every layer when network.bidirectional is true, not [64, 32, 64]",
+    ),
+    (SIZES | {"network.projection_size": 8}, "when network.projection_size is not 0, not [64, 32, 64]"),
+    (
+        SIZES | {"network.cell": "gru_reset_first", "quantization.weight_frac": [5]},
+        "network.hidden_size must be the same for every layer of cell gru_reset_first, not [64, 32, 64]",
+    ),
+    (
+        SIZES | {"architecture.tile_rows": 33},
+        "architecture.tile_rows must be at most 32, the number of block rows, not 33",
+    ),
+    (SIZES | {"architecture.lookahead": 5}, "from 1 to 4, the number of row groups, not 5"),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), WRONG_SIZES, ids=[text for _, text in WRONG_SIZES])
+def test_what_layers_of_different_sizes_exclude(settings, text):
+    with pytest.raises(InvalidValueError, match=f"{re.escape(text)}$"):
+        preset("char128").replace(settings)
+
+
+def test_layers_of_different_sizes():
+    stack = preset("char128").replace(SIZES)
+    layers = [stack.layer(number).network for number in range(3)]
+    assert [(layer.input_size, layer.hidden_size) for layer in layers] == [(64, 64), (64, 32), (32, 64)]
+    assert stack.output_size == 64
+    assert [(part.early.blocks, part.late.blocks) for part in stack.parts] == [(8, 8), (4, 8), (8, 4)]
+    assert stack.dense_weights == sum(stack.layer(number).dense_weights for number in range(3))
+    assert stack.to_dict()["network"]["hidden_size"] == [64, 32, 64]
+    equal = stack.replace({"network.hidden_size": [32, 32, 32]})
+    assert equal == stack.replace({"network.hidden_size": 32})
 
 
 def test_memory_width_matters_where_banks_share_memories():

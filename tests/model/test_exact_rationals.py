@@ -55,7 +55,7 @@ def circulant(defining: np.ndarray, columns: list[int], size: int, k: int) -> li
 
 def lstm(config, weights, inputs: np.ndarray):
     """Yield the h of every step as codes, computed with rational numbers only."""
-    q, size, k = config.quantization, config.network.hidden_size, config.block_size
+    q, size, k = config.quantization, config.network.units, config.block_size
     first = config.num_input_blocks * k
     columns = [*range(config.network.input_size), *range(first, first + size)]
     # Products of a weight and x or h, like a bias, count in these units: W_x has the scale that makes them alike.

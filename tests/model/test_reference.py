@@ -87,7 +87,7 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
     """Run sequences in rational arithmetic on real values, without any shift, accumulator or product of the model."""
     config = weights.config
     q, k = config.quantization, config.block_size
-    size_x, size_h, first_h = config.network.input_size, config.network.hidden_size, config.num_input_blocks * k
+    size_x, size_h, first_h = config.network.input_size, config.network.units, config.num_input_blocks * k
     defining = weights.defining.tolist()
 
     def entry(gate, row, col):
@@ -296,7 +296,7 @@ def test_follows_the_real_recurrence(cell, rng):
     weights, q = random_weights(config, rng), config.quantization
     x = random_inputs(config, rng, 8)
     found = dequantize(LayerReference(weights).run(x[:, None])[0][:, 0], q.h)
-    size_x, size_h, start = config.network.input_size, config.network.hidden_size, config.num_input_blocks * 4
+    size_x, size_h, start = config.network.input_size, config.network.units, config.num_input_blocks * 4
     scale = 2.0 ** -np.array(config.accumulator_fracs)
     dense = weights.dense().reshape(config.num_gates, -1, weights.config.num_col_blocks * 4)[:, :size_h]
     peephole = None if weights.peephole is None else dequantize(weights.peephole[:, :size_h], q.peephole)

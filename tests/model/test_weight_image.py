@@ -27,7 +27,7 @@ def make_image(config=None, with_text=True, embedding=True):
     network = config.network
     text_layers = TextLayers(
         config,
-        rng.integers(-128, 128, size=(len(SYMBOLS), network.hidden_size)),
+        rng.integers(-128, 128, size=(len(SYMBOLS), network.units)),
         rng.integers(-(2**31), 2**31, size=len(SYMBOLS)),
         6,
         SYMBOLS,

@@ -318,7 +318,7 @@ def test_tries_answer_what_is_asked():
     for k in (4, 8):
         wide = [row.stage for row in table if row.note == f"wider at the bytes of k = {k}"]
         assert weight_bytes(wide[1]) <= weight_bytes(rows.quantized(rows.circulant(k), 4).stage)
-        assert wide[1].config.network.hidden_size > 32
+        assert wide[1].config.network.units > 32
     apart = next(stage for stage in stages if stage.block_sizes == (4, 8))
     assert weight_bytes(apart) == 4 * 32 * (16 // 4 + 32 // 8)
     assert removed_percent(apart, 32) == 100 * (1 - weight_bytes(apart) / (4 * 4 * 32 * 48))

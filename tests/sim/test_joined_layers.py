@@ -87,17 +87,6 @@ endmodule
 """
 
 
-def test_a_stack_of_different_sizes_names_the_way_on(stack, capsys):
-    assert main(["convert", "model.onnx", "--k", "2"]) == 2
-    err = capsys.readouterr().err
-    assert (
-        "layers must be alike to share one engine, not of different hidden size: --layer N makes an accelerator" in err
-    )
-    assert err.count("\n") == 1
-    assert main(["inspect", "model.onnx"]) == 0
-    assert "layers of different hidden size" in capsys.readouterr().out
-
-
 @pytest.mark.slow
 @pytest.mark.needs("icarus")
 def test_h_of_one_accelerator_is_x_of_the_next(stack, capsys):

@@ -75,7 +75,7 @@ def test_largest_network_fits_and_a_wider_one_does_not():
     found = largest(measured, 2, 4)
     assert measured.fits(found)
     assert (found.block_size, found.quantization.weight_bits) == (2, 4)
-    wider = found.network.hidden_size + 16
+    wider = found.network.units + 16
     assert not measured.fits(
         found.replace({"network.hidden_size": wider, "architecture.tile_rows": 1, "architecture.tile_cols": 1})
     )

@@ -41,7 +41,7 @@ def random_model(symbols="\nabcdef"):
     network = config.network
     text_layers = TextLayers(
         config,
-        rng.integers(-128, 128, size=(len(symbols), network.hidden_size)),
+        rng.integers(-128, 128, size=(len(symbols), network.units)),
         rng.integers(-1000, 1000, size=len(symbols)),
         6,
         symbols,

@@ -321,7 +321,7 @@ def test_integers_equal_the_reference(config, spread):
     points = config.quantization
     torch.manual_seed(1)
     x = torch.randn(40, 3, config.network.input_size) * 0.7
-    h, c = torch.randn(3, config.output_size) * 0.6, torch.randn(3, config.network.hidden_size) * 4.0
+    h, c = torch.randn(3, config.output_size) * 0.6, torch.randn(3, config.network.units) * 4.0
     out, (h_last, c_last) = layer(x, (h, c))
     reference = LayerReference(layer_weights(layer))
     start = fixed_point.quantize(h.numpy(), points.h), fixed_point.quantize(c.numpy(), points.cell)
@@ -459,7 +459,7 @@ def test_integers_of_a_stack_equal_the_reference(config):
     network.start_quantization(*choose_formats(network))
     points = network.config.quantization
     x, count = torch.randn(20, 3, config.network.input_size) * 0.7, config.network.num_layers
-    state = torch.randn(count, 3, config.output_size) * 0.6, torch.randn(count, 3, config.network.hidden_size) * 4.0
+    state = torch.randn(count, 3, config.output_size) * 0.6, torch.randn(count, 3, config.network.units) * 4.0
     with torch.no_grad():
         logits, (h, c) = network(x, state)
     codes = (fixed_point.quantize(part.numpy(), fmt) for part, fmt in zip(state, (points.h, points.cell), strict=True))
