@@ -33,7 +33,7 @@ EXAMPLES = """examples:
   chessrnn train --text FILE --set quantization.weight_bits=4 --name four
   chessrnn train --task digits --fsdd recordings --set network.input_size=80
   chessrnn train --state-dict lstm.pt --dense 0 --text FILE
-  chessrnn train --scratch --learned-scales --retraining-rate 0.04 --set quantization.weight_scale=row --text FILE
+  chessrnn train --scratch --learned-scales --retraining-rate 0.05 --set quantization.weight_scale=row --text FILE
   torchrun --nproc-per-node 2 -m chessrnn train --text FILE
 
 Every stage has a checkpoint in runs/<name>/, written at every validation and on Ctrl-C; the same command continues.

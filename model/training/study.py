@@ -46,7 +46,7 @@ LEVERS = {
 # Block size → bits of the projected and retrained networks.
 PROJECTED_BITS = {4: (8, 4, 3, 2), 8: (8, 6, 4, 3), 16: (8, 4)}
 # Peak learning rate of quantized stages in which trained scales of block rows normalise the weights.
-NORMALIZED_RATE = 0.04
+NORMALIZED_RATE = 0.05
 # Name of the plain script's row, and how much worse than it the dense baseline may be, in percent or points.
 PLAIN, PLAIN_TOLERANCE = "plain", 1.0
 
@@ -462,7 +462,7 @@ class Study:
 
 # The streams of a text never end.  Without a limit the cell state of float networks, and with it the gradient, grows so
 # far that they stop learning; without resets networks do not learn to begin from zero state.
-_TEXT = Budget(dense=300, circulant=400, approximate=100, quantized=2200, learned_scales=True, row_scales=True,
+_TEXT = Budget(dense=100, circulant=100, approximate=100, quantized=2700, learned_scales=True, row_scales=True,
                cell_limit=8.0, reset_every=16)  # fmt: skip
 _SPEECH = Budget(dense=600, circulant=600, approximate=100, quantized=300, batch=64, evaluate_every=100,
                  learning_rate=4e-3)  # fmt: skip
