@@ -99,6 +99,9 @@ def require_folder(path: str | Path) -> None:
             raise InvalidFileError(f"{_name(path)} must be a folder or a new one, not {found}")
         if not os.access(existing, os.W_OK | os.X_OK):
             raise InvalidFileError(f"{_name(path)} must be writable: {os.strerror(errno.EACCES)}")
+        # The permission says too much of file systems such as /proc.
+        with tempfile.TemporaryFile(dir=existing):
+            pass
 
 
 def require_file(path: str | Path, kind: str) -> None:

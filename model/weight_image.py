@@ -26,6 +26,8 @@ from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers, la
 FORMAT = "chessrnn weight image 2"
 # Format of the files without a digest, of versions before the first release.
 OLD_FORMAT = "chessrnn weight image 1"
+# Hexadecimal digits of a digest in a message.
+SHOWN_DIGITS = 12
 INTEGER_TYPES = {"I8": 8, "I16": 16, "I32": 32}
 OUTPUT_TENSORS = ("head.weight", "head.bias")
 EMBEDDING_TENSOR = "head.embedding"
@@ -250,8 +252,10 @@ class WeightImage:
         # Checked last: where a value breaks a rule of its own, that says more.
         digest = content_digest(tensors, metadata)
         if metadata.get("sha256") != digest:
+            stored = metadata.get("sha256")
+            found_digest = shown(stored if stored is None else stored[:SHOWN_DIGITS])
             raise InvalidFileError(
-                f"{path}: sha256 must be {digest}, not {shown(metadata.get('sha256'))}: it was changed"
+                f"{path}: sha256 must begin with {digest[:SHOWN_DIGITS]}, not {found_digest}: it was changed"
             )
         return cls(weights, text_layers, metadata.get("text_sha256", ""), metrics, metadata.get("command", ""), head)
 

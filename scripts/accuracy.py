@@ -118,7 +118,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="add rows with other block sizes of W_x and W_h, other activations, and training from scratch",
     )  # fmt: skip
     parser.add_argument(
-        "--rows", type=names, metavar="LIST", help="only these rows and the baseline; an unknown name lists all"
+        "--rows",
+        type=names,
+        metavar="LIST",
+        help="only these rows and the baseline, by names such as k4-scratch-b4 (k = 4, from random weights, 4 bits), "
+        "k8-b8 (projected) or k4-b2-undistilled-at-once-fixed; plain is the row of the PyTorch script",
     )
     parser.add_argument(
         "--augmentation", choices=AUGMENTATIONS, default="noise", help="augmentation of recordings; default noise"

@@ -115,13 +115,18 @@ def command_parser(verb: str, description: str | None, examples: str) -> argpars
     )
 
 
-def add_config_arguments(parser: argparse.ArgumentParser, default: str = "char128") -> None:
-    """Add ``--config`` and ``--set``, by which a command chooses its design point."""
+def add_config_arguments(parser: argparse.ArgumentParser, default: str = "char128", from_weights: bool = False) -> None:
+    """Add ``--config`` and ``--set``, by which a command chooses its design point.
+
+    With ``from_weights``, ``--config`` is ``None`` where it is left out: the command then asks the weight image first.
+    """
     parser.add_argument(
         "--config",
-        default=default,
+        default=None if from_weights else default,
         metavar="NAME|FILE",
-        help=f"preset ({', '.join(PRESETS)}), a .json/.toml file, or a build folder; default {default}",
+        help=f"preset ({', '.join(PRESETS)}), a .json/.toml file, or a build folder; default "
+        + ("that of --weights, or " if from_weights else "")
+        + default,
     )
     add_settings(parser)
 
@@ -151,6 +156,13 @@ def config_from(args: argparse.Namespace) -> Config:
     config = resolve(args.config)
     settings = settings_from(args)
     return config.replace(settings) if settings else config
+
+
+def given_name(text: str) -> str:
+    """``argparse`` type of the name of a configuration, which names a folder as well."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"must be a name, not {shown(text)}")
+    return text
 
 
 def whole(text: str) -> int:

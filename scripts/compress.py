@@ -19,6 +19,7 @@ from chessrnn.scripts.cli import (
     command_parser,
     config_from,
     count,
+    given_name,
     note,
     positive,
     print_table,
@@ -118,7 +119,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--threads", type=count, default=1, help="threads of torch; another number may round differently; default 1"
     )
-    parser.add_argument("--name", help="folder of the run below --runs; default the configuration's name")
+    parser.add_argument(
+        "--name", type=given_name, help="folder of the run below --runs; default the configuration's name"
+    )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="FOLDER", help="folder of runs; default runs"
     )

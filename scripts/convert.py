@@ -28,6 +28,7 @@ from chessrnn.scripts.cli import (
     add_settings,
     command_parser,
     count,
+    given_name,
     note,
     positive,
     printable,
@@ -121,7 +122,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="convert every recurrent network of the file, each to a folder; "
         "--calibrate is then a folder with a file for each, named as its folder",
     )
-    parser.add_argument("--name", help="name of the configuration and the files; default that of the model file")
+    parser.add_argument(
+        "--name", type=given_name, help="name of the configuration and the files; default that of the model file"
+    )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder to write; default runs/<name>")
     parser.add_argument(
         "--sim",

@@ -16,6 +16,7 @@ from chessrnn.scripts.cli import (
     note,
     print_table,
     seed,
+    settings_from,
 )
 from chessrnn.scripts.weight_arguments import SHIPPED
 
@@ -23,6 +24,7 @@ EXAMPLES = """examples:
   chessrnn evaluate
   chessrnn evaluate --weights model/pretrained/char128.safetensors --sample "The function " --temperature 0.7"""
 BASELINE_ORDERS = (0, 2)
+DEFAULT = "char128"
 STREAMS = 16
 
 
@@ -43,7 +45,7 @@ def measure(model: CharModel, corpus: Corpus, streams: int = STREAMS) -> dict[st
 def parse(argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line."""
     parser = command_parser("evaluate", __doc__, EXAMPLES)
-    add_config_arguments(parser)
+    add_config_arguments(parser, DEFAULT, from_weights=True)
     parser.add_argument(
         "--weights", type=Path, metavar="FILE", help="weight image; default the shipped one of the preset"
     )
@@ -68,12 +70,21 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def image_from(args: argparse.Namespace) -> tuple[WeightImage, Path]:
+    """Weight image to measure, checked against the configuration if one is given, and its path."""
+    if args.config is None and args.weights is not None:
+        image, settings = WeightImage.load(args.weights), settings_from(args)
+        return (WeightImage.load(args.weights, image.config.replace(settings)) if settings else image), args.weights
+    args.config = args.config or DEFAULT
+    config = config_from(args)
+    path = args.weights or SHIPPED / f"{config.name}.safetensors"
+    return WeightImage.load(path, config), path
+
+
 def main(argv: list[str] | None = None) -> int:
     """Measure a weight image, and print the figures."""
     args = parse(argv)
-    config = config_from(args)
-    path = args.weights or SHIPPED / f"{config.name}.safetensors"
-    image = WeightImage.load(path, config)
+    image, path = image_from(args)
     model, corpus = CharModel(image), load_corpus(args.text)
     results = {"weights": str(args.weights or f"{SHIPPED.name}/{path.name}"), **measure(model, corpus, args.streams)}
     if args.text is None and image.text_sha256 != corpus.sha256:

@@ -19,6 +19,7 @@ from chessrnn.model.training.pipeline import StageTrainer
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.scripts import convert, inspect_model, verilog
 from chessrnn.scripts.cli import run_command
+from chessrnn.scripts.main import main
 from chessrnn.sim.build import load_build
 
 # Icarus takes ten times as long for carry-save arithmetic.
@@ -439,3 +440,12 @@ def test_names_of_a_file_reach_the_terminal_without_control_characters(tmp_path,
     torch.save(tensors, tmp_path / "a.pt")
     status, _, err = command(inspect_model, [tmp_path / "a.pt"], capsys)
     assert (status, err.count("\n"), "\x1b" in out + err) == (2, 1, False)
+
+
+@pytest.mark.parametrize("verb", ["convert", "train"])
+def test_an_empty_name(verb, capsys):
+    """It would name the folder of another design."""
+    with pytest.raises(SystemExit) as ended:
+        main([verb, *(["gru.pt"] if verb == "convert" else []), "--name", ""])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"chessrnn {verb}: error: --name must be a name, not ''\n"
