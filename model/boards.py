@@ -156,6 +156,16 @@ ECP5_SETTINGS = {
     "architecture.pipeline.adder_levels": 1,
     "architecture.pipeline.cell_register": True,
 }
+# The same where products are made of logic cells, which leaves no room for more registers.
+ICE40_SETTINGS = {
+    "architecture.cell_lanes": 1,
+    "architecture.pipeline.issue_register": True,
+    "architecture.pipeline.forward_levels": 1,
+    "architecture.pipeline.inverse_levels": 1,
+    "architecture.pipeline.multiplier_register": True,
+    "architecture.pipeline.adder_levels": 1,
+    "architecture.pipeline.cell_register": True,
+}
 BOARDS = {
     board.name: board
     for board in (
@@ -169,8 +179,8 @@ BOARDS = {
             {"architecture.tile_rows": 2, "architecture.tile_cols": 1}, None, "bit",
             "amaranth_boards.ecpix5:ECPIX545Platform",
         ),
-        Board("ice40_hx8k_b_evn", PARTS["iCE40HX8K"], 12e6, 12e6, 1_000_000, "char64", {}, "led", "bin",
-            "amaranth_boards.ice40_hx8k_b_evn:ICE40HX8KBEVNPlatform",
+        Board("ice40_hx8k_b_evn", PARTS["iCE40HX8K"], 12e6, 81e6, 1_000_000, "char64", ICE40_SETTINGS, "led", "bin",
+            "amaranth_boards.ice40_hx8k_b_evn:ICE40HX8KBEVNPlatform", router="router1",
         ),
         Board("icebreaker", PARTS["iCE40UP5K"], 12e6, 12e6, 1_000_000, "char64", {}, "led_g", "bin",
             "amaranth_boards.icebreaker:ICEBreakerPlatform",
