@@ -20,7 +20,7 @@ from chessrnn.scripts.worker_arguments import add_worker_arguments, workers_from
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.synthesis.flow import TARGET_FO4
 from chessrnn.sim.synthesis.job import earlier, folder_of, run, run_key, write
-from chessrnn.sim.synthesis.library import Library, load_libraries
+from chessrnn.sim.synthesis.library import Library, clock_gate_of, load_libraries
 from chessrnn.sim.synthesis.synthesis_report import breakdown, table_markdown, timing_assumptions
 from chessrnn.sim.synthesis.treemap import treemap
 
@@ -59,6 +59,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="NAME[:FIELD=VALUE[,...]]",
         help=f"presets or files, with changed fields; default {' '.join(DESIGNS)}",
     )
+    parser.add_argument(
+        "--clock-gates",
+        action="store_true",
+        help="stop the clock of registers that hold their value with the libraries' clock gates",
+    )
     add_worker_arguments(parser, "designs")
     parser.add_argument("--json", action="store_true", help="print all reports as JSON")
     return parser.parse_args(argv)
@@ -76,16 +81,18 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     configs = [design(text) for text in args.design]
     libraries = load_libraries(args.liberty)
+    for library in libraries if args.clock_gates else ():
+        clock_gate_of(library)
     known: list[dict | None] = []
     jobs, folders, places = [], [], []
     for config in configs:
         verilog = generate(config)
         for library in libraries:
-            folder = folder_of(BUILD, config, library)
-            values = earlier(folder, run_key(verilog, TOP_MODULE, library, TARGET_FO4))
+            folder = folder_of(BUILD, config, library, args.clock_gates)
+            values = earlier(folder, run_key(verilog, TOP_MODULE, library, TARGET_FO4, args.clock_gates))
             if values is None:
                 places.append(len(known))
-                jobs.append((config, verilog, library, folder))
+                jobs.append((config, verilog, library, folder, args.clock_gates))
             known.append(values)
             folders.append(folder)
     progress = Progress(len(jobs), unit="design")
@@ -118,10 +125,18 @@ def title(config: Config, library: Library) -> str:
     return f"{config.name} {config.architecture.engine} {library.name}"
 
 
-def synthesized(config: Config, verilog: str, library: Library, folder: Path, progress: Progress, done: int) -> dict:
+def synthesized(
+    config: Config,
+    verilog: str,
+    library: Library,
+    folder: Path,
+    clock_gates: bool,
+    progress: Progress,
+    done: int,
+) -> dict:
     """Synthesize one design, and return the values of its report; this may run in a process of its own."""
     show = partial(_show, progress, done, title(config, library))
-    values, _ = run(config, verilog, TOP_MODULE, library, TARGET_FO4, folder, True, show)
+    values, _ = run(config, verilog, TOP_MODULE, library, TARGET_FO4, folder, True, show, clock_gates)
     return values
 
 

@@ -30,7 +30,7 @@ from chessrnn.scripts.weight_arguments import add_weight_arguments, weights_from
 from chessrnn.sim.folder_lock import locked_folder
 from chessrnn.sim.synthesis.flow import TARGET_FO4, Synthesis
 from chessrnn.sim.synthesis.job import folder_of, run, write
-from chessrnn.sim.synthesis.library import load_libraries
+from chessrnn.sim.synthesis.library import clock_gate_of, load_libraries
 from chessrnn.sim.synthesis.synthesis_report import comparison_rows, gate_level_text, lengths, tree
 from chessrnn.sim.synthesis.units import ROLES, modules_of
 from chessrnn.sim.synthesis.yosys import module_names
@@ -64,6 +64,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=TARGET_FO4,
         metavar="FO4",
         help=f"clock period that mapping aims at, in FO4 of the library; default {TARGET_FO4:g}",
+    )
+    parser.add_argument(
+        "--clock-gates",
+        action="store_true",
+        help="stop the clock of registers that hold their value with the library's clock gates, not by multiplexers",
     )
     parser.add_argument(
         "--gate-level",
@@ -111,19 +116,25 @@ def main(argv: list[str] | None = None) -> int:
     libraries = load_libraries(args.liberty) if args.liberty else [None]
     require(len(libraries) == 1, "liberty", "one standard-cell library", [str(path) for path in args.liberty])
     library = libraries[0]
-    for name, wanted in (("--gate-level", args.gate_level), ("--power", args.power)):
+    options = (("--gate-level", args.gate_level), ("--power", args.power), ("--clock-gates", args.clock_gates))
+    for name, wanted in options:
         require(not wanted or library is not None, "--liberty", f"given with {name}", None)
-        require(not wanted or args.unit is None, "--unit", f"left out with {name}", args.unit)
+        is_for_units = name == "--clock-gates"
+        require(not wanted or args.unit is None or is_for_units, "--unit", f"left out with {name}", args.unit)
+    if args.clock_gates:
+        clock_gate_of(library)
     if args.power or args.gate_level:
         weights_from(args, config)
     verilog = generate(config)
     tops = [TOP_MODULE] if args.unit is None else modules_of(args.unit, module_names(verilog))
-    folder = args.output or folder_of(BUILD, config, library)
+    folder = args.output or folder_of(BUILD, config, library, args.clock_gates)
     reports, status = [], 0
     for top in tops:
         place = folder if args.unit is None else folder / top
         with locked_folder(place):
-            values, result = run(config, verilog, top, library, args.target_fo4, place, args.unit is None, progress)
+            values, result = run(
+                config, verilog, top, library, args.target_fo4, place, args.unit is None, progress, args.clock_gates
+            )
             if args.gate_level:
                 status = check_gates(args, config, result, values, place)
             if args.power:
@@ -179,9 +190,9 @@ def show(values: dict, place: Path) -> None:
     """Print the report."""
     print(tree(values))
     timing = values["timing"]
-    rows = [
-        ("gates", f"{values['logic']['gates']:,.0f} NAND2 equivalents, {values['logic']['flip_flops']:,} flip-flops")
-    ]
+    logic = values["logic"]
+    gates = f", {logic['clock_gates']:,} clock gates" if logic["clock_gates"] else ""
+    rows = [("gates", f"{logic['gates']:,.0f} NAND2 equivalents, {logic['flip_flops']:,} flip-flops{gates}")]
     if values["logic"]["area_mm2"] is not None:
         rows.append(("cells", f"{values['logic']['area_mm2']:.4f} mm2 in {values['library']['name']}"))
     if timing:

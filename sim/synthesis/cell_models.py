@@ -23,6 +23,8 @@ def _model(cell: Cell) -> str:
     lines += [f"  {pin.direction} {pin.name};" for pin in ports]
     if cell.kind == "flip-flop":
         lines += _flip_flop(cell)
+    elif cell.kind == "clock gate":
+        return "\n".join([*lines, *_clock_gate(cell), "endmodule", ""])
     elif cell.kind != "comb":
         raise InvalidFileError(f"cell {cell.name} must be a gate or a flip-flop to be simulated, not {cell.kind!r}")
     states = {cell.sequential[key] for key in ("state", "inverse") if cell.sequential.get(key)}
@@ -33,6 +35,16 @@ def _model(cell: Cell) -> str:
             expression = Expression(pin.function, {*cell.inputs, *states})
             lines.append(f"  assign {pin.name} = {expression.verilog()};")
     return "\n".join([*lines, "endmodule", ""])
+
+
+def _clock_gate(cell: Cell) -> list[str]:
+    """Latch that is open while the clock is low, and holds the enable while it is high."""
+    enable, clock, output = (cell.gate_pins[role] for role in ("enable", "clock", "output"))
+    return [
+        "  reg held_;",
+        f"  always @* if (~{clock}) held_ = {enable};",
+        f"  assign {output} = {clock} & held_;",
+    ]
 
 
 def _flip_flop(cell: Cell) -> list[str]:

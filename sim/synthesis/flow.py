@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chessrnn.sim.synthesis import opensta
 from chessrnn.sim.synthesis.liberty import Liberty
-from chessrnn.sim.synthesis.library import Library
+from chessrnn.sim.synthesis.library import Library, clock_gate_of
 from chessrnn.sim.synthesis.memory_macro import MemoryModel
 from chessrnn.sim.synthesis.netlist import ModuleArea, Netlist
 from chessrnn.sim.synthesis.timing import Timing, analyse
@@ -78,6 +78,7 @@ def synthesize(
     target_fo4: float = TARGET_FO4,
     ports_fraction: float = 0.3,
     progress: Callable[[str], None] = lambda text: None,
+    clock_gates: bool = False,
 ) -> Synthesis:
     """Synthesize ``top`` of a Verilog text.
 
@@ -93,6 +94,8 @@ def synthesize(
             Fraction of the period that the surrounding logic takes before inputs and after outputs.
         progress : callable
             Called with one line before every stage.
+        clock_gates : bool
+            Whether clock gates of the library stop the clock of flip-flops that hold their value.
 
     Raises
     ------
@@ -102,7 +105,7 @@ def synthesize(
     clock = _StopWatch(progress)
     plain = library.write_plain(folder) if library else None
     clock.start("prepare", f"{top}: converting to generic gates")
-    prepared = prepare(verilog, top, plain, folder)
+    prepared = prepare(verilog, top, plain, folder, clock_gate=clock_gate_of(library) if clock_gates else None)
     if library is None:
         clock.start("map", f"{top}: mapping {len(prepared.modules)} modules")
         netlist = map_generic(prepared, folder)

@@ -40,21 +40,21 @@ def tools() -> dict[str, str | None]:
     return {"pyosys": yosys_version(), "opensta": opensta.version() if opensta.available() else None}
 
 
-def run_key(verilog: str, top: str, library: Library | None, target_fo4: float) -> str:
+def run_key(verilog: str, top: str, library: Library | None, target_fo4: float, clock_gates: bool) -> str:
     """Digest of everything that determines the figures."""
     digest = hashlib.sha256()
     own = [Path(__file__).with_name(f"{name}.py") for name in SOURCES]
     for source in (*own, opensta.SDC, Path(area.__file__)):
         digest.update(source.read_bytes())
-    facts = [verilog, top, library.digest if library else None, target_fo4, tools()]
+    facts = [verilog, top, library.digest if library else None, target_fo4, clock_gates, tools()]
     digest.update(json.dumps(facts).encode())
     return digest.hexdigest()
 
 
-def folder_of(root: Path, config: Config, library: Library | None) -> Path:
+def folder_of(root: Path, config: Config, library: Library | None, clock_gates: bool = False) -> Path:
     """Folder of the reports of a design in a library."""
     design = f"{config.name}-{config.architecture.engine}-{config.fingerprint[:8]}"
-    return root / "synthesis" / design / (library.name if library else "generic")
+    return root / "synthesis" / design / f"{library.name if library else 'generic'}{'-gated' * clock_gates}"
 
 
 def earlier(folder: Path, key: str) -> dict | None:
@@ -75,12 +75,13 @@ def run(
     folder: Path,
     whole: bool,
     progress: Callable[[str], None],
+    clock_gates: bool = False,
 ) -> tuple[dict, Synthesis]:
     """Synthesize, write the reports, and return their values and the synthesized design."""
-    key = run_key(verilog, top, library, target_fo4)
+    key = run_key(verilog, top, library, target_fo4, clock_gates)
     with locked_folder(folder):
         place = plain_path(make_folder(folder).resolve())
-        return _run(key, config, verilog, top, library, target_fo4, place, whole, progress)
+        return _run(key, config, verilog, top, library, target_fo4, place, whole, progress, clock_gates)
 
 
 def _run(
@@ -93,13 +94,14 @@ def _run(
     folder: Path,
     whole: bool,
     progress: Callable[[str], None],
+    clock_gates: bool,
 ) -> tuple[dict, Synthesis]:
     """Synthesize in a folder that this process has locked."""
     # An old report is removed first, so that an interrupted run does not leave it beside files of another run.
     (folder / REPORT_FILE).unlink(missing_ok=True)
     fraction = PORTS_FRACTION if whole else 0.0
     before = _cpu_seconds()
-    result = synthesize(verilog, top, library, folder, target_fo4, fraction, progress)
+    result = synthesize(verilog, top, library, folder, target_fo4, fraction, progress, clock_gates)
     values = {"key": key, **report_values(result, config, target_fo4, whole)}
     values["cpu_seconds"] = round(_cpu_seconds() - before, 1)
     write(folder, values)

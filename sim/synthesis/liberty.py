@@ -16,6 +16,9 @@ SPECIAL_NAMES = ("*dly*", "*DLY*", "*clkbuf*", "*CLKBUF*", "*clkinv*", "*CLKINV*
 MAX_TABLE_INPUTS = 6
 # Truth tables of the sum and the carry of three inputs.
 XOR3, MAJORITY = (0, 1, 1, 0, 1, 0, 0, 1), (0, 0, 0, 1, 0, 1, 1, 1)
+# Liberty's kind of a clock gate whose latch holds the enable while the clock is high, and the attributes of its pins.
+CLOCK_GATE = "latch_posedge"
+GATE_ROLES = {"clock_gate_enable_pin": "enable", "clock_gate_clock_pin": "clock", "clock_gate_out_pin": "output"}
 _STATEMENT = re.compile(r'\s*([\w\-]+)\s*(?:\(([^()]*)\)\s*([{;]?)|:\s*("[^"]*"|[^;{}\n]*)\s*;?)|\s*(\})|\s*;')
 # Tables are most of a file and take most of the time to parse; OpenSTA and ABC read them themselves.
 _TABLES = re.compile(r"\b(?:values|index_\d+)\s*\([^()]*\)\s*;?")
@@ -48,7 +51,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Pin:
-    """A pin; ``function`` is the expression of an output, and capacitances are in farad."""
+    """A pin; ``function`` is the expression of an output, and capacitances are in farad.
+
+    ``gate_role`` is what the pin does in a clock gate: one of :data:`GATE_ROLES`, or empty.
+    """
 
     name: str
     direction: str
@@ -57,6 +63,7 @@ class Pin:
     is_clock: bool
     three_state: bool
     max_capacitance: float
+    gate_role: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,8 @@ class Cell:
     area : float
         Area in µm².
         kind : str
-        ``"comb"``, ``"flip-flop"``, ``"latch"`` or ``"other"`` (fillers, pads, clock gates).
+        ``"comb"``, ``"flip-flop"``, ``"latch"``, ``"clock gate"`` or ``"other"`` (fillers, pads, clock gates with test
+        pins or of another kind).
     sequential : dict
         Attributes of the ``ff`` or ``latch`` group, with the names of the state variable and its inverse under
         ``"state"`` and ``"inverse"``.
@@ -91,6 +99,11 @@ class Cell:
     def outputs(self) -> list[str]:
         """Names of the output pins, in the order of the file."""
         return [pin.name for pin in self.pins.values() if pin.direction == "output"]
+
+    @cached_property
+    def gate_pins(self) -> dict[str, str]:
+        """Name of the pin of each role in :data:`GATE_ROLES`; empty unless the cell is a clock gate."""
+        return {pin.gate_role: pin.name for pin in self.pins.values() if pin.gate_role}
 
     def function(self, output: str) -> str:
         """Expression of an output that has one."""
@@ -302,6 +315,7 @@ def _cell(group: Group, unit: float, default_cap: float) -> Cell:
                 attributes.get("clock", "false") == "true",
                 "three_state" in attributes,
                 pin.number("max_capacitance") * unit,
+                next((role for key, role in GATE_ROLES.items() if attributes.get(key) == "true"), ""),
             )
     flip_flops, latches = group.all("ff") + group.all("ff_bank"), group.all("latch") + group.all("latch_bank")
     sequential = {}
@@ -314,6 +328,8 @@ def _cell(group: Group, unit: float, default_cap: float) -> Cell:
         kind = "flip-flop"
     elif latches:
         kind = "latch"
+    elif _is_clock_gate(group, pins):
+        kind = "clock gate"
     elif (
         outputs
         and "clock_gating_integrated_cell" not in group.attributes
@@ -332,6 +348,12 @@ def _cell(group: Group, unit: float, default_cap: float) -> Cell:
         group.attributes.get("dont_use", "false") == "true",
         group.number("cell_leakage_power"),
     )
+
+
+def _is_clock_gate(group: Group, pins: dict[str, Pin]) -> bool:
+    """Tell whether a cell is a clock gate with an enable and a clock, and no other input such as one for tests."""
+    roles = sorted(pin.gate_role for pin in pins.values() if pin.direction in ("input", "output"))
+    return group.attributes.get("clock_gating_integrated_cell") == CLOCK_GATE and roles == sorted(GATE_ROLES.values())
 
 
 class Liberty:
@@ -371,6 +393,9 @@ class Liberty:
         self.flip_flop = self._flip_flop(usable)
         # The smallest full adder, if there is one: (cell, output of the sum, output of the carry).
         self.full_adder = min(filter(None, map(_full_adder, usable)), key=lambda f: f[0].area, default=None)
+        # The smallest clock gate, if there is one.  Libraries often mark them dont_use, as a mapper cannot choose them.
+        gates = [cell for cell in self.cells.values() if cell.kind == "clock gate" and cell.area > 0]
+        self.clock_gate = min(gates, key=lambda cell: (cell.area, cell.name), default=None)
         # Tie cells are often marked dont_use, as no mapper should choose them for logic.
         self.tie_low, self.tie_high = (next(iter(self._all(self.cells.values(), (bit,))), None) for bit in (0, 1))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chessrnn.model.errors import InvalidFileError, require
-from chessrnn.sim.synthesis.liberty import Liberty, read_text
+from chessrnn.sim.synthesis.liberty import CLOCK_GATE, Cell, Liberty, read_text
 from chessrnn.sim.synthesis.memory_macro import SramMacro, read_sram
 
 _MEMORY_GROUP = re.compile(r"\bmemory\s*\(\s*\)\s*\{")
@@ -82,3 +82,18 @@ def load_libraries(paths: list[Path]) -> list[Library]:
         found = tuple(read_sram(file) for file in owners[path])
         libraries.append(Library(name, Liberty(path), found, digest.hexdigest()))
     return libraries
+
+
+def clock_gate_of(library: Library | None) -> Cell:
+    """Return the clock gate of a library.
+
+    Raises
+    ------
+    InvalidValueError
+        There is no library, or it has no clock gate.
+    """
+    gate = library.liberty.clock_gate if library else None
+    name = library.name if library else None
+    require(gate is not None, "--liberty", f"a library with a clock gate ({CLOCK_GATE}) for --clock-gates", name)
+    assert gate is not None
+    return gate

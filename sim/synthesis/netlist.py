@@ -249,7 +249,7 @@ class Netlist:
                 cells += 1
                 if is_sequential:
                     sequential += area
-                    flip_flops += 1
+                    flip_flops += not is_clock_gate(instance.type, liberty)
                 else:
                     combinational += area
             result[name] = ModuleArea(
@@ -403,7 +403,7 @@ class Netlist:
         sinks: dict[int, list[tuple[float, Instance, str, int]]] = {}
         for instance in module.instances:
             cell = liberty.cells.get(instance.type)
-            clocks = clock_pins(cell) if cell is not None and cell.kind == "flip-flop" else ()
+            clocks = clock_pins(cell) if cell is not None else ()
             for pin, bits in instance.pins.items():
                 if instance.directions.get(pin) == "output":
                     continue
@@ -567,6 +567,9 @@ class _Namer:
                 net = self.module.names.get(instance.pins[output][0]) if output else None
             if cell is not None and cell.kind == "flip-flop" and net:
                 text = self._unique(_clean(net) + "_reg")
+            elif cell is not None and cell.kind == "clock gate":
+                enable = self.module.names.get(instance.pins[cell.gate_pins["enable"]][0], "enable")
+                text = self._unique(_clean(enable) + "_clock_gate")
             elif instance.name.startswith("$") or cell is not None:
                 text = self._unique(f"g{number}")
             else:
@@ -588,7 +591,7 @@ def memory_of(instance: Instance) -> MemoryMacro:
 
 
 def cell_cost(kind: str, liberty: Liberty | None) -> tuple[float, bool]:
-    """Area of a cell, in gate equivalents without a library, and whether it is a flip-flop."""
+    """Area of a cell, in gate equivalents without a library, and whether it belongs to the registers."""
     if liberty is None:
         if kind not in GENERIC_TRANSISTORS:
             raise LookupError(kind)
@@ -596,11 +599,20 @@ def cell_cost(kind: str, liberty: Liberty | None) -> tuple[float, bool]:
     if kind not in liberty.cells:
         raise LookupError(kind)
     cell = liberty.cells[kind]
-    return cell.area, cell.kind in ("flip-flop", "latch")
+    return cell.area, cell.kind in ("flip-flop", "latch", "clock gate")
+
+
+def is_clock_gate(kind: str, liberty: Liberty | None) -> bool:
+    """Whether a cell is a clock gate of the library."""
+    return liberty is not None and kind in liberty.cells and liberty.cells[kind].kind == "clock gate"
 
 
 def clock_pins(cell: Cell) -> set[str]:
-    """Pins that clock a flip-flop."""
+    """Pins that clock a flip-flop or a clock gate."""
+    if cell.kind == "clock gate":
+        return {cell.gate_pins["clock"]}
+    if cell.kind != "flip-flop":
+        return set()
     expression = cell.sequential.get("clocked_on", "")
     return {name for name in cell.inputs if re.search(rf"\b{re.escape(name)}\b", expression)}
 

@@ -71,7 +71,7 @@ class CellEnergy:
             cell = liberty.cells.get(name.strip('" '))
             if cell is None:
                 continue
-            clocks = clock_pins(cell) if cell.kind == "flip-flop" else set()
+            clocks = clock_pins(cell)
             for pin, body in _blocks(text, "pin"):
                 pin = pin.strip('" ')
                 means = [_middle(group) for _, group in _blocks(body, "internal_power")]
@@ -163,7 +163,7 @@ def measure(result: Synthesis, weights: NetworkWeights, x: np.ndarray, source: s
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """Cycles of sustained steps, in which energy is counted."""
 
     first: int
@@ -215,15 +215,15 @@ def _dump_waveforms(weights: NetworkWeights, x: np.ndarray, paths: list[str]) ->
     return waves
 
 
-def _sustained_window(waves: Waveforms, config: Config) -> _Window:
+def _sustained_window(waves: Waveforms, config: Config) -> Window:
     """From the last issue of the first step to the last issue of the last step."""
     active = waves.bit(TOP_MODULE, "matvec_active", 0)
     assert active is not None, "the dump contains the accelerator's ports"
     issues = [cycle for cycle in range(waves.cycles + 1) if active >> cycle & 1]
-    return _Window(issues[config.bank_words - 1], issues[-1], len(issues) // config.bank_words - 1)
+    return Window(issues[config.bank_words - 1], issues[-1], len(issues) // config.bank_words - 1)
 
 
-def _collect(result: Synthesis, sampled: list[tuple], waves: Waveforms, window: _Window) -> _Activity:
+def _collect(result: Synthesis, sampled: list[tuple], waves: Waveforms, window: Window) -> _Activity:
     """Count the energy and the accesses of all sampled module instances."""
     netlist, liberty = result.netlist, result.liberty
     energies = CellEnergy(liberty)
@@ -235,14 +235,14 @@ def _collect(result: Synthesis, sampled: list[tuple], waves: Waveforms, window: 
         activity.found += evaluation.found
         activity.total += evaluation.total
         net_loads = netlist.net_loads(module, loads, liberty)
-        activity.parts[part].add(_energy(module, evaluation.values, window, energies, net_loads), times)
+        activity.parts[part].add(energy_of_module(module, evaluation.values, window, energies, net_loads), times)
         for instance in module.instances:
             if instance.type in MEMORY_MODULES:
                 _count_accesses(activity.accesses, instance, evaluation.values, window, times)
     return activity
 
 
-def _rows(result: Synthesis, activity: _Activity, window: _Window, clock_hz: float) -> list[tuple[str, float, str]]:
+def _rows(result: Synthesis, activity: _Activity, window: Window, clock_hz: float) -> list[tuple[str, float, str]]:
     """Rows of the report: part, energy of a step in joule, and how it is made up."""
     rows: list[tuple[str, float, str]] = []
     steps, step_seconds = window.steps, window.step_cycles / clock_hz
@@ -322,7 +322,7 @@ class _Evaluation:
                         self._source(bit, self._dumped(bit))
             elif cell.kind == "comb":
                 gates |= {bits[0]: (instance, cell, pin) for pin, bits in outputs.items() if isinstance(bits[0], int)}
-            else:
+            elif cell.kind != "clock gate":
                 self._read_register(cell, outputs)
         return gates
 
@@ -400,8 +400,8 @@ def _names_of_nets(module: Module) -> dict[int, list[tuple[str, int]]]:
     return names
 
 
-def _energy(
-    module: Module, values: dict[int, int], window: _Window, energies: CellEnergy, net_loads: dict[int, float]
+def energy_of_module(
+    module: Module, values: dict[int, int], window: Window, energies: CellEnergy, net_loads: dict[int, float]
 ) -> Energy:
     """Energy of a module's own cells in the window, from the waveforms of its nets."""
     result, liberty = Energy(), energies.liberty
@@ -410,6 +410,13 @@ def _energy(
     for bit, capacitance in net_loads.items():
         # Each change takes half of the energy of charging.  The load outside a port counts with the parent's net.
         result.switching += 0.5 * capacitance * voltage**2 * changes.get(bit, 0)
+    mask, pulses = (1 << window.cycles) - 1, {}
+    for instance in module.instances:
+        cell = liberty.cells.get(instance.type)
+        if cell is not None and cell.kind == "clock gate":
+            enable, clock = (instance.pins[cell.gate_pins[role]][0] for role in ("enable", "output"))
+            wave = values.get(enable, 0) if isinstance(enable, int) else -(enable == "1")
+            pulses[clock] = ((wave >> window.first) & mask).bit_count()
     for instance in module.instances:
         cell = liberty.cells.get(instance.type)
         if cell is None:
@@ -417,9 +424,14 @@ def _energy(
         result.leakage_watt += cell.leakage * liberty.leakage_unit
         outputs = [instance.pins[pin][0] for pin in cell.outputs if pin in instance.pins]
         result.internal += energies.per_change.get(cell.name, 0.0) * sum(changes.get(bit, 0) for bit in outputs)
-        if cell.kind == "flip-flop":
-            pins = sum(cell.pins[pin].capacitance for pin in clock_pins(cell))
-            result.clock += window.cycles * (energies.per_cycle.get(cell.name, 0.0) + pins * voltage**2)
+        for pin in clock_pins(cell):
+            cycles = pulses.get(instance.pins[pin][0], window.cycles)
+            energy = energies.per_cycle.get(cell.name, 0.0) + cell.pins[pin].capacitance * voltage**2
+            result.clock += cycles * energy
+        if cell.kind == "clock gate":
+            # Every pulse that passes is a rise and a fall of the output.
+            passed = pulses[instance.pins[cell.gate_pins["output"]][0]]
+            result.clock += 2 * passed * energies.per_change.get(cell.name, 0.0)
     return result
 
 
@@ -427,7 +439,7 @@ def _count_accesses(
     accesses: dict[str, tuple[MemoryMacro, float, float]],
     instance: Instance,
     values: dict[int, int],
-    window: _Window,
+    window: Window,
     times: float,
 ) -> None:
     """Add the reads and writes of a memory in the window, ``times`` times, to those of its kind."""

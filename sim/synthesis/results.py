@@ -6,6 +6,7 @@ from chessrnn.model.cost.design_report import design_report
 from chessrnn.model.schedule import Schedule
 from chessrnn.sim.synthesis import opensta
 from chessrnn.sim.synthesis.flow import Synthesis
+from chessrnn.sim.synthesis.netlist import is_clock_gate
 from chessrnn.sim.synthesis.timing import Stage
 from chessrnn.sim.synthesis.units import role_of
 from chessrnn.sim.synthesis.yosys import yosys_version
@@ -198,6 +199,11 @@ def report_values(result: Synthesis, config: Config, target_fo4: float, whole: b
             "sequential_gates": top.total_sequential / unit,
             "combinational_gates": top.total_combinational / unit,
             "flip_flops": top.flip_flops,
+            "clock_gates": sum(
+                number
+                for kind, number in netlist.cell_counts().items()
+                if is_clock_gate(kind, library.liberty if library else None)
+            ),
             "cells": top.cells,
             "area_mm2": top.total / 1e6 if library else None,
             "layout_mm2": top.total / silicon.UTILISATION / 1e6 if library else None,

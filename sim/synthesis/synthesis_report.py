@@ -153,9 +153,10 @@ def sections(values: dict) -> list[Section]:
         if library
         else "NAND2 equivalents of generic cells (transistors / 4)"
     )
+    clock_gates = f" and {logic['clock_gates']:,} clock gates" if logic["clock_gates"] else ""
     facts = [
         f"{logic['gates']:,.0f} gates, of which {logic['sequential_gates']:,.0f} in {logic['flip_flops']:,} "
-        f"flip-flops; {logic['cells']:,} cells. Gates are {unit}."
+        f"flip-flops{clock_gates}; {logic['cells']:,} cells. Gates are {unit}."
     ]
     if library:
         layout = f"{logic['layout_mm2']:.3f} mm2 of layout at a utilisation of {UTILISATION}"

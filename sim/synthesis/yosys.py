@@ -12,7 +12,7 @@ from chessrnn.model.errors import MissingToolError, UserError
 from chessrnn.model.progress import elapsed
 from chessrnn.sim.plain_path import plain_path
 from chessrnn.sim.synthesis import yosys_process
-from chessrnn.sim.synthesis.liberty import SPECIAL_NAMES, Liberty, input_capacitance
+from chessrnn.sim.synthesis.liberty import SPECIAL_NAMES, Cell, Liberty, input_capacitance
 from chessrnn.sim.synthesis.netlist import MEMORY_MODULES, Netlist
 
 GENERIC_GATES = "NAND,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4,OAI4"
@@ -60,6 +60,10 @@ endmodule
   input load_en, input [ADDR_WIDTH-1:0] load_addr, input [WIDTH-1:0] load_data);
 endmodule
 """
+
+
+# Flip-flops with the same enable that get a clock gate: fewer would need less area for their multiplexers.
+LEAST_GATED = 4
 
 
 class ToolError(UserError):
@@ -120,7 +124,14 @@ def run_passes(passes: list[str], folder: Path, name: str) -> str:
     return text
 
 
-def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: tuple[str, ...] = ()) -> Prepared:
+def prepare(
+    verilog: str,
+    top: str,
+    liberty: Path | None,
+    folder: Path,
+    extra: tuple[str, ...] = (),
+    clock_gate: Cell | None = None,
+) -> Prepared:
     """Convert Verilog to generic gates and mapped flip-flops, written as RTLIL.
 
     Parameters
@@ -135,6 +146,9 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
         Folder for the files and logs of the tool.
     extra : tuple of str
         Passes that are added between word level and gates.
+    clock_gate : Cell, optional
+        Cell that stops the clock of flip-flops with a common enable.  Without it, each of them has a multiplexer that
+        holds its value.
 
     Raises
     ------
@@ -142,7 +156,8 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
         The design has a latch, a combinational loop, or a memory that is not behind a wrapper.
     """
     source, prepared = folder / "source.v", folder / "prepared.il"
-    source.write_text(without_modules(verilog, MEMORY_MODULES) + BLACK_BOXES, encoding="utf-8")
+    boxes = BLACK_BOXES + (_clock_gate_box(clock_gate) if clock_gate else "")
+    source.write_text(without_modules(verilog, MEMORY_MODULES) + boxes, encoding="utf-8")
     latches, arrays, names = folder / "latches.txt", folder / "memories.txt", folder / "modules.txt"
     flip_flops = f"dfflibmap -liberty {_quoted(liberty)}" if liberty else "dfflegalize -cell $_DFF_P_ x"
     for path in (latches, arrays, names):
@@ -160,6 +175,7 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
         "opt -undriven -fine",
         "techmap",
         "opt -full",
+        *([_gate_clocks(clock_gate)] if clock_gate else []),
         flip_flops,
         # opt_dff is left out, as it would infer enables and resets again, which the library's flip-flop lacks.
         "simplemap",
@@ -183,9 +199,22 @@ def prepare(verilog: str, top: str, liberty: Path | None, folder: Path, extra: t
             rule = f"be behind {ROM_MODULE} or {RAM_MODULE}"
             raise SynthesisError(f"memory must {rule}, not {found[0]!r}{_more(found)}") from None
     listed = re.findall(r"^ +(\S+)$", names.read_text(encoding="utf-8"), re.MULTILINE)
-    return Prepared(
-        prepared, top, tuple(name for name in listed if not any(wrapper in name for wrapper in MEMORY_MODULES))
-    )
+    boxes_of = (*MEMORY_MODULES, *([clock_gate.name] if clock_gate else []))
+    return Prepared(prepared, top, tuple(name for name in listed if not any(box in name for box in boxes_of)))
+
+
+def _gate_clocks(cell: Cell) -> str:
+    """Pass that moves the enables of flip-flops to clock gates."""
+    pins = cell.gate_pins
+    ports = ":".join(pins[role] for role in ("enable", "clock", "output"))
+    return f"clockgate -pos {cell.name} {ports} -min_net_size {LEAST_GATED}"
+
+
+def _clock_gate_box(cell: Cell) -> str:
+    """Black box with the ports of a clock gate, whose directions Yosys does not know otherwise."""
+    pins = cell.gate_pins
+    ports = f"input {pins['enable']}, input {pins['clock']}, output {pins['output']}"
+    return f"(* blackbox *) module {cell.name}({ports});\nendmodule\n"
 
 
 def map_generic(prepared: Prepared, folder: Path) -> Netlist:
@@ -234,7 +263,10 @@ def map_cells(
     drive = liberty.inverters[min(1, len(liberty.inverters) - 1)]
     load = 4 * input_capacitance(liberty.inverter) * 1e15
     constraints.write_text(f"set_driving_cell {drive.name}\nset_load {load:.3f}\n", encoding="utf-8")
-    passes = [f"read_rtlil {_quoted(prepared.path)}", f"read_liberty -lib -ignore_miss_func {_quoted(plain)}"]
+    passes = [
+        f"read_rtlil {_quoted(prepared.path)}",
+        f"read_liberty -lib -ignore_miss_func -ignore_redef {_quoted(plain)}",
+    ]
     dont_use = " ".join(f"-dont_use {pattern}" for pattern in SPECIAL_NAMES)
     for effort in EFFORTS:
         modules = " ".join(name for name in prepared.modules if efforts.get(name) == effort)

@@ -80,6 +80,15 @@ LATCH = f"""cell (LATCH_X1) {{ area : 6.0;
   pin (G) {{ direction : input; capacitance : {INPUT_CAPACITANCE}; }}
   pin (Q) {{ direction : output; function : "IQ"; }}
 }}"""
+CLOCK_GATE = f"""cell (CKG_X1) {{ area : 4.0; cell_leakage_power : 1.0; dont_use : true;
+  clock_gating_integrated_cell : "latch_posedge";
+  statetable ("CK E", "IQ") {{ table : "L L : - : L, L H : - : H, H - : - : N"; }}
+  pin (IQ) {{ direction : internal; internal_node : "IQ"; }}
+  pin (E) {{ direction : input; clock_gate_enable_pin : true; capacitance : {INPUT_CAPACITANCE}; {setup()} }}
+  pin (CK) {{ direction : input; clock_gate_clock_pin : true; capacitance : {INPUT_CAPACITANCE}; {power()} }}
+  pin (GCK) {{ direction : output; clock_gate_out_pin : true; state_function : "CK * IQ"; max_capacitance : 0.1;
+    {arc("CK")} {power()} }}
+}}"""
 TIES = """cell (TIE0) { area : 0.5; dont_use : true; pin (Y) { direction : output; function : "0"; } }
 cell (TIE1) { area : 0.5; dont_use : true; pin (Y) { direction : output; function : "1"; } }"""
 
@@ -104,6 +113,7 @@ def library_text(without: tuple[str, ...] = (), flip_flops: tuple[str, ...] = (f
             *cells,
             *flip_flops,
             LATCH,
+            CLOCK_GATE,
             TIES,
             "}",
             "",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chessrnn.model.errors import MissingToolError
+from chessrnn.model.errors import InvalidValueError, MissingToolError
 from chessrnn.sim.synthesis import opensta, yosys
 from chessrnn.sim.synthesis.flow import Choices, synthesize
 from chessrnn.sim.synthesis.library import load_libraries
@@ -209,6 +209,47 @@ def test_modules_are_as_small_as_any_effort_makes_them(library, library_file, tm
     assert choices.harder(chosen, {"slow", "memory"}) == ({"slow": min(later, key=later.get)} if later else {})
     assert choices.harder({"slow": EFFORTS[-1]}, {"slow"}) == {}
     assert choices.harder(chosen, set()) == {}
+
+
+HELD = """
+module held(input clk, input on, input [5:0] a, input [1:0] b, output reg [5:0] y, output reg [1:0] z);
+  reg [5:0] e;
+  always @(posedge clk) begin e <= a; if (^e) y <= a; if (on) z <= b; end
+endmodule
+"""
+
+
+def test_clock_gates_stop_registers_with_a_common_enable(library, monkeypatch, tmp_path):
+    monkeypatch.setattr(opensta, "available", lambda: False)
+    plain = synthesize(HELD, "held", library, tmp_path).areas["held"]
+    result = synthesize(HELD, "held", library, tmp_path, clock_gates=True)
+    gated = result.areas["held"]
+    assert plain.flip_flops == gated.flip_flops == 14
+    # One gate for the six registers of y; the two of z are too few and keep their multiplexers.
+    assert result.netlist.cell_counts()["CKG_X1"] == 1
+    assert gated.own_sequential == plain.own_sequential + 4.0
+    assert gated.own_combinational < plain.own_combinational
+    gate = next(one for one in result.netlist.modules["held"].instances if one.type == "CKG_X1")
+    clocks = [one.pins["CK"][0] for one in result.netlist.modules["held"].instances if one.type == "DFF_X1"]
+    assert clocks.count(gate.pins["GCK"][0]) == 6
+
+
+@pytest.mark.needs("opensta")
+def test_path_to_the_enable_of_a_clock_gate_is_timed(library, tmp_path):
+    timing = synthesize(HELD, "held", library, tmp_path, clock_gates=True, ports_fraction=0.0).timing
+    stage = max((one for one in timing.stages if one.start == ("held", "e")), key=lambda one: one.period)
+    assert stage.end[1].endswith("clock_gate")
+    # Clock to output, an exclusive-or of six bits, setup.
+    assert stage.cells >= 4
+
+
+def test_clock_gates_need_a_library_that_has_one(texts, tmp_path):
+    text = texts["library"]().replace("latch_posedge", "latch_negedge")
+    (tmp_path / "none.lib").write_text(text, encoding="ascii")
+    without = load_libraries([tmp_path / "none.lib"])[0]
+    for cells in (without, None):
+        with pytest.raises(InvalidValueError, match="--liberty must be a library with a clock gate"):
+            synthesize(HELD, "held", cells, tmp_path, clock_gates=True)
 
 
 @pytest.mark.needs("opensta")

@@ -9,18 +9,15 @@ from chessrnn.sim.synthesis.flow import synthesize
 from chessrnn.sim.synthesis.library import load_libraries
 
 
-@pytest.fixture
-def mapped(smallest, library_file, tmp_path, monkeypatch):
+@pytest.mark.slow
+@pytest.mark.needs("icarus")
+@pytest.mark.parametrize("clock_gates", [False, True])
+def test_netlist_equals_rtl_and_reference(smallest, library_file, tmp_path, monkeypatch, rng, clock_gates):
     # The longest path does not matter here.
     monkeypatch.setattr(opensta, "available", lambda: False)
     library = load_libraries([library_file])[0]
-    return library, synthesize(generate(smallest), TOP_MODULE, library, tmp_path).netlist
-
-
-@pytest.mark.slow
-@pytest.mark.needs("icarus")
-def test_netlist_equals_rtl_and_reference(mapped, smallest, rng):
-    library, netlist = mapped
+    netlist = synthesize(generate(smallest), TOP_MODULE, library, tmp_path, clock_gates=clock_gates).netlist
+    assert (netlist.cell_counts()["CKG_X1"] > 0) == clock_gates
     # The cell of two outputs is among what is simulated.
     full_adder, _, _ = library.liberty.full_adder
     assert netlist.cell_counts()[full_adder.name] > 0

@@ -53,6 +53,8 @@ def test_cells_are_found_by_function(library_file):
     assert (cell.name, total, carry) == ("FA_X1", "S", "CO")
     assert (liberty.tie_low.name, liberty.tie_high.name) == ("TIE0", "TIE1")
     assert liberty.cells["LATCH_X1"].kind == "latch"
+    assert liberty.cells["CKG_X1"].kind == "clock gate"
+    assert liberty.clock_gate.gate_pins == {"enable": "E", "clock": "CK", "output": "GCK"}
     assert liberty.nand2.pins["A"].capacitance == pytest.approx(2e-15)
     assert liberty.drive(liberty.buffers[1]) == pytest.approx(4)
 

@@ -11,7 +11,8 @@ from chessrnn.sim.synthesis import job, opensta
 from chessrnn.sim.synthesis.flow import synthesize
 from chessrnn.sim.synthesis.liberty import Liberty
 from chessrnn.sim.synthesis.library import load_libraries
-from chessrnn.sim.synthesis.power import STEPS, CellEnergy, measure
+from chessrnn.sim.synthesis.netlist import Instance, Module
+from chessrnn.sim.synthesis.power import STEPS, CellEnergy, Window, energy_of_module, measure
 from chessrnn.sim.synthesis.waveforms import Waveforms, toggles
 
 DUMP = """$timescale 1ns $end
@@ -73,6 +74,22 @@ def test_energy_of_cells_is_that_of_the_tables(library_file):
     assert energies.per_cycle["DFF_X1"] == pytest.approx(2e-15)
     assert energies.per_change["DFF_X1"] == pytest.approx(1e-15)
     assert (liberty.voltage, liberty.leakage_unit) == (1.0, 1e-9)
+
+
+def test_gated_clock_costs_only_the_pulses_that_pass(library_file):
+    liberty = Liberty(library_file)
+    pins = {"E": [2], "CK": [3], "GCK": [4]}
+    gate = Instance("gate", "CKG_X1", pins, {}, {"E": "input", "CK": "input", "GCK": "output"})
+    register = Instance(
+        "q", "DFF_X1", {"D": [5], "CK": [4], "Q": [6]}, {}, {"D": "input", "CK": "input", "Q": "output"}
+    )
+    free = Instance("p", "DFF_X1", {"D": [5], "CK": [3], "Q": [7]}, {}, {"D": "input", "CK": "input", "Q": "output"})
+    module = Module("m", {}, [gate, register, free], {})
+    # Enabled in three of the eight cycles of the window, cycles 1 to 8; nothing else moves.
+    found = energy_of_module(module, {2: 0b0_0110_0100_1}, Window(1, 9, 1), CellEnergy(liberty), {})
+    cycle, pin, change = 2e-15, 2e-15, 1e-15
+    # The gate and the free register in every cycle, the gated register and both edges of the gate's output in three.
+    assert found.clock == pytest.approx((8 + 8 + 3) * (cycle + pin) + 2 * 3 * change)
 
 
 @pytest.mark.slow

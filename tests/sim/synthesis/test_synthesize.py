@@ -1,6 +1,7 @@
 """The command as its user meets it."""
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -60,6 +61,7 @@ def test_one_unit(tmp_path, library_file, capsys):
         (["--unit", "nothing"], "unit must be one of"),
         (["--liberty", "/nowhere/cells.lib"], "cells.lib must be a readable Liberty file: No such file or directory"),
         (["--gate-level"], "--liberty must be given with --gate-level"),
+        (["--clock-gates"], "--liberty must be given with --clock-gates"),
         (["--set", "architecture.engine=magic"], "engine must be"),
     ],
 )
@@ -69,6 +71,22 @@ def test_wrong_input_is_one_line(tmp_path, capsys, options, message):
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not output.exists()
+
+
+def test_library_without_clock_gate_is_named_before_synthesis(tmp_path, texts, capsys):
+    library, output = tmp_path / "none.lib", tmp_path / "reports"
+    library.write_text(texts["library"]().replace("latch_posedge", "latch_negedge"), encoding="ascii")
+    assert run([*DESIGN, "--liberty", str(library), "--clock-gates", "--output", str(output)]) == 2
+    error = capsys.readouterr().err
+    assert "--liberty must be a library with a clock gate" in error and error.count("\n") == 1
+    assert not output.exists()
+
+
+@pytest.mark.needs("opensta")
+def test_clock_gates_are_reported(tmp_path, library_file, capsys):
+    argv = [*DESIGN, "--unit", "drain", "--liberty", str(library_file), "--clock-gates", "--output", str(tmp_path)]
+    assert run(argv) == 0
+    assert re.search(r" flip-flops, [1-9]\d* clock gates\n", capsys.readouterr().out)
 
 
 def test_missing_weights_are_named_before_synthesis(tmp_path, library_file, capsys):
