@@ -6,7 +6,7 @@ trainer, and only adds what ``torch.nn`` has around it: layouts, packed sequence
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -20,16 +20,18 @@ from chessrnn.model.config_sections import MAX_SIZE
 from chessrnn.model.conversion.base_config import base_config
 from chessrnn.model.conversion.formats import choose_config
 from chessrnn.model.conversion.hardware_rows import blocks_of_layer, directions, layer_of_blocks
-from chessrnn.model.errors import InvalidTypeError, require, require_type, shown
+from chessrnn.model.errors import InvalidTypeError, require, require_type
 from chessrnn.model.imported.recurrent_network import ACTIVATIONS, CELL_GATES, DirectionWeights, RecurrentLayer
 from chessrnn.model.imported.state_dict import network_from_arrays
 from chessrnn.model.imported.summary import input_sizes
 from chessrnn.model.text_file import parse_json
 from chessrnn.model.training.export import layer_weights
-from chessrnn.model.training.layers import STAGES, QuantLayer, module_list
+from chessrnn.model.training.layer_group import LayerGroup
+from chessrnn.model.training.layers import STAGES, module_list
+from chessrnn.model.training.module_sequences import first_states, flat_steps, run_direction
 from chessrnn.model.training.quantizers import fake_quantize_to
 from chessrnn.model.training.retraining import blocks_of, parameters_of
-from chessrnn.model.training.trainable_cells import one_layer, with_exponents_of
+from chessrnn.model.training.trainable_cells import one_layer
 from chessrnn.model.weights import NetworkWeights, join_layers, layer_configs
 
 # Block size and width of a weight where the caller gives none.
@@ -109,18 +111,22 @@ class Recurrent(nn.Module):
         self.bidirectional, self.proj_size = bidirectional, proj_size
         self.settings = dict(settings or {})
         self.is_calibrated = False
-        self._stage = "float"
-        self.config = base_config(self._empty_layers(), k, weight_bits, self.cell, self.settings)
-        self.layers = module_list(one_layer(config) for config in layer_configs(self.config))
+        config = base_config(self._empty_layers(), k, weight_bits, self.cell, self.settings)
+        self.layers = module_list(one_layer(own) for own in layer_configs(config))
+        self._group = LayerGroup(config, self.layers)
         self._learns = learned_scales
-        if learned_scales or self.config.has_row_scales:
-            for layer in self.layers:
-                layer.learn_scales(trains=learned_scales)
+        if learned_scales or config.has_row_scales:
+            self._group.learn_scales(trains=learned_scales)
         if not bias:
             for layer in self.layers:
                 nn.init.zeros_(layer.bias).requires_grad_(False)
         if dtype is not None:
             self.to(dtype)
+
+    @property
+    def config(self) -> Config:
+        """Design point: sizes, block size and number formats."""
+        return self._group.config
 
     # -- sizes and names -------------------------------------------------------------------------------------------
 
@@ -152,7 +158,12 @@ class Recurrent(nn.Module):
         parts += [f"{name}={getattr(self, name)}" for name, usual in defaults.items() if getattr(self, name) != usual]
         quantization = self.config.quantization
         return ", ".join(
-            [*parts, f"k={self.config.block_size}", f"weight_bits={quantization.weight_bits}", f"stage={self._stage}"]
+            [
+                *parts,
+                f"k={self.config.block_size}",
+                f"weight_bits={quantization.weight_bits}",
+                f"stage={self.current_stage}",
+            ]
         )
 
     def __repr__(self) -> str:
@@ -181,8 +192,7 @@ class Recurrent(nn.Module):
 
     def _float_layers(self) -> list[RecurrentLayer]:
         """Read the circulant weights as float layers."""
-        for layer in self.layers:
-            layer.settle()
+        self._group.settle()
         layers, own = [], iter(self.layers)
         empty = self._empty_layers()
         for layer, sizes in zip(empty, input_sizes(empty), strict=True):
@@ -242,21 +252,10 @@ class Recurrent(nn.Module):
         In stage ``"quantized"`` they are those of the forward pass; in another, formats are chosen for the present
         weights first, and the module stays as it is.
         """
-        if self._stage != "quantized" and self.config.has_row_scales:
+        if self.current_stage != "quantized":
             return copy.deepcopy(self).stage("quantized").weights()
-        if self._stage == "quantized":
-            self._adopt()
-        config = self.config if self._stage == "quantized" else self._chosen_config(None)
-        before = [layer.config for layer in self.layers]
-        try:
-            parts = []
-            for layer, own in zip(self.layers, layer_configs(config), strict=True):
-                layer.config = own
-                parts.append(layer_weights(layer))
-        finally:
-            for layer, own in zip(self.layers, before, strict=True):
-                layer.config = own
-        return join_layers(config, parts)
+        self._group.adopt_scales()
+        return join_layers(self.config, [layer_weights(layer) for layer in self.layers])
 
     # -- formats and stages ----------------------------------------------------------------------------------------
 
@@ -265,26 +264,13 @@ class Recurrent(nn.Module):
         return choose_config(self.config, self._float_layers(), x, self.settings)
 
     def _set_config(self, config: Config) -> None:
-        self.config = config
-        for layer, own in zip(self.layers, layer_configs(config), strict=True):
-            layer.config = own
+        """Take other formats, and the scales of weights that fit them."""
+        self._group.config = config
+        for layer in self.layers:
             if layer.log2_scale is not None:
                 layer.learn_scales()
-        if self._stage == "quantized":
-            self._clamp()
-
-    def _adopt(self) -> None:
-        """Round the scales to those of the accelerator, and store their exponents in the configuration."""
-        if self.layers[0].log2_scale is not None:
-            for place in range(0, len(self.layers), self.num_directions):
-                adopt_together(self.layers[place : place + self.num_directions])
-            self.config = with_exponents_of(self.config, self.layers[:: self.num_directions])
-
-    def _clamp(self) -> None:
-        """Adopt the scales, and bring every weight into the range of its format."""
-        self._adopt()
-        for layer in self.layers:
-            layer.clamp_parameters()
+        if self.current_stage == "quantized":
+            self._group.clamp_parameters()
 
     @torch.no_grad()
     def calibrate(self, *batches: torch.Tensor | PackedSequence) -> Self:
@@ -295,7 +281,7 @@ class Recurrent(nn.Module):
         require(len(batches) > 0, "batches", "at least one", len(batches))
         arrays = []
         for batch in batches:
-            data, batch_sizes, _, _ = self._flat(batch)
+            data, batch_sizes, _, _ = flat_steps(batch, self.batch_first, self.input_size)
             values = torch.zeros(len(batch_sizes), int(batch_sizes[0]), self.input_size, dtype=torch.float64)
             values[torch.arange(values.shape[1]) < batch_sizes[:, None]] = data.detach().double()
             arrays.append(values.numpy())
@@ -311,7 +297,7 @@ class Recurrent(nn.Module):
     @property
     def current_stage(self) -> str:
         """Stage of the forward pass, as :meth:`stage` set it."""
-        return self._stage
+        return self._group.stage
 
     def stage(self, name: str, weight_bits: int | None = None) -> Self:
         """Set the stage of the forward pass: ``"float"``, ``"approximate"`` or ``"quantized"``; return the module.
@@ -328,26 +314,21 @@ class Recurrent(nn.Module):
         require(name in STAGES, "stage", f"one of {', '.join(STAGES)}", name)
         before = self.config.quantization.weight_bits
         if name != "quantized":
-            for layer in self.layers:
-                layer.settle()
+            self._group.settle()
         if weight_bits is not None:
             require_type(weight_bits, int, "weight_bits", "an integer")
-            self.config = self.config.replace({"quantization.weight_bits": weight_bits})
-        if name == "quantized" and (self._stage != "quantized" or self.config.quantization.weight_bits != before):
+            self._group.config = self.config.replace({"quantization.weight_bits": weight_bits})
+        is_new = self.current_stage != "quantized" or self.config.quantization.weight_bits != before
+        if name == "quantized" and is_new:
             self._set_config(self._chosen_config(None))
-        self._set_stage(name)
-        return self
-
-    def _set_stage(self, name: str) -> None:
-        self._stage = name
-        for layer in self.layers:
-            layer.stage = name
+        self._group.stage = name
         if name == "quantized":
-            self._clamp()
+            self._group.clamp_parameters()
+        return self
 
     def get_extra_state(self) -> torch.Tensor:
         """Return formats and stage as JSON in a tensor of bytes, which every format of checkpoints can hold."""
-        state = {"config": self.config.to_dict(), "stage": self._stage, "is_calibrated": self.is_calibrated}
+        state = {"config": self.config.to_dict(), "stage": self.current_stage, "is_calibrated": self.is_calibrated}
         return torch.tensor(list(json.dumps(state).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: torch.Tensor) -> None:
@@ -365,10 +346,7 @@ class Recurrent(nn.Module):
         require(found_bits == bits, "quantization.weight_bits", f"{bits} here", found_bits)
         require(stage in STAGES, "stage", f"one of {', '.join(STAGES)}", stage)
         # The parameters are loaded later: nothing may be chosen from them here, nor clamped.
-        self.config = config
-        for layer, one in zip(self.layers, layer_configs(config), strict=True):
-            layer.config, layer.stage = one, stage
-        self._stage, self.is_calibrated = stage, bool(is_calibrated)
+        self._group.config, self._group.stage, self.is_calibrated = config, stage, bool(is_calibrated)
 
     # -- forward pass ----------------------------------------------------------------------------------------------
 
@@ -398,20 +376,24 @@ class Recurrent(nn.Module):
     # Integers need the mantissa of float32 or more: a narrower type of autocast would round them.
     @torch.autocast("cpu", enabled=False)
     def _run(self, x, hx):
-        if self._stage != "float" and not self.is_calibrated:
+        if self.current_stage != "float" and not self.is_calibrated:
             self.calibrate(x)
-        if self._stage == "quantized" and self.training:
+        if self.current_stage == "quantized" and self.training:
             # A weight beyond the range of its format would receive no gradient.
-            self._clamp()
-        elif self._stage == "quantized":
+            self._group.clamp_parameters()
+        elif self.current_stage == "quantized":
             # The last update may have moved the scales.
-            self._adopt()
-        data, batch_sizes, sorted_indices, unsorted_indices = self._flat(x)
-        if self._stage != "float":
+            self._group.adopt_scales()
+        data, batch_sizes, sorted_indices, unsorted_indices = flat_steps(x, self.batch_first, self.input_size)
+        if self.current_stage != "float":
             # Integers have no way to carry what is not a number, as floats do.
             require(bool(data.detach().isfinite().all()), "input", "made of finite numbers", "one that is not")
         batch, is_batched = int(batch_sizes[0]), isinstance(x, PackedSequence) or x.dim() == 3
-        states = self._first_states(hx, batch, sorted_indices, is_batched)
+        states = first_states(hx, self._state_widths(), len(self.layers), batch, sorted_indices, is_batched, self.dtype)
+        if self.config.cell.has_state and len(states[0]) == 1 and self.current_stage != "float":
+            # The state of a GRU is its h with more fraction bits, from which h is rounded.
+            states = [(fake_quantize_to(h, self.config.quantization.cell),) for (h,) in states]
+        states = [(parts[0], parts[-1]) for parts in states]
         finals = []
         padding = (-(self.proj_size or self.hidden_size)) % self.config.block_size if self.bidirectional else 0
         for number in range(self.num_layers):
@@ -438,56 +420,6 @@ class Recurrent(nn.Module):
         if not is_batched:
             return data.squeeze(1), self._state_of([part.squeeze(1) for part in final])
         return data.transpose(0, 1) if self.batch_first else data, self._state_of(final)
-
-    def _flat(self, x: torch.Tensor | PackedSequence):
-        """Lay the steps of all sequences out one after the other (N, X), with the number of sequences in each step."""
-        if isinstance(x, PackedSequence):
-            self._check_input(x.data, x.data.shape)
-            return x.data, x.batch_sizes, x.sorted_indices, x.unsorted_indices
-        require_type(x, torch.Tensor, "input", "a tensor or a PackedSequence")
-        self._check_input(x, tuple(x.shape))
-        require(x.dim() in (2, 3), "input", "of 2 or 3 axes", tuple(x.shape))
-        if x.dim() == 2:
-            x = x.unsqueeze(1)
-        elif self.batch_first:
-            x = x.transpose(0, 1)
-        steps, batch, _ = x.shape
-        require(steps > 0 and batch > 0, "input", "of at least one step and one sequence", (steps, batch))
-        return x.reshape(steps * batch, -1), torch.full((steps,), batch), None, None
-
-    def _check_input(self, values: torch.Tensor, shape) -> None:
-        if not values.is_floating_point():
-            raise InvalidTypeError(f"input must be of a floating-point type, not {values.dtype}")
-        require(values.device.type == "cpu", "input", "on the device cpu", str(values.device))
-        rule = f"of {self.input_size} elements per step"
-        require(len(shape) > 0 and shape[-1] == self.input_size, "input", rule, tuple(shape))
-
-    def _first_states(self, hx, batch: int, sorted_indices, is_batched: bool) -> list[tuple]:
-        """Check the first state, and divide it into that of every layer and direction."""
-        count = self.num_layers * self.num_directions
-        widths = self._state_widths()
-        if hx is None:
-            parts = [torch.zeros(count, batch, width, dtype=self.dtype) for width in widths]
-        else:
-            given = hx if len(widths) == 2 else (hx,)
-            rule = "a pair (h, c) of tensors" if len(widths) == 2 else "a tensor"
-            good = isinstance(given, tuple | list) and len(given) == len(widths)
-            if not good or not all(isinstance(part, torch.Tensor) for part in given):
-                raise InvalidTypeError(f"hx must be {rule}, not {shown(type(hx).__name__)}")
-            parts = []
-            for name, part, width in zip("hc", given, widths, strict=False):
-                shape = (count, batch, width) if is_batched else (count, width)
-                require(tuple(part.shape) == shape, f"hx: {name}", f"of shape {shape}", tuple(part.shape))
-                part = part if is_batched else part.unsqueeze(1)
-                part = part if sorted_indices is None else part.index_select(1, sorted_indices)
-                parts.append(part.to(self.dtype))
-        if len(parts) == 1:
-            (h,) = parts
-            # The state of a GRU is its h with more fraction bits, from which h is rounded.
-            if self.config.cell.has_state and self._stage != "float":
-                h = fake_quantize_to(h, self.config.quantization.cell)
-            parts = [h, h]
-        return list(zip(*parts, strict=True))
 
     def _state_widths(self) -> tuple[int, ...]:
         """Widths of the parts of the state that callers see."""
@@ -600,66 +532,6 @@ class RNN(Recurrent):
     @staticmethod
     def _own_options(dense: nn.Module) -> dict[str, Any]:
         return {"nonlinearity": dense.nonlinearity}
-
-
-@torch.no_grad()
-def adopt_together(directions: Sequence[QuantLayer]) -> None:
-    """Adopt the scales of both directions of a layer, which share their exponents."""
-    scales: list[torch.Tensor] = [layer.log2_scale for layer in directions if layer.log2_scale is not None]
-    if not directions[0].config.has_row_scales:
-        mean = torch.stack(scales).mean(dim=0)
-        for scale in scales:
-            scale.copy_(mean)
-    for layer in directions:
-        layer.adopt_scales()
-    fracs = [min(pair) for pair in zip(*(layer.config.weight_fracs for layer in directions), strict=True)]
-    for layer in directions:
-        if fracs != list(layer.config.weight_fracs):
-            layer.config = layer.config.replace({"quantization.weight_frac": fracs})
-
-
-def run_direction(
-    layer: QuantLayer, data: torch.Tensor, batch_sizes: torch.Tensor, first: tuple, is_reverse: bool
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    """Run one layer in one direction over sequences of falling lengths.
-
-    Parameters
-    ----------
-    layer : QuantLayer
-    data : (N, X)
-        Steps of all sequences, as in a PackedSequence: those of time 0, then those of time 1, ...
-    batch_sizes : int64 (T,)
-        Number of sequences that have a step at each time.
-    first : (h, c)
-        First state of every sequence; the reverse direction takes it at the end of the sequence.
-    is_reverse : bool
-
-    Returns
-    -------
-    h : (N, P or H), and the state (h, c) after the last step of every sequence
-    """
-    plan = layer.plan()
-    from_x = layer.project_input(data, plan)
-    sizes, counts = torch.unique_consecutive(batch_sizes, return_counts=True)
-    starts = torch.cumsum(sizes * counts, 0) - sizes * counts
-    parts = list(zip(sizes.tolist(), counts.tolist(), starts.tolist(), strict=True))
-    outputs, finished = [], []
-    h, c = (part[:0] if is_reverse else part for part in first)
-    # Between two times at which sequences end or, in reverse, begin, all of them run together.
-    for size, count, start in reversed(parts) if is_reverse else parts:
-        rows = from_x[start : start + size * count].unflatten(0, (count, size))
-        if is_reverse:
-            begin_h, begin_c = (part[len(h) : size] for part in first)
-            h, c = torch.cat([h, begin_h.to(h.dtype)]), torch.cat([c, begin_c.to(c.dtype)])
-            rows = rows.flip(0)
-        else:
-            finished.append((h[size:], c[size:]))
-            h, c = h[:size], c[:size]
-        out, (h, c) = layer.recur(rows, plan, (h, c))
-        outputs.append((out.flip(0) if is_reverse else out).flatten(0, 1))
-    outputs = outputs[::-1] if is_reverse else outputs
-    all_h, all_c = (torch.cat(part) for part in zip((h, c), *finished[::-1], strict=True))
-    return torch.cat(outputs), (all_h, all_c)
 
 
 def _arrays(dense: nn.Module) -> dict[str, np.ndarray]:

@@ -1,13 +1,12 @@
 """Trainable layers of every cell, built from autograd's own operations: plain and exact rather than fast."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
 from chessrnn.model import circulant
 from chessrnn.model.config import Config
 from chessrnn.model.errors import require
+from chessrnn.model.training.layer_group import LayerGroup
 from chessrnn.model.training.layers import (
     ForwardPlan,
     QuantLayer,
@@ -211,18 +210,16 @@ class QuantStack(nn.Module):
         super().__init__()
         count = config.network.num_layers
         self.layers = module_list(one_layer(config.layer(number), block_sizes) for number in range(count))
-        self._config = config
+        self.group = LayerGroup(config, self.layers)
 
     @property
     def config(self) -> Config:
         """Configuration of all layers."""
-        return self._config
+        return self.group.config
 
     @config.setter
     def config(self, config: Config) -> None:
-        self._config = config
-        for number, layer in enumerate(self.layers):
-            layer.config = config.layer(number)
+        self.group.config = config
 
     @property
     def block_sizes(self) -> tuple[int, int]:
@@ -232,12 +229,11 @@ class QuantStack(nn.Module):
     @property
     def stage(self) -> str:
         """Stage of every layer."""
-        return self.layers[0].stage
+        return self.group.stage
 
     @stage.setter
     def stage(self, value: str) -> None:
-        for layer in self.layers:
-            layer.stage = value
+        self.group.stage = value
 
     @property
     def quantized(self) -> bool:
@@ -261,14 +257,11 @@ class QuantStack(nn.Module):
 
     def learn_scales(self, keeps_exponents: bool = False, trains: bool = True) -> None:
         """Make the scales of every layer a parameter: see :meth:`.layers.QuantLayer.learn_scales`."""
-        for layer in self.layers:
-            layer.learn_scales(keeps_exponents, trains)
+        self.group.learn_scales(keeps_exponents, trains)
 
     def adopt_scales(self) -> None:
         """Round the learned scales of every layer to the exponents of the configuration."""
-        for layer in self.layers:
-            layer.adopt_scales()
-        self._config = with_exponents_of(self._config, self.layers)
+        self.group.adopt_scales()
 
     def pull_to_circulant(self, block_sizes: tuple[int, int], share: float) -> None:
         """Move the dense matrices of every layer towards blocks of these sizes."""
@@ -296,14 +289,6 @@ class QuantStack(nn.Module):
         # The layers may carry their sums in different types.
         all_h, all_c = (torch.stack([part.double() for part in parts]) for parts in zip(*final, strict=True))
         return h, (all_h, all_c)
-
-
-def with_exponents_of(config: Config, layers: Sequence[QuantLayer]) -> Config:
-    """Return the configuration of several layers with the exponents that the layers have now."""
-    fracs = [list(layer.config.weight_fracs) for layer in layers]
-    if fracs == [list(row) for row in config.layer_weight_fracs]:
-        return config
-    return config.replace({"quantization.weight_frac": fracs})
 
 
 def require_trainable(config: Config) -> None:
