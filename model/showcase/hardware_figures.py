@@ -12,14 +12,11 @@ from chessrnn.model.schedule import Schedule
 
 # Boards whose own design was placed and routed, smallest part first, with what it used (docs/results/fpga.md).
 PLACED = {
-    "ice40_hx8k_b_evn": {"luts": 6380, "ffs": 0, "brams": 18, "dsps": 0},
+    "ice40_hx8k_b_evn": {"luts": 6643, "ffs": 0, "brams": 18, "dsps": 0},
     "tang_nano_9k": {"luts": 6471, "ffs": 1977, "brams": 4, "dsps": 7},
-    "ecpix5_45f": {"luts": 15051, "ffs": 10428, "brams": 8, "dsps": 60},
-    "ulx3s_85f": {"luts": 17102, "ffs": 12042, "brams": 8, "dsps": 88},
+    "ecpix5_45f": {"luts": 14064, "ffs": 9684, "brams": 8, "dsps": 60},
+    "ulx3s_85f": {"luts": 8812, "ffs": 8249, "brams": 12, "dsps": 64},
 }
-# The settings and the greatest clock of a placed design, where the board has others by now.
-PLACED_WITH = {"ulx3s_85f": {"architecture.tile_rows": 4, "architecture.tile_cols": 1}}
-PLACED_HZ = 50e6
 MULTIPLIERS = {"architecture.arithmetic": "multiplier"}
 # One processing element: at a few steps a second, the smallest design is fast enough.
 SMALLEST = {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.cell_lanes": 1}
@@ -28,20 +25,14 @@ SMALLEST = {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architect
 def _measured(name: str) -> Measured:
     """Return what a board's own design used."""
     board = BOARDS[name]
-    settings = PLACED_WITH.get(name, board.settings) | MULTIPLIERS
-    return Measured(preset(board.config).replace(settings), PLACED[name], board.part)
-
-
-def _clock_hz(name: str) -> float:
-    """Return the clock of a board's placed design."""
-    return min(BOARDS[name].clock_hz, PLACED_HZ)
+    return Measured(preset(board.config).replace(board.settings | MULTIPLIERS), PLACED[name], board.part)
 
 
 def smallest_board(config: Config, cycles_per_second: float) -> str | None:
     """Name the first board that holds a design by the estimate and is fast enough; ``None`` where none does."""
     design = config.replace(MULTIPLIERS)
     for name in PLACED:
-        if cycles_per_second <= _clock_hz(name) and _measured(name).fits(design):
+        if cycles_per_second <= BOARDS[name].clock_hz and _measured(name).fits(design):
             return name
     return None
 
@@ -49,8 +40,8 @@ def smallest_board(config: Config, cycles_per_second: float) -> str | None:
 def smallest_part(config: Config, cycles_per_second: float) -> dict[str, object] | None:
     """Find the FPGA with the fewest LUTs that holds a network by the estimate, with either engine.
 
-    Both engines compute the same integers.  A part is estimated from the placed design of a board with a part of the
-    same family, which has hard multipliers as well or has none either, and at the clock of that board.
+    Both engines compute the same integers.  A part is estimated from the placed designs of all boards with a part of the
+    same family, which has hard multipliers as well or has none either, and at the clocks of these boards.
 
     Returns
     -------
@@ -63,18 +54,23 @@ def smallest_part(config: Config, cycles_per_second: float) -> dict[str, object]
             designs.append(config.replace(MULTIPLIERS | {"architecture.engine": engine}))
         except UserError:  # k = 1 has no fast engine
             continue
-    boards = [(BOARDS[name], _measured(name)) for name in PLACED if cycles_per_second <= _clock_hz(name)]
+    boards = [(BOARDS[name], _measured(name)) for name in PLACED if cycles_per_second <= BOARDS[name].clock_hz]
     for part in sorted(PARTS.values(), key=lambda part: (part.luts, part.brams, part.name)):
-        found = []
-        for board, measured in boards:
-            if board.part.family != part.family or bool(board.part.dsps) != bool(part.dsps):
-                continue
-            other = replace(measured, part=part)
-            found += [
-                {"part": part.name, "engine": design.architecture.engine, "luts": other.estimate(design)["luts"]}
-                for design in designs
-                if other.fits(design)
-            ]
+        alike = [
+            replace(measured, part=part)
+            for board, measured in boards
+            if board.part.family == part.family and bool(board.part.dsps) == bool(part.dsps)
+        ]
+        # Boards differ in their settings; the greatest estimate is on the safe side.
+        found = [
+            {
+                "part": part.name,
+                "engine": design.architecture.engine,
+                "luts": max(one.estimate(design)["luts"] for one in alike),
+            }
+            for design in designs
+            if alike and all(one.fits(design) for one in alike)
+        ]
         if found:
             return min(found, key=lambda one: one["luts"])
     return None

@@ -104,7 +104,7 @@ def test_hardware_figures():
     assert found["removed_percent"] == pytest.approx(96.875)
     assert found["least_clock_hz"] == found["cycles"] * 31.25
     assert found["board"] == "ecpix5_45f"
-    assert found["fpga"] == {"part": "LFE5U-12F", "engine": "fast", "luts": 9389}
+    assert found["fpga"] == {"part": "LFE5U-12F", "engine": "fast", "luts": 9185}
     huge = hardware_figures(preset("lm512"), 1e7)
     assert (huge["board"], huge["fpga"]) == (None, None)
 
