@@ -40,8 +40,8 @@ def smallest_board(config: Config, cycles_per_second: float) -> str | None:
 def smallest_part(config: Config, cycles_per_second: float) -> dict[str, object] | None:
     """Find the FPGA with the fewest LUTs that holds a network by the estimate, with either engine.
 
-    Both engines compute the same integers.  A part is estimated from the placed designs of all boards with a part of the
-    same family, which has hard multipliers as well or has none either, and at the clocks of these boards.
+    Both engines compute the same integers.  A part is estimated from the placed designs of all boards with a part of
+    its family, which has hard multipliers as well or has none either, and at the clocks of these boards.
 
     Returns
     -------
