@@ -13,11 +13,11 @@ from chessrnn.model.schedule import operand_latency
 from chessrnn.model.widths.hardware import hardware_widths
 
 
-def _forms(m: Module, config: Config, block, width: int, platform):
+def _forms(m: Module, config: Config, block, width: int, user: str, platform):
     """The factors that the engine multiplies: the k elements of a block (``direct``), or their forms (``fast``)."""
     if config.architecture.engine != "fast":
         return block
-    transform = ForwardTransform(config.block_size, width, config.architecture.pipeline.forward_levels)
+    transform = ForwardTransform(config.block_size, width, config.architecture.pipeline.forward_levels, user)
     m.submodules.transform = shared(transform, platform)
     m.d.comb += transform.elements.as_value().eq(block)
     return transform.forms.as_value()
@@ -64,7 +64,7 @@ class OperandStage(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         config = self.config
-        operand = _forms(m, config, self.elements, config.element_bits, platform)
+        operand = _forms(m, config, self.elements, config.element_bits, "operand", platform)
         if config.architecture.arithmetic == "carry_save":
             operand = Cat(*(recode(value) for value in split(operand, hardware_widths(config).operand)))
         domain = m.d.sync if config.architecture.pipeline.operand_register else m.d.comb
@@ -111,5 +111,5 @@ class WeightStage(wiring.Component):
         if self.config.has_half_levels:
             codes = (word[bits * place : bits * (place + 1)] for place in range(self.config.block_size))
             word = Cat(*(Cat(Const(1, 1), code) for code in codes))
-        domain += self.weight.eq(_forms(m, self.config, word, self.config.weight_value_bits, platform))
+        domain += self.weight.eq(_forms(m, self.config, word, self.config.weight_value_bits, "weight", platform))
         return m

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.adder_tree import AdderTree
 from chessrnn.hdl.arithmetic.carry_save import compress
-from chessrnn.hdl.arithmetic.dot_product import CarrySaveJoin, DotProduct
+from chessrnn.hdl.arithmetic.dot_product import DotProduct, join_sums
 from chessrnn.hdl.arithmetic.packing import join, split
 from chessrnn.hdl.arithmetic.requantize import resize
 from chessrnn.hdl.hierarchy import shared
@@ -311,25 +311,20 @@ class CarrySaveRow(Row):
             m.submodules[f"dot_{index}_{number}"] = shared(dot, platform)
             for term, (weight, digits) in enumerate(part):
                 m.d.comb += [dot.weights[term].eq(weight), dot.digits[term].as_value().eq(digits)]
-            level.append((dot.save, dot.carry, dot.largest, dot.offset))
+            level.append((dot.words, dot.largest, dot.offset))
         depth = 0
         while len(level) > 1:
             depth += 1
             joined = []
             for number, start in enumerate(range(0, len(level), self.joined)):
                 part = level[start : start + self.joined]
-                largest, offset = sum(p[2] for p in part), sum(p[3] for p in part)
-                node = CarrySaveJoin(len(part), max(len(p[0]) for p in part), largest)
+                node, connections = join_sums([(words, largest) for words, largest, _ in part])
                 m.submodules[f"join_{index}_{depth}_{number}"] = shared(node, platform)
-                m.d.comb += [
-                    node.operands[2 * position + word].eq(p[word])
-                    for position, p in enumerate(part)
-                    for word in range(2)
-                ]
-                joined.append((node.save, node.carry, largest, offset))
+                m.d.comb += connections
+                joined.append((node.words, node.largest, sum(offset for *_, offset in part)))
             level = joined
-        (save, carry, _, offset) = level[0]
-        return [save, carry], offset
+        ((words, _, offset),) = level
+        return [words.save, words.spread], offset
 
 
 def row(config: Config, lookahead: int) -> MultiplierRow | CarrySaveRow:

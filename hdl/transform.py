@@ -166,6 +166,9 @@ class ForwardTransform(wiring.Component):
         Bits of an element.
     levels : int
         Adders between two registers; 0 for no register.
+    user : str
+        Name of the block that the transform belongs to.  It is part of the module's name, so that synthesis maps the
+        transforms of blocks with different slack differently, even if they are otherwise equal.
 
     Members
     -------
@@ -185,8 +188,9 @@ class ForwardTransform(wiring.Component):
 
     reset_less = True
 
-    def __init__(self, block_size: int, element_width: int, levels: int = 0):
+    def __init__(self, block_size: int, element_width: int, levels: int = 0, user: str = "operand"):
         self.block_size, self.element_width, self.levels = block_size, element_width, levels
+        self.user = user
         self.latency = forward_transform_latency(block_size, levels)
         self.form_widths = form_widths(block_size, element_width)
         super().__init__(
@@ -199,7 +203,7 @@ class ForwardTransform(wiring.Component):
     @property
     def module_name(self) -> str:
         registers = f"_l{self.levels}" if self.levels else ""
-        return f"forward_transform_k{self.block_size}_w{self.element_width}{registers}"
+        return f"forward_transform_{self.user}_k{self.block_size}_w{self.element_width}{registers}"
 
     @property
     def adder_count(self) -> int:

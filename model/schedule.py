@@ -103,10 +103,10 @@ def dot_product_latency(terms: int, group: int) -> int:
 def joined_sums(group: int) -> int:
     """Number of sums in carry-save form that are joined between two registers.
 
-    They are twice as many as the products of a group, as a sum has only two words, while a product has a row for every
-    Booth digit.
+    They are more than the products of a group, as a sum has only two words, while a product has a row for every Booth
+    digit.
     """
-    return 2 * group
+    return max(8, 2 * group)
 
 
 def transform_stages(depth: int, levels_per_register: int) -> int:

@@ -107,7 +107,7 @@ def measure(config: Config, library: Library | None) -> dict:
         "gates": round(element + row),
         "gates_before_row": round(element),
         "gates_of_row_share": round(row),
-        "forward_transform": round(modules.get(f"forward_transform_k{k}_w{config.weight_value_bits}", 0.0)),
+        "forward_transform": round(modules.get(f"forward_transform_weight_k{k}_w{config.weight_value_bits}", 0.0)),
     }
 
 

@@ -39,3 +39,13 @@ def partial_product(digit: data.View, multiplicand: Value) -> Value:
     twice = Cat(Const(0, 1), multiplicand) & digit.twice.replicate(bits)
     row = (once | twice) ^ digit.negative.replicate(bits)
     return Cat(row[:-1], ~row[-1])
+
+
+def last_partial_product(digit: data.View, multiplicand: Value) -> Value:
+    """The partial product of the highest digit of an operand of odd width, which is only -1, 0 or 1.
+
+    As :func:`partial_product`, but a bit shorter: ``digit · multiplicand - digit.negative + 2^(width - 1)``.
+    """
+    bits = len(multiplicand)
+    row = (Cat(multiplicand) & digit.once.replicate(bits)) ^ digit.negative.replicate(bits)
+    return Cat(row[:-1], ~row[-1])

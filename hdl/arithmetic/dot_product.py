@@ -1,15 +1,19 @@
 """Sums of products in carry-save form."""
 
-from amaranth.hdl import Const, Module, Signal, signed
+import zlib
+from collections.abc import Sequence
+from functools import cache
+
+from amaranth.hdl import Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from chessrnn.hdl.arithmetic.booth import digits_layout, partial_product, recode
-from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum
-from chessrnn.model.widths.sums import dot_product_bound, num_digits, partial_product_offset
+from chessrnn.hdl.arithmetic.booth import digits_layout, last_partial_product, partial_product, recode
+from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum, CarrySaveWords
+from chessrnn.model.widths.sums import dot_product_bound, num_digits, product_offset
 
-# Delay of a partial product in exclusive ors, the unit of ``chessrnn.hdl.arithmetic.carry_save``.
-PARTIAL_PRODUCT_DELAY = 2
+# Delay of a partial product, in the unit of ``chessrnn.hdl.arithmetic.carry_save``.
+PARTIAL_PRODUCT_DELAY = 4
 
 
 class DotProduct(wiring.Component):
@@ -31,13 +35,18 @@ class DotProduct(wiring.Component):
     -------
     weights : In(ArrayLayout(signed(weight_width), terms))
     digits : In(ArrayLayout(digits_layout(operand_width), terms))
-    save, carry : Out(width)
-        Unsigned words, whose sum fits in ``width`` bits too.
+    save : Out(width)
+    carry : Out(len(places))
+        Second bits of the columns that have one, the lowest first.
 
     Attributes
     ----------
     offset, largest : int
         Constant that the sum includes; upper bound of the sum.
+    places : tuple of int
+        Positions of the bits of ``carry``.
+    words : CarrySaveWords
+        The two words; their sum fits in ``width`` bits.
 
     Latency: 1 · Throughput: 1 per cycle · Numerics: exact · Reference: integer sum of products
     """
@@ -49,14 +58,19 @@ class DotProduct(wiring.Component):
         self.terms, self.weight_width, self.operand_width = terms, weight_width, operand_width
         self.offset, self.largest = dot_product_bound(terms, weight_width, operand_width)
         self.width = self.largest.bit_length()
+        self.places = _dot_product_places(terms, weight_width, operand_width)
         super().__init__(
             {
                 "weights": In(data.ArrayLayout(signed(weight_width), terms)),
                 "digits": In(data.ArrayLayout(digits_layout(operand_width), terms)),
                 "save": Out(self.width),
-                "carry": Out(self.width),
+                "carry": Out(len(self.places)),
             }
         )
+
+    @property
+    def words(self) -> CarrySaveWords:
+        return CarrySaveWords(self.save, self.carry, self.places)
 
     @property
     def module_name(self) -> str:
@@ -66,13 +80,29 @@ class DotProduct(wiring.Component):
         m = Module()
         total = CarrySaveSum(m, self.largest)
         for term in range(self.terms):
-            for index in range(num_digits(self.operand_width)):
-                digit = self.digits[term][index]
-                total.add(partial_product(digit, self.weights[term]), 2 * index, PARTIAL_PRODUCT_DELAY)
-                total.add_bit(digit.negative, 2 * index)
-        save, carry = total.words()
+            _add_product(total, self.digits[term], self.operand_width, self.weights[term])
+        save, carry, _ = total.compressed()
         m.d.sync += [self.save.eq(save), self.carry.eq(carry)]
         return m
+
+
+def _add_product(total: CarrySaveSum, digits: data.View, operand_width: int, multiplicand: Value) -> None:
+    """Add a product plus :func:`product_offset`; the digits are those of an operand of ``operand_width`` bits."""
+    for index in range(num_digits(operand_width)):
+        digit = digits[index]
+        short = 2 * index + 1 == operand_width
+        row = last_partial_product(digit, multiplicand) if short else partial_product(digit, multiplicand)
+        total.add(row, 2 * index, PARTIAL_PRODUCT_DELAY)
+        total.add_bit(digit.negative, 2 * index)
+
+
+@cache
+def _dot_product_places(terms: int, weight_width: int, operand_width: int) -> tuple[int, ...]:
+    """Positions of the bits of ``carry`` of a :class:`DotProduct`, which only depend on its widths."""
+    total = CarrySaveSum(None, dot_product_bound(terms, weight_width, operand_width)[1])
+    for _ in range(terms):
+        _add_product(total, Signal(digits_layout(operand_width)), operand_width, Signal(signed(weight_width)))
+    return total.places()
 
 
 class CarrySaveProduct(wiring.Component):
@@ -121,13 +151,8 @@ class CarrySaveProduct(wiring.Component):
         total = CarrySaveSum(m, (1 << self.width) - 1)
         digits = Signal(digits_layout(self.width_a))
         m.d.comb += digits.as_value().eq(recode(self.multiplier))
-        constant = self.added
-        for index in range(num_digits(self.width_a)):
-            digit = digits[index]
-            total.add(partial_product(digit, self.multiplicand), 2 * index, PARTIAL_PRODUCT_DELAY)
-            total.add_bit(digit.negative, 2 * index)
-            constant -= partial_product_offset(self.width_b) << (2 * index)
-        total.add(Const(constant % (1 << self.width), self.width))
+        _add_product(total, digits, self.width_a, self.multiplicand)
+        total.add_constant(self.added - product_offset(self.width_b, self.width_a))
         save, carry = total.words()
         m.d.sync += [self.save.eq(save), self.carry.eq(carry)]
         return m
@@ -138,17 +163,25 @@ class CarrySaveJoin(wiring.Component):
 
     Parameters
     ----------
-    sums : int
-        Number of sums to join.
-    width : int
-        Bits of a word.
+    shapes : sequence of (int, tuple of int)
+        Width of ``save`` and positions of the bits of ``carry``, for every sum to join.
     largest : int
         Upper bound of the joined sum.
 
     Members
     -------
-    operands : In(ArrayLayout(width, 2 · sums))
-    save, carry : Out(out_width)
+    operands : In(StructLayout)
+        Words of the sums: fields save0, carry0, save1, carry1, …
+    save : Out(width)
+    carry : Out(len(places))
+        Second bits of the columns that have one, the lowest first.
+
+    Attributes
+    ----------
+    places : tuple of int
+        Positions of the bits of ``carry``.
+    words : CarrySaveWords
+        The two words of the joined sum.
 
     Latency: 1 · Throughput: 1 per cycle · Numerics: exact
     """
@@ -156,26 +189,55 @@ class CarrySaveJoin(wiring.Component):
     reset_less = True
     latency = 1
 
-    def __init__(self, sums: int, width: int, largest: int):
-        self.sums, self.width, self.largest = sums, width, largest
-        self.out_width = largest.bit_length()
+    def __init__(self, shapes: Sequence[tuple[int, tuple[int, ...]]], largest: int):
+        self.shapes, self.largest = tuple(shapes), largest
+        self.width = largest.bit_length()
+        self.places = _join_places(self.shapes, largest)
+        fields = {}
+        for number, (width, places) in enumerate(self.shapes):
+            fields |= {f"save{number}": width, f"carry{number}": len(places)}
         super().__init__(
             {
-                "operands": In(data.ArrayLayout(width, 2 * sums)),
-                "save": Out(self.out_width),
-                "carry": Out(self.out_width),
+                "operands": In(data.StructLayout(fields)),
+                "save": Out(self.width),
+                "carry": Out(len(self.places)),
             }
         )
 
     @property
+    def words(self) -> CarrySaveWords:
+        return CarrySaveWords(self.save, self.carry, self.places)
+
+    @property
     def module_name(self) -> str:
-        return f"carry_save_join_n{self.sums}_w{self.width}_o{self.out_width}"
+        digest = zlib.crc32(repr(self.shapes).encode())
+        return f"carry_save_join_n{len(self.shapes)}_o{self.width}_{digest:08x}"
 
     def elaborate(self, platform):
         m = Module()
         total = CarrySaveSum(m, self.largest)
-        for index in range(2 * self.sums):
-            total.add(self.operands[index])
-        save, carry = total.words()
+        for number, (_, places) in enumerate(self.shapes):
+            words = (self.operands[f"save{number}"], self.operands[f"carry{number}"])
+            total.add_sum(CarrySaveWords(*words, places))
+        save, carry, _ = total.compressed()
         m.d.sync += [self.save.eq(save), self.carry.eq(carry)]
         return m
+
+
+@cache
+def _join_places(shapes: tuple[tuple[int, tuple[int, ...]], ...], largest: int) -> tuple[int, ...]:
+    """Positions of the bits of ``carry`` of a :class:`CarrySaveJoin`."""
+    total = CarrySaveSum(None, largest)
+    for width, places in shapes:
+        total.add_sum(CarrySaveWords(Signal(width), Signal(len(places)), places))
+    return total.places()
+
+
+def join_sums(parts: Sequence[tuple[CarrySaveWords, int]]) -> tuple[CarrySaveJoin, list]:
+    """A component that joins sums, each given with its upper bound, and the statements that connect its operands."""
+    shapes = [(len(words.save), words.places) for words, _ in parts]
+    join = CarrySaveJoin(shapes, sum(largest for _, largest in parts))
+    statements = []
+    for number, (words, _) in enumerate(parts):
+        statements += [join.operands[f"save{number}"].eq(words.save), join.operands[f"carry{number}"].eq(words.carry)]
+    return join, statements

@@ -255,18 +255,22 @@ def num_digits(width: int) -> int:
     return -(-width // 2)
 
 
-def partial_product_offset(weight_bits: int) -> int:
-    """The constant that makes a partial product unsigned: a digit of at least -2 times a weight is at least -2^bits."""
-    return 1 << weight_bits
+def product_offset(weight_bits: int, operand_bits: int) -> int:
+    """The constant that makes all partial products of a product unsigned, each at the place of its digit.
+
+    A digit of at least -2 times a weight is at least -2^weight_bits.  The highest digit of an operand of odd width is
+    the sign and one more bit, so it is at least -1, and half of the constant is enough.
+    """
+    digits = num_digits(operand_bits)
+    odd = operand_bits % 2
+    return sum(4**digit for digit in range(digits)) * (1 << weight_bits) - odd * (4 ** (digits - 1) << weight_bits - 1)
 
 
 def dot_product_bound(terms: int, weight_bits: int, operand_bits: int) -> tuple[int, int]:
     """Offset and upper bound of a carry-save dot product whose partial products are made unsigned.
 
-    The offset is that of every partial product at the place of its digit.  A product is at most
-    2^(weight_bits + operand_bits - 2), the product of the two least values, so the sum of all is at most the offset
-    plus ``terms`` times that, which is attained.
+    A product is at most 2^(weight_bits + operand_bits - 2), the product of the two least values, so the sum of all is
+    at most the offset plus ``terms`` times that, which is attained.
     """
-    places = sum(4**digit for digit in range(num_digits(operand_bits)))
-    offset = terms * places * partial_product_offset(weight_bits)
+    offset = terms * product_offset(weight_bits, operand_bits)
     return offset, offset + terms * (1 << (weight_bits + operand_bits - 2))

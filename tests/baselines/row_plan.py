@@ -10,7 +10,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from chessrnn.hdl.arithmetic.adder_tree import AdderTree
-from chessrnn.hdl.arithmetic.dot_product import CarrySaveJoin, DotProduct
+from chessrnn.hdl.arithmetic.carry_save import CarrySaveWords
+from chessrnn.hdl.arithmetic.dot_product import DotProduct, join_sums
 from chessrnn.hdl.arithmetic.multiplier import Multiplier
 from chessrnn.hdl.arithmetic.packing import join, split
 from chessrnn.hdl.hierarchy import shared
@@ -140,25 +141,23 @@ class PlannedRow(wiring.Component):
         """The sum of the products as two words, and the constant by which it is too large."""
         weight, operand = value.products[0]
         widths = self.plan.weight[weight], self.plan.operand[operand]
-        level: list[tuple[Value, Value, int, int]] = []
+        level: list[tuple[CarrySaveWords, int, int]] = []
         for start in range(0, len(terms), PIPELINE.compressor_terms):
             part = terms[start : start + PIPELINE.compressor_terms]
             dot = DotProduct(len(part), *widths)
             m.submodules[f"dot_{index}_{start}"] = shared(dot, platform)
             for term, (factor, digits) in enumerate(part):
                 m.d.comb += [dot.weights[term].eq(factor), dot.digits[term].as_value().eq(digits)]
-            level.append((dot.save, dot.carry, dot.largest, dot.offset))
+            level.append((dot.words, dot.largest, dot.offset))
         depth, most = 0, joined_sums(PIPELINE.compressor_terms)
         while len(level) > 1:
             depth, joined = depth + 1, []
             for start in range(0, len(level), most):
                 part = level[start : start + most]
-                largest, offset = sum(p[2] for p in part), sum(p[3] for p in part)
-                node = CarrySaveJoin(len(part), max(len(p[0]) for p in part), largest)
+                node, connections = join_sums([(words, largest) for words, largest, _ in part])
                 m.submodules[f"join_{index}_{depth}_{start}"] = shared(node, platform)
-                words = [word for p in part for word in p[:2]]
-                m.d.comb += [node.operands[place].eq(word) for place, word in enumerate(words)]
-                joined.append((node.save, node.carry, largest, offset))
+                m.d.comb += connections
+                joined.append((node.words, node.largest, sum(offset for *_, offset in part)))
             level = joined
-        save, carry, _, offset = level[0]
-        return [save, carry], offset
+        ((words, _, offset),) = level
+        return [words.save, words.spread], offset

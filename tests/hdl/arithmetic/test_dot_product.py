@@ -9,8 +9,16 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
-from chessrnn.hdl.arithmetic.booth import digits_layout, partial_product, recode
-from chessrnn.hdl.arithmetic.carry_save import CarrySaveSum, compress
+from chessrnn.hdl.arithmetic.booth import digits_layout, last_partial_product, partial_product, recode
+from chessrnn.hdl.arithmetic.carry_save import (
+    FULL_CARRY,
+    FULL_SUM,
+    HALF_CARRY,
+    HALF_SUM,
+    CarrySaveSum,
+    compress,
+    plan,
+)
 from chessrnn.hdl.arithmetic.dot_product import CarrySaveJoin, CarrySaveProduct, DotProduct
 from chessrnn.model.widths.interval import signed_interval
 from chessrnn.model.widths.sums import DIGIT_BITS, num_digits
@@ -85,7 +93,7 @@ class PlainPorts(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.dut = dut = self.dut
-        m.d.comb += [self.save.eq(dut.save), self.carry.eq(dut.carry)]
+        m.d.comb += [self.save.eq(dut.save), self.carry.eq(dut.words.spread)]
         for term in range(dut.terms):
             m.d.comb += [
                 dut.weights[term].eq(self.weights[term]),
@@ -104,33 +112,75 @@ def test_every_product_of_small_operands():
     check(DotProduct(1, 4, 3), [([a], [b]) for a in range(-8, 8) for b in range(-4, 4)])
 
 
-def test_every_row_of_a_digit():
-    """``partial_product`` is digit · multiplicand, minus 1 for a negative digit, plus the offset."""
+@pytest.mark.parametrize(
+    ("function", "width", "digits"),
+    [
+        (partial_product, 5, {0: 0b000, 1: 0b001, 2: 0b010, -1: 0b101, -2: 0b110}),
+        (last_partial_product, 4, {0: 0b000, 1: 0b001, -1: 0b101}),
+    ],
+)
+def test_every_row_of_a_digit(function, width, digits):
+    """A row is digit · multiplicand, minus 1 for a negative digit, plus 2^(width - 1)."""
 
     class Rows(wiring.Component):
         def __init__(self):
-            super().__init__({"a": In(4), "digit": In(DIGIT_BITS), "row": Out(5)})
+            super().__init__({"a": In(4), "digit": In(DIGIT_BITS), "row": Out(width)})
 
         def elaborate(self, platform):
             m = Module()
             digit = digits_layout(2)(self.digit)[0]
-            m.d.comb += self.row.eq(partial_product(digit, self.a.as_signed()))
+            m.d.comb += self.row.eq(function(digit, self.a.as_signed()))
             return m
 
-    digits = {0: 0b000, 1: 0b001, 2: 0b010, -1: 0b101, -2: 0b110}
     cases = list(itertools.product(range(-8, 8), digits))
     got = pump(Rows(), [{"a": a, "digit": digits[d]} for a, d in cases], ("row",), 0)
-    assert [g["row"] for g in got] == [a * d - (d < 0) + 16 for a, d in cases]
+    assert [g["row"] for g in got] == [a * d - (d < 0) + (1 << (width - 1)) for a, d in cases]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_plan_counts_bits_and_prefers_the_earliest(seed, rng):
+    """At most two bits are left per column, every full adder removes one bit, and no bit is used before it exists."""
+    columns = tuple(tuple(rng.integers(0, 9, size=rng.integers(0, 9)).tolist()) for _ in range(rng.integers(1, 12)))
+    chosen = plan(columns)
+    delays = [delay for column in columns for delay in column]
+    places = [place for place, column in enumerate(columns) for _ in column]
+    free = set(range(len(delays)))
+    for adder in chosen.adders:
+        assert free.issuperset(adder.inputs) and {places[bit] for bit in adder.inputs} == {adder.position}
+        others = [delays[bit] for bit in free - set(adder.inputs) if places[bit] == adder.position]
+        latest = max(delays[bit] for bit in adder.inputs)
+        # A carry into this column may still be missing, but none of the bits that are there was valid earlier.
+        assert all(latest <= other for other in others)
+        full = len(adder.inputs) == 3
+        free = free - set(adder.inputs) | {len(delays), len(delays) + 1}
+        delays += [latest + (FULL_SUM if full else HALF_SUM), latest + (FULL_CARRY if full else HALF_CARRY)]
+        places += [adder.position, adder.position + 1]
+    left = [bit for column in chosen.columns for bit in column]
+    assert len(chosen.columns) == len(columns) and all(len(column) <= 2 for column in chosen.columns)
+    assert set(left) == {bit for bit in free if places[bit] < len(columns)}
+    assert chosen.delay == max((delays[bit] for bit in left), default=0)
 
 
 @pytest.mark.parametrize(("sums", "width"), [(1, 5), (2, 7), (5, 6)])
 def test_join(sums, width, rng):
     largest = sums * ((1 << width) - 1)
-    join = CarrySaveJoin(sums, width, largest)
-    pairs = rng.integers(0, 1 << (width - 1), size=(30, 2 * sums))
-    pairs[0] = (1 << (width - 1)) - 1
-    got = pump(join, [{"operands": [int(v) for v in row]} for row in pairs], ("save", "carry"), join.latency)
-    assert [g["save"] + g["carry"] for g in got] == pairs.sum(axis=1).tolist()
+    places = tuple(sorted(rng.permutation(width - 1)[: width - 2].tolist()))
+    join = CarrySaveJoin([(width, places)] * sums, largest)
+    saves = rng.integers(0, 1 << (width - 1), size=(30, sums))
+    carries = rng.integers(0, 1 << len(places), size=(30, sums))
+    saves[0], carries[0] = (1 << (width - 1)) - 1, (1 << len(places)) - 1
+    stimuli = [
+        {"operands": {f"{name}{n}": int(v) for name, row in pair for n, v in enumerate(row)}}
+        for pair in (zip(("save", "carry"), rows, strict=True) for rows in zip(saves, carries, strict=True))
+    ]
+    got = pump(join, stimuli, ("save", "carry"), join.latency)
+
+    def spread(carry, places):
+        return sum((carry >> index & 1) << place for index, place in enumerate(places))
+
+    assert [g["save"] + spread(g["carry"], join.places) for g in got] == [
+        sum(row) + sum(spread(int(v), places) for v in held) for row, held in zip(saves.tolist(), carries, strict=True)
+    ]
 
 
 def test_sums_of_words_everywhere(rng):
@@ -142,9 +192,12 @@ def test_sums_of_words_everywhere(rng):
         m = Module()
         inputs = [Signal(length) for _, length in words]
         bits = [Signal() for _ in places]
-        total = CarrySaveSum(m, largest)
+        constant = int(rng.integers(0, 40))
+        total = CarrySaveSum(m, largest + constant)
         for (offset, _), value in zip(words, inputs, strict=True):
-            total.add(value, offset)
+            total.add(value, offset, int(rng.integers(0, 5)))
+        total.add_constant(constant + 3)
+        total.add_constant(-3)
         for position, bit in zip(places, bits, strict=True):
             total.add_bit(bit, position)
         save, carry = total.words()
@@ -152,7 +205,14 @@ def test_sums_of_words_everywhere(rng):
         values[0] = [(1 << length) - 1 for _, length in words]
 
         async def testbench(
-            ctx, values=values, words=words, inputs=inputs, bits=bits, places=places, out=(save, carry)
+            ctx,
+            values=values,
+            words=words,
+            inputs=inputs,
+            bits=bits,
+            places=places,
+            constant=constant,
+            out=(save, carry),
         ):
             for case in values:
                 for signal, value in zip(inputs, case, strict=True):
@@ -160,7 +220,7 @@ def test_sums_of_words_everywhere(rng):
                 for bit in bits:
                     ctx.set(bit, 1)
                 await ctx.delay(1e-9)
-                expected = sum(v << offset for v, (offset, _) in zip(case, words, strict=True))
+                expected = constant + sum(v << offset for v, (offset, _) in zip(case, words, strict=True))
                 assert ctx.get(out[0]) + ctx.get(out[1]) == expected + sum(1 << p for p in places)
 
         simulator = Simulator(m)

@@ -119,12 +119,14 @@ def test_logits_and_dot_products():
         for bias in codes(4)
     ]
     assert logit_interval(2, 4, 2, h) == span(sums)
-    # Digits of an operand of three bits: d0 + 4·d1, each from -2 to 2; the constant is 2^w at the place of each.
-    offset, largest = dot_product_bound(2, 3, 3)
-    assert offset == 2 * (8 + 32)
-    products = [a * b for a, b in itertools.product(codes(3), codes(3))]
-    assert largest == offset + 2 * max(products)
-    assert offset + 2 * min(products) >= 0
+    # An operand has digits d0 + 4·d1, from -2 to 2, where the last one of three bits is from -1 to 1.  The constant is
+    # 2^w at the place of each digit, or half of it.
+    for bits, constant in ((3, 8 + 16), (4, 8 + 32)):
+        offset, largest = dot_product_bound(2, 3, bits)
+        assert offset == 2 * constant
+        products = [a * b for a, b in itertools.product(codes(3), codes(bits))]
+        assert largest == offset + 2 * max(products)
+        assert offset + 2 * min(products) >= 0
 
 
 def test_products_are_at_ends_of_both_factors():
