@@ -310,7 +310,7 @@ class PipelineConfig:
         of one each.  False by default.  A block then takes as many cycles more as it has gates beside the first.
     compressor_terms : int
         Arithmetic ``carry_save`` only: number of products that are compressed between two registers, from 2 (the
-        default) to 64.  Of the resulting partial sums twice as many are joined between two registers.
+        default) to 64.  Of the resulting partial sums eight, or twice as many, are joined between two registers.
     multiplier_stages : int
         Arithmetic ``multiplier`` only: registers of a multiplier.  0 is combinational, 1 (the default) registers the
         product, 2 adds a register inside.

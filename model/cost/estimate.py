@@ -36,10 +36,12 @@ GE_ADDER = 7.0
 GE_REGISTER = 5.7
 GE_ENABLED_REGISTER = 8.0
 GE_MULTIPLEXER = 2.3
-# A bit of a Booth row is a selection and the full adder that compresses it; other full adders are slower and smaller.
-GE_BOOTH_BIT = 10.5
+# A bit of a Booth row is a selection and the full adder that compresses it.
+GE_BOOTH_BIT = 8.6
 GE_FULL_ADDER = 5.2
 GE_XOR = 2.5
+# Bits per column of a sum in carry-save form: not every column has a second one.
+SUM_BITS = 1.4
 # Bits of a word whose parity is registered together, and inputs of a bit of a CRC-32 of 32 bits, on average.
 PARITY_GROUP, CRC_INPUTS = 8, 16
 
@@ -144,10 +146,10 @@ def _carry_save_products(config: Config) -> tuple[float, float]:
     for weight, operand in zip(widths.weight, widths.operand, strict=True):
         products += widths.terms * num_digits(operand) * (weight + 1) * GE_BOOTH_BIT
         groups, width = -(-arch.tile_cols * widths.terms // group), weight + operand + 3
-        sums += 2 * groups * width * GE_REGISTER
+        sums += SUM_BITS * groups * width * GE_REGISTER
         while groups > 1:
             joins = -(-groups // joined_sums(group))
-            sums += 2 * (groups - joins) * width * GE_FULL_ADDER + 2 * joins * width * GE_REGISTER
+            sums += SUM_BITS * width * ((groups - joins) * GE_FULL_ADDER + joins * GE_REGISTER)
             groups = joins
         # One carry-propagating adder joins the two words with the accumulator.
         sums += width * GE_ADDER
