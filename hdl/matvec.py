@@ -17,6 +17,7 @@ from chessrnn.hdl.part_shapes import shape_bits
 from chessrnn.hdl.pass_address import PassAddress, layer_port
 from chessrnn.hdl.pe import ProcessingElement
 from chessrnn.hdl.row import held_sums, row
+from chessrnn.hdl.word_slots import SlotAddress, SlotSelect, has_slots
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import weight_memories
 from chessrnn.model.schedule import Schedule, operand_registers
@@ -112,9 +113,15 @@ class MatVec(wiring.Component):
             if config.network.num_layers > 1:
                 m.d.comb += address.layer.eq(self.layer)
         else:
-            address = WeightAddress(config.bank_words)
+            address = SlotAddress(config) if has_slots(config) else WeightAddress(config.bank_words)
         m.submodules.weight_address = shared(address, platform)
         m.d.comb += address.advance.eq(self.issue)
+        slot = None
+        if isinstance(address, SlotAddress):
+            read = Signal.like(address.slot, name="read_slot", reset_less=True)
+            with m.If(self.issue):
+                m.d.sync += read.eq(address.slot)
+            slot = delay(m, read, memory_register, "slot")
 
         operands = []
         for col in range(arch.tile_cols):
@@ -163,9 +170,15 @@ class MatVec(wiring.Component):
                     m.d.comb += [bank.en.eq(self.issue), bank.addr.eq(address.address)]
                     word = delay(m, bank.data, memory_register, f"word_r{row_index}_c{col}")
                     words |= zip(held.places, _parts(word, len(held.places)), strict=True)
+                word = words[place]
+                if slot is not None:
+                    selected = SlotSelect(config)
+                    m.submodules[f"slot_r{row_index}_c{col}"] = shared(selected, platform)
+                    m.d.comb += [selected.stored.eq(word), selected.slot.eq(slot)]
+                    word = selected.word
                 element = WeightStage(config) if carry_save else ProcessingElement(config)
                 m.submodules[f"pe_r{row_index}_c{col}"] = shared(element, platform)
-                m.d.comb += element.word.eq(words[place])
+                m.d.comb += element.word.eq(word)
                 if carry_save:
                     blocks.append(element.weight)
                 else:

@@ -102,12 +102,12 @@ class WeightStage(wiring.Component):
     @property
     def module_name(self) -> str:
         c = self.config
-        return f"weight_{c.architecture.engine}_k{c.block_size}_w{c.quantization.weight_bits}{levels_suffix(c)}"
+        return f"weight_{c.architecture.engine}_k{c.block_size}_w{c.weight_bits}{levels_suffix(c)}"
 
     def elaborate(self, platform):
         m = Module()
         domain = m.d.sync if self.config.architecture.pipeline.operand_register else m.d.comb
-        word, bits = self.word, self.config.quantization.weight_bits
+        word, bits = self.word, self.config.weight_bits
         if self.config.has_half_levels:
             codes = (word[bits * place : bits * (place + 1)] for place in range(self.config.block_size))
             word = Cat(*(Cat(Const(1, 1), code) for code in codes))

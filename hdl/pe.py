@@ -61,7 +61,7 @@ class ProcessingElement(wiring.Component):
     @property
     def module_name(self) -> str:
         c = self.config
-        weights = f"w{c.quantization.weight_bits}{levels_suffix(c)}"
+        weights = f"w{c.weight_bits}{levels_suffix(c)}"
         return f"pe_{c.architecture.engine}_k{c.block_size}_{weights}_x{c.element_bits}"
 
     def elaborate(self, platform):

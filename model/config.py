@@ -23,6 +23,7 @@ from chessrnn.model.config_sections import (
     CompressionConfig,
     NetworkConfig,
     QuantizationConfig,
+    layers_text,
     rows_by_layer,
 )
 from chessrnn.model.config_values import assign, from_plain, to_plain
@@ -30,6 +31,7 @@ from chessrnn.model.errors import InvalidFileError, require, shown
 from chessrnn.model.output_plan import OutputPlan, output_plan
 from chessrnn.model.parts import CELL, PROJECTION, Part, parts_of
 from chessrnn.model.qformat import QFormat
+from chessrnn.model.shared_words import packable_widths
 from chessrnn.model.text_file import MAX_CONFIG_BYTES, read_json, read_toml
 from chessrnn.model.widths.interval import Interval, product_interval
 from chessrnn.model.widths.sums import (
@@ -90,7 +92,9 @@ class Config:
         for part in ("network", "compression", "quantization", "activation", "architecture"):
             getattr(self, part).validate()
         self._spread_weight_frac()
-        self._join_projection_frac()
+        self._join_layer_values("weight_bits")
+        self._join_layer_values("projection_frac")
+        self._validate_widths()
         self._validate_relations()
 
     def _join_hidden_sizes(self):
@@ -116,16 +120,29 @@ class Config:
             spread_points = dataclasses.replace(self.quantization, weight_frac=spread)
             object.__setattr__(self, "quantization", spread_points)
 
-    def _join_projection_frac(self):
-        """Write one ``projection_frac`` for all layers where the given ones are equal."""
-        given, layers = self.quantization.projection_frac, self.network.num_layers
+    def _join_layer_values(self, name: str):
+        """Write one value of a field of the quantization for all layers where the given ones are equal."""
+        given, layers = getattr(self.quantization, name), self.network.num_layers
         if isinstance(given, int):
             return
         rule = f"one integer or {layers}, one for each layer" if layers > 1 else "one integer, as there is one layer"
-        require(len(given) == layers, "quantization.projection_frac", rule, list(given))
+        require(len(given) == layers, f"quantization.{name}", rule, list(given))
         if len(set(given)) == 1:
-            joined = dataclasses.replace(self.quantization, projection_frac=given[0])
-            object.__setattr__(self, "quantization", joined)
+            object.__setattr__(self, "quantization", dataclasses.replace(self.quantization, **{name: given[0]}))
+
+    def _validate_widths(self):
+        """Check that the widths of layers which differ save memory, each over the next wider one."""
+        widths = self.layer_weight_bits
+        if len(set(widths)) == 1:
+            return
+        rule = "the same for every layer when network.bidirectional is true"
+        require(not self.network.bidirectional, "quantization.weight_bits", rule, list(widths))
+        good = packable_widths(self.weight_bits)
+        for bits in widths:
+            same = max(width for width in good if self.weight_bits // width == self.weight_bits // bits)
+            rule = f"one of {', '.join(map(str, good))} beside a layer of {self.weight_bits} bits, "
+            rule += f"as {bits} bits would take the memory of {same}"
+            require(bits in good, "quantization.weight_bits", rule, list(widths))
 
     def _validate_relations(self):
         needed = self.min_accumulator_bits
@@ -365,6 +382,7 @@ class Config:
             "network.hidden_size": self.network.hidden_sizes[number],
             "network.bidirectional": False,
             "architecture": to_plain(ArchitectureConfig(1, 1)),
+            "quantization.weight_bits": self.layer_weight_bits[number],
             "quantization.weight_frac": list(self.layer_weight_fracs[number]),
             "quantization.projection_frac": self.layer_projection_fracs[number],
         }
@@ -451,13 +469,45 @@ class Config:
 
     @property
     def bank_words(self) -> int:
-        """Number of words of a weight bank, one block each: ⌈p/R⌉ · ⌈q/C⌉, summed over the parts and directions."""
+        """Number of words read from a weight bank per step, one block each: ⌈p/R⌉ · ⌈q/C⌉ over parts and directions."""
         return self.directions * sum(part.words for part in self.parts)
+
+    @property
+    def layer_weight_bits(self) -> tuple[int, ...]:
+        """Width of the weights of each layer."""
+        given = self.quantization.weight_bits
+        return given if isinstance(given, tuple) else (given,) * self.network.num_layers
+
+    @property
+    def weight_bits(self) -> int:
+        """Width of the weights of the widest layer, for which the banks and the datapath are built."""
+        return max(self.layer_weight_bits)
+
+    @property
+    def weight_bits_text(self) -> str:
+        """The width of the weights as text, with those of layers that differ one after the other: ``8-4``."""
+        return layers_text(self.quantization.weight_bits)
+
+    @property
+    def layer_slots(self) -> tuple[int, ...]:
+        """Number of words of each layer that a stored word of a weight bank holds."""
+        return tuple(self.weight_bits // bits for bits in self.layer_weight_bits)
+
+    @property
+    def layer_bank_depths(self) -> tuple[int, ...]:
+        """Number of stored words of a weight bank that each layer takes; it begins with a word of its own."""
+        counts = [self.directions * sum(part.words for part in parts) for parts in self.layer_parts]
+        return tuple(-(-words // slots) for words, slots in zip(counts, self.layer_slots, strict=True))
+
+    @property
+    def bank_depth(self) -> int:
+        """Number of stored words of a weight bank: fewer than ``bank_words`` where layers are narrower than others."""
+        return sum(self.layer_bank_depths)
 
     @property
     def weight_word_bits(self) -> int:
         """Number of bits of a stored word of a weight bank."""
-        return self.block_size * self.quantization.weight_bits
+        return self.block_size * self.weight_bits
 
     @property
     def element_bits(self) -> int:
@@ -483,14 +533,18 @@ class Config:
 
     @property
     def weight_min(self) -> int:
-        """Least integer weight."""
-        bits = self.quantization.weight_bits
-        return 1 - (1 << bits) if self.has_half_levels else -(1 << (bits - 1))
+        """Least integer weight, of the widest layer."""
+        return self._weight_interval(self.weight_bits).low
 
     @property
     def weight_max(self) -> int:
-        """Greatest integer weight."""
-        return (1 << (self.weight_value_bits - 1)) - 1
+        """Greatest integer weight, of the widest layer."""
+        return self._weight_interval(self.weight_bits).high
+
+    def _weight_interval(self, bits: int) -> Interval:
+        """Range of the integer weights with codes of ``bits`` bits."""
+        half = 1 << (bits - 1)
+        return Interval(1 - 2 * half, 2 * half - 1) if self.has_half_levels else Interval(-half, half - 1)
 
     @property
     def has_half_levels(self) -> bool:
@@ -499,8 +553,8 @@ class Config:
 
     @property
     def weight_value_bits(self) -> int:
-        """Width of an integer weight, which is that of its code or with half levels a bit more."""
-        return self.quantization.weight_bits + self.has_half_levels
+        """Width of an integer weight of the widest layer, which is that of its code or with half levels a bit more."""
+        return self.weight_bits + self.has_half_levels
 
     @property
     def bias_format_min_max(self) -> tuple[int, int]:
@@ -599,14 +653,14 @@ class Config:
     def product_sum_interval(self) -> Interval:
         """Range of every row of a matrix product in any layer: of W_x·x + W_h·h, and of the projection."""
         network, x, h = self.network, format_interval(self.quantization.x), format_interval(self.quantization.h)
-        inputs, own = self.input_sizes, self.layer_output_sizes
-        matrices = [[(network.input_size, x), (own[0], h)]]
-        # Layers of equal sizes have equal ranges.
-        matrices += [[(below, h), (size, h)] for below, size in set(zip(inputs[1:], own[1:], strict=True))]
+        inputs, own, widths = self.input_sizes, self.layer_output_sizes, self.layer_weight_bits
+        matrices = [(widths[0], [(network.input_size, x), (own[0], h)])]
+        # Layers of equal sizes and widths have equal ranges.
+        above = set(zip(widths[1:], inputs[1:], own[1:], strict=True))
+        matrices += [(bits, [(below, h), (size, h)]) for bits, below, size in above]
         if network.projection_size:
-            matrices.append([(network.units, format_interval(self.cell_output))])
-        weight = Interval(self.weight_min, self.weight_max)
-        return union([products_interval(weight, columns) for columns in matrices])
+            matrices.append((self.weight_bits, [(network.units, format_interval(self.cell_output))]))
+        return union([products_interval(self._weight_interval(bits), columns) for bits, columns in matrices])
 
     @property
     def product_sum_bits(self) -> int:
@@ -669,12 +723,14 @@ class Config:
     @property
     def weight_bytes(self) -> int:
         """Number of bytes of the compressed weights (padding and scales of rows included, biases not)."""
-        # The rows that only fill the last bundle of a projection are not counted.
-        rows = (
-            (part.output_blocks if part.kind == PROJECTION else part.row_blocks) * part.blocks for part in self.parts
-        )
-        blocks = self.directions * sum(rows)
-        return -(-(blocks * self.weight_word_bits + self.scale_storage_bits) // 8)
+        words = 0
+        for parts, slots in zip(self.layer_parts, self.layer_slots, strict=True):
+            # The rows that only fill the last bundle of a projection are not counted.
+            rows = (
+                (part.output_blocks if part.kind == PROJECTION else part.row_blocks) * part.blocks for part in parts
+            )
+            words += -(-self.directions * sum(rows) // slots)
+        return -(-(words * self.weight_word_bits + self.scale_storage_bits) // 8)
 
     @property
     def dense_float_bytes(self) -> int:

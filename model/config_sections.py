@@ -5,6 +5,7 @@ A section checks its own fields; what relates fields of several sections is chec
 
 import itertools
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chessrnn.model.cells import CELLS
@@ -32,6 +33,8 @@ GateFractions = tuple[int, ...] | tuple[tuple[int, ...], ...]
 LayerFractions = int | tuple[int, ...]
 # The hidden units of every layer, or of each layer.
 HiddenSizes = int | tuple[int, ...]
+# The width of the weights in all layers, or in each layer.
+WeightWidths = int | tuple[int, ...]
 
 
 def _format(text: str):
@@ -42,6 +45,11 @@ def rows_by_layer(fracs: GateFractions) -> tuple[tuple[int, ...], ...]:
     """The fraction bits as one tuple per layer, or as a single tuple where all layers share them."""
     is_by_layer = bool(fracs) and isinstance(fracs[0], tuple)
     return typing.cast("tuple[tuple[int, ...], ...]", fracs if is_by_layer else (fracs,))
+
+
+def layers_text(values: int | Sequence[int]) -> str:
+    """A value of all layers, or those of each layer one after the other, as text: ``8`` or ``64-32-64``."""
+    return "-".join(map(str, values if isinstance(values, Sequence) else (values,)))
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ class NetworkConfig:
     @property
     def size_text(self) -> str:
         """The number of hidden units as text, with layers of different sizes one after the other: ``64-32-64``."""
-        return "-".join(map(str, self.hidden_size if isinstance(self.hidden_size, tuple) else (self.hidden_size,)))
+        return layers_text(self.hidden_size)
 
 
 @dataclass(frozen=True)
@@ -172,9 +180,11 @@ class QuantizationConfig:
     h : QFormat
         Format of the hidden state, from 2 to 16 bits wide, Q1.7 by default; with a projection it needs at least 1
         integer bit.  The multipliers of the matrix engine are as wide as the wider of x and h.
-    weight_bits : int
+    weight_bits : int, or tuple of int
         b, the width of every weight of the layers and projections in bits, from 2 to 8 (the default).  Weight memory
-        grows in proportion to it.
+        grows in proportion to it.  Or one width for each layer of one direction, ``[8, 4]``: the words of a bank are
+        as wide as those of the widest layer, and each holds as many words of a narrower layer as fit.  A width that
+        saves no memory over a wider one is rejected: beside 8 bits there are 4 and 2.
     weight_frac : tuple of int, or tuple of tuple of int
         Number of fraction bits of W_h, from -8 to 20, for each gate of the cell in the order of ``Cell.gates``; a
         single integer (7 by default) applies to every gate.  The values apply to every layer, unless there is one such
@@ -217,7 +227,7 @@ class QuantizationConfig:
 
     x: QFormat = _format("Q1.7")
     h: QFormat = _format("Q1.7")
-    weight_bits: int = 8
+    weight_bits: WeightWidths = 8
     weight_frac: GateFractions = (7,)
     weight_levels: str = "integer"
     weight_scale: str = "gate"
@@ -231,7 +241,8 @@ class QuantizationConfig:
     projection_frac: LayerFractions = 7
 
     def validate(self):
-        require_weight_bits(self.weight_bits, "quantization.weight_bits")
+        for bits in self.weight_bits if isinstance(self.weight_bits, tuple) else (self.weight_bits,):
+            require_weight_bits(bits, "quantization.weight_bits")
         for frac in itertools.chain(*rows_by_layer(self.weight_frac)):
             require(-8 <= frac <= 20, "quantization.weight_frac", "from -8 to 20 for every gate", frac)
         levels, rule = self.weight_levels, f"one of {', '.join(WEIGHT_LEVELS)}"

@@ -7,7 +7,7 @@ import types
 import typing
 from typing import Any
 
-from chessrnn.model.config_sections import GateFractions, HiddenSizes, LayerFractions
+from chessrnn.model.config_sections import GateFractions, HiddenSizes, LayerFractions, WeightWidths
 from chessrnn.model.errors import InvalidTypeError, InvalidValueError, require, require_type, shortened, shown
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.text_file import parse_json
@@ -66,7 +66,7 @@ def _convert(kind, value, name: str):
             raise type(error)(f"{name}: {error}") from None
     if kind == GateFractions:
         return _gate_fractions(value, name)
-    if kind in (LayerFractions, HiddenSizes):
+    if kind in (LayerFractions, HiddenSizes, WeightWidths):
         for item in value if isinstance(value, (list, tuple)) else [value]:
             require_type(item, int, name, "an integer or an integer per layer")
         return tuple(value) if isinstance(value, (list, tuple)) else value

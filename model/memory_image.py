@@ -2,7 +2,8 @@
 
 A word is an integer whose lowest bits hold the first entry.  The words of a weight bank are in the order of
 ``Schedule.issues``: each bank is read at consecutive addresses, every word once per step.  All banks are read at the
-same address, so several can share a memory, whose word holds theirs side by side.
+same address, so several can share a memory, whose word holds theirs side by side.  Of layers with narrower weights than
+others, a stored word holds several words, which are read one after the other (:mod:`chessrnn.model.shared_words`).
 """
 
 import re
@@ -18,6 +19,7 @@ from chessrnn.model.output_plan import BIAS_BITS, WEIGHT_BITS
 from chessrnn.model.parts import CELL, PROJECTION, Vector
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.schedule import Schedule, output_buffer_steps
+from chessrnn.model.shared_words import share_words, side_by_side
 from chessrnn.model.weights import NetworkWeights
 
 FINGERPRINT_LABEL = "configuration"
@@ -77,7 +79,7 @@ def weight_memories(config: Config) -> list[WeightMemory]:
     groups = [tuple(places[start : start + size]) for start in range(0, len(places), size)]
     return [
         WeightMemory(
-            MemorySpec(weight_bank_name(*group[0]), config.bank_words, len(group) * config.weight_word_bits), group
+            MemorySpec(weight_bank_name(*group[0]), config.bank_depth, len(group) * config.weight_word_bits), group
         )
         for group in groups
     ]
@@ -375,22 +377,20 @@ def data_words(weights: NetworkWeights) -> dict[str, list[int]]:
         grids.append(grid)
         orders.append(schedule.part_issues(config.parts.index(part)))
 
-    def bank(row: int, col: int) -> np.ndarray:
-        blocks = [
-            grid[issue.row * rows + row, issue.col * cols + col]
-            for grid, order in zip(grids, orders, strict=True)
-            for issue in order
-        ]
-        # With half levels the code of a weight 2·q + 1 is q.  Blocks that only fill the tile are code 0: no result of
-        # theirs is read.
-        return np.stack(blocks) >> config.has_half_levels
+    def bank(row: int, col: int) -> list[int]:
+        found: list[list[int]] = [[] for _ in config.layer_weight_bits]
+        for (part, _), grid, order in zip(pairs, grids, orders, strict=True):
+            blocks = np.stack([grid[issue.row * rows + row, issue.col * cols + col] for issue in order])
+            # With half levels the code of a weight 2·q + 1 is q.  Blocks that only fill the tile are code 0: no result
+            # of theirs is read.
+            found[part.layer] += pack(blocks >> config.has_half_levels, config.layer_weight_bits[part.layer])
+        layers = zip(found, config.layer_slots, config.layer_weight_bits, strict=True)
+        return [word for of_layer, slots, bits in layers for word in share_words(of_layer, slots, bits * k)]
 
-    words = {
-        memory.spec.name: pack(
-            np.concatenate([bank(*place) for place in memory.places], axis=1), config.quantization.weight_bits
-        )
-        for memory in weight_memories(config)
-    }
+    k, words = config.block_size, {}
+    for memory in weight_memories(config):
+        banks = zip(*(bank(*place) for place in memory.places), strict=True)
+        words[memory.spec.name] = [side_by_side(of_banks, config.weight_word_bits) for of_banks in banks]
     words[BIAS_NAME], words[PEEPHOLE_NAME], words[SCALE_NAME] = [], [], []
     for part, layer in pairs:
         used = part.kind == CELL

@@ -74,7 +74,7 @@ def print_conversion(report: dict, config: Config) -> None:
         ("network", f"{config.network.cell}, {config.network.input_size} x {config.network.size_text}, "
                     f"layers {config.network.num_layers}{both}, "
                     f"k = {config.block_size}, "
-                    f"{config.quantization.weight_bits} bit"),
+                    f"{config.weight_bits_text} bit"),
         ("weights", f"{report['weight_bytes']:,} of {report['dense_float32_bytes']:,} bytes in dense float32: "
                     f"{report['removed_percent']:.1f} % removed"),
         *per_layer,

@@ -227,7 +227,7 @@ def rows_of(args, image: WeightImage, found, figures: dict[str, float], saturate
     rows = [
         ("model", printable(str(args.model))),
         ("integers", f"{config.network.cell}, {config.network.input_size} x {config.network.size_text}, "
-                     f"k = {config.block_size}, {config.quantization.weight_bits} bit, {removed:.1f} % removed"),
+                     f"k = {config.block_size}, {config.weight_bits_text} bit, {removed:.1f} % removed"),
         ("output", f"{printable(found.name)} {found.floats.shape}, {found.calls} call{'s' * (found.calls != 1)}"),
     ]  # fmt: skip
     for name, value in figures.items():

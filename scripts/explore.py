@@ -181,7 +181,7 @@ def draw(config: Config, fronts: dict[str, list[DesignPoint]], clock_mhz: float,
         axis.legend()
     figure.suptitle(
         f"{config.name}: {network.input_size} × {network.size_text}, k = {config.block_size}, "
-        f"{config.quantization.weight_bits}-bit weights (estimates)"
+        f"{config.weight_bits_text}-bit weights (estimates)"
     )
     figure.tight_layout()
     for suffix in ("svg", "png"):

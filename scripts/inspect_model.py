@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from chessrnn.model.config_sections import layers_text
 from chessrnn.model.imported.summary import summary
 from chessrnn.scripts.cli import command_parser, print_table, printable
 from chessrnn.scripts.model_arguments import add_model_arguments, block_size_from, network_from
@@ -76,7 +77,8 @@ def _print(result: dict) -> None:
             ("weights", f"{result['dense_float32_bytes']:,} bytes in dense float32"),
             (
                 "compressed",
-                f"{result['compressed_bytes']:,} bytes with k = {result['block_size']}, {result['weight_bits']} bit: "
+                f"{result['compressed_bytes']:,} bytes with k = {result['block_size']}, "
+                f"{layers_text(result['weight_bits'])} bit: "
                 f"{result['removed_percent']:.1f} % removed",
             ),
             (

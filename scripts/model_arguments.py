@@ -37,7 +37,18 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--k", type=whole, help="block size, a power of two from 1 to 16; default the one to 8 with the fewest bytes"
     )
-    parser.add_argument("--weight-bits", type=whole, default=8, metavar="B", help="bits of a weight, 2 to 8; default 8")
+    parser.add_argument(
+        "--weight-bits",
+        type=widths,
+        default=8,
+        metavar="B",
+        help="bits of a weight, 2 to 8; default 8; or one number for each layer, e.g. 8,4",
+    )
+
+
+def widths(text: str) -> int | list[int]:
+    """Read one number, or one for each layer with commas between them; for argparse."""
+    return whole(text) if "," not in text else [whole(part) for part in text.split(",")]
 
 
 def network_from(args: argparse.Namespace, prefix: str | None) -> RecurrentNetwork:
@@ -53,7 +64,9 @@ def network_from(args: argparse.Namespace, prefix: str | None) -> RecurrentNetwo
         The package that reads files of this kind is not installed.
     """
     require(args.k is None or args.k in BLOCK_SIZES, "--k", f"one of {', '.join(map(str, BLOCK_SIZES))}", args.k)
-    require_weight_bits(args.weight_bits, "--weight-bits")
+    given = args.weight_bits
+    for bits in given if isinstance(given, list) else [given]:
+        require_weight_bits(bits, "--weight-bits")
     return load_network(args.model, prefix, args.activation, args.inputs, args.output_layer)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chessrnn.hdl.verilog import TOP_MODULE, generate
 from chessrnn.model.config import Config
+from chessrnn.model.config_sections import layers_text
 from chessrnn.model.config_values import parse_setting
 from chessrnn.model.cost.area import CLOCK_HZ, NAND2_AREA_90NM, PAPER, TWO_PORT_FACTOR, UTILISATION
 from chessrnn.model.files import write_atomic
@@ -152,7 +153,7 @@ def minutes(values: dict) -> str:
 
 def named(values: dict) -> tuple[str, str, str, str]:
     """Cells of the columns :data:`NAMED`."""
-    division, bits = values["design"]["division"], values["design"]["numerics"]["weight_bits"]
+    division, bits = values["design"]["division"], layers_text(values["design"]["numerics"]["weight_bits"])
     tile = f"{division['tile_rows']} x {division['tile_cols']}"
     return values["name"], f"k = {division['block_size']}, {bits} bit", tile, values["engine"]
 

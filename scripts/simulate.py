@@ -307,7 +307,7 @@ def _print(directory: Path, results: list[RunResult], schedule: Schedule, wrong_
         ("wrong next characters", "no character model" if wrong_characters is None else wrong_characters),
         ("first-step latency", f"{results[0].first_step_latency} cycles, predicted {schedule.first_step_latency}"),
         *([("results of the output layer", results_checked)] if results_checked else []),
-        ("weight words read", f"{words:g} per bank and step, stored {schedule.ideal_interval}"),
+        ("weight words read", f"{words:g} per bank and step, stored {schedule.config.bank_depth}"),
         ("simulation", f"{seconds:.1f} s, {steps / seconds:.0f} steps/s"),
         ("simulated", f"the Verilog in {directory}/"),
     ]

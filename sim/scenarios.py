@@ -18,6 +18,7 @@ from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.network import NetworkReference, State
 from chessrnn.model.schedule import Schedule, Timeline, interleave
 from chessrnn.model.sequence_schedule import split_sequences
+from chessrnn.model.shared_words import packable_widths
 from chessrnn.model.state_beats import pack_state, state_bits, unpack_state
 from chessrnn.model.weights import NetworkWeights, random_inputs, random_weights
 from chessrnn.sim.boundary_values import at_bounds, at_breakpoints, at_extremes, at_form_bounds
@@ -311,7 +312,7 @@ def random_config(rng: np.random.Generator, max_products: int = MAX_PRODUCTS) ->
             continue  # Config rejects impossible combinations, so that its relations need no copy here.
         if matvec_multipliers(config) <= max_products:
             config = _with_shared_memories(_with_half_levels(_with_row_scales(_with_scales_of_layers(config))))
-            return _with_layer_sizes(config)
+            return _with_layer_widths(_with_layer_sizes(config))
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
 
 
@@ -356,6 +357,24 @@ def _with_layer_sizes(config: Config) -> Config:
             except UserError:
                 continue
     return config
+
+
+def _with_layer_widths(config: Config) -> Config:
+    """The design, in most stacks of one direction with layers of different widths; these follow from what is drawn.
+
+    The widest layer, which may be any, has the width that was drawn, or 4 bits where no other fits beside that.
+    """
+    network, layers = config.network, config.network.num_layers
+    turn = network.input_size + sum(network.hidden_sizes)
+    if layers == 1 or network.bidirectional or turn % 5 == 0:
+        return config
+    good = packable_widths(max(config.weight_bits, 4))
+    widths = [good[(turn + number) % len(good)] for number in range(layers)]
+    widths[turn % layers] = good[0]
+    try:
+        return config.replace({"quantization.weight_bits": widths})
+    except UserError:
+        return config
 
 
 def _with_row_scales(config: Config) -> Config:

@@ -6,6 +6,7 @@ from chessrnn.model import circulant
 from chessrnn.model.cells import CELLS
 from chessrnn.model.config import Config
 from chessrnn.model.config_sections import FAST_BLOCK_SIZES
+from chessrnn.model.config_values import to_plain
 from chessrnn.model.conversion.first_state import begins_elsewhere
 from chessrnn.model.errors import require
 from chessrnn.model.imported.recurrent_network import LinearLayer, RecurrentLayer
@@ -33,7 +34,7 @@ def wider_formats(element_bits: int) -> dict[str, dict]:
 def base_config(
     layers: Layers,
     block_size: int,
-    weight_bits: int,
+    weight_bits: int | Sequence[int],
     name: str,
     settings: dict,
     linear: LinearLayer | None = None,
@@ -51,6 +52,7 @@ def base_config(
     InvalidValueError
         A setting that contradicts the layers, the block size or the width of the weights.
     """
+    weight_bits = weight_bits if isinstance(weight_bits, int) else list(weight_bits)
     require(element_bits in ELEMENT_BITS, "--element-bits", "from 8 to 16", element_bits)
     wide = wider_formats(element_bits)
     layer = layers[0]
@@ -91,7 +93,8 @@ def base_config(
         fixed["architecture.state_ports"] = True
     for path, value in fixed.items():
         if path in settings:
-            require(settings[path] == value, path, f"{value!r} as in the model and the arguments", settings[path])
+            good = to_plain(settings[path]) == value
+            require(good, path, f"{value!r} as in the model and the arguments", settings[path])
     values = {
         "name": name,
         "network": network,

@@ -35,7 +35,7 @@ def error_warnings(report: dict, config: Config, retrained: bool) -> list[str]:
     ways = []
     if config.block_size > 1:
         ways.append("--k 1 keeps the matrices dense")
-    if config.block_size == 1 and config.quantization.weight_bits < 8:
+    if config.block_size == 1 and min(config.layer_weight_bits) < 8:
         ways.append("--weight-bits 8 rounds less")
     if config.block_size == 1 and config.element_bits < WIDE_ELEMENTS:
         ways.append(f"--element-bits {WIDE_ELEMENTS} rounds x and h less")
@@ -71,8 +71,8 @@ def calibration_warnings(config: Config, x: np.ndarray) -> list[str]:
 
 
 def _loss(values: np.ndarray, frac: int, config: Config) -> float:
-    """Compute the share that rounding loses of some weights."""
-    total, bits = float((values**2).sum()), config.quantization.weight_bits
+    """Compute the share that rounding loses of some weights of a layer with this configuration."""
+    total, bits = float((values**2).sum()), config.weight_bits
     return float(np.sqrt(squared_error(values, frac, bits, config.has_half_levels) / total)) if total else 0.0
 
 
@@ -89,7 +89,6 @@ def scale_warnings(config: Config, layers: Layers, x: np.ndarray | None, is_fold
         Whether the inputs have a scale of their own per element.
     """
     worst, text = 0.0, ""
-    bits = config.quantization.weight_bits
     for number, (layer, sizes) in enumerate(zip(layers, input_sizes(layers), strict=True)):
         here = config.layer(number)
         for part in directions(layer):
@@ -100,12 +99,12 @@ def scale_warnings(config: Config, layers: Layers, x: np.ndarray | None, is_fold
             ):
                 vectors = defining_vectors(matrix, config.block_size, split)
                 for gate, values, frac in zip(config.gates, vectors, fracs, strict=True):
-                    loss = _loss(values, frac, config)
-                    best = best_fraction_bits([(values, 0)], bits, range(-16, 33), config.has_half_levels)
-                    own = _loss(values, best, config)
+                    loss = _loss(values, frac, here)
+                    best = best_fraction_bits([(values, 0)], here.weight_bits, range(-16, 33), here.has_half_levels)
+                    own = _loss(values, best, here)
                     if loss > max(ROUNDING_BOUND, SCALE_LOSS * own, worst):
                         codes = nearest_weights(values * 2.0**frac, -np.inf, np.inf, config.has_half_levels)
-                        saturated = int(((codes < config.weight_min) | (codes > config.weight_max)).sum())
+                        saturated = int(((codes < here.weight_min) | (codes > here.weight_max)).sum())
                         worst = loss
                         text = (
                             f"rounding loses {100 * loss:.0f} % of {name} of gate {gate} in {part.name}, "

@@ -266,7 +266,7 @@ def _output_report(
 def convert(
     layers: Layers,
     block_size: int,
-    weight_bits: int,
+    weight_bits: int | Sequence[int],
     name: str = "imported",
     settings: dict | None = None,
     calibration: np.ndarray | None = None,
@@ -283,8 +283,10 @@ def convert(
     ----------
     layers : sequence of RecurrentLayer
         Forward (:func:`one_direction`) or all bidirectional, each reading the h of the one before.
-    block_size, weight_bits : int
-        Block size k and width b of a weight.
+    block_size : int
+        Block size k.
+    weight_bits : int or sequence of int
+        Width b of a weight, in all layers or in each.
     name : str
         Name of the configuration.
     settings : dict, optional

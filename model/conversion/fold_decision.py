@@ -23,7 +23,9 @@ FOLD_GAIN = 0.5
 FOLD_STEPS = 1024
 
 
-def _dense_error(layers: Layers, weight_bits: int, x: np.ndarray, settings: dict, element_bits: int) -> float:
+def _dense_error(
+    layers: Layers, weight_bits: int | Sequence[int], x: np.ndarray, settings: dict, element_bits: int
+) -> float:
     """Compute the error of the last layer's h of the dense network in integers, without a projection."""
     kept = {path: value for path, value in settings.items() if path.startswith("quantization.")}
     config = choose_config(base_config(layers, 1, weight_bits, "fold", kept, None, element_bits), layers, x, kept)
@@ -34,7 +36,7 @@ def _dense_error(layers: Layers, weight_bits: int, x: np.ndarray, settings: dict
 
 def input_fold(
     layers: Layers,
-    weight_bits: int,
+    weight_bits: int | Sequence[int],
     x: np.ndarray | None,
     settings: dict,
     mode: str,

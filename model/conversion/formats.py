@@ -32,7 +32,10 @@ def squared_error(values: np.ndarray, frac: int, bits: int, is_odd: bool = False
 
 
 def best_fraction_bits(
-    groups: list[tuple[np.ndarray, int]], bits: int, candidates: Sequence[int] = CANDIDATES, is_odd: bool = False
+    groups: list[tuple[np.ndarray, int]],
+    bits: int | Sequence[int],
+    candidates: Sequence[int] = CANDIDATES,
+    is_odd: bool = False,
 ) -> int:
     """Find the fraction bits with the least squared error of rounding and saturation, the first among equals.
 
@@ -40,14 +43,16 @@ def best_fraction_bits(
     ----------
     groups : list of (float64 array, int)
         Real values, and how many fraction bits more than the answer their integers have.
-    bits : int
-        Width of a code.
+    bits : int or sequence of int
+        Width of a code, in all groups or in each.
     is_odd : bool
         Whether the integers are odd: see :func:`squared_error`.
     """
+    widths = [bits] * len(groups) if isinstance(bits, int) else bits
 
     def error(frac: int) -> float:
-        return sum(squared_error(values, frac + more, bits, is_odd) for values, more in groups)
+        each = zip(groups, widths, strict=True)
+        return sum(squared_error(values, frac + more, width, is_odd) for (values, more), width in each)
 
     return min(candidates, key=error)
 
@@ -73,18 +78,23 @@ def weight_fraction_bits(
     by_layer : bool
         Whether every layer has a list of its own.
     """
-    bits, allowed = config.quantization.weight_bits, weight_candidates(config)
+    allowed = weight_candidates(config)
     more = config.quantization.h.fraction_bits - config.quantization.x.fraction_bits
     # A group per gate with the weights of a layer, or of all, and the fraction bits that their integers have besides.
     groups: list[list[list[tuple[np.ndarray, int]]]]
     groups = [[[] for _ in config.gates] for _ in range(config.network.num_layers if by_layer else 1)]
+    widths: list[list[int]] = [[] for _ in groups]
     for number, pair in enumerate(matrices):
         layer = number // config.directions
         # Layers above the first read the h below them as x.
         for matrix, extra in zip(pair, (0 if layer else more, 0), strict=True):
+            widths[layer if by_layer else 0].append(config.layer_weight_bits[layer])
             for group, values in zip(groups[layer if by_layer else 0], matrix, strict=True):
                 group.append((values, extra))
-    return [[best_fraction_bits(group, bits, allowed, config.has_half_levels) for group in layer] for layer in groups]
+    return [
+        [best_fraction_bits(group, bits, allowed, config.has_half_levels) for group in layer]
+        for layer, bits in zip(groups, widths, strict=True)
+    ]
 
 
 def projection_fraction_bits(config: Config, matrices: Sequence[np.ndarray]) -> list[int]:
@@ -99,8 +109,8 @@ def projection_fraction_bits(config: Config, matrices: Sequence[np.ndarray]) -> 
     groups = [[] for _ in range(config.network.num_layers)]
     for number, matrix in enumerate(matrices):
         groups[number // config.directions].append((matrix, 0))
-    bits, is_odd = config.quantization.weight_bits, config.has_half_levels
-    return [best_fraction_bits(group, bits, candidates, is_odd) for group in groups]
+    widths = zip(groups, config.layer_weight_bits, strict=True)
+    return [best_fraction_bits(group, bits, candidates, config.has_half_levels) for group, bits in widths]
 
 
 def with_fraction_bits(fmt: QFormat, fraction_bits: int) -> QFormat:

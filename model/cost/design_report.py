@@ -59,7 +59,7 @@ def design_report(config: Config) -> dict:
             "lookahead": schedule.lookahead,
         },
         "numerics": {
-            "weight_bits": q.weight_bits,
+            "weight_bits": to_plain(q.weight_bits),
             "accumulator_bits": config.accumulator_bits,
             "formats": config.formats,
         },

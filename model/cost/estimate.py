@@ -27,6 +27,7 @@ from chessrnn.model.schedule import (
     operand_registers,
     rounding_registers,
 )
+from chessrnn.model.shared_words import word_slots
 from chessrnn.model.widths.hardware import hardware_widths
 from chessrnn.model.widths.sums import num_digits
 
@@ -112,9 +113,11 @@ def _tree(terms: int, width: int, levels: int) -> float:
 
 def _weight_stage(config: Config) -> float:
     """Gate equivalents of the path of a block of weights from its bank to the products."""
-    pipe, bits = config.architecture.pipeline, config.quantization.weight_bits
+    pipe, bits = config.architecture.pipeline, config.weight_bits
     area = pipe.memory_register * config.weight_word_bits * GE_REGISTER
     area += pipe.operand_register * sum(hardware_widths(config).weight) * GE_REGISTER
+    # The multiplexer of layers with narrower weights than others.
+    area += (len(word_slots(config.layer_weight_bits)) - 1) * config.weight_word_bits * GE_MULTIPLEXER
     if config.architecture.engine == "fast":
         area += transform_adders(config.block_size, False) * (bits + 2) * GE_ADDER
         area += _forward_registers(config) * sum(hardware_widths(config).weight) * GE_REGISTER
@@ -225,7 +228,7 @@ def estimate(config: Config) -> AreaEstimate:
     full, rest = divmod(config.num_banks, config.banks_per_memory)
     for count, banks in ((full, config.banks_per_memory), (int(rest > 0), rest)):
         width = banks * config.weight_word_bits + parity_bits(config)
-        memory += count * memory_area_90nm(width, config.bank_words, two_port=False, word_bits=widest)[0]
+        memory += count * memory_area_90nm(width, config.bank_depth, two_port=False, word_bits=widest)[0]
     parameters = [stored_spec(config, spec) for spec in parameter_memories(config)]
     for specs, two_port in ((parameters, False), (state_memories(config), True)):
         memory += sum(memory_area_90nm(spec.width, spec.depth, two_port, widest)[0] for spec in specs)

@@ -111,7 +111,7 @@ def variants(config: Config) -> list[tuple[str, dict]]:
     ]
     found += [
         ("quantization.weight_bits", {"quantization.weight_bits": bits, **one, **lanes})
-        for bits in range(config.quantization.weight_bits - 1, 1, -1)
+        for bits in range(config.weight_bits - 1, 1, -1)
     ]
     return found
 

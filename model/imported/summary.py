@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from chessrnn.model.cells import CELLS
 from chessrnn.model.circulant import num_blocks
 from chessrnn.model.config_sections import BLOCK_SIZES
+from chessrnn.model.errors import require
 from chessrnn.model.imported.recurrent_network import CELL_GATES, RecurrentLayer, RecurrentNetwork
+from chessrnn.model.shared_words import packable_widths
 
 FLOAT_BYTES = 4
 # Block size of networks that are large enough for it.
@@ -76,7 +78,9 @@ def input_sizes(layers: Sequence[RecurrentLayer]) -> list[tuple[int, ...]]:
             for number, layer in enumerate(layers)]  # fmt: skip
 
 
-def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int, sizes: tuple[int, ...] = ()) -> int:
+def compressed_bytes(
+    layer: RecurrentLayer, block_size: int, weight_bits: int, sizes: tuple[int, ...] = (), widest: int | None = None
+) -> int:
     """Count the bytes of the layer's matrices as the accelerator stores them, with padding and without biases.
 
     The candidate of ``gru`` has one row for x and one for h, each half zeros.
@@ -85,6 +89,8 @@ def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int, s
     ----------
     sizes : tuple of int, optional
         Parts of the layer's input that are padded separately, see :func:`input_sizes`.
+    widest : int, optional
+        Width of the weights of the widest layer, whose words those of this one share; left out, that of this one.
     """
     hidden, state = (num_blocks(size, block_size) for size in (layer.hidden_size, layer.state_size))
     cell = CELLS.get(hardware_cell(layer))
@@ -93,15 +99,31 @@ def compressed_bytes(layer: RecurrentLayer, block_size: int, weight_bits: int, s
     blocks = rows * hidden * (inputs + state)
     if layer.projection_size is not None:
         blocks += state * hidden
-    return -(-layer.num_directions * blocks * block_size * weight_bits // 8)
+    widest = widest or weight_bits
+    words = -(-layer.num_directions * blocks // (widest // weight_bits))
+    return -(-words * block_size * widest // 8)
 
 
-def bytes_by_block_size(layers: Sequence[RecurrentLayer], weight_bits: int) -> dict[int, int]:
+def _widths(layers: Sequence[RecurrentLayer], weight_bits: int | Sequence[int]) -> Sequence[int]:
+    """Width of the weights of each layer."""
+    if isinstance(weight_bits, int):
+        return [weight_bits] * len(layers)
+    rule = (
+        f"one number or {len(layers)}, one for each layer" if len(layers) > 1 else "one number, as there is one layer"
+    )
+    require(len(weight_bits) == len(layers), "--weight-bits", rule, list(weight_bits))
+    good = packable_widths(max(weight_bits))
+    rule = f"of {', '.join(map(str, good))} beside a layer of {good[0]} bits"
+    require(set(good).issuperset(weight_bits), "--weight-bits", rule, list(weight_bits))
+    return weight_bits
+
+
+def bytes_by_block_size(layers: Sequence[RecurrentLayer], weight_bits: int | Sequence[int]) -> dict[int, int]:
     """Count the bytes of the matrices of all layers for every block size."""
-    sizes = input_sizes(layers)
+    widths = _widths(layers, weight_bits)
+    each = list(zip(layers, widths, input_sizes(layers), strict=True))
     return {
-        k: sum(compressed_bytes(layer, k, weight_bits, size) for layer, size in zip(layers, sizes, strict=True))
-        for k in BLOCK_SIZES
+        k: sum(compressed_bytes(layer, k, bits, size, max(widths)) for layer, bits, size in each) for k in BLOCK_SIZES
     }
 
 
@@ -114,12 +136,12 @@ def paying_block_size(layers: Sequence[RecurrentLayer]) -> int:
     return min((k for k in BLOCK_SIZES if k <= DEFAULT_BLOCK_SIZE), key=lambda k: (counts[k], k))
 
 
-def summary(network: RecurrentNetwork, block_size: int, weight_bits: int) -> dict:
+def summary(network: RecurrentNetwork, block_size: int, weight_bits: int | Sequence[int]) -> dict:
     """Collect everything that ``chessrnn inspect`` prints, as plain JSON values."""
-    layers = []
-    for layer, sizes in zip(network.layers, input_sizes(network.layers), strict=True):
+    layers, widths = [], _widths(network.layers, weight_bits)
+    for layer, bits, sizes in zip(network.layers, widths, input_sizes(network.layers), strict=True):
         dense = FLOAT_BYTES * layer.num_weights
-        small = compressed_bytes(layer, block_size, weight_bits, sizes)
+        small = compressed_bytes(layer, block_size, bits, sizes, max(widths))
         layers.append(
             {
                 "name": layer.name,

@@ -390,7 +390,7 @@ class QuantLayer(nn.Module):
             is_read = torch.tensor([matrix.defining.requires_grad for matrix in part])[:, None]
             count = count + is_read * stacked[0, 0].numel()
         # Half levels are two apart.
-        step = NORMAL_STEPS[config.quantization.weight_bits] / level_distance(config.has_half_levels)
+        step = NORMAL_STEPS[config.weight_bits] / level_distance(config.has_half_levels)
         return step * (squares / count).clamp_min(2.0**-60).sqrt()
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ def through_wider_weights(stage: Stage) -> Stage:
 
     The stage stays as it is where its weights are as wide as the widest, or where it has too few updates to share.
     """
-    bits = stage.config.quantization.weight_bits
+    bits = stage.config.weight_bits
     updates = int(stage.settings.updates * SHARE)
     widths = [width for width in WIDTHS if width > bits]
     if not updates or not widths:

@@ -486,7 +486,7 @@ def weight_bytes(stage: Stage) -> int:
     """
     config, gates = stage.config, stage.config.cell.gates
     network, stored = config.network, stage.kind == "quantized"
-    bits = config.quantization.weight_bits if stored else 32
+    bits = config.weight_bits if stored else 32
     rows = [
         sum(stored or reads for reads in part) for part in zip(*((g.reads_x, g.reads_h) for g in gates), strict=True)
     ]
@@ -560,7 +560,7 @@ def run_row(row: Row, task: Task, folder: Path, hidden_size: int) -> dict:
         "task": task.name,
         "block_sizes": list(stage.block_sizes or (stage.config.block_size,) * 2),
         "hidden_size": stage.config.network.units,
-        "weight_bits": stage.config.quantization.weight_bits if stage.kind == "quantized" else 32,
+        "weight_bits": stage.config.weight_bits if stage.kind == "quantized" else 32,
         "weight_frac": list(quantized.config.quantization.weight_frac) if quantized else None,
         "activation": stage.config.activation.kind if stage.kind != "float" else "true",
         "arithmetic": "integer reference" if stage.kind == "quantized" else "float32",

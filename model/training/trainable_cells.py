@@ -297,6 +297,8 @@ def require_trainable(config: Config) -> None:
     require(not both, "network.bidirectional", "false to be trained", both)
     sizes = config.network.hidden_sizes
     require(len(set(sizes)) == 1, "network.hidden_size", "one integer to be trained", list(sizes))
+    widths = config.layer_weight_bits
+    require(len(set(widths)) == 1, "quantization.weight_bits", "one integer to be trained", list(widths))
 
 
 def one_layer(config: Config, block_sizes: tuple[int, int] | None = None) -> QuantLayer:

@@ -246,8 +246,8 @@ class StageSchedule:
         widths = [bits for updates, bits in self.weight_bits.items() if updates <= self.updates]
         for module in modules:
             name = names[-1] if names else module.current_stage
-            bits = widths[-1] if widths else module.config.quantization.weight_bits
-            if (module.current_stage, module.config.quantization.weight_bits) != (name, bits):
+            bits = widths[-1] if widths else module.config.weight_bits
+            if (module.current_stage, module.config.weight_bits) != (name, bits):
                 module.stage(name, bits)
 
     def state_dict(self) -> dict[str, int]:

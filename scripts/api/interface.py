@@ -81,7 +81,7 @@ def _array(value) -> np.ndarray:
 def compress(
     network: RecurrentNetwork,
     block_size: int = 8,
-    weight_bits: int = 8,
+    weight_bits: int | Sequence[int] = 8,
     calibration: np.ndarray | None = None,
     settings: dict[str, Any] | None = None,
     name: str = "imported",
@@ -100,8 +100,8 @@ def compress(
         From :func:`load_network`; its layers are all forward, or all bidirectional.
     block_size : int
         k: 1, 2, 4, 8 or 16.  Weight memory falls by a factor of 32·k / ``weight_bits`` against float32.
-    weight_bits : int
-        2 to 8.
+    weight_bits : int or sequence of int
+        2 to 8, in all layers or in each, such as ``[8, 4]``.
     calibration : float array (steps, batch, X), optional
         Real inputs; formats are chosen from them and errors are measured on them.
     settings : dict, optional

@@ -30,10 +30,18 @@
   };
   const energyText = (point) => (point.energy_nj === null ? "no figure" : number(point.energy_nj, 2));
 
+  // The width of layers that differ is a text such as 8-4.
+  const meanBits = (point) => {
+    const widths = String(point.bits).split("-").map(Number);
+    return widths.reduce((sum, bits) => sum + bits, 0) / widths.length;
+  };
+  const bitsSetting = (point) => (typeof point.bits === "number" ? `quantization.weight_bits=${point.bits}`
+    : `'quantization.weight_bits=[${point.bits.replaceAll("-", ",")}]'`);
+
   const tileText = (point) => point.tile.join(" × ");
   // Parts of a command for a design: unless told otherwise, of the one that emits it.
   const command = (point, begin = data.emit) => [begin, `compression.block_size=${point.k}`,
-    `quantization.weight_bits=${point.bits}`, `architecture.engine=${point.engine}`, `architecture.tile_rows=${point.tile[0]}`,
+    bitsSetting(point), `architecture.engine=${point.engine}`, `architecture.tile_rows=${point.tile[0]}`,
     `architecture.tile_cols=${point.tile[1]}`];
 
   const choose = (point) => {
@@ -49,7 +57,7 @@
     const clock = Number(field("clock").value), board = field("board").value, most = limit("latency") || Infinity;
     const name = field("upwards").value, sideways = field("sideways").value;
     const time = (point) => point.cycles / clock;
-    const along = (point) => (sideways === "time" ? time(point) : point[sideways]);
+    const along = (point) => (sideways === "time" ? time(point) : sideways === "bits" ? meanBits(point) : point[sideways]);
     const value = (point) => (name === "loss" ? loss(point)?.loss : point[name]) ?? null;
     const left = clock > 0 ? data.points.filter((point) =>
       time(point) <= most && point.elements <= limit("elements") &&
@@ -92,7 +100,7 @@
         thickness: 1, width: 3,
       },
       marker: {
-        size: points.map((point) => 4 + point.bits), symbol: points[0].engine === "fast" ? "circle" : "diamond",
+        size: points.map((point) => 4 + meanBits(point)), symbol: points[0].engine === "fast" ? "circle" : "diamond",
         color: colours[points[0].k], opacity: 0.8,
       },
       text: points.map((point) => [

@@ -64,7 +64,7 @@ def write_explore_page(
         "loss_note": loss_note,
         "boards": {name: f"{name} ({board.part.name})" for name, board in BOARDS.items()},
         "command": command,
-        "bits": config.quantization.weight_bits,
+        "bits": config.weight_bits_text,
         "left_out": left_out(config, points, choice),
         "emit": shlex.join(["chessrnn", "verilog", *choice]),
         "measure": shlex.join(["chessrnn", "synth", "--power", "--liberty", "FILE", *choice]),
@@ -99,7 +99,8 @@ def point_values(point: DesignPoint, root: Path) -> dict:
     arch = config.architecture
     return {
         "k": config.block_size,
-        "bits": config.quantization.weight_bits,
+        # Of layers that differ the text, which the page writes as a list where it sets the field.
+        "bits": config.weight_bits if len(set(config.layer_weight_bits)) == 1 else config.weight_bits_text,
         "engine": arch.engine,
         "tile": [arch.tile_rows, arch.tile_cols],
         "elements": arch.tile_rows * arch.tile_cols,

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
+from chessrnn.model.config_sections import layers_text
 from chessrnn.model.cost.area import NAND2_AREA_90NM, TWO_PORT_FACTOR, UTILISATION, UTILISATION_RANGE, logic_area_90nm
 from chessrnn.sim.synthesis.treemap import treemap
 
@@ -55,7 +56,7 @@ def comparison_rows(values: dict) -> list[tuple[str, str, str, str]]:
     """Table of the design beside the paper's: quantity, ours, theirs, and how it is counted."""
     found, paper, timing = values["comparison"], values["comparison"]["paper"], values["timing"]
     division, compression = values["design"]["division"], values["design"]["compression"]
-    bits = values["design"]["numerics"]["weight_bits"]
+    bits = layers_text(values["design"]["numerics"]["weight_bits"])
     tile = f"{division['tile_rows']} x {division['tile_cols']} tile, engine {division['engine']}"
     low, high = UTILISATION_RANGE
     efficiency = f"{found['tops_per_mm2']:.3f} TOPS/mm2 ({_span(found['tops_per_mm2_range'], 3)})"

@@ -7,7 +7,7 @@ from chessrnn.model.errors import InvalidValueError, shown
 # Patterns of module names in the emitted Verilog, by role.  No other place knows them.
 ROLES = {
     "pe": ("pe_*",),
-    "weight": ("weight_direct_*", "weight_fast_*"),
+    "weight": ("weight_direct_*", "weight_fast_*", "slot_select_*"),
     "dot_product": ("dot_product_*",),
     "join": ("carry_save_join_*",),
     "multiplier": ("multiplier_*", "carry_save_product_*"),

@@ -35,6 +35,8 @@ DESIGNS = {
     "row scales": tiny(**{"quantization.weight_scale": "row", "architecture.parity": "word"}),
     "two layers": tiny(**{"network.cell": "rnn", "quantization.weight_frac": 7, "network.num_layers": 2,
                           "architecture.tile_rows": 1, "architecture.tile_cols": 1}),
+    "two widths": tiny(**{"network.num_layers": 2, "quantization.weight_bits": [4, 8], "architecture.parity": "word",
+                          "quantization.weight_frac": 7, "architecture.memory_width": 40}),
 }  # fmt: skip
 
 

@@ -275,6 +275,38 @@ def test_layers_of_different_sizes():
     assert equal == stack.replace({"network.hidden_size": 32})
 
 
+# Settings of a stack of layers with weights of different widths, and the end of the error's text.
+WIDTHS: dict = {"network.num_layers": 3, "quantization.weight_bits": [8, 4, 2]}
+WRONG_WIDTHS = [
+    ({"quantization.weight_bits": [8, 4]}, "one integer, as there is one layer, not [8, 4]"),
+    (WIDTHS | {"network.num_layers": 2}, "one integer or 2, one for each layer, not [8, 4, 2]"),
+    (WIDTHS | {"quantization.weight_bits": [8, 1, 8]}, "quantization.weight_bits must be from 2 to 8, not 1"),
+    (
+        WIDTHS | BOTH,
+        "quantization.weight_bits must be the same for every layer when network.bidirectional is true, not [8, 4, 2]",
+    ),
+    *(
+        (
+            WIDTHS | {"quantization.weight_bits": given},
+            f"quantization.weight_bits must be one of {good}, as {wrong} bits would take the memory of {same}, "
+            f"not {given}",
+        )
+        for given, good, wrong, same in (
+            ([8, 6, 4], "8, 4, 2 beside a layer of 8 bits", 6, 8),
+            ([3, 8, 8], "8, 4, 2 beside a layer of 8 bits", 3, 4),
+            ([5, 5, 4], "5, 2 beside a layer of 5 bits", 4, 5),
+            ([3, 3, 2], "3 beside a layer of 3 bits", 2, 3),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), WRONG_WIDTHS, ids=[text for _, text in WRONG_WIDTHS])
+def test_what_layers_of_different_widths_exclude(settings, text):
+    with pytest.raises(InvalidValueError, match=f"{re.escape(text)}$"):
+        preset("char128").replace(settings)
+
+
 def test_memory_width_matters_where_banks_share_memories():
     alone = preset("tiny")
     bits = alone.weight_word_bits

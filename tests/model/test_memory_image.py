@@ -56,10 +56,10 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
     for name, spec in specs.items():
         assert len(words[name]) == spec.depth
         assert max(words[name]).bit_length() <= spec.width
-    arch, k, bits = config.architecture, config.block_size, config.quantization.weight_bits
+    arch, k = config.architecture, config.block_size
     # The bank of every processing element: its share of the words of the memory that holds it.
     banks = {
-        place: [word >> (position * k * bits) for word in words[memory.spec.name]]
+        place: [word >> (position * k * config.weight_bits) for word in words[memory.spec.name]]
         for memory in weight_memories(config)
         for position, place in enumerate(memory.places)
     }
@@ -71,11 +71,15 @@ def test_every_weight_is_stored_once_where_it_is_read(seed):
     rebuilt = [np.zeros((part.row_blocks, part.blocks, k), dtype=np.int64) for part in parts]
     issues = iter(enumerate(Schedule(config).issues))
     for part, found in zip(parts, rebuilt, strict=True):
+        bits, slots = config.layer_weight_bits[part.layer], config.layer_slots[part.layer]
         for address, issue in islice(issues, part.words):
             assert config.parts[issue.part] is part
+            word = address - sum(one.words for one in parts if one.layer < part.layer)
+            stored = sum(config.layer_bank_depths[: part.layer]) + word // slots
+            shift = word % slots * k * bits
             for r in range(arch.tile_rows):
                 for c in range(arch.tile_cols):
-                    values = unpack(banks[r, c][address], k, bits)
+                    values = unpack(banks[r, c][stored] >> shift, k, bits)
                     row, col = issue.row * arch.tile_rows + r, issue.col * arch.tile_cols + c
                     if row < part.row_blocks and col < part.blocks:
                         found[row, col] = [2 * value + 1 for value in values] if config.has_half_levels else values
@@ -231,7 +235,7 @@ def test_banks_share_memories(settings, memories):
     config = preset("tiny").replace(tile | settings)
     specs = initialised_memories(config)[: config.num_weight_memories]
     assert {spec.name: spec.width for spec in specs} == memories
-    assert {spec.depth for spec in specs} == {config.bank_words}
+    assert {spec.depth for spec in specs} == {config.bank_depth}
 
 
 def test_words_of_a_shared_memory(rng):
