@@ -14,7 +14,7 @@ import shutil
 import socket
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -175,10 +175,16 @@ def require_replaceable(path: str | Path, marker: str, is_ours: Callable[[Path],
 
 
 @contextlib.contextmanager
-def replaced_directory(path: str | Path, marker: str, is_ours: Callable[[Path], bool] | None = None) -> Iterator[Path]:
+def replaced_directory(
+    path: str | Path,
+    marker: str,
+    is_ours: Callable[[Path], bool] | None = None,
+    kept: Callable[[Path], Iterable[str]] | None = None,
+) -> Iterator[Path]:
     """Let the block fill a temporary directory, which replaces ``path`` when the block ends without an exception.
 
-    Nothing of the old directory survives the swap, and nothing of the new one remains when the block fails.
+    Nothing of the old directory survives the swap but what ``kept`` names, and nothing of the new one remains when the
+    block fails.
 
     Parameters
     ----------
@@ -188,6 +194,8 @@ def replaced_directory(path: str | Path, marker: str, is_ours: Callable[[Path], 
         Name of a file that every directory of this kind holds.
     is_ours : callable, optional
         See :func:`require_replaceable`.  A directory of somebody else is rejected.
+    kept : callable, optional
+        Function from the old directory to the names in it that the new one takes over, unless it has them itself.
 
     Yields
     ------
@@ -212,6 +220,9 @@ def replaced_directory(path: str | Path, marker: str, is_ours: Callable[[Path], 
             new.mkdir()
             (temporary / TARGET).write_text(path.name, encoding="utf-8")
             yield new
+            for name in kept(path) if kept is not None and path.exists() else ():
+                if not (new / name).exists():
+                    _copy(path / name, new / name)
             with contextlib.suppress(FileNotFoundError):
                 os.rename(path, old)
             os.rename(new, path)
@@ -219,6 +230,14 @@ def replaced_directory(path: str | Path, marker: str, is_ours: Callable[[Path], 
             if old.is_dir() and not path.exists():  # interrupted between the two renames
                 os.rename(old, path)
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, a symbolic link as it is, or a folder with all that is in it."""
+    if source.is_dir() and not source.is_symlink():
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from chessrnn.model.config import Config, load_config
-from chessrnn.model.errors import InvalidValueError, shown
+from chessrnn.model.errors import InvalidFileError, InvalidValueError, shown
 
 # The file of a build folder that holds its configuration.
 BUILD_CONFIG = "config.json"
@@ -62,6 +62,8 @@ def resolve(text: str) -> Config:
     """Configuration of a preset, of a ``.json``/``.toml`` file, or of a build folder, given by its name or path."""
     if text not in PRESETS and (Path(text) / BUILD_CONFIG).is_file():
         return load_config(Path(text) / BUILD_CONFIG)
+    if text and text not in PRESETS and Path(text).is_dir():
+        raise InvalidFileError(f"{text} must be a build folder, which holds {BUILD_CONFIG}, or a configuration file")
     if text.endswith((".json", ".toml")) or "/" in text:
         return load_config(Path(text))
     return preset(text)

@@ -284,6 +284,15 @@ def layer_tensors(config: Config) -> list[list[str]]:
     return [[prefix + kind for kind in kinds] for prefix in prefixes]
 
 
+def is_weight_image(path: Path) -> bool:
+    """Tell whether a file is a weight image of any format, however damaged its content."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return (file.metadata() or {}).get("format", "") in (FORMAT, OLD_FORMAT)
+    except (OSError, SafetensorError):
+        return False
+
+
 def content_digest(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
     """SHA-256 of the tensors and of the metadata (but for the digest itself), as 64 hexadecimal digits."""
     digest = hashlib.sha256()

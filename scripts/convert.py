@@ -41,6 +41,7 @@ from chessrnn.scripts.cli import (
 from chessrnn.scripts.conversion_table import print_conversion
 from chessrnn.scripts.convert_all import Outcome, Target, base_name, convert_all, folder_of, refusing
 from chessrnn.scripts.design_page import write_design_page
+from chessrnn.scripts.earlier_conversion import COMMAND, REPORT_FILE, require_own
 from chessrnn.scripts.input_file import add_batch_first, load_sequences, reading
 from chessrnn.scripts.model_arguments import add_model_arguments, block_size_from, network_from
 from chessrnn.sim.folder_lock import locked_folder
@@ -317,6 +318,7 @@ def convert_one(
     linear = network.linear if is_whole else None
     name, folder, retraining = target.name, target.folder, None
     require_folder(folder)
+    require_own(folder, name)
     learnt = calibration
     if args.retrain is not None:
         learnt, retraining = make_retraining(args, chosen, block_size, calibration, folder)
@@ -338,7 +340,7 @@ def convert_one(
         report, problems = write(converted), []
         if args.sim is not None:
             report["simulation"], problems = simulated(result, folder / "verilog", args, str(converted.image))
-        write_atomic(folder / "report.json", json.dumps(report, indent=2) + "\n")
+        write_atomic(folder / REPORT_FILE, json.dumps(report, indent=2) + "\n")
     report_problems("convert", problems)
     return Outcome(report, result.config, problems, network.ignored)
 
@@ -392,7 +394,7 @@ def print_warnings(report: dict) -> None:
 def command_line(argv: list[str] | None) -> str:
     """The command as it can be repeated in a shell."""
     arguments = sys.argv[1:] if argv is None else argv
-    return shlex.join(["chessrnn", "convert", *(argument for argument in arguments if argument != "--json")])
+    return shlex.join([*COMMAND.split(), *(argument for argument in arguments if argument != "--json")])
 
 
 def write(converted: Converted) -> dict:

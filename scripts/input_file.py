@@ -33,7 +33,9 @@ def read_npy(path: Path, kinds: str, mmap_mode: Literal["r"] | None = None) -> n
     try:
         values = np.load(path, allow_pickle=False, mmap_mode=mmap_mode)
     except (OSError, ValueError, EOFError) as error:
-        raise InvalidFileError(f"{path} must be a .npy file of numbers: {error}") from None
+        # NumPy takes whatever it does not know for pickled objects, and advises to load them.
+        reason = "it is none, or holds Python objects" if "pickle" in str(error) else error
+        raise InvalidFileError(f"{path} must be a .npy file of numbers: {reason}") from None
     if not isinstance(values, np.ndarray):
         values.close()
         raise InvalidFileError(f"{path} must be a .npy file of numbers, not of archives")

@@ -9,7 +9,7 @@ from chessrnn.hdl.namespace import prefix_of
 from chessrnn.hdl.verilog import SHELLS
 from chessrnn.model.config import Config
 from chessrnn.model.cost.design_report import table
-from chessrnn.model.errors import UserError
+from chessrnn.model.errors import UserError, require
 from chessrnn.model.presets import PRESETS
 from chessrnn.scripts.cli import add_config_arguments, command_parser, config_from, note, print_table
 from chessrnn.scripts.design_page import write_design_page
@@ -151,6 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     config = config_from(args)
     chosen = weights_from(args, config)
     output = args.output or BUILD / config.name
+    require(args.prefix != "", "--prefix", "a name that modules and files begin with", "")
     with locked_folder(output):
         report = emit(chosen.weights, output, chosen.source, args.prefix, args.shell)
         build = load_build(output)

@@ -33,7 +33,7 @@ from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim import litex_module, plain_testbench, project_files, scenarios
 from chessrnn.sim.folder_lock import locked_folder
-from chessrnn.sim.manifest import CONFIG_FILE, MANIFEST_FILE, check_files, is_generated, write_files
+from chessrnn.sim.manifest import CONFIG_FILE, MANIFEST_FILE, check_files, foreign_names, is_generated, write_files
 from chessrnn.sim.project_files import TESTBENCH_FILE, VERILOG_FILE
 from chessrnn.sim.scenarios import Scenario, random_sequences
 
@@ -138,7 +138,7 @@ def emit(
     weights : NetworkWeights
         Weights and, as their attribute ``config``, the design point.
     path : str or Path
-        Directory to write; an earlier build there is replaced.
+        Directory to write; an earlier build there is replaced, and files of others in it stay.
     source : str
         Origin of the weights, for the report.
     prefix : str, optional
@@ -199,7 +199,7 @@ def emit(
     memories = [mem_file(prefix, spec.name) for spec in initialised_memories(config)]
     vectors = [mem_file(prefix, name) for name in ("vectors_x", "vectors_h")]
     texts |= project_files.project_files(config, prefix, shell, memories, vectors)
-    with locked_folder(path), replaced_directory(path, MANIFEST_FILE, is_generated) as directory:
+    with locked_folder(path), replaced_directory(path, MANIFEST_FILE, is_generated, foreign_names) as directory:
         write_files(directory, texts)
     return report
 

@@ -24,7 +24,7 @@ from chessrnn.model.text_file import read_json
 from chessrnn.model.weights import NetworkWeights
 from chessrnn.sim.build import generator_digest, weights_digest
 from chessrnn.sim.folder_lock import locked_folder
-from chessrnn.sim.manifest import CONFIG_FILE, MANIFEST_FILE, check_files, is_generated, write_files
+from chessrnn.sim.manifest import CONFIG_FILE, MANIFEST_FILE, check_files, foreign_names, is_generated, write_files
 from chessrnn.sim.runner import SIMULATORS, SimulationError, _compile, _runner, environment, kept_log
 
 DEVICE_FILE = "chessrnn_fpga.v"
@@ -87,7 +87,7 @@ def _emit_device(weights: NetworkWeights, path: Path, link: LinkConfig) -> None:
         current = False
     if not current:
         texts = device_texts(weights, link)
-        with replaced_directory(path, MANIFEST_FILE, is_generated) as directory:
+        with replaced_directory(path, MANIFEST_FILE, is_generated, foreign_names) as directory:
             write_files(directory, texts)
 
 

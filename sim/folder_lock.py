@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from chessrnn.model.errors import InvalidFileError, shortened
+from chessrnn.model.errors import InvalidFileError, require, shortened
 
 # Seconds between two attempts to get a lock that another process holds.
 POLL_SECONDS = 0.2
@@ -32,6 +32,8 @@ def locked_folder(directory: str | Path) -> Iterator[None]:
     InvalidFileError
         The lock cannot be created beside the folder.
     """
+    is_inside = Path(os.path.realpath(directory)).name != ""
+    require(is_inside, "a folder that is locked", "one inside another", str(directory))
     path = lock_file(directory)
     lock = FileLock(path, is_singleton=True)
     nested = lock.is_locked
@@ -40,6 +42,8 @@ def locked_folder(directory: str | Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
+            # Where no file can be made, waiting would never end.
+            path.touch()
             print(f"waiting for {directory}, which {_holder(path)} uses", file=sys.stderr, flush=True)
             lock.acquire(poll_interval=POLL_SECONDS)
         if not nested:

@@ -13,6 +13,8 @@ from chessrnn.model.text_file import read_json
 MANIFEST_FILE = "manifest.json"
 # The description of what was generated.
 CONFIG_FILE = "config.json"
+# What simulators and the report add to a generated directory, and make again.
+ADDED_NAMES = ("sim", "report.html")
 
 
 def file_digest(path: str | Path) -> str:
@@ -79,6 +81,16 @@ def is_generated(directory: Path) -> bool:
     except InvalidFileError:
         return False
     return isinstance(values, dict) and {"configuration", "generator"} <= values.keys()
+
+
+def foreign_names(directory: Path) -> list[str]:
+    """List what a generated directory holds besides the files of its manifest and what tools of this program add."""
+    try:
+        own = {MANIFEST_FILE, *ADDED_NAMES, *read_manifest(directory)}
+    except InvalidFileError:
+        # A damaged manifest does not say what is ours, so everything stays that is not written again.
+        own = {MANIFEST_FILE, *ADDED_NAMES}
+    return sorted(entry.name for entry in directory.iterdir() if entry.name not in own)
 
 
 def check_files(directory: Path, needed: tuple[str, ...] = ()) -> list[str]:

@@ -14,7 +14,7 @@ SIGNATURES = (
     (b"lmgg", "a GGML file", "use the PyTorch model that it was made from"),
     (b"fmgg", "a GGML file", "use the PyTorch model that it was made from"),
     (b"tjgg", "a GGML file", "use the PyTorch model that it was made from"),
-    (b"\x93NUMPY", "a NumPy array", "save all weights by their PyTorch names with safetensors.numpy.save_file"),
+    (b"\x93NUMPY", "a NumPy array", "save its weights by their PyTorch names as .npz"),
     (b"\x1f\x8b", "a gzip archive", "unpack it first"),
     (b"<?xml", "an XML file, such as a model of OpenVINO", "use the ONNX model that it was made from"),
 )

@@ -65,11 +65,14 @@ def _choose(file: TensorFile, groups: dict[str, Group], prefix: str | None) -> s
             found = listed([name.removesuffix(".") for name in sorted(groups)])
             raise InvalidFileError(f"--prefix must be given, one of {found}: {file.path} holds several networks")
         return next(iter(groups))
-    prefix = prefix if not prefix or prefix.endswith(".") else prefix + "."
+    given, prefix = prefix, prefix if not prefix or prefix.endswith(".") else prefix + "."
     matching = [name for name in groups if name == prefix] or [name for name in groups if name.endswith(f".{prefix}")]
     if len(matching) != 1:
+        if set(groups) == {""}:
+            rule = f"left out for {file.path}, whose names have none"
+            raise InvalidFileError(f"--prefix must be {rule}, not {shown(given)}")
         found = listed([name.removesuffix(".") for name in sorted(groups)])
-        raise InvalidFileError(f"--prefix must be one of {found} as in {file.path}, not {shown(prefix)}")
+        raise InvalidFileError(f"--prefix must be one of {found} as in {file.path}, not {shown(given)}")
     return matching[0]
 
 

@@ -40,7 +40,9 @@ def _reason(error: Exception) -> str:
     found = re.search(r"Unsupported (operand|class)[^\n]*", text)
     if found is not None:
         return f"{found[0].strip()} in its pickle"
-    return text.partition("\n")[0].partition(". ")[0] or type(error).__name__
+    text = text.partition("\n")[0].partition(". ")[0]
+    # An unpickler names a byte that it does not know by its number alone.
+    return "it is none that torch.save wrote" if not text or text.strip("'").isdigit() else text
 
 
 def _dictionaries(content: dict) -> dict[str, dict[str, torch.Tensor]]:

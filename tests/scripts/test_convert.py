@@ -449,3 +449,46 @@ def test_an_empty_name(verb, capsys):
         main([verb, *(["gru.pt"] if verb == "convert" else []), "--name", ""])
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"chessrnn {verb}: error: --name must be a name, not ''\n"
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.json", "report.json"])
+def test_files_of_others_are_not_overwritten(saved, tmp_path, capsys, name):
+    path, folder = saved(), tmp_path / "out"
+    arguments = [path, "--k", 4, "--effort", "quick", "--output", folder]
+    folder.mkdir()
+    (folder / name).write_text('{"mine": 1}', encoding="ascii")
+    status, out, err = command(convert, arguments, capsys)
+    assert (status, out) == (2, "")
+    assert f"error: --output must be a folder without a {name} of something else, not {folder}\n" in err
+    assert [entry.name for entry in folder.iterdir()] == [name]
+    # What a conversion wrote, another one may write again.
+    (folder / name).unlink()
+    assert [command(convert, arguments, capsys)[0] for _ in range(2)] == [0, 0]
+
+
+def test_a_build_is_not_converted_into(saved, tmp_path, capsys):
+    folder = tmp_path / "build"
+    assert main(["verilog", "--config", "tiny", "--output", str(folder)]) == 0
+    before = sorted(entry.name for entry in folder.iterdir())
+    status, _, err = command(convert, [saved(), "--k", 4, "--effort", "quick", "--output", folder], capsys)
+    assert status == 2 and "--output must be a folder other than a build of chessrnn verilog" in err
+    assert sorted(entry.name for entry in folder.iterdir()) == before
+
+
+def test_a_prefix_for_names_without_one(tmp_path, capsys):
+    torch.save(torch.nn.LSTM(3, 4).state_dict(), tmp_path / "b.pt")
+    status, _, err = command(inspect_model, [tmp_path / "b.pt", "--prefix", "rnn"], capsys)
+    assert status == 2 and "--prefix must be left out for" in err and "whose names have none, not 'rnn'" in err
+
+
+def test_text_is_no_checkpoint_and_no_array(saved, tmp_path, capsys):
+    (tmp_path / "text.pt").write_text("hello, this is text\n", encoding="ascii")
+    status, _, err = command(inspect_model, [tmp_path / "text.pt"], capsys)
+    assert status == 2 and err.endswith("must be a readable state_dict: it is none that torch.save wrote\n")
+    status, _, err = command(convert, [saved(), "--k", 4, "--calibrate", tmp_path / "text.pt"], capsys)
+    assert status == 2 and err.endswith("must be a .npy file of numbers: it is none, or holds Python objects\n")
+
+
+def test_a_folder_that_is_no_build(tmp_path, capsys):
+    assert main(["verilog", "--config", str(tmp_path)]) == 2
+    assert f"{tmp_path} must be a build folder, which holds config.json" in capsys.readouterr().err

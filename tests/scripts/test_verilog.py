@@ -2,6 +2,7 @@
 
 import json
 from fnmatch import fnmatch
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from chessrnn.model.presets import preset
 from chessrnn.scripts import verilog
 from chessrnn.scripts.cli import run_command
+from chessrnn.scripts.main import main
 from chessrnn.scripts.weight_arguments import SHIPPED
 from chessrnn.sim.build import load_build
 
@@ -176,6 +178,43 @@ def test_a_folder_of_another_program_is_kept(tmp_path, capsys):
         if name:
             (own / name).write_text("{")
         assert run_command(lambda: verilog.main([*command, str(own)])) == 0
+
+
+def test_files_of_others_in_a_build_stay(tmp_path, capsys):
+    folder = tmp_path / "build"
+    assert main(["verilog", "--config", "tiny", "--output", str(folder)]) == 0
+    (folder / "own.v").write_text("module own; endmodule\n", encoding="ascii")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "a.txt").write_text("a", encoding="ascii")
+    # What a simulator compiled belongs to the old Verilog.
+    (folder / "sim").mkdir()
+    other = ["--set", "architecture.tile_rows=1", "--prefix", "other"]
+    assert main(["verilog", "--config", "tiny", "--output", str(folder), *other]) == 0
+    assert (folder / "own.v").read_text(encoding="ascii") == "module own; endmodule\n"
+    assert (folder / "notes" / "a.txt").read_text(encoding="ascii") == "a"
+    assert not (folder / "sim").exists() and not list(folder.glob("tiny*.mem"))
+    # Without a manifest nobody knows whose a file is.
+    (folder / "manifest.json").unlink()
+    assert main(["verilog", "--config", "tiny", "--output", str(folder)]) == 0
+    assert (folder / "own.v").exists() and (folder / "tiny_bias.mem").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "text"),
+    [
+        ("/", "a folder that is locked must be one inside another, not '/'"),
+        pytest.param("/proc/x", "/proc/x must be a folder that can be locked: No such file or directory",
+                     marks=pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")),
+    ],
+)  # fmt: skip
+def test_folders_that_nothing_can_be_written_beside(output, text, capsys):
+    assert main(["verilog", "--config", "tiny", "--output", output]) == 2
+    assert capsys.readouterr().err == f"chessrnn verilog: error: {text}\n"
+
+
+def test_an_empty_prefix_is_refused(tmp_path, capsys):
+    assert main(["verilog", "--config", "tiny", "--prefix", "", "--output", str(tmp_path / "build")]) == 2
+    assert "--prefix must be a name that modules and files begin with, not ''" in capsys.readouterr().err
 
 
 def test_a_failure_keeps_the_earlier_build(tmp_path, capsys):

@@ -64,7 +64,7 @@ def test_several_state_dicts_are_listed(tmp_path):
     torch.save(content, tmp_path / "a.pt")
     found = "'ema.module.rnn', 'model.rnn'"
     rejected(tmp_path / "a.pt", f"--prefix must be given, one of {found}: FILE holds several networks")
-    rejected(tmp_path / "a.pt", f"--prefix must be one of {found} as in FILE, not 'rnn.'", prefix="rnn")
+    rejected(tmp_path / "a.pt", f"--prefix must be one of {found} as in FILE, not 'rnn'", prefix="rnn")
     assert_equal(load_network(tmp_path / "a.pt", "model.rnn"), one)
     # The end of a name is enough where only one has it.
     assert_equal(load_network(tmp_path / "a.pt", "module.rnn"), two)
