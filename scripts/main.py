@@ -16,7 +16,7 @@ COMMANDS = {
     "convert": ("convert", "make a weight image of a model file's recurrent layers"),
     "predict": ("predict", "run your own inputs through the reference or the Verilog, and trace the errors"),
     "evaluate-model": ("evaluate_model", "measure what a whole model loses by its layers' integers"),
-    "showcase": ("showcase", "compress a public detector of speech, and measure what its decisions lose"),
+    "showcase": ("showcase", "compress a public speech detector or noise suppressor, and measure what it loses"),
     "train": ("compress", "compress a network in stages: dense, circulant, approximated, few-bit"),
     "evaluate": ("evaluate", "evaluate a weight image on a text with the integer reference"),
     "explore": ("explore", "find design points: Pareto front of latency and area, or the cheapest tile"),
