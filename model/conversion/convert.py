@@ -308,8 +308,8 @@ def convert(
         Bits of x and h, from 8 to 16.  More of them make every other point but the weights finer, too.
     effort : str
         With calibration data, ``"full"`` chooses all formats jointly by the error of h, and rounds the weights by the
-        error of their sums (unless they are retrained).  ``"quick"`` chooses every format by the range of the numbers in
-        that format, and rounds every weight to the nearest integer.  Without calibration data both do the latter.
+        error of their sums (unless they are retrained).  ``"quick"`` chooses every format by the range of the numbers
+        in it, and rounds every weight to the nearest integer.  Without calibration data both do the latter.
 
     Returns
     -------
