@@ -13,7 +13,7 @@ from pathlib import Path
 
 from chessrnn.model.errors import require
 from chessrnn.model.files import require_folder
-from chessrnn.scripts.cli import command_parser, seed, whole
+from chessrnn.scripts.cli import command_parser, count, seed, whole
 from chessrnn.scripts.showcases.designs import design
 from chessrnn.scripts.showcases.task import Request, Task
 
@@ -71,6 +71,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="standard-cell library: synthesize the smallest design, and measure its energy on the sounds",
     )
+    parser.add_argument(
+        "--workers",
+        type=count,
+        default=2,
+        metavar="N",
+        help="block sizes trained at a time, each in a process of this machine; default 2",
+    )
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default runs/ and a name for the task")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     return parser.parse_args(argv)
@@ -94,5 +101,5 @@ def main(argv: list[str] | None = None) -> int:
     designs = args.designs or [design(text) for text in task.designs]
     seeds = [args.seed + number for number in range(args.seeds)]
     how = args.quick, args.untrained, args.json
-    task.run(Request(args.audio, args.liberty, args.speaker, designs, *how, args.longer, seeds, output))
+    task.run(Request(args.audio, args.liberty, args.speaker, designs, *how, args.longer, seeds, args.workers, output))
     return 0

@@ -20,7 +20,7 @@ from chessrnn.model.showcase.hardware_figures import SMALLEST, hardware_figures
 from chessrnn.model.showcase.noises import HELD_OUT
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.scripts.cli import note, print_table
-from chessrnn.scripts.showcases.compression import trained
+from chessrnn.scripts.showcases.compression import all_trained
 from chessrnn.scripts.showcases.designs import Design, Effort
 from chessrnn.scripts.showcases.energy import energy_of, library_from
 from chessrnn.scripts.showcases.sounds import sounds_from, voices_from
@@ -41,6 +41,8 @@ class Request(NamedTuple):
     longer : int
         Factor of the updates and of the streams to train with.
     seeds : sequence of int
+    workers : int
+        Block sizes that are trained at the same time.
     output : Path
     """
 
@@ -53,6 +55,7 @@ class Request(NamedTuple):
     json: bool
     longer: int
     seeds: Sequence[int]
+    workers: int
     output: Path
 
 
@@ -222,8 +225,10 @@ class Task(ABC):
             features = model.features(sounds["trained"])
         digest = hashlib.sha256(sounds["trained"].tobytes()).hexdigest()
         rows, outputs, weights = [], {}, {}
-        for one in sorted(request.designs):
-            before, after = trained(one, model, features, folder, effort, digest, seed, self.settings)
+        others = model, features, folder, effort, digest, seed, self.settings
+        integers_of = all_trained(request.designs, request.workers, *others)
+        for one in sorted(integers_of):
+            before, after = integers_of[one]
             found = {}
             for name, integers in (("untrained", before), ("trained", after)):
                 if integers is before and found:
