@@ -17,7 +17,7 @@ from chessrnn.hdl.part_shapes import shape_bits
 from chessrnn.hdl.pass_address import PassAddress, layer_port
 from chessrnn.hdl.pe import ProcessingElement
 from chessrnn.hdl.row import held_sums, row
-from chessrnn.hdl.word_slots import SlotAddress, SlotSelect, has_slots
+from chessrnn.hdl.word_slots import SlotAddress, SlotPassAddress, SlotSelect, has_slots
 from chessrnn.model.config import Config
 from chessrnn.model.memory_image import weight_memories
 from chessrnn.model.schedule import Schedule, operand_registers
@@ -108,7 +108,8 @@ class MatVec(wiring.Component):
 
         if config.network.bidirectional:
             counts = [config.directions * sum(part.words for part in parts) for parts in config.layer_parts]
-            address = PassAddress(config, "weight_address", counts)
+            packed = has_slots(config)
+            address = SlotPassAddress(config) if packed else PassAddress(config, "weight_address", counts)
             m.d.comb += [address.start.eq(self.start), address.first.eq(self.first)]
             if config.network.num_layers > 1:
                 m.d.comb += address.layer.eq(self.layer)
@@ -117,7 +118,7 @@ class MatVec(wiring.Component):
         m.submodules.weight_address = shared(address, platform)
         m.d.comb += address.advance.eq(self.issue)
         slot = None
-        if isinstance(address, SlotAddress):
+        if isinstance(address, (SlotAddress, SlotPassAddress)):
             read = Signal.like(address.slot, name="read_slot", reset_less=True)
             with m.If(self.issue):
                 m.d.sync += read.eq(address.slot)

@@ -135,8 +135,6 @@ class Config:
         widths = self.layer_weight_bits
         if len(set(widths)) == 1:
             return
-        rule = "the same for every layer when network.bidirectional is true"
-        require(not self.network.bidirectional, "quantization.weight_bits", rule, list(widths))
         good = packable_widths(self.weight_bits)
         for bits in widths:
             same = max(width for width in good if self.weight_bits // width == self.weight_bits // bits)

@@ -182,7 +182,7 @@ class QuantizationConfig:
         integer bit.  The multipliers of the matrix engine are as wide as the wider of x and h.
     weight_bits : int, or tuple of int
         b, the width of every weight of the layers and projections in bits, from 2 to 8 (the default).  Weight memory
-        grows in proportion to it.  Or one width for each layer of one direction, ``[8, 4]``: the words of a bank are
+        grows in proportion to it.  Or one width for each layer, ``[8, 4]``: the words of a bank are
         as wide as those of the widest layer, and each holds as many words of a narrower layer as fit.  A width that
         saves no memory over a wider one is rejected: beside 8 bits there are 4 and 2.
     weight_frac : tuple of int, or tuple of tuple of int

@@ -360,13 +360,13 @@ def _with_layer_sizes(config: Config) -> Config:
 
 
 def _with_layer_widths(config: Config) -> Config:
-    """The design, in most stacks of one direction with layers of different widths; these follow from what is drawn.
+    """The design, in most stacks with layers of different widths; these follow from what is drawn.
 
     The widest layer, which may be any, has the width that was drawn, or 4 bits where no other fits beside that.
     """
     network, layers = config.network, config.network.num_layers
     turn = network.input_size + sum(network.hidden_sizes)
-    if layers == 1 or network.bidirectional or turn % 5 == 0:
+    if layers == 1 or turn % 5 == 0:
         return config
     good = packable_widths(max(config.weight_bits, 4))
     widths = [good[(turn + number) % len(good)] for number in range(layers)]

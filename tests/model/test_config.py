@@ -281,10 +281,6 @@ WRONG_WIDTHS = [
     ({"quantization.weight_bits": [8, 4]}, "one integer, as there is one layer, not [8, 4]"),
     (WIDTHS | {"network.num_layers": 2}, "one integer or 2, one for each layer, not [8, 4, 2]"),
     (WIDTHS | {"quantization.weight_bits": [8, 1, 8]}, "quantization.weight_bits must be from 2 to 8, not 1"),
-    (
-        WIDTHS | BOTH,
-        "quantization.weight_bits must be the same for every layer when network.bidirectional is true, not [8, 4, 2]",
-    ),
     *(
         (
             WIDTHS | {"quantization.weight_bits": given},

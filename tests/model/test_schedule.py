@@ -88,7 +88,6 @@ def test_a_sequence_of_both_directions_passes_layer_by_layer(config: Config, len
     fixed = {"architecture.contexts": 1, "architecture.lookahead": None, "architecture.state_ports": False}
     fixed |= {"architecture.output_layer": 0, "compression.output_block_size": 1}
     fixed |= {"architecture.pipeline.issue_register": False, "network.hidden_size": max(config.network.hidden_sizes)}
-    fixed |= {"quantization.weight_bits": config.weight_bits}
     config = config.replace(settings | fixed | {"architecture.tile_rows": 1, "architecture.tile_cols": 1})
     schedule, blocks = Schedule(config), config.num_stream_blocks
     line, layers, parts = schedule.timeline(lengths), config.network.num_layers, len(config.layer_parts[0])

@@ -8,7 +8,7 @@ import pytest
 from amaranth.sim import Simulator
 from onnx import numpy_helper, parser
 
-from chessrnn.hdl.word_slots import SlotAddress
+from chessrnn.hdl.word_slots import SlotAddress, SlotPassAddress
 from chessrnn.model.config import Config
 from chessrnn.model.weight_image import WeightImage
 from chessrnn.model.weights import random_weights
@@ -31,6 +31,20 @@ STACKS = {
     "projection": ("lstm", 8, 2, [6, 3], {"engine": "direct", "network.projection_size": 3, "tile_rows": 3}),
     "staged": ("gru_reset_first", 6, 2, [4, 8], {"engine": "fast", "contexts": 2, "tile_rows": 2}),
     "lookahead": ("lstm", 8, 1, [8, 4], {"engine": "direct", "tile_rows": 2, "tile_cols": 2, "lookahead": 4}),
+    "directions": (
+        "lstm",
+        5,
+        2,
+        [8, 4],
+        {"engine": "fast", "network.bidirectional": True, "tile_rows": 3, "parity": "word"},
+    ),
+    "projected_directions": (
+        "lstm",
+        6,
+        2,
+        [2, 4, 2],
+        {"engine": "direct", "network.bidirectional": True, "network.projection_size": 3, "weight_memory": "ram"},
+    ),
     "output_layer": ("rnn", 4, 2, [3, 6], {"engine": "fast", "output_layer": 5, "weight_memory": "ram"}),
 }
 
@@ -40,6 +54,8 @@ def design(name: str) -> Config:
     network = {"input_size": 5, "hidden_size": hidden_size, "num_layers": len(bits), "cell": cell}
     values = {"network": network, "compression": {"block_size": k}, "quantization": {"weight_bits": bits}}
     values["architecture"] = {"tile_rows": 1, "tile_cols": 1}
+    if "network.bidirectional" in fields:
+        fields = fields | {"sequence_steps": 4}
     return Config.from_dict(values).replace(
         {path if "." in path else f"architecture.{path}": value for path, value in fields.items()}
     )
@@ -94,6 +110,40 @@ def test_addresses_and_slots_of_a_step(bits):
     sim.add_testbench(process)
     sim.run()
     assert found == 4 * PLACES[bits]
+
+
+def test_addresses_and_slots_of_passes():
+    """A pass repeats the words of one layer; each direction has one row of 1 + 5 or 1 + 2 columns, two at a time."""
+    network = {"input_size": 5, "hidden_size": 1, "num_layers": 3, "cell": "rnn", "bidirectional": True}
+    values = {"network": network, "compression": {"block_size": 1}, "architecture": {"tile_rows": 1, "tile_cols": 2}}
+    config = Config.from_dict(values | {"quantization": {"weight_bits": [2, 6, 3]}})
+    # Slot 0 has 6 bits, slots 1 and 2 have 3, slots 3 to 5 have 2.
+    passes = [
+        [(0, 3), (0, 4), (0, 5), (1, 3), (1, 4), (1, 5)],
+        [(2, 0), (3, 0), (4, 0), (5, 0)],
+        [(6, 1), (6, 2), (7, 1), (7, 2)],
+    ]
+    dut, found = SlotPassAddress(config), []
+    sim = Simulator(dut)
+    sim.add_clock(CLOCK_PERIOD)
+
+    async def process(ctx):
+        for number in range(6):
+            ctx.set(dut.start, 1)
+            ctx.set(dut.first, number % 3 == 0)
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+            ctx.set(dut.layer, number % 3)
+            for _ in range(2 * len(passes[number % 3])):
+                found.append((ctx.get(dut.address), ctx.get(dut.slot)))
+                ctx.set(dut.advance, 1)
+                await ctx.tick()
+                ctx.set(dut.advance, 0)
+                await ctx.tick()
+
+    sim.add_testbench(process)
+    sim.run()
+    assert found == [place for _ in range(2) for each in passes for place in each + each]
 
 
 MODEL = """<ir_version: 9, opset_import: ["" : 17]>
