@@ -18,7 +18,8 @@ from chessrnn.sim.synthesis.netlist import MEMORY_MODULES, Netlist
 GENERIC_GATES = "NAND,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4,OAI4"
 
 # ABC scripts from small to fast.  {D} is the delay target, the only difference between "loose" and "medium".  "dense"
-# also uses the library's full adder, which ABC itself neither uses nor optimizes across.
+# also uses the library's full adder, which ABC itself neither uses nor optimizes across.  "cleanup" removes nodes
+# without fan-out, which "map" may leave and the commands behind it refuse.
 ABC_SCRIPTS = {
     "dense": (
         "strash", "&get -n", "&fraig -x", "&put", "scorr", "dc2", "strash", "&get -n", "&dch -f", "&nf", "&put",
@@ -29,17 +30,17 @@ ABC_SCRIPTS = {
         "buffer -c -N 12", "topo", "upsize -D {D}", "dnsize -D {D}", "stime -p",
     ),
     "loose": (
-        "strash", "ifraig", "scorr", "dc2", "dch -f", "map -B 0.9 -D {D}", "buffer -c -N 10", "topo",
+        "strash", "ifraig", "scorr", "dc2", "dch -f", "map -B 0.9 -D {D}", "cleanup", "buffer -c -N 10", "topo",
         "upsize -D {D}", "dnsize -D {D}", "stime -p",
     ),
     "medium": (
-        "strash", "ifraig", "scorr", "dc2", "dch -f", "map -B 0.9 -D {D}", "buffer -c -N 10", "topo",
+        "strash", "ifraig", "scorr", "dc2", "dch -f", "map -B 0.9 -D {D}", "cleanup", "buffer -c -N 10", "topo",
         "upsize -D {D}", "dnsize -D {D}", "stime -p",
     ),
     "fast": (
         "strash", "ifraig", "balance", "rewrite", "refactor", "balance", "rewrite", "rewrite -z", "balance",
-        "refactor -z", "rewrite -z", "balance", "dch -f", "map -B 0.9 -D {D}", "topo", "buffer -c -N 10", "topo",
-        "upsize -D {D}", "dnsize -D {D}", "stime -p",
+        "refactor -z", "rewrite -z", "balance", "dch -f", "map -B 0.9 -D {D}", "cleanup", "topo", "buffer -c -N 10",
+        "topo", "upsize -D {D}", "dnsize -D {D}", "stime -p",
     ),
 }  # fmt: skip
 EFFORTS = tuple(ABC_SCRIPTS)
