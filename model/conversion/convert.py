@@ -24,6 +24,7 @@ from chessrnn.model.conversion.conversion_warnings import (
     zero_warnings,
 )
 from chessrnn.model.conversion.first_state import first_states
+from chessrnn.model.conversion.fitted_projection import better_projection
 from chessrnn.model.conversion.fold_choice import fold_layer
 from chessrnn.model.conversion.fold_decision import input_fold
 from chessrnn.model.conversion.format_search import few_steps, search_formats
@@ -307,7 +308,8 @@ def convert(
     element_bits : int
         Bits of x and h, from 8 to 16.  More of them make every other point but the weights finer, too.
     effort : str
-        With calibration data, ``"full"`` chooses all formats jointly by the error of h, and rounds the weights by the
+        With calibration data, ``"full"`` fits the circulant blocks to it where that lessens the error of h
+        (:mod:`.fitted_projection`), chooses all formats jointly by the error of h, and rounds the weights by the
         error of their sums (unless they are retrained).  ``"quick"`` chooses every format by the range of the numbers
         in it, and rounds every weight to the nearest integer.  Without calibration data both do the latter.
 
@@ -334,13 +336,16 @@ def convert(
         if retraining is not None:
             retraining = retraining.folded(chosen_fold)
     floats = {"projected": [project_layer(one, block_size, size) for one, size in zip(layers, sizes, strict=True)]}
+    is_full = effort == "full" and calibration is not None and bool(calibration.any())
+    if is_full:
+        assert calibration is not None
+        floats["projected"] = better_projection(layers, floats["projected"], calibration, block_size, sizes)
     final, scales = floats["projected"], None
     if retraining is not None:
         final = retraining.circulant(layers, final, config)
         if block_size > 1:
             floats["retrained"] = final
     config = choose_config(config, final, calibration, settings, by_layer=True)
-    is_full = effort == "full" and calibration is not None and bool(calibration.any())
     if is_full:
         assert calibration is not None
         config = _searched(config, final, calibration, settings, retraining is None)

@@ -1,50 +1,12 @@
-"""Projection of dense recurrent layers to circulant blocks that keeps what the layers compute from real inputs.
-
-The plain projection averages the diagonals of every block, and keeps most of the weights' energy.  Here the error of
-the pre-activations is least instead, in the mean over inputs and states of the float layer: a linear problem, which is
-the same for all blocks of rows of a matrix.
-"""
+"""Layers of ``torch.nn`` with circulant blocks that are fitted to inputs: a start for training."""
 
 import copy
 
-import numpy as np
 import torch
 from torch import nn
 
+from chessrnn.model.conversion.fitted_projection import fitted, second_moment
 from chessrnn.model.errors import require
-
-# Added to the variance of every input as a share of it: inputs that hardly vary would get weights without limits.
-RIDGE = 1e-3
-# Variance of an input that is always the same.
-LEAST_VARIANCE = 1e-7
-
-
-def fitted(matrix: np.ndarray, moment: np.ndarray, k: int) -> np.ndarray:
-    """Choose circulant blocks of k × k for which the mean of ((W - Ŵ)·z)² is least.
-
-    Parameters
-    ----------
-    matrix : float array (rows, cols)
-        W, of multiples of k.
-    moment : float array (cols, cols)
-        Mean of z·zᵀ, positive definite.
-
-    Returns
-    -------
-    float array (rows, cols)
-        Ŵ, expanded.
-    """
-    column = np.arange(matrix.shape[1])
-    # Where entry c of row r of a block lies in the defining vectors: a permutation that is its own inverse.
-    places = [column // k * k + (row - column) % k for row in range(k)]
-    pulled = matrix @ moment
-    total = np.sum([moment[place][:, place] for place in places], axis=0)
-    wanted = np.sum([pulled[row::k][:, place] for row, place in enumerate(places)], axis=0)
-    defining = np.linalg.solve(total, wanted.T).T
-    found = np.empty_like(pulled)
-    for row, place in enumerate(places):
-        found[row::k] = defining[:, place]
-    return found
 
 
 @torch.no_grad()
@@ -72,10 +34,7 @@ def fitted_layers(dense: nn.LSTM | nn.GRU, x: torch.Tensor, k: int) -> nn.LSTM |
         layer.load_state_dict({f"{name}_l0": value for name, value in own.items()})
         h = layer(x)[0]
         inputs = torch.cat([x, torch.cat([torch.zeros_like(h[:1]), h[:-1]])], 2).flatten(0, 1).double().numpy()
-        mean = inputs.mean(0)
-        inputs -= mean
-        moment = inputs.T @ inputs / len(inputs)
-        moment += np.diag(RIDGE * np.diag(moment) + LEAST_VARIANCE)
+        mean, moment = second_moment(inputs)
         matrix = torch.cat([own["weight_ih"], own["weight_hh"]], 1).double().numpy()
         found = fitted(matrix, moment, k)
         if isinstance(dense, nn.GRU):
