@@ -54,7 +54,7 @@ def trained(
     """
     from torch import nn
 
-    from chessrnn.model.training.fitted_projection import fitted_layers
+    from chessrnn.model.training.fitted_layers import fitted_layers
     from chessrnn.model.training.frozen_training import Lesson, copied_weights, train
     from chessrnn.model.training.recurrent_modules import GRU, LSTM
 

@@ -8,7 +8,7 @@ from torch import nn
 from chessrnn.model import circulant
 from chessrnn.model.conversion.fitted_projection import fitted
 from chessrnn.model.errors import UserError
-from chessrnn.model.training.fitted_projection import fitted_layers
+from chessrnn.model.training.fitted_layers import fitted_layers
 
 
 @pytest.mark.parametrize("k", [1, 2, 4])
