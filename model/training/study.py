@@ -345,7 +345,7 @@ def language_rows(rows: RowBuilder) -> list[Row]:
     return [
         rows.baseline(), *plain_rows(rows), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
         rows.quantized(k4, 2), k16, rows.quantized(k16, 8), rows.quantized(k8, 6), rows.quantized(k8, 3),
-        rows.quantized(k4, 8), rows.quantized(k4, 3), rows.quantized(k16, 4),
+        rows.quantized(k4, 8), rows.quantized(k4, 3), rows.quantized(k16, 4), rows.quantized(k8, 2),
     ]  # fmt: skip
 
 
