@@ -1,6 +1,8 @@
 """Stages that prepare operands for the products: blocks of the vector, shared by a tile column, and of weights."""
 
-from amaranth.hdl import Cat, Const, Module
+from collections.abc import Sequence
+
+from amaranth.hdl import Cat, Const, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -23,6 +25,12 @@ def _forms(m: Module, config: Config, block, width: int, user: str, platform):
     return transform.forms.as_value()
 
 
+def _recoded(factors: Value, widths: Sequence[int], is_recoded: Sequence[bool]) -> Value:
+    """Packed factors, with the Booth digits of some in their place."""
+    values = zip(split(factors, widths), is_recoded, strict=True)
+    return Cat(*(recode(value) if recoded else value for value, recoded in values))
+
+
 def levels_suffix(config: Config) -> str:
     """The end of the names of modules that depend on the levels of the weights."""
     return "_half" if config.has_half_levels else ""
@@ -31,7 +39,8 @@ def levels_suffix(config: Config) -> str:
 class OperandStage(wiring.Component):
     """Prepares a block of the vector for the processing elements of one tile column, which share it.
 
-    Engine ``fast`` transforms the block and carry-save arithmetic recodes it into Booth digits, once for all rows.
+    Engine ``fast`` transforms the block, and carry-save arithmetic recodes its factors into Booth digits, once for all
+    rows, except for those whose weights are recoded.
 
     Parameters
     ----------
@@ -42,7 +51,7 @@ class OperandStage(wiring.Component):
     elements : In(k · element_bits)
         Elements of the block, the first in the lowest bits.
     operand : Out
-        Packed values of widths ``hardware_widths(config).operand``, or the Booth digits of these values.
+        Packed factors of widths ``hardware_widths(config).operand_factors``.
 
     Latency: ``chessrnn.model.schedule.operand_latency`` · Throughput: 1 block per cycle · Numerics: exact ·
     Reference: ``chessrnn.model.bilinear.forward_matrix``
@@ -54,7 +63,9 @@ class OperandStage(wiring.Component):
         self.config = config
         self.latency = operand_latency(config)
         widths = hardware_widths(config)
-        super().__init__({"elements": In(config.block_size * config.element_bits), "operand": Out(widths.operand_bits)})
+        super().__init__(
+            {"elements": In(config.block_size * config.element_bits), "operand": Out(sum(widths.operand_factors))}
+        )
 
     @property
     def module_name(self) -> str:
@@ -66,7 +77,8 @@ class OperandStage(wiring.Component):
         config = self.config
         operand = _forms(m, config, self.elements, config.element_bits, "operand", platform)
         if config.architecture.arithmetic == "carry_save":
-            operand = Cat(*(recode(value) for value in split(operand, hardware_widths(config).operand)))
+            widths = hardware_widths(config)
+            operand = _recoded(operand, widths.operand, [not of_weight for of_weight in widths.recodes_weights])
         domain = m.d.sync if config.architecture.pipeline.operand_register else m.d.comb
         domain += self.operand.eq(operand)
         return m
@@ -86,7 +98,7 @@ class WeightStage(wiring.Component):
     word : In(k · weight_bits)
         The defining vector of the block, as stored in the bank.
     weight : Out
-        Packed values of widths ``hardware_widths(config).weight``.
+        Packed factors of widths ``hardware_widths(config).weight_factors``.
 
     Latency: ``chessrnn.model.schedule.operand_latency`` · Throughput: 1 block per cycle · Numerics: exact ·
     Reference: ``chessrnn.model.bilinear.forward_matrix``
@@ -97,7 +109,9 @@ class WeightStage(wiring.Component):
     def __init__(self, config: Config):
         self.config = config
         self.latency = operand_latency(config)
-        super().__init__({"word": In(config.weight_word_bits), "weight": Out(sum(hardware_widths(config).weight))})
+        super().__init__(
+            {"word": In(config.weight_word_bits), "weight": Out(sum(hardware_widths(config).weight_factors))}
+        )
 
     @property
     def module_name(self) -> str:
@@ -111,5 +125,7 @@ class WeightStage(wiring.Component):
         if self.config.has_half_levels:
             codes = (word[bits * place : bits * (place + 1)] for place in range(self.config.block_size))
             word = Cat(*(Cat(Const(1, 1), code) for code in codes))
-        domain += self.weight.eq(_forms(m, self.config, word, self.config.weight_value_bits, "weight", platform))
+        weight = _forms(m, self.config, word, self.config.weight_value_bits, "weight", platform)
+        widths = hardware_widths(self.config)
+        domain += self.weight.eq(_recoded(weight, widths.weight, widths.recodes_weights))
         return m

@@ -27,7 +27,6 @@ from chessrnn.model.schedule import (
     operand_registers,
 )
 from chessrnn.model.widths.hardware import hardware_widths
-from chessrnn.model.widths.sums import DIGIT_BITS, num_digits
 
 
 class Accumulator(wiring.Component):
@@ -282,14 +281,15 @@ class CarrySaveRow(Row):
         self.joined = joined_sums(self.group)
         self.latency = dot_product_latency(cols * widths.terms, self.group)
         super().__init__(
-            config, lookahead, {"blocks": In(cols * sum(widths.weight)), "operands": In(cols * widths.operand_bits)}
+            config,
+            lookahead,
+            {"blocks": In(cols * sum(widths.weight_factors)), "operands": In(cols * sum(widths.operand_factors))},
         )
 
     def _terms(self, index: int) -> list[tuple]:
-        """The weight and the Booth digits of every product in value ``index`` of the sums."""
-        digit_bits = [DIGIT_BITS * num_digits(width) for width in self.widths.operand]
-        blocks = split(self.blocks, self.widths.weight * self.tile_cols)
-        operands = split(self.operands, digit_bits * self.tile_cols)
+        """The weight and the operand of every product in value ``index`` of the sums; one of them is Booth digits."""
+        blocks = split(self.blocks, self.widths.weight_factors * self.tile_cols)
+        operands = split(self.operands, self.widths.operand_factors * self.tile_cols)
         count = len(self.widths.weight)
         if self.config.architecture.engine == "fast":
             pairs = [(index, index)]
@@ -303,14 +303,17 @@ class CarrySaveRow(Row):
 
     def addends(self, m, index, width, platform):
         terms = self._terms(index)
-        operand_width = self.widths.operand[index]
+        # The width of the factor of which partial products are made, then that of the one that is recoded into digits.
+        factor_widths = self.widths.weight[index], self.widths.operand[index]
+        if self.widths.recodes_weights[index]:
+            terms, factor_widths = [(operand, weight) for weight, operand in terms], factor_widths[::-1]
         level = []
         for number, start in enumerate(range(0, len(terms), self.group)):
             part = terms[start : start + self.group]
-            dot = DotProduct(len(part), self.widths.weight[index], operand_width)
+            dot = DotProduct(len(part), *factor_widths)
             m.submodules[f"dot_{index}_{number}"] = shared(dot, platform)
-            for term, (weight, digits) in enumerate(part):
-                m.d.comb += [dot.weights[term].eq(weight), dot.digits[term].as_value().eq(digits)]
+            for term, (multiplicand, digits) in enumerate(part):
+                m.d.comb += [dot.multiplicands[term].eq(multiplicand), dot.digits[term].as_value().eq(digits)]
             level.append((dot.words, dot.largest, dot.offset))
         depth = 0
         while len(level) > 1:

@@ -17,7 +17,7 @@ PARTIAL_PRODUCT_DELAY = 4
 
 
 class DotProduct(wiring.Component):
-    """A dot product: ``save + carry = Σ weights[i] · operands[i] + offset``, with operands given as Booth digits.
+    """A dot product: ``save + carry = Σ multiplicands[i] · multipliers[i] + offset``, with multipliers as Booth digits.
 
     The partial products of all products go through one compressor: neither the products nor their partial sums exist
     as numbers, and no carry propagates.  A caller adds an accumulator with
@@ -28,13 +28,13 @@ class DotProduct(wiring.Component):
     ----------
     terms : int
         Number of products.
-    weight_width, operand_width : int
-        Bits of a weight, of an operand.
+    multiplicand_width, multiplier_width : int
+        Bits of a number that partial products are made of, and of a number that is given as digits.
 
     Members
     -------
-    weights : In(ArrayLayout(signed(weight_width), terms))
-    digits : In(ArrayLayout(digits_layout(operand_width), terms))
+    multiplicands : In(ArrayLayout(signed(multiplicand_width), terms))
+    digits : In(ArrayLayout(digits_layout(multiplier_width), terms))
     save : Out(width)
     carry : Out(len(places))
         Second bits of the columns that have one, the lowest first.
@@ -54,15 +54,15 @@ class DotProduct(wiring.Component):
     reset_less = True
     latency = 1
 
-    def __init__(self, terms: int, weight_width: int, operand_width: int):
-        self.terms, self.weight_width, self.operand_width = terms, weight_width, operand_width
-        self.offset, self.largest = dot_product_bound(terms, weight_width, operand_width)
+    def __init__(self, terms: int, multiplicand_width: int, multiplier_width: int):
+        self.terms, self.multiplicand_width, self.multiplier_width = terms, multiplicand_width, multiplier_width
+        self.offset, self.largest = dot_product_bound(terms, multiplicand_width, multiplier_width)
         self.width = self.largest.bit_length()
-        self.places = _dot_product_places(terms, weight_width, operand_width)
+        self.places = _dot_product_places(terms, multiplicand_width, multiplier_width)
         super().__init__(
             {
-                "weights": In(data.ArrayLayout(signed(weight_width), terms)),
-                "digits": In(data.ArrayLayout(digits_layout(operand_width), terms)),
+                "multiplicands": In(data.ArrayLayout(signed(multiplicand_width), terms)),
+                "digits": In(data.ArrayLayout(digits_layout(multiplier_width), terms)),
                 "save": Out(self.width),
                 "carry": Out(len(self.places)),
             }
@@ -74,34 +74,35 @@ class DotProduct(wiring.Component):
 
     @property
     def module_name(self) -> str:
-        return f"dot_product_n{self.terms}_w{self.weight_width}_x{self.operand_width}"
+        return f"dot_product_n{self.terms}_m{self.multiplicand_width}_d{self.multiplier_width}"
 
     def elaborate(self, platform):
         m = Module()
         total = CarrySaveSum(m, self.largest)
         for term in range(self.terms):
-            _add_product(total, self.digits[term], self.operand_width, self.weights[term])
+            _add_product(total, self.digits[term], self.multiplier_width, self.multiplicands[term])
         save, carry, _ = total.compressed()
         m.d.sync += [self.save.eq(save), self.carry.eq(carry)]
         return m
 
 
-def _add_product(total: CarrySaveSum, digits: data.View, operand_width: int, multiplicand: Value) -> None:
-    """Add a product plus :func:`product_offset`; the digits are those of an operand of ``operand_width`` bits."""
-    for index in range(num_digits(operand_width)):
+def _add_product(total: CarrySaveSum, digits: data.View, multiplier_width: int, multiplicand: Value) -> None:
+    """Add a product plus :func:`product_offset`; the digits are those of a number of ``multiplier_width`` bits."""
+    for index in range(num_digits(multiplier_width)):
         digit = digits[index]
-        short = 2 * index + 1 == operand_width
+        short = 2 * index + 1 == multiplier_width
         row = last_partial_product(digit, multiplicand) if short else partial_product(digit, multiplicand)
         total.add(row, 2 * index, PARTIAL_PRODUCT_DELAY)
         total.add_bit(digit.negative, 2 * index)
 
 
 @cache
-def _dot_product_places(terms: int, weight_width: int, operand_width: int) -> tuple[int, ...]:
+def _dot_product_places(terms: int, multiplicand_width: int, multiplier_width: int) -> tuple[int, ...]:
     """Positions of the bits of ``carry`` of a :class:`DotProduct`, which only depend on its widths."""
-    total = CarrySaveSum(None, dot_product_bound(terms, weight_width, operand_width)[1])
+    total = CarrySaveSum(None, dot_product_bound(terms, multiplicand_width, multiplier_width)[1])
     for _ in range(terms):
-        _add_product(total, Signal(digits_layout(operand_width)), operand_width, Signal(signed(weight_width)))
+        digits = Signal(digits_layout(multiplier_width))
+        _add_product(total, digits, multiplier_width, Signal(signed(multiplicand_width)))
     return total.places()
 
 

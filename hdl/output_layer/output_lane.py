@@ -66,7 +66,7 @@ class OutputLane(wiring.Component):
             for number, (weight, element) in enumerate(zip(registered, elements, strict=True)):
                 digits = Signal(digits_layout(bits), name=f"digits_{number}")
                 m.d.sync += digits.as_value().eq(recode(element))
-                m.d.comb += [dot.weights[number].eq(weight), dot.digits[number].eq(digits)]
+                m.d.comb += [dot.multiplicands[number].eq(weight), dot.digits[number].eq(digits)]
             m.d.sync += total.eq(dot.save + dot.words.spread - dot.offset)
         else:
             tree = AdderTree(k, WEIGHT_BITS + bits, len(total), 0)

@@ -115,7 +115,7 @@ def _weight_stage(config: Config) -> float:
     """Gate equivalents of the path of a block of weights from its bank to the products."""
     pipe, bits = config.architecture.pipeline, config.weight_bits
     area = pipe.memory_register * config.weight_word_bits * GE_REGISTER
-    area += pipe.operand_register * sum(hardware_widths(config).weight) * GE_REGISTER
+    area += pipe.operand_register * sum(hardware_widths(config).weight_factors) * GE_REGISTER
     # The multiplexer of layers with narrower weights than others.
     area += (len(word_slots(config.layer_weight_bits)) - 1) * config.weight_word_bits * GE_MULTIPLEXER
     if config.architecture.engine == "fast":
@@ -146,8 +146,9 @@ def _carry_save_products(config: Config) -> tuple[float, float]:
     arch, widths = config.architecture, hardware_widths(config)
     group = arch.pipeline.compressor_terms
     products = sums = 0.0
-    for weight, operand in zip(widths.weight, widths.operand, strict=True):
-        products += widths.terms * num_digits(operand) * (weight + 1) * GE_BOOTH_BIT
+    for weight, operand, of_weight in zip(widths.weight, widths.operand, widths.recodes_weights, strict=True):
+        multiplicand, multiplier = (operand, weight) if of_weight else (weight, operand)
+        products += widths.terms * num_digits(multiplier) * (multiplicand + 1) * GE_BOOTH_BIT
         groups, width = -(-arch.tile_cols * widths.terms // group), weight + operand + 3
         sums += SUM_BITS * groups * width * GE_REGISTER
         while groups > 1:
@@ -189,7 +190,7 @@ def estimate(config: Config) -> AreaEstimate:
     element = _weight_stage(config) + products
 
     stage = pipe.memory_register * k * config.element_bits * GE_REGISTER
-    stage += pipe.operand_register * widths.operand_bits * GE_REGISTER
+    stage += pipe.operand_register * sum(widths.operand_factors) * GE_REGISTER
     inverse = 0.0
     if fast:
         stage += transform_adders(k, False) * (config.element_bits + 2) * GE_ADDER

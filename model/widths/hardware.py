@@ -20,11 +20,11 @@ from chessrnn.model.output_plan import WEIGHT_BITS
 from chessrnn.model.widths.forms import accumulator_widths, form_widths, product_ranges
 from chessrnn.model.widths.interval import Interval, product_interval, signed_interval
 from chessrnn.model.widths.sums import (
-    DIGIT_BITS,
     RoundedTerms,
+    digits_width,
     format_interval,
-    num_digits,
     products_interval,
+    recodes_weights,
     rounded_sum_bits,
     scaled_sum_bits,
 )
@@ -38,8 +38,10 @@ class HardwareWidths:
     ----------
     operand, weight, partial, sum : tuple of int
         Widths of the values of a block at the points described above, in their order within the block.
-    operand_bits : int
-        Number of bits of all operands of a block together, as numbers or as Booth digits.
+    recodes_weights : tuple of bool
+        Whether carry-save arithmetic takes the weight of each value as Booth digits; otherwise the operand.
+    operand_factors, weight_factors : tuple of int
+        Widths of the values of a block as they enter the products: numbers, or Booth digits.
     terms : int
         Number of products of a block that are added to one value of the sums.
     product_sum : int
@@ -64,7 +66,9 @@ class HardwareWidths:
     weight: tuple[int, ...]
     partial: tuple[int, ...]
     sum: tuple[int, ...]
-    operand_bits: int
+    recodes_weights: tuple[bool, ...]
+    operand_factors: tuple[int, ...]
+    weight_factors: tuple[int, ...]
     terms: int
     product_sum: int
     accumulator: int
@@ -81,15 +85,21 @@ def hardware_widths(config: Config) -> HardwareWidths:
     q = config.quantization
     make = _direct if config.architecture.engine == "direct" else _fast
     operand, weight, partial, sums, terms = make(config)
-    operand_bits = sum(operand)
-    if config.architecture.arithmetic == "carry_save":
-        operand_bits = sum(DIGIT_BITS * num_digits(width) for width in operand)
+    carry_save = config.architecture.arithmetic == "carry_save"
+    recoded = [carry_save and recodes_weights(*widths) for widths in zip(weight, operand, strict=True)]
     return HardwareWidths(
         operand=tuple(operand),
         weight=tuple(weight),
         partial=tuple(partial),
         sum=tuple(sums),
-        operand_bits=operand_bits,
+        recodes_weights=tuple(recoded),
+        operand_factors=tuple(
+            digits_width(width) if carry_save and not of_weight else width
+            for width, of_weight in zip(operand, recoded, strict=True)
+        ),
+        weight_factors=tuple(
+            digits_width(width) if of_weight else width for width, of_weight in zip(weight, recoded, strict=True)
+        ),
         terms=terms,
         product_sum=config.product_sum_bits,
         accumulator=config.accumulator_bits,

@@ -16,8 +16,10 @@ from chessrnn.model.widths.interval import Interval, product_interval, signed_bi
 MAX_ACCUMULATOR_BITS = 48
 # Greatest width of any other sum with its rounding constant, as the reference computes in 64 bits.
 MAX_SUM_BITS = 63
-# Carry-save arithmetic takes operands as radix-4 Booth digits, which have three control bits: once, twice, negative.
+# Carry-save arithmetic takes a factor of a product as radix-4 Booth digits, of three bits: once, twice, negative.
 DIGIT_BITS = 3
+# Share of the products' gates, as `recodes_weights` counts them, that recoding the weights must save.
+RECODING_GAIN = 0.07
 
 
 def format_interval(fmt: QFormat) -> Interval:
@@ -255,22 +257,39 @@ def num_digits(width: int) -> int:
     return -(-width // 2)
 
 
-def product_offset(weight_bits: int, operand_bits: int) -> int:
+def recodes_weights(weight_bits: int, operand_bits: int) -> bool:
+    """Tell whether products are smaller if their weight is recoded into Booth digits, in place of the vector's element.
+
+    A product has a row for every digit, as wide as the other factor and a bit more; the gates of a row are taken to be
+    in proportion to that and one bit for its sign.  Digits of an element are shared by all rows of the tile, whereas
+    each weight takes a recoder of about half a bit per digit.  Only narrow weights gain by it: see
+    ``tests/baselines/recoding.py``.
+    """
+    of_weights = num_digits(weight_bits) * (operand_bits + 2.5)
+    return of_weights < (1 - RECODING_GAIN) * num_digits(operand_bits) * (weight_bits + 2)
+
+
+def digits_width(width: int) -> int:
+    """Number of control bits of all Booth digits of a signed operand of ``width`` bits."""
+    return DIGIT_BITS * num_digits(width)
+
+
+def product_offset(multiplicand_bits: int, multiplier_bits: int) -> int:
     """The constant that makes all partial products of a product unsigned, each at the place of its digit.
 
-    A digit of at least -2 times a weight is at least -2^weight_bits.  The highest digit of an operand of odd width is
-    the sign and one more bit, so it is at least -1, and half of the constant is enough.
+    A digit of at least -2 times a multiplicand is at least -2^multiplicand_bits.  The highest digit of a multiplier of
+    odd width is the sign and one more bit, so it is at least -1, and half of the constant is enough.
     """
-    digits = num_digits(operand_bits)
-    odd = operand_bits % 2
-    return sum(4**digit for digit in range(digits)) * (1 << weight_bits) - odd * (4 ** (digits - 1) << weight_bits - 1)
+    digits, odd = num_digits(multiplier_bits), multiplier_bits % 2
+    whole = sum(4**digit for digit in range(digits)) << multiplicand_bits
+    return whole - odd * (4 ** (digits - 1) << multiplicand_bits - 1)
 
 
-def dot_product_bound(terms: int, weight_bits: int, operand_bits: int) -> tuple[int, int]:
+def dot_product_bound(terms: int, multiplicand_bits: int, multiplier_bits: int) -> tuple[int, int]:
     """Offset and upper bound of a carry-save dot product whose partial products are made unsigned.
 
-    A product is at most 2^(weight_bits + operand_bits - 2), the product of the two least values, so the sum of all is
-    at most the offset plus ``terms`` times that, which is attained.
+    A product is at most 2^(multiplicand_bits + multiplier_bits - 2), the product of the two least values, so the sum of
+    all is at most the offset plus ``terms`` times that, which is attained.
     """
-    offset = terms * product_offset(weight_bits, operand_bits)
-    return offset, offset + terms * (1 << (weight_bits + operand_bits - 2))
+    offset = terms * product_offset(multiplicand_bits, multiplier_bits)
+    return offset, offset + terms * (1 << (multiplicand_bits + multiplier_bits - 2))

@@ -2,8 +2,9 @@
 
 A product of two numbers compresses one row for every Booth digit of one of them.  Digits of x are formed once per
 column and shared by all rows of the tile; each row is then as wide as a weight.  Digits of the weights need a recoder
-in every processing element, but there are fewer of them, with rows as wide as x.  Registers behind the products are
-counted in both; joins, accumulators and transforms, which are nearly equal, in neither.
+in every processing element, but there are fewer of them, with rows as wide as x.  The hardware chooses for every
+product by its widths (``chessrnn.model.widths.sums.recodes_weights``).  Registers behind the products are counted;
+joins, accumulators, transforms and the registers of weights, which are nearly equal, are not.
 
 usage: .venv/bin/python tests/baselines/recoding.py [--liberty FILE] [--block-size 4 8] [--weight-bits 2 3 4 8]
 """
@@ -11,7 +12,7 @@ usage: .venv/bin/python tests/baselines/recoding.py [--liberty FILE] [--block-si
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from amaranth.back import rtlil
@@ -28,6 +29,7 @@ from chessrnn.model.config_sections import FAST_BLOCK_SIZES
 from chessrnn.model.errors import require
 from chessrnn.model.files import scratch_folder
 from chessrnn.model.widths.hardware import hardware_widths
+from chessrnn.model.widths.sums import recodes_weights
 from chessrnn.scripts.cli import command_parser, count, run_command
 from chessrnn.scripts.pe_area import AREA_EFFORTS, HALF_LEVEL_BITS, RELAXED_PS, config_of
 from chessrnn.sim.synthesis.flow import Choices
@@ -100,9 +102,19 @@ def products(config: Config) -> Counter:
     return Counter({(widths.weight[0], widths.operand[0]): config.block_size**2})
 
 
-def recoders(config: Config) -> Counter:
-    """Number of recoders of a processing element that recodes its weights, by width."""
-    return Counter(hardware_widths(config).weight)
+def of_products(config: Config, gates: dict, dots: dict, of_weights: Callable[[int, int], bool]) -> list[float]:
+    """Gates of the products of a processing element, if ``of_weights`` tells which weights are recoded."""
+    return [
+        number / TERMS * gates[dots[pair[::-1] if of_weights(*pair) else pair].module_name]
+        for pair, number in products(config).items()
+    ]
+
+
+def of_recoders(config: Config, gates: dict, coders: dict, of_weights: Callable[[int, int], bool]) -> list[float]:
+    """Gates of the recoders of a processing element, if ``of_weights`` tells which weights are recoded."""
+    widths = hardware_widths(config)
+    pairs = zip(widths.weight, widths.operand, strict=True)
+    return [gates[coders[weight].module_name] for weight, operand in pairs if of_weights(weight, operand)]
 
 
 def areas(parts: dict[str, wiring.Component], library: Library | None) -> dict[str, float]:
@@ -149,23 +161,26 @@ def main(argv: list[str] | None = None) -> int:
     ]
     pairs = {way for config in configs for pair in products(config) for way in (pair, pair[::-1])}
     dots = {pair: DotProduct(TERMS, *pair) for pair in sorted(pairs)}
-    coders = {width: Recoder(width) for width in sorted({width for config in configs for width in recoders(config)})}
+    coders = {
+        width: Recoder(width)
+        for width in sorted({width for config in configs for width in hardware_widths(config).weight})
+    }
     parts = {part.module_name: part for part in (*dots.values(), *coders.values())}
     gates = areas(parts, library)
 
-    print("| k | bit | levels | engine | products, x recoded | products, weights recoded | recoders | recode |")
+    print("| k | bit | levels | engine | x recoded | weights recoded | as built | products of recoded weights |")
     print("|" + " --- |" * 8)
     for config in configs:
-        of_x, of_w = (
-            sum(number / TERMS * gates[dots[pair[::order]].module_name] for pair, number in products(config).items())
-            for order in (1, -1)
-        )
-        extra = sum(number * gates[coders[width].module_name] for width, number in recoders(config).items())
+        ways = [
+            sum(of_products(config, gates, dots, choose) + of_recoders(config, gates, coders, choose))
+            for choose in (lambda *_: False, lambda *_: True, recodes_weights)
+        ]
+        all_products = products(config)
+        recoded = sum(number for pair, number in all_products.items() if recodes_weights(*pair))
         q = config.quantization
-        better = "x" if of_x <= of_w + extra else "weights"
         print(
             f"| {config.block_size} | {q.weight_bits} | {q.weight_levels} | {config.architecture.engine} "
-            f"| {of_x:,.0f} | {of_w:,.0f} | {extra:,.0f} | {better} |"
+            f"| {ways[0]:,.0f} | {ways[1]:,.0f} | {ways[2]:,.0f} | {recoded} of {all_products.total()} |"
         )
     return 0
 

@@ -147,7 +147,7 @@ class PlannedRow(wiring.Component):
             dot = DotProduct(len(part), *widths)
             m.submodules[f"dot_{index}_{start}"] = shared(dot, platform)
             for term, (factor, digits) in enumerate(part):
-                m.d.comb += [dot.weights[term].eq(factor), dot.digits[term].as_value().eq(digits)]
+                m.d.comb += [dot.multiplicands[term].eq(factor), dot.digits[term].as_value().eq(digits)]
             level.append((dot.words, dot.largest, dot.offset))
         depth, most = 0, joined_sums(PIPELINE.compressor_terms)
         while len(level) > 1:

@@ -327,7 +327,7 @@ def compare(config: Config, modules: dict[str, dict[str, int]], seen: Counter) -
         if match := re.fullmatch(r"multiplier_(\d+)x(\d+)_s\d", name):
             a, b = map(int, match.groups())
             equal("product", wires["product"], bits(*product(codes(a), codes(b))))
-        if match := re.fullmatch(r"dot_product_n(\d+)_w(\d+)_x(\d+)", name):
+        if match := re.fullmatch(r"dot_product_n(\d+)_m(\d+)_d(\d+)", name):
             # Every digit -2 … 2 of the operand selects a row, which the constant 2^w makes unsigned.
             count, w, x = map(int, match.groups())
             constant = count * sum(4**digit * 2**w for digit in range(-(-x // 2)))

@@ -66,7 +66,7 @@ def vectors(terms: int, weight_width: int, operand_width: int, count: int) -> li
 
 def check(dut: DotProduct, cases) -> None:
     stimuli = [
-        {"weights": weights, "digits": [golden_digits(x, dut.operand_width) for x in operands]}
+        {"multiplicands": weights, "digits": [golden_digits(x, dut.multiplier_width) for x in operands]}
         for weights, operands in cases
     ]
     got = pump(PlainPorts(dut), stimuli, ("save", "carry"), dut.latency)
@@ -83,8 +83,8 @@ class PlainPorts(wiring.Component):
         self.dut = dut
         super().__init__(
             {
-                "weights": In(data.ArrayLayout(signed(dut.weight_width), dut.terms)),
-                "digits": In(data.ArrayLayout(DIGIT_BITS * num_digits(dut.operand_width), dut.terms)),
+                "multiplicands": In(data.ArrayLayout(signed(dut.multiplicand_width), dut.terms)),
+                "digits": In(data.ArrayLayout(DIGIT_BITS * num_digits(dut.multiplier_width), dut.terms)),
                 "save": Out(dut.width),
                 "carry": Out(dut.width),
             }
@@ -96,7 +96,7 @@ class PlainPorts(wiring.Component):
         m.d.comb += [self.save.eq(dut.save), self.carry.eq(dut.words.spread)]
         for term in range(dut.terms):
             m.d.comb += [
-                dut.weights[term].eq(self.weights[term]),
+                dut.multiplicands[term].eq(self.multiplicands[term]),
                 dut.digits[term].as_value().eq(self.digits[term]),
             ]
         return m

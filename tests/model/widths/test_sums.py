@@ -21,6 +21,7 @@ from chessrnn.model.widths.sums import (
     logit_interval,
     peephole_sum_interval,
     products_interval,
+    recodes_weights,
     union,
 )
 from chessrnn.sim.scenarios import FORMAT_WIDTHS, FRACTION_BITS, MIN_INTEGER_BITS
@@ -127,6 +128,14 @@ def test_logits_and_dot_products():
         products = [a * b for a, b in itertools.product(codes(3), codes(bits))]
         assert largest == offset + 2 * max(products)
         assert offset + 2 * min(products) >= 0
+
+
+def test_only_narrow_weights_are_recoded():
+    """Two bits are one digit; from 4 bits on the fast engine's products of k = 4 and 8 recode x."""
+    assert all(recodes_weights(2, width) for width in range(8, 20))
+    assert recodes_weights(4, 10)
+    assert not any(recodes_weights(width, width) for width in range(2, 24))
+    assert not any(recodes_weights(*pair) for pair in [(5, 9), (6, 10), (7, 11), (5, 10), (10, 8), (16, 9)])
 
 
 def test_products_are_at_ends_of_both_factors():
