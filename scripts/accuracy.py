@@ -102,11 +102,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--learned-scales", action=argparse.BooleanOptionalAction,
-        help="train the scales of the integer weights as well; default for texts",
+        help="train the scales of the integer weights as well (default)",
     )  # fmt: skip
     parser.add_argument(
         "--row-scales", action=argparse.BooleanOptionalAction,
-        help="give every block row of the integer weights a scale of its own; default for texts",
+        help="give every block row of the integer weights a scale of its own (default)",
     )  # fmt: skip
     parser.add_argument(
         "--half-levels", action="store_true",

@@ -336,11 +336,7 @@ def plain_rows(rows: RowBuilder) -> list[Row]:
 
 
 def language_rows(rows: RowBuilder) -> list[Row]:
-    """Build the rows of a language task, those that are asked for most first.
-
-    Circulant networks start from random weights and spend nearly all updates in integers: with learnt scales of block
-    rows that is better than to project a dense network and to retrain it.
-    """
+    """Build the rows of a language task, those that are asked for most first."""
     k4, k8, k16 = (rows.circulant(k, scratch=True) for k in (4, 8, 16))
     return [
         rows.baseline(), *plain_rows(rows), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
@@ -351,7 +347,7 @@ def language_rows(rows: RowBuilder) -> list[Row]:
 
 def speech_rows(rows: RowBuilder) -> list[Row]:
     """Build the rows of a speech task."""
-    k4, k8, k16 = (rows.circulant(k) for k in (4, 8, 16))
+    k4, k8, k16 = (rows.circulant(k, scratch=True) for k in (4, 8, 16))
     return [
         rows.baseline(), *plain_rows(rows), k8, rows.quantized(k8, 8), k4, rows.quantized(k4, 4), rows.quantized(k8, 4),
         rows.quantized(k16, 8),
@@ -359,7 +355,14 @@ def speech_rows(rows: RowBuilder) -> list[Row]:
 
 
 def tried_rows(rows: RowBuilder) -> list[Row]:
-    """Build additional rows: what users ask for and what the literature proposes, at the budget of the other rows."""
+    """Build additional rows at the budget of the others: projected networks, and what users and the literature ask for.
+
+    Some of them may be among the usual rows as well.
+    """
+    projected = []
+    for k, widths in PROJECTED_BITS.items():
+        parent = rows.circulant(k)
+        projected += [parent, *(rows.quantized(parent, bits) for bits in widths)]
     k8 = rows.circulant(8)
     scratch = {k: rows.circulant(k, scratch=True) for k in (2, 4, 8)}
     distilled = rows.circulant(8, distillation=DISTILLATION)
@@ -368,6 +371,7 @@ def tried_rows(rows: RowBuilder) -> list[Row]:
     wide = {k: rows.circulant(2 * k, hidden=equal_bytes(rows, 2 * k, like=k)) for k in (4, 8)}
     apart = [rows.circulant(0, sizes=sizes) for sizes in ((4, 8), (8, 4), (1, 8), (8, 16), (4, 16))]
     notes = [
+        ("projected and retrained", projected),
         ("from scratch", [scratch[8], *(rows.quantized(scratch[8], bits) for bits in (8, 4)), scratch[4],
                           *(rows.quantized(scratch[4], bits) for bits in (4, 2)), scratch[2],
                           rows.quantized(scratch[2], 2)]),
@@ -383,17 +387,6 @@ def tried_rows(rows: RowBuilder) -> list[Row]:
         ("retrained twice as long", [rows.quantized(rows.circulant(8, factor=2), 8)]),
     ]  # fmt: skip
     return [rows.warm_restarts(), *(replace(row, note=note) for note, some in notes for row in some)]
-
-
-def tried_language_rows(rows: RowBuilder) -> list[Row]:
-    """Build the additional rows of a language task, among them those of projected networks."""
-    usual = {row.stage.name for row in language_rows(rows)}
-    projected = []
-    for k, widths in PROJECTED_BITS.items():
-        parent = rows.circulant(k)
-        projected += [parent, *(rows.quantized(parent, bits) for bits in widths)]
-    tried = [row for row in tried_rows(rows) if row.stage.name not in usual]
-    return [*(replace(row, note="projected and retrained") for row in projected), *tried]
 
 
 def lever_bits(lever: dict) -> tuple[int, ...]:
@@ -424,8 +417,8 @@ class Study:
     input_size : int
         X.
     budget : Budget
-    rows, more : callable
-        Functions from a :class:`RowBuilder` to the usual rows, and to those that ``--ablations`` adds.
+    rows : callable
+        Function from a :class:`RowBuilder` to the usual rows; ``--ablations`` adds those of :func:`tried_rows`.
     """
 
     task: str
@@ -433,7 +426,6 @@ class Study:
     input_size: int
     budget: Budget
     rows: Callable[[RowBuilder], list[Row]]
-    more: Callable[[RowBuilder], list[Row]] = tried_rows
     cell: str = "lstm"
 
     def table(self, hidden_size: int, factor: float, seed: int, ablations: bool, names: list[str] | None) -> list[Row]:
@@ -451,7 +443,8 @@ class Study:
             Stages of the rows that are wanted beside the baseline, in any order; additional rows may be among them.
         """
         rows = RowBuilder(self.input_size, hidden_size, replace(self.budget.scaled(factor), seed=seed), self.cell)
-        usual, tries = self.rows(rows), self.more(rows)
+        usual = self.rows(rows)
+        tries = [row for row in tried_rows(rows) if row.stage.name not in {one.stage.name for one in usual}]
         if names is None:
             return usual + (tries if ablations else [])
         every = {row.stage.name: row for row in usual + tries}
@@ -460,20 +453,22 @@ class Study:
         return [row for row in every.values() if row is usual[0] or row.stage.name in names]
 
 
+# Circulant networks start from random weights and spend nearly all updates in integers.  With learnt scales of block
+# rows that is better than to project a dense network and to retrain it.
+_BUDGET = Budget(dense=100, circulant=100, approximate=100, quantized=2700, learned_scales=True, row_scales=True)
 # The streams of a text never end.  Without a limit the cell state of float networks, and with it the gradient, grows so
 # far that they stop learning; without resets networks do not learn to begin from zero state.
-_TEXT = Budget(dense=100, circulant=100, approximate=100, quantized=2700, learned_scales=True, row_scales=True,
-               cell_limit=8.0, reset_every=16)  # fmt: skip
-_SPEECH = Budget(dense=600, circulant=600, approximate=100, quantized=300, batch=64, evaluate_every=100,
-                 learning_rate=4e-3)  # fmt: skip
+_TEXT = replace(_BUDGET, cell_limit=8.0, reset_every=16)
+_SPEECH = replace(_BUDGET, quantized=1300, batch=64, evaluate_every=100, learning_rate=4e-3)
+# Every held-out speaker needs networks of its own, so digits get fewer updates there.
+_SPEAKER = replace(_SPEECH, quantized=500)
 # Learning the alignment of phones takes longer than learning digits.
-_ALIGNED = replace(_SPEECH, circulant=1200, approximate=50, quantized=250)
+_ALIGNED = replace(_SPEECH, quantized=1800)
 STUDIES = (
-    Study("characters", "text", 64, _TEXT, language_rows, tried_language_rows),
-    Study("words", "text", 128, _TEXT, language_rows, tried_language_rows),
+    Study("characters", "text", 64, _TEXT, language_rows),
+    Study("words", "text", 128, _TEXT, language_rows),
     Study("digits", "official", fsdd.NUM_FEATURES, _SPEECH, speech_rows),
-    # Every held-out speaker needs networks of its own; for digits, half the budget suffices.
-    Study("digits", "speakers", fsdd.NUM_FEATURES, _SPEECH.scaled(0.5), speech_rows),
+    Study("digits", "speakers", fsdd.NUM_FEATURES, _SPEAKER, speech_rows),
     Study("phones", "official", fsdd.NUM_FEATURES, _ALIGNED, speech_rows),
     Study("phones", "speakers", fsdd.NUM_FEATURES, _ALIGNED, speech_rows),
 )

@@ -215,7 +215,7 @@ def test_every_cell_of_torch_has_a_plain_script(cell, recordings, capsys):
     options += ["--runs", str(folder / "runs"), "--out", str(folder / "out"), "--scale", "0.001"]
     options += ["--hidden-speech", "8", "--rows", "plain"]
     if cell == "lstm_peephole":
-        with pytest.raises(InvalidValueError, match="--rows must be made of dense, k8, .*, not 'plain'"):
+        with pytest.raises(InvalidValueError, match="--rows must be made of dense, k8-scratch, .*, not 'plain'"):
             accuracy.main(options)
         return
     assert accuracy.main(options) == 0
