@@ -86,7 +86,7 @@ pearea: .venv/.synth ## gate equivalents of one processing element, every engine
 sidebyside: .venv/.synth ## the engines beside a datapath by FFT, per multiply-accumulate (ARGS="--liberty FILE --block-size 8")
 	@$(RUN) tests/baselines/side_by_side.py $(ARGS)
 
-synth: .venv/.synth $(if $(findstring --gate-level,$(ARGS)),.venv/.sim) ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=row)
+synth: .venv/.synth $(if $(filter --gate-level --power,$(ARGS)),.venv/.sim) ## area, timing and power (CONFIG, SET, LIBERTY="cells.lib.gz SRAM.lib.gz ...", UNIT=row)
 	@$(RUN) -m chessrnn synth $(if $(LIBERTY),--liberty $(LIBERTY)) $(if $(UNIT),--unit $(UNIT)) $(OPTIONS)
 
 silicon: .venv/.synth $(CLUSTER) ## every design in every library beside the paper's (LIBERTY="a/cells.lib.gz b/cells.lib.gz b/SRAM.lib.gz")

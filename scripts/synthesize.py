@@ -171,15 +171,15 @@ def check_gates(args: argparse.Namespace, config: Config, result: Synthesis, val
 def add_power(args: argparse.Namespace, config: Config, result: Synthesis, values: dict, place: Path) -> None:
     """Measure the power of real text, and add it to the report."""
     from chessrnn.model.text.char_model import CharModel
-    from chessrnn.sim.synthesis.power import STEPS, measure
+    from chessrnn.sim.synthesis.power import measure, steps_of
 
-    chosen = weights_from(args, config)
+    chosen, steps = weights_from(args, config), steps_of(config)
     if chosen.image is not None and chosen.image.text_layers is not None:
         characters = CharModel(chosen.image)
-        x = characters.embed(characters.encode(load_corpus(args.text).test[:STEPS]))
+        x = characters.embed(characters.encode(load_corpus(args.text).test[:steps]))
         source = f"text, weights from {chosen.source}"
     else:
-        x = random_inputs(config, np.random.default_rng(0), STEPS)
+        x = random_inputs(config, np.random.default_rng(0), steps)
         source = f"random inputs, weights {chosen.source}"
     progress("simulating for power")
     values["power"] = measure(result, chosen.weights, x, source, args.clock_mhz)

@@ -26,11 +26,11 @@ def energy_of(weights, features, library, folder: Path, steps_per_second: float)
     from chessrnn.model.schedule import Schedule
     from chessrnn.sim.synthesis.flow import TARGET_FO4
     from chessrnn.sim.synthesis.job import run
-    from chessrnn.sim.synthesis.power import STEPS, measure
+    from chessrnn.sim.synthesis.power import measure, steps_of
 
     config, loudest = weights.config, int(features.abs().sum(dim=2).mean(dim=0).argmax())
     middle = len(features) // 2
-    x = input_codes(weights, features[middle : middle + STEPS, loudest : loudest + 1].double().numpy())[:, 0]
+    x = input_codes(weights, features[middle : middle + steps_of(config), loudest : loudest + 1].double().numpy())[:, 0]
     clock_mhz = Schedule(config).initiation_interval * steps_per_second / 1e6
 
     def progress(text: str) -> None:

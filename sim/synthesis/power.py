@@ -28,7 +28,10 @@ from chessrnn.sim.synthesis.timing import MEMORY
 from chessrnn.sim.synthesis.units import role_of
 from chessrnn.sim.synthesis.waveforms import Waveforms, toggles
 
-STEPS = 5
+# Steps that are simulated, and fewer where they take more cycles than this in all: large designs simulate slowly, and
+# one step of a thousand cycles is as good a mean.
+STEPS, FEWEST_STEPS = 5, 2
+MOST_CYCLES = 480
 # Number of instances of a module in one parent that are evaluated, as samples of all.
 SAMPLED = 2
 # Parts of the report that are divided by the roles of the modules in them.
@@ -109,6 +112,11 @@ def _middle(group: str) -> list[float]:
     return found
 
 
+def steps_of(config: Config) -> int:
+    """Number of steps to simulate, of which energy is counted in all but the first."""
+    return max(FEWEST_STEPS, min(STEPS, MOST_CYCLES // Schedule(config).initiation_interval))
+
+
 def measure(result: Synthesis, weights: NetworkWeights, x: np.ndarray, source: str, clock_mhz: float) -> dict:
     """Measure the power of a design on a sequence.
 
@@ -118,8 +126,8 @@ def measure(result: Synthesis, weights: NetworkWeights, x: np.ndarray, source: s
         Synthesized design, mapped to a library.
     weights : NetworkWeights
         Weights with the configuration of the design.
-    x : int array (STEPS, X)
-        Inputs of the sequence.
+    x : int array (T, X)
+        Inputs of the sequence, of at least two steps; see :func:`steps_of`.
     source : str
         Description of x for the report.
     clock_mhz : float
@@ -153,7 +161,8 @@ def measure(result: Synthesis, weights: NetworkWeights, x: np.ndarray, source: s
         "fj_per_operation": joule / operations * 1e15,
         "tops_per_watt": operations / joule / 1e12,
         "activity": (
-            f"Activity: {window.steps} sustained steps of {source} in the RTL, {window.step_cycles:.0f} cycles each "
+            f"Activity: {window.steps} sustained step{'s' * (window.steps > 1)} of {source} in the RTL, "
+            f"{window.step_cycles:.0f} cycles each "
             f"(predicted {Schedule(weights.config).initiation_interval}); every gate is evaluated for them in "
             f"{len(sampled)} modules, with {activity.found_percent:.1f} % of the register and input bits found by name "
             "and the others taken as constant. Glitches, wires and the clock tree above the flip-flops' pins are not "

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from chessrnn.hdl.verilog import TOP_MODULE, generate
+from chessrnn.model.presets import preset
 from chessrnn.model.schedule import Schedule
 from chessrnn.model.weights import random_inputs, random_weights
 from chessrnn.scripts.showcases.energy import energy_of
@@ -12,7 +13,7 @@ from chessrnn.sim.synthesis.flow import synthesize
 from chessrnn.sim.synthesis.liberty import Liberty
 from chessrnn.sim.synthesis.library import load_libraries
 from chessrnn.sim.synthesis.netlist import Instance, Module
-from chessrnn.sim.synthesis.power import STEPS, CellEnergy, Window, energy_of_module, measure
+from chessrnn.sim.synthesis.power import STEPS, CellEnergy, Window, energy_of_module, measure, steps_of
 from chessrnn.sim.synthesis.waveforms import Waveforms, toggles
 
 DUMP = """$timescale 1ns $end
@@ -64,6 +65,11 @@ def test_waveforms_hold_the_last_value_of_a_cycle(tmp_path):
 def test_toggles():
     wave = 0b0110100
     assert [toggles(wave, 0, 6), toggles(wave, 2, 6), toggles(wave, 2, 3), toggles(wave, 5, 5)] == [4, 3, 1, 0]
+
+
+def test_fewer_steps_are_simulated_where_they_are_long():
+    # Steps of 96, of 1,024 and of 148 cycles.
+    assert [steps_of(preset(name)) for name in ("char128", "lm512", "lm512_quarter")] == [STEPS, 2, 3]
 
 
 def test_energy_of_cells_is_that_of_the_tables(library_file):
