@@ -39,7 +39,7 @@ find_python = for python in $(PYTHONS); do \
 # What reads MODEL: files of torch.save need torch, safetensors nothing.
 READER   = $(if $(filter %.onnx %.keras %.h5 %.hdf5 %.tflite,$(MODEL)),.venv/.import,$(if $(filter %.safetensors %.npz %.pt2,$(MODEL)),.venv/.base,.venv/.train))
 TEST_EXTRAS = sim train import hybrid synth plot dev
-SLOW_EXTRAS = cluster tensorboard docs browser soc
+SLOW_EXTRAS = place cluster tensorboard docs browser soc
 LINT_EXTRAS = cluster types
 # Workers share the cores: threads of NumPy and PyTorch beside them would only wait for each other.
 PYTEST   = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS) --dist worksteal
@@ -91,6 +91,9 @@ synth: .venv/.synth $(if $(filter --gate-level --power,$(ARGS)),.venv/.sim) ## a
 
 silicon: .venv/.synth $(CLUSTER) ## every design in every library beside the paper's (LIBERTY="a/cells.lib.gz b/cells.lib.gz b/SRAM.lib.gz")
 	@$(RUN) -m chessrnn silicon --liberty $(LIBERTY) $(JOBS) $(ARGS)
+
+place: programs-of-placement .venv/.place ## place and route a block, its wires and what they cost (CONFIG, SET, UNIT=dot_product, ARGS="--compare cells.lib.gz")
+	@$(RUN) -m chessrnn place $(if $(filter file,$(origin CONFIG)),,--config $(CONFIG)) $(if $(UNIT),--unit $(UNIT)) $(if $(LIBERTY),--liberty $(LIBERTY)) $(foreach setting,$(SET),--set '$(setting)') $(ARGS)
 
 bless: .venv/.synth ## make the area and depth of today's small designs the baseline of tests
 	@$(RUN) -m chessrnn bless
@@ -170,7 +173,7 @@ distclean: clean ## remove .venv as well
 .venv/.base: .venv/.python pyproject.toml requirements.lock
 	@$(RUN) scripts/set_up.py packages; touch $@
 
-.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.fpga .venv/.plot .venv/.cluster .venv/.tensorboard .venv/.docs .venv/.dev: .venv/.%: .venv/.base
+.venv/.sim .venv/.train .venv/.import .venv/.hybrid .venv/.synth .venv/.place .venv/.fpga .venv/.plot .venv/.cluster .venv/.tensorboard .venv/.docs .venv/.dev: .venv/.%: .venv/.base
 	@$(RUN) scripts/set_up.py packages $*; touch $@
 
 .venv/.showcase-speech .venv/.showcase-noise: .venv/.showcase-%: .venv/.train .venv/.hybrid .venv/.plot # the models' own requirements are gigabytes that nobody runs
@@ -187,7 +190,7 @@ distclean: clean ## remove .venv as well
 	@$(RUN) scripts/set_up.py packages $(LINT_EXTRAS); touch $@ $(LINT_EXTRAS:%=.venv/.%)
 
 # Before anything slow: tests run without what cannot be installed, a simulation does not.
-.PHONY: programs-of-tests programs-of-quick-tests programs-of-verilator programs-of-icarus
+.PHONY: programs-of-tests programs-of-quick-tests programs-of-verilator programs-of-icarus programs-of-placement
 programs-of-tests:
 	@$(find_python); "$$found" scripts/set_up.py programs --install --optional
 
@@ -196,3 +199,6 @@ programs-of-quick-tests: # without the browser, the largest of them, which only 
 
 programs-of-verilator programs-of-icarus: programs-of-%:
 	@$(find_python); "$$found" scripts/set_up.py programs $*
+
+programs-of-placement:
+	@$(find_python); "$$found" scripts/set_up.py programs qrouter opensta

@@ -28,6 +28,7 @@ COMMANDS = {
     "prove": ("prove", "prove properties of the streams for every input"),
     "fuzz": ("fuzz", "compare random designs with the reference"),
     "accuracy": ("accuracy", "measure the loss of accuracy by compression"),
+    "place": ("place", "place and route a block, and time it with its wires"),
     "silicon": ("silicon", "compare designs and cell libraries with the published figures"),
     "xilinx": ("xilinx", "count LUT, FF, BRAM and DSP of Xilinx parts"),
     "pearea": ("pe_area", "measure the gates of one processing element, for every engine"),

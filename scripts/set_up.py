@@ -34,6 +34,7 @@ TOOLS = {
     "icarus": "simulation with Icarus Verilog",
     "verilator": "simulation with Verilator",
     "opensta": "timing and power of netlists",
+    "qrouter": "routing of blocks",
     "chromium": "tests of pages in a browser",
 }
 
@@ -59,6 +60,7 @@ ALONE = {
 PROGRAMS = (
     Program("iverilog", "iverilog", "icarus"),
     Program("sta", "opensta", "opensta"),
+    Program("qrouter", "qrouter", "qrouter"),
     Program("chromium", "chromium", "chromium"),
     Program("g++", "g++", "verilator"),
     Program("perl", "perl", "verilator"),

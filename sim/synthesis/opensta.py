@@ -133,15 +133,20 @@ class Conversation:
         write_atomic(self._next, "\n".join(commands) + "\n")
 
 
+def without_wire_load(liberty: Liberty) -> str:
+    """The library's text without its default wire load, which OpenSTA adds to every net of a design."""
+    return _DEFAULT_WIRE_LOAD.sub("", liberty.text)
+
+
 def measure_fo4(liberty: Liberty, folder: Path) -> float:
     """Delay in seconds of the library's weakest inverter with four inverters of the same kind as its only load.
 
     It is measured on a chain of inverters, each with three more as dummy load, as the mean of a rising and a falling
     stage at its end, where the slope at the beginning no longer matters.  An FO4 has no wires, so the library's default
-    wire load, which OpenSTA adds to every net of a design, is removed.
+    wire load is removed.
     """
     plain = folder / "fo4.lib"
-    plain.write_text(_DEFAULT_WIRE_LOAD.sub("", liberty.text), encoding="latin-1")
+    plain.write_text(without_wire_load(liberty), encoding="latin-1")
     cell = liberty.inverter
     pin_in, pin_out = cell.inputs[0], cell.outputs[0]
     lines = ["module fo4(a, y);", "  input a;", "  output y;"]
