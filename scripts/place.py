@@ -215,6 +215,7 @@ PATHS = {
     "without_wires": "path, no wires",
     "assumed_wires": "path, wire load",
     "routed_wires": "path, routed",
+    "averaged_wires": "path, averages",
     "crowded_wires": "path, wires x 2",
     "carried_wires": "path, carried",
 }

@@ -1,5 +1,6 @@
 """RC trees of routed nets from the capacitance and resistance of the layers, for OpenSTA as SPEF."""
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -92,10 +93,20 @@ class _Grid:
         """Distance of two crossings in µm."""
         return abs(first[1] - second[1]) * self._columns.pitch + abs(first[2] - second[2]) * self._rows.pitch
 
+    def near(self, shape: Shape) -> list[Node]:
+        """The crossings within reach of a shape."""
+        columns, rows = self._columns, self._rows
+        across, up = (
+            range(
+                math.ceil((low - REACH - tracks.offset) / tracks.pitch),
+                math.floor((high + REACH - tracks.offset) / tracks.pitch) + 1,
+            )
+            for low, high, tracks in ((shape.left, shape.right, columns), (shape.low, shape.high, rows))
+        )
+        return [(shape.layer, x, y) for x in across for y in up]
+
     def distance(self, node: Node, shape: Shape) -> float:
-        """Distance of a crossing from a shape in µm; infinite on another layer."""
-        if node[0] != shape.layer:
-            return float("inf")
+        """Distance of a crossing from a shape on the same layer in µm."""
         x = node[1] * self._columns.pitch + self._columns.offset
         y = node[2] * self._rows.pitch + self._rows.offset
         return max(shape.left - x, x - shape.right, 0.0) + max(shape.low - y, y - shape.high, 0.0)
@@ -168,14 +179,13 @@ def _tree(net: Net, pieces: list[Wire], shapes: list[list[Shape]], grid: _Grid) 
             connect(first, second, part * layer.resistance)
     ends = []
     for shape in shapes:
-        distances = {node: min(grid.distance(node, part) for part in shape) for node in farad}
-        nearest = min(distances, key=distances.__getitem__)
-        if distances[nearest] > REACH:
+        # The shapes of a pin are connected inside the cell.
+        met = {node: grid.distance(node, part) for part in shape for node in grid.near(part) if node in farad}
+        if not met:
             raise PlacementError(f"net {net.name} must reach each of its pins: the routes are useless")
-        for node, distance in distances.items():
-            # The shapes of a pin are connected inside the cell.
-            if distance <= REACH:
-                connect(nearest, node, 0.0)
+        nearest = min(met, key=met.__getitem__)
+        for node in met:
+            connect(nearest, node, 0.0)
         ends.append(nearest)
     if len({groups.find(node) for node in ends}) != 1:
         raise PlacementError(f"net {net.name} must connect all of its pins: the routes are useless")

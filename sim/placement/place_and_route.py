@@ -5,7 +5,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -155,20 +155,41 @@ def by_sinks(flat: FlatNetlist, liberty: Liberty) -> dict[str, list[str]]:
     return found
 
 
+def averaged(flat: FlatNetlist, liberty: Liberty, trees: dict[str, Tree]) -> dict[str, Tree]:
+    """Trees in which each net between cells has the mean capacitance of those with as many sinks.
+
+    Their longest path beside that of the routed wires shows what is lost where lengths are carried to another library.
+    """
+    found = dict(trees)
+    for names in by_sinks(flat, liberty).values():
+        mean = float(np.mean([trees[name].capacitance for name in names]))
+        for name in names:
+            tree = trees[name]
+            # A net inside one pair of touching pins has no length of its own to scale.
+            shares = tree.farad if tree.capacitance > 0 else dict.fromkeys(tree.farad, 1.0)
+            whole = sum(shares.values())
+            found[name] = replace(tree, farad={node: share * mean / whole for node, share in shares.items()})
+    return found
+
+
 def is_clock(flat: FlatNetlist, liberty: Liberty, net: Net) -> bool:
     """Whether a net clocks flip-flops."""
     return any(pin in clock_pins(liberty.cells[flat.cells[cell].type]) for cell, pin in net.pins)
 
 
 def timing_values(flat: FlatNetlist, result: Synthesis, fo4: float, trees: dict[str, Tree], folder: Path) -> dict:
-    """Longest path in FO4 without wires, with the library's wire load, and with routed wires alone and crowded."""
+    """Longest path in FO4 without wires, with the library's wire load, with routed, averaged and crowded wires."""
     assert result.plain is not None
     bare = folder / "without_wire_load.lib"
     bare.write_text(without_wire_load(result.liberty), encoding="latin-1")
     cases = [("without_wires", bare, None)]
     if wire_load(result.liberty) is not None:
         cases.append(("assumed_wires", result.plain, None))
-    cases += [("routed_wires", bare, spef(flat, trees)), ("crowded_wires", bare, spef(flat, trees, CROWDED))]
+    cases += [
+        ("routed_wires", bare, spef(flat, trees)),
+        ("averaged_wires", bare, spef(flat, averaged(flat, result.liberty, trees))),
+        ("crowded_wires", bare, spef(flat, trees, CROWDED)),
+    ]
     values: dict = {"fo4_ps": round(fo4 * 1e12, 2)}
     for name, plain, text in cases:
         path = longest_path(flat, result.liberty, plain, 40 * fo4, folder, name, text)

@@ -292,6 +292,7 @@ def test_block_is_placed_and_routed(tmp_path, library_file, lef_file, texts, cap
     # 0.2 fF per um on every layer.
     assert wires["wire_pf"] == pytest.approx(wires["length_um"] * 0.2e-3, rel=1e-3)
     assert timing["without_wires"]["fo4"] < timing["routed_wires"]["fo4"] < timing["crowded_wires"]["fo4"]
+    assert timing["averaged_wires"]["fo4"] == pytest.approx(timing["routed_wires"]["fo4"], rel=0.25)
     compared = values["compared"]
     assert compared["without_wires"]["fo4"] < compared["assumed_wires"]["fo4"] < compared["carried_wires"]["fo4"]
     folder = tmp_path / "out" / values["module"]
