@@ -24,11 +24,17 @@ LARGE_INPUT = 16.0
 MIN_STEPS = 8
 # Width of x and h that is proposed where 8 bits lose too much.
 WIDE_ELEMENTS = 12
+# The same, where the error is beyond this.
+WIDEST_ELEMENTS, LARGE_ERROR = 16, 0.2
 Layers = Sequence[RecurrentLayer]
 
 
 def error_warnings(report: dict, config: Config, retrained: bool) -> list[str]:
-    """Warn where the error of h of the last layer is above :data:`ERROR_BOUND`, and name the ways on."""
+    """Warn where the error of h of the last layer is above :data:`ERROR_BOUND`, and name the ways on.
+
+    Measured on calibration data, an error above :data:`LARGE_ERROR` of dense matrices asks for the widest x and h, and
+    for a scale per element of x.
+    """
     error = report["output"]["integers"]
     if error <= ERROR_BOUND:
         return []
@@ -37,8 +43,12 @@ def error_warnings(report: dict, config: Config, retrained: bool) -> list[str]:
         ways.append("--k 1 keeps the matrices dense")
     if config.block_size == 1 and min(config.layer_weight_bits) < 8:
         ways.append("--weight-bits 8 rounds less")
-    if config.block_size == 1 and config.element_bits < WIDE_ELEMENTS:
-        ways.append(f"--element-bits {WIDE_ELEMENTS} rounds x and h less")
+    is_large = config.block_size == 1 and error > LARGE_ERROR and report["measured_on"].startswith("calibration")
+    wide = WIDEST_ELEMENTS if is_large else WIDE_ELEMENTS
+    if config.block_size == 1 and config.element_bits < wide:
+        ways.append(f"--element-bits {wide} rounds x and h less")
+    if is_large and "input_fold" not in report:
+        ways.append("--fold on scales every element of x")
     ways.append("more updates of --retrain" if retrained else "--retrain N (with --calibrate) trains the integers")
     what = f"the error of h in the last layer is {100 * error:.1f} %, above {100 * ERROR_BOUND:.0f} %"
     return [f"{what}: {', and '.join(ways)}"]

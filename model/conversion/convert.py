@@ -27,7 +27,7 @@ from chessrnn.model.conversion.first_state import first_states
 from chessrnn.model.conversion.fitted_projection import better_projection
 from chessrnn.model.conversion.fold_choice import fold_layer
 from chessrnn.model.conversion.fold_decision import input_fold
-from chessrnn.model.conversion.format_search import few_steps, search_formats
+from chessrnn.model.conversion.format_search import MAX_TRIALS, few_steps, search_formats
 from chessrnn.model.conversion.formats import CANDIDATES, choose_config, closest_format
 from chessrnn.model.conversion.hardware_rows import (
     directions,
@@ -36,6 +36,7 @@ from chessrnn.model.conversion.hardware_rows import (
 from chessrnn.model.conversion.integer_rounding import integer_outputs, restored_layer, round_layers
 from chessrnn.model.conversion.output_rounding import round_output
 from chessrnn.model.conversion.row_scales import Scales
+from chessrnn.model.conversion.sum_errors import SumErrors, whole_sequences
 from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.float_evaluation import relative_error, run_layers
@@ -54,6 +55,8 @@ MAX_WEIGHT = 1e6
 MAX_ROUNDS = 4
 # Networks of so many weights are rounded by their sums in every configuration that is tried, larger ones in few.
 SMALL_WEIGHTS, FEW_TRIALS = 20_000, 16
+# Error of h beyond which it is no guide to better formats, and the configurations that are tried then.
+FAR, FAR_TRIALS = 0.2, 96
 # Steps up to which both ways of rounding are tried in every configuration.
 FEW_STEPS = 8
 
@@ -160,8 +163,14 @@ def _searched(config: Config, layers: Layers, x: np.ndarray, settings: dict, is_
     excerpt = few_steps(x, num_weights, _batch_of(layers))
     floats, sizes = run_layers(layers, excerpt), input_sizes(layers)
 
+    known: dict[tuple[str, int], float] = {}
+
     def score(one: Config, rounds: int = 0) -> float:
-        return _adapted(layers, one, sizes, floats, first_states(one, layers, excerpt.shape[1]), rounds, compared)[2]
+        key = one.model_fingerprint, rounds
+        if key not in known:
+            start = first_states(one, layers, excerpt.shape[1])
+            known[key] = _adapted(layers, one, sizes, floats, start, rounds, compared)[2]
+        return known[key]
 
     # Of longer sequences every run counts, and there the weights that are rounded by their sums are the better ones.
     compared, firsts = len(excerpt) <= FEW_STEPS, []
@@ -173,12 +182,34 @@ def _searched(config: Config, layers: Layers, x: np.ndarray, settings: dict, is_
         with contextlib.suppress(InvalidValueError):
             firsts.append(choose_config(config.replace(start), layers, x, settings | fields, True))
     is_small = num_weights <= SMALL_WEIGHTS
-    if not is_small or not is_adaptive:
-        config, firsts = search_formats(config, settings, score, firsts), []
-    if is_adaptive:
-        trials = {} if is_small else {"max_trials": FEW_TRIALS}
-        config = search_formats(config, settings, lambda one: score(one, 1), firsts, **trials)
-    return config
+    is_far = min(score(one) for one in (config, *firsts)) > FAR
+    if is_far:
+        # So far off, the error of h does not say which way is better.
+        firsts += _by_sums(config, layers, x, settings)
+    found = config
+    if not is_small or not is_adaptive or is_far:
+        found = search_formats(config, settings, score, firsts, max_trials=FAR_TRIALS if is_far else MAX_TRIALS)
+    if not is_adaptive or (is_far and not is_small and score(found) <= score(found, 1)):
+        return found
+    if is_small:
+        adapted = search_formats(config, settings, lambda one: score(one, 1), [*firsts, *([found] if is_far else [])])
+    else:
+        adapted = search_formats(found, settings, lambda one: score(one, 1), max_trials=FEW_TRIALS)
+    return found if is_far and score(found) < score(adapted, 1) else adapted
+
+
+def _by_sums(config: Config, layers: Layers, x: np.ndarray, settings: dict) -> list[Config]:
+    """Choose formats by the errors that are expected in the sums: see :mod:`.sum_errors`."""
+    choice = SumErrors(layers, whole_sequences(x, layers, _batch_of(layers)), config).best(settings).fields
+    fracs, found = choice.get("quantization.weight_frac"), []
+    # A scale per block row makes most weights larger, so that finer fraction bits suit them.
+    for finer in (0, 1, 2) if fracs and config.has_row_scales else (0,):
+        fields = dict(choice)
+        if fracs:
+            fields["quantization.weight_frac"] = [[frac + finer for frac in row] for row in fracs]
+        with contextlib.suppress(InvalidValueError):
+            found.append(choose_config(config.replace(fields), layers, x, settings | fields, True))
+    return found
 
 
 def noise(config: Config, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from chessrnn.model.config import Config
 from chessrnn.model.conversion.base_config import base_config
 from chessrnn.model.conversion.first_state import begins_elsewhere, first_states
 from chessrnn.model.conversion.fold_choice import choose_fold, fold_layer
 from chessrnn.model.conversion.formats import choose_config
 from chessrnn.model.conversion.integer_rounding import integer_outputs, round_layers
+from chessrnn.model.conversion.sum_errors import SumErrors, whole_sequences
 from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.imported.float_evaluation import relative_error, run_layers
 from chessrnn.model.imported.recurrent_network import RecurrentLayer
@@ -52,8 +54,10 @@ def input_fold(
         return None
     config = base_config(layers, 1, weight_bits, "fold", _x_format(settings), None, element_bits)
     fold = choose_fold(config.quantization.x, x)
-    if fold is None or mode == "on":
-        return fold
+    if fold is None:
+        return None
+    if mode == "on":
+        return _finer_fold(fold, layers, x, settings, config)
     batch = x.shape[1] if begins_elsewhere(layers) else min(x.shape[1], 16)
     excerpt = x[: max(1, FOLD_STEPS // batch), :batch]
     scaled = [fold_layer(layers[0], fold), *layers[1:]]
@@ -62,6 +66,17 @@ def input_fold(
         _dense_error(scaled, weight_bits, fold.apply(excerpt), settings, element_bits),
     )
     return fold if better < FOLD_GAIN * plain else None
+
+
+def _finer_fold(fold: InputFold, layers: Layers, x: np.ndarray, settings: dict, config: Config) -> InputFold:
+    """Choose powers of two by the expected error of the sums, which counts weights too, where that lessens it."""
+    batch = x.shape[1] if begins_elsewhere(layers) else 0
+    excerpt = whole_sequences(fold.apply(x), layers, batch)
+    choice = SumErrors([fold_layer(layers[0], fold), *layers[1:]], excerpt, config)
+    better = choice.best(settings, is_folded=True)
+    if better.error >= choice.best(settings).error:
+        return fold
+    return InputFold(tuple(sum(pair) for pair in zip(fold.exponents, better.exponents, strict=True)), fold.offsets)
 
 
 def _x_format(settings: dict) -> dict:
