@@ -121,7 +121,7 @@ class _Problem:
 
     def solve(self, ports: list[tuple[float, float, bool]] | None) -> np.ndarray:
         """Place the cells; array of their corners in µm."""
-        import coloquinte
+        import coloquinte  # pyright: ignore[reportMissingImports]  only for Linux on x86-64
 
         flat, lef = self._flat, self._lef
         cells = len(flat.cells)
