@@ -115,7 +115,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="smoke test of some minutes with a tenth of the updates")
     parser.add_argument(
         "--ablations", action="store_true",
-        help="add rows with other block sizes of W_x and W_h, other activations, and training from scratch",
+        help="add rows of projected networks, other block sizes of W_x and W_h, other activations and other recipes",
     )  # fmt: skip
     parser.add_argument(
         "--rows",

@@ -154,6 +154,7 @@ def block_values(
 ) -> dict:
     """Figures of one module at every utilisation; the first that is routed entirely is drawn."""
     result, fo4 = synthesized(verilog, top, library, folder)
+    (folder / DRAWING).unlink(missing_ok=True)
     blocks, drawn = [], False
     for utilisation in args.utilisation:
         place = make_folder(folder / f"{100 * utilisation:g}")
@@ -208,7 +209,8 @@ def show(values: dict, folder: Path) -> None:
                     loads = ", ".join(f"{sinks}: {load:.2f}" for sinks, load in found["inverter_inputs"].items())
                     rows.append(("load", f"wires {100 * found['wire_over_pins']:.0f} % of the inputs"))
                     rows.append(("by sinks", f"{loads} inverter inputs"))
-    print_table([*rows, ("", ""), ("written to", f"{folder}/{REPORT}, {DRAWING}")])
+    is_drawn = any(not block["failed_nets"] for block in values["blocks"])
+    print_table([*rows, ("", ""), ("written to", f"{folder}/{REPORT}" + (f", {DRAWING}" if is_drawn else ""))])
 
 
 PATHS = {

@@ -101,7 +101,7 @@ def read_lef(path: Path) -> Lef:
         if re.search(r"TYPE\s+ROUTING", body):
             layers.append(_layer(path, name, body))
     macros = {
-        match[1]: _macro(match[1], match[2])
+        match[1]: _macro(path, match[1], match[2])
         for match in re.finditer(r"^MACRO\s+(\S+)(.*?)^END\s+\1\s*$", text, re.MULTILINE | re.DOTALL)
     }
     routing = {layer.name for layer in layers}
@@ -113,14 +113,17 @@ def read_lef(path: Path) -> Lef:
     site = re.search(r"^SITE\s+(\S+).*?SIZE\s+([\d.]+)\s+BY\s+([\d.]+).*?^END\s+\1\s*$", text, re.MULTILINE | re.DOTALL)
     if not layers or not macros or not vias or site is None:
         raise InvalidFileError(f"{path} must be a LEF file with routing layers, vias, macros and the site of the rows")
-    return Lef(layers, macros, vias, float(site[2]), float(site[3]))
+    found = Lef(layers, macros, vias, float(site[2]), float(site[3]))
+    if min(found.site, found.row, *(layer.pitch for layer in layers)) <= 0:
+        raise InvalidFileError(f"{path} must have a site and pitches of layers above 0")
+    return found
 
 
 def _layer(path: Path, name: str, body: str) -> Layer:
     def number(pattern: str, default: float | None = None) -> float:
         match = re.search(pattern + r"\s+([\d.eE+-]+)", body)
         if match is None and default is None:
-            raise InvalidFileError(f"{path} must give {pattern.split('|')[0]} of the layer {name}")
+            raise InvalidFileError(f"{path} must give {pattern.removeprefix(chr(92) + 'b')} of the layer {name}")
         return float(match[1]) if match else float(default or 0.0)
 
     pitch = number("PITCH")
@@ -137,7 +140,7 @@ def _layer(path: Path, name: str, body: str) -> Layer:
     )
 
 
-def _macro(name: str, body: str) -> Macro:
+def _macro(path: Path, name: str, body: str) -> Macro:
     macro = Macro(name)
     size = re.search(r"SIZE\s+([\d.]+)\s+BY\s+([\d.]+)", body)
     if size:
@@ -151,6 +154,10 @@ def _macro(name: str, body: str) -> Macro:
             if word == "LAYER":
                 layer = rest.split()[0]
             else:
-                shapes.append(Shape(layer, *(float(value) for value in rest.split())))
+                # A mask may be named before the corners.
+                corners = re.findall(r"(?<![\w.])-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?", rest)[-4:]
+                if len(corners) < 4:
+                    raise InvalidFileError(f"{path} must give four numbers for every RECT of {name}")
+                shapes.append(Shape(layer, *map(float, corners)))
         macro.pins[pin] = shapes
     return macro

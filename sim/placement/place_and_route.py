@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from chessrnn.sim.placement import placer, router
-from chessrnn.sim.placement.flat_netlist import FlatNetlist, Net, flatten
+from chessrnn.sim.placement.flat_netlist import FlatNetlist, Net, PlacementError, flatten
 from chessrnn.sim.placement.lef import Lef
 from chessrnn.sim.placement.parasitics import Tree, extract, spef
 from chessrnn.sim.placement.placer import Placement
@@ -62,6 +62,8 @@ def place_and_route(
     """
     assert result.plain is not None
     flat = flatten(result.netlist, result.liberty)
+    if not flat.cells:
+        raise PlacementError(f"unit must have cells to place, but {flat.top} has none")
     progress(f"{flat.top}: placing {len(flat.cells):,} cells at {100 * utilisation:.0f} %")
     began = time.perf_counter()
     placement = placer.place(flat, lef, utilisation, folder / "place.log")

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
+from chessrnn.model.errors import InvalidFileError
 from chessrnn.scripts import place
 from chessrnn.scripts.cli import run_command
 from chessrnn.sim.placement import placer
@@ -119,6 +120,30 @@ def test_lef_gives_layers_vias_and_pins(inverters):
     assert (inverters.site, inverters.row) == (1.0, 10.0)
     found = inverters.macros["INV"]
     assert (found.width, found.height) == (5.0, 10.0) and set(found.pins) == {"A", "Y"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "new", "message"),
+    [
+        (r"SIZE 1\.000 BY", "SIZE 0 BY", "must have a site and pitches of layers above 0"),
+        ("PITCH 1", "PITCH 0", "must have a site and pitches of layers above 0"),
+        ("RECT 1[^;]*;", "RECT 1 2 3 ;", "must give four numbers for every RECT of INV"),
+        ("WIDTH 0.5", "", "must give WIDTH of the layer metal1"),
+    ],
+)
+def test_a_lef_file_that_lacks_something_is_refused(inverters, tmp_path, pattern, new, message):
+    text, count = re.subn(pattern, new, (tmp_path / "inverter.lef").read_text())
+    changed = tmp_path / "changed.lef"
+    changed.write_text(text)
+    assert count
+    with pytest.raises(InvalidFileError, match=message):
+        read_lef(changed)
+
+
+def test_masks_of_shapes_are_passed_over(inverters, tmp_path):
+    changed = tmp_path / "changed.lef"
+    changed.write_text((tmp_path / "inverter.lef").read_text().replace("RECT ", "RECT MASK 2 "))
+    assert read_lef(changed) == inverters
 
 
 def test_routes_are_read():
