@@ -71,11 +71,16 @@ def macros_of(flat: FlatNetlist, lef: Lef) -> list[Macro]:
     Raises
     ------
     PlacementError
-        A cell of the netlist has no layout.
+        A cell of the netlist has no layout, or one without a shape of one of its pins.
     """
     missing = sorted({cell.type for cell in flat.cells} - set(lef.macros))
     if missing:
         raise PlacementError(f"lef must hold a layout of every cell, but lacks {', '.join(missing[:5])}")
+    bare = sorted(
+        {f"{cell.type}.{pin}" for cell in flat.cells for pin in cell.pins if not lef.macros[cell.type].pins.get(pin)}
+    )
+    if bare:
+        raise PlacementError(f"lef must give a shape of every pin, but lacks those of {', '.join(bare[:5])}")
     return [lef.macros[cell.type] for cell in flat.cells]
 
 

@@ -140,6 +140,14 @@ def test_a_lef_file_that_lacks_something_is_refused(inverters, tmp_path, pattern
         read_lef(changed)
 
 
+def test_a_layout_must_have_every_pin(inverters):
+    flat, _ = pair()
+    assert len(placer.macros_of(flat, inverters)) == 2
+    inverters.macros["INV"].pins["Y"] = []
+    with pytest.raises(PlacementError, match="lef must give a shape of every pin, but lacks those of INV.Y"):
+        placer.macros_of(flat, inverters)
+
+
 def test_masks_of_shapes_are_passed_over(inverters, tmp_path):
     changed = tmp_path / "changed.lef"
     changed.write_text((tmp_path / "inverter.lef").read_text().replace("RECT ", "RECT MASK 2 "))
