@@ -29,11 +29,11 @@ WIDEST_ELEMENTS, LARGE_ERROR = 16, 0.2
 Layers = Sequence[RecurrentLayer]
 
 
-def error_warnings(report: dict, config: Config, retrained: bool) -> list[str]:
+def error_warnings(report: dict, config: Config, retrained: bool, is_folded: bool) -> list[str]:
     """Warn where the error of h of the last layer is above :data:`ERROR_BOUND`, and name the ways on.
 
     Measured on calibration data, an error above :data:`LARGE_ERROR` of dense matrices asks for the widest x and h, and
-    for a scale per element of x.
+    for a scale per element of x, unless it was given or asked for (``is_folded``).
     """
     error = report["output"]["integers"]
     if error <= ERROR_BOUND:
@@ -47,7 +47,7 @@ def error_warnings(report: dict, config: Config, retrained: bool) -> list[str]:
     wide = WIDEST_ELEMENTS if is_large else WIDE_ELEMENTS
     if config.block_size == 1 and config.element_bits < wide:
         ways.append(f"--element-bits {wide} rounds x and h less")
-    if is_large and "input_fold" not in report:
+    if is_large and not is_folded:
         ways.append("--fold on scales every element of x")
     ways.append("more updates of --retrain" if retrained else "--retrain N (with --calibrate) trains the integers")
     what = f"the error of h in the last layer is {100 * error:.1f} %, above {100 * ERROR_BOUND:.0f} %"

@@ -411,11 +411,13 @@ def convert(
     if linear is not None and integer_layer is not None:
         report["output_layer"] = _output_report(linear, integer_layer, config, run_layers(layers, x)[-1], integers[-1])
     is_accurate = report["output"]["integers"] <= ERROR_BOUND
+    # What was asked for is not proposed again, even where no scale was found to help.
+    is_folded = chosen_fold is not None or fold == "on"
     report["warnings"] = [
         *zero_warnings(layers),
-        *error_warnings(report, config, retraining is not None),
+        *error_warnings(report, config, retraining is not None, is_folded),
         *([] if calibration is None else calibration_warnings(config, calibration)),
         # A matrix that hardly matters may lose much.
-        *([] if is_full and is_accurate else scale_warnings(config, final, calibration, chosen_fold is not None)),
+        *([] if is_full and is_accurate else scale_warnings(config, final, calibration, is_folded)),
     ]
     return Conversion(weights, report, x, state, integer_layer)

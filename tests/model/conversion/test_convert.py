@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from chessrnn.model import circulant
 from chessrnn.model.conversion.base_config import base_config
+from chessrnn.model.conversion.conversion_warnings import error_warnings
 from chessrnn.model.conversion.convert import convert
 from chessrnn.model.conversion.formats import best_fraction_bits, closest_format, covering_format
 from chessrnn.model.conversion.hardware_rows import (
@@ -26,6 +27,7 @@ from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.float_evaluation import run_layer
 from chessrnn.model.imported.recurrent_network import CELL_GATES, DirectionWeights, RecurrentLayer
 from chessrnn.model.imported.summary import layer_limits
+from chessrnn.model.presets import preset
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.layer import LayerReference
 from chessrnn.model.training.export import layer_weights
@@ -447,3 +449,12 @@ def test_half_levels_are_the_nearest_odd_integers(rng):
     inside = (real > -8) & (real < 8)
     assert inside.any()
     assert np.abs(codes - real)[inside].max() <= 1
+
+
+@pytest.mark.parametrize(("is_folded", "count"), [(False, 1), (True, 0)])
+def test_a_scale_per_element_is_proposed_once(is_folded, count):
+    config = preset("tiny").replace({"architecture.engine": "direct", "compression.block_size": 1})
+    report = {"output": {"integers": 0.5}, "measured_on": "calibration data"}
+    (warning,) = error_warnings(report, config, False, is_folded)
+    assert warning.count("--fold on") == count
+    assert "--element-bits 16" in warning
