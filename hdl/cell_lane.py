@@ -238,7 +238,7 @@ def scaled_sum(m: Module, platform, config: Config, gate: int, total, scale, hal
 
 def scale_layer_port(config: Config, direction) -> dict:
     """The member ``layer`` of a block that rounds the sums of layers with scales of their own; else none."""
-    layers = len(set(config.layer_weight_fracs))
+    layers = len(set(config.layer_accumulator_fracs))
     return {"layer": direction(range(config.network.num_layers))} if layers > 1 else {}
 
 

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.arithmetic.packing import bit_of
 from chessrnn.hdl.drain import drain_is_free
 from chessrnn.hdl.matvec import issue_tags
-from chessrnn.hdl.part_shapes import group_shape, part_port, part_shapes, select, shape_bits, shapes
+from chessrnn.hdl.part_shapes import group_shape, late_port, part_port, part_shapes, select, shape_bits, shapes
 from chessrnn.hdl.vector_memory import context_ports
 from chessrnn.model.config import Config
 from chessrnn.model.schedule import Schedule, output_buffer_steps
@@ -222,6 +222,8 @@ class Controller(wiring.Component):
             self.tags.first_step.eq(self.first_step),
             self.tags.last_step.eq(last_step),
         ]
+        if late_port(config):
+            m.d.sync += self.tags.late.eq(col >= early_groups)
         if shape_bits(config):
             every = shapes(config)
             m.d.sync += self.tags.part_shape.eq(select(number, [every.index(shape) for shape in part_shapes(config)]))

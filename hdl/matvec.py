@@ -13,7 +13,7 @@ from chessrnn.hdl.loader import write_port
 from chessrnn.hdl.memory import address_width, delay
 from chessrnn.hdl.operand import OperandStage, WeightStage
 from chessrnn.hdl.parity import Memories, parity_port
-from chessrnn.hdl.part_shapes import shape_bits
+from chessrnn.hdl.part_shapes import late_port, shape_bits
 from chessrnn.hdl.pass_address import PassAddress, layer_port
 from chessrnn.hdl.pe import ProcessingElement
 from chessrnn.hdl.row import held_sums, row
@@ -37,6 +37,7 @@ def issue_tags(config: Config) -> data.StructLayout:
             "first_step": 1,  # first step of its sequence: the state is zero
             "last_step": 1,  # last step of its sequence
             **shape_bits(config),
+            **late_port(config),  # the columns are late ones
         }
     )
 
@@ -195,8 +196,8 @@ class MatVec(wiring.Component):
             ]
             parts = _parts(sums.sums, max(1, sums.held))
             m.d.comb += [self.sums[n * len(rows) + row_index].eq(part) for n, part in enumerate(parts)]
-            if shape_bits(config):
-                m.d.comb += sums.part_shape.eq(row_tags.part_shape)
+            for name in (*shape_bits(config), *late_port(config)):
+                m.d.comb += getattr(sums, name).eq(getattr(row_tags, name))
             if carry_save:
                 m.d.comb += sums.operands.eq(Cat(*operands))
         memories.report(self)

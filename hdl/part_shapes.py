@@ -20,20 +20,33 @@ class Shape(NamedTuple):
         Column groups of the part.
     last_rows : int
         Block rows of the part's last row group.
+    shifts : (int, int)
+        Left shifts of the sums over its early and over its late columns.
+    early_groups : int
+        Column groups that are early, where the shifts differ; else 0.
     """
 
     is_projection: bool
     col_groups: int
     last_rows: int
+    shifts: tuple[int, int]
+    early_groups: int
+
+    @property
+    def units(self) -> int:
+        """What one in every column group adds to the sum, which shifts it as the columns of the group ask."""
+        early, late = self.shifts
+        return (self.early_groups << early) + (self.col_groups - self.early_groups << late)
 
 
 def part_shapes(config: Config) -> list[Shape]:
     """The shape of every part."""
-    rows = config.architecture.tile_rows
-    return [
-        Shape(part.kind == PROJECTION, part.col_groups, part.row_blocks - (part.row_groups - 1) * rows)
-        for part in config.parts
-    ]
+    rows, found = config.architecture.tile_rows, []
+    for part in config.parts:
+        last_rows, shifts = part.row_blocks - (part.row_groups - 1) * rows, config.part_shifts(part)
+        early_groups = part.early_groups if any(shifts) else 0
+        found.append(Shape(part.kind == PROJECTION, part.col_groups, last_rows, shifts, early_groups))
+    return found
 
 
 def shapes(config: Config) -> list[Shape]:
@@ -45,6 +58,11 @@ def shape_bits(config: Config) -> dict[str, int]:
     """The tag ``part_shape`` with its width; none if all parts have the same shape."""
     count = len(shapes(config))
     return {"part_shape": (count - 1).bit_length()} if count > 1 else {}
+
+
+def late_port(config: Config) -> dict[str, int]:
+    """The tag ``late`` of an issue of late columns; none if the sums of all columns are added as they are."""
+    return {"late": 1} if any(config.layer_input_shifts) else {}
 
 
 def has_projection(config: Config) -> bool:

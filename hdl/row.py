@@ -1,10 +1,10 @@
 """Rows of the tile: each adds up C blocks per cycle, over all column groups of a row group."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from amaranth.hdl import Cat, Module, Shape, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +16,7 @@ from chessrnn.hdl.arithmetic.requantize import resize
 from chessrnn.hdl.hierarchy import shared
 from chessrnn.hdl.kept_register import keep
 from chessrnn.hdl.memory import delay
-from chessrnn.hdl.part_shapes import select, shape_bits, shapes
+from chessrnn.hdl.part_shapes import late_port, select, shape_bits, shapes
 from chessrnn.model.circulant import circulant_indices
 from chessrnn.model.config import Config
 from chessrnn.model.schedule import (
@@ -52,11 +52,14 @@ class Accumulator(wiring.Component):
     held : int
         Number of complete sums that are held; 0 for none.  With it a sum is cleared when it ends, which needs no gate
         in front of the adder, as ``first`` does.  Offsets must be 0.
+    shifts : sequence of (int, int), optional
+        Left shifts of the words of early and of late columns, for every shape of a part; none where left out.
 
     Members
     -------
-    valid, first, resume, park, part_shape : In
-        Tags as in :class:`Row`; ``resume`` and ``park`` exist if sums are parked, ``part_shape`` if offsets differ.
+    valid, first, resume, park, part_shape, late : In
+        Tags as in :class:`Row`; ``resume`` and ``park`` exist if sums are parked, ``part_shape`` if offsets or shifts
+        differ, ``late`` if there are shifts.
     ends : In(1), in place of ``first``, if sums are held
         The sum is complete, and the next one starts from zero.
     words : In(StructLayout)
@@ -80,15 +83,19 @@ class Accumulator(wiring.Component):
         tag_register: bool,
         kept: bool = False,
         held: int = 0,
+        shifts: Sequence[tuple[int, int]] = (),
     ):
+        self.shifts = tuple(shifts) if any(map(any, shifts)) else ()
         self.width, self.word_shapes, self.offsets, self.parked = width, tuple(words), tuple(offsets), parked
         self.tag_register, self.kept, self.held = tag_register, kept and tag_register, held
         assert not (held and any(offsets)), "a sum that is cleared starts from zero"
         self.tags = {
             name: 1 for name in ("valid", "ends" if held else "first", *(("resume", "park") if parked else ()))
         }
-        if len(set(offsets)) > 1:
+        if len(set(offsets)) > 1 or len(set(self.shifts)) > 1:
             self.tags["part_shape"] = (len(offsets) - 1).bit_length()
+        if self.shifts:
+            self.tags["late"] = 1
         super().__init__(
             {
                 **{name: In(bits) for name, bits in self.tags.items()},
@@ -101,7 +108,7 @@ class Accumulator(wiring.Component):
     @property
     def module_name(self) -> str:
         words = "_".join(f"{'s' if shape.signed else 'u'}{shape.width}" for shape in self.word_shapes)
-        digest = zlib.crc32(repr(self.offsets).encode())
+        digest = zlib.crc32(repr((self.offsets, self.shifts) if self.shifts else self.offsets).encode())
         kept = ("_k" if self.kept else "") + (f"_h{self.held}" if self.held else "")
         return f"accumulator_w{self.width}_{words}_p{self.parked}_t{int(self.tag_register)}{kept}_{digest:08x}"
 
@@ -114,6 +121,8 @@ class Accumulator(wiring.Component):
         else:
             tags = {name: delay(m, tag, int(self.tag_register), name) for name, tag in tags.items()}
         words = [self.words[f"w{number}"] for number in range(len(self.word_shapes))]
+        if self.shifts:
+            words = [self._shifted(word, tags) for word in words]
         # Held sums are cleared through their tags after a reset; the others start from their offset anyway.
         accumulator, start = Signal(signed(width), reset_less=bool(self.held)), Signal(signed(width))
         if self.held:
@@ -142,6 +151,13 @@ class Accumulator(wiring.Component):
                 with m.If(tags["valid"] & tags["park"]):
                     m.d.sync += accumulator.eq(0)
         return m
+
+    def _shifted(self, word: Value, tags: Mapping[str, Value]) -> Value:
+        """A word, shifted as the columns that it comes from ask."""
+        early, late = ([word << pair[place] for pair in self.shifts] for place in (0, 1))
+        number = tags.get("part_shape")
+        early, late = (select(number, each) if number is not None else each[0] for each in (early, late))
+        return Mux(tags["late"], late, early)
 
 
 def held_sums(config: Config) -> int:
@@ -180,6 +196,8 @@ class Row(wiring.Component):
         The sum is complete.
     part_shape : In, if parts differ in shape
         Number of the shape of the part that the sum belongs to (``chessrnn.hdl.part_shapes``).
+    late : In(1), if the sums over early and late columns are shifted apart (``quantization.input_shift``)
+        The operands are of late columns.
     sums : Out
         Packed values of widths ``hardware_widths(config).sum``, ``latency`` cycles after the operands.  If sums are
         held: those of the latest ``held_sums(config)`` complete sums, the oldest first, a cycle later.
@@ -202,7 +220,8 @@ class Row(wiring.Component):
         # With registers of their own the multipliers precede the sums by a cycle, even where no adder tree follows.
         self.tag_register = min(1, self.latency + operand_registers(config))
         self.held = held_sums(config)
-        members = members | {name: In(bits) for name, bits in shape_bits(config).items()}
+        tags = shape_bits(config) | late_port(config)
+        members = members | {name: In(bits) for name, bits in tags.items()}
         super().__init__(
             members
             | {
@@ -216,14 +235,15 @@ class Row(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         # Every issue of a row group adds the offset once; the start value of the sum subtracts all of them.
-        counts = [shape.col_groups for shape in shapes(self.config)]
+        kinds_of_parts = shapes(self.config)
+        counts, shifts = [shape.units for shape in kinds_of_parts], [shape.shifts for shape in kinds_of_parts]
         parked = self.lookahead if self.lookahead > 1 else 0
         sums = []
         for index, width in enumerate(self.widths.sum):
             words, offset = self.addends(m, index, width, platform)
             kinds, offsets = [word.shape() for word in words], [-offset * count for count in counts]
             kept = bool(operand_registers(self.config))
-            value = Accumulator(width, kinds, offsets, parked, bool(self.tag_register), kept, self.held)
+            value = Accumulator(width, kinds, offsets, parked, bool(self.tag_register), kept, self.held, shifts)
             m.submodules[f"accumulator_{index}"] = shared(value, platform)
             m.d.comb += [getattr(value, name).eq(getattr(self, name)) for name in value.tags]
             m.d.comb += [value.words[f"w{number}"].eq(word) for number, word in enumerate(words)]

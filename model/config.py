@@ -94,6 +94,7 @@ class Config:
         self._spread_weight_frac()
         self._join_layer_values("weight_bits")
         self._join_layer_values("projection_frac")
+        self._join_layer_values("input_shift")
         self._validate_widths()
         self._validate_relations()
 
@@ -198,6 +199,7 @@ class Config:
         cols = self.architecture.tile_cols
         require(cols <= self.max_tile_cols, "architecture.tile_cols", rule, cols)
         self._validate_levels()
+        self._validate_input_shifts()
         self._validate_memory()
         _ = self.output_plan  # raises where it is impossible
 
@@ -210,6 +212,13 @@ class Config:
         require(not partial, "quantization.weight_levels", rule, self.quantization.weight_levels)
         cols, blocks = self.architecture.tile_cols, sorted({part.blocks for part in self.parts})
         rule = f"a divisor of the block columns ({', '.join(map(str, blocks))}) for quantization.weight_levels half"
+        require(all(count % cols == 0 for count in blocks), "architecture.tile_cols", rule, cols)
+
+    def _validate_input_shifts(self):
+        """Check that no column group has columns of both W_x and W_h where their sums are shifted apart."""
+        cols, blocks = self.architecture.tile_cols, self._shifted_columns
+        rule = f"a divisor of the block columns that come first ({', '.join(map(str, blocks))})"
+        rule += " for quantization.input_shift other than 0"
         require(all(count % cols == 0 for count in blocks), "architecture.tile_cols", rule, cols)
 
     def _validate_memory(self):
@@ -363,6 +372,18 @@ class Config:
         return self.bundle_rows * max(self.layer_hidden_blocks)
 
     @property
+    def _shifted_columns(self) -> list[int]:
+        """Numbers of early block columns of the parts whose sums over early and late columns are shifted apart."""
+        shifts = self.layer_input_shifts
+        return sorted({part.early.blocks for part in self.parts if part.kind == CELL and shifts[part.layer]})
+
+    @property
+    def divided_columns(self) -> list[int]:
+        """Numbers of block columns that ``tile_cols`` must divide; none for most networks."""
+        whole = {part.blocks for part in self.parts} if self.has_half_levels else set()
+        return sorted(whole.union(self._shifted_columns))
+
+    @property
     def max_tile_cols(self) -> int:
         """Number of block columns of the narrowest part: the limit of ``tile_cols``."""
         return min(part.blocks for part in self.parts)
@@ -382,6 +403,7 @@ class Config:
             "architecture": to_plain(ArchitectureConfig(1, 1)),
             "quantization.weight_bits": self.layer_weight_bits[number],
             "quantization.weight_frac": list(self.layer_weight_fracs[number]),
+            "quantization.input_shift": self.layer_input_shifts[number],
             "quantization.projection_frac": self.layer_projection_fracs[number],
         }
         if number:
@@ -580,10 +602,34 @@ class Config:
         return given
 
     @property
+    def layer_input_shifts(self) -> tuple[int, ...]:
+        """Fraction bits that the products of W_x have more than those of W_h, for each layer."""
+        given = self.quantization.input_shift
+        return (given,) * self.network.num_layers if isinstance(given, int) else given
+
+    @property
+    def layer_sum_shifts(self) -> tuple[tuple[int, int], ...]:
+        """Left shifts of W_x·x and of W_h·h before they are added, for each layer; at least one of the two is 0."""
+        return tuple((max(0, -shift), max(0, shift)) for shift in self.layer_input_shifts)
+
+    def part_shifts(self, part: Part) -> tuple[int, int]:
+        """Left shifts of the sums over the early and over the late columns of a part before they are added."""
+        if part.kind == PROJECTION:
+            return 0, 0
+        shift_x, shift_h = self.layer_sum_shifts[part.layer]
+        return (shift_h, shift_x) if part.reads_input_last else (shift_x, shift_h)
+
+    @property
+    def sum_shifts(self) -> tuple[int, int]:
+        """Left shifts of W_x·x and of W_h·h before they are added, in a layer, or in layers that share them."""
+        assert isinstance(self.quantization.input_shift, int), "the layers have shifts of their own"
+        return self.layer_sum_shifts[0]
+
+    @property
     def layer_accumulator_fracs(self) -> tuple[tuple[int, ...], ...]:
         """Fraction bits of the accumulator for each layer and gate."""
-        more = self.quantization.h.fraction_bits
-        return tuple(tuple(frac + more for frac in fracs) for fracs in self.layer_weight_fracs)
+        more, rows = self.quantization.h.fraction_bits, zip(self.layer_weight_fracs, self.layer_sum_shifts, strict=True)
+        return tuple(tuple(frac + more + shift_h for frac in fracs) for fracs, (_, shift_h) in rows)
 
     @property
     def layer_preact_shifts(self) -> tuple[tuple[int, ...], ...]:
@@ -640,7 +686,8 @@ class Config:
     @property
     def input_weight_fracs(self) -> tuple[int, ...]:
         """Fraction bits of the W_x of layer 0 for each gate."""
-        return tuple(frac - self.quantization.x.fraction_bits for frac in self.layer_accumulator_fracs[0])
+        more = self.quantization.h.fraction_bits - self.quantization.x.fraction_bits + self.layer_input_shifts[0]
+        return tuple(frac + more for frac in self.layer_weight_fracs[0])
 
     @property
     def preact_shifts(self) -> tuple[int, ...]:
@@ -652,10 +699,14 @@ class Config:
         """Range of every row of a matrix product in any layer: of W_x·x + W_h·h, and of the projection."""
         network, x, h = self.network, format_interval(self.quantization.x), format_interval(self.quantization.h)
         inputs, own, widths = self.input_sizes, self.layer_output_sizes, self.layer_weight_bits
-        matrices = [(widths[0], [(network.input_size, x), (own[0], h)])]
-        # Layers of equal sizes and widths have equal ranges.
-        above = set(zip(widths[1:], inputs[1:], own[1:], strict=True))
-        matrices += [(bits, [(below, h), (size, h)]) for bits, below, size in above]
+        (of_x, of_h), *shifts = ((1 << shift_x, 1 << shift_h) for shift_x, shift_h in self.layer_sum_shifts)
+        matrices = [(widths[0], [(network.input_size, x.times(of_x)), (own[0], h.times(of_h))])]
+        # Layers of equal sizes, widths and shifts have equal ranges.
+        above = set(zip(widths[1:], inputs[1:], own[1:], shifts, strict=True))
+        matrices += [
+            (bits, [(below, h.times(of_below)), (size, h.times(of_own))])
+            for bits, below, size, (of_below, of_own) in above
+        ]
         if network.projection_size:
             matrices.append((self.weight_bits, [(network.units, format_interval(self.cell_output))]))
         return union([products_interval(self._weight_interval(bits), columns) for bits, columns in matrices])
@@ -784,6 +835,8 @@ class Config:
         values = self.to_dict()
         if not self.cell.peepholes:
             del values["quantization"]["peephole"]
+        if not any(self.layer_input_shifts):
+            del values["quantization"]["input_shift"]
         if not self.has_half_levels:
             del values["quantization"]["weight_levels"]
         if not self.has_row_scales:

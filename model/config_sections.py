@@ -24,6 +24,8 @@ WEIGHT_BITS = range(2, 9)
 FAST_BLOCK_SIZES = (2, 4, 8, 16)
 # Limit for every quantization point: it keeps the exact sums of the model within 64 bits.
 MAX_FRACTION_BITS = 32
+# Greatest difference of the fraction bits of the products of W_x and of W_h.
+MAX_INPUT_SHIFT = 16
 MAX_SIZE = 65536
 # Widths of a memory's word that ``architecture.memory_width`` may name.
 MEMORY_WIDTHS = range(8, 513)
@@ -191,6 +193,13 @@ class QuantizationConfig:
         list for each layer: ``[[7, 7, 7, 7], [5, 6, 5, 6]]``; a multiplexer then selects the rounding of the layer at
         work.  Training and conversion choose the values from the weights.  W_x has ``weight_frac + h.fraction_bits -
         x.fraction_bits`` fraction bits, so that the products with x and with h share one scale.
+    input_shift : int, or tuple of int
+        Number of fraction bits that W_x has beyond those that make its products as fine as the ones of W_h, from -16 to
+        16, 0 by default: one for all layers, or one for each layer, ``[3, 0]``.  With 0 all products of a gate have the
+        same scale, which suits W_x badly where x is much larger or smaller than h.  The coarser ones of the two sums,
+        W_x·x if it is negative, are shifted left before they are added, so no bit is lost; the accumulator is as fine
+        as the finer ones.  The columns of the tile must then divide those that are issued first in every part of the
+        layer: of x in the first layer, and of h of the step before in the others.
     weight_levels : str
         ``"integer"`` (the default): a weight is its code, from -2^(b-1) to 2^(b-1) - 1.  ``"half"``: a code q means the
         weight 2·q + 1, an odd integer from -(2^b - 1) to 2^b - 1, so the levels are symmetric and with 2 or 3 bits none
@@ -229,6 +238,7 @@ class QuantizationConfig:
     h: QFormat = _format("Q1.7")
     weight_bits: WeightWidths = 8
     weight_frac: GateFractions = (7,)
+    input_shift: LayerFractions = 0
     weight_levels: str = "integer"
     weight_scale: str = "gate"
     scale_bits: int = 8
@@ -245,6 +255,9 @@ class QuantizationConfig:
             require_weight_bits(bits, "quantization.weight_bits")
         for frac in itertools.chain(*rows_by_layer(self.weight_frac)):
             require(-8 <= frac <= 20, "quantization.weight_frac", "from -8 to 20 for every gate", frac)
+        for shift in self.input_shift if isinstance(self.input_shift, tuple) else (self.input_shift,):
+            most = MAX_INPUT_SHIFT
+            require(-most <= shift <= most, "quantization.input_shift", f"from -{most} to {most}", shift)
         levels, rule = self.weight_levels, f"one of {', '.join(WEIGHT_LEVELS)}"
         require(levels in WEIGHT_LEVELS, "quantization.weight_levels", rule, levels)
         scale, rule = self.weight_scale, f"one of {', '.join(WEIGHT_SCALES)}"

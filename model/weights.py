@@ -219,7 +219,9 @@ def _random_layer(config: Config, rng: np.random.Generator) -> LayerWeights:
     shape = (gates, config.num_hidden_blocks, config.num_col_blocks, k)
     # Aim at pre-activations of standard deviation 2 for inputs spread evenly over their range.
     spread = 2.0 * 2.0 ** np.array(config.accumulator_fracs) / (2.0 ** (config.element_bits - 1) * np.sqrt(terms / 3))
-    defining = np.rint(rng.normal(size=shape) * spread[:, None, None, None])
+    # The products of the coarser one of W_x and W_h are shifted left.
+    shift = np.repeat(config.sum_shifts, [config.num_input_blocks, config.num_col_blocks - config.num_input_blocks])
+    defining = np.rint(rng.normal(size=shape) * spread[:, None, None, None] * 2.0 ** -shift[:, None])
     low, high = config.bias_format_min_max
     bias = np.rint(
         rng.normal(size=(gates, config.num_hidden_blocks * k)) * 2.0 ** np.array(config.accumulator_fracs)[:, None]

@@ -40,6 +40,12 @@ def _errors(report: dict) -> list[tuple[str, str]]:
     return rows
 
 
+def _shift_of_inputs(report: dict) -> str:
+    """The fraction bits that W_x has beyond those of products of one scale, where there are any."""
+    shift = report["input_shift"]
+    return f", input_shift {shift}" if shift else ""
+
+
 def _fold_row(report: dict) -> list[tuple[str, str]]:
     """Row with what the host does to x before it is rounded, where there is anything."""
     if "input_fold" not in report:
@@ -80,7 +86,7 @@ def print_conversion(report: dict, config: Config) -> None:
         *per_layer,
         ("saturated", f"{report['saturated_weights']} weights and biases, {report['saturated_inputs']} inputs"),
         ("formats", ", ".join(f"{name} {fmt}" for name, fmt in report["formats"].items())),
-        ("weight_frac", f"{report['weight_frac']}, bias {report['bias_bits']} bit"),
+        ("weight_frac", f"{report['weight_frac']}, bias {report['bias_bits']} bit{_shift_of_inputs(report)}"),
         *_output_row(report),
         *_fold_row(report),
         ("weight image", report["weights"]),

@@ -255,7 +255,7 @@ def _steered(weights: LayerWeights, x: np.ndarray, rng: np.random.Generator) -> 
     config, size = weights.config, weights.config.network.units
     targets = _targets(config, size, rng)
     bias = weights.bias.copy()
-    from_x = (weights.dense()[:, : len(x)] @ x).reshape(config.num_gates, -1)
+    from_x = (weights.dense()[:, : len(x)] @ x).reshape(config.num_gates, -1) << config.sum_shifts[0]
     low, high = config.bias_format_min_max
     scales = np.ones((config.num_gates, size), dtype=np.int64)
     if weights.scale is not None:

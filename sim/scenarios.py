@@ -14,6 +14,7 @@ from chessrnn.model.config_sections import ACTIVATION_KINDS, ARITHMETICS, BLOCK_
 from chessrnn.model.cost.resources import matvec_multipliers
 from chessrnn.model.errors import UserError, require
 from chessrnn.model.memory_image import pack
+from chessrnn.model.parts import CELL
 from chessrnn.model.qformat import QFormat
 from chessrnn.model.reference.network import NetworkReference, State
 from chessrnn.model.schedule import Schedule, Timeline, interleave
@@ -311,8 +312,8 @@ def random_config(rng: np.random.Generator, max_products: int = MAX_PRODUCTS) ->
         except UserError:
             continue  # Config rejects impossible combinations, so that its relations need no copy here.
         if matvec_multipliers(config) <= max_products:
-            config = _with_shared_memories(_with_half_levels(_with_row_scales(_with_scales_of_layers(config))))
-            return _with_layer_widths(_with_layer_sizes(config))
+            config = _with_half_levels(_with_row_scales(_with_scales_of_layers(config)))
+            return _with_input_shifts(_with_layer_widths(_with_layer_sizes(_with_shared_memories(config))))
     raise AssertionError(f"no valid configuration in {MAX_DRAWS} draws")
 
 
@@ -397,6 +398,26 @@ def _with_half_levels(config: Config) -> Config:
         return config.replace({"quantization.weight_levels": "half", "architecture.tile_cols": cols})
     except UserError:
         return config
+
+
+def _with_input_shifts(config: Config) -> Config:
+    """The design, in a third of the networks with products of W_x finer or coarser than those of W_h.
+
+    They follow from what is drawn as well.  Where the tile does not divide the columns that come first, it is narrowed.
+    """
+    network, columns = config.network, [part.early.blocks for part in config.parts if part.kind == CELL]
+    turn = network.input_size + sum(network.hidden_sizes)
+    if turn % 3:
+        return config
+    shifts = [(turn // 3 + 3 * number) % 9 - 4 for number in range(network.num_layers)]
+    cols = math.gcd(config.architecture.tile_cols, *columns)
+    for lookahead in (config.architecture.lookahead, None):
+        fields = {"quantization.input_shift": shifts, "architecture.tile_cols": cols}
+        try:
+            return config.replace(fields | {"architecture.lookahead": lookahead})
+        except UserError:
+            continue
+    return config
 
 
 def _with_shared_memories(config: Config) -> Config:

@@ -7,7 +7,16 @@ from amaranth.lib.wiring import In, Out
 from chessrnn.hdl.arithmetic.packing import bit_of
 from chessrnn.hdl.drain import drain_is_free
 from chessrnn.hdl.matvec import issue_tags
-from chessrnn.hdl.part_shapes import layer_part_port, part_shapes, select, select_bit, select_part, shape_bits, shapes
+from chessrnn.hdl.part_shapes import (
+    late_port,
+    layer_part_port,
+    part_shapes,
+    select,
+    select_bit,
+    select_part,
+    shape_bits,
+    shapes,
+)
 from chessrnn.hdl.pass_address import layer_port
 from chessrnn.hdl.vector_memory import group_shape
 from chessrnn.model.config import Config
@@ -157,6 +166,9 @@ class PassController(wiring.Component):
             self.tags.final.eq(part_ends),
             self.tags.first_step.eq(self.first_step),
         ]
+        if late_port(config):
+            early_groups = select_part(layer, part, [[one.early_groups for one in of_layer] for of_layer in parts])
+            m.d.sync += self.tags.late.eq(col >= early_groups)
         if shape_bits(config):
             numbers = [shapes(config).index(shape) for shape in part_shapes(config)]
             by_layer = [numbers[start : start + len(parts[0])] for start in range(0, len(numbers), len(parts[0]))]

@@ -11,11 +11,15 @@ from chessrnn.model.conversion.first_state import begins_elsewhere
 from chessrnn.model.errors import require
 from chessrnn.model.imported.recurrent_network import LinearLayer, RecurrentLayer
 from chessrnn.model.imported.summary import hardware_cell
+from chessrnn.model.parts import CELL
 
 Layers = Sequence[RecurrentLayer]
 # Bits of x and h, and the segments of the activations up to a number of these bits.
 ELEMENT_BITS = range(8, 17)
 ELEMENT_SEGMENTS = {8: 16, 10: 32, 16: 64}
+
+# Greatest number of columns of a tile that is chosen to divide the columns of a matrix.
+MAX_TILE_COLS = 8
 
 
 def wider_formats(element_bits: int) -> dict[str, dict]:
@@ -116,3 +120,20 @@ def base_config(
     counts = [part.blocks for part in config.parts]
     tile_cols = max(size for size in range(1, 5) if all(count % size == 0 for count in counts))
     return config.replace({"architecture.tile_cols": tile_cols})
+
+
+def with_divided_columns(config: Config, settings: dict) -> Config | None:
+    """Choose a tile whose columns divide those that come first, as ``quantization.input_shift`` demands.
+
+    Returns ``None`` where the user chose another tile.
+    """
+    counts = [part.early.blocks for part in config.parts if part.kind == CELL]
+    cols = config.architecture.tile_cols
+    if all(count % cols == 0 for count in counts):
+        return config
+    if "architecture.tile_cols" in settings:
+        return None
+    widest = min(MAX_TILE_COLS, config.max_tile_cols)
+    cols = max(size for size in range(1, widest + 1) if all(count % size == 0 for count in counts))
+    fields = {"architecture.tile_cols": cols, "architecture.lookahead": None}
+    return config.replace(fields | {name: value for name, value in settings.items() if name in fields})

@@ -84,6 +84,7 @@ def format_report(config: Config, x: np.ndarray) -> dict:
         "saturated_inputs": int(outside.sum()),
         "formats": config.formats,
         "weight_frac": config.to_dict()["quantization"]["weight_frac"],
+        "input_shift": config.to_dict()["quantization"]["input_shift"],
         "bias_bits": config.quantization.bias_bits,
         "weight_bytes": config.weight_bytes,
         "dense_float32_bytes": config.dense_float_bytes,

@@ -5,7 +5,6 @@ rounding.  Formats are chosen by the squared error of the values that they hold,
 the error of h.  Retraining between the steps (``chessrnn.model.training.retraining``) recovers much of the loss.
 """
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -13,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from chessrnn.model.config import Config
-from chessrnn.model.conversion.adaptive_rounding import adapted_weights
+from chessrnn.model.conversion.adapted_network import adapted_network
 from chessrnn.model.conversion.base_config import base_config
 from chessrnn.model.conversion.conversion_report import error_report, format_report
 from chessrnn.model.conversion.conversion_warnings import (
@@ -23,20 +22,19 @@ from chessrnn.model.conversion.conversion_warnings import (
     scale_warnings,
     zero_warnings,
 )
-from chessrnn.model.conversion.first_state import first_states
+from chessrnn.model.conversion.first_state import first_states, num_first_states
 from chessrnn.model.conversion.fitted_projection import better_projection
 from chessrnn.model.conversion.fold_choice import fold_layer
 from chessrnn.model.conversion.fold_decision import input_fold
-from chessrnn.model.conversion.format_search import MAX_TRIALS, few_steps, search_formats
-from chessrnn.model.conversion.formats import CANDIDATES, choose_config, closest_format
+from chessrnn.model.conversion.formats import choose_config
 from chessrnn.model.conversion.hardware_rows import (
     directions,
     project_layer,
 )
 from chessrnn.model.conversion.integer_rounding import integer_outputs, restored_layer, round_layers
+from chessrnn.model.conversion.joint_formats import JointFormats
 from chessrnn.model.conversion.output_rounding import round_output
 from chessrnn.model.conversion.row_scales import Scales
-from chessrnn.model.conversion.sum_errors import SumErrors, whole_sequences
 from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.fixed_point import dequantize, quantize
 from chessrnn.model.imported.float_evaluation import relative_error, run_layers
@@ -45,20 +43,12 @@ from chessrnn.model.imported.summary import differences, direction_limits, input
 from chessrnn.model.input_fold import InputFold
 from chessrnn.model.output_layer import OutputLayer
 from chessrnn.model.prediction import output_values
-from chessrnn.model.weights import LayerWeights, NetworkWeights, join_layers
+from chessrnn.model.weights import LayerWeights, NetworkWeights
 
 Layers = Sequence[RecurrentLayer]
 EFFORTS = ("full", "quick")
 # Largest weight: more than any that was trained, and far less than formats and exact sums can follow.
 MAX_WEIGHT = 1e6
-# Times that weights are rounded anew by what the integer network computes.
-MAX_ROUNDS = 4
-# Networks of so many weights are rounded by their sums in every configuration that is tried, larger ones in few.
-SMALL_WEIGHTS, FEW_TRIALS = 20_000, 16
-# Error of h beyond which it is no guide to better formats, and the configurations that are tried then.
-FAR, FAR_TRIALS = 0.2, 96
-# Steps up to which both ways of rounding are tried in every configuration.
-FEW_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -91,138 +81,11 @@ class Conversion:
         return self.weights.config
 
 
-def _adapted(
-    layers: Layers,
-    config: Config,
-    sizes: list[tuple[int, ...]],
-    floats: list[np.ndarray],
-    state: list | None,
-    rounds: int = MAX_ROUNDS,
-    compared: bool = True,
-) -> tuple[NetworkWeights, list[list[LayerWeights]], float]:
-    """Round all layers by the error of their sums on data, where that lessens the error of h.
-
-    Parameters
-    ----------
-    floats : list of array
-        The data, and h of every layer (:func:`run_layers`).
-    rounds : int
-        Times that weights are rounded by what the integer network before computes.
-    compared : bool
-        Whether the weights that are each rounded by themselves are a candidate, too.
-
-    Returns
-    -------
-    NetworkWeights, list of list of LayerWeights
-        The network of :func:`round_layers`, and its parts.
-    float
-        Error of the last layer's h.
-    """
-    network, parts, _ = round_layers(layers, config, sizes)
-    best, error, read = (network, parts, np.inf), np.inf, None
-    if not rounds or compared:
-        outputs = integer_outputs(network, floats[0], state)
-        error = relative_error(outputs[-1], floats[-1])
-        best = network, parts, error
-    for _ in range(rounds):
-        if error == 0:
-            break
-        tried = []
-        for number, (layer, by_direction) in enumerate(zip(layers, parts, strict=True)):
-            here = []
-            for direction, (one, part) in enumerate(zip(directions(layer), by_direction, strict=True)):
-                turn = slice(None, None, -1 if direction else 1)
-                columns = slice(direction * layer.state_size, (direction + 1) * layer.state_size)
-                pairs = [
-                    (values[number][turn], values[number + 1][turn][..., columns])
-                    for values in (floats, read)
-                    if values is not None
-                ]
-                here.append(adapted_weights(one, part, sizes[number], *pairs))
-            tried.append(here)
-        network = join_layers(config, [part for layer in tried for part in layer])
-        outputs = integer_outputs(network, floats[0], state)
-        found = relative_error(outputs[-1], floats[-1])
-        if found >= error:
-            break
-        best, error = (network, tried, found), found
-        fmt = config.quantization.x
-        read = [dequantize(quantize(floats[0], fmt), fmt), *outputs]
-    return best
-
-
-def _searched(config: Config, layers: Layers, x: np.ndarray, settings: dict, is_adaptive: bool) -> Config:
-    """Choose all formats jointly by the error of the last layer's h on calibration data (T, B, X).
-
-    Parameters
-    ----------
-    is_adaptive : bool
-        Whether the weights will be rounded by the error of their sums.
-    """
-    num_weights = sum(layer.num_weights for layer in layers)
-    excerpt = few_steps(x, num_weights, _batch_of(layers))
-    floats, sizes = run_layers(layers, excerpt), input_sizes(layers)
-
-    known: dict[tuple[str, int], float] = {}
-
-    def score(one: Config, rounds: int = 0) -> float:
-        key = one.model_fingerprint, rounds
-        if key not in known:
-            start = first_states(one, layers, excerpt.shape[1])
-            known[key] = _adapted(layers, one, sizes, floats, start, rounds, compared)[2]
-        return known[key]
-
-    # Of longer sequences every run counts, and there the weights that are rounded by their sums are the better ones.
-    compared, firsts = len(excerpt) <= FEW_STEPS, []
-    if "quantization.h" not in settings:
-        # The format that suits the values of h, and weights that suit this format.
-        fmt = closest_format(config.quantization.h, np.concatenate([h.ravel() for h in floats[1:]]))
-        fields, others = {"quantization.h": str(fmt)}, {"quantization.weight_frac": CANDIDATES[-1]}
-        start = fields | {name: value for name, value in others.items() if name not in settings}
-        with contextlib.suppress(InvalidValueError):
-            firsts.append(choose_config(config.replace(start), layers, x, settings | fields, True))
-    is_small = num_weights <= SMALL_WEIGHTS
-    is_far = min(score(one) for one in (config, *firsts)) > FAR
-    if is_far:
-        # So far off, the error of h does not say which way is better.
-        firsts += _by_sums(config, layers, x, settings)
-    found = config
-    if not is_small or not is_adaptive or is_far:
-        found = search_formats(config, settings, score, firsts, max_trials=FAR_TRIALS if is_far else MAX_TRIALS)
-    if not is_adaptive or (is_far and not is_small and score(found) <= score(found, 1)):
-        return found
-    if is_small:
-        adapted = search_formats(config, settings, lambda one: score(one, 1), [*firsts, *([found] if is_far else [])])
-    else:
-        adapted = search_formats(found, settings, lambda one: score(one, 1), max_trials=FEW_TRIALS)
-    return found if is_far and score(found) < score(adapted, 1) else adapted
-
-
-def _by_sums(config: Config, layers: Layers, x: np.ndarray, settings: dict) -> list[Config]:
-    """Choose formats by the errors that are expected in the sums: see :mod:`.sum_errors`."""
-    choice = SumErrors(layers, whole_sequences(x, layers, _batch_of(layers)), config).best(settings).fields
-    fracs, found = choice.get("quantization.weight_frac"), []
-    # A scale per block row makes most weights larger, so that finer fraction bits suit them.
-    for finer in (0, 1, 2) if fracs and config.has_row_scales else (0,):
-        fields = dict(choice)
-        if fracs:
-            fields["quantization.weight_frac"] = [[frac + finer for frac in row] for row in fracs]
-        with contextlib.suppress(InvalidValueError):
-            found.append(choose_config(config.replace(fields), layers, x, settings | fields, True))
-    return found
-
-
 def noise(config: Config, rng: np.random.Generator, steps: int, batch: int) -> np.ndarray:
     """Draw inputs (T, B, X) evenly from the format of x, for want of real data."""
     fmt = config.quantization.x
     codes = rng.integers(fmt.min, fmt.max + 1, size=(steps, batch, config.network.input_size))
     return dequantize(codes, fmt)
-
-
-def _batch_of(layers: Layers) -> int:
-    """Return the number of sequences that the file has first states for; 0 allows any number."""
-    parts = (part for layer in layers for w in layer.weights for part in (w.initial_h, w.initial_c))
-    return max((len(part) for part in parts if part is not None and len(part) > 1), default=0)
 
 
 class Retraining(Protocol):
@@ -379,14 +242,14 @@ def convert(
     config = choose_config(config, final, calibration, settings, by_layer=True)
     if is_full:
         assert calibration is not None
-        config = _searched(config, final, calibration, settings, retraining is None)
+        config = JointFormats(final, calibration, settings, retraining is None).choose(config)
     if retraining is not None:
         final, scales = retraining.for_integers(layers, final, config)
     weights, parts, saturated = round_layers(final, config, sizes, scales)
     if is_full and retraining is None:
         assert calibration is not None
         start = first_states(config, layers, calibration.shape[1])
-        weights, parts, _ = _adapted(final, config, sizes, run_layers(final, calibration), start)
+        weights, parts, _ = adapted_network(final, config, sizes, run_layers(final, calibration), start)
     integer_layer = None if linear is None else round_output(linear, config)
     weights = replace(
         weights, input_fold=chosen_fold, output=integer_layer if config.architecture.output_layer else None
@@ -395,7 +258,7 @@ def convert(
     if retraining is not None:
         x, measured_on = retraining.held_out, "calibration data held out from retraining"
     elif x is None:
-        x = noise(config, rng or np.random.default_rng(0), 64, _batch_of(layers) or 8)
+        x = noise(config, rng or np.random.default_rng(0), 64, num_first_states(layers) or 8)
         measured_on = "noise over the format of x"
     state = first_states(config, layers, x.shape[1])
     restored = _restored_layers(final, parts, sizes)

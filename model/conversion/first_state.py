@@ -43,3 +43,9 @@ def first_states(
         else:
             states.append((quantize(h, points.h),) * 2)
     return states
+
+
+def num_first_states(layers: Sequence[RecurrentLayer]) -> int:
+    """Count the sequences that the file has first states for; 0 where one or none serves any number."""
+    parts = (part for layer in layers for w in layer.weights for part in (w.initial_h, w.initial_c))
+    return max((len(part) for part in parts if part is not None and len(part) > 1), default=0)

@@ -56,10 +56,20 @@ def _shift_weights(values: dict, change: int, layer: int | None = None, gate: in
     ]
 
 
-def _moves(config: Config, settings: dict) -> Iterator[Move]:
-    """List the moves that change no format which the user set."""
+def _shift_inputs(values: dict, change: int, layer: int | None = None) -> None:
+    """Give W_x of one layer or all more fraction bits than W_h."""
+    shifts = enumerate(values["input_shift"])
+    values["input_shift"] = [shift + change * (layer in (None, number)) for number, shift in shifts]
+
+
+def _moves(config: Config, settings: dict, shifts: bool) -> Iterator[Move]:
+    """List the moves that change no format which the user set, with those of ``input_shift`` where asked."""
     free = {name for name in config.to_dict()["quantization"] if f"quantization.{name}" not in settings}
     layers = range(config.network.num_layers)
+    if shifts and "input_shift" in free:
+        for layer in layers:
+            for change in STEPS:
+                yield lambda values, change=change, layer=layer: _shift_inputs(values, change, layer)
     # W_x has the fraction bits of W_h and of h less those of x.
     ties = [
         ("weight_frac",), ("h", "weight_frac"), ("x", "weight_frac"), ("x", "h"), ("h",), ("x",), ("cell",),
@@ -102,6 +112,7 @@ def _changed(config: Config, move: Move) -> Config | None:
     points = values["quantization"]
     points["weight_frac"] = [list(fracs) for fracs in config.layer_weight_fracs]
     points["projection_frac"] = list(config.layer_projection_fracs)
+    points["input_shift"] = list(config.layer_input_shifts)
     move(points)
     try:
         return Config.from_dict(values)
@@ -115,6 +126,7 @@ def search_formats(
     score: Callable[[Config], float],
     firsts: Sequence[Config] = (),
     max_trials: int = MAX_TRIALS,
+    shifts: bool = False,
 ) -> Config:
     """Find the formats with the least error, near a first choice.
 
@@ -130,6 +142,8 @@ def search_formats(
         Other first choices; the best one is taken.
     max_trials : int
         Number of configurations that are tried.
+    shifts : bool
+        Whether ``input_shift`` is changed as well.
 
     Returns
     -------
@@ -141,7 +155,7 @@ def search_formats(
         trials, seen = 1 + len(firsts), {config.model_fingerprint, *(one.model_fingerprint for one in firsts)}
         for _ in range(MAX_PASSES):
             before = error
-            for move in _moves(config, settings):
+            for move in _moves(config, settings, shifts):
                 # A move that helps is repeated.
                 while error > 0 and trials < max_trials:
                     tried = _changed(best, move)

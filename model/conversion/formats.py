@@ -57,10 +57,19 @@ def best_fraction_bits(
     return min(candidates, key=error)
 
 
-def weight_candidates(config: Config) -> list[int]:
-    """List the values allowed for ``weight_frac``: a sum must have at least the fraction bits of its rounded result."""
+def weight_candidates(config: Config, layer: int | None = None) -> list[int]:
+    """List the values allowed for ``weight_frac``: a sum must have at least the fraction bits of its rounded result.
+
+    Parameters
+    ----------
+    layer : int, optional
+        Layer that they are for; left out, they are allowed in all.
+    """
     points = config.quantization
-    least = getattr(points, config.cell.sum_format).fraction_bits - points.h.fraction_bits
+    # Where the products of W_x are the finer ones, the accumulator has their fraction bits.
+    more = [shift_h for _, shift_h in config.layer_sum_shifts]
+    more = min(more) if layer is None else more[layer]
+    least = getattr(points, config.cell.sum_format).fraction_bits - points.h.fraction_bits - more
     # Half levels are as far apart as integers of one fraction bit less.
     candidates = range(CANDIDATES.start, CANDIDATES.stop + config.has_half_levels)
     return [frac for frac in candidates if frac >= least] or [least]
@@ -78,7 +87,6 @@ def weight_fraction_bits(
     by_layer : bool
         Whether every layer has a list of its own.
     """
-    allowed = weight_candidates(config)
     more = config.quantization.h.fraction_bits - config.quantization.x.fraction_bits
     # A group per gate with the weights of a layer, or of all, and the fraction bits that their integers have besides.
     groups: list[list[list[tuple[np.ndarray, int]]]]
@@ -87,14 +95,16 @@ def weight_fraction_bits(
     for number, pair in enumerate(matrices):
         layer = number // config.directions
         # Layers above the first read the h below them as x.
-        for matrix, extra in zip(pair, (0 if layer else more, 0), strict=True):
+        of_x = (0 if layer else more) + config.layer_input_shifts[layer]
+        for matrix, extra in zip(pair, (of_x, 0), strict=True):
             widths[layer if by_layer else 0].append(config.layer_weight_bits[layer])
             for group, values in zip(groups[layer if by_layer else 0], matrix, strict=True):
                 group.append((values, extra))
-    return [
-        [best_fraction_bits(group, bits, allowed, config.has_half_levels) for group in layer]
-        for layer, bits in zip(groups, widths, strict=True)
-    ]
+    found = []
+    for number, (layer, bits) in enumerate(zip(groups, widths, strict=True)):
+        allowed = weight_candidates(config, number if by_layer else None)
+        found.append([best_fraction_bits(group, bits, allowed, config.has_half_levels) for group in layer])
+    return found
 
 
 def projection_fraction_bits(config: Config, matrices: Sequence[np.ndarray]) -> list[int]:

@@ -29,26 +29,27 @@ def choose_scales(
         Defining vectors.
     config : Config
     fracs : sequence of int
-        Fraction bits of W_h for each gate; W_x has those of h more and of x less.
+        Fraction bits of W_h for each gate; W_x has as many more as in the configuration.
 
     Returns
     -------
     scales : int64 array (G, H/k)
     errors : float array (G,)
-        Sum of the squared errors of the weights of a gate.
+        Sum of the squared errors of the weights of a gate, those of W_x in units that make their products as large as
+        those of W_h are: x in its format is about as many codes large as h.
     """
-    points = config.quantization
+    of_x = [own - frac for own, frac in zip(config.input_weight_fracs, config.weight_fracs, strict=True)]
     parts = []
-    for values, more in ((w_x, points.h.fraction_bits - points.x.fraction_bits), (w_h, 0)):
+    for values, more in ((w_x, np.array(of_x)), (w_h, np.zeros(len(fracs)))):
         steps = 2.0 ** (np.array(fracs, dtype=np.float64) + more)
-        parts.append((values.reshape(*values.shape[:2], -1), steps[:, None, None]))
+        parts.append((values.reshape(*values.shape[:2], -1), steps[:, None, None], 4.0 ** more[:, None]))
     least, greatest = config.scale_min_max
     candidates = np.unique(np.clip((SHARES * greatest).round().astype(np.int64), least, greatest))
     errors = np.zeros((len(candidates), *parts[0][0].shape[:2]))
     for number, scale in enumerate(candidates):
-        for values, steps in parts:
+        for values, steps, unit in parts:
             here = steps * 2.0**config.scale_frac / scale
             codes = nearest_weights(values * here, config.weight_min, config.weight_max, config.has_half_levels)
-            errors[number] += ((codes / here - values) ** 2).sum(axis=2)
+            errors[number] += ((codes / here - values) ** 2).sum(axis=2) * unit
     best = errors.argmin(axis=0)
     return candidates[best], errors.min(axis=0).sum(axis=1)

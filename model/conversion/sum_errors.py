@@ -68,13 +68,16 @@ class Reading:
 def _influence(cell: _GivenSums, sums: np.ndarray, x: np.ndarray, h: np.ndarray, state: np.ndarray) -> np.ndarray:
     """Compute how much h moves with the sums (G, N, H) of every gate: (G, N, H)."""
     cell.given = sums
-    plain = cell.step(x, h, state).h
-    found = []
+    scale = float((cell.step(x, h, state).h ** 2).sum(axis=1).mean())
+    # A sum moves one output of the cell, which a projection spreads over all h.
+    projection, cell.projection = cell.projection, None
+    spread = 1.0 if projection is None else (projection**2).sum(axis=0)
+    plain, found = cell.step(x, h, state).h, []
     for gate in range(len(sums)):
         cell.given = sums.copy()
         cell.given[gate] += CHANGE
-        found.append(((cell.step(x, h, state).h - plain) / CHANGE) ** 2)
-    scale = float((plain**2).sum(axis=1).mean())
+        found.append(((cell.step(x, h, state).h - plain) / CHANGE) ** 2 * spread)
+    cell.projection = projection
     return np.array(found) / (scale or 1.0)
 
 
@@ -187,6 +190,7 @@ class SumErrors:
 
     def __init__(self, layers: Layers, x: np.ndarray, config: Config):
         self.config, points = config, config.quantization
+        self._known: dict[tuple, tuple[float, list[int]]] = {}
         # Errors by W_x (F, G, X) and W_h (F, G) for every direction of every layer, and by x and h for all together.
         self.numbers: list[int] = []
         self.of_w_x: list[np.ndarray] = []
@@ -207,13 +211,15 @@ class SumErrors:
         total = float((last**2).sum()) or 1.0
         self.of_h += [float((_rounding(last, points.h, frac) ** 2).sum()) / total for frac in FRACS]
 
-    def best(self, settings: dict, is_folded: bool = False) -> Choice:
+    def best(self, settings: dict, is_folded: bool = False, shifts: Sequence[int] | None = None) -> Choice:
         """Choose the formats with the least error, except those that the user set.
 
         Parameters
         ----------
         is_folded : bool
             Whether every element of x gets a power of two of its own, with which the columns of W_x go down.
+        shifts : sequence of int, optional
+            Values of ``input_shift`` that every layer may have; left out, that of the configuration.
         """
         points = self.config.quantization
         candidates = {
@@ -224,64 +230,93 @@ class SumErrors:
             for name in ("x", "h")
         }
         is_given = "quantization.weight_frac" in settings
+        target = getattr(points, self.config.cell.sum_format).fraction_bits
         best = Choice(np.inf, {}, ())
         for frac_h in candidates["h"]:
-            sums = getattr(points, self.config.cell.sum_format).fraction_bits
-            least = 0 if self.config.cell.sum_format == "h" else sums - frac_h
-            allowed = np.array([frac for frac in CANDIDATES if frac >= least] or [least])
-            upper, error_h = self._weights(allowed, 0, is_given, is_first=False)
+            least = 0 if self.config.cell.sum_format == "h" else target - frac_h
+            upper, error_h = self._weights(least, 0, is_given, shifts, is_first=False)
             for frac_x in candidates["x"]:
                 exponents, before = np.zeros(len(self.of_x[0]), dtype=int), np.inf
                 # Weights for the powers of two, and powers of two for the weights, in turn.
                 for _ in range(MAX_TURNS if is_folded else 1):
-                    shift = frac_h - frac_x - exponents
-                    lower, error = self._weights(allowed, shift, is_given, is_first=True)
+                    shift = frac_h - frac_x - (exponents if is_folded else 0)
+                    lower, error = self._weights(least, shift, is_given, shifts, is_first=True)
                     error += float(np.diagonal(_at(self.of_x, frac_x + exponents)).sum())
                     total = error + error_h + float(_at(self.of_h, frac_h))
                     if total < best.error:
-                        fracs = {**upper, **lower}
+                        found = {**upper, **lower}
+                        numbers = sorted(found)
                         fields = {
                             "quantization.x": str(with_fraction_bits(points.x, frac_x)),
                             "quantization.h": str(with_fraction_bits(points.h, frac_h)),
-                            "quantization.weight_frac": [fracs[number] for number in sorted(fracs)],
+                            "quantization.weight_frac": [found[number][0] for number in numbers],
                         }
+                        if shifts is not None:
+                            fields["quantization.input_shift"] = [found[number][1] for number in numbers]
                         kept = {name: value for name, value in fields.items() if name not in settings}
                         best = Choice(total, kept, tuple(exponents.tolist()))
                     if total >= before:
                         break
-                    before, exponents = total, self._exponents(lower[0], frac_h - frac_x, frac_x)
+                    before, (fracs, more) = total, lower[0]
+                    exponents = self._exponents(fracs, frac_h - frac_x + more, frac_x)
         return best._replace(error=float(np.sqrt(best.error)))
 
     def _weights(
-        self, allowed: np.ndarray, shift: np.ndarray | int, is_given: bool, is_first: bool
-    ) -> tuple[dict[int, list[int]], float]:
+        self, least: int, shift: np.ndarray | int, is_given: bool, shifts: Sequence[int] | None, is_first: bool
+    ) -> tuple[dict[int, tuple[list[int], int]], float]:
         """Choose the fraction bits of the weights of the first layer, or of all others, and sum their errors.
 
         Parameters
         ----------
-        allowed : int array
-            Fraction bits of W_h.
+        least : int
+            Least fraction bits of W_h without an ``input_shift``.
         shift : int array (X,) or int
             Fraction bits that every column of W_x has more.
+        shifts : sequence of int, optional
+            Values of ``input_shift`` to choose from; left out, that of the configuration.
+
+        Returns
+        -------
+        dict of int to (list of int, int)
+            Fraction bits of W_h for every gate, and the ``input_shift``, by layer.
+        float
+            Sum of the errors.
         """
         found, total = {}, 0.0
         for number in sorted(set(self.numbers)):
             if (number == 0) != is_first:
                 continue
-            given = np.array(self.config.layer_weight_fracs[number])
-            tried = given[None] if is_given else np.repeat(allowed[:, None], len(given), axis=1)
-            errors = np.zeros(tried.shape)
-            for at, of_w_x, of_w_h in zip(self.numbers, self.of_w_x, self.of_w_h, strict=True):
-                if at == number:
-                    gate, column = np.arange(tried.shape[1]), np.arange(of_w_x.shape[2])
-                    own = np.clip(tried - FRACS.start, 0, len(FRACS) - 1)
-                    errors += of_w_h[own, gate]
-                    moved = np.clip(tried[..., None] + shift - FRACS.start, 0, len(FRACS) - 1)
-                    errors += of_w_x[moved, gate[:, None], column].sum(axis=2)
-            chosen = errors.argmin(axis=0)
-            found[number] = [int(tried[index, gate]) for gate, index in enumerate(chosen)]
-            total += float(errors.min(axis=0).sum())
+            tried = []
+            for more in (self.config.layer_input_shifts[number],) if shifts is None else shifts:
+                # The sums are as fine as the finer products.
+                tried.append((*self._of_layer(number, least - max(0, more), shift + more, is_given), more))
+            error, fracs, more = min(tried, key=lambda one: one[0])
+            found[number], total = (fracs, more), total + error
         return found, total
+
+    def _of_layer(self, number: int, least: int, shift: np.ndarray | int, is_given: bool) -> tuple[float, list[int]]:
+        """Choose the fraction bits of the weights of one layer: the error, and those of W_h for every gate."""
+        # Most combinations come again and again.
+        key = (number, least, shift, is_given) if isinstance(shift, int) else None
+        if key in self._known:
+            return self._known[key]
+        given = np.array(self.config.layer_weight_fracs[number])
+        allowed = np.array([frac for frac in CANDIDATES if frac >= least] or [least])
+        tried = given[None] if is_given else np.repeat(allowed[:, None], len(given), axis=1)
+        errors = np.zeros(tried.shape)
+        for at, of_w_x, of_w_h in zip(self.numbers, self.of_w_x, self.of_w_h, strict=True):
+            if at == number:
+                gate, column = np.arange(tried.shape[1]), np.arange(of_w_x.shape[2])
+                own = np.clip(tried - FRACS.start, 0, len(FRACS) - 1)
+                errors += of_w_h[own, gate]
+                moved = np.clip(tried[..., None] + shift - FRACS.start, 0, len(FRACS) - 1)
+                errors += of_w_x[moved, gate[:, None], column].sum(axis=2)
+        chosen = errors.argmin(axis=0)
+        fracs = [int(tried[index, gate]) for gate, index in enumerate(chosen)]
+        found = float(errors.min(axis=0).sum()), fracs
+        if key is not None:
+            self._known[key] = found
+        return found
 
     def _exponents(self, fracs: list[int], shift: int, frac_x: int) -> np.ndarray:
         """Choose the power of two of every element of x for given fraction bits of W_h: (X,)."""

@@ -207,6 +207,10 @@ def estimate(config: Config) -> AreaEstimate:
     accumulator = row_sums
     accumulator += sum(widths.sum) * (GE_ADDER + GE_ENABLED_REGISTER + GE_MULTIPLEXER)
     accumulator += parked * sum(widths.sum) * GE_ENABLED_REGISTER
+    if any(config.layer_input_shifts):
+        # The words that are added are shifted, or not.
+        words = 2 if arch.arithmetic == "carry_save" else 1
+        accumulator += words * sum(widths.sum) * GE_MULTIPLEXER
 
     drain = (rows + config.bundle_rows - 1) * sum(widths.sum) * (GE_ENABLED_REGISTER + 2 * GE_MULTIPLEXER)
     drain += config.bundle_rows * schedule.cell_lanes * config.product_sum_bits * (GE_REGISTER + k * GE_MULTIPLEXER)

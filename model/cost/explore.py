@@ -63,6 +63,15 @@ def useful_sizes(blocks: int) -> list[int]:
     return sorted({-(-blocks // groups) for groups in range(1, blocks + 1)})
 
 
+def useful_columns(config: Config) -> list[int]:
+    """List the numbers of tile columns worth considering: of a network that needs divisors of its columns, these."""
+    counts = config.divided_columns
+    if not counts:
+        return useful_sizes(config.max_tile_cols)
+    sizes = range(1, config.max_tile_cols + 1)
+    return [size for size in sizes if all(count % size == 0 for count in counts)]
+
+
 def engines(config: Config) -> list[str]:
     """Names of the engines that the block size allows."""
     return ["direct", "fast"] if config.block_size in FAST_BLOCK_SIZES else ["direct"]
@@ -99,7 +108,7 @@ def fitting_widths(config: Config) -> list[int]:
 
 def num_candidates(config: Config) -> int:
     """Count the design points that an exhaustive search evaluates: useful tiles, for every engine."""
-    tiles = len(useful_sizes(config.max_tile_rows)) * len(useful_sizes(config.max_tile_cols))
+    tiles = len(useful_sizes(config.max_tile_rows)) * len(useful_columns(config))
     return tiles * len(engines(config))
 
 
@@ -109,7 +118,7 @@ def candidates(config: Config, names: list[str] | None = None) -> Iterator[Confi
     require(outputs == 0, "architecture.output_layer", rule, outputs)
     for engine in names or engines(config):
         for rows in useful_sizes(config.max_tile_rows):
-            for cols in useful_sizes(config.max_tile_cols):
+            for cols in useful_columns(config):
                 yield config.replace(
                     {
                         "architecture.engine": engine,

@@ -39,6 +39,8 @@ class LayerReference:
         # In a cell of several stages, the rows of the last stage are multiplied by another vector than h.
         split = (config.num_gates - config.bundle_rows if config.cell.stages > 1 else config.num_gates) * size_h
         self._w_h, self._w_last = ExactMatrix(w_h[:split], -q.h.min), ExactMatrix(w_h[split:], -q.h.min)
+        # Left shifts that make the coarser of both sums as fine as the other.
+        self._shift_x, self._shift_h = config.sum_shifts
         self._bias = weights.bias[:, :size_h].reshape(-1)
         # The scales of block rows (G, 1, H), or 1.
         self._scale = np.ones((config.num_gates, 1, 1), dtype=np.int64)
@@ -73,7 +75,7 @@ class LayerReference:
     def _step(self, from_x: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:
         if self.config.cell.stages > 1:
             return self._staged_step(from_x + self._bias, h, c)
-        total = from_x + self._w_h(h).astype(np.int64) + self._bias
+        total = from_x + self._shifted(self._w_h, h, self._shift_h) + self._bias
         sums = total.reshape(h.shape[0], self.config.num_gates, -1).swapaxes(0, 1) * self._scale
         trace = UPDATES[self.config.network.cell](self.config, sums, c, self._peephole)
         if self._projection is None:
@@ -83,14 +85,19 @@ class LayerReference:
         frac = self.config.projection_frac + self.config.cell_output.fraction_bits
         return trace._replace(h=requantize(products, frac, points.h))
 
+    @staticmethod
+    def _shifted(matrix: ExactMatrix, vectors: np.ndarray, shift: int) -> np.ndarray:
+        return matrix(vectors).astype(np.int64) << shift
+
     def _staged_step(self, partial: np.ndarray, h: np.ndarray, c: np.ndarray) -> Trace:
         """Compute a step of a cell of several stages; ``partial`` (B, G·H) are the sums without W_h·h."""
         size = self.config.network.units
         first, last = partial[:, :-size], partial[:, -size:]
-        sums = (first + self._w_h(h).astype(np.int64)).reshape(h.shape[0], -1, size).swapaxes(0, 1) * self._scale[:-1]
+        from_h = self._shifted(self._w_h, h, self._shift_h)
+        sums = (first + from_h).reshape(h.shape[0], -1, size).swapaxes(0, 1) * self._scale[:-1]
 
         def candidate(reset_h: np.ndarray) -> np.ndarray:
-            return (last + self._w_last(reset_h).astype(np.int64)) * self._scale[-1]
+            return (last + self._shifted(self._w_last, reset_h, self._shift_h)) * self._scale[-1]
 
         return STAGED_UPDATES[self.config.network.cell](self.config, sums, c, candidate)
 
@@ -122,7 +129,7 @@ class LayerReference:
         out = np.empty((steps, batch, self.config.output_size), dtype=np.int64)
         from_x = self._w_x(x)
         for t in range(steps):
-            trace = self._step(from_x[t].astype(np.int64), h, c)
+            trace = self._step(from_x[t].astype(np.int64) << self._shift_x, h, c)
             h, c = trace.h, trace.cell
             out[t] = h
         return out, (h, c)
@@ -133,6 +140,6 @@ class LayerReference:
         h, c = self.initial_state(x.shape[1]) if state is None else state
         traces = []
         for t in range(len(x)):
-            traces.append(self._step(self._w_x(x[t]).astype(np.int64), h, c))
+            traces.append(self._step(self._shifted(self._w_x, x[t], self._shift_x), h, c))
             h, c = traces[-1].h, traces[-1].cell
         return Trace(*(np.stack(part) for part in zip(*traces, strict=True)))

@@ -131,10 +131,10 @@ def exact_arithmetic(
     bias = config.scale_min_max[1] << (points.bias_bits - 1) if largest_bias is None else largest_bias
     direct, fast = float(bias + (1 << (max(config.preact_shifts) + scale_frac))), 0.0
     fracs = config.input_weight_fracs, config.weight_fracs
-    for part, frac, fmt in zip(parts, fracs, (points.x, points.h), strict=True):
+    for part, frac, fmt, shift in zip(parts, fracs, (points.x, points.h), config.sum_shifts, strict=True):
         k = part.shape[3]
         codes = part * torch.exp2(torch.tensor(frac, dtype=part.dtype) + scale_frac)[:, None, None, None]
-        direct += float(codes.abs().sum(dim=(2, 3)).max()) * -fmt.min
+        direct += float(codes.abs().sum(dim=(2, 3)).max()) * (-fmt.min << shift)
         if k > 1:
             forms = torch.tensor(bilinear.forward_matrix(k), dtype=part.dtype)
             inverse = torch.tensor(bilinear.inverse_matrix(k), dtype=part.dtype).abs()

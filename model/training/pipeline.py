@@ -177,6 +177,8 @@ class Stage:
         del config["name"], config["architecture"]
         if self.config.compression.output_block_size == 1:
             del config["compression"]["output_block_size"]
+        if not self.config.quantization.input_shift:
+            del config["quantization"]["input_shift"]
         if self.pull_sizes is None:
             # Older checkpoints have no such field and stay valid.
             del settings["pull"]

@@ -138,9 +138,13 @@ def _fast(config: Config) -> tuple:
     k, element, weight_bits = config.block_size, config.element_bits, config.weight_value_bits
     x_bits, h_bits = config.quantization.x.width, config.quantization.h.width
     weight, x, h = Interval(config.weight_min, config.weight_max), signed_interval(x_bits), signed_interval(h_bits)
-    # The vectors that each part reads: x in its own format, every other one in the format of h.
+    # The vectors that each part reads, each shifted as its sums are: x in its own format, every other one in that of h.
     columns = {
-        tuple((vector.blocks, x if vector.source is None else h) for vector in (part.early, part.late) if vector.blocks)
+        tuple(
+            (vector.blocks, (x if vector.source is None else h).times(1 << shift))
+            for vector, shift in zip((part.early, part.late), config.part_shifts(part), strict=True)
+            if vector.blocks
+        )
         for part in config.parts
     }
     widths = [accumulator_widths(k, weight, list(parts), config.product_sum_bits) for parts in columns]

@@ -272,6 +272,45 @@ def test_row_scales(cell, settings, rng):
     check(preset("tiny").replace(fields | settings), rng)
 
 
+@pytest.mark.parametrize("arithmetic", ["multiplier", "carry_save"])
+@pytest.mark.parametrize("shift", [-3, 2])
+def test_sums_of_x_and_of_h_are_aligned(arithmetic, shift, rng):
+    fields = {"network.input_size": 8, "network.hidden_size": 6, "quantization.input_shift": shift}
+    fields |= {"network.cell": "rnn", "quantization.weight_frac": 6, "architecture.engine": "fast"}
+    fields |= {"architecture.tile_rows": 1, "architecture.tile_cols": 2, "architecture.arithmetic": arithmetic}
+    check(preset("tiny").replace(fields), rng)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cell", "settings"),
+    [
+        ("lstm", {"quantization.input_shift": -5, "architecture.lookahead": 2, "architecture.cell_lanes": 2}),
+        (
+            "lstm",
+            {"network.num_layers": 2, "quantization.input_shift": [3, 0], "architecture.arithmetic": "carry_save"},
+        ),
+        ("lstm", {"network.num_layers": 2, "quantization.input_shift": [0, -2], "architecture.engine": "fast"}),
+        ("lstm", {"network.projection_size": 3, "quantization.input_shift": 1, "quantization.h": "Q2.6"}),
+        ("lstm_peephole", {"network.num_layers": 3, "quantization.input_shift": [-1, 2, -4]}),
+        ("gru", {"network.num_layers": 2, "quantization.input_shift": [1, -1], "quantization.weight_scale": "row"}),
+        ("gru_reset_first", {"quantization.input_shift": 4, "architecture.arithmetic": "carry_save"}),
+        ("gru_reset_first", {"network.num_layers": 2, "quantization.input_shift": -2}),
+        ("rnn_relu", {"quantization.input_shift": 6, "quantization.weight_levels": "half"}),
+        ("rnn", {"quantization.input_shift": 2, "architecture.engine": "direct", "architecture.cell_lanes": 1}),
+        (
+            "lstm",
+            {"architecture.pipeline.multiplier_register": True, "quantization.input_shift": 3}
+            | {"architecture.pipeline.issue_register": True},
+        ),
+    ],
+)
+def test_sums_of_x_and_of_h_are_aligned_in_every_cell(cell, settings, rng):
+    fields = {"network.cell": cell, "network.input_size": 6, "network.hidden_size": 6, "quantization.weight_frac": 6}
+    fields |= {"architecture.tile_rows": 1, "architecture.tile_cols": 1, "architecture.arithmetic": "multiplier"}
+    check(preset("tiny").replace(fields | settings), rng)
+
+
 @pytest.mark.parametrize(
     ("fracs", "settings"),
     [

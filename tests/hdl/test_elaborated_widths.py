@@ -56,6 +56,7 @@ FIELDS = {
     "quantization.scale_bits": [4, 8],
     "quantization.weight_levels": ["integer", "half"],
     "quantization.projection_frac": [0, 20],
+    "quantization.input_shift": [0, -9, 9],
     "activation.kind": ["pwl", "shift"],
     "shift": ["least", "greatest"],
     "layers": ["equal", "different"],
@@ -90,7 +91,8 @@ def configured(values: dict) -> Config | None:
     end, layers = settings.pop("shift"), settings.pop("layers")
     fraction_bits = {name: int(settings[f"quantization.{name}"].rpartition(".")[2]) for name in ("h", "preact")}
     target = CELLS[values["network.cell"]].sum_format
-    least = fraction_bits[target] - fraction_bits["h"]
+    # The accumulator has the fraction bits of the finer ones of the products of W_x and of W_h.
+    least = fraction_bits[target] - fraction_bits["h"] - max(0, settings["quantization.input_shift"])
     ends = [max(-8, least), min(20, least + 31)]
     ends = ends if end == "least" else ends[::-1]
     settings["quantization.weight_frac"] = ends[0] if layers == "equal" else [[frac] for frac in ends]
@@ -173,10 +175,11 @@ class Demand:
         if config.has_half_levels:
             self.weight = tuple(2 * code + 1 for code in self.weight)
         network = config.network
-        # One entry per matrix: numbers of elements with their ranges.
-        out = network.projection_size or network.units
-        self.matrices = [[(network.input_size, self.x), (out, self.h)]]
-        self.matrices += [[(out, self.h), (out, self.h)]] * (network.num_layers > 1)
+        # One entry per matrix: numbers of elements with their ranges, those of coarser products multiplied.
+        out, shift = network.projection_size or network.units, q.input_shift
+        of_input, of_own = 2 ** -min(0, shift), 2 ** max(0, shift)
+        self.matrices = [[(network.input_size, scaled(self.x, of_input)), (out, scaled(self.h, of_own))]]
+        self.matrices += [[(out, scaled(self.h, of_input)), (out, scaled(self.h, of_own))]] * (network.num_layers > 1)
         self.matrices += [[(network.units, self.h)]] * (network.projection_size > 0)
         rows = [total(*(scaled(product(self.weight, v), n) for n, v in matrix)) for matrix in self.matrices]
         self.sum = widest(rows)

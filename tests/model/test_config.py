@@ -449,6 +449,32 @@ def test_row_scales_are_weights_to_store():
     assert len({rows.fingerprint, rows.replace({"quantization.scale_bits": 7}).fingerprint, plain.fingerprint}) == 3
 
 
+def test_input_shift():
+    """Products of W_x may be finer or coarser than those of W_h; the accumulator is as fine as the finer ones."""
+    plain = preset("tiny").replace({"network.num_layers": 2, "architecture.tile_cols": 1})
+    shifted = plain.replace({"quantization.input_shift": [3, -2]})
+    assert shifted.layer_sum_shifts == ((0, 3), (2, 0))
+    (first, second), (fine, same) = plain.layer_accumulator_fracs, shifted.layer_accumulator_fracs
+    assert fine == tuple(frac + 3 for frac in first)
+    assert same == second
+    for number, shift in enumerate((3, -2)):
+        before, after = (config.layer(number).input_weight_fracs for config in (plain, shifted))
+        assert after == tuple(frac + shift for frac in before)
+        assert shifted.layer(number).weight_fracs == plain.layer(number).weight_fracs
+    # Late columns of the second layer are those of x.
+    assert [shifted.part_shifts(part) for part in shifted.parts] == [(0, 3), (0, 2)]
+    assert len({plain.fingerprint, shifted.fingerprint}) == 2
+    assert plain.replace({"quantization.input_shift": [0, 0]}).fingerprint == plain.fingerprint
+    with pytest.raises(InvalidValueError, match=r"^quantization\.input_shift must be from -16 to 16, not 17$"):
+        plain.replace({"quantization.input_shift": 17})
+    blocks = plain.parts[0].early.blocks
+    rule = (
+        rf"^architecture\.tile_cols must be a divisor of .* come first \({blocks}\) for quantization\.input_shift other"
+    )
+    with pytest.raises(InvalidValueError, match=rule):
+        plain.replace({"quantization.input_shift": [1, 0], "architecture.tile_cols": blocks + 1})
+
+
 def test_half_levels():
     plain = preset("tiny").replace({"architecture.tile_cols": 1, "quantization.weight_bits": 2})
     half = plain.replace({"quantization.weight_levels": "half"})

@@ -58,17 +58,21 @@ def lstm(config, weights, inputs: np.ndarray):
     q, size, k = config.quantization, config.network.units, config.block_size
     first = config.num_input_blocks * k
     columns = [*range(config.network.input_size), *range(first, first + size)]
-    # Products of a weight and x or h, like a bias, count in these units: W_x has the scale that makes them alike.
-    unit_of_sum = Fraction(1, 2 ** (q.weight_frac[0] + q.h.fraction_bits))
+    # Products of W_h and h count in these units.  Those of W_x and x have as many fraction bits more as input_shift
+    # says, and a bias counts in the finer ones of both units.
+    unit_of_h = Fraction(1, 2 ** (q.weight_frac[0] + q.h.fraction_bits))
+    unit_of_x = unit_of_h / Fraction(2) ** q.input_shift
+    units = [*[unit_of_x] * config.network.input_size, *[unit_of_h] * size]
     rows = [circulant(weights.defining[gate], columns, size, k) for gate in range(4)]
     bias = [weights.bias[gate][:size].tolist() for gate in range(4)]
     functions, tanh = [Activation(config.gate_table(gate)) for gate in range(4)], Activation(config.cell_table)
     h, c = [0] * size, [Fraction(0)] * size
     for x in inputs.tolist():
-        vector, h = x + h, []
+        vector, h = list(map(mul, units, x + h)), []
         for unit in range(size):
-            sums = [sum(map(mul, rows[gate][unit], vector), bias[gate][unit]) for gate in range(4)]
-            i, f, g, o = (functions[gate](rounded(sums[gate] * unit_of_sum, q.preact)) for gate in range(4))
+            biases = [bias[gate][unit] * min(unit_of_x, unit_of_h) for gate in range(4)]
+            sums = [sum(map(mul, rows[gate][unit], vector), biases[gate]) for gate in range(4)]
+            i, f, g, o = (functions[gate](rounded(sums[gate], q.preact)) for gate in range(4))
             code = rounded(f * c[unit] + i * g, q.cell)
             c[unit] = Fraction(code, 2**q.cell.fraction_bits)
             h.append(rounded(o * tanh(code), q.h))
@@ -90,6 +94,11 @@ def compare(steps: int, rng: np.random.Generator, **settings) -> int:
 @pytest.mark.parametrize("block_size", [1, 2])
 def test_reference_equals_rational_numbers(block_size, rng):
     assert compare(500, rng, **{"compression.block_size": block_size}) > 100
+
+
+@pytest.mark.parametrize("shift", [-3, 4])
+def test_reference_equals_rational_numbers_where_products_of_x_are_finer_or_coarser(shift, rng):
+    assert compare(200, rng, **{"quantization.input_shift": shift, "quantization.weight_frac": 5}) > 20
 
 
 @pytest.mark.slow

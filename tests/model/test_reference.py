@@ -96,13 +96,16 @@ def run_exactly(weights: LayerWeights, x: np.ndarray) -> list[list[int]]:
     h, c, out = [0] * config.output_size, [0] * size_h, []
 
     def exact_sum(gate, unit, step, recurrent):
-        total = int(weights.bias[gate, unit])
-        total += sum(entry(gate, unit, col) * value for col, value in enumerate(step))
-        total += sum(entry(gate, unit, first_h + col) * value for col, value in enumerate(recurrent))
+        # The unit of a product of W_h and h, of one of W_x and x, and of a bias.
+        unit_h = 1 / Fraction(2) ** (q.weight_frac[gate] + q.h.fraction_bits)
+        unit_x = unit_h / Fraction(2) ** q.input_shift
+        total = int(weights.bias[gate, unit]) * min(unit_x, unit_h)
+        total += sum(entry(gate, unit, col) * value for col, value in enumerate(step)) * unit_x
+        total += sum(entry(gate, unit, first_h + col) * value for col, value in enumerate(recurrent)) * unit_h
         scale = Fraction(1)
         if weights.scale is not None:
             scale = Fraction(int(weights.scale[gate, unit // k]), 2 ** (q.scale_bits - 1))
-        return scale * total / Fraction(2) ** (q.weight_frac[gate] + q.h.fraction_bits)
+        return scale * total
 
     for step in x.tolist():
         next_h, next_c = [], []

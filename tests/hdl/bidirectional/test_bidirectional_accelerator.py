@@ -183,8 +183,23 @@ def test_a_sequence_too_long_is_cut(layers, steps, rng):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("cell", "layers", "shifts", "settings"),
+    [
+        ("rnn", 2, [2, -3], {"engine": "fast", "arithmetic": "carry_save", "tile_rows": 2, "tile_cols": 2}),
+        pytest.param("lstm", 1, -4, {"network.projection_size": 2, "quantization.h": "Q2.6"}, marks=pytest.mark.slow),
+        pytest.param("gru_reset_first", 2, [0, 1], {"tile_rows": 2}, marks=pytest.mark.slow),
+    ],
+)
+def test_sums_of_x_and_of_h_are_aligned(cell, layers, shifts, settings, rng):
+    fields = {"network.cell": cell, "network.num_layers": layers, "quantization.input_shift": shifts}
+    check(design(**fields, **settings), rng)
+
+
 def test_extreme_sums_do_not_overflow(rng):
     check(design(engine="fast", tile_rows=6, tile_cols=2), rng, make=extreme_weights, stalled=False)
+    shifted = {"quantization.input_shift": 3, "engine": "fast", "tile_rows": 6, "tile_cols": 2}
+    check(design(**shifted), rng, make=extreme_weights, stalled=False)
     projected = {"network.projection_size": 5, "network.num_layers": 2}
     check(design(**projected, engine="fast", tile_rows=6, tile_cols=2), rng, make=extreme_weights, stalled=False)
 

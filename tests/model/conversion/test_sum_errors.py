@@ -1,5 +1,7 @@
 """Formats by the expected error of the sums: a network on which the error of h alone leads nowhere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -86,8 +88,34 @@ def test_the_influence_of_a_sum_is_the_slope_of_h(rng):
     np.testing.assert_array_equal(reading.h[3:], h[:-3])
 
 
+def test_the_influence_of_a_sum_counts_all_that_a_projection_spreads(rng):
+    layer, x = small_layer(rng), rng.normal(size=(9, 3, 4))
+    weights = layer.weights[0]
+    projected = replace(weights, projection=rng.normal(size=(2, 6)), w_h=weights.w_h[:, :2])
+    (plain,) = readings([layer], x[:1])
+    (found,) = readings([replace(layer, weights=(projected,))], x[:1])
+    # The first step begins with h of zero in both, so that only the output differs.
+    wanted = plain.influence * (projected.projection**2).sum(axis=0)
+    # Both are relative to the mean square of their h.
+    np.testing.assert_allclose(found.influence / found.influence.max(), wanted / wanted.max(), rtol=1e-6)
+
+
 def test_sequences_are_taken_as_they_are(rng):
     x, layers = np.arange(200)[None, :, None] + np.zeros((300, 1, 1)), [small_layer(rng)]
     assert whole_sequences(x, layers).shape == (300, 3, 1)
     assert whole_sequences(x, layers)[0, :, 0].tolist() == [0, 100, 199]
     assert whole_sequences(x, layers, 200).shape == (5, 200, 1)
+
+
+def test_products_of_x_get_a_scale_of_their_own_where_that_lessens_the_error(rng):
+    """Most inputs are small and weights of them large, so that one scale suits either W_x or W_h."""
+    x = rng.random((40, 16, 12)) ** 6 * rng.choice([-1, 1], size=(40, 16, 12))
+    arrays = [rng.uniform(-0.2, 0.2, size=shape) for shape in ((96, 12), (96, 24), 96, 96)]
+    layer = RecurrentLayer("l0", "lstm", (DirectionWeights(60 * arrays[0], *arrays[1:]),))
+    free, tied = (convert([layer], 1, 8, settings=fields, calibration=x, fold="off").report
+                  for fields in ({}, {"quantization.input_shift": 0}))  # fmt: skip
+    assert free["input_shift"] < 0 == tied["input_shift"]
+    assert free["output"]["integers"] < 0.9 * tied["output"]["integers"]
+    # A tile whose columns do not divide those of x leaves no choice.
+    kept = convert([layer], 1, 8, settings={"architecture.tile_cols": 5}, calibration=x, fold="off").report
+    assert kept["input_shift"] == 0

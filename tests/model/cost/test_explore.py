@@ -4,7 +4,16 @@ import pytest
 
 from chessrnn.model.config import Config
 from chessrnn.model.cost.estimate import estimate, transform_adders
-from chessrnn.model.cost.explore import candidates, choose, cycle_budget, fastest_point, pareto, point, useful_sizes
+from chessrnn.model.cost.explore import (
+    candidates,
+    choose,
+    cycle_budget,
+    fastest_point,
+    num_candidates,
+    pareto,
+    point,
+    useful_sizes,
+)
 from chessrnn.model.errors import InvalidValueError
 from chessrnn.model.presets import preset
 from chessrnn.model.schedule import Schedule
@@ -22,6 +31,16 @@ def test_useful_sizes_cover_every_number_of_groups():
     for blocks in (1, 7, 12, 64):
         sizes = useful_sizes(blocks)
         assert {-(-blocks // size) for size in sizes} == {-(-blocks // n) for n in range(1, blocks + 1)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "columns"),
+    [({"quantization.input_shift": -2}, {1, 2, 3, 6}), ({"quantization.weight_levels": "half"}, {1, 2, 7, 14})],
+)
+def test_tiles_divide_the_columns_of_networks_that_need_it(config, settings, columns):
+    every = list(candidates(config.replace(settings)))
+    assert {one.architecture.tile_cols for one in every} == columns
+    assert len(every) == num_candidates(every[0])
 
 
 @pytest.mark.parametrize("cycles", [30, 60, 200, 10_000])

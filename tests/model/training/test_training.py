@@ -309,6 +309,11 @@ CASES = [
                 quantization__weight_frac=[5, 6, 4], **HALF),
     make_config(9, 17, 8, network__cell="lstm_peephole", network__projection_size=11, quantization__h="Q3.5",
                 quantization__projection_frac=4, quantization__weight_bits=3, quantization__weight_frac=3, **HALF),
+    make_config(10, 13, 4, quantization__input_shift=-5),
+    make_config(16, 32, 8, quantization__input_shift=6, quantization__weight_frac=2),
+    make_config(12, 16, 4, network__cell="gru", quantization__weight_frac=[4, 3, 4, 2], quantization__input_shift=3),
+    make_config(17, 20, 8, network__cell="gru_reset_first", quantization__x="Q1.15", quantization__h="Q1.15",
+                quantization__bias_bits=32, quantization__weight_frac=5, quantization__input_shift=-12),
 ]  # fmt: skip
 
 
@@ -373,8 +378,9 @@ def test_integers_with_learned_scales_equal_the_reference(cell):
         make_config(10, 13, 4, network__cell="rnn_relu", quantization__h="Q3.5", **ROWS),
         make_config(16, 32, 8, quantization__weight_bits=2, network__num_layers=2, **ROWS, **HALF),
         make_config(10, 13, 4, network__projection_size=6, quantization__weight_bits=3, **ROWS, **HALF),
+        make_config(10, 13, 4, network__num_layers=2, quantization__input_shift=[-3, 2], **ROWS),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 @pytest.mark.parametrize("trains", [True, False], ids=["trained", "fitted"])
 def test_integers_with_scales_of_rows_equal_the_reference(config, trains):
@@ -445,8 +451,9 @@ def test_scales_of_rows_follow_their_weights():
         make_config(9, 14, 2, network__num_layers=2, network__cell="gru", quantization__x="Q3.9"),
         make_config(10, 13, 4, network__num_layers=2, network__cell="lstm_peephole", network__projection_size=6),
         make_config(10, 13, 4, network__num_layers=2, network__cell="gru_reset_first", quantization__weight_frac=6),
+        make_config(10, 13, 4, network__num_layers=3, quantization__input_shift=[4, 0, -4]),
     ],
-    ids=range(4),
+    ids=range(5),
 )
 def test_integers_of_a_stack_equal_the_reference(config):
     """Logits at 0 LSB, from states that are not zero and after a choice of formats."""
