@@ -125,6 +125,8 @@ def scale_warnings(config: Config, layers: Layers, x: np.ndarray | None, is_fold
     largest = 0.0 if x is None else float(np.abs(x).max())
     if largest > LARGE_INPUT and not is_folded:
         cause = f"W_x and W_h share one product scale, and x reaches {largest:.4g}: --fold on scales x and W_x"
+    elif any(config.layer_input_shifts):
+        cause = "all rows of a gate share one scale (--set quantization.weight_scale=row gives each its own)"
     else:
-        cause = "W_x and W_h of a gate share one product scale"
+        cause = "W_x and W_h of a gate share one product scale (--set quantization.input_shift=N moves W_x)"
     return [f"{text}: {cause}"]
