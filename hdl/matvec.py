@@ -37,7 +37,7 @@ def issue_tags(config: Config) -> data.StructLayout:
             "first_step": 1,  # first step of its sequence: the state is zero
             "last_step": 1,  # last step of its sequence
             **shape_bits(config),
-            **late_port(config),  # the columns are late ones
+            **late_port(config),  # the operands are of the late columns of their part
         }
     )
 

@@ -34,7 +34,7 @@ class Shape(NamedTuple):
 
     @property
     def units(self) -> int:
-        """What one in every column group adds to the sum, which shifts it as the columns of the group ask."""
+        """Sum of 2^shift over all column groups: the factor of a constant that is added in every group."""
         early, late = self.shifts
         return (self.early_groups << early) + (self.col_groups - self.early_groups << late)
 
@@ -61,7 +61,7 @@ def shape_bits(config: Config) -> dict[str, int]:
 
 
 def late_port(config: Config) -> dict[str, int]:
-    """The tag ``late`` of an issue of late columns; none if the sums of all columns are added as they are."""
+    """The tag ``late`` of an issue of late columns (``chessrnn.model.parts``); none if no sums are shifted."""
     return {"late": 1} if any(config.layer_input_shifts) else {}
 
 

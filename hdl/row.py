@@ -153,7 +153,7 @@ class Accumulator(wiring.Component):
         return m
 
     def _shifted(self, word: Value, tags: Mapping[str, Value]) -> Value:
-        """A word, shifted as the columns that it comes from ask."""
+        """A word, shifted left by the constant of its columns, early or late, in the part that it belongs to."""
         early, late = ([word << pair[place] for pair in self.shifts] for place in (0, 1))
         number = tags.get("part_shape")
         early, late = (select(number, each) if number is not None else each[0] for each in (early, late))

@@ -699,13 +699,14 @@ class Config:
         """Range of every row of a matrix product in any layer: of W_x·x + W_h·h, and of the projection."""
         network, x, h = self.network, format_interval(self.quantization.x), format_interval(self.quantization.h)
         inputs, own, widths = self.input_sizes, self.layer_output_sizes, self.layer_weight_bits
-        (of_x, of_h), *shifts = ((1 << shift_x, 1 << shift_h) for shift_x, shift_h in self.layer_sum_shifts)
-        matrices = [(widths[0], [(network.input_size, x.times(of_x)), (own[0], h.times(of_h))])]
+        # What the sums over the input and over the layer's own h are multiplied by.
+        (of_input, of_own), *factors = ((1 << shift_x, 1 << shift_h) for shift_x, shift_h in self.layer_sum_shifts)
+        matrices = [(widths[0], [(network.input_size, x.times(of_input)), (own[0], h.times(of_own))])]
         # Layers of equal sizes, widths and shifts have equal ranges.
-        above = set(zip(widths[1:], inputs[1:], own[1:], shifts, strict=True))
+        above = set(zip(widths[1:], inputs[1:], own[1:], factors, strict=True))
         matrices += [
-            (bits, [(below, h.times(of_below)), (size, h.times(of_own))])
-            for bits, below, size, (of_below, of_own) in above
+            (bits, [(below, h.times(of_input)), (size, h.times(of_own))])
+            for bits, below, size, (of_input, of_own) in above
         ]
         if network.projection_size:
             matrices.append((self.weight_bits, [(network.units, format_interval(self.cell_output))]))

@@ -192,7 +192,8 @@ class QuantizationConfig:
         single integer (7 by default) applies to every gate.  The values apply to every layer, unless there is one such
         list for each layer: ``[[7, 7, 7, 7], [5, 6, 5, 6]]``; a multiplexer then selects the rounding of the layer at
         work.  Training and conversion choose the values from the weights.  W_x has ``weight_frac + h.fraction_bits -
-        x.fraction_bits`` fraction bits, so that the products with x and with h share one scale.
+        x.fraction_bits + input_shift`` fraction bits; so the products with x and with h share one scale unless
+        ``input_shift`` parts them.
     input_shift : int, or tuple of int
         Number of fraction bits that W_x has beyond those that make its products as fine as the ones of W_h, from -16 to
         16, 0 by default: one for all layers, or one for each layer, ``[3, 0]``.  With 0 all products of a gate have the

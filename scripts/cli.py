@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -151,10 +151,10 @@ def settings_from(args: argparse.Namespace) -> dict[str, object]:
     return dict(parse_setting(text) for text in args.settings)
 
 
-def config_from(args: argparse.Namespace) -> Config:
-    """Configuration that ``--config`` and ``--set`` choose."""
+def config_from(args: argparse.Namespace, more: Mapping[str, object] | None = None) -> Config:
+    """Configuration that ``--config`` and ``--set`` choose, with ``more`` fields where ``--set`` leaves them."""
     config = resolve(args.config)
-    settings = settings_from(args)
+    settings = {**(more or {}), **settings_from(args)}
     return config.replace(settings) if settings else config
 
 

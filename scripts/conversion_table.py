@@ -41,7 +41,7 @@ def _errors(report: dict) -> list[tuple[str, str]]:
 
 
 def _shift_of_inputs(report: dict) -> str:
-    """The fraction bits that W_x has beyond those of products of one scale, where there are any."""
+    """The field ``input_shift``, which parts the scales of the products of W_x and W_h, where it is not 0."""
     shift = report["input_shift"]
     return f", input_shift {shift}" if shift else ""
 

@@ -273,7 +273,11 @@ def main(argv: list[str] | None = None) -> int:
     """Choose a design or draw the front, and print the result."""
     args = parse(argv)
     args.command = shlex.join(["chessrnn", "explore", *(sys.argv[2:] if argv is None else argv)])
-    config = config_from(args)
+    try:
+        config = config_from(args)
+    except InvalidValueError:
+        # Whatever is wrong with the tile does not count here, unless the user chose it.
+        config = config_from(args, {"architecture.tile_cols": 1})
     names = [args.engine] if args.engine else None
     if args.engine and args.engine not in engines(config):
         raise InvalidValueError(f"--engine must be direct for block_size {config.block_size}, not {shown(args.engine)}")

@@ -8,7 +8,7 @@ from chessrnn.model.config import Config
 from chessrnn.model.config_sections import FAST_BLOCK_SIZES
 from chessrnn.model.config_values import to_plain
 from chessrnn.model.conversion.first_state import begins_elsewhere
-from chessrnn.model.errors import require
+from chessrnn.model.errors import InvalidValueError, require
 from chessrnn.model.imported.recurrent_network import LinearLayer, RecurrentLayer
 from chessrnn.model.imported.summary import hardware_cell
 from chessrnn.model.parts import CELL
@@ -18,8 +18,8 @@ Layers = Sequence[RecurrentLayer]
 ELEMENT_BITS = range(8, 17)
 ELEMENT_SEGMENTS = {8: 16, 10: 32, 16: 64}
 
-# Greatest number of columns of a tile that is chosen to divide the columns of a matrix.
-MAX_TILE_COLS = 8
+# Greatest number of columns of a tile, and of one that has to divide the columns of a matrix.
+USUAL_TILE_COLS, MAX_TILE_COLS = 4, 8
 
 
 def wider_formats(element_bits: int) -> dict[str, dict]:
@@ -108,24 +108,33 @@ def base_config(
         "architecture": {
             "engine": "fast" if block_size in FAST_BLOCK_SIZES else "direct",
             "tile_rows": min(4, rows),
-            "tile_cols": min(4, columns),
+            "tile_cols": min(USUAL_TILE_COLS, columns),
             "state_ports": begins_elsewhere(layers),
         },
     }
-    if settings.get("quantization.weight_levels") != "half" or "architecture.tile_cols" in settings:
+    if not {"quantization.weight_levels", "quantization.input_shift"} & settings.keys():
         return Config.from_dict(values).replace(settings)
-    # Half levels have no zeros to fill the last columns of a tile with.
-    values["architecture"]["tile_cols"] = 1
+    if "architecture.tile_cols" in settings:
+        return Config.from_dict(values).replace(settings)
+    # Half levels have no zeros to fill the last columns with; sums that are shifted apart share no group of columns.
+    usual, values["architecture"]["tile_cols"] = values["architecture"]["tile_cols"], 1
     config = Config.from_dict(values).replace(settings)
-    counts = [part.blocks for part in config.parts]
-    tile_cols = max(size for size in range(1, 5) if all(count % size == 0 for count in counts))
-    return config.replace({"architecture.tile_cols": tile_cols})
+    counts = config.divided_columns
+    return config.replace({"architecture.tile_cols": _dividing(counts, config) if counts else usual})
+
+
+def _dividing(counts: Sequence[int], config: Config) -> int:
+    """Choose the number of tile columns that divides all of these numbers: a usual one, or the next wider one."""
+    most = min(MAX_TILE_COLS, config.max_tile_cols)
+    sizes = [size for size in range(1, most + 1) if all(count % size == 0 for count in counts)]
+    usual = max(size for size in sizes if size <= USUAL_TILE_COLS)
+    return usual if usual > 1 or len(sizes) == 1 else sizes[1]
 
 
 def with_divided_columns(config: Config, settings: dict) -> Config | None:
     """Choose a tile whose columns divide those that come first, as ``quantization.input_shift`` demands.
 
-    Returns ``None`` where the user chose another tile.
+    Returns ``None`` where the user chose another tile, or what does not go with this one.
     """
     counts = [part.early.blocks for part in config.parts if part.kind == CELL]
     cols = config.architecture.tile_cols
@@ -133,7 +142,9 @@ def with_divided_columns(config: Config, settings: dict) -> Config | None:
         return config
     if "architecture.tile_cols" in settings:
         return None
-    widest = min(MAX_TILE_COLS, config.max_tile_cols)
-    cols = max(size for size in range(1, widest + 1) if all(count % size == 0 for count in counts))
-    fields = {"architecture.tile_cols": cols, "architecture.lookahead": None}
-    return config.replace(fields | {name: value for name, value in settings.items() if name in fields})
+    fields = {"architecture.tile_cols": _dividing(counts, config), "architecture.lookahead": None}
+    try:
+        return config.replace(fields | {name: value for name, value in settings.items() if name in fields})
+    except InvalidValueError:
+        # Another field that the user chose does not go with this tile.
+        return None

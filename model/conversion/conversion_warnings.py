@@ -98,7 +98,10 @@ def scale_warnings(config: Config, layers: Layers, x: np.ndarray | None, is_fold
     is_folded : bool
         Whether the inputs have a scale of their own per element.
     """
-    worst, text = 0.0, ""
+    if config.has_row_scales:
+        # Their rows are not rounded at the scale of the gate.
+        return []
+    worst, text, shift = 0.0, "", 0
     for number, (layer, sizes) in enumerate(zip(layers, input_sizes(layers), strict=True)):
         here = config.layer(number)
         for part in directions(layer):
@@ -115,7 +118,7 @@ def scale_warnings(config: Config, layers: Layers, x: np.ndarray | None, is_fold
                     if loss > max(ROUNDING_BOUND, SCALE_LOSS * own, worst):
                         codes = nearest_weights(values * 2.0**frac, -np.inf, np.inf, config.has_half_levels)
                         saturated = int(((codes < here.weight_min) | (codes > here.weight_max)).sum())
-                        worst = loss
+                        worst, shift = loss, config.layer_input_shifts[number]
                         text = (
                             f"rounding loses {100 * loss:.0f} % of {name} of gate {gate} in {part.name}, "
                             f"{saturated} saturated; {100 * own:.1f} % at a scale of its own"
@@ -123,10 +126,10 @@ def scale_warnings(config: Config, layers: Layers, x: np.ndarray | None, is_fold
     if not text:
         return []
     largest = 0.0 if x is None else float(np.abs(x).max())
-    if largest > LARGE_INPUT and not is_folded:
+    if largest > LARGE_INPUT and not is_folded and not shift:
         cause = f"W_x and W_h share one product scale, and x reaches {largest:.4g}: --fold on scales x and W_x"
-    elif any(config.layer_input_shifts):
+    elif shift:
         cause = "all rows of a gate share one scale (--set quantization.weight_scale=row gives each its own)"
     else:
-        cause = "W_x and W_h of a gate share one product scale (--set quantization.input_shift=N moves W_x)"
+        cause = "W_x and W_h of a gate share one product scale (input_shift gives W_x more or fewer bits)"
     return [f"{text}: {cause}"]

@@ -1,8 +1,8 @@
 """Joint choice of all formats by the error of h that the integers make on calibration data.
 
-Formats that are chosen one by one, each by its own values, ignore that x, W_x and W_h share one product scale, and that
-an error weighs as much as the gates that it reaches.  Here whole configurations are compared: a coordinate descent from
-a first choice, whose moves keep some of the scales and change the others together.
+Formats that are chosen one by one, each by its own values, ignore that the scales of x, W_x and W_h depend on each
+other, and that an error weighs as much as the gates that it reaches.  Here whole configurations are compared: a
+coordinate descent from a first choice, whose moves keep some of the scales and change the others together.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -56,10 +56,10 @@ def _shift_weights(values: dict, change: int, layer: int | None = None, gate: in
     ]
 
 
-def _shift_inputs(values: dict, change: int, layer: int | None = None) -> None:
-    """Give W_x of one layer or all more fraction bits than W_h."""
+def _shift_inputs(values: dict, change: int, layer: int) -> None:
+    """Give W_x of a layer more fraction bits, and let W_h keep its own."""
     shifts = enumerate(values["input_shift"])
-    values["input_shift"] = [shift + change * (layer in (None, number)) for number, shift in shifts]
+    values["input_shift"] = [shift + change * (layer == number) for number, shift in shifts]
 
 
 def _moves(config: Config, settings: dict, shifts: bool) -> Iterator[Move]:
@@ -70,7 +70,7 @@ def _moves(config: Config, settings: dict, shifts: bool) -> Iterator[Move]:
         for layer in layers:
             for change in STEPS:
                 yield lambda values, change=change, layer=layer: _shift_inputs(values, change, layer)
-    # W_x has the fraction bits of W_h and of h less those of x.
+    # W_x has the fraction bits of W_h and of h less those of x, and those of input_shift.
     ties = [
         ("weight_frac",), ("h", "weight_frac"), ("x", "weight_frac"), ("x", "h"), ("h",), ("x",), ("cell",),
         ("preact",), ("gate",), ("peephole",),

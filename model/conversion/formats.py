@@ -67,8 +67,8 @@ def weight_candidates(config: Config, layer: int | None = None) -> list[int]:
     """
     points = config.quantization
     # Where the products of W_x are the finer ones, the accumulator has their fraction bits.
-    more = [shift_h for _, shift_h in config.layer_sum_shifts]
-    more = min(more) if layer is None else more[layer]
+    shifts = [shift_h for _, shift_h in config.layer_sum_shifts]
+    more = min(shifts) if layer is None else shifts[layer]
     least = getattr(points, config.cell.sum_format).fraction_bits - points.h.fraction_bits - more
     # Half levels are as far apart as integers of one fraction bit less.
     candidates = range(CANDIDATES.start, CANDIDATES.stop + config.has_half_levels)

@@ -61,9 +61,8 @@ class JointFormats:
             start = first_states(config, self.layers, self._excerpt.shape[1])
             # Of longer sequences every run counts, and there weights rounded by their sums are the better ones.
             compared = len(self._excerpt) <= FEW_STEPS
-            self._known[key] = adapted_network(self.layers, config, self._sizes, self._floats, start, rounds, compared)[
-                2
-            ]
+            found = adapted_network(self.layers, config, self._sizes, self._floats, start, rounds, compared)
+            self._known[key] = found[2]
         return self._known[key]
 
     def _adapted_error(self, config: Config) -> float:
@@ -76,13 +75,13 @@ class JointFormats:
 
     def choose(self, config: Config) -> Config:
         """Choose all formats, beginning with those of a configuration that suit their own values."""
-        found = self._with_one_product_scale(config)
+        found = self._with_shifts_as_they_are(config)
         if "quantization.input_shift" in self.settings or self._final_error(found) <= SHIFT_FROM:
             return found
         return self._with_input_shifts(found)
 
-    def _with_one_product_scale(self, config: Config) -> Config:
-        """Choose the formats for products of W_x and of W_h that have the same scale in every gate."""
+    def _with_shifts_as_they_are(self, config: Config) -> Config:
+        """Choose all formats but ``input_shift``, which is 0 unless the user set it."""
         firsts, settings = [], self.settings
         if "quantization.h" not in settings:
             # The format that suits the values of h, and weights that suit this format.
@@ -126,7 +125,14 @@ class JointFormats:
         found = search_formats(free, self.settings, score, firsts, len(firsts) + SHIFT_TRIALS, shifts=True)
         is_better = any(found.layer_input_shifts) and score(found) < SHIFT_GAIN * score(config)
         # On whole sequences as well, which are too long for the search.
-        return found if is_better and self._whole_error(found) < SHIFT_GAIN * self._whole_error(config) else config
+        if not is_better or self._whole_error(found) >= SHIFT_GAIN * self._whole_error(config):
+            return config
+        with contextlib.suppress(InvalidValueError):
+            # Only layers that are shifted in the end restrict the tile.
+            tile = "architecture.tile_cols", "architecture.lookahead"
+            before = config.to_dict()["architecture"]
+            found = found.replace({name: before[name.rpartition(".")[2]] for name in tile})
+        return found
 
     def _whole_error(self, config: Config) -> float:
         """Compute the error of h on whole sequences, with weights that are rounded in the better one of both ways."""
@@ -135,12 +141,12 @@ class JointFormats:
         return adapted_network(self.layers, config, self._sizes, floats, start, int(self.is_adaptive))[2]
 
     def _shifted(self, config: Config) -> list[Config]:
-        """Choose formats for every ``input_shift`` of the first layer, where block rows have scales.
+        """Choose formats for every ``input_shift`` of the first layer, for block rows that have scales.
 
-        What their weights lose by a shift is not known from the sums.
+        What the weights of such rows lose by a shift is not known from the sums.
         """
         found, others = [], [0] * (config.network.num_layers - 1)
-        for shift in INPUT_SHIFTS[1:] if config.has_row_scales else ():
+        for shift in INPUT_SHIFTS[1:]:
             fields = {"quantization.input_shift": [shift, *others]}
             with contextlib.suppress(InvalidValueError):
                 chosen = config.replace(fields)

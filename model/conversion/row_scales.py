@@ -35,8 +35,8 @@ def choose_scales(
     -------
     scales : int64 array (G, H/k)
     errors : float array (G,)
-        Sum of the squared errors of the weights of a gate, those of W_x in units that make their products as large as
-        those of W_h are: x in its format is about as many codes large as h.
+        Sum of the squared errors of the weights of a gate.  An error of W_x counts in proportion to the step of W_h
+        over that of W_x, as x and h have about equally large codes.
     """
     of_x = [own - frac for own, frac in zip(config.input_weight_fracs, config.weight_fracs, strict=True)]
     parts = []

@@ -271,7 +271,7 @@ class SumErrors:
         least : int
             Least fraction bits of W_h without an ``input_shift``.
         shift : int array (X,) or int
-            Fraction bits that every column of W_x has more.
+            Fraction bits that every column of W_x has more, without ``input_shift``.
         shifts : sequence of int, optional
             Values of ``input_shift`` to choose from; left out, that of the configuration.
 
@@ -319,7 +319,10 @@ class SumErrors:
         return found
 
     def _exponents(self, fracs: list[int], shift: int, frac_x: int) -> np.ndarray:
-        """Choose the power of two of every element of x for given fraction bits of W_h: (X,)."""
+        """Choose the power of two of every element of x for given fraction bits of W_h: (X,).
+
+        ``shift`` is the number of fraction bits that W_x has more, with ``input_shift`` and without the powers of two.
+        """
         errors = []
         for exponent in EXPONENTS:
             moved = np.clip(np.array(fracs) + shift - exponent - FRACS.start, 0, len(FRACS) - 1)

@@ -415,7 +415,7 @@ def test_a_scale_that_matrices_share_is_named(rng):
     layers = [lstm(rng, 5, 6, 0.02), replace(wild, name="l1", weights=(replace(wild.weights[0], w_h=w_h),))]
     warnings = convert(layers, 1, 8, calibration=rng.normal(size=(30, 2, 5)), effort="quick").report["warnings"]
     (cause,) = (text for text in warnings if text.startswith("rounding loses"))
-    remedy = r"W_x and W_h of a gate share one product scale \(--set quantization\.input_shift=N moves W_x\)"
+    remedy = r"W_x and W_h of a gate share one product scale \(input_shift gives W_x more or fewer bits\)"
     assert re.search(rf"of W_x of gate I in l1, 0 saturated; .*: {remedy}$", cause)
 
 

@@ -119,3 +119,14 @@ def test_products_of_x_get_a_scale_of_their_own_where_that_lessens_the_error(rng
     # A tile whose columns do not divide those of x leaves no choice.
     kept = convert([layer], 1, 8, settings={"architecture.tile_cols": 5}, calibration=x, fold="off").report
     assert kept["input_shift"] == 0
+
+
+@pytest.mark.parametrize(("size", "k", "columns"), [(8, 4, 2), (10, 1, 2), (5, 1, 5), (8, 8, 1), (13, 1, 1)])
+def test_a_shift_that_is_asked_for_gets_a_tile_that_admits_it(size, k, columns):
+    """Divisors of the columns of x: up to 4 as usual, or the next wider one up to 8."""
+    rows = [np.zeros(shape) for shape in ((64, size), (64, 16), 64, 64)]
+    layer = RecurrentLayer("l0", "lstm", (DirectionWeights(*rows),))
+    config = base_config([layer], k, 8, "a", {"quantization.input_shift": 2})
+    assert config.architecture.tile_cols == columns
+    usual = base_config([layer], k, 8, "a", {"quantization.input_shift": 0})
+    assert usual == base_config([layer], k, 8, "a", {})
