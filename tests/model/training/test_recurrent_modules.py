@@ -124,6 +124,17 @@ def test_integers_equal_the_reference(name, layers, both, seeded):
     assert torch.equal(module.integers(x), codes)
 
 
+@pytest.mark.parametrize("shift", [-3, [1, -2]])
+def test_integers_where_products_of_x_have_a_scale_of_their_own(shift, seeded):
+    module = chessrnn.torch.LSTM(6, 10, num_layers=2, k=2, settings={"quantization.input_shift": shift})
+    x = torch.randn(7, 4, 6)
+    codes = module.integers(x)
+    shifts = shift if isinstance(shift, list) else [shift, shift]
+    assert list(module.config.layer_input_shifts) == shifts
+    expected, _ = NetworkReference(module.weights()).run(quantize(x.numpy(), module.config.quantization.x))
+    np.testing.assert_array_equal(codes.numpy(), expected)
+
+
 @pytest.mark.parametrize("name", ["lstm", "gru", "rnn"])
 def test_integers_of_every_packed_sequence(name, seeded):
     _, module = pair(name, num_layers=2, bidirectional=True)
