@@ -35,8 +35,8 @@ def choose_scales(
     -------
     scales : int64 array (G, H/k)
     errors : float array (G,)
-        Sum of the squared errors of the weights of a gate.  An error of W_x counts in proportion to the step of W_h
-        over that of W_x, as x and h have about equally large codes.
+        Sum of the squared errors of the weights of a gate.  An error of W_x is multiplied by the step of W_h over that
+        of W_x before it is squared, as x and h have about equally large codes.
     """
     of_x = [own - frac for own, frac in zip(config.input_weight_fracs, config.weight_fracs, strict=True)]
     parts = []
